@@ -1,0 +1,528 @@
+/*
+ * libadamw: AdamW for buffers that the host owns.
+ *
+ * Generated from the Rust source: do not edit.
+ *
+ * CONVENTIONS
+ *
+ * Statuses. Every fallible function returns an adamw_status, 0 for success. On failure nothing has
+ * changed and no output is written; adamw_last_error() is the text for it on this thread, with the
+ * names and values in question.
+ *
+ * Parameters come in the order: the object, inputs, outputs. NULL is checked everywhere. Callbacks
+ * are a function and its user_data, which comes last; they return an int32_t.
+ *
+ * Handles. An adamw_optimizer * is a number, never an address: a destroyed or garbage handle is
+ * ADAMW_STATUS_BAD_HANDLE, not a crash. Handles belong to the caller, who destroys them.
+ *
+ * Memory. Tensors are borrowed and stay the host's. A parameter, and state that the host gives,
+ * must be valid, contiguous, aligned to its elements and not overlapping any other buffer of the
+ * handle, from the call that names it until adamw_destroy, or adamw_rebind to another place; a
+ * gradient likewise until it is replaced or forgotten. Nobody else may write them during a call.
+ * Strings that are returned belong to the library.
+ *
+ * Structs, adamw_tensor excepted, start with struct_size, which the caller sets to the sizeof that
+ * it was compiled with. They only ever grow at the end: what a shorter struct lacks has its
+ * default, and a longer one is accepted if what this library does not know is zero. Enumerations
+ * that come in are uint32_t; an unknown value is an error.
+ *
+ * Threads. Different handles are independent. Two calls at once on one handle, or a call on it from
+ * one of its callbacks, are refused with ADAMW_STATUS_BUSY. Between a step's start and its end the
+ * library may use threads of its own, which belong to the handle, block all signals, and are
+ * joined by adamw_destroy; a forked child steps on the calling thread alone. Callbacks must not
+ * throw or longjmp; parallel_for's tasks may run on any thread, all other callbacks run on the
+ * caller's, each with the host's own floating-point environment.
+ *
+ * Quiet. The library never prints, aborts, installs signal handlers, or reads any environment
+ * variable but ADAMW_ISA. After its first call, adamw_step allocates nothing of its own; a step on
+ * the library's own threads takes one block of the thread pool's queue every 63 steps.
+ *
+ * Exact. The same inputs give the same bits on every instruction set and number of threads, however
+ * tensors are cut, whatever rounding mode, denormal mode or traps the host has set.
+ *
+ * The rest of the lines "The caller ensures" say what the library cannot check.
+ */
+
+#ifndef ADAMW_H
+#define ADAMW_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define ADAMW_VERSION_MAJOR 0
+#define ADAMW_VERSION_MINOR 1
+#define ADAMW_VERSION_PATCH 0
+
+// What a call came to. Zero is success. A number is never reused for another meaning; the text of
+// the calling thread's last failure is `adamw_last_error()`.
+enum adamw_status
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // The call did what it says.
+  ADAMW_STATUS_OK = 0,
+  // A pointer was NULL, or a value outside its range.
+  ADAMW_STATUS_INVALID_ARGUMENT = 1,
+  // The request is well formed, but this build, version or machine cannot do it.
+  ADAMW_STATUS_UNSUPPORTED = 2,
+  // Memory or threads could not be had.
+  ADAMW_STATUS_OUT_OF_MEMORY = 3,
+  // No parameter or group of this handle has that number.
+  ADAMW_STATUS_NOT_FOUND = 5,
+  // The handle is NULL, was destroyed, or never was one.
+  ADAMW_STATUS_BAD_HANDLE = 7,
+  // The handle is in use: by another thread, or by the very call that called this callback.
+  ADAMW_STATUS_BUSY = 8,
+  // A bug in this library interrupted an earlier call in the middle of its writes; only
+  // `adamw_destroy` is allowed.
+  ADAMW_STATUS_POISONED = 9,
+  // A function of the host reported an error.
+  ADAMW_STATUS_CALLBACK = 10,
+  // A panic was caught at the boundary: a bug in this library.
+  ADAMW_STATUS_INTERNAL = 99,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum adamw_status adamw_status;
+#else
+typedef int32_t adamw_status;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// An optimizer: a handle from `adamw_create`, opaque to the host.
+typedef struct adamw_optimizer adamw_optimizer;
+
+// The hyper-parameters of a group; `adamw_group_config_init` fills in the handle's.
+typedef struct adamw_group_config {
+  // `sizeof(adamw_group_config)`.
+  size_t struct_size;
+  // `[1]` Times the handle's learning rate; finite, >= 0.
+  double lr_scale;
+  // As in `adamw_config`.
+  double weight_decay;
+  // As in `adamw_config`.
+  double beta1;
+  // As in `adamw_config`.
+  double beta2;
+  // As in `adamw_config`.
+  double eps;
+} adamw_group_config;
+
+// Says whether weight decay applies to the parameter of this name: 1 yes, 0 no, negative: an
+// error, which makes the call fail with `ADAMW_STATUS_CALLBACK`.
+typedef int32_t (*adamw_decay_filter)(const char *name, void *user_data);
+
+// One parameter, as a callback or `adamw_get_param_info` shows it. Valid during the callback; the
+// name belongs to the library and lives as long as the parameter.
+typedef struct adamw_param_info {
+  // `sizeof(adamw_param_info)`.
+  size_t struct_size;
+  // The name it was added with, NUL-terminated.
+  const char *name;
+  // Elements of the parameter.
+  uint64_t n_elements;
+  // Steps that this parameter has taken (a parameter without a gradient takes none).
+  uint64_t step;
+  // Its number, from `adamw_add_param`.
+  uint32_t param;
+  // The number of its group.
+  uint32_t group;
+  // Its element type, an `adamw_dtype`.
+  uint32_t dtype;
+  // 1 if weight decay applies to it, 0 if the decay filter said no.
+  uint32_t decays;
+} adamw_param_info;
+
+// Writes to `out_ratio` what the learning rate of this parameter is multiplied by (finite, >= 0)
+// and returns 0. Anything else fails the step with `ADAMW_STATUS_CALLBACK`, nothing changed.
+typedef int32_t (*adamw_lr_ratio)(const struct adamw_param_info *param,
+                                  double *out_ratio,
+                                  void *user_data);
+
+// An instruction set, as a cap: the highest available that is not above it is used. All of them
+// give the same bits.
+typedef uint32_t adamw_isa;
+
+// What this build can do on this machine.
+typedef struct adamw_capabilities {
+  // `sizeof(adamw_capabilities)`.
+  size_t struct_size;
+  // Bit `1 << ADAMW_ISA_x` for each instruction set that is built in and that runs here.
+  uint32_t isas;
+  // What `ADAMW_ISA_BEST` comes to now.
+  adamw_isa best_isa;
+  // Bit `1 << device_type` (DLPack's numbers) for each kind of memory that can be stepped.
+  uint32_t devices;
+  // Bit `1 << ADAMW_DTYPE_x` for each element type that a parameter can have.
+  uint32_t dtypes;
+  // Processors in the affinity mask of this process.
+  uint32_t num_cpus;
+  // 0.
+  uint32_t reserved;
+} adamw_capabilities;
+
+// A piece of work of the library's, for the host's threads to run.
+typedef void (*adamw_task)(void *task_data, size_t index);
+
+// Calls `task(task_data, index)` for every index from 0 to `num_tasks` - 1, on any threads and in
+// any order, and returns 0 when all those calls have returned. What it leaves undone, the calling
+// thread does; if it returns anything but 0 before any task ran, the step fails with
+// `ADAMW_STATUS_CALLBACK`, nothing changed.
+typedef int32_t (*adamw_parallel_for)(size_t num_tasks,
+                                      adamw_task task,
+                                      void *task_data,
+                                      void *user_data);
+
+// What an optimizer is created with. `adamw_config_init` fills in the defaults, in brackets here.
+// The hyper-parameters are those of group 0, and the defaults of the other groups.
+typedef struct adamw_config {
+  // `sizeof(adamw_config)`.
+  size_t struct_size;
+  // `[0.001]` Learning rate; finite, >= 0.
+  double lr;
+  // `[0.9]` Decay of the mean of the gradient; 0 <= beta1 < 1.
+  double beta1;
+  // `[0.999]` Decay of the mean of the squared gradient; 0 <= beta2 < 1.
+  double beta2;
+  // `[1e-8]` Added to the root of the bias-corrected second moment; finite, >= 0.
+  double eps;
+  // `[0.01]` Decoupled weight decay: a step takes lr * weight_decay of the parameter away;
+  // finite, negative values grow it.
+  double weight_decay;
+  // `[0]` 1: divide by the largest second moment so far.
+  uint32_t amsgrad;
+  // `[0]` 1: ascend the gradient.
+  uint32_t maximize;
+  // `[0]` 1: f16 and bf16 parameters get an f32 master, which is stepped and then rounded to
+  // the parameter.
+  uint32_t multi_precision;
+  // `[0]` Threads that work in a step: 1 is the caller's alone, 0 as many as the process's
+  // affinity mask has processors. A step of fewer than 131,072 elements stays on the caller's.
+  uint32_t num_threads;
+  // `[ADAMW_ISA_BEST]` The highest instruction set to use.
+  adamw_isa isa;
+  // 0.
+  uint32_t reserved;
+  // `[NULL]` The host's loop over tasks, instead of threads of the library's own. It is given
+  // `num_threads` tasks, or fewer.
+  adamw_parallel_for parallel_for;
+  // Passed to `parallel_for`.
+  void *parallel_for_data;
+} adamw_config;
+
+// Where a tensor's memory is. Binary-identical to DLPack's `DLDevice`.
+typedef struct adamw_device {
+  // DLPack's number: 1 CPU, 3 CUDA host memory, 11 ROCm host memory.
+  int32_t device_type;
+  // Which of them; 0 for the CPU.
+  int32_t device_id;
+} adamw_device;
+
+// An element type. Binary-identical to DLPack's `DLDataType`.
+typedef struct adamw_data_type {
+  // 2: IEEE float, 4: bfloat.
+  uint8_t code;
+  // 16, 32 or 64.
+  uint8_t bits;
+  // 1.
+  uint16_t lanes;
+} adamw_data_type;
+
+// A tensor: binary-identical to DLPack's `DLTensor`, so that a pointer to any producer's can be
+// passed. It must be contiguous (row-major), aligned to its elements, and in host memory. Only
+// the memory at `data` is kept; the struct, its shape and strides are read during the call.
+typedef struct adamw_tensor {
+  // The first element, less `byte_offset`; may be NULL if there are no elements.
+  void *data;
+  // Where it is.
+  struct adamw_device device;
+  // Dimensions; 0: one element.
+  int32_t ndim;
+  // What it is made of.
+  struct adamw_data_type dtype;
+  // `[ndim]` elements in each dimension.
+  int64_t *shape;
+  // `[ndim]` elements from one index to the next, or NULL.
+  int64_t *strides;
+  // Bytes from `data` to the first element.
+  uint64_t byte_offset;
+} adamw_tensor;
+
+// A parameter to be added. Zero it, set `struct_size`, `name` and `param`; the rest may stay 0.
+//
+// State that is NULL here is the library's own, and starts as zeros (a master: as the parameter
+// is at its first step). State that is given is the host's, borrowed like the parameter, and
+// taken as it is: the host has zeroed the moments, or brings them from earlier steps;
+// `adamw_sync_master` fills a master.
+typedef struct adamw_param_config {
+  // `sizeof(adamw_param_config)`.
+  size_t struct_size;
+  // UTF-8, NUL-terminated, not empty, unique in the handle; copied.
+  const char *name;
+  // The parameter `[...] f32|f64|f16|bf16`, stepped in place.
+  const struct adamw_tensor *param;
+  // `[NULL]` The same number of elements, f32; only for f16 and bf16 with multi_precision.
+  const struct adamw_tensor *master;
+  // `[NULL]` The same number of elements, f32 (f64 for an f64 parameter).
+  const struct adamw_tensor *exp_avg;
+  // `[NULL]` As exp_avg; never negative.
+  const struct adamw_tensor *exp_avg_sq;
+  // `[NULL]` As exp_avg_sq; only with amsgrad.
+  const struct adamw_tensor *max_exp_avg_sq;
+  // `[0]` Steps that the given state has taken, at most 2^32. If it is not 0, all the state
+  // that the parameter needs must be given.
+  uint64_t step;
+  // `[0]` The group's number, from `adamw_add_group`.
+  uint32_t group;
+  // 0.
+  uint32_t reserved;
+} adamw_param_config;
+
+// Element type of a plain array.
+typedef uint32_t adamw_dtype;
+
+// A buffer of a parameter.
+typedef uint32_t adamw_buffer;
+
+// What `adamw_clear_grad` does.
+typedef uint32_t adamw_clear;
+
+
+
+// IEEE 754 binary32.
+#define ADAMW_DTYPE_F32 1
+
+// IEEE 754 binary64.
+#define ADAMW_DTYPE_F64 2
+
+// IEEE 754 binary16.
+#define ADAMW_DTYPE_F16 3
+
+// bfloat16: the upper 16 bits of a binary32.
+#define ADAMW_DTYPE_BF16 4
+
+// As high as the processor has; the environment variable `ADAMW_ISA` (`portable`, `avx2` or
+// `avx512`) caps it, and every other choice too.
+#define ADAMW_ISA_BEST 0
+
+// What the target's baseline has: SSE2 on x86-64, NEON on aarch64.
+#define ADAMW_ISA_PORTABLE 1
+
+// AVX2.
+#define ADAMW_ISA_AVX2 2
+
+// AVX-512 F, BW, DQ and VL.
+#define ADAMW_ISA_AVX512 3
+
+// The parameter itself.
+#define ADAMW_BUFFER_PARAM 1
+
+// The f32 master of a 16-bit parameter.
+#define ADAMW_BUFFER_MASTER 2
+
+// The running mean of the gradient.
+#define ADAMW_BUFFER_EXP_AVG 3
+
+// The running mean of the squared gradient.
+#define ADAMW_BUFFER_EXP_AVG_SQ 4
+
+// The largest exp_avg_sq so far, with amsgrad.
+#define ADAMW_BUFFER_MAX_EXP_AVG_SQ 5
+
+// Writes zeros over every gradient; they stay set, and a step with them decays the parameter and
+// moves it by its momentum.
+#define ADAMW_CLEAR_ZERO 0
+
+// Forgets every gradient: a step skips a parameter until it has one again.
+#define ADAMW_CLEAR_FORGET 1
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+// Fills `group` with the handle's hyper-parameters and an lr_scale of 1. `struct_size` is the
+// caller's `sizeof(adamw_group_config)`.
+//
+// The caller ensures:
+// `group` is NULL, or writable for `struct_size` bytes.
+adamw_status adamw_group_config_init(const struct adamw_optimizer *optimizer,
+                                     struct adamw_group_config *group,
+                                     size_t struct_size);
+
+// Adds a group of parameters with hyper-parameters of its own. `*out_group` is its number, for
+// `adamw_param_config`; group 0 is there from the start, with the handle's values.
+//
+// The caller ensures:
+// `group` is NULL or readable, `out_group` NULL or writable.
+adamw_status adamw_add_group(struct adamw_optimizer *optimizer,
+                             const struct adamw_group_config *group,
+                             uint32_t *out_group);
+
+// Sets the learning rate of the next steps: finite, >= 0. Each group multiplies it by its
+// lr_scale, and the lr_ratio callback by its answer.
+adamw_status adamw_set_lr(struct adamw_optimizer *optimizer, double lr);
+
+// Writes the learning rate to `out_lr`.
+//
+// The caller ensures:
+// `out_lr` is NULL or writable.
+adamw_status adamw_get_lr(const struct adamw_optimizer *optimizer, double *out_lr);
+
+// Sets which parameters decay. The filter is asked now about every parameter there is, and about
+// each one when it is added; NULL: all decay. If it reports an error, the old one stays.
+//
+// The caller ensures:
+// `filter` may be called with `user_data` until another is set or the handle is destroyed.
+adamw_status adamw_set_decay_filter(struct adamw_optimizer *optimizer,
+                                    adamw_decay_filter filter,
+                                    void *user_data);
+
+// Sets what the learning rate of each parameter is multiplied by: layer-wise decay, freezing (0).
+// It is asked at every step about every parameter that has a gradient, before anything is
+// written; NULL: no ratio.
+//
+// The caller ensures:
+// `lr_ratio` may be called with `user_data` until another is set or the handle is destroyed.
+adamw_status adamw_set_lr_ratio(struct adamw_optimizer *optimizer,
+                                adamw_lr_ratio lr_ratio,
+                                void *user_data);
+
+// Writes what this build can do on this machine to `out_capabilities`. `struct_size` is the
+// caller's `sizeof(adamw_capabilities)`.
+//
+// The caller ensures:
+// `out_capabilities` is NULL, or writable for `struct_size` bytes.
+adamw_status adamw_get_capabilities(struct adamw_capabilities *out_capabilities,
+                                    size_t struct_size);
+
+// The text of the last call that failed on this thread, with the names and values in question;
+// empty if none has. It belongs to the library and is valid until this thread's next call.
+const char *adamw_last_error(void);
+
+// The name of a status, such as `ADAMW_STATUS_OK`; of a number that is none, `unknown status`.
+const char *adamw_status_name(int32_t status);
+
+// The version of the library that is running, such as `0.1.0`; the header's is in
+// `ADAMW_VERSION_MAJOR`, `_MINOR` and `_PATCH`.
+const char *adamw_version(void);
+
+// Fills `config` with the defaults. `struct_size` is the caller's `sizeof(adamw_config)`.
+//
+// The caller ensures:
+// `config` is NULL, or writable for `struct_size` bytes.
+adamw_status adamw_config_init(struct adamw_config *config, size_t struct_size);
+
+// Creates an optimizer without parameters. `config` may be NULL: the defaults. On success
+// `*out_optimizer` belongs to the caller, who ends it with `adamw_destroy`.
+//
+// The caller ensures:
+// `config` is NULL or readable, `out_optimizer` NULL or writable.
+adamw_status adamw_create(const struct adamw_config *config,
+                          struct adamw_optimizer **out_optimizer);
+
+// Destroys an optimizer: its threads are joined and its own memory is freed before this returns;
+// the host's buffers stay as they are. NULL does nothing. The handle is stale afterwards, and
+// any further use of it is `ADAMW_STATUS_BAD_HANDLE`.
+adamw_status adamw_destroy(struct adamw_optimizer *optimizer);
+
+// Adds a parameter and writes its number, which names it from then on, to `*out_param`. The
+// memory stays the host's: it must be valid until `adamw_destroy`, or until `adamw_rebind` has
+// named another place, and must not overlap any buffer of the handle.
+//
+// The caller ensures:
+// All pointers are NULL, or readable (`out_param`: writable) for what they say; tensors as the
+// header's conventions ask.
+adamw_status adamw_add_param(struct adamw_optimizer *optimizer,
+                             const struct adamw_param_config *param,
+                             uint32_t *out_param);
+
+// The short form of `adamw_add_param`: a plain array `data [n_elements]` in group 0, with state of
+// the library's own.
+//
+// The caller ensures:
+// As `adamw_add_param`.
+adamw_status adamw_add_array(struct adamw_optimizer *optimizer,
+                             const char *name,
+                             void *data,
+                             uint64_t n_elements,
+                             adamw_dtype dtype,
+                             uint32_t *out_param);
+
+// Tells the library that the host has moved `num_buffers` of its buffers: `buffers[i]` of
+// parameter `params[i]` is at `tensors[i]` now, with the same elements and the same values. All
+// of them or, on an error, none. Buffers of the library's own cannot be moved; gradients are set
+// anew with `adamw_set_grad`.
+//
+// The caller ensures:
+// The arrays are readable for `num_buffers` entries; tensors as the header's conventions ask.
+adamw_status adamw_rebind(struct adamw_optimizer *optimizer,
+                          const uint32_t *params,
+                          const adamw_buffer *buffers,
+                          const struct adamw_tensor *const *tensors,
+                          size_t num_buffers);
+
+// Fills the f32 master of a parameter from the parameter, which the host has written (weights
+// loaded, a restart): without this the next step overwrites it from the master. Does nothing to a
+// parameter without a master.
+adamw_status adamw_sync_master(struct adamw_optimizer *optimizer, uint32_t param);
+
+// Describes a parameter. `struct_size` is the caller's `sizeof(adamw_param_info)`; the name
+// belongs to the library and lives as long as the handle.
+//
+// The caller ensures:
+// `out_info` is NULL, or writable for `struct_size` bytes.
+adamw_status adamw_get_param_info(const struct adamw_optimizer *optimizer,
+                                  uint32_t param,
+                                  struct adamw_param_info *out_info,
+                                  size_t struct_size);
+
+// Sets the gradient of a parameter: as many elements, in the parameter's type or f32, in memory
+// of the host's that overlaps nothing a step writes. It is read by every step until it is
+// replaced or forgotten; NULL forgets it, and the parameter is skipped.
+//
+// The caller ensures:
+// `grad` is NULL or readable; its memory as the header's conventions ask.
+adamw_status adamw_set_grad(struct adamw_optimizer *optimizer,
+                            uint32_t param,
+                            const struct adamw_tensor *grad);
+
+// The short form of `adamw_set_grad`: a plain array `data [n_elements]`.
+//
+// The caller ensures:
+// As `adamw_set_grad`.
+adamw_status adamw_set_grad_array(struct adamw_optimizer *optimizer,
+                                  uint32_t param,
+                                  void *data,
+                                  uint64_t n_elements,
+                                  adamw_dtype dtype);
+
+// Sets the gradients of `num_grads` parameters in one call, `grads[i]` for `params[i]` as
+// `adamw_set_grad` does: all of them or, on an error, none.
+//
+// The caller ensures:
+// The arrays are readable for `num_grads` entries; the tensors as in `adamw_set_grad`.
+adamw_status adamw_set_grads(struct adamw_optimizer *optimizer,
+                             const uint32_t *params,
+                             const struct adamw_tensor *const *grads,
+                             size_t num_grads);
+
+// Clears every gradient, as an `ADAMW_CLEAR` constant says.
+adamw_status adamw_clear_grad(struct adamw_optimizer *optimizer, adamw_clear mode);
+
+// Steps every parameter that has a gradient, in place, and counts the step for it:
+//
+//     exp_avg    += (1 - beta1) * (grad - exp_avg)
+//     exp_avg_sq += (1 - beta2) * (grad * grad - exp_avg_sq)
+//     denom       = sqrt(exp_avg_sq) / sqrt(1 - beta2^step) + eps
+//     param      -= lr * weight_decay * param + lr / (1 - beta1^step) * exp_avg / denom
+//
+// The bits of the result do not depend on the instruction set, the number of threads, or how
+// tensors are cut. Gradients are read only. With nothing to step it does nothing.
+adamw_status adamw_step(struct adamw_optimizer *optimizer);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* ADAMW_H */

@@ -1,0 +1,46 @@
+//! The one seam between the optimizer and what computes: the update over a table of chunks.
+#![forbid(unsafe_code)]
+
+use crate::config::{Config, IsaCap};
+use crate::cpu::Cpu;
+use crate::cpu::isa::Isa;
+use crate::error::Error;
+use crate::math::Scalars;
+use crate::tensor::{Chunks, Operands};
+
+/// Where the parameters of one handle are stepped.
+pub struct Backend {
+    cpu: Cpu,
+}
+
+impl Backend {
+    pub fn new(config: &Config) -> Result<Backend, Error> {
+        Ok(Backend { cpu: Cpu::new(config.isa, config.threads)? })
+    }
+
+    /// Steps every chunk, each with `scalars[scalars_of[its parameter]]`. An error means that
+    /// nothing was written.
+    pub fn update(
+        &mut self,
+        chunks: &Chunks,
+        scalars: &[Scalars],
+        scalars_of: &[u32],
+    ) -> Result<(), Error> {
+        self.cpu.update(chunks, scalars, scalars_of)
+    }
+
+    /// Fills the f32 master, if there is one, with the parameter's values.
+    pub fn fill_master(&self, operands: &mut Operands) {
+        self.cpu.fill_master(operands)
+    }
+}
+
+/// The instruction sets that this build has and this processor runs, lowest first.
+pub fn isas() -> impl Iterator<Item = IsaCap> {
+    Isa::available().map(|isa| isa.cap)
+}
+
+/// What `IsaCap::Best` comes to now.
+pub fn best_isa() -> Result<IsaCap, Error> {
+    Ok(Isa::choose(IsaCap::Best)?.cap)
+}

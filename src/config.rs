@@ -1,0 +1,81 @@
+//! What a handle and its groups are made with: checked once, plain values after that.
+#![forbid(unsafe_code)]
+
+use crate::callback::ParallelFor;
+use crate::error::Error;
+
+/// The choices made at creation.
+#[derive(Clone, Copy)]
+pub struct Config {
+    pub lr: f64,
+    /// The values of group 0, and the defaults of the others.
+    pub group: GroupConfig,
+    pub amsgrad: bool,
+    pub maximize: bool,
+    pub multi_precision: bool,
+    pub threads: Threads,
+    pub isa: IsaCap,
+}
+
+/// Where a step's work runs.
+#[derive(Clone, Copy)]
+pub struct Threads {
+    /// How many threads work, the caller's included; `None`: as many as the affinity mask has.
+    pub count: Option<usize>,
+    /// The host's loop, instead of a pool of the library's own.
+    pub host: Option<ParallelFor>,
+}
+
+/// The highest instruction set that may be used.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum IsaCap {
+    Portable,
+    Avx2,
+    Avx512,
+    /// As high as the processor and the environment variable `ADAMW_ISA` allow.
+    Best,
+}
+
+/// The hyper-parameters that a group has of its own.
+#[derive(Clone, Copy)]
+pub struct GroupConfig {
+    pub lr_scale: f64,
+    pub weight_decay: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub eps: f64,
+}
+
+impl GroupConfig {
+    pub fn validate(&self) -> Result<(), Error> {
+        not_negative("lr_scale", self.lr_scale)?;
+        check("weight_decay", self.weight_decay, self.weight_decay.is_finite(), "a finite number")?;
+        beta("beta1", self.beta1)?;
+        beta("beta2", self.beta2)?;
+        not_negative("eps", self.eps)
+    }
+}
+
+impl Config {
+    pub fn validate(&self) -> Result<(), Error> {
+        learning_rate(self.lr)?;
+        self.group.validate()
+    }
+}
+
+/// A learning rate may be any finite number that is not negative.
+pub fn learning_rate(lr: f64) -> Result<(), Error> {
+    not_negative("lr", lr)
+}
+
+fn beta(name: &'static str, value: f64) -> Result<(), Error> {
+    check(name, value, (0.0..1.0).contains(&value), "0 <= beta < 1")
+}
+
+fn not_negative(name: &'static str, value: f64) -> Result<(), Error> {
+    check(name, value, value.is_finite() && value >= 0.0, "a finite number >= 0")
+}
+
+fn check(name: &'static str, value: f64, ok: bool, expected: &'static str) -> Result<(), Error> {
+    if ok { Ok(()) } else { Err(Error::Number { name, value, expected }) }
+}

@@ -1,0 +1,160 @@
+//! One chunk: widen a block of 512 elements, update, narrow. What needs no widening is updated in
+//! place, as one block.
+#![forbid(unsafe_code)]
+
+use super::isa::{Compute, Isa};
+use crate::dtype::{Bf16, F16};
+use crate::math::{Real, Scalars, StepScalars};
+use crate::tensor::{Chunk, Moments, Slice, SliceMut, State};
+
+/// Elements of a block: two of them in f32 take 4 KiB, and stay in the first-level cache.
+const BLOCK: usize = 512;
+
+/// Steps the elements of one chunk.
+pub fn update(isa: &'static Isa, scalars: &Scalars, chunk: Chunk) {
+    use Slice as G;
+    use SliceMut as P;
+    let s = &scalars.f32;
+    match (chunk.state, chunk.param, chunk.grad) {
+        (State::F32(m), P::F32(param), G::F32(grad)) => step(isa, s, param, grad, m),
+        (State::F32(m), P::F16(param), G::F16(grad)) => step(isa, s, param, grad, m),
+        (State::F32(m), P::F16(param), G::F32(grad)) => step(isa, s, param, grad, m),
+        (State::F32(m), P::Bf16(param), G::Bf16(grad)) => step(isa, s, param, grad, m),
+        (State::F32(m), P::Bf16(param), G::F32(grad)) => step(isa, s, param, grad, m),
+        (State::F64(m), P::F64(param), G::F64(grad)) => step(isa, &scalars.f64, param, grad, m),
+        (State::F64(m), P::F64(param), G::F32(grad)) => step(isa, &scalars.f64, param, grad, m),
+        _ => unreachable!("Operands::fits admits no other pair"),
+    }
+}
+
+/// Writes the parameter's values into its f32 master.
+pub fn fill_master(isa: &'static Isa, master: &mut [f32], param: Slice) {
+    match param {
+        Slice::F16(param) => isa.widen_f16(param, master),
+        Slice::Bf16(param) => isa.widen_bf16(param, master),
+        _ => unreachable!("only 16-bit parameters have a master"),
+    }
+}
+
+fn step<T, P, G>(
+    isa: &'static Isa,
+    scalars: &StepScalars<T>,
+    param: &mut [P],
+    grad: &[G],
+    moments: Moments<T>,
+) where
+    T: Real + Compute,
+    P: StoredParam<T>,
+    G: Stored<T>,
+{
+    let update = T::of(isa);
+    let Moments { exp_avg, exp_avg_sq, mut max_exp_avg_sq, mut master } = moments;
+    let block = if P::IS_WIDE && G::IS_WIDE { param.len() } else { BLOCK };
+    let mut wide_param = [T::ZERO; BLOCK];
+    let mut wide_grad = [T::ZERO; BLOCK];
+    let mut start = 0;
+    while start < param.len() {
+        let at = start..param.len().min(start + block);
+        start = at.end;
+        let grad = G::widened(isa, &grad[at.clone()], &mut wide_grad);
+        let exp_avg = &mut exp_avg[at.clone()];
+        let exp_avg_sq = &mut exp_avg_sq[at.clone()];
+        let max_exp_avg_sq = max_exp_avg_sq.as_deref_mut().map(|max| &mut max[at.clone()]);
+        let param = &mut param[at.clone()];
+        match master.as_deref_mut().map(|master| &mut master[at]) {
+            Some(master) => {
+                update.step(scalars, master, grad, exp_avg, exp_avg_sq, max_exp_avg_sq);
+                P::narrow(isa, master, param);
+            }
+            None => P::edit(isa, param, &mut wide_param, |param| {
+                update.step(scalars, param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq);
+            }),
+        }
+    }
+}
+
+/// An element type as it is stored, beside the compute type `T`.
+trait Stored<T>: Sized {
+    /// Stored in the compute type: nothing to widen.
+    const IS_WIDE: bool = false;
+
+    /// A block's values in the compute type, in `space` if they have to be put somewhere.
+    fn widened<'a>(isa: &Isa, stored: &'a [Self], space: &'a mut [T; BLOCK]) -> &'a [T];
+}
+
+/// An element type that parameters are stored in.
+trait StoredParam<T>: Stored<T> {
+    fn narrow(isa: &Isa, wide: &[T], stored: &mut [Self]);
+
+    /// Gives `work` a block's values to change, and stores what they have become.
+    fn edit(isa: &Isa, stored: &mut [Self], space: &mut [T; BLOCK], work: impl FnOnce(&mut [T]));
+}
+
+macro_rules! stored_wide {
+    ($type:ty) => {
+        impl Stored<$type> for $type {
+            const IS_WIDE: bool = true;
+            fn widened<'a>(_: &Isa, stored: &'a [$type], _: &'a mut [$type; BLOCK]) -> &'a [$type] {
+                stored
+            }
+        }
+        impl StoredParam<$type> for $type {
+            fn narrow(_: &Isa, wide: &[$type], stored: &mut [$type]) {
+                stored.copy_from_slice(wide);
+            }
+            fn edit(
+                _: &Isa,
+                stored: &mut [$type],
+                _: &mut [$type; BLOCK],
+                work: impl FnOnce(&mut [$type]),
+            ) {
+                work(stored);
+            }
+        }
+    };
+}
+
+macro_rules! stored_16_bit {
+    ($type:ty, $widen:ident, $narrow:ident) => {
+        impl Stored<f32> for $type {
+            fn widened<'a>(
+                isa: &Isa,
+                stored: &'a [$type],
+                space: &'a mut [f32; BLOCK],
+            ) -> &'a [f32] {
+                let wide = &mut space[..stored.len()];
+                isa.$widen(stored, wide);
+                wide
+            }
+        }
+        impl StoredParam<f32> for $type {
+            fn narrow(isa: &Isa, wide: &[f32], stored: &mut [$type]) {
+                isa.$narrow(wide, stored);
+            }
+            fn edit(
+                isa: &Isa,
+                stored: &mut [$type],
+                space: &mut [f32; BLOCK],
+                work: impl FnOnce(&mut [f32]),
+            ) {
+                let wide = &mut space[..stored.len()];
+                isa.$widen(stored, wide);
+                work(wide);
+                isa.$narrow(wide, stored);
+            }
+        }
+    };
+}
+
+stored_wide!(f32);
+stored_wide!(f64);
+stored_16_bit!(F16, widen_f16, narrow_f16);
+stored_16_bit!(Bf16, widen_bf16, narrow_bf16);
+
+impl Stored<f64> for f32 {
+    fn widened<'a>(isa: &Isa, stored: &'a [f32], space: &'a mut [f64; BLOCK]) -> &'a [f64] {
+        let wide = &mut space[..stored.len()];
+        isa.widen_f32(stored, wide);
+        wide
+    }
+}

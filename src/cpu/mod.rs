@@ -1,0 +1,51 @@
+//! The processor: which loops, on which threads.
+
+mod blocks;
+pub mod isa;
+mod loops;
+mod threads;
+
+use crate::config;
+use crate::error::Error;
+use crate::math::Scalars;
+use crate::tensor::{Chunks, Operands};
+use isa::Isa;
+use threads::Threads;
+
+/// The processor as one handle uses it.
+pub struct Cpu {
+    isa: &'static Isa,
+    threads: Threads,
+}
+
+impl Cpu {
+    pub fn new(isa: config::IsaCap, threads: config::Threads) -> Result<Cpu, Error> {
+        Ok(Cpu { isa: Isa::choose(isa)?, threads: Threads::new(threads) })
+    }
+
+    /// Steps every chunk, each with `scalars[scalars_of[its parameter]]`. An error means that
+    /// nothing was written.
+    pub fn update(
+        &mut self,
+        chunks: &Chunks,
+        scalars: &[Scalars],
+        scalars_of: &[u32],
+    ) -> Result<(), Error> {
+        let isa = self.isa;
+        self.threads.run(chunks, &|| {
+            while let Some(task) = chunks.claim() {
+                for chunk in task {
+                    let scalars = &scalars[scalars_of[chunk.index] as usize];
+                    blocks::update(isa, scalars, chunk);
+                }
+            }
+        })
+    }
+
+    /// Fills the f32 master, if there is one, with the parameter's values.
+    pub fn fill_master(&self, operands: &mut Operands) {
+        if let Some((master, param)) = operands.master_and_param() {
+            blocks::fill_master(self.isa, master, param);
+        }
+    }
+}

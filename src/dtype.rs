@@ -1,0 +1,196 @@
+//! Element types in memory, and the widening and narrowing of one element.
+//!
+//! 16-bit floats are widened and narrowed by integer arithmetic without branches, so that the
+//! loops over them vectorize on every ISA (`half::f16`'s element methods do not) and give the same
+//! bits as the conversion instructions, signaling NaNs quieted as those do.
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+/// Element type of a tensor in memory, with its number in the C API.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Dtype {
+    F32 = 1,
+    F64 = 2,
+    F16 = 3,
+    Bf16 = 4,
+}
+
+impl Dtype {
+    pub const ALL: [Dtype; 4] = [Dtype::F32, Dtype::F64, Dtype::F16, Dtype::Bf16];
+
+    /// Bytes of one element, which is its alignment too.
+    pub fn bytes(self) -> usize {
+        match self {
+            Dtype::F64 => 8,
+            Dtype::F32 => 4,
+            Dtype::F16 | Dtype::Bf16 => 2,
+        }
+    }
+
+    /// The type that a parameter of this type computes in, and keeps its moments in.
+    pub fn compute(self) -> Dtype {
+        match self {
+            Dtype::F64 => Dtype::F64,
+            _ => Dtype::F32,
+        }
+    }
+
+    /// Whether an f32 master makes sense beside a parameter of this type.
+    pub fn is_16_bit(self) -> bool {
+        self.bytes() == 2
+    }
+}
+
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Dtype::F32 => "f32",
+            Dtype::F64 => "f64",
+            Dtype::F16 => "f16",
+            Dtype::Bf16 => "bf16",
+        })
+    }
+}
+
+/// IEEE 754 binary16, as its bits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
+pub struct F16(pub u16);
+
+/// bfloat16 (the upper half of an f32), as its bits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
+pub struct Bf16(pub u16);
+
+/// A stored element that has an exact value in the compute type `T`.
+pub trait Widen<T>: Copy {
+    fn widen(self) -> T;
+}
+
+/// A stored element that a value of the compute type `T` rounds to, to nearest even.
+pub trait Narrow<T>: Copy {
+    fn narrow(wide: T) -> Self;
+}
+
+impl Widen<f64> for f32 {
+    #[inline(always)]
+    fn widen(self) -> f64 {
+        self as f64
+    }
+}
+
+impl Widen<f32> for Bf16 {
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        f32::from_bits(quiet_nan((self.0 as u32) << 16))
+    }
+}
+
+impl Narrow<f32> for Bf16 {
+    #[inline(always)]
+    fn narrow(wide: f32) -> Bf16 {
+        let bits = wide.to_bits();
+        // Half a unit of the kept part, less one if that part is even: ties go to even.
+        let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
+        let nan = (bits >> 16) | 0x40;
+        Bf16(if is_nan(bits) { nan } else { rounded } as u16)
+    }
+}
+
+// The two directions of f16 re-bias the exponent by integer addition; subnormals are normalized
+// by one exact f32 addition or subtraction of a power of two (F. Giesen, "Float->half variants").
+
+impl Widen<f32> for F16 {
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        const EXPONENT: u32 = 0x7c00 << 13;
+        let half = self.0 as u32;
+        let sign = (half & 0x8000) << 16;
+        let magnitude = (half & 0x7fff) << 13;
+        let normal = magnitude + ((127 - 15) << 23);
+        let infinite_or_nan = magnitude + ((255 - 31) << 23);
+        let subnormal =
+            (f32::from_bits(magnitude + (113 << 23)) - f32::from_bits(113 << 23)).to_bits();
+        let bits = match magnitude & EXPONENT {
+            EXPONENT => infinite_or_nan,
+            0 => subnormal,
+            _ => normal,
+        };
+        f32::from_bits(quiet_nan(bits | sign))
+    }
+}
+
+impl Narrow<f32> for F16 {
+    #[inline(always)]
+    fn narrow(wide: f32) -> F16 {
+        const SMALLEST_NORMAL: u32 = 113 << 23;
+        const BEYOND_INFINITY: u32 = 143 << 23;
+        // The power of two whose last f32 place is the last place of an f16 subnormal.
+        const MAGIC: u32 = (127 - 15 + 23 - 10 + 1) << 23;
+        let bits = wide.to_bits();
+        let sign = bits & 0x8000_0000;
+        let magnitude = bits ^ sign;
+        let subnormal =
+            (f32::from_bits(magnitude) + f32::from_bits(MAGIC)).to_bits().wrapping_sub(MAGIC);
+        let tie_to_even = 0xfff + ((magnitude >> 13) & 1);
+        let normal = magnitude.wrapping_sub((127 - 15) << 23).wrapping_add(tie_to_even) >> 13;
+        let nan = 0x7e00 | ((magnitude >> 13) & 0x3ff);
+        let infinite_or_nan = if is_nan(bits) { nan } else { 0x7c00 };
+        let half = if magnitude >= BEYOND_INFINITY {
+            infinite_or_nan
+        } else if magnitude < SMALLEST_NORMAL {
+            subnormal
+        } else {
+            normal
+        };
+        F16((half | (sign >> 16)) as u16)
+    }
+}
+
+#[inline(always)]
+fn is_nan(bits: u32) -> bool {
+    bits & 0x7fff_ffff > 0x7f80_0000
+}
+
+/// Sets the quiet bit of a NaN, as the processors' conversions do.
+#[inline(always)]
+fn quiet_nan(bits: u32) -> u32 {
+    if is_nan(bits) { bits | 0x0040_0000 } else { bits }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_16_bit_float_widens_to_what_half_says() {
+        for bits in 0..=u16::MAX {
+            let f16 = half::f16::from_bits(bits).to_f32();
+            assert_eq!(F16(bits).widen().to_bits(), f16.to_bits(), "f16 {bits:#06x}");
+            let bf16 = half::bf16::from_bits(bits).to_f32();
+            assert_eq!(Bf16(bits).widen().to_bits(), bf16.to_bits(), "bf16 {bits:#06x}");
+        }
+    }
+
+    #[test]
+    fn a_dense_stride_of_all_f32_narrows_to_what_half_says() {
+        // 97 is coprime to every power of two: all low and high bit patterns are met.
+        for bits in (0..=u32::MAX).step_by(97).chain([u32::MAX]) {
+            let wide = f32::from_bits(bits);
+            assert_eq!(F16::narrow(wide).0, half::f16::from_f32(wide).to_bits(), "{bits:#010x}");
+            assert_eq!(Bf16::narrow(wide).0, half::bf16::from_f32(wide).to_bits(), "{bits:#010x}");
+        }
+    }
+
+    #[test]
+    fn narrowing_what_was_widened_changes_nothing_but_signaling_nans() {
+        for bits in 0..=u16::MAX {
+            let f16_quiet = if bits & 0x7fff > 0x7c00 { 0x200 } else { 0 };
+            assert_eq!(F16::narrow(F16(bits).widen()).0, bits | f16_quiet);
+            let bf16_quiet = if bits & 0x7fff > 0x7f80 { 0x40 } else { 0 };
+            assert_eq!(Bf16::narrow(Bf16(bits).widen()).0, bits | bf16_quiet);
+        }
+    }
+}

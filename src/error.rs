@@ -1,0 +1,294 @@
+//! Everything that can go wrong, with the values in the text, and the status that C sees.
+//!
+//! An error owns no memory: it must be makeable when there is none left.
+#![forbid(unsafe_code)]
+
+use crate::dtype::Dtype;
+use core::fmt;
+use thiserror::Error;
+
+/// What a call came to. Zero is success. A number is never reused for another meaning; the text of
+/// the calling thread's last failure is `adamw_last_error()`.
+#[repr(i32)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Status {
+    /// The call did what it says.
+    Ok = 0,
+    /// A pointer was NULL, or a value outside its range.
+    InvalidArgument = 1,
+    /// The request is well formed, but this build, version or machine cannot do it.
+    Unsupported = 2,
+    /// Memory or threads could not be had.
+    OutOfMemory = 3,
+    /// No parameter or group of this handle has that number.
+    NotFound = 5,
+    /// The handle is NULL, was destroyed, or never was one.
+    BadHandle = 7,
+    /// The handle is in use: by another thread, or by the very call that called this callback.
+    Busy = 8,
+    /// A bug in this library interrupted an earlier call in the middle of its writes; only
+    /// `adamw_destroy` is allowed.
+    Poisoned = 9,
+    /// A function of the host reported an error.
+    Callback = 10,
+    /// A panic was caught at the boundary: a bug in this library.
+    Internal = 99,
+}
+
+impl Status {
+    pub(crate) const ALL: [Status; 10] = [
+        Status::Ok,
+        Status::InvalidArgument,
+        Status::Unsupported,
+        Status::OutOfMemory,
+        Status::NotFound,
+        Status::BadHandle,
+        Status::Busy,
+        Status::Poisoned,
+        Status::Callback,
+        Status::Internal,
+    ];
+
+    /// NUL-terminated, as the constant is written in C.
+    pub fn name(self) -> &'static core::ffi::CStr {
+        match self {
+            Status::Ok => c"ADAMW_STATUS_OK",
+            Status::InvalidArgument => c"ADAMW_STATUS_INVALID_ARGUMENT",
+            Status::Unsupported => c"ADAMW_STATUS_UNSUPPORTED",
+            Status::OutOfMemory => c"ADAMW_STATUS_OUT_OF_MEMORY",
+            Status::NotFound => c"ADAMW_STATUS_NOT_FOUND",
+            Status::BadHandle => c"ADAMW_STATUS_BAD_HANDLE",
+            Status::Busy => c"ADAMW_STATUS_BUSY",
+            Status::Poisoned => c"ADAMW_STATUS_POISONED",
+            Status::Callback => c"ADAMW_STATUS_CALLBACK",
+            Status::Internal => c"ADAMW_STATUS_INTERNAL",
+        }
+    }
+}
+
+/// A failed call: nothing has changed.
+#[derive(Error, Clone, Copy, PartialEq, Debug)]
+pub enum Error {
+    #[error("{0} is NULL")]
+    Null(&'static str),
+    #[error("{name} is {value}, expected {expected}")]
+    Number { name: &'static str, value: f64, expected: &'static str },
+    #[error("{name} is {value}, expected {expected}")]
+    Constant { name: &'static str, value: u32, expected: &'static str },
+    #[error(
+        "{name}.struct_size is {size}, expected a multiple of 8 from 8 to 4096, such as {known}"
+    )]
+    StructSize { name: &'static str, size: usize, known: usize },
+    #[error(
+        "{name} has fields beyond the {known} bytes that this version knows (struct_size {size}), \
+         and they are not zero"
+    )]
+    StructTail { name: &'static str, size: usize, known: usize },
+    #[error("ADAMW_ISA is \"{0}\", expected portable, avx2 or avx512")]
+    IsaVariable(Label),
+
+    #[error("a parameter's name is empty")]
+    NameEmpty,
+    #[error("a parameter's name is not UTF-8: \"{0}\"")]
+    NameNotUtf8(Label),
+    #[error("param \"{0}\" is already there: names are unique in a handle")]
+    NameTaken(Label),
+    #[error("there is no param {0}")]
+    NoParam(u32),
+    #[error("there is no group {0}")]
+    NoGroup(u32),
+    #[error("there are {0} of them already, which is the most a handle holds")]
+    TooMany(u32),
+
+    #[error("param \"{param}\": {buffer} {problem}")]
+    Tensor { param: Label, buffer: Role, problem: TensorProblem },
+    #[error("param \"{param}\": {buffer} overlaps {other_buffer} of param \"{other}\"")]
+    Overlap { param: Label, buffer: Role, other: Label, other_buffer: Role },
+    #[error("param \"{param}\": {buffer} was given, but {reason}")]
+    NotUsed { param: Label, buffer: Role, reason: &'static str },
+    #[error("param \"{param}\": {buffer} belongs to the library, only the host's buffers move")]
+    NotTheHosts { param: Label, buffer: Role },
+    #[error("param \"{param}\": {buffer} is moved twice in one call")]
+    MovedTwice { param: Label, buffer: Role },
+    #[error(
+        "param \"{param}\": step is {step}, but {buffer} is not given: steps taken need their state"
+    )]
+    StepWithoutState { param: Label, step: u64, buffer: Role },
+    #[error("param \"{param}\": lr_ratio gave {ratio}, expected a finite number >= 0")]
+    Ratio { param: Label, ratio: f64 },
+    #[error("{name} returned {returned} for param \"{param}\", expected {expected}")]
+    Callback { name: &'static str, param: Label, returned: i32, expected: &'static str },
+    #[error("parallel_for returned {0} before it ran any task, expected 0")]
+    ParallelFor(i32),
+
+    #[error("out of memory: {bytes} bytes for {what}")]
+    OutOfMemory { what: &'static str, bytes: usize },
+    #[error("could not start {0} threads")]
+    Threads(usize),
+
+    #[error("no such handle: {0:#x} was destroyed, or never came from adamw_create")]
+    BadHandle(usize),
+    #[error("the handle is in use by another call")]
+    Busy,
+    #[error("an earlier call was interrupted in the middle of its writes: destroy this handle")]
+    Poisoned,
+    #[error("caught a panic, which is a bug in this library: {0}")]
+    Panic(Label),
+}
+
+impl Error {
+    pub fn status(&self) -> Status {
+        match self {
+            Error::StructTail { .. } => Status::Unsupported,
+            Error::Tensor { problem, .. } => problem.status(),
+            Error::NoParam(_) | Error::NoGroup(_) => Status::NotFound,
+            Error::Callback { .. } | Error::ParallelFor(_) | Error::Ratio { .. } => {
+                Status::Callback
+            }
+            Error::OutOfMemory { .. } | Error::Threads(_) => Status::OutOfMemory,
+            Error::BadHandle(_) => Status::BadHandle,
+            Error::Busy => Status::Busy,
+            Error::Poisoned => Status::Poisoned,
+            Error::Panic(_) => Status::Internal,
+            _ => Status::InvalidArgument,
+        }
+    }
+}
+
+/// What is wrong with one tensor, taken alone or beside its parameter.
+#[derive(Error, Clone, Copy, PartialEq, Debug)]
+pub enum TensorProblem {
+    #[error("is NULL")]
+    Null,
+    #[error("has data NULL and {0} elements")]
+    NullData(u64),
+    #[error("has {0} elements, more than fit in memory")]
+    TooLarge(u64),
+    #[error("has ndim {0}, expected 0 to 64")]
+    Dimensions(i32),
+    #[error("has shape NULL and ndim {0}")]
+    NullShape(i32),
+    #[error("has a dimension of {0} elements")]
+    NegativeDimension(i64),
+    #[error("has more elements than fit in 64 bits")]
+    CountOverflow,
+    #[error("is not contiguous: stride {stride} in dimension {dimension}, expected {expected}")]
+    Strided { dimension: usize, stride: i64, expected: i64 },
+    #[error("has byte_offset {0}, which leaves the address space")]
+    ByteOffset(u64),
+    #[error("is at {address:#x}, which is not aligned to its {bytes}-byte elements")]
+    Misaligned { address: usize, bytes: usize },
+    #[error(
+        "has DLPack type code {code}, {bits} bits, {lanes} lanes, expected code 2 with 16, 32 or \
+         64 bits, or code 4 with 16, and 1 lane"
+    )]
+    DlpackType { code: u8, bits: u8, lanes: u16 },
+    #[error("has dtype {0}, expected ADAMW_DTYPE_F32, F64, F16 or BF16")]
+    DtypeConstant(u32),
+    #[error("is {is}, expected {expected}")]
+    Dtype { is: Dtype, expected: Dtype },
+    #[error("is {is}, expected {param} as the param, or f32")]
+    GradDtype { is: Dtype, param: Dtype },
+    #[error("has {is} elements, param has {param}")]
+    Elements { is: u64, param: u64 },
+    #[error(
+        "is on device type {0}: this build steps host memory only (DLPack device types 1, 3, 11)"
+    )]
+    Device(i32),
+}
+
+impl TensorProblem {
+    fn status(&self) -> Status {
+        match self {
+            TensorProblem::Device(_) => Status::Unsupported,
+            _ => Status::InvalidArgument,
+        }
+    }
+
+    /// Says whose tensor has the problem.
+    pub fn of(self, param: Label, buffer: Role) -> Error {
+        Error::Tensor { param, buffer, problem: self }
+    }
+}
+
+/// What a buffer is to its parameter.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Role {
+    Param,
+    Grad,
+    Master,
+    ExpAvg,
+    ExpAvgSq,
+    MaxExpAvgSq,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Role::Param => "param",
+            Role::Grad => "grad",
+            Role::Master => "master",
+            Role::ExpAvg => "exp_avg",
+            Role::ExpAvgSq => "exp_avg_sq",
+            Role::MaxExpAvgSq => "max_exp_avg_sq",
+        })
+    }
+}
+
+/// A name or text in an error: a copy of its first bytes, with an ellipsis where it was cut.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Label {
+    bytes: [u8; Self::CAPACITY],
+    used: u8,
+    cut: bool,
+}
+
+impl Label {
+    const CAPACITY: usize = 46;
+
+    pub fn new(text: &[u8]) -> Label {
+        let used = text.len().min(Self::CAPACITY);
+        let mut bytes = [0; Self::CAPACITY];
+        bytes[..used].copy_from_slice(&text[..used]);
+        Label { bytes, used: used as u8, cut: used < text.len() }
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        for chunk in self.bytes[..self.used as usize].utf8_chunks() {
+            f.write_str(chunk.valid())?;
+            if !chunk.invalid().is_empty() && !self.cut {
+                f.write_str("\u{fffd}")?;
+            }
+        }
+        f.write_str(if self.cut { "..." } else { "" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_carries_the_name_and_both_values() {
+        let problem = TensorProblem::Elements { is: 10, param: 12 };
+        let error = problem.of(Label::new(b"w1"), Role::Grad);
+        assert_eq!(error.to_string(), "param \"w1\": grad has 10 elements, param has 12");
+        assert_eq!(error.status(), Status::InvalidArgument);
+    }
+
+    #[test]
+    fn a_long_name_is_cut_at_a_character_and_says_so() {
+        let label = Label::new("ä".repeat(40).as_bytes());
+        assert_eq!(label.to_string(), format!("{}...", "ä".repeat(23)));
+        let odd = Label::new(format!("x{}", "ä".repeat(40)).as_bytes());
+        assert_eq!(odd.to_string(), format!("x{}...", "ä".repeat(22)));
+        assert_eq!(Label::new(b"a\xffb").to_string(), "a\u{fffd}b");
+    }
+
+    #[test]
+    fn an_error_is_small_enough_to_return_by_value() {
+        assert!(size_of::<Error>() <= 128);
+    }
+}

@@ -1,0 +1,119 @@
+//! Groups, the learning rate, and the callbacks that set hyper-parameters.
+
+use super::sized;
+use super::types::*;
+use super::{Optimizer, Status, adamw_decay_filter, adamw_lr_ratio, guard, handle};
+use crate::callback::{DecayFilter, LrRatio};
+use crate::config::GroupConfig;
+use crate::error::Error;
+use core::ffi::c_void;
+
+/// Fills `group` with the handle's hyper-parameters and an lr_scale of 1. `struct_size` is the
+/// caller's `sizeof(adamw_group_config)`.
+///
+/// # Safety
+/// `group` is NULL, or writable for `struct_size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_group_config_init(
+    optimizer: *const Optimizer,
+    group: *mut adamw_group_config,
+    struct_size: usize,
+) -> Status {
+    guard(|| {
+        let GroupConfig { lr_scale, weight_decay, beta1, beta2, eps } =
+            handle::with(optimizer, |optimizer| Ok(optimizer.group_defaults()))?;
+        let value = adamw_group_config { struct_size, lr_scale, weight_decay, beta1, beta2, eps };
+        // SAFETY: the caller's word.
+        unsafe { sized::write(group, struct_size, value) }
+    })
+}
+
+/// Adds a group of parameters with hyper-parameters of its own. `*out_group` is its number, for
+/// `adamw_param_config`; group 0 is there from the start, with the handle's values.
+///
+/// # Safety
+/// `group` is NULL or readable, `out_group` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_add_group(
+    optimizer: *mut Optimizer,
+    group: *const adamw_group_config,
+    out_group: *mut u32,
+) -> Status {
+    guard(|| {
+        handle::with(optimizer, |optimizer| {
+            // SAFETY: the caller's word.
+            let group = unsafe { sized::read(group) }?;
+            if out_group.is_null() {
+                return Err(Error::Null("out_group"));
+            }
+            let adamw_group_config { lr_scale, weight_decay, beta1, beta2, eps, .. } = group;
+            let number =
+                optimizer.add_group(GroupConfig { lr_scale, weight_decay, beta1, beta2, eps })?;
+            // SAFETY: not NULL, and the caller's word.
+            unsafe { out_group.write_unaligned(number) };
+            Ok(())
+        })
+    })
+}
+
+/// Sets the learning rate of the next steps: finite, >= 0. Each group multiplies it by its
+/// lr_scale, and the lr_ratio callback by its answer.
+#[unsafe(no_mangle)]
+pub extern "C" fn adamw_set_lr(optimizer: *mut Optimizer, lr: f64) -> Status {
+    guard(|| handle::with(optimizer, |optimizer| optimizer.set_lr(lr)))
+}
+
+/// Writes the learning rate to `out_lr`.
+///
+/// # Safety
+/// `out_lr` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_get_lr(optimizer: *const Optimizer, out_lr: *mut f64) -> Status {
+    guard(|| {
+        let lr = handle::with(optimizer, |optimizer| Ok(optimizer.lr()))?;
+        if out_lr.is_null() {
+            return Err(Error::Null("out_lr"));
+        }
+        // SAFETY: not NULL, and the caller's word.
+        unsafe { out_lr.write_unaligned(lr) };
+        Ok(())
+    })
+}
+
+/// Sets which parameters decay. The filter is asked now about every parameter there is, and about
+/// each one when it is added; NULL: all decay. If it reports an error, the old one stays.
+///
+/// # Safety
+/// `filter` may be called with `user_data` until another is set or the handle is destroyed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_set_decay_filter(
+    optimizer: *mut Optimizer,
+    filter: adamw_decay_filter,
+    user_data: *mut c_void,
+) -> Status {
+    // SAFETY: the caller's word.
+    let filter = unsafe { DecayFilter::new(filter, user_data) };
+    guard(|| handle::with(optimizer, |optimizer| optimizer.set_decay_filter(filter)))
+}
+
+/// Sets what the learning rate of each parameter is multiplied by: layer-wise decay, freezing (0).
+/// It is asked at every step about every parameter that has a gradient, before anything is
+/// written; NULL: no ratio.
+///
+/// # Safety
+/// `lr_ratio` may be called with `user_data` until another is set or the handle is destroyed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_set_lr_ratio(
+    optimizer: *mut Optimizer,
+    lr_ratio: adamw_lr_ratio,
+    user_data: *mut c_void,
+) -> Status {
+    // SAFETY: the caller's word.
+    let lr_ratio = unsafe { LrRatio::new(lr_ratio, user_data) };
+    guard(|| {
+        handle::with(optimizer, |optimizer| {
+            optimizer.set_lr_ratio(lr_ratio);
+            Ok(())
+        })
+    })
+}

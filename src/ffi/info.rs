@@ -1,0 +1,64 @@
+//! What the library says about itself and about the last failure.
+
+use super::types::*;
+use super::{Status, guard, last_error, sized};
+use crate::backend;
+use crate::config::IsaCap;
+use crate::dtype::Dtype;
+use crate::sys;
+use core::ffi::c_char;
+
+/// Writes what this build can do on this machine to `out_capabilities`. `struct_size` is the
+/// caller's `sizeof(adamw_capabilities)`.
+///
+/// # Safety
+/// `out_capabilities` is NULL, or writable for `struct_size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_get_capabilities(
+    out_capabilities: *mut adamw_capabilities,
+    struct_size: usize,
+) -> Status {
+    guard(|| {
+        let value = adamw_capabilities {
+            struct_size,
+            isas: backend::isas().fold(0, |bits, isa| bits | 1 << constant(isa)),
+            best_isa: constant(backend::best_isa()?),
+            devices: super::tensor::HOST_DEVICES.iter().fold(0, |bits, device| bits | 1 << device),
+            dtypes: Dtype::ALL.iter().fold(0, |bits, &dtype| bits | 1 << dtype as u32),
+            num_cpus: sys::affinity_count() as u32,
+            reserved: 0,
+        };
+        // SAFETY: the caller's word.
+        unsafe { sized::write(out_capabilities, struct_size, value) }
+    })
+}
+
+/// The text of the last call that failed on this thread, with the names and values in question;
+/// empty if none has. It belongs to the library and is valid until this thread's next call.
+#[unsafe(no_mangle)]
+pub extern "C" fn adamw_last_error() -> *const c_char {
+    last_error()
+}
+
+/// The name of a status, such as `ADAMW_STATUS_OK`; of a number that is none, `unknown status`.
+#[unsafe(no_mangle)]
+pub extern "C" fn adamw_status_name(status: i32) -> *const c_char {
+    let known = Status::ALL.into_iter().find(|&known| known as i32 == status);
+    known.map_or(c"unknown status", Status::name).as_ptr()
+}
+
+/// The version of the library that is running, such as `0.1.0`; the header's is in
+/// `ADAMW_VERSION_MAJOR`, `_MINOR` and `_PATCH`.
+#[unsafe(no_mangle)]
+pub extern "C" fn adamw_version() -> *const c_char {
+    concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
+}
+
+fn constant(isa: IsaCap) -> adamw_isa {
+    match isa {
+        IsaCap::Portable => ADAMW_ISA_PORTABLE,
+        IsaCap::Avx2 => ADAMW_ISA_AVX2,
+        IsaCap::Avx512 => ADAMW_ISA_AVX512,
+        IsaCap::Best => ADAMW_ISA_BEST,
+    }
+}

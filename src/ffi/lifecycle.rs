@@ -1,0 +1,102 @@
+//! Making and releasing a handle.
+
+use super::sized::{self, SizedStruct};
+use super::types::*;
+use super::{Optimizer, Status, guard, handle};
+use crate::callback::ParallelFor;
+use crate::config::{Config, GroupConfig, IsaCap, Threads};
+use crate::error::Error;
+
+/// Fills `config` with the defaults. `struct_size` is the caller's `sizeof(adamw_config)`.
+///
+/// # Safety
+/// `config` is NULL, or writable for `struct_size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_config_init(
+    config: *mut adamw_config,
+    struct_size: usize,
+) -> Status {
+    // SAFETY: the caller's word.
+    guard(|| unsafe { sized::write(config, struct_size, adamw_config::defaults()) })
+}
+
+/// Creates an optimizer without parameters. `config` may be NULL: the defaults. On success
+/// `*out_optimizer` belongs to the caller, who ends it with `adamw_destroy`.
+///
+/// # Safety
+/// `config` is NULL or readable, `out_optimizer` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_create(
+    config: *const adamw_config,
+    out_optimizer: *mut *mut Optimizer,
+) -> Status {
+    guard(|| {
+        let config = match config.is_null() {
+            true => adamw_config::defaults(),
+            // SAFETY: the caller's word.
+            false => unsafe { sized::read(config) }?,
+        };
+        if out_optimizer.is_null() {
+            return Err(Error::Null("out_optimizer"));
+        }
+        // SAFETY: the header makes the host vouch for its `parallel_for`.
+        let config = unsafe { checked(&config) }?;
+        let handle = handle::insert(Optimizer::new(config)?)?;
+        // SAFETY: not NULL, and the caller's word.
+        unsafe { out_optimizer.write_unaligned(handle) };
+        Ok(())
+    })
+}
+
+/// Destroys an optimizer: its threads are joined and its own memory is freed before this returns;
+/// the host's buffers stay as they are. NULL does nothing. The handle is stale afterwards, and
+/// any further use of it is `ADAMW_STATUS_BAD_HANDLE`.
+#[unsafe(no_mangle)]
+pub extern "C" fn adamw_destroy(optimizer: *mut Optimizer) -> Status {
+    guard(|| if optimizer.is_null() { Ok(()) } else { handle::remove(optimizer) })
+}
+
+/// # Safety
+/// As `ParallelFor::new`.
+unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
+    if config.reserved != 0 {
+        let (name, value) = ("config.reserved", config.reserved);
+        return Err(Error::Constant { name, value, expected: "0" });
+    }
+    let isa = match config.isa {
+        ADAMW_ISA_BEST => IsaCap::Best,
+        ADAMW_ISA_PORTABLE => IsaCap::Portable,
+        ADAMW_ISA_AVX2 => IsaCap::Avx2,
+        ADAMW_ISA_AVX512 => IsaCap::Avx512,
+        value => {
+            let expected = "an ADAMW_ISA constant, 0 to 3";
+            return Err(Error::Constant { name: "config.isa", value, expected });
+        }
+    };
+    Ok(Config {
+        lr: config.lr,
+        group: GroupConfig {
+            lr_scale: 1.0,
+            weight_decay: config.weight_decay,
+            beta1: config.beta1,
+            beta2: config.beta2,
+            eps: config.eps,
+        },
+        amsgrad: flag("config.amsgrad", config.amsgrad)?,
+        maximize: flag("config.maximize", config.maximize)?,
+        multi_precision: flag("config.multi_precision", config.multi_precision)?,
+        threads: Threads {
+            count: (config.num_threads > 0).then_some(config.num_threads as usize),
+            // SAFETY: the caller's word.
+            host: unsafe { ParallelFor::new(config.parallel_for, config.parallel_for_data) },
+        },
+        isa,
+    })
+}
+
+fn flag(name: &'static str, value: u32) -> Result<bool, Error> {
+    match value {
+        0 | 1 => Ok(value == 1),
+        _ => Err(Error::Constant { name, value, expected: "0 or 1" }),
+    }
+}

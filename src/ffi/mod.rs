@@ -1,0 +1,139 @@
+//! The C ABI: every function is a few lines that read their arguments, call the optimizer, and turn
+//! its result into a status. No logic lives here.
+
+mod groups;
+mod handle;
+mod info;
+mod lifecycle;
+mod params;
+mod sized;
+mod stepping;
+mod tensor;
+mod types;
+
+pub use crate::callback::{
+    adamw_decay_filter, adamw_lr_ratio, adamw_parallel_for, adamw_param_info, adamw_task,
+};
+pub use crate::error::Status;
+pub use crate::optimizer::Optimizer;
+pub use groups::*;
+pub use info::*;
+pub use lifecycle::*;
+pub use params::*;
+pub use stepping::*;
+pub use types::*;
+
+use crate::error::Error;
+use crate::sys::{fp, panics};
+use core::cell::UnsafeCell;
+use core::ffi::c_char;
+use core::fmt::{self, Write};
+
+/// Runs the body of a fallible function: in the default floating-point environment, with a panic
+/// or an error turned into a status and a text.
+fn guard(body: impl FnOnce() -> Result<(), Error>) -> Status {
+    let result = panics::caught(|| fp::standard(body));
+    match result.unwrap_or_else(|panic| Err(Error::Panic(panic))) {
+        Ok(()) => Status::Ok,
+        Err(error) => {
+            let mut text = Text { used: 0 };
+            // Writing fails when the text is full, which cuts it and harms nothing.
+            let _ = write!(text, "{error}");
+            error.status()
+        }
+    }
+}
+
+/// That an array is there, or has no entries.
+fn not_null<T>(name: &'static str, array: *const T, n_entries: usize) -> Result<(), Error> {
+    if array.is_null() && n_entries > 0 { Err(Error::Null(name)) } else { Ok(()) }
+}
+
+/// The i-th entry of a host's array, which need not be aligned.
+///
+/// # Safety
+/// The array has more than `i` entries.
+unsafe fn entry<T: Copy>(array: *const T, i: usize) -> T {
+    // SAFETY: the caller's word.
+    unsafe { array.add(i).read_unaligned() }
+}
+
+/// Bytes of the longest error text, its NUL included.
+const TEXT_BYTES: usize = 512;
+
+thread_local! {
+    /// Plain bytes: a destructor would pin the library in the process.
+    static LAST_ERROR: UnsafeCell<[u8; TEXT_BYTES]> = const { UnsafeCell::new([0; TEXT_BYTES]) };
+}
+
+fn last_error() -> *const c_char {
+    LAST_ERROR.with(|text| text.get().cast())
+}
+
+/// Writes over this thread's error text, and keeps it NUL-terminated.
+struct Text {
+    used: usize,
+}
+
+impl Write for Text {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let fits = text.floor_char_boundary(TEXT_BYTES - 1 - self.used);
+        LAST_ERROR.with(|buffer| {
+            // SAFETY: the buffer is this thread's, and no reference to it outlives this closure.
+            let buffer = unsafe { &mut *buffer.get() };
+            buffer[self.used..self.used + fits].copy_from_slice(&text.as_bytes()[..fits]);
+            buffer[self.used + fits] = 0;
+        });
+        self.used += fits;
+        if fits == text.len() { Ok(()) } else { Err(fmt::Error) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Label;
+    use core::ffi::CStr;
+
+    fn last_text() -> String {
+        // SAFETY: `last_error` is NUL-terminated, and this thread makes no call meanwhile.
+        unsafe { CStr::from_ptr(last_error()) }.to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_panic_becomes_a_status_with_its_text() {
+        let status = guard(|| panic!("on purpose"));
+        assert_eq!(status, Status::Internal);
+        assert!(last_text().ends_with("a bug in this library: on purpose"), "{}", last_text());
+    }
+
+    #[test]
+    fn a_panic_inside_prints_nothing_and_one_outside_does() {
+        const INSIDE: &str = "ADAMW_TEST_PANIC_INSIDE";
+        if std::env::var_os(INSIDE).is_some() {
+            assert_eq!(guard(|| panic!("quiet panic")), Status::Internal);
+            std::panic::catch_unwind(|| panic!("loud panic")).unwrap_err();
+            return;
+        }
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--nocapture"])
+            .arg("ffi::tests::a_panic_inside_prints_nothing_and_one_outside_does")
+            .env(INSIDE, "1")
+            .output()
+            .unwrap();
+        let printed = [output.stdout, output.stderr].concat();
+        let printed = String::from_utf8(printed).unwrap();
+        assert!(output.status.success(), "{printed}");
+        assert!(printed.contains("loud panic") && !printed.contains("quiet panic"), "{printed}");
+    }
+
+    #[test]
+    fn a_long_text_is_cut_and_terminated() {
+        let mut text = Text { used: 0 };
+        let long = "ä".repeat(TEXT_BYTES);
+        assert!(write!(text, "x{long}").is_err());
+        assert_eq!(last_text(), format!("x{}", "ä".repeat((TEXT_BYTES - 2) / 2)));
+        assert_eq!(guard(|| Err(Error::NameTaken(Label::new(b"w")))), Status::InvalidArgument);
+        assert_eq!(last_text(), "param \"w\" is already there: names are unique in a handle");
+    }
+}

@@ -1,0 +1,196 @@
+//! Parameters: adding, moving, asking.
+
+use super::types::*;
+use super::{Optimizer, Status, adamw_param_info, entry, guard, handle, not_null, sized, tensor};
+use crate::error::{Error, Label, Role};
+use crate::optimizer::NewParam;
+use crate::tensor::Tensor;
+use core::ffi::{CStr, c_char, c_void};
+
+/// Adds a parameter and writes its number, which names it from then on, to `*out_param`. The
+/// memory stays the host's: it must be valid until `adamw_destroy`, or until `adamw_rebind` has
+/// named another place, and must not overlap any buffer of the handle.
+///
+/// # Safety
+/// All pointers are NULL, or readable (`out_param`: writable) for what they say; tensors as the
+/// header's conventions ask.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_add_param(
+    optimizer: *mut Optimizer,
+    param: *const adamw_param_config,
+    out_param: *mut u32,
+) -> Status {
+    guard(|| {
+        handle::with(optimizer, |optimizer| {
+            // SAFETY: the caller's word.
+            let config = unsafe { sized::read(param) }?;
+            if config.reserved != 0 {
+                let (name, value) = ("param.reserved", config.reserved);
+                return Err(Error::Constant { name, value, expected: "0" });
+            }
+            // SAFETY: the caller's word.
+            let name = unsafe { name(config.name, "param.name") }?;
+            let label = Label::new(name.to_bytes());
+            let required = |from, role| {
+                // SAFETY: the caller's word.
+                unsafe { tensor::dlpack(from) }.map_err(|problem| problem.of(label, role))
+            };
+            let optional = |from: *const adamw_tensor, role| {
+                if from.is_null() { Ok(None) } else { required(from, role).map(Some) }
+            };
+            let new = NewParam {
+                name,
+                group: config.group,
+                param: required(config.param, Role::Param)?,
+                master: optional(config.master, Role::Master)?,
+                exp_avg: optional(config.exp_avg, Role::ExpAvg)?,
+                exp_avg_sq: optional(config.exp_avg_sq, Role::ExpAvgSq)?,
+                max_exp_avg_sq: optional(config.max_exp_avg_sq, Role::MaxExpAvgSq)?,
+                step: config.step,
+            };
+            // SAFETY: the caller's word.
+            unsafe { add(optimizer, new, out_param) }
+        })
+    })
+}
+
+/// The short form of `adamw_add_param`: a plain array `data [n_elements]` in group 0, with state of
+/// the library's own.
+///
+/// # Safety
+/// As `adamw_add_param`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_add_array(
+    optimizer: *mut Optimizer,
+    name: *const c_char,
+    data: *mut c_void,
+    n_elements: u64,
+    dtype: adamw_dtype,
+    out_param: *mut u32,
+) -> Status {
+    guard(|| {
+        handle::with(optimizer, |optimizer| {
+            // SAFETY: the caller's word.
+            let name = unsafe { self::name(name, "name") }?;
+            // SAFETY: the caller's word.
+            let param = unsafe { tensor::array(data, n_elements, dtype) };
+            let param =
+                param.map_err(|problem| problem.of(Label::new(name.to_bytes()), Role::Param))?;
+            let new = NewParam {
+                name,
+                group: 0,
+                param,
+                master: None,
+                exp_avg: None,
+                exp_avg_sq: None,
+                max_exp_avg_sq: None,
+                step: 0,
+            };
+            // SAFETY: the caller's word.
+            unsafe { add(optimizer, new, out_param) }
+        })
+    })
+}
+
+/// Tells the library that the host has moved `num_buffers` of its buffers: `buffers[i]` of
+/// parameter `params[i]` is at `tensors[i]` now, with the same elements and the same values. All
+/// of them or, on an error, none. Buffers of the library's own cannot be moved; gradients are set
+/// anew with `adamw_set_grad`.
+///
+/// # Safety
+/// The arrays are readable for `num_buffers` entries; tensors as the header's conventions ask.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_rebind(
+    optimizer: *mut Optimizer,
+    params: *const u32,
+    buffers: *const adamw_buffer,
+    tensors: *const *const adamw_tensor,
+    num_buffers: usize,
+) -> Status {
+    guard(|| {
+        handle::with(optimizer, |optimizer| {
+            not_null("params", params, num_buffers)?;
+            not_null("buffers", buffers, num_buffers)?;
+            not_null("tensors", tensors, num_buffers)?;
+            let mut moves = Vec::new();
+            let bytes = num_buffers.saturating_mul(size_of::<(u32, Role, Tensor)>());
+            moves
+                .try_reserve_exact(num_buffers)
+                .map_err(|_| Error::OutOfMemory { what: "the moved buffers", bytes })?;
+            for i in 0..num_buffers {
+                // SAFETY: the arrays have `num_buffers` entries.
+                let (param, buffer, from) =
+                    unsafe { (entry(params, i), entry(buffers, i), entry(tensors, i)) };
+                let label = optimizer.label(param)?;
+                let role = role(buffer)?;
+                // SAFETY: the caller's word.
+                let tensor = unsafe { tensor::dlpack(from) };
+                moves.push((param, role, tensor.map_err(|problem| problem.of(label, role))?));
+            }
+            optimizer.rebind(&moves)
+        })
+    })
+}
+
+/// Fills the f32 master of a parameter from the parameter, which the host has written (weights
+/// loaded, a restart): without this the next step overwrites it from the master. Does nothing to a
+/// parameter without a master.
+#[unsafe(no_mangle)]
+pub extern "C" fn adamw_sync_master(optimizer: *mut Optimizer, param: u32) -> Status {
+    guard(|| handle::with(optimizer, |optimizer| optimizer.sync_master(param)))
+}
+
+/// Describes a parameter. `struct_size` is the caller's `sizeof(adamw_param_info)`; the name
+/// belongs to the library and lives as long as the handle.
+///
+/// # Safety
+/// `out_info` is NULL, or writable for `struct_size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_get_param_info(
+    optimizer: *const Optimizer,
+    param: u32,
+    out_info: *mut adamw_param_info,
+    struct_size: usize,
+) -> Status {
+    guard(|| {
+        let info = handle::with(optimizer, |optimizer| optimizer.param_info(param))?;
+        // SAFETY: the caller's word.
+        unsafe { sized::write(out_info, struct_size, info) }
+    })
+}
+
+/// # Safety
+/// `out_param` is NULL or writable.
+unsafe fn add(optimizer: &mut Optimizer, new: NewParam, out_param: *mut u32) -> Result<(), Error> {
+    if out_param.is_null() {
+        return Err(Error::Null("out_param"));
+    }
+    let number = optimizer.add_param(new)?;
+    // SAFETY: not NULL, and the caller's word.
+    unsafe { out_param.write_unaligned(number) };
+    Ok(())
+}
+
+/// # Safety
+/// `name` is NULL, or a NUL-terminated string that lives as long as the call.
+unsafe fn name<'a>(name: *const c_char, argument: &'static str) -> Result<&'a CStr, Error> {
+    if name.is_null() {
+        return Err(Error::Null(argument));
+    }
+    // SAFETY: the caller's word.
+    Ok(unsafe { CStr::from_ptr(name) })
+}
+
+fn role(buffer: adamw_buffer) -> Result<Role, Error> {
+    match buffer {
+        ADAMW_BUFFER_PARAM => Ok(Role::Param),
+        ADAMW_BUFFER_MASTER => Ok(Role::Master),
+        ADAMW_BUFFER_EXP_AVG => Ok(Role::ExpAvg),
+        ADAMW_BUFFER_EXP_AVG_SQ => Ok(Role::ExpAvgSq),
+        ADAMW_BUFFER_MAX_EXP_AVG_SQ => Ok(Role::MaxExpAvgSq),
+        value => {
+            let expected = "an ADAMW_BUFFER constant, 1 to 5";
+            Err(Error::Constant { name: "buffer", value, expected })
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Structs that start with their size: read and written as far as both sides know them.
+
+use crate::error::Error;
+use core::ptr::{copy_nonoverlapping, write_bytes};
+
+/// A struct of the C API that grows at its end.
+///
+/// # Safety
+/// `repr(C)`, starting with `struct_size: usize`; without padding; every bit pattern is a value.
+pub unsafe trait SizedStruct: Copy {
+    /// The parameter's name in the C API, for errors.
+    const NAME: &'static str;
+
+    /// What the fields are where the caller's struct does not have them.
+    fn defaults() -> Self;
+}
+
+/// No version of a struct is as long as this, so that a garbage size is not followed.
+const LONGEST: usize = 4096;
+
+fn check_size<T: SizedStruct>(size: usize) -> Result<(), Error> {
+    let whole = size.is_multiple_of(8) && (size_of::<usize>()..=LONGEST).contains(&size);
+    let known = size_of::<T>();
+    if whole { Ok(()) } else { Err(Error::StructSize { name: T::NAME, size, known }) }
+}
+
+/// Reads what the caller has of a struct; the rest are defaults.
+///
+/// # Safety
+/// `from` is NULL, or readable for the size that it starts with. It need not be aligned.
+pub unsafe fn read<T: SizedStruct>(from: *const T) -> Result<T, Error> {
+    if from.is_null() {
+        return Err(Error::Null(T::NAME));
+    }
+    // SAFETY: the struct starts with its size, of which only these bytes are read so far.
+    let size = unsafe { from.cast::<usize>().read_unaligned() };
+    check_size::<T>(size)?;
+    let known = size_of::<T>();
+    let tail = size.saturating_sub(known);
+    // SAFETY: the caller vouched for `size` bytes.
+    let tail = unsafe { core::slice::from_raw_parts(from.cast::<u8>().add(size - tail), tail) };
+    if tail.iter().any(|&byte| byte != 0) {
+        return Err(Error::StructTail { name: T::NAME, size, known });
+    }
+    let mut value = T::defaults();
+    // SAFETY: both are at least that long, and any bytes are a `T`.
+    unsafe {
+        copy_nonoverlapping(from.cast::<u8>(), (&raw mut value).cast::<u8>(), size.min(known));
+    }
+    Ok(value)
+}
+
+/// Writes what the caller's struct has room for, and zeros where it knows more than we do.
+///
+/// # Safety
+/// `to` is NULL, or writable for `size` bytes. It need not be aligned.
+pub unsafe fn write<T: SizedStruct>(to: *mut T, size: usize, value: T) -> Result<(), Error> {
+    if to.is_null() {
+        return Err(Error::Null(T::NAME));
+    }
+    check_size::<T>(size)?;
+    let known = size_of::<T>().min(size);
+    let bytes = to.cast::<u8>();
+    // SAFETY: the caller vouched for `size` bytes; the size is their first field.
+    unsafe {
+        copy_nonoverlapping((&raw const value).cast::<u8>(), bytes, known);
+        write_bytes(bytes.add(known), 0, size - known);
+        to.cast::<usize>().write_unaligned(size);
+    }
+    Ok(())
+}

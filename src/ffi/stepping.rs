@@ -1,0 +1,116 @@
+//! Gradients and the step.
+
+use super::types::*;
+use super::{Optimizer, Status, entry, guard, handle, not_null, tensor};
+use crate::error::{Error, Role, TensorProblem};
+use crate::optimizer::Clear;
+use crate::tensor::Tensor;
+use core::ffi::c_void;
+
+/// Sets the gradient of a parameter: as many elements, in the parameter's type or f32, in memory
+/// of the host's that overlaps nothing a step writes. It is read by every step until it is
+/// replaced or forgotten; NULL forgets it, and the parameter is skipped.
+///
+/// # Safety
+/// `grad` is NULL or readable; its memory as the header's conventions ask.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_set_grad(
+    optimizer: *mut Optimizer,
+    param: u32,
+    grad: *const adamw_tensor,
+) -> Status {
+    // SAFETY: the caller's word; the arrays are these arguments.
+    unsafe { adamw_set_grads(optimizer, &param, &grad, 1) }
+}
+
+/// The short form of `adamw_set_grad`: a plain array `data [n_elements]`.
+///
+/// # Safety
+/// As `adamw_set_grad`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_set_grad_array(
+    optimizer: *mut Optimizer,
+    param: u32,
+    data: *mut c_void,
+    n_elements: u64,
+    dtype: adamw_dtype,
+) -> Status {
+    guard(|| {
+        handle::with(optimizer, |optimizer| {
+            // SAFETY: the caller's word.
+            let grad = unsafe { tensor::array(data, n_elements, dtype) };
+            let grad = of_param(optimizer, param, grad)?;
+            optimizer.set_grads(1, |_, _| Ok((param, Some(grad))))
+        })
+    })
+}
+
+/// Sets the gradients of `num_grads` parameters in one call, `grads[i]` for `params[i]` as
+/// `adamw_set_grad` does: all of them or, on an error, none.
+///
+/// # Safety
+/// The arrays are readable for `num_grads` entries; the tensors as in `adamw_set_grad`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_set_grads(
+    optimizer: *mut Optimizer,
+    params: *const u32,
+    grads: *const *const adamw_tensor,
+    num_grads: usize,
+) -> Status {
+    guard(|| {
+        handle::with(optimizer, |optimizer| {
+            not_null("params", params, num_grads)?;
+            not_null("grads", grads, num_grads)?;
+            optimizer.set_grads(num_grads, |optimizer, i| {
+                // SAFETY: the arrays have `num_grads` entries.
+                let (param, grad) = unsafe { (entry(params, i), entry(grads, i)) };
+                if grad.is_null() {
+                    return Ok((param, None));
+                }
+                // SAFETY: the caller's word.
+                let grad = unsafe { tensor::dlpack(grad) };
+                Ok((param, Some(of_param(optimizer, param, grad)?)))
+            })
+        })
+    })
+}
+
+/// Clears every gradient, as an `ADAMW_CLEAR` constant says.
+#[unsafe(no_mangle)]
+pub extern "C" fn adamw_clear_grad(optimizer: *mut Optimizer, mode: adamw_clear) -> Status {
+    guard(|| {
+        let clear = match mode {
+            ADAMW_CLEAR_ZERO => Clear::Zero,
+            ADAMW_CLEAR_FORGET => Clear::Forget,
+            value => {
+                let expected = "an ADAMW_CLEAR constant, 0 or 1";
+                return Err(Error::Constant { name: "mode", value, expected });
+            }
+        };
+        handle::with(optimizer, |optimizer| optimizer.clear_grad(clear))
+    })
+}
+
+/// Steps every parameter that has a gradient, in place, and counts the step for it:
+///
+///     exp_avg    += (1 - beta1) * (grad - exp_avg)
+///     exp_avg_sq += (1 - beta2) * (grad * grad - exp_avg_sq)
+///     denom       = sqrt(exp_avg_sq) / sqrt(1 - beta2^step) + eps
+///     param      -= lr * weight_decay * param + lr / (1 - beta1^step) * exp_avg / denom
+///
+/// The bits of the result do not depend on the instruction set, the number of threads, or how
+/// tensors are cut. Gradients are read only. With nothing to step it does nothing.
+#[unsafe(no_mangle)]
+pub extern "C" fn adamw_step(optimizer: *mut Optimizer) -> Status {
+    guard(|| handle::with(optimizer, |optimizer| optimizer.step()))
+}
+
+/// Names the parameter in a problem that its gradient has.
+fn of_param(
+    optimizer: &Optimizer,
+    param: u32,
+    grad: Result<Tensor, TensorProblem>,
+) -> Result<Tensor, Error> {
+    let label = optimizer.label(param)?;
+    grad.map_err(|problem| problem.of(label, Role::Grad))
+}

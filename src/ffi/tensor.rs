@@ -1,0 +1,120 @@
+//! Tensors as C describes them, turned into ours.
+
+use super::types::*;
+use crate::dtype::Dtype;
+use crate::error::TensorProblem;
+use crate::tensor::Tensor;
+
+/// DLPack's device types whose memory the processor reaches: kDLCPU, kDLCUDAHost, kDLROCMHost.
+pub(super) const HOST_DEVICES: [i32; 3] = [1, 3, 11];
+
+/// DLPack's highest number of dimensions has no bound; more than this is garbage.
+const MAX_NDIM: i32 = 64;
+
+pub fn dtype(constant: adamw_dtype) -> Result<Dtype, TensorProblem> {
+    let known = Dtype::ALL.into_iter().find(|&dtype| dtype as u32 == constant);
+    known.ok_or(TensorProblem::DtypeConstant(constant))
+}
+
+/// A plain array.
+///
+/// # Safety
+/// As `Tensor::new`.
+pub unsafe fn array(
+    data: *mut core::ffi::c_void,
+    n_elements: u64,
+    constant: adamw_dtype,
+) -> Result<Tensor, TensorProblem> {
+    let dtype = dtype(constant)?;
+    // SAFETY: the caller's word.
+    unsafe { Tensor::new(data.expose_provenance(), n_elements, dtype) }
+}
+
+/// A DLPack tensor.
+///
+/// # Safety
+/// `from` is NULL or readable, its shape and strides for `ndim` numbers; its memory as
+/// `Tensor::new` asks.
+pub unsafe fn dlpack(from: *const adamw_tensor) -> Result<Tensor, TensorProblem> {
+    if from.is_null() {
+        return Err(TensorProblem::Null);
+    }
+    // SAFETY: the caller's word; every bit pattern is an `adamw_tensor`.
+    let tensor = unsafe { from.read_unaligned() };
+    if !HOST_DEVICES.contains(&tensor.device.device_type) {
+        return Err(TensorProblem::Device(tensor.device.device_type));
+    }
+    let adamw_data_type { code, bits, lanes } = tensor.dtype;
+    let dtype = match (code, bits, lanes) {
+        (2, 16, 1) => Dtype::F16,
+        (2, 32, 1) => Dtype::F32,
+        (2, 64, 1) => Dtype::F64,
+        (4, 16, 1) => Dtype::Bf16,
+        _ => return Err(TensorProblem::DlpackType { code, bits, lanes }),
+    };
+    if !(0..=MAX_NDIM).contains(&tensor.ndim) {
+        return Err(TensorProblem::Dimensions(tensor.ndim));
+    }
+    if tensor.ndim > 0 && tensor.shape.is_null() {
+        return Err(TensorProblem::NullShape(tensor.ndim));
+    }
+    let ndim = tensor.ndim as usize;
+    // SAFETY: the shape has `ndim` numbers.
+    let size = |dimension: usize| unsafe { tensor.shape.add(dimension).read_unaligned() };
+    let n_elements = n_elements(ndim, size)?;
+    if !tensor.strides.is_null() && n_elements > 0 {
+        // SAFETY: the strides have `ndim` numbers.
+        let stride = |dimension: usize| unsafe { tensor.strides.add(dimension).read_unaligned() };
+        check_contiguous(ndim, size, stride)?;
+    }
+    let address = usize::try_from(tensor.byte_offset)
+        .ok()
+        .and_then(|offset| tensor.data.expose_provenance().checked_add(offset))
+        .ok_or(TensorProblem::ByteOffset(tensor.byte_offset))?;
+    if tensor.data.is_null() && n_elements > 0 {
+        return Err(TensorProblem::NullData(n_elements));
+    }
+    // SAFETY: the caller's word.
+    unsafe { Tensor::new(address, n_elements, dtype) }
+}
+
+fn n_elements(ndim: usize, size: impl Fn(usize) -> i64) -> Result<u64, TensorProblem> {
+    let mut count: u64 = 1;
+    let mut empty = false;
+    let mut overflow = false;
+    for dimension in 0..ndim {
+        let size = size(dimension);
+        let Ok(size) = u64::try_from(size) else {
+            return Err(TensorProblem::NegativeDimension(size));
+        };
+        empty |= size == 0;
+        let (product, wrapped) = count.overflowing_mul(size.max(1));
+        overflow |= wrapped;
+        count = product;
+    }
+    match (empty, overflow) {
+        (true, _) => Ok(0),
+        (false, true) => Err(TensorProblem::CountOverflow),
+        (false, false) => Ok(count),
+    }
+}
+
+/// Row-major, where the stride of a dimension of one element means nothing.
+fn check_contiguous(
+    ndim: usize,
+    size: impl Fn(usize) -> i64,
+    stride: impl Fn(usize) -> i64,
+) -> Result<(), TensorProblem> {
+    let mut expected = 1i64;
+    for dimension in (0..ndim).rev() {
+        if size(dimension) == 1 {
+            continue;
+        }
+        let stride = stride(dimension);
+        if stride != expected {
+            return Err(TensorProblem::Strided { dimension, stride, expected });
+        }
+        expected = expected.saturating_mul(size(dimension));
+    }
+    Ok(())
+}

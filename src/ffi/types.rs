@@ -1,0 +1,255 @@
+//! The types and constants of the C API, under the names that C sees.
+#![allow(non_camel_case_types)]
+
+use super::sized::SizedStruct;
+use super::{adamw_parallel_for, adamw_param_info};
+use core::ffi::{c_char, c_void};
+use core::mem::zeroed;
+
+/// Element type of a plain array.
+pub type adamw_dtype = u32;
+/// IEEE 754 binary32.
+pub const ADAMW_DTYPE_F32: adamw_dtype = 1;
+/// IEEE 754 binary64.
+pub const ADAMW_DTYPE_F64: adamw_dtype = 2;
+/// IEEE 754 binary16.
+pub const ADAMW_DTYPE_F16: adamw_dtype = 3;
+/// bfloat16: the upper 16 bits of a binary32.
+pub const ADAMW_DTYPE_BF16: adamw_dtype = 4;
+
+/// An instruction set, as a cap: the highest available that is not above it is used. All of them
+/// give the same bits.
+pub type adamw_isa = u32;
+/// As high as the processor has; the environment variable `ADAMW_ISA` (`portable`, `avx2` or
+/// `avx512`) caps it, and every other choice too.
+pub const ADAMW_ISA_BEST: adamw_isa = 0;
+/// What the target's baseline has: SSE2 on x86-64, NEON on aarch64.
+pub const ADAMW_ISA_PORTABLE: adamw_isa = 1;
+/// AVX2.
+pub const ADAMW_ISA_AVX2: adamw_isa = 2;
+/// AVX-512 F, BW, DQ and VL.
+pub const ADAMW_ISA_AVX512: adamw_isa = 3;
+
+/// A buffer of a parameter.
+pub type adamw_buffer = u32;
+/// The parameter itself.
+pub const ADAMW_BUFFER_PARAM: adamw_buffer = 1;
+/// The f32 master of a 16-bit parameter.
+pub const ADAMW_BUFFER_MASTER: adamw_buffer = 2;
+/// The running mean of the gradient.
+pub const ADAMW_BUFFER_EXP_AVG: adamw_buffer = 3;
+/// The running mean of the squared gradient.
+pub const ADAMW_BUFFER_EXP_AVG_SQ: adamw_buffer = 4;
+/// The largest exp_avg_sq so far, with amsgrad.
+pub const ADAMW_BUFFER_MAX_EXP_AVG_SQ: adamw_buffer = 5;
+
+/// What `adamw_clear_grad` does.
+pub type adamw_clear = u32;
+/// Writes zeros over every gradient; they stay set, and a step with them decays the parameter and
+/// moves it by its momentum.
+pub const ADAMW_CLEAR_ZERO: adamw_clear = 0;
+/// Forgets every gradient: a step skips a parameter until it has one again.
+pub const ADAMW_CLEAR_FORGET: adamw_clear = 1;
+
+/// Where a tensor's memory is. Binary-identical to DLPack's `DLDevice`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct adamw_device {
+    /// DLPack's number: 1 CPU, 3 CUDA host memory, 11 ROCm host memory.
+    pub device_type: i32,
+    /// Which of them; 0 for the CPU.
+    pub device_id: i32,
+}
+
+/// An element type. Binary-identical to DLPack's `DLDataType`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct adamw_data_type {
+    /// 2: IEEE float, 4: bfloat.
+    pub code: u8,
+    /// 16, 32 or 64.
+    pub bits: u8,
+    /// 1.
+    pub lanes: u16,
+}
+
+/// A tensor: binary-identical to DLPack's `DLTensor`, so that a pointer to any producer's can be
+/// passed. It must be contiguous (row-major), aligned to its elements, and in host memory. Only
+/// the memory at `data` is kept; the struct, its shape and strides are read during the call.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct adamw_tensor {
+    /// The first element, less `byte_offset`; may be NULL if there are no elements.
+    pub data: *mut c_void,
+    /// Where it is.
+    pub device: adamw_device,
+    /// Dimensions; 0: one element.
+    pub ndim: i32,
+    /// What it is made of.
+    pub dtype: adamw_data_type,
+    /// `[ndim]` elements in each dimension.
+    pub shape: *mut i64,
+    /// `[ndim]` elements from one index to the next, or NULL.
+    pub strides: *mut i64,
+    /// Bytes from `data` to the first element.
+    pub byte_offset: u64,
+}
+
+/// What an optimizer is created with. `adamw_config_init` fills in the defaults, in brackets here.
+/// The hyper-parameters are those of group 0, and the defaults of the other groups.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct adamw_config {
+    /// `sizeof(adamw_config)`.
+    pub struct_size: usize,
+    /// `[0.001]` Learning rate; finite, >= 0.
+    pub lr: f64,
+    /// `[0.9]` Decay of the mean of the gradient; 0 <= beta1 < 1.
+    pub beta1: f64,
+    /// `[0.999]` Decay of the mean of the squared gradient; 0 <= beta2 < 1.
+    pub beta2: f64,
+    /// `[1e-8]` Added to the root of the bias-corrected second moment; finite, >= 0.
+    pub eps: f64,
+    /// `[0.01]` Decoupled weight decay: a step takes lr * weight_decay of the parameter away;
+    /// finite, negative values grow it.
+    pub weight_decay: f64,
+    /// `[0]` 1: divide by the largest second moment so far.
+    pub amsgrad: u32,
+    /// `[0]` 1: ascend the gradient.
+    pub maximize: u32,
+    /// `[0]` 1: f16 and bf16 parameters get an f32 master, which is stepped and then rounded to
+    /// the parameter.
+    pub multi_precision: u32,
+    /// `[0]` Threads that work in a step: 1 is the caller's alone, 0 as many as the process's
+    /// affinity mask has processors. A step of fewer than 131,072 elements stays on the caller's.
+    pub num_threads: u32,
+    /// `[ADAMW_ISA_BEST]` The highest instruction set to use.
+    pub isa: adamw_isa,
+    /// 0.
+    pub reserved: u32,
+    /// `[NULL]` The host's loop over tasks, instead of threads of the library's own. It is given
+    /// `num_threads` tasks, or fewer.
+    pub parallel_for: adamw_parallel_for,
+    /// Passed to `parallel_for`.
+    pub parallel_for_data: *mut c_void,
+}
+
+/// The hyper-parameters of a group; `adamw_group_config_init` fills in the handle's.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct adamw_group_config {
+    /// `sizeof(adamw_group_config)`.
+    pub struct_size: usize,
+    /// `[1]` Times the handle's learning rate; finite, >= 0.
+    pub lr_scale: f64,
+    /// As in `adamw_config`.
+    pub weight_decay: f64,
+    /// As in `adamw_config`.
+    pub beta1: f64,
+    /// As in `adamw_config`.
+    pub beta2: f64,
+    /// As in `adamw_config`.
+    pub eps: f64,
+}
+
+/// A parameter to be added. Zero it, set `struct_size`, `name` and `param`; the rest may stay 0.
+///
+/// State that is NULL here is the library's own, and starts as zeros (a master: as the parameter
+/// is at its first step). State that is given is the host's, borrowed like the parameter, and
+/// taken as it is: the host has zeroed the moments, or brings them from earlier steps;
+/// `adamw_sync_master` fills a master.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct adamw_param_config {
+    /// `sizeof(adamw_param_config)`.
+    pub struct_size: usize,
+    /// UTF-8, NUL-terminated, not empty, unique in the handle; copied.
+    pub name: *const c_char,
+    /// The parameter `[...] f32|f64|f16|bf16`, stepped in place.
+    pub param: *const adamw_tensor,
+    /// `[NULL]` The same number of elements, f32; only for f16 and bf16 with multi_precision.
+    pub master: *const adamw_tensor,
+    /// `[NULL]` The same number of elements, f32 (f64 for an f64 parameter).
+    pub exp_avg: *const adamw_tensor,
+    /// `[NULL]` As exp_avg; never negative.
+    pub exp_avg_sq: *const adamw_tensor,
+    /// `[NULL]` As exp_avg_sq; only with amsgrad.
+    pub max_exp_avg_sq: *const adamw_tensor,
+    /// `[0]` Steps that the given state has taken, at most 2^32. If it is not 0, all the state
+    /// that the parameter needs must be given.
+    pub step: u64,
+    /// `[0]` The group's number, from `adamw_add_group`.
+    pub group: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+/// What this build can do on this machine.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct adamw_capabilities {
+    /// `sizeof(adamw_capabilities)`.
+    pub struct_size: usize,
+    /// Bit `1 << ADAMW_ISA_x` for each instruction set that is built in and that runs here.
+    pub isas: u32,
+    /// What `ADAMW_ISA_BEST` comes to now.
+    pub best_isa: adamw_isa,
+    /// Bit `1 << device_type` (DLPack's numbers) for each kind of memory that can be stepped.
+    pub devices: u32,
+    /// Bit `1 << ADAMW_DTYPE_x` for each element type that a parameter can have.
+    pub dtypes: u32,
+    /// Processors in the affinity mask of this process.
+    pub num_cpus: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+// Without padding, so that a field appended later can never have been padding before.
+const _: () = assert!(size_of::<adamw_tensor>() == 48);
+const _: () = assert!(size_of::<adamw_config>() == 6 * 8 + 6 * 4 + 2 * 8);
+const _: () = assert!(size_of::<adamw_group_config>() == 6 * 8);
+const _: () = assert!(size_of::<adamw_param_config>() == 8 * 8 + 2 * 4);
+const _: () = assert!(size_of::<adamw_capabilities>() == 8 + 6 * 4);
+const _: () = assert!(size_of::<adamw_param_info>() == 4 * 8 + 4 * 4);
+
+// SAFETY: `repr(C)`, the size first, no padding (asserted above), plain numbers and nullable
+// pointers.
+unsafe impl SizedStruct for adamw_config {
+    const NAME: &'static str = "config";
+    fn defaults() -> Self {
+        adamw_config {
+            struct_size: size_of::<Self>(),
+            lr: 0.001,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.01,
+            amsgrad: 0,
+            maximize: 0,
+            multi_precision: 0,
+            num_threads: 0,
+            isa: ADAMW_ISA_BEST,
+            reserved: 0,
+            parallel_for: None,
+            parallel_for_data: core::ptr::null_mut(),
+        }
+    }
+}
+
+macro_rules! zero_is_the_default {
+    ($type:ty, $name:literal) => {
+        // SAFETY: as above.
+        unsafe impl SizedStruct for $type {
+            const NAME: &'static str = $name;
+            fn defaults() -> Self {
+                // SAFETY: all zeros are plain numbers and NULL pointers.
+                unsafe { zeroed() }
+            }
+        }
+    };
+}
+
+zero_is_the_default!(adamw_group_config, "group");
+zero_is_the_default!(adamw_param_config, "param");
+zero_is_the_default!(adamw_param_info, "out_info");
+zero_is_the_default!(adamw_capabilities, "out_capabilities");

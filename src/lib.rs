@@ -1,0 +1,43 @@
+//! AdamW as a C library: see the README for what it does, `include/adamw.h` for how to call it.
+//!
+//! # The house
+//! Arrows run down only: a file imports from the lines below it, or from the vocabulary.
+//!
+//! ```text
+//! ffi/         the C ABI: handles, structs, statuses; no logic
+//! optimizer/   groups, parameters, their state, and the step
+//! backend.rs   the one seam: the update over a table of chunks
+//! cpu/         loops, one copy per instruction set; blocks; threads
+//! math.rs      the AdamW update of one element: the only place where the formula stands
+//!
+//! vocabulary, which imports only itself:
+//! config.rs    what a handle and its groups are made with
+//! tensor.rs    memory as tensors, cut into disjoint chunks
+//! dtype.rs     element types, widening and narrowing
+//! error.rs     every error, its text and its status
+//! callback.rs  the host's functions
+//! sys/         floating-point environment, memory, processors, panics
+//! ```
+//!
+//! What a change touches: an instruction set is one line of `cpu/isa.rs`; an element type is
+//! `dtype.rs` and its slots in `cpu/isa.rs` and `cpu/blocks.rs`; an option is `math.rs`,
+//! `config.rs` and `ffi/types.rs`.
+//!
+//! `unsafe` stands only in `ffi/`, `tensor.rs`, `callback.rs`, `sys/` and `cpu/isa.rs`.
+//!
+//! The Rust interface serves the tests and benches; it is no public API.
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("sizes, offsets and handles are 64-bit");
+
+mod backend;
+mod callback;
+mod config;
+mod cpu;
+mod dtype;
+mod error;
+pub mod ffi;
+mod math;
+mod optimizer;
+mod sys;
+mod tensor;

@@ -1,0 +1,152 @@
+//! The AdamW update of one element, and the scalars of one step. Imports nothing of the crate.
+//!
+//! Loshchilov & Hutter, "Decoupled Weight Decay Regularization" (ICLR 2019), algorithm 2, in the
+//! order in which this library computes it. Every operation rounds once, to nearest even; nothing
+//! is fused, so the order below is the whole definition of the result's bits.
+//!
+//! ```text
+//! grad       = grad * grad_scale                                   # -1 to maximize
+//! exp_avg    = exp_avg    + (1 - beta1) * (grad        - exp_avg)         # m, line 7
+//! exp_avg_sq = exp_avg_sq + (1 - beta2) * (grad * grad - exp_avg_sq)      # v, line 8
+//! max_sq     = max(max_sq, exp_avg_sq)                             # amsgrad: Reddi et al. 2018
+//! denom      = sqrt(exp_avg_sq or max_sq) * (1 / sqrt(1 - beta2^t)) + eps # lines 10, 12
+//! param      = param - (lr * weight_decay * param + lr / (1 - beta1^t) * (exp_avg / denom))
+//! ```
+//!
+//! The moments move towards the gradient by a difference, and decay is summed into the update
+//! before it meets the parameter: `beta2 * v + (1 - beta2) * g * g` and `param * (1 - lr * wd)`
+//! would round away what a small `1 - beta2` or `lr * wd` asks for.
+#![forbid(unsafe_code)]
+
+use core::ops::{Add, Div, Mul, Sub};
+
+/// The type that an update computes in: f32, or f64 for f64 parameters.
+pub trait Real:
+    Copy
+    + PartialOrd
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+{
+    const ZERO: Self;
+    fn sqrt(self) -> Self;
+}
+
+impl Real for f32 {
+    const ZERO: f32 = 0.0;
+    #[inline(always)]
+    fn sqrt(self) -> f32 {
+        f32::sqrt(self)
+    }
+}
+
+impl Real for f64 {
+    const ZERO: f64 = 0.0;
+    #[inline(always)]
+    fn sqrt(self) -> f64 {
+        f64::sqrt(self)
+    }
+}
+
+/// What one element keeps from step to step.
+#[derive(Clone, Copy)]
+pub struct Element<T> {
+    pub param: T,
+    pub exp_avg: T,
+    pub exp_avg_sq: T,
+    /// Only read and written with amsgrad.
+    pub max_exp_avg_sq: T,
+}
+
+/// One step of one element.
+#[inline(always)]
+pub fn adamw<T: Real, const AMSGRAD: bool>(
+    s: &StepScalars<T>,
+    e: Element<T>,
+    grad: T,
+) -> Element<T> {
+    let grad = grad * s.grad_scale;
+    let exp_avg = e.exp_avg + s.one_minus_beta1 * (grad - e.exp_avg);
+    let exp_avg_sq = e.exp_avg_sq + s.one_minus_beta2 * (grad * grad - e.exp_avg_sq);
+    let max_exp_avg_sq =
+        if AMSGRAD { larger_or_nan(exp_avg_sq, e.max_exp_avg_sq) } else { e.max_exp_avg_sq };
+    let second_moment = if AMSGRAD { max_exp_avg_sq } else { exp_avg_sq };
+    let denom = second_moment.sqrt() * s.inv_sqrt_bias_correction2 + s.eps;
+    let param = e.param - (s.lr_weight_decay * e.param + s.step_size * (exp_avg / denom));
+    Element { param, exp_avg, exp_avg_sq, max_exp_avg_sq }
+}
+
+/// The larger of the two, NaN if either is: a poisoned second moment must stay visible.
+#[inline(always)]
+#[allow(clippy::eq_op)] // x != x is the one NaN test that every vector unit has
+fn larger_or_nan<T: Real>(new: T, max: T) -> T {
+    if new > max || new != new { new } else { max }
+}
+
+/// What a step is made of, before it is turned into the constants of the loop.
+#[derive(Clone, Copy)]
+pub struct Step {
+    pub lr: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub eps: f64,
+    pub weight_decay: f64,
+    pub maximize: bool,
+    /// beta1^t for the t-th step (the first is 1), as a running product.
+    pub beta1_power: f64,
+    /// beta2^t likewise.
+    pub beta2_power: f64,
+}
+
+/// The constants of one step, each computed in f64 and rounded once to the compute type.
+#[derive(Clone, Copy)]
+pub struct StepScalars<T> {
+    pub grad_scale: T,
+    pub one_minus_beta1: T,
+    pub one_minus_beta2: T,
+    pub inv_sqrt_bias_correction2: T,
+    pub eps: T,
+    pub lr_weight_decay: T,
+    pub step_size: T,
+}
+
+impl StepScalars<f64> {
+    pub fn new(step: &Step) -> Self {
+        StepScalars {
+            grad_scale: if step.maximize { -1.0 } else { 1.0 },
+            one_minus_beta1: 1.0 - step.beta1,
+            one_minus_beta2: 1.0 - step.beta2,
+            inv_sqrt_bias_correction2: 1.0 / (1.0 - step.beta2_power).sqrt(),
+            eps: step.eps,
+            lr_weight_decay: step.lr * step.weight_decay,
+            step_size: step.lr / (1.0 - step.beta1_power),
+        }
+    }
+
+    pub fn rounded(&self) -> StepScalars<f32> {
+        StepScalars {
+            grad_scale: self.grad_scale as f32,
+            one_minus_beta1: self.one_minus_beta1 as f32,
+            one_minus_beta2: self.one_minus_beta2 as f32,
+            inv_sqrt_bias_correction2: self.inv_sqrt_bias_correction2 as f32,
+            eps: self.eps as f32,
+            lr_weight_decay: self.lr_weight_decay as f32,
+            step_size: self.step_size as f32,
+        }
+    }
+}
+
+/// The constants of one step for both compute types; parameters that step alike share one.
+#[derive(Clone, Copy)]
+pub struct Scalars {
+    pub f32: StepScalars<f32>,
+    pub f64: StepScalars<f64>,
+}
+
+impl Scalars {
+    pub fn new(step: &Step) -> Self {
+        let f64 = StepScalars::new(step);
+        Scalars { f32: f64.rounded(), f64 }
+    }
+}

@@ -1,0 +1,83 @@
+//! Gradients: borrowed from the host until they are replaced or forgotten.
+#![forbid(unsafe_code)]
+
+use super::Optimizer;
+use super::occupied::Place;
+use crate::error::{Error, Role};
+use crate::tensor::Tensor;
+
+/// What `adamw_clear_grad` does with the gradients there are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Clear {
+    /// Zeros are written; the gradients stay.
+    Zero,
+    /// The gradients are forgotten; their parameters are skipped until they have one again.
+    Forget,
+}
+
+impl Optimizer {
+    /// Sets the gradients of several parameters, all of them or none. `entry(self, i)` gives the
+    /// i-th parameter's number and gradient (`None`: forget it), and is asked twice: the list
+    /// stays the caller's, and nothing is allocated for it.
+    pub fn set_grads(
+        &mut self,
+        count: usize,
+        entry: impl Fn(&Optimizer, usize) -> Result<(u32, Option<Tensor>), Error>,
+    ) -> Result<(), Error> {
+        for i in 0..count {
+            let (number, grad) = entry(self, i)?;
+            self.check_grad(number, grad)?;
+        }
+        for i in 0..count {
+            let (number, grad) = entry(self, i)?;
+            let name = self.label(number)?;
+            let set = self.operands[number as usize].set_grad(grad);
+            set.map_err(|problem| problem.of(name, Role::Grad))?;
+        }
+        Ok(())
+    }
+
+    /// Clears every gradient there is.
+    pub fn clear_grad(&mut self, clear: Clear) -> Result<(), Error> {
+        if clear == Clear::Zero {
+            self.check_grads()?;
+        }
+        for operands in &mut self.operands {
+            match clear {
+                Clear::Zero => operands.zero_grad(),
+                Clear::Forget => operands.forget_grad(),
+            }
+        }
+        Ok(())
+    }
+
+    fn check_grad(&self, number: u32, grad: Option<Tensor>) -> Result<(), Error> {
+        let name = self.label(number)?;
+        let Some(grad) = grad else { return Ok(()) };
+        let fits = self.operands[number as usize].fits(Role::Grad, &grad);
+        fits.map_err(|problem| problem.of(name, Role::Grad))?;
+        self.check_place(number, &grad)
+    }
+
+    /// That no gradient lies in memory that a step writes, where that has changed.
+    pub(super) fn check_grads(&mut self) -> Result<(), Error> {
+        if self.grads_unchecked {
+            for (number, operands) in (0..).zip(&self.operands) {
+                if let Some(grad) = operands.grad() {
+                    self.check_place(number, &grad)?;
+                }
+            }
+            self.grads_unchecked = false;
+        }
+        Ok(())
+    }
+
+    fn check_place(&self, number: u32, grad: &Tensor) -> Result<(), Error> {
+        match self.occupied.overlapped(&grad.addresses()) {
+            Some(place) => {
+                Err(self.overlap(&Place::new(grad.addresses(), number, Role::Grad), place))
+            }
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Parameters: added with their state, moved, looked up.
+#![forbid(unsafe_code)]
+
+use super::occupied::Place;
+use super::step::Clock;
+use super::{Optimizer, label, next_number, reserve};
+use crate::callback::{DecayFilter, adamw_param_info};
+use crate::error::{Error, Label, Role};
+use crate::tensor::{Buffer, Operands, Tensor};
+use core::ops::Range;
+use std::ffi::{CStr, CString};
+
+/// What a parameter is beside its memory.
+pub struct Param {
+    pub name: CString,
+    pub group: u32,
+    pub decays: bool,
+    pub clock: Clock,
+    /// The library's own master, not filled from the parameter yet.
+    pub master_is_stale: bool,
+}
+
+impl Param {
+    pub fn label(&self) -> Label {
+        label(&self.name)
+    }
+}
+
+/// A parameter to be added; state that the host does not give is the library's, and zero.
+pub struct NewParam<'a> {
+    pub name: &'a CStr,
+    pub group: u32,
+    pub param: Tensor,
+    pub master: Option<Tensor>,
+    pub exp_avg: Option<Tensor>,
+    pub exp_avg_sq: Option<Tensor>,
+    pub max_exp_avg_sq: Option<Tensor>,
+    /// Steps that the host's state has taken.
+    pub step: u64,
+}
+
+/// The state that a parameter needs: each role, with the host's tensor if it gives one.
+type NewState = [Option<(Role, Option<Tensor>)>; 4];
+
+/// The most steps that a state may bring: its beta powers are multiplied up one step at a time.
+const MAX_INITIAL_STEP: u64 = 1 << 32;
+
+impl Optimizer {
+    /// Adds a parameter and returns its number.
+    pub fn add_param(&mut self, new: NewParam) -> Result<u32, Error> {
+        let name = label(new.name);
+        let place_by_name = self.place_for_name(new.name)?;
+        let number = next_number(self.params.len())?;
+        let group = *self.groups.get(new.group as usize).ok_or(Error::NoGroup(new.group))?;
+        if new.step > MAX_INITIAL_STEP {
+            let expected = "at most 2^32";
+            return Err(Error::Number { name: "step", value: new.step as f64, expected });
+        }
+        let state = self.state_of(&new)?;
+        self.check_places(&new)?;
+        let decays = decays(self.decay_filter, new.name)?;
+
+        let mut operands = Operands::new(new.param);
+        for (role, given) in state.into_iter().flatten() {
+            let buffer = match given {
+                Some(tensor) => Buffer::host(tensor),
+                None => own_buffer(&new.param, role)?,
+            };
+            operands.set_state(role, buffer).map_err(|problem| problem.of(name, role))?;
+        }
+        let param = Param {
+            name: copied(new.name)?,
+            group: new.group,
+            decays,
+            clock: Clock::after(new.step, &group),
+            master_is_stale: operands.state(Role::Master).is_some_and(|master| !master.is_hosts()),
+        };
+        reserve(&mut self.params, 1, "the parameters")?;
+        reserve(&mut self.operands, 1, "the parameters")?;
+        reserve(&mut self.by_name, 1, "the parameters")?;
+        self.occupied.reserve(WRITTEN.len())?;
+        self.scratch.reserve(self.params.len() + 1, self.groups.len())?;
+
+        for role in WRITTEN {
+            if let Some(tensor) = operands.tensor(role) {
+                self.occupied.insert(Place::new(tensor.addresses(), number, role));
+            }
+        }
+        self.by_name.insert(place_by_name, number);
+        self.params.push(param);
+        self.operands.push(operands);
+        self.grads_unchecked = true;
+        Ok(number)
+    }
+
+    /// Replaces host buffers that the host has moved, all of them or none.
+    pub fn rebind(&mut self, moves: &[(u32, Role, Tensor)]) -> Result<(), Error> {
+        let mut places = Vec::new();
+        reserve(&mut places, moves.len(), "the moved buffers")?;
+        for &(param, role, tensor) in moves {
+            let name = self.label(param)?;
+            let operands = &self.operands[param as usize];
+            if role != Role::Param && !operands.state(role).is_some_and(Buffer::is_hosts) {
+                return Err(Error::NotTheHosts { param: name, buffer: role });
+            }
+            operands.fits(role, &tensor).map_err(|problem| problem.of(name, role))?;
+            places.push(Place::new(tensor.addresses(), param, role));
+        }
+        places.sort_unstable_by_key(Place::key);
+        if let Some(pair) = places.windows(2).find(|pair| pair[0].key() == pair[1].key()) {
+            let (param, buffer) = (self.label(pair[0].param)?, pair[0].role);
+            return Err(Error::MovedTwice { param, buffer });
+        }
+        let occupied = self.occupied.moved(&places)?.map_err(|(a, b)| self.overlap(&a, &b))?;
+        for &(param, role, tensor) in moves {
+            self.operands[param as usize]
+                .set_state(role, Buffer::host(tensor))
+                .map_err(|problem| problem.of(self.params[param as usize].label(), role))?;
+        }
+        self.occupied = occupied;
+        self.grads_unchecked = true;
+        Ok(())
+    }
+
+    /// Fills the master, if there is one, from the parameter that the host has written.
+    pub fn sync_master(&mut self, param: u32) -> Result<(), Error> {
+        self.label(param)?;
+        self.backend.fill_master(&mut self.operands[param as usize]);
+        self.params[param as usize].master_is_stale = false;
+        Ok(())
+    }
+
+    /// A parameter as callbacks see it.
+    pub fn param_info(&self, number: u32) -> Result<adamw_param_info, Error> {
+        let param = self.params.get(number as usize).ok_or(Error::NoParam(number))?;
+        let tensor = self.operands[number as usize].param();
+        Ok(adamw_param_info {
+            struct_size: size_of::<adamw_param_info>(),
+            name: param.name.as_ptr(),
+            n_elements: tensor.n_elements(),
+            step: param.clock.step,
+            param: number,
+            group: param.group,
+            dtype: tensor.dtype() as u32,
+            decays: param.decays as u32,
+        })
+    }
+
+    /// A parameter's name, for an error.
+    pub fn label(&self, number: u32) -> Result<Label, Error> {
+        let param = self.params.get(number as usize).ok_or(Error::NoParam(number))?;
+        Ok(param.label())
+    }
+
+    /// Where a new name belongs in the order of names.
+    fn place_for_name(&self, name: &CStr) -> Result<usize, Error> {
+        if name.is_empty() {
+            return Err(Error::NameEmpty);
+        }
+        if name.to_str().is_err() {
+            return Err(Error::NameNotUtf8(label(name)));
+        }
+        match self.by_name.binary_search_by(|&n| (*self.params[n as usize].name).cmp(name)) {
+            Ok(_) => Err(Error::NameTaken(label(name))),
+            Err(place) => Ok(place),
+        }
+    }
+
+    /// The state that a new parameter needs, with the host's tensor where it gives one.
+    fn state_of(&self, new: &NewParam) -> Result<NewState, Error> {
+        let param = label(new.name);
+        let no_master = match new.param.dtype().is_16_bit() {
+            true if self.config.multi_precision => None,
+            true => Some("the handle is not multi_precision"),
+            false => Some("only f16 and bf16 parameters have one"),
+        };
+        let no_max = (!self.config.amsgrad).then_some("the handle is not amsgrad");
+        let wanted = [
+            (Role::Master, new.master, no_master),
+            (Role::ExpAvg, new.exp_avg, None),
+            (Role::ExpAvgSq, new.exp_avg_sq, None),
+            (Role::MaxExpAvgSq, new.max_exp_avg_sq, no_max),
+        ];
+        let mut state = [None; 4];
+        for (slot, (buffer, given, not_used)) in state.iter_mut().zip(wanted) {
+            match (given, not_used) {
+                (None, Some(_)) => continue,
+                (Some(_), Some(reason)) => return Err(Error::NotUsed { param, buffer, reason }),
+                (None, None) if new.step > 0 => {
+                    return Err(Error::StepWithoutState { param, step: new.step, buffer });
+                }
+                _ => *slot = Some((buffer, given)),
+            }
+            if let Some(tensor) = given {
+                let fits = Operands::new(new.param).fits(buffer, &tensor);
+                fits.map_err(|problem| problem.of(param, buffer))?;
+            }
+        }
+        Ok(state)
+    }
+
+    /// That the host's buffers of a new parameter overlap neither each other nor what a step
+    /// writes already. (Gradients are looked at by the next step: one that is there now may be
+    /// replaced before it is read.)
+    fn check_places(&self, new: &NewParam) -> Result<(), Error> {
+        let param = label(new.name);
+        let given = [
+            (Role::Param, Some(new.param)),
+            (Role::Master, new.master),
+            (Role::ExpAvg, new.exp_avg),
+            (Role::ExpAvgSq, new.exp_avg_sq),
+            (Role::MaxExpAvgSq, new.max_exp_avg_sq),
+        ];
+        let given = given.map(|(role, tensor)| (role, tensor.map_or(0..0, |t| t.addresses())));
+        for (i, (buffer, addresses)) in given.iter().enumerate() {
+            let own = given[..i].iter().find(|(_, earlier)| overlap(earlier, addresses));
+            let other = self.occupied.overlapped(addresses);
+            let found = own.map(|(role, _)| (param, *role)).or_else(|| {
+                other.map(|place| (self.params[place.param as usize].label(), place.role))
+            });
+            if let Some((other, other_buffer)) = found {
+                return Err(Error::Overlap { param, buffer: *buffer, other, other_buffer });
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn overlap(&self, place: &Place, other: &Place) -> Error {
+        Error::Overlap {
+            param: self.params[place.param as usize].label(),
+            buffer: place.role,
+            other: self.params[other.param as usize].label(),
+            other_buffer: other.role,
+        }
+    }
+}
+
+/// What a step may write.
+const WRITTEN: [Role; 5] =
+    [Role::Param, Role::Master, Role::ExpAvg, Role::ExpAvgSq, Role::MaxExpAvgSq];
+
+/// Whether a parameter decays: all do, unless the filter says no.
+pub fn decays(filter: Option<DecayFilter>, name: &CStr) -> Result<bool, Error> {
+    filter.map_or(Ok(true), |filter| filter.decays(name))
+}
+
+/// A state buffer of the library's own, zero.
+fn own_buffer(param: &Tensor, role: Role) -> Result<Buffer, Error> {
+    let what = match role {
+        Role::Master => "master",
+        Role::ExpAvg => "exp_avg",
+        Role::ExpAvgSq => "exp_avg_sq",
+        _ => "max_exp_avg_sq",
+    };
+    Buffer::zeroed(param.n_elements(), param.dtype().compute(), what)
+}
+
+/// A copy of a name, in memory that is allowed to be lacking.
+fn copied(name: &CStr) -> Result<CString, Error> {
+    let mut bytes = Vec::new();
+    let length = name.count_bytes() + 1;
+    bytes
+        .try_reserve_exact(length)
+        .map_err(|_| Error::OutOfMemory { what: "the parameter's name", bytes: length })?;
+    bytes.extend_from_slice(name.to_bytes_with_nul());
+    // A `CStr` has one NUL, at its end.
+    CString::from_vec_with_nul(bytes).map_err(|_| Error::NameEmpty)
+}
+
+fn overlap(a: &Range<usize>, b: &Range<usize>) -> bool {
+    !a.is_empty() && !b.is_empty() && a.start < b.end && b.start < a.end
+}

@@ -1,0 +1,164 @@
+//! The step: gather the parameters that have a gradient, decide their scalars, update, count.
+#![forbid(unsafe_code)]
+
+use super::{Optimizer, reserve};
+use crate::config::GroupConfig;
+use crate::error::Error;
+use crate::math::{Scalars, Step};
+use crate::tensor::{Chunks, Plan};
+
+/// How far a parameter has come.
+#[derive(Clone, Copy, PartialEq)]
+pub struct Clock {
+    pub step: u64,
+    /// beta1^step and beta2^step as running products, one multiplication a step: `pow` would give
+    /// other bits elsewhere.
+    beta1_power: f64,
+    beta2_power: f64,
+}
+
+impl Clock {
+    /// The clock of a parameter that has taken so many steps.
+    pub fn after(step: u64, group: &GroupConfig) -> Clock {
+        let power = |beta: f64| {
+            let mut power = 1.0;
+            for _ in 0..step {
+                if power == 0.0 {
+                    break;
+                }
+                power *= beta;
+            }
+            power
+        };
+        Clock { step, beta1_power: power(group.beta1), beta2_power: power(group.beta2) }
+    }
+
+    fn advanced(&self, group: &GroupConfig) -> Clock {
+        Clock {
+            step: self.step.saturating_add(1),
+            beta1_power: self.beta1_power * group.beta1,
+            beta2_power: self.beta2_power * group.beta2,
+        }
+    }
+}
+
+/// What a step works out, in memory that is kept for the next one.
+#[derive(Default)]
+pub struct Scratch {
+    plan: Plan,
+    /// The scalars of this step, each for one or more parameters.
+    scalars: Vec<Scalars>,
+    /// By parameter: the number of its scalars.
+    scalars_of: Vec<u32>,
+    /// By group, with decay and without: what the last such parameter stepped with.
+    latest: Vec<[Option<Decided>; 2]>,
+}
+
+/// Scalars that the next parameter which agrees in all this can share.
+#[derive(Clone, Copy)]
+struct Decided {
+    clock: Clock,
+    ratio: f64,
+    scalars: u32,
+}
+
+impl Scratch {
+    /// Makes room for so many parameters and groups, so that a step need not.
+    pub fn reserve(&mut self, n_params: usize, n_groups: usize) -> Result<(), Error> {
+        // Each `Vec` may be empty or hold the entries of the last step.
+        self.scalars.clear();
+        self.scalars_of.clear();
+        self.latest.clear();
+        reserve(&mut self.scalars, n_params, "the step's scalars")?;
+        reserve(&mut self.scalars_of, n_params, "the step's scalars")?;
+        reserve(&mut self.latest, n_groups, "the step's scalars")?;
+        self.plan.reserve(n_params)
+    }
+}
+
+impl Optimizer {
+    /// Steps every parameter that has a gradient.
+    pub fn step(&mut self) -> Result<(), Error> {
+        self.check_grads()?;
+        self.decide()?;
+        self.fill_stale_masters();
+        let chunks = Chunks::new(&mut self.operands, &mut self.scratch.plan);
+        self.backend.update(&chunks, &self.scratch.scalars, &self.scratch.scalars_of)?;
+        self.advance();
+        Ok(())
+    }
+
+    /// The scalars of this step. Asks the host's callbacks; changes nothing but the scratch.
+    fn decide(&mut self) -> Result<(), Error> {
+        let mut scratch = core::mem::take(&mut self.scratch);
+        let decided = self.decide_into(&mut scratch);
+        self.scratch = scratch;
+        decided
+    }
+
+    fn decide_into(&self, scratch: &mut Scratch) -> Result<(), Error> {
+        scratch.scalars.clear();
+        scratch.scalars_of.clear();
+        scratch.latest.clear();
+        scratch.latest.resize(self.groups.len(), [None; 2]);
+        for (number, (param, operands)) in (0..).zip(self.params.iter().zip(&self.operands)) {
+            if !operands.is_stepped() {
+                scratch.scalars_of.push(u32::MAX);
+                continue;
+            }
+            let ratio = match self.lr_ratio {
+                Some(lr_ratio) => lr_ratio.ratio(&self.param_info(number)?, param.label())?,
+                None => 1.0,
+            };
+            let latest = &mut scratch.latest[param.group as usize][param.decays as usize];
+            let shared = latest.filter(|l| l.clock == param.clock && l.ratio == ratio);
+            let scalars = match shared {
+                Some(decided) => decided.scalars,
+                None => {
+                    let number = scratch.scalars.len() as u32;
+                    let group = &self.groups[param.group as usize];
+                    let step = self.step_of(group, param.clock, param.decays, ratio);
+                    scratch.scalars.push(Scalars::new(&step));
+                    *latest = Some(Decided { clock: param.clock, ratio, scalars: number });
+                    number
+                }
+            };
+            scratch.scalars_of.push(scalars);
+        }
+        Ok(())
+    }
+
+    fn step_of(&self, group: &GroupConfig, clock: Clock, decays: bool, ratio: f64) -> Step {
+        let clock = clock.advanced(group);
+        Step {
+            lr: self.lr * group.lr_scale * ratio,
+            beta1: group.beta1,
+            beta2: group.beta2,
+            eps: group.eps,
+            weight_decay: if decays { group.weight_decay } else { 0.0 },
+            maximize: self.config.maximize,
+            beta1_power: clock.beta1_power,
+            beta2_power: clock.beta2_power,
+        }
+    }
+
+    /// The library's own masters start as what the parameter is at its first step, so that a host
+    /// may register parameters before it has filled them.
+    fn fill_stale_masters(&mut self) {
+        for (param, operands) in self.params.iter_mut().zip(&mut self.operands) {
+            if param.master_is_stale && operands.is_stepped() {
+                self.backend.fill_master(operands);
+                param.master_is_stale = false;
+            }
+        }
+    }
+
+    /// Counts the step that has been taken.
+    fn advance(&mut self) {
+        for (param, operands) in self.params.iter_mut().zip(&self.operands) {
+            if operands.is_stepped() {
+                param.clock = param.clock.advanced(&self.groups[param.group as usize]);
+            }
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! What the system gives: the floating-point environment, memory, processors, process, panics.
+
+pub mod fp;
+pub mod memory;
+pub mod panics;
+
+use core::ffi::CStr;
+
+/// Processors that this process may run on: its affinity mask, never the machine's total.
+pub fn affinity_count() -> usize {
+    // SAFETY: `cpu_set_t` is plain bits, for which all zeros is a value.
+    let mut set: libc::cpu_set_t = unsafe { core::mem::zeroed() };
+    // SAFETY: the pointer and size are those of `set`.
+    let failed = unsafe { libc::sched_getaffinity(0, size_of_val(&set), &mut set) } != 0;
+    // SAFETY: `set` is initialised.
+    let count = unsafe { libc::CPU_COUNT(&set) };
+    // More processors than the set has bits make the call fail; one thread is always right.
+    if failed { 1 } else { count.max(1) as usize }
+}
+
+/// This process; differs from the one that started a pool if the host has forked since.
+pub fn process_id() -> i32 {
+    // SAFETY: no precondition.
+    unsafe { libc::getpid() }
+}
+
+/// An environment variable's bytes, unless it is unset or the process runs with raised privileges.
+pub fn environment<R>(name: &CStr, read: impl FnOnce(Option<&[u8]>) -> R) -> R {
+    // SAFETY: no precondition.
+    let privileged = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+    // SAFETY: `name` is NUL-terminated.
+    let value = unsafe { libc::getenv(name.as_ptr()) };
+    if privileged || value.is_null() {
+        return read(None);
+    }
+    // SAFETY: `getenv` returns a NUL-terminated string, borrowed only during `read`.
+    read(Some(unsafe { CStr::from_ptr(value) }.to_bytes()))
+}
+
+/// Leaves every signal of the process to the host's threads.
+pub fn block_signals() {
+    // SAFETY: `sigset_t` is plain bits, and `sigfillset` initialises it.
+    unsafe {
+        let mut all: libc::sigset_t = core::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, core::ptr::null_mut());
+    }
+}

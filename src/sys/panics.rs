@@ -1,0 +1,71 @@
+//! Panics: caught, and silent inside the library.
+//!
+//! A panic here is a bug, but the host must not pay for it with its process or its terminal. The
+//! hook that prints a panic belongs to the whole program where this crate is linked into a Rust
+//! host, so ours is silent only on threads that are inside the library, and passes everything else
+//! on to the hook it found.
+
+use crate::error::Label;
+use core::cell::Cell;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Once, OnceLock};
+
+type Hook = Box<dyn Fn(&panic::PanicHookInfo) + Send + Sync>;
+
+static PREVIOUS: OnceLock<Hook> = OnceLock::new();
+
+thread_local! {
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work`; a panic in it becomes its message, and nothing is printed.
+pub fn caught<R>(work: impl FnOnce() -> R) -> Result<R, Label> {
+    install_hook();
+    let outer = INSIDE.replace(true);
+    // Whatever a panic leaves half done is the handle's to poison: see `ffi/handle.rs`.
+    let result = panic::catch_unwind(AssertUnwindSafe(work));
+    INSIDE.set(outer);
+    result.map_err(|payload| {
+        let text = payload
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("a panic without a text");
+        let label = Label::new(text.as_bytes());
+        // A payload may panic again when it is dropped.
+        core::mem::forget(payload);
+        label
+    })
+}
+
+/// Marks the calling thread as the library's own, for good.
+pub fn silence_this_thread() {
+    INSIDE.set(true);
+}
+
+fn install_hook() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        // The hook captures nothing, so that boxing it allocates nothing.
+        PREVIOUS.get_or_init(panic::take_hook);
+        panic::set_hook(Box::new(|info| {
+            if !INSIDE.get()
+                && let Some(previous) = PREVIOUS.get()
+            {
+                previous(info);
+            }
+        }));
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_its_message() {
+        assert_eq!(caught(|| 7), Ok(7));
+        assert_eq!(caught(|| panic!("on {}", "purpose")), Err::<(), _>(Label::new(b"on purpose")));
+        assert_eq!(caught(|| panic!("plainly")), Err::<(), _>(Label::new(b"plainly")));
+    }
+}
