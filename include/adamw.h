@@ -34,13 +34,13 @@
  * caller's, each with the host's own floating-point environment.
  *
  * Quiet. The library never prints, aborts, installs signal handlers, or reads any environment
- * variable but ADAMW_ISA. After its first call, adamw_step allocates nothing of its own; a step on
- * the library's own threads takes one block of the thread pool's queue every 63 steps.
+ * variable but ADAMW_ISA. adamw_step allocates nothing, save that the first one large enough to
+ * share starts the handle's threads.
  *
  * Exact. The same inputs give the same bits on every instruction set and number of threads, however
  * tensors are cut, whatever rounding mode, denormal mode or traps the host has set.
  *
- * The rest of the lines "The caller ensures" say what the library cannot check.
+ * The paragraphs "The caller ensures" say what the library cannot check.
  */
 
 #ifndef ADAMW_H
@@ -198,7 +198,7 @@ typedef struct adamw_config {
   // the parameter.
   uint32_t multi_precision;
   // `[0]` Threads that work in a step: 1 is the caller's alone, 0 as many as the process's
-  // affinity mask has processors. A step of fewer than 131,072 elements stays on the caller's.
+  // affinity mask has processors. A step of fewer than 262,144 elements stays on the caller's.
   uint32_t num_threads;
   // `[ADAMW_ISA_BEST]` The highest instruction set to use.
   adamw_isa isa;

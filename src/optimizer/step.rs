@@ -117,7 +117,7 @@ impl Optimizer {
                 None => {
                     let number = scratch.scalars.len() as u32;
                     let group = &self.groups[param.group as usize];
-                    let step = self.step_of(group, param.clock, param.decays, ratio);
+                    let step = self.step_of(group, param.clock, param.decays, ratio)?;
                     scratch.scalars.push(Scalars::new(&step));
                     *latest = Some(Decided { clock: param.clock, ratio, scalars: number });
                     number
@@ -128,10 +128,21 @@ impl Optimizer {
         Ok(())
     }
 
-    fn step_of(&self, group: &GroupConfig, clock: Clock, decays: bool, ratio: f64) -> Step {
+    fn step_of(
+        &self,
+        group: &GroupConfig,
+        clock: Clock,
+        decays: bool,
+        ratio: f64,
+    ) -> Result<Step, Error> {
         let clock = clock.advanced(group);
-        Step {
-            lr: self.lr * group.lr_scale * ratio,
+        let lr = self.lr * group.lr_scale * ratio;
+        if !lr.is_finite() {
+            let (name, expected) = ("lr * lr_scale * lr_ratio", "a finite number");
+            return Err(Error::Number { name, value: lr, expected });
+        }
+        Ok(Step {
+            lr,
             beta1: group.beta1,
             beta2: group.beta2,
             eps: group.eps,
@@ -139,7 +150,7 @@ impl Optimizer {
             maximize: self.config.maximize,
             beta1_power: clock.beta1_power,
             beta2_power: clock.beta2_power,
-        }
+        })
     }
 
     /// The library's own masters start as what the parameter is at its first step, so that a host

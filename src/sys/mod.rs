@@ -3,6 +3,7 @@
 pub mod fp;
 pub mod memory;
 pub mod panics;
+pub mod team;
 
 use core::ffi::CStr;
 

@@ -38,11 +38,6 @@ pub fn caught<R>(work: impl FnOnce() -> R) -> Result<R, Label> {
     })
 }
 
-/// Marks the calling thread as the library's own, for good.
-pub fn silence_this_thread() {
-    INSIDE.set(true);
-}
-
 fn install_hook() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
