@@ -93,7 +93,8 @@ typedef int32_t adamw_status;
 // An optimizer: a handle from `adamw_create`, opaque to the host.
 typedef struct adamw_optimizer adamw_optimizer;
 
-// The hyper-parameters of a group; `adamw_group_config_init` fills in the handle's.
+// The hyper-parameters of a group; `adamw_group_config_init` fills in the handle's, which are also
+// what a shorter struct lacks.
 typedef struct adamw_group_config {
   // `sizeof(adamw_group_config)`.
   size_t struct_size;
@@ -512,10 +513,10 @@ adamw_status adamw_clear_grad(struct adamw_optimizer *optimizer, adamw_clear mod
 
 // Steps every parameter that has a gradient, in place, and counts the step for it:
 //
-//     exp_avg    += (1 - beta1) * (grad - exp_avg)
-//     exp_avg_sq += (1 - beta2) * (grad * grad - exp_avg_sq)
-//     denom       = sqrt(exp_avg_sq) / sqrt(1 - beta2^step) + eps
-//     param      -= lr * weight_decay * param + lr / (1 - beta1^step) * exp_avg / denom
+// exp_avg    += (1 - beta1) * (grad - exp_avg)
+// exp_avg_sq += (1 - beta2) * (grad * grad - exp_avg_sq)
+// denom       = sqrt(exp_avg_sq) / sqrt(1 - beta2^step) + eps
+// param      -= lr * weight_decay * param + lr / (1 - beta1^step) * exp_avg / denom
 //
 // The bits of the result do not depend on the instruction set, the number of threads, or how
 // tensors are cut. Gradients are read only. With nothing to step it does nothing.

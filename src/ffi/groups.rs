@@ -20,11 +20,9 @@ pub unsafe extern "C" fn adamw_group_config_init(
     struct_size: usize,
 ) -> Status {
     guard(|| {
-        let GroupConfig { lr_scale, weight_decay, beta1, beta2, eps } =
-            handle::with(optimizer, |optimizer| Ok(optimizer.group_defaults()))?;
-        let value = adamw_group_config { struct_size, lr_scale, weight_decay, beta1, beta2, eps };
+        let defaults = handle::with(optimizer, |optimizer| Ok(group_defaults(optimizer)))?;
         // SAFETY: the caller's word.
-        unsafe { sized::write(group, struct_size, value) }
+        unsafe { sized::write(group, struct_size, defaults) }
     })
 }
 
@@ -42,7 +40,7 @@ pub unsafe extern "C" fn adamw_add_group(
     guard(|| {
         handle::with(optimizer, |optimizer| {
             // SAFETY: the caller's word.
-            let group = unsafe { sized::read(group) }?;
+            let group = unsafe { sized::read(group, group_defaults(optimizer)) }?;
             if out_group.is_null() {
                 return Err(Error::Null("out_group"));
             }
@@ -116,4 +114,11 @@ pub unsafe extern "C" fn adamw_set_lr_ratio(
             Ok(())
         })
     })
+}
+
+/// The handle's hyper-parameters as those of a group.
+fn group_defaults(optimizer: &Optimizer) -> adamw_group_config {
+    let GroupConfig { lr_scale, weight_decay, beta1, beta2, eps } = optimizer.group_defaults();
+    let struct_size = size_of::<adamw_group_config>();
+    adamw_group_config { struct_size, lr_scale, weight_decay, beta1, beta2, eps }
 }

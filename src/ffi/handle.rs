@@ -175,7 +175,22 @@ fn add_segment(first_slot: usize) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Status, adamw_config, adamw_create, adamw_destroy, adamw_step, guard};
     use super::*;
+
+    #[test]
+    fn a_panic_in_a_call_poisons_the_handle_which_can_only_be_destroyed() {
+        let mut handle = core::ptr::null_mut();
+        // SAFETY: both pointers live through the call.
+        let created = unsafe { adamw_create(&adamw_config::DEFAULT, &mut handle) };
+        assert_eq!(created, Status::Ok);
+        assert_eq!(adamw_step(handle), Status::Ok);
+        let status = guard(|| with(handle, |_| -> Result<(), Error> { panic!("on purpose") }));
+        assert_eq!(status, Status::Internal);
+        assert_eq!(adamw_step(handle), Status::Poisoned);
+        assert_eq!(adamw_destroy(handle), Status::Ok);
+        assert_eq!(adamw_step(handle), Status::BadHandle);
+    }
 
     #[test]
     fn every_index_has_one_place_in_one_segment() {

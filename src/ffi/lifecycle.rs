@@ -1,6 +1,6 @@
 //! Making and releasing a handle.
 
-use super::sized::{self, SizedStruct};
+use super::sized;
 use super::types::*;
 use super::{Optimizer, Status, guard, handle};
 use crate::callback::ParallelFor;
@@ -17,7 +17,7 @@ pub unsafe extern "C" fn adamw_config_init(
     struct_size: usize,
 ) -> Status {
     // SAFETY: the caller's word.
-    guard(|| unsafe { sized::write(config, struct_size, adamw_config::defaults()) })
+    guard(|| unsafe { sized::write(config, struct_size, adamw_config::DEFAULT) })
 }
 
 /// Creates an optimizer without parameters. `config` may be NULL: the defaults. On success
@@ -32,9 +32,9 @@ pub unsafe extern "C" fn adamw_create(
 ) -> Status {
     guard(|| {
         let config = match config.is_null() {
-            true => adamw_config::defaults(),
+            true => adamw_config::DEFAULT,
             // SAFETY: the caller's word.
-            false => unsafe { sized::read(config) }?,
+            false => unsafe { sized::read(config, adamw_config::DEFAULT) }?,
         };
         if out_optimizer.is_null() {
             return Err(Error::Null("out_optimizer"));

@@ -23,7 +23,7 @@ pub unsafe extern "C" fn adamw_add_param(
     guard(|| {
         handle::with(optimizer, |optimizer| {
             // SAFETY: the caller's word.
-            let config = unsafe { sized::read(param) }?;
+            let config = unsafe { sized::read(param, adamw_param_config::DEFAULT) }?;
             if config.reserved != 0 {
                 let (name, value) = ("param.reserved", config.reserved);
                 return Err(Error::Constant { name, value, expected: "0" });

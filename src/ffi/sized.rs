@@ -10,9 +10,6 @@ use core::ptr::{copy_nonoverlapping, write_bytes};
 pub unsafe trait SizedStruct: Copy {
     /// The parameter's name in the C API, for errors.
     const NAME: &'static str;
-
-    /// What the fields are where the caller's struct does not have them.
-    fn defaults() -> Self;
 }
 
 /// No version of a struct is as long as this, so that a garbage size is not followed.
@@ -24,11 +21,11 @@ fn check_size<T: SizedStruct>(size: usize) -> Result<(), Error> {
     if whole { Ok(()) } else { Err(Error::StructSize { name: T::NAME, size, known }) }
 }
 
-/// Reads what the caller has of a struct; the rest are defaults.
+/// Reads what the caller has of a struct over the defaults of the rest.
 ///
 /// # Safety
 /// `from` is NULL, or readable for the size that it starts with. It need not be aligned.
-pub unsafe fn read<T: SizedStruct>(from: *const T) -> Result<T, Error> {
+pub unsafe fn read<T: SizedStruct>(from: *const T, defaults: T) -> Result<T, Error> {
     if from.is_null() {
         return Err(Error::Null(T::NAME));
     }
@@ -42,7 +39,7 @@ pub unsafe fn read<T: SizedStruct>(from: *const T) -> Result<T, Error> {
     if tail.iter().any(|&byte| byte != 0) {
         return Err(Error::StructTail { name: T::NAME, size, known });
     }
-    let mut value = T::defaults();
+    let mut value = defaults;
     // SAFETY: both are at least that long, and any bytes are a `T`.
     unsafe {
         copy_nonoverlapping(from.cast::<u8>(), (&raw mut value).cast::<u8>(), size.min(known));

@@ -93,10 +93,12 @@ pub extern "C" fn adamw_clear_grad(optimizer: *mut Optimizer, mode: adamw_clear)
 
 /// Steps every parameter that has a gradient, in place, and counts the step for it:
 ///
-///     exp_avg    += (1 - beta1) * (grad - exp_avg)
-///     exp_avg_sq += (1 - beta2) * (grad * grad - exp_avg_sq)
-///     denom       = sqrt(exp_avg_sq) / sqrt(1 - beta2^step) + eps
-///     param      -= lr * weight_decay * param + lr / (1 - beta1^step) * exp_avg / denom
+/// ```text
+/// exp_avg    += (1 - beta1) * (grad - exp_avg)
+/// exp_avg_sq += (1 - beta2) * (grad * grad - exp_avg_sq)
+/// denom       = sqrt(exp_avg_sq) / sqrt(1 - beta2^step) + eps
+/// param      -= lr * weight_decay * param + lr / (1 - beta1^step) * exp_avg / denom
+/// ```
 ///
 /// The bits of the result do not depend on the instruction set, the number of threads, or how
 /// tensors are cut. Gradients are read only. With nothing to step it does nothing.

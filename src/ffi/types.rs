@@ -4,7 +4,6 @@
 use super::sized::SizedStruct;
 use super::{adamw_parallel_for, adamw_param_info};
 use core::ffi::{c_char, c_void};
-use core::mem::zeroed;
 
 /// Element type of a plain array.
 pub type adamw_dtype = u32;
@@ -134,7 +133,8 @@ pub struct adamw_config {
     pub parallel_for_data: *mut c_void,
 }
 
-/// The hyper-parameters of a group; `adamw_group_config_init` fills in the handle's.
+/// The hyper-parameters of a group; `adamw_group_config_init` fills in the handle's, which are also
+/// what a shorter struct lacks.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct adamw_group_config {
@@ -212,44 +212,54 @@ const _: () = assert!(size_of::<adamw_param_config>() == 8 * 8 + 2 * 4);
 const _: () = assert!(size_of::<adamw_capabilities>() == 8 + 6 * 4);
 const _: () = assert!(size_of::<adamw_param_info>() == 4 * 8 + 4 * 4);
 
-// SAFETY: `repr(C)`, the size first, no padding (asserted above), plain numbers and nullable
-// pointers.
-unsafe impl SizedStruct for adamw_config {
-    const NAME: &'static str = "config";
-    fn defaults() -> Self {
-        adamw_config {
-            struct_size: size_of::<Self>(),
-            lr: 0.001,
-            beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-8,
-            weight_decay: 0.01,
-            amsgrad: 0,
-            maximize: 0,
-            multi_precision: 0,
-            num_threads: 0,
-            isa: ADAMW_ISA_BEST,
-            reserved: 0,
-            parallel_for: None,
-            parallel_for_data: core::ptr::null_mut(),
-        }
-    }
+impl adamw_config {
+    /// What `adamw_config_init` gives, and what a shorter struct lacks.
+    pub const DEFAULT: adamw_config = adamw_config {
+        struct_size: size_of::<Self>(),
+        lr: 0.001,
+        beta1: 0.9,
+        beta2: 0.999,
+        eps: 1e-8,
+        weight_decay: 0.01,
+        amsgrad: 0,
+        maximize: 0,
+        multi_precision: 0,
+        num_threads: 0,
+        isa: ADAMW_ISA_BEST,
+        reserved: 0,
+        parallel_for: None,
+        parallel_for_data: core::ptr::null_mut(),
+    };
 }
 
-macro_rules! zero_is_the_default {
+impl adamw_param_config {
+    /// What a shorter struct lacks.
+    pub const DEFAULT: adamw_param_config = adamw_param_config {
+        struct_size: size_of::<Self>(),
+        name: core::ptr::null(),
+        param: core::ptr::null(),
+        master: core::ptr::null(),
+        exp_avg: core::ptr::null(),
+        exp_avg_sq: core::ptr::null(),
+        max_exp_avg_sq: core::ptr::null(),
+        step: 0,
+        group: 0,
+        reserved: 0,
+    };
+}
+
+macro_rules! sized_struct {
     ($type:ty, $name:literal) => {
-        // SAFETY: as above.
+        // SAFETY: `repr(C)`, the size first, no padding (asserted above), plain numbers and
+        // nullable pointers.
         unsafe impl SizedStruct for $type {
             const NAME: &'static str = $name;
-            fn defaults() -> Self {
-                // SAFETY: all zeros are plain numbers and NULL pointers.
-                unsafe { zeroed() }
-            }
         }
     };
 }
 
-zero_is_the_default!(adamw_group_config, "group");
-zero_is_the_default!(adamw_param_config, "param");
-zero_is_the_default!(adamw_param_info, "out_info");
-zero_is_the_default!(adamw_capabilities, "out_capabilities");
+sized_struct!(adamw_config, "config");
+sized_struct!(adamw_group_config, "group");
+sized_struct!(adamw_param_config, "param");
+sized_struct!(adamw_param_info, "out_info");
+sized_struct!(adamw_capabilities, "out_capabilities");

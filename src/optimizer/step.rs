@@ -154,12 +154,12 @@ impl Optimizer {
     }
 
     /// The library's own masters start as what the parameter is at its first step, so that a host
-    /// may register parameters before it has filled them.
+    /// may register parameters before it has filled them. A master stays stale until the step has
+    /// been taken: if it is refused, the host may yet write the parameter.
     fn fill_stale_masters(&mut self) {
-        for (param, operands) in self.params.iter_mut().zip(&mut self.operands) {
+        for (param, operands) in self.params.iter().zip(&mut self.operands) {
             if param.master_is_stale && operands.is_stepped() {
                 self.backend.fill_master(operands);
-                param.master_is_stale = false;
             }
         }
     }
@@ -169,6 +169,7 @@ impl Optimizer {
         for (param, operands) in self.params.iter_mut().zip(&self.operands) {
             if operands.is_stepped() {
                 param.clock = param.clock.advanced(&self.groups[param.group as usize]);
+                param.master_is_stale = false;
             }
         }
     }

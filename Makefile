@@ -1,0 +1,50 @@
+# What a contributor runs; `make help` lists it. Needs Rust, a C compiler and, for the tests, python3 with venv.
+CMAKE_VERSION := 3.31.10
+NUMPY_VERSION := 2.4.6
+
+# The system's CMake if it knows what CMake 3.21 brought, otherwise one from PyPI.
+ifeq ($(shell cmake --help-variable PROJECT_IS_TOP_LEVEL >/dev/null 2>&1 && echo yes),yes)
+CMAKE := cmake
+CTEST := ctest
+else
+CMAKE := .venv/bin/cmake
+CTEST := .venv/bin/ctest
+CMAKE_PACKAGE := cmake==$(CMAKE_VERSION)
+endif
+
+.PHONY: help demo test bench header clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
+
+demo: ## train a network on handwritten digits
+	cargo build --release --locked --lib --target-dir target
+	mkdir -p build
+	$(CC) -std=c99 -O3 -ffp-contract=off -Iinclude -DADAMW_EXAMPLES_DATA='"examples-c/data"' \
+	  examples-c/digits*.c target/release/libadamw.a -lpthread -ldl -lm -lgcc_s -o build/demo
+	build/demo --svg build/digits-loss.svg
+
+test: .venv/ready ## everything: Rust, C, the header, Python
+	cargo test --locked
+	$(CMAKE) -S . -B build -DPython3_EXECUTABLE=$(CURDIR)/.venv/bin/python -DCMAKE_COMPILE_WARNING_AS_ERROR=ON
+	$(CMAKE) --build build --parallel 2
+	$(CTEST) --test-dir build --output-on-failure --parallel 2 --no-tests=error --output-junit ctest.xml
+ifeq ($(CI),true)
+	@! grep '<skipped' build/ctest.xml || { echo "CI has everything: nothing may be skipped there"; exit 1; }
+endif
+
+bench: ## the step beside a loop that moves the same bytes, and Criterion's figures
+	cargo bench --locked --bench compare
+	cargo bench --locked --bench step
+
+header: ## regenerate include/adamw.h
+	ADAMW_UPDATE_HEADER=1 cargo test --locked --test header
+
+clean: ## remove what was built and fetched
+	cargo clean
+	rm -rf build .venv
+
+.venv/ready: Makefile
+	python3 -m venv .venv
+	.venv/bin/pip install --quiet numpy==$(NUMPY_VERSION) $(CMAKE_PACKAGE)
+	touch $@

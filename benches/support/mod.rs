@@ -1,0 +1,313 @@
+//! What the benches share: memory on huge pages, an optimizer over it, and the loop that shows
+//! what the memory allows.
+
+use adamw::ffi::*;
+use std::ffi::CString;
+use std::ptr::null_mut;
+
+/// Zeroed elements on huge pages, so that both sides of a comparison have the same pages.
+pub struct Elements<T> {
+    address: *mut T,
+    count: usize,
+}
+
+// SAFETY: owned memory.
+unsafe impl<T: Send> Send for Elements<T> {}
+// SAFETY: owned memory.
+unsafe impl<T: Sync> Sync for Elements<T> {}
+
+const HUGE_PAGE: usize = 2 << 20;
+
+impl<T: Copy> Elements<T> {
+    pub fn new(count: usize, value: T) -> Self {
+        let bytes = (count * size_of::<T>()).next_multiple_of(HUGE_PAGE) + HUGE_PAGE;
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: a new mapping, which the bench keeps until it ends.
+        let address = unsafe {
+            let start = libc::mmap(null_mut(), bytes, access, kind, -1, 0);
+            assert_ne!(start, libc::MAP_FAILED, "no memory for {bytes} bytes");
+            let address = start.byte_add(start.align_offset(HUGE_PAGE));
+            libc::madvise(address, bytes - HUGE_PAGE, libc::MADV_HUGEPAGE);
+            address.cast::<T>()
+        };
+        let mut elements = Elements { address, count };
+        elements.slice().fill(value);
+        elements
+    }
+
+    pub fn slice(&mut self) -> &mut [T] {
+        // SAFETY: the mapping is that long, zeroed, and borrowed by `&mut self`.
+        unsafe { std::slice::from_raw_parts_mut(self.address, self.count) }
+    }
+}
+
+/// The four or five streams of a step, and an optimizer that steps them.
+pub struct Streams<P> {
+    pub param: Elements<P>,
+    pub grad: Elements<P>,
+    /// For 16-bit parameters.
+    pub master: Option<Elements<f32>>,
+    pub exp_avg: Elements<f32>,
+    pub exp_avg_sq: Elements<f32>,
+}
+
+/// Parameters of one element type.
+pub trait Param: Copy + Send + Sync + 'static {
+    const NAME: &'static str;
+    const CODE: u8;
+    const HAS_MASTER: bool;
+    const VALUE: Self;
+    const GRAD: Self;
+    fn bits(self) -> u32;
+    fn from_bits(bits: u32) -> Self;
+}
+
+impl Param for f32 {
+    const NAME: &'static str = "f32";
+    const CODE: u8 = 2;
+    const HAS_MASTER: bool = false;
+    const VALUE: f32 = 0.5;
+    const GRAD: f32 = 0.01;
+    #[inline(always)]
+    fn bits(self) -> u32 {
+        self.to_bits()
+    }
+    #[inline(always)]
+    fn from_bits(bits: u32) -> f32 {
+        f32::from_bits(bits)
+    }
+}
+
+/// bf16, as its bits.
+impl Param for u16 {
+    const NAME: &'static str = "bf16 + master";
+    const CODE: u8 = 4;
+    const HAS_MASTER: bool = true;
+    const VALUE: u16 = 0x3f00;
+    const GRAD: u16 = 0x3c24;
+    #[inline(always)]
+    fn bits(self) -> u32 {
+        self as u32
+    }
+    #[inline(always)]
+    fn from_bits(bits: u32) -> u16 {
+        bits as u16
+    }
+}
+
+impl<P: Param> Streams<P> {
+    pub fn new(count: usize) -> Self {
+        Streams {
+            param: Elements::new(count, P::VALUE),
+            grad: Elements::new(count, P::GRAD),
+            master: P::HAS_MASTER.then(|| Elements::new(count, 0.5)),
+            exp_avg: Elements::new(count, 0.01),
+            exp_avg_sq: Elements::new(count, 0.01),
+        }
+    }
+
+    /// Bytes that a step must move for each element: all streams read, all but grad written.
+    pub fn bytes_per_element(&self) -> usize {
+        let moments = 2 * size_of::<f32>();
+        let param = if P::HAS_MASTER { 0 } else { size_of::<P>() };
+        let master = if P::HAS_MASTER { size_of::<f32>() } else { 0 };
+        size_of::<P>() + param + master + moments + size_of::<P>() + master + moments
+    }
+
+    /// An optimizer of these streams cut into parameters of `part` elements.
+    pub fn optimizer(&mut self, part: usize, threads: u32) -> Optimizer {
+        let mut optimizer = Optimizer::new(threads, P::HAS_MASTER);
+        let count = self.param.count;
+        for start in (0..count).step_by(part) {
+            let mut n = (count - start).min(part) as i64;
+            let f32s = |from: &mut Elements<f32>, n: *mut i64| {
+                tensor(from.slice()[start..].as_mut_ptr(), 2, n)
+            };
+            let param = tensor(self.param.slice()[start..].as_mut_ptr(), P::CODE, &mut n);
+            let grad = tensor(self.grad.slice()[start..].as_mut_ptr(), P::CODE, &mut n);
+            let exp_avg = f32s(&mut self.exp_avg, &mut n);
+            let exp_avg_sq = f32s(&mut self.exp_avg_sq, &mut n);
+            let master = self.master.as_mut().map(|master| f32s(master, &mut n));
+            optimizer.add(start, &param, &grad, &exp_avg, &exp_avg_sq, master.as_ref());
+        }
+        optimizer
+    }
+
+    /// The same streams read and written as in a step, with an addition for arithmetic.
+    pub fn traffic(&mut self, pool: Option<&rayon::ThreadPool>) {
+        let param = self.param.slice();
+        let grad = self.grad.slice();
+        let moments = (self.exp_avg.slice(), self.exp_avg_sq.slice());
+        let master = self.master.as_mut().map_or(&mut [][..], Elements::slice);
+        match pool {
+            None => traffic(param, grad, master, moments.0, moments.1),
+            Some(pool) => {
+                let half = param.len() / 2;
+                let (p0, p1) = param.split_at_mut(half);
+                let (g0, g1) = grad.split_at(half);
+                let (w0, w1) = master.split_at_mut(half.min(master.len()));
+                let (m0, m1) = moments.0.split_at_mut(half);
+                let (v0, v1) = moments.1.split_at_mut(half);
+                pool.install(|| {
+                    rayon::join(|| traffic(p0, g0, w0, m0, v0), || traffic(p1, g1, w1, m1, v1))
+                });
+            }
+        }
+    }
+}
+
+/// A handle that ends with its scope.
+pub struct Optimizer(*mut adamw::ffi::Optimizer);
+
+impl Optimizer {
+    fn new(threads: u32, multi_precision: bool) -> Self {
+        // SAFETY: plain calls with valid pointers.
+        unsafe {
+            let mut config = std::mem::zeroed();
+            check(adamw_config_init(&mut config, size_of::<adamw_config>()));
+            config.num_threads = threads;
+            config.multi_precision = multi_precision as u32;
+            let mut handle = null_mut();
+            check(adamw_create(&config, &mut handle));
+            Optimizer(handle)
+        }
+    }
+
+    fn add(
+        &mut self,
+        number: usize,
+        param: &adamw_tensor,
+        grad: &adamw_tensor,
+        exp_avg: &adamw_tensor,
+        exp_avg_sq: &adamw_tensor,
+        master: Option<&adamw_tensor>,
+    ) {
+        let name = CString::new(format!("param.{number}")).unwrap();
+        // SAFETY: the streams outlive the bench's use of the optimizer.
+        unsafe {
+            let config = adamw_param_config {
+                struct_size: size_of::<adamw_param_config>(),
+                name: name.as_ptr(),
+                param,
+                exp_avg,
+                exp_avg_sq,
+                master: master.map_or(std::ptr::null(), |master| master),
+                ..std::mem::zeroed()
+            };
+            let mut number = 0;
+            check(adamw_add_param(self.0, &config, &mut number));
+            check(adamw_set_grad(self.0, number, grad));
+        }
+    }
+
+    pub fn step(&mut self) {
+        check(adamw_step(self.0));
+    }
+}
+
+impl Drop for Optimizer {
+    fn drop(&mut self) {
+        check(adamw_destroy(self.0));
+    }
+}
+
+fn check(status: Status) {
+    // SAFETY: the text is NUL-terminated.
+    let text = || unsafe { std::ffi::CStr::from_ptr(adamw_last_error()) };
+    assert_eq!(status, Status::Ok, "{:?}", text());
+}
+
+fn tensor<T>(data: *mut T, code: u8, shape: *mut i64) -> adamw_tensor {
+    adamw_tensor {
+        data: data.cast(),
+        device: adamw_device { device_type: 1, device_id: 0 },
+        ndim: 1,
+        dtype: adamw_data_type { code, bits: 8 * size_of::<T>() as u8, lanes: 1 },
+        shape,
+        strides: null_mut(),
+        byte_offset: 0,
+    }
+}
+
+/// Adds zero to every stream, which the compiler cannot know: nothing changes but the time.
+fn traffic<P: Param>(
+    param: &mut [P],
+    grad: &[P],
+    master: &mut [f32],
+    exp_avg: &mut [f32],
+    exp_avg_sq: &mut [f32],
+) {
+    let zero = std::hint::black_box(0u32);
+    #[cfg(target_arch = "x86_64")]
+    {
+        // SAFETY: the features were detected.
+        unsafe {
+            if is_x86_feature_detected!("avx512f") {
+                return traffic_avx512(param, grad, master, exp_avg, exp_avg_sq, zero);
+            }
+            if is_x86_feature_detected!("avx2") {
+                return traffic_avx2(param, grad, master, exp_avg, exp_avg_sq, zero);
+            }
+        }
+    }
+    traffic_loop(param, grad, master, exp_avg, exp_avg_sq, zero)
+}
+
+macro_rules! traffic_with {
+    ($name:ident, $features:literal) => {
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = $features)]
+        unsafe fn $name<P: Param>(
+            param: &mut [P],
+            grad: &[P],
+            master: &mut [f32],
+            exp_avg: &mut [f32],
+            exp_avg_sq: &mut [f32],
+            zero: u32,
+        ) {
+            traffic_loop(param, grad, master, exp_avg, exp_avg_sq, zero)
+        }
+    };
+}
+
+traffic_with!(traffic_avx2, "avx2");
+traffic_with!(traffic_avx512, "avx512f,avx512bw,avx512vl,avx512dq");
+
+#[inline(always)]
+fn traffic_loop<P: Param>(
+    param: &mut [P],
+    grad: &[P],
+    master: &mut [f32],
+    exp_avg: &mut [f32],
+    exp_avg_sq: &mut [f32],
+    zero: u32,
+) {
+    // Blocks keep the loops of mixed widths apart, as the library's own do.
+    for (at, param) in param.chunks_mut(512).enumerate() {
+        let range = at * 512..at * 512 + param.len();
+        let grad = &grad[range.clone()];
+        let exp_avg = &mut exp_avg[range.clone()];
+        let exp_avg_sq = &mut exp_avg_sq[range.clone()];
+        let n = param.len();
+        if P::HAS_MASTER {
+            let master = &mut master[range];
+            for i in 0..n {
+                let grad = grad[i].bits() & zero;
+                master[i] = f32::from_bits(master[i].to_bits() | grad);
+                exp_avg[i] = f32::from_bits(exp_avg[i].to_bits() | grad);
+                exp_avg_sq[i] = f32::from_bits(exp_avg_sq[i].to_bits() | grad);
+            }
+            for param in param {
+                *param = P::VALUE;
+            }
+        } else {
+            for i in 0..n {
+                let grad = grad[i].bits() & zero;
+                param[i] = P::from_bits(param[i].bits() | grad);
+                exp_avg[i] = f32::from_bits(exp_avg[i].to_bits() | grad);
+                exp_avg_sq[i] = f32::from_bits(exp_avg_sq[i].to_bits() | grad);
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+foreach(example minimal param_groups bf16_master)
+  add_test(NAME example.${example} COMMAND ${example})
+endforeach()
+
+# digits must end with the same weights whatever computes them. The environment variable ADAMW_ISA caps the choice; where the
+# processor lacks an instruction set, the best below it is used.
+set(outputs "")
+foreach(isa portable avx2 avx512)
+  foreach(threads 1 2 3)
+    set(run digits-${isa}-${threads})
+    add_test(NAME example.${run}
+      COMMAND sh -c "\"$0\" --threads ${threads} --svg ${run}.svg >${run}.txt; status=$?; cat ${run}.txt; exit $status"
+              $<TARGET_FILE:digits>)
+    set_tests_properties(example.${run} PROPERTIES
+      ENVIRONMENT ADAMW_ISA=${isa}
+      FIXTURES_SETUP digits)
+    list(APPEND outputs ${run}.txt)
+  endforeach()
+endforeach()
+add_test(NAME example.digits-same-weights
+  COMMAND ${CMAKE_COMMAND} -D "OUTPUTS=${outputs}" -P ${CMAKE_CURRENT_SOURCE_DIR}/same_weights.cmake)
+set_tests_properties(example.digits-same-weights PROPERTIES FIXTURES_REQUIRED digits)
+
+# What digits does when it cannot do what is asked: exit status 2 and a word about the reason on stderr.
+function(add_refusal name reason)
+  list(JOIN ARGN " " arguments)
+  add_test(NAME example.digits-refuses-${name}
+    COMMAND sh -c "message=$(\"$0\" ${arguments} 2>&1 >digits-refusal-${name}.txt); test $? = 2 || exit 1; \
+                   echo \"$message\" | grep -F -e '${reason}'" $<TARGET_FILE:digits>)
+endfunction()
+add_refusal(unknown-option "unknown option: --nonsense" --nonsense 1)
+add_refusal(missing-value "without its value: --threads" --threads)
+add_refusal(bad-threads "--threads" --threads many)
+add_refusal(bad-isa "--isa" --isa sse9)
+add_refusal(bad-epochs "--epochs" --epochs 0)
+add_refusal(missing-data "No such file" --data no-such-file.csv)
+add_refusal(bad-data "line 1" --data ${CMAKE_CURRENT_SOURCE_DIR}/data/README.md)
+
+add_test(NAME example.digits-isa-option COMMAND digits --isa portable --svg digits-isa-option.svg)
+set_tests_properties(example.digits-isa-option PROPERTIES PASS_REGULAR_EXPRESSION "isa portable.*test accuracy: 9[789]")
+
+add_test(NAME example.readme
+  COMMAND ${CMAKE_COMMAND} -P ${CMAKE_CURRENT_SOURCE_DIR}/readme.cmake)
+
+# A project outside this one that uses the library: its source directory or an installation of it, shared or static.
+function(add_consumer name)
+  add_test(NAME consumer.${name}
+    COMMAND ${CMAKE_CTEST_COMMAND}
+      --build-and-test ${CMAKE_CURRENT_SOURCE_DIR}/consumer ${CMAKE_CURRENT_BINARY_DIR}/consumer-${name}
+      --build-generator ${CMAKE_GENERATOR}
+      --build-options -DCMAKE_C_COMPILER=${CMAKE_C_COMPILER} ${ARGN}
+      --test-command consumer)
+endfunction()
+set(from_source -DADAMW_SOURCE_DIR=${PROJECT_SOURCE_DIR} -DADAMW_CARGO=${ADAMW_CARGO}
+                -DADAMW_CARGO_FLAGS=${ADAMW_CARGO_FLAGS} -DADAMW_CARGO_TARGET_DIR=${ADAMW_CARGO_TARGET_DIR})
+add_consumer(shared ${from_source} -DBUILD_SHARED_LIBS=ON)
+add_consumer(static ${from_source} -DBUILD_SHARED_LIBS=OFF)
+
+set(prefix ${CMAKE_CURRENT_BINARY_DIR}/installed)
+add_test(NAME consumer.install COMMAND ${CMAKE_COMMAND} --install ${PROJECT_BINARY_DIR} --prefix ${prefix})
+add_consumer(installed -DCMAKE_PREFIX_PATH=${prefix})
+set_tests_properties(consumer.install PROPERTIES FIXTURES_SETUP installation)
+set_tests_properties(consumer.installed PROPERTIES FIXTURES_REQUIRED installation)
