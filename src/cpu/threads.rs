@@ -49,8 +49,7 @@ impl Threads {
     /// The team, started on first use; none in a forked child, which has no such threads.
     fn team(&mut self, count: usize) -> Result<Option<&Team>, Error> {
         if self.team.is_none() {
-            let started = Team::start(count - 1);
-            self.team = Some(started.map_err(|_| Error::Threads(count - 1))?);
+            self.team = Some(Team::start(count - 1)?);
         }
         Ok(self.team.as_ref().filter(|team| team.is_here()))
     }

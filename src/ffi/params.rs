@@ -4,7 +4,7 @@ use super::types::*;
 use super::{Optimizer, Status, adamw_param_info, entry, guard, handle, not_null, sized, tensor};
 use crate::error::{Error, Label, Role};
 use crate::optimizer::NewParam;
-use crate::tensor::Tensor;
+use crate::sys::memory::reserve;
 use core::ffi::{CStr, c_char, c_void};
 
 /// Adds a parameter and writes its number, which names it from then on, to `*out_param`. The
@@ -113,10 +113,7 @@ pub unsafe extern "C" fn adamw_rebind(
             not_null("buffers", buffers, num_buffers)?;
             not_null("tensors", tensors, num_buffers)?;
             let mut moves = Vec::new();
-            let bytes = num_buffers.saturating_mul(size_of::<(u32, Role, Tensor)>());
-            moves
-                .try_reserve_exact(num_buffers)
-                .map_err(|_| Error::OutOfMemory { what: "the moved buffers", bytes })?;
+            reserve(&mut moves, num_buffers, "the moved buffers")?;
             for i in 0..num_buffers {
                 // SAFETY: the arrays have `num_buffers` entries.
                 let (param, buffer, from) =

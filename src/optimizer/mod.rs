@@ -15,6 +15,7 @@ use crate::backend::Backend;
 use crate::callback::{DecayFilter, LrRatio};
 use crate::config::{self, Config, GroupConfig};
 use crate::error::{Error, Label};
+use crate::sys::memory::reserve;
 use crate::tensor::Operands;
 use occupied::Occupied;
 use params::Param;
@@ -107,12 +108,6 @@ impl Optimizer {
     pub fn set_lr_ratio(&mut self, lr_ratio: Option<LrRatio>) {
         self.lr_ratio = lr_ratio;
     }
-}
-
-/// Makes room for `additional` more, or says what there was no room for.
-fn reserve<T>(vec: &mut Vec<T>, additional: usize, what: &'static str) -> Result<(), Error> {
-    let bytes = vec.len().saturating_add(additional).saturating_mul(size_of::<T>());
-    vec.try_reserve(additional).map_err(|_| Error::OutOfMemory { what, bytes })
 }
 
 fn next_number(count: usize) -> Result<u32, Error> {

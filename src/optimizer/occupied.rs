@@ -1,8 +1,8 @@
 //! The memory that a step writes, as sorted address ranges: nothing may lie in it twice.
 #![forbid(unsafe_code)]
 
-use super::reserve;
 use crate::error::{Error, Role};
+use crate::sys::memory::reserve;
 use core::ops::Range;
 
 /// One buffer that a step writes.

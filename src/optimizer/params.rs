@@ -3,9 +3,10 @@
 
 use super::occupied::Place;
 use super::step::Clock;
-use super::{Optimizer, label, next_number, reserve};
+use super::{Optimizer, label, next_number};
 use crate::callback::{DecayFilter, adamw_param_info};
 use crate::error::{Error, Label, Role};
+use crate::sys::memory::reserve;
 use crate::tensor::{Buffer, Operands, Tensor};
 use core::ops::Range;
 use std::ffi::{CStr, CString};
@@ -259,6 +260,7 @@ fn own_buffer(param: &Tensor, role: Role) -> Result<Buffer, Error> {
 fn copied(name: &CStr) -> Result<CString, Error> {
     let mut bytes = Vec::new();
     let length = name.count_bytes() + 1;
+    // Exactly, so that the `CString` has nothing to shrink: that would allocate.
     bytes
         .try_reserve_exact(length)
         .map_err(|_| Error::OutOfMemory { what: "the parameter's name", bytes: length })?;

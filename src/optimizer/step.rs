@@ -1,10 +1,11 @@
 //! The step: gather the parameters that have a gradient, decide their scalars, update, count.
 #![forbid(unsafe_code)]
 
-use super::{Optimizer, reserve};
+use super::Optimizer;
 use crate::config::GroupConfig;
 use crate::error::Error;
 use crate::math::{Scalars, Step};
+use crate::sys::memory::reserve;
 use crate::tensor::{Chunks, Plan};
 
 /// How far a parameter has come.

@@ -1,4 +1,4 @@
-//! Zeroed memory for optimizer state: from the allocator where it is small, mapped on huge pages
+//! Memory that may be lacking. Zeroed memory for optimizer state: from the allocator where it is small, mapped on huge pages
 //! where it is large.
 //!
 //! A mapping costs nothing until it is touched, so that the pages of a large state come into being
@@ -38,6 +38,12 @@ impl Memory {
     pub fn address(&self) -> usize {
         self.address.expose_provenance().get()
     }
+}
+
+/// Makes room in a `Vec` for `additional` more, or says what there was no room for.
+pub fn reserve<T>(vec: &mut Vec<T>, additional: usize, what: &'static str) -> Result<(), Error> {
+    let bytes = vec.len().saturating_add(additional).saturating_mul(size_of::<T>());
+    vec.try_reserve(additional).map_err(|_| Error::OutOfMemory { what, bytes })
 }
 
 fn allocated(bytes: usize) -> Option<Memory> {

@@ -2,22 +2,27 @@
 //!
 //! The caller works too, from the moment it asks, and waits only for workers that are in the middle
 //! of something when it has run out of work: a worker that wakes late finds the work closed, and
-//! costs nothing. Waking and waiting allocate nothing.
+//! costs nothing. Waking and waiting allocate nothing. The threads are made by `pthread_create`,
+//! which reports that there is no memory, where `std::thread` would abort.
 
+use super::memory::reserve;
 use super::{block_signals, fp, panics, process_id};
+use crate::error::Error;
+use core::ffi::c_void;
 use core::mem::{forget, take, transmute};
-use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{Builder, JoinHandle};
+use core::ptr::{null, null_mut};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// The workers of one handle; joined when dropped.
 pub struct Team {
-    shared: Arc<Shared>,
-    workers: Vec<JoinHandle<()>>,
+    /// One, in memory that may be lacking and that stays in its place.
+    shared: Vec<Shared>,
+    workers: Vec<libc::pthread_t>,
     /// The process that has these threads: a forked child has not.
     process: i32,
 }
 
+#[derive(Default)]
 struct Shared {
     state: Mutex<State>,
     /// There is new work, or the end.
@@ -47,18 +52,20 @@ impl Shared {
 
 impl Team {
     /// Starts so many workers, or none.
-    pub fn start(count: usize) -> io::Result<Team> {
-        let shared = Arc::new(Shared {
-            state: Mutex::default(),
-            wake: Condvar::new(),
-            left: Condvar::new(),
-        });
+    pub fn start(count: usize) -> Result<Team, Error> {
         // Dropping the team joins those that have started, if one does not.
-        let mut team = Team { shared, workers: Vec::new(), process: process_id() };
-        for number in 0..count {
-            let shared = team.shared.clone();
-            let name = format!("adamw-{number}");
-            let worker = Builder::new().name(name).spawn(move || worker(&shared))?;
+        let mut team = Team { shared: Vec::new(), workers: Vec::new(), process: process_id() };
+        reserve(&mut team.shared, 1, "the threads")?;
+        reserve(&mut team.workers, count, "the threads")?;
+        team.shared.push(Shared::default());
+        for _ in 0..count {
+            let shared = (&raw const team.shared[0]).cast_mut().cast();
+            let mut worker = 0;
+            // SAFETY: the team joins the worker before it drops what the worker is given.
+            let refused = unsafe { libc::pthread_create(&mut worker, null(), enter, shared) };
+            if refused != 0 {
+                return Err(Error::Threads(count));
+            }
             team.workers.push(worker);
         }
         Ok(team)
@@ -74,16 +81,17 @@ impl Team {
     pub fn run(&self, work: &(dyn Fn() + Sync)) {
         // SAFETY: `Open` takes the reference back before this function returns or unwinds: it
         // closes the work, under the lock that workers take it with, and waits for those that run.
-        let work: &'static (dyn Fn() + Sync) = unsafe { transmute(work) };
-        let mut state = self.shared.lock();
-        state.work = Some(work);
+        let shared_work: &'static (dyn Fn() + Sync) = unsafe { transmute(work) };
+        let shared = &self.shared[0];
+        let mut state = shared.lock();
+        state.work = Some(shared_work);
         state.round += 1;
         drop(state);
-        self.shared.wake.notify_all();
-        let open = Open(&self.shared);
+        shared.wake.notify_all();
+        let open = Open(shared);
         work();
         drop(open);
-        if take(&mut self.shared.lock().panicked) {
+        if take(&mut shared.lock().panicked) {
             panic!("a worker panicked");
         }
     }
@@ -102,8 +110,14 @@ impl Drop for Open<'_> {
     }
 }
 
-fn worker(shared: &Shared) {
+extern "C" fn enter(shared: *mut c_void) -> *mut c_void {
     block_signals();
+    // SAFETY: `Team::start` passed its `Shared`, of which only shared access is ever made.
+    work_until_the_end(unsafe { &*shared.cast::<Shared>() });
+    null_mut()
+}
+
+fn work_until_the_end(shared: &Shared) {
     let mut seen = 0;
     let mut state = shared.lock();
     while !state.end {
@@ -128,15 +142,18 @@ fn worker(shared: &Shared) {
 impl Drop for Team {
     fn drop(&mut self) {
         if !self.is_here() {
-            // In a forked child there is nobody to stop or to join.
-            self.workers.drain(..).for_each(forget);
+            // In a forked child there is nobody to stop or to join, and a lock that a worker held
+            // is held for good.
+            forget(take(&mut self.shared));
             return;
         }
-        self.shared.lock().end = true;
-        self.shared.wake.notify_all();
+        if let Some(shared) = self.shared.first() {
+            shared.lock().end = true;
+            shared.wake.notify_all();
+        }
         for worker in self.workers.drain(..) {
-            // A worker catches every panic of its work.
-            let _ = worker.join();
+            // SAFETY: started by us, and joined once.
+            unsafe { libc::pthread_join(worker, null_mut()) };
         }
     }
 }

@@ -7,6 +7,7 @@
 use super::{Buffer, Operands, Slice, SliceMut};
 use crate::dtype::Dtype;
 use crate::error::Error;
+use crate::sys::memory::reserve;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -24,10 +25,7 @@ impl Plan {
     /// Makes room for so many parameters, so that a step need not.
     pub fn reserve(&mut self, n_params: usize) -> Result<(), Error> {
         let missing = n_params.saturating_sub(self.ends.len());
-        let bytes = n_params.saturating_mul(size_of::<u64>());
-        self.ends
-            .try_reserve(missing)
-            .map_err(|_| Error::OutOfMemory { what: "the step's plan", bytes })
+        reserve(&mut self.ends, missing, "the step's plan")
     }
 
     fn lay(&mut self, operands: &[Operands]) {
