@@ -71,7 +71,7 @@ impl Status {
 pub enum Error {
     #[error("{0} is NULL")]
     Null(&'static str),
-    #[error("{name} is {value}, expected {expected}")]
+    #[error("{name} is {value:?}, expected {expected}")]
     Number { name: &'static str, value: f64, expected: &'static str },
     #[error("{name} is {value}, expected {expected}")]
     Constant { name: &'static str, value: u32, expected: &'static str },
@@ -114,7 +114,7 @@ pub enum Error {
         "param \"{param}\": step is {step}, but {buffer} is not given: steps taken need their state"
     )]
     StepWithoutState { param: Label, step: u64, buffer: Role },
-    #[error("param \"{param}\": lr_ratio gave {ratio}, expected a finite number >= 0")]
+    #[error("param \"{param}\": lr_ratio gave {ratio:?}, expected a finite number >= 0")]
     Ratio { param: Label, ratio: f64 },
     #[error("{name} returned {returned} for param \"{param}\", expected {expected}")]
     Callback { name: &'static str, param: Label, returned: i32, expected: &'static str },

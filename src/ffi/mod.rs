@@ -32,16 +32,18 @@ use core::fmt::{self, Write};
 /// Runs the body of a fallible function: in the default floating-point environment, with a panic
 /// or an error turned into a status and a text.
 fn guard(body: impl FnOnce() -> Result<(), Error>) -> Status {
-    let result = panics::caught(|| fp::standard(body));
-    match result.unwrap_or_else(|panic| Err(Error::Panic(panic))) {
-        Ok(()) => Status::Ok,
-        Err(error) => {
-            let mut text = Text { used: 0 };
-            // Writing fails when the text is full, which cuts it and harms nothing.
-            let _ = write!(text, "{error}");
-            error.status()
+    fp::standard(|| {
+        let result = panics::caught(body);
+        match result.unwrap_or_else(|panic| Err(Error::Panic(panic))) {
+            Ok(()) => Status::Ok,
+            Err(error) => {
+                let mut text = Text { used: 0 };
+                // Writing fails when the text is full, which cuts it and harms nothing.
+                let _ = write!(text, "{error}");
+                error.status()
+            }
         }
-    }
+    })
 }
 
 /// That an array is there, or has no entries.

@@ -24,10 +24,11 @@ impl Clock {
         let power = |beta: f64| {
             let mut power = 1.0;
             for _ in 0..step {
-                if power == 0.0 {
-                    break;
+                let next = power * beta;
+                if next == power {
+                    break; // at 0, or at the smallest number that rounding keeps
                 }
-                power *= beta;
+                power = next;
             }
             power
         };

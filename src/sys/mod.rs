@@ -38,12 +38,18 @@ pub fn environment<R>(name: &CStr, read: impl FnOnce(Option<&[u8]>) -> R) -> R {
     read(Some(unsafe { CStr::from_ptr(value) }.to_bytes()))
 }
 
-/// Leaves every signal of the process to the host's threads.
-pub fn block_signals() {
-    // SAFETY: `sigset_t` is plain bits, and `sigfillset` initialises it.
+/// Runs `work` with all signals blocked, as the threads that it starts inherit for good: the
+/// process's signals are for the host's threads.
+pub fn with_signals_blocked<R>(work: impl FnOnce() -> R) -> R {
+    // SAFETY: `sigset_t` is plain bits, for which all zeros is a value.
+    let (mut all, mut found): (libc::sigset_t, libc::sigset_t) = unsafe { core::mem::zeroed() };
+    // SAFETY: the pointers are to the two sets.
     unsafe {
-        let mut all: libc::sigset_t = core::mem::zeroed();
         libc::sigfillset(&mut all);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &all, core::ptr::null_mut());
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut found);
     }
+    let result = work();
+    // SAFETY: the set is the one that was found.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &found, core::ptr::null_mut()) };
+    result
 }

@@ -6,7 +6,7 @@
 //! which reports that there is no memory, where `std::thread` would abort.
 
 use super::memory::reserve;
-use super::{block_signals, fp, panics, process_id};
+use super::{fp, panics, process_id, with_signals_blocked};
 use crate::error::Error;
 use core::ffi::c_void;
 use core::mem::{forget, take, transmute};
@@ -62,7 +62,9 @@ impl Team {
             let shared = (&raw const team.shared[0]).cast_mut().cast();
             let mut worker = 0;
             // SAFETY: the team joins the worker before it drops what the worker is given.
-            let refused = unsafe { libc::pthread_create(&mut worker, null(), enter, shared) };
+            let refused = with_signals_blocked(|| unsafe {
+                libc::pthread_create(&mut worker, null(), enter, shared)
+            });
             if refused != 0 {
                 return Err(Error::Threads(count));
             }
@@ -111,7 +113,6 @@ impl Drop for Open<'_> {
 }
 
 extern "C" fn enter(shared: *mut c_void) -> *mut c_void {
-    block_signals();
     // SAFETY: `Team::start` passed its `Shared`, of which only shared access is ever made.
     work_until_the_end(unsafe { &*shared.cast::<Shared>() });
     null_mut()

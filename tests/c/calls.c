@@ -1,0 +1,154 @@
+/* The API as tables: the functions that take a handle, and those that take a tensor. */
+#include "harness.h"
+
+static float array[N], grad[N];
+static int64_t shape[1] = {N};
+static const adamw_tensor tensor = {array, {1, 0}, 1, {2, 32, 1}, shape, NULL, 0};
+static const adamw_tensor *const tensors[1] = {&tensor};
+static const uint32_t params[1] = {W1};
+static const adamw_buffer buffers[1] = {ADAMW_BUFFER_PARAM};
+
+static adamw_status group_config_init(adamw_optimizer *optimizer) {
+  adamw_group_config group;
+  return adamw_group_config_init(optimizer, &group, sizeof group);
+}
+
+static adamw_status add_group(adamw_optimizer *optimizer) {
+  adamw_group_config group = {sizeof group, 1, 0.01, 0.9, 0.999, 1e-8};
+  uint32_t number;
+  return adamw_add_group(optimizer, &group, &number);
+}
+
+static adamw_status add_param(adamw_optimizer *optimizer) {
+  adamw_param_config param = {.struct_size = sizeof param, .name = "added", .param = &tensor};
+  uint32_t number;
+  return adamw_add_param(optimizer, &param, &number);
+}
+
+static adamw_status add_array(adamw_optimizer *optimizer) {
+  uint32_t number;
+  return adamw_add_array(optimizer, "added", array, N, ADAMW_DTYPE_F32, &number);
+}
+
+static adamw_status rebind(adamw_optimizer *optimizer) {
+  return adamw_rebind(optimizer, params, buffers, tensors, 1);
+}
+
+static adamw_status set_grad(adamw_optimizer *optimizer) {
+  return adamw_set_grad(optimizer, W1, &tensor);
+}
+
+static adamw_status set_grad_array(adamw_optimizer *optimizer) {
+  return adamw_set_grad_array(optimizer, W1, grad, N, ADAMW_DTYPE_F32);
+}
+
+static adamw_status set_grads(adamw_optimizer *optimizer) {
+  return adamw_set_grads(optimizer, params, tensors, 1);
+}
+
+static adamw_status clear_grad(adamw_optimizer *optimizer) {
+  return adamw_clear_grad(optimizer, ADAMW_CLEAR_FORGET);
+}
+
+static adamw_status sync_master(adamw_optimizer *optimizer) {
+  return adamw_sync_master(optimizer, W1);
+}
+
+static adamw_status set_lr(adamw_optimizer *optimizer) { return adamw_set_lr(optimizer, 0.5); }
+
+static adamw_status get_lr(adamw_optimizer *optimizer) {
+  double lr;
+  return adamw_get_lr(optimizer, &lr);
+}
+
+static adamw_status set_decay_filter(adamw_optimizer *optimizer) {
+  return adamw_set_decay_filter(optimizer, NULL, NULL);
+}
+
+static adamw_status set_lr_ratio(adamw_optimizer *optimizer) {
+  return adamw_set_lr_ratio(optimizer, NULL, NULL);
+}
+
+static adamw_status get_param_info(adamw_optimizer *optimizer) {
+  adamw_param_info info;
+  return adamw_get_param_info(optimizer, W1, &info, sizeof info);
+}
+
+const struct call every_call[] = {
+    {"adamw_group_config_init", group_config_init},
+    {"adamw_add_group", add_group},
+    {"adamw_add_param", add_param},
+    {"adamw_add_array", add_array},
+    {"adamw_rebind", rebind},
+    {"adamw_set_grad", set_grad},
+    {"adamw_set_grad_array", set_grad_array},
+    {"adamw_set_grads", set_grads},
+    {"adamw_clear_grad", clear_grad},
+    {"adamw_sync_master", sync_master},
+    {"adamw_step", adamw_step},
+    {"adamw_set_lr", set_lr},
+    {"adamw_get_lr", get_lr},
+    {"adamw_set_decay_filter", set_decay_filter},
+    {"adamw_set_lr_ratio", set_lr_ratio},
+    {"adamw_get_param_info", get_param_info},
+    {"adamw_destroy", adamw_destroy},
+    {NULL, NULL},
+};
+
+/* The ways for a tensor to come in. Each offers it as the buffer in this role of `param`, which is
+   NEW or W2, between others that are good: none of those may be taken if this one is not. */
+const adamw_buffer buffer_of[ROLES] = {[PARAM] = ADAMW_BUFFER_PARAM,
+                                       [MASTER] = ADAMW_BUFFER_MASTER,
+                                       [EXP_AVG] = ADAMW_BUFFER_EXP_AVG,
+                                       [EXP_AVG_SQ] = ADAMW_BUFFER_EXP_AVG_SQ,
+                                       [MAX_EXP_AVG_SQ] = ADAMW_BUFFER_MAX_EXP_AVG_SQ};
+
+const adamw_tensor **tensor_in(adamw_param_config *config, enum role role) {
+  const adamw_tensor **tensors[ROLES] = {[PARAM] = &config->param,
+                                         [MASTER] = &config->master,
+                                         [EXP_AVG] = &config->exp_avg,
+                                         [EXP_AVG_SQ] = &config->exp_avg_sq,
+                                         [MAX_EXP_AVG_SQ] = &config->max_exp_avg_sq};
+  return tensors[role];
+}
+
+static adamw_status offer_to_add(struct world *world, enum role role, const adamw_tensor *tensor) {
+  struct candidate candidate;
+  describe_candidate(world, NEW, &candidate);
+  *tensor_in(&candidate.config, role) = tensor;
+  return adamw_add_param(world->optimizer, &candidate.config, &world->outputs.number);
+}
+
+static adamw_status offer_to_rebind(struct world *world, enum role role,
+                                    const adamw_tensor *tensor) {
+  struct described first, last;
+  describe(world, NEW, EXP_AVG, &first);
+  describe(world, NEW, EXP_AVG_SQ, &last);
+  const uint32_t numbers[3] = {W1, W2, W1};
+  const adamw_buffer roles[3] = {ADAMW_BUFFER_PARAM, buffer_of[role], ADAMW_BUFFER_EXP_AVG};
+  const adamw_tensor *const moved[3] = {&first.tensor, tensor, &last.tensor};
+  return adamw_rebind(world->optimizer, numbers, roles, moved, 3);
+}
+
+static adamw_status offer_to_set_grad(struct world *world, enum role role,
+                                      const adamw_tensor *tensor) {
+  (void)role;
+  return adamw_set_grad(world->optimizer, W2, tensor);
+}
+
+static adamw_status offer_to_set_grads(struct world *world, enum role role,
+                                       const adamw_tensor *tensor) {
+  struct described other;
+  describe(world, NEW, EXP_AVG, &other);
+  const uint32_t numbers[3] = {W1, W2, W3};
+  const adamw_tensor *const grads[3] = {&other.tensor, tensor, &other.tensor};
+  (void)role;
+  return adamw_set_grads(world->optimizer, numbers, grads, 3);
+}
+
+const struct way ways[WAYS] = {
+    [ADD] = {"adamw_add_param", offer_to_add, NEW, false},
+    [REBIND] = {"adamw_rebind", offer_to_rebind, W2, false},
+    [SET_GRAD] = {"adamw_set_grad", offer_to_set_grad, W2, true},
+    [SET_GRADS] = {"adamw_set_grads", offer_to_set_grads, W2, true},
+};

@@ -1,0 +1,116 @@
+/* After its first call a step allocates nothing; one that lacks its threads changes nothing. */
+#include "fail_alloc.h"
+#include "large.h"
+#include "process.h"
+#include <limits.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+static struct large large, before, expected;
+static int n_failures;
+
+static void wrong(const char *call, const char *what) {
+  n_failures++;
+  fprintf(stderr, "%s: %s (last error: %s)\n", call, what, adamw_last_error());
+}
+
+static adamw_optimizer *create_large(uint32_t num_threads, adamw_parallel_for parallel_for) {
+  adamw_optimizer *optimizer = NULL;
+  adamw_config config;
+  adamw_config_init(&config, sizeof config);
+  config.num_threads = num_threads;
+  config.parallel_for = parallel_for;
+  large_fill(&large);
+  if (large_create(&large, &config, &optimizer) != ADAMW_STATUS_OK)
+    wrong("large_create", "failed");
+  return optimizer;
+}
+
+static int n_loops;
+
+static int32_t loop(size_t num_tasks, adamw_task task, void *task_data, void *user_data) {
+  (void)user_data;
+  n_loops++;
+  for (size_t i = 0; i < num_tasks; i++)
+    task(task_data, i);
+  return 0;
+}
+
+static void a_thread_that_cannot_be_started_fails_the_step(void) {
+  static const struct {
+    const char *name;
+    uint32_t num_threads;
+    long n_given; /* threads that the system gives */
+  } rows[] = {
+      {"no thread of 2", 2, 0},
+      {"no thread of 4", 4, 0},
+      {"2 threads of 4", 4, 2},
+      {"8 threads of as many as a number holds", UINT32_MAX, 8},
+  };
+  adamw_optimizer *optimizer = create_large(1, NULL);
+  if (adamw_step(optimizer) != ADAMW_STATUS_OK || adamw_destroy(optimizer) != ADAMW_STATUS_OK)
+    wrong("one thread", "failed");
+  expected = large;
+
+  int n_threads = process_threads();
+  for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    optimizer = create_large(rows[i].num_threads, NULL);
+    before = large;
+    fail_thread(rows[i].n_given);
+    adamw_status status = adamw_step(optimizer);
+    fail_nothing();
+    if (status != ADAMW_STATUS_OUT_OF_MEMORY || !strstr(adamw_last_error(), "thread"))
+      wrong(rows[i].name, "expected ADAMW_STATUS_OUT_OF_MEMORY");
+    if (memcmp(&large, &before, sizeof large) != 0)
+      wrong(rows[i].name, "the step failed and changed memory");
+    if (process_threads() != n_threads)
+      wrong(rows[i].name, "the step failed and left threads behind");
+    if (rows[i].num_threads <= 4) {
+      if (adamw_step(optimizer) != ADAMW_STATUS_OK)
+        wrong(rows[i].name, "the step failed again, with all the threads there are");
+      if (process_threads() <= n_threads)
+        wrong(rows[i].name, "the library's threads never ran, so that this showed nothing");
+      if (memcmp(&large, &expected, sizeof large) != 0)
+        wrong(rows[i].name, "the step after the failed one gave other bits");
+    }
+    if (adamw_destroy(optimizer) != ADAMW_STATUS_OK || process_threads() != n_threads)
+      wrong(rows[i].name, "adamw_destroy left threads behind");
+  }
+}
+
+static void a_step_allocates_nothing_after_the_first(void) {
+  enum { STEPS = 1000 };
+  static const struct {
+    const char *name;
+    uint32_t num_threads;
+    adamw_parallel_for parallel_for;
+  } rows[] = {
+      {"one thread", 1, NULL},
+      {"the host's parallel_for", 3, loop},
+      {"two threads of the library's", 2, NULL},
+  };
+  for (int i = 0; i < 3; i++) {
+    adamw_optimizer *optimizer = create_large(rows[i].num_threads, rows[i].parallel_for);
+    if (adamw_step(optimizer) != ADAMW_STATUS_OK)
+      wrong(rows[i].name, "the first step failed");
+    fail_alloc(LONG_MAX, false);
+    for (int step = 0; step < STEPS; step++)
+      if (adamw_step(optimizer) != ADAMW_STATUS_OK)
+        wrong(rows[i].name, "a step failed");
+    long number = fail_n_allocations();
+    if (rows[i].parallel_for && n_loops != STEPS + 1)
+      wrong(rows[i].name, "the host's parallel_for was not used at every step");
+    if (number != 0) {
+      fprintf(stderr, "%ld allocations in %d steps\n", number, STEPS);
+      wrong(rows[i].name, "expected none");
+    }
+    adamw_destroy(optimizer);
+  }
+}
+
+int main(void) {
+  a_thread_that_cannot_be_started_fails_the_step();
+  a_step_allocates_nothing_after_the_first();
+  return n_failures == 0 ? 0 : 1;
+}
