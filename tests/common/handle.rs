@@ -1,0 +1,365 @@
+//! The C API: every call of it by a test goes through here.
+
+use super::array::{Array, Dtype};
+use adamw::ffi::{self, Status};
+use core::ffi::{CStr, c_void};
+use core::ptr::{null, null_mut};
+use std::ffi::CString;
+
+/// What a failed call says.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Failure {
+    pub status: Status,
+    pub text: String,
+}
+
+pub type Answer<T = ()> = Result<T, Failure>;
+
+/// Makes one call of the C API.
+///
+/// The tests vouch for every call alike: what they pass points to memory that outlives the call,
+/// and arrays that a handle knows outlive their last step.
+macro_rules! call {
+    ($function:ident($($argument:expr),* $(,)?)) => {{
+        // SAFETY: see above.
+        #[allow(unused_unsafe, reason = "some functions take no pointer but the handle")]
+        let status = unsafe { ffi::$function($($argument),*) };
+        answer(status)
+    }};
+}
+
+/// The defaults.
+pub fn config() -> ffi::adamw_config {
+    // SAFETY: a struct of numbers and nullable pointers, for which all zeros is a value.
+    let mut config: ffi::adamw_config = unsafe { core::mem::zeroed() };
+    call!(adamw_config_init(&mut config, size_of_val(&config))).unwrap();
+    config
+}
+
+pub fn capabilities() -> ffi::adamw_capabilities {
+    // SAFETY: a struct of numbers.
+    let mut capabilities: ffi::adamw_capabilities = unsafe { core::mem::zeroed() };
+    call!(adamw_get_capabilities(&mut capabilities, size_of_val(&capabilities))).unwrap();
+    capabilities
+}
+
+/// The instruction sets that can be tested here; portable is always one.
+pub fn isas() -> Vec<ffi::adamw_isa> {
+    let available = capabilities().isas;
+    [ffi::ADAMW_ISA_PORTABLE, ffi::ADAMW_ISA_AVX2, ffi::ADAMW_ISA_AVX512]
+        .into_iter()
+        .filter(|isa| available & 1 << isa != 0)
+        .collect()
+}
+
+pub fn version() -> &'static str {
+    // SAFETY: takes nothing, and its string is static.
+    #[allow(unused_unsafe)]
+    text(unsafe { ffi::adamw_version() })
+}
+
+pub fn status_name(status: i32) -> &'static str {
+    // SAFETY: takes no pointer, and its string is static.
+    #[allow(unused_unsafe)]
+    text(unsafe { ffi::adamw_status_name(status) })
+}
+
+/// This thread's last failure.
+pub fn last_error() -> String {
+    // SAFETY: takes nothing; the string is copied before the next call.
+    #[allow(unused_unsafe)]
+    text(unsafe { ffi::adamw_last_error() }).to_owned()
+}
+
+/// A parameter to be added, as `adamw_param_config` has it.
+#[derive(Clone, Copy)]
+pub struct Param<'a> {
+    pub name: &'a str,
+    pub param: &'a Array,
+    pub master: Option<&'a Array>,
+    pub exp_avg: Option<&'a Array>,
+    pub exp_avg_sq: Option<&'a Array>,
+    pub max_exp_avg_sq: Option<&'a Array>,
+    pub step: u64,
+    pub group: u32,
+}
+
+impl<'a> Param<'a> {
+    /// In group 0, with the library's state.
+    pub fn new(name: &'a str, param: &'a Array) -> Param<'a> {
+        Param {
+            name,
+            param,
+            master: None,
+            exp_avg: None,
+            exp_avg_sq: None,
+            max_exp_avg_sq: None,
+            step: 0,
+            group: 0,
+        }
+    }
+}
+
+/// What `adamw_get_param_info` says of a parameter.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Info {
+    pub name: String,
+    pub n_elements: u64,
+    pub step: u64,
+    pub param: u32,
+    pub group: u32,
+    pub dtype: ffi::adamw_dtype,
+    pub decays: u32,
+}
+
+impl Info {
+    pub fn from_c(info: &ffi::adamw_param_info) -> Info {
+        Info {
+            name: text(info.name).to_owned(),
+            n_elements: info.n_elements,
+            step: info.step,
+            param: info.param,
+            group: info.group,
+            dtype: info.dtype,
+            decays: info.decays,
+        }
+    }
+}
+
+/// A handle that is destroyed with its owner.
+pub struct Handle(*mut ffi::Optimizer);
+
+impl Handle {
+    pub fn new(config: &ffi::adamw_config) -> Handle {
+        Handle::try_new(config).unwrap()
+    }
+
+    pub fn try_new(config: &ffi::adamw_config) -> Answer<Handle> {
+        let mut raw = null_mut();
+        call!(adamw_create(config, &mut raw))?;
+        Ok(Handle(raw))
+    }
+
+    /// What C would hold.
+    pub fn raw(&self) -> *mut ffi::Optimizer {
+        self.0
+    }
+
+    /// Adds a group that differs from the handle's values as `edit` makes it.
+    pub fn add_group(&self, edit: impl FnOnce(&mut ffi::adamw_group_config)) -> u32 {
+        // SAFETY: a struct of numbers.
+        let mut group: ffi::adamw_group_config = unsafe { core::mem::zeroed() };
+        call!(adamw_group_config_init(self.0, &mut group, size_of_val(&group))).unwrap();
+        edit(&mut group);
+        let mut number = 0;
+        call!(adamw_add_group(self.0, &group, &mut number)).unwrap();
+        number
+    }
+
+    pub fn add(&self, param: &Param) -> u32 {
+        self.try_add(param).unwrap()
+    }
+
+    pub fn try_add(&self, param: &Param) -> Answer<u32> {
+        let name = CString::new(param.name).unwrap();
+        let tensors = [
+            Some(param.param),
+            param.master,
+            param.exp_avg,
+            param.exp_avg_sq,
+            param.max_exp_avg_sq,
+        ]
+        .map(|array| array.map(Array::tensor));
+        let [tensor, master, exp_avg, exp_avg_sq, max_exp_avg_sq] =
+            tensors.each_ref().map(|tensor| tensor.as_ref().map_or(null(), |t| t as *const _));
+        let config = ffi::adamw_param_config {
+            struct_size: size_of::<ffi::adamw_param_config>(),
+            name: name.as_ptr(),
+            param: tensor,
+            master,
+            exp_avg,
+            exp_avg_sq,
+            max_exp_avg_sq,
+            step: param.step,
+            group: param.group,
+            reserved: 0,
+        };
+        let mut number = 0;
+        call!(adamw_add_param(self.0, &config, &mut number))?;
+        Ok(number)
+    }
+
+    /// The short form: group 0, the library's state.
+    pub fn add_array(&self, name: &str, array: &Array) -> u32 {
+        let name = CString::new(name).unwrap();
+        let (data, n, dtype) = (array.data(), array.len() as u64, array.dtype().code());
+        let mut number = 0;
+        call!(adamw_add_array(self.0, name.as_ptr(), data, n, dtype, &mut number)).unwrap();
+        number
+    }
+
+    /// Tells the library where buffers have moved, all at once.
+    pub fn rebind(&self, moves: &[(u32, ffi::adamw_buffer, &Array)]) -> Answer {
+        let params: Vec<_> = moves.iter().map(|(param, ..)| *param).collect();
+        let buffers: Vec<_> = moves.iter().map(|(_, buffer, _)| *buffer).collect();
+        let tensors: Vec<_> = moves.iter().map(|(_, _, array)| array.tensor()).collect();
+        let pointers: Vec<_> = tensors.iter().map(|tensor| tensor as *const _).collect();
+        call!(adamw_rebind(
+            self.0,
+            params.as_ptr(),
+            buffers.as_ptr(),
+            pointers.as_ptr(),
+            moves.len()
+        ))
+    }
+
+    pub fn set_grad(&self, param: u32, grad: &Array) {
+        self.try_set_grad(param, grad).unwrap()
+    }
+
+    pub fn try_set_grad(&self, param: u32, grad: &Array) -> Answer {
+        call!(adamw_set_grad(self.0, param, &grad.tensor()))
+    }
+
+    /// The short form of `set_grad`.
+    pub fn set_grad_array(&self, param: u32, grad: &Array) {
+        let (data, n, dtype) = (grad.data(), grad.len() as u64, grad.dtype().code());
+        call!(adamw_set_grad_array(self.0, param, data, n, dtype)).unwrap()
+    }
+
+    /// Several at once; `None` forgets one.
+    pub fn set_grads(&self, grads: &[(u32, Option<&Array>)]) {
+        let params: Vec<_> = grads.iter().map(|(param, _)| *param).collect();
+        let tensors: Vec<_> = grads.iter().map(|(_, grad)| grad.map(Array::tensor)).collect();
+        let pointers: Vec<_> =
+            tensors.iter().map(|t| t.as_ref().map_or(null(), |t| t as *const _)).collect();
+        call!(adamw_set_grads(self.0, params.as_ptr(), pointers.as_ptr(), grads.len())).unwrap()
+    }
+
+    pub fn forget_grad(&self, param: u32) {
+        call!(adamw_set_grad(self.0, param, null())).unwrap()
+    }
+
+    pub fn clear_grad(&self, mode: ffi::adamw_clear) {
+        call!(adamw_clear_grad(self.0, mode)).unwrap()
+    }
+
+    pub fn sync_master(&self, param: u32) {
+        call!(adamw_sync_master(self.0, param)).unwrap()
+    }
+
+    pub fn step(&self) {
+        self.try_step().unwrap()
+    }
+
+    pub fn try_step(&self) -> Answer {
+        call!(adamw_step(self.0))
+    }
+
+    pub fn set_lr(&self, lr: f64) {
+        call!(adamw_set_lr(self.0, lr)).unwrap()
+    }
+
+    pub fn lr(&self) -> f64 {
+        let mut lr = f64::NAN;
+        call!(adamw_get_lr(self.0, &mut lr)).unwrap();
+        lr
+    }
+
+    /// `data` is what the filter gets as `user_data`; it outlives the filter.
+    pub fn set_decay_filter<T>(&self, filter: ffi::adamw_decay_filter, data: &T) -> Answer {
+        call!(adamw_set_decay_filter(self.0, filter, user_data(data)))
+    }
+
+    /// `data` is what the function gets as `user_data`; it outlives the function.
+    pub fn set_lr_ratio<T>(&self, lr_ratio: ffi::adamw_lr_ratio, data: &T) {
+        call!(adamw_set_lr_ratio(self.0, lr_ratio, user_data(data))).unwrap()
+    }
+
+    pub fn info(&self, param: u32) -> Info {
+        self.try_info(param).unwrap()
+    }
+
+    pub fn try_info(&self, param: u32) -> Answer<Info> {
+        // SAFETY: a struct of numbers and one nullable pointer.
+        let mut info: ffi::adamw_param_info = unsafe { core::mem::zeroed() };
+        call!(adamw_get_param_info(self.0, param, &mut info, size_of_val(&info)))?;
+        Ok(Info::from_c(&info))
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let destroyed = call!(adamw_destroy(self.0));
+        if !std::thread::panicking() {
+            destroyed.unwrap();
+        }
+    }
+}
+
+/// A test's own data as a callback gets it: changed through `Cell`s and locks only.
+pub fn user_data<T>(data: &T) -> *mut c_void {
+    (&raw const *data).cast_mut().cast()
+}
+
+/// The way back.
+///
+/// # Safety
+/// `pointer` came from `user_data` of a `T` that is still there.
+pub unsafe fn from_user_data<'a, T>(pointer: *mut c_void) -> &'a T {
+    // SAFETY: the caller's word.
+    unsafe { &*pointer.cast() }
+}
+
+/// A `parallel_for` with threads of the host's own; `user_data` is their number, a `usize`.
+///
+/// # Safety
+/// As `adamw_parallel_for` is called by the library.
+pub unsafe extern "C" fn scoped_threads(
+    num_tasks: usize,
+    task: ffi::adamw_task,
+    task_data: *mut c_void,
+    user_data: *mut c_void,
+) -> i32 {
+    // SAFETY: `with_scoped_threads` set it.
+    let num_threads = *unsafe { from_user_data::<usize>(user_data) };
+    let task = task.expect("a task is never NULL");
+    let task_data = task_data.expose_provenance();
+    std::thread::scope(|scope| {
+        for first in 0..num_threads {
+            scope.spawn(move || {
+                let task_data = core::ptr::with_exposed_provenance_mut(task_data);
+                for index in (first..num_tasks).step_by(num_threads) {
+                    // SAFETY: once for each index, on some thread, before this function returns.
+                    unsafe { task(task_data, index) };
+                }
+            });
+        }
+    });
+    0
+}
+
+/// Steps on the host's threads instead of the library's.
+pub fn with_scoped_threads(config: &mut ffi::adamw_config, num_threads: &'static usize) {
+    config.parallel_for = Some(scoped_threads);
+    config.parallel_for_data = user_data(num_threads);
+    config.num_threads = *num_threads as u32;
+}
+
+/// Every dtype as a bit of `adamw_capabilities.dtypes`.
+pub fn dtype_bits() -> u32 {
+    Dtype::ALL.iter().fold(0, |bits, dtype| bits | 1 << dtype.code())
+}
+
+pub fn answer(status: Status) -> Answer {
+    match status {
+        Status::Ok => Ok(()),
+        status => Err(Failure { status, text: last_error() }),
+    }
+}
+
+fn text(pointer: *const core::ffi::c_char) -> &'static str {
+    assert!(!pointer.is_null());
+    // SAFETY: the library's strings are NUL-terminated; those that change are copied at once.
+    unsafe { CStr::from_ptr(pointer) }.to_str().unwrap()
+}

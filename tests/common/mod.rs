@@ -1,0 +1,12 @@
+//! What the tests share: the C API as a handle that destroys itself, host memory, random bits.
+#![allow(dead_code, reason = "each test file is a crate of its own and uses a part of this")]
+
+pub mod array;
+pub mod handle;
+pub mod kind;
+pub mod oracle;
+pub mod random;
+pub mod tensors;
+
+/// So many elements that a step gives them to threads; `callbacks.rs` sees that it does.
+pub const LONG: usize = 300_007;

@@ -1,0 +1,170 @@
+//! `include/adamw.h` is what the source gives now, documents every function, and describes structs
+//! as the library has them. With `ADAMW_UPDATE_HEADER=1` it is written anew.
+
+#[path = "common/declared.rs"]
+mod declared;
+
+use adamw::ffi::*;
+use core::mem::offset_of;
+use declared::functions;
+use std::path::PathBuf;
+
+fn path(inside: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), inside].iter().collect()
+}
+
+fn generated() -> String {
+    let mut config = cbindgen::Config::from_file(path("cbindgen.toml")).unwrap();
+    config.after_includes = Some(version_macros());
+    let bindings = cbindgen::Builder::new()
+        .with_crate(env!("CARGO_MANIFEST_DIR"))
+        .with_config(config)
+        .generate()
+        .unwrap();
+    let mut header = Vec::new();
+    bindings.write(&mut header);
+    // Rust's heading for what a caller vouches for means nothing to a reader of C, nor do fences.
+    let header =
+        String::from_utf8(header).unwrap().replace("// # Safety", "// The caller ensures:");
+    header.replace("// ```text\n", "").replace("// ```\n", "")
+}
+
+fn version_macros() -> String {
+    let numbers = [
+        ("MAJOR", env!("CARGO_PKG_VERSION_MAJOR")),
+        ("MINOR", env!("CARGO_PKG_VERSION_MINOR")),
+        ("PATCH", env!("CARGO_PKG_VERSION_PATCH")),
+    ];
+    numbers.map(|(name, number)| format!("\n#define ADAMW_VERSION_{name} {number}")).concat()
+}
+
+/// The number and both forms of the first line in which two texts differ.
+fn first_difference<'a>(a: &'a str, b: &'a str) -> Option<(usize, &'a str, &'a str)> {
+    let (mut a, mut b) = (a.lines(), b.lines());
+    let end = "(end of file)";
+    (1..)
+        .map(|number| (number, a.next(), b.next()))
+        .take_while(|(_, a, b)| a.is_some() || b.is_some())
+        .map(|(number, a, b)| (number, a.unwrap_or(end), b.unwrap_or(end)))
+        .find(|(_, a, b)| a != b)
+}
+
+#[test]
+fn the_header_is_what_the_source_gives() {
+    let generated = generated();
+    if std::env::var_os("ADAMW_UPDATE_HEADER").is_some_and(|value| value == "1") {
+        std::fs::create_dir_all(path("include")).unwrap();
+        std::fs::write(path("include/adamw.h"), &generated).unwrap();
+    }
+    let committed = std::fs::read_to_string(path("include/adamw.h")).unwrap();
+    let difference = first_difference(&committed, &generated);
+    assert_eq!(difference, None, "line, committed, generated; `make header` writes it anew");
+}
+
+#[test]
+fn a_changed_line_and_a_missing_one_are_differences() {
+    assert_eq!(first_difference("a\nb\n", "a\nb\n"), None);
+    assert_eq!(first_difference("a\nb\n", "a\nc\n"), Some((2, "b", "c")));
+    assert_eq!(first_difference("a\n", "a\nc\n"), Some((2, "(end of file)", "c")));
+}
+
+#[test]
+fn every_function_is_documented() {
+    let header = generated();
+    let functions = functions(&header);
+    assert!(functions.iter().any(|(name, _)| *name == "adamw_step"), "{functions:?}");
+    let silent: Vec<_> = functions.iter().filter(|(_, documented)| !documented).collect();
+    assert!(silent.is_empty(), "{silent:?}");
+}
+
+/// Each field begins where the one before it ends, from the first to the last byte of the struct.
+macro_rules! assert_without_holes {
+    ($struct:ident { $($field:ident: $type:ty),* $(,)? }) => {
+        let mut end = 0;
+        $(
+            assert_eq!(offset_of!($struct, $field), end, stringify!($struct.$field));
+            end += size_of::<$type>();
+        )*
+        assert_eq!(size_of::<$struct>(), end, stringify!($struct));
+        // A field that is added to the struct and not to this list does not compile.
+        let _ = |value: $struct| { let $struct { $($field),* } = value; $(let _: $type = $field;)* };
+    };
+}
+
+#[test]
+fn structs_have_no_holes_and_the_fields_that_were_promised() {
+    type Text = *const core::ffi::c_char;
+    type Data = *mut core::ffi::c_void;
+    type Tensor = *const adamw_tensor;
+    assert_without_holes!(adamw_config {
+        struct_size: usize,
+        lr: f64,
+        beta1: f64,
+        beta2: f64,
+        eps: f64,
+        weight_decay: f64,
+        amsgrad: u32,
+        maximize: u32,
+        multi_precision: u32,
+        num_threads: u32,
+        isa: u32,
+        reserved: u32,
+        parallel_for: adamw_parallel_for,
+        parallel_for_data: Data,
+    });
+    assert_without_holes!(adamw_group_config {
+        struct_size: usize,
+        lr_scale: f64,
+        weight_decay: f64,
+        beta1: f64,
+        beta2: f64,
+        eps: f64,
+    });
+    assert_without_holes!(adamw_param_config {
+        struct_size: usize,
+        name: Text,
+        param: Tensor,
+        master: Tensor,
+        exp_avg: Tensor,
+        exp_avg_sq: Tensor,
+        max_exp_avg_sq: Tensor,
+        step: u64,
+        group: u32,
+        reserved: u32,
+    });
+    assert_without_holes!(adamw_param_info {
+        struct_size: usize,
+        name: Text,
+        n_elements: u64,
+        step: u64,
+        param: u32,
+        group: u32,
+        dtype: u32,
+        decays: u32,
+    });
+    assert_without_holes!(adamw_capabilities {
+        struct_size: usize,
+        isas: u32,
+        best_isa: u32,
+        devices: u32,
+        dtypes: u32,
+        num_cpus: u32,
+        reserved: u32,
+    });
+}
+
+#[test]
+fn a_tensor_is_a_dlpack_tensor() {
+    assert_without_holes!(adamw_device { device_type: i32, device_id: i32 });
+    assert_without_holes!(adamw_data_type { code: u8, bits: u8, lanes: u16 });
+    assert_without_holes!(adamw_tensor {
+        data: *mut core::ffi::c_void,
+        device: adamw_device,
+        ndim: i32,
+        dtype: adamw_data_type,
+        shape: *mut i64,
+        strides: *mut i64,
+        byte_offset: u64,
+    });
+    assert_eq!(size_of::<adamw_tensor>(), 48);
+}
