@@ -4,7 +4,8 @@
 mod common;
 
 use common::array::{Array, Dtype};
-use common::handle::{Handle, Param, config, from_user_data};
+use common::handle::{Handle, Param, config};
+use common::host::from_user_data;
 use core::ffi::{CStr, c_char, c_void};
 use serde_json::Value;
 

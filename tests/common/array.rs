@@ -67,6 +67,10 @@ impl Dtype {
     }
 }
 
+/// Bytes on either side of an array that nobody may write; a dropped array looks whether one has.
+const GUARD: usize = 64;
+const UNTOUCHED: u8 = 0xa5;
+
 /// `n` elements on the heap, reached through raw pointers only, as a C host's are.
 pub struct Array {
     dtype: Dtype,
@@ -84,14 +88,25 @@ impl Array {
 
     /// Zeros that start `offset` elements past a 64-byte boundary.
     pub fn at_offset(dtype: Dtype, n: usize, offset: usize) -> Array {
-        let bytes = (offset + n).max(1) * dtype.bytes();
+        let bytes = 2 * GUARD + (offset + n) * dtype.bytes();
         let layout = Layout::from_size_align(bytes, 64).unwrap();
-        // SAFETY: the layout has at least one element's bytes.
+        // SAFETY: the layout has the guards' bytes at least.
         let allocation = unsafe { alloc_zeroed(layout) };
         if allocation.is_null() {
             handle_alloc_error(layout);
         }
-        Array { dtype, n, offset, allocation, layout, shape: Box::new([n as i64]) }
+        let array = Array { dtype, n, offset, allocation, layout, shape: Box::new([n as i64]) };
+        for guard in array.guards() {
+            // SAFETY: inside the allocation, which nobody else knows yet.
+            guard.for_each(|at| unsafe { allocation.add(at).write(UNTOUCHED) });
+        }
+        array
+    }
+
+    /// The bytes of the allocation that are before and after the elements.
+    fn guards(&self) -> [Range<usize>; 2] {
+        let start = GUARD + self.offset * self.dtype.bytes();
+        [0..start, start + self.n * self.dtype.bytes()..self.layout.size()]
     }
 
     /// The nearest values that the type has.
@@ -222,13 +237,17 @@ impl Array {
 
     fn at(&self, i: usize) -> *mut u8 {
         // Callers stay inside: `wrapping_add` spares an empty array its own case.
-        self.allocation.wrapping_add((self.offset + i) * self.dtype.bytes())
+        self.allocation.wrapping_add(GUARD + (self.offset + i) * self.dtype.bytes())
     }
 }
 
 impl Drop for Array {
     fn drop(&mut self) {
+        // SAFETY: inside the allocation, and initialised by `at_offset`.
+        let untouched = |at: usize| unsafe { self.allocation.add(at).read() } == UNTOUCHED;
+        let intact = self.guards().into_iter().all(|mut guard| guard.all(untouched));
         // SAFETY: allocated with this layout in `at_offset`.
         unsafe { dealloc(self.allocation, self.layout) }
+        assert!(intact || std::thread::panicking(), "written beside an array of {}", self.n);
     }
 }

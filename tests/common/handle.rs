@@ -1,8 +1,9 @@
 //! The C API: every call of it by a test goes through here.
 
-use super::array::{Array, Dtype};
+use super::array::Array;
+use super::host::user_data;
 use adamw::ffi::{self, Status};
-use core::ffi::{CStr, c_void};
+use core::ffi::CStr;
 use core::ptr::{null, null_mut};
 use std::ffi::CString;
 
@@ -295,60 +296,6 @@ impl Drop for Handle {
             destroyed.unwrap();
         }
     }
-}
-
-/// A test's own data as a callback gets it: changed through `Cell`s and locks only.
-pub fn user_data<T>(data: &T) -> *mut c_void {
-    (&raw const *data).cast_mut().cast()
-}
-
-/// The way back.
-///
-/// # Safety
-/// `pointer` came from `user_data` of a `T` that is still there.
-pub unsafe fn from_user_data<'a, T>(pointer: *mut c_void) -> &'a T {
-    // SAFETY: the caller's word.
-    unsafe { &*pointer.cast() }
-}
-
-/// A `parallel_for` with threads of the host's own; `user_data` is their number, a `usize`.
-///
-/// # Safety
-/// As `adamw_parallel_for` is called by the library.
-pub unsafe extern "C" fn scoped_threads(
-    num_tasks: usize,
-    task: ffi::adamw_task,
-    task_data: *mut c_void,
-    user_data: *mut c_void,
-) -> i32 {
-    // SAFETY: `with_scoped_threads` set it.
-    let num_threads = *unsafe { from_user_data::<usize>(user_data) };
-    let task = task.expect("a task is never NULL");
-    let task_data = task_data.expose_provenance();
-    std::thread::scope(|scope| {
-        for first in 0..num_threads {
-            scope.spawn(move || {
-                let task_data = core::ptr::with_exposed_provenance_mut(task_data);
-                for index in (first..num_tasks).step_by(num_threads) {
-                    // SAFETY: once for each index, on some thread, before this function returns.
-                    unsafe { task(task_data, index) };
-                }
-            });
-        }
-    });
-    0
-}
-
-/// Steps on the host's threads instead of the library's.
-pub fn with_scoped_threads(config: &mut ffi::adamw_config, num_threads: &'static usize) {
-    config.parallel_for = Some(scoped_threads);
-    config.parallel_for_data = user_data(num_threads);
-    config.num_threads = *num_threads as u32;
-}
-
-/// Every dtype as a bit of `adamw_capabilities.dtypes`.
-pub fn dtype_bits() -> u32 {
-    Dtype::ALL.iter().fold(0, |bits, dtype| bits | 1 << dtype.code())
 }
 
 pub fn answer(status: Status) -> Answer {

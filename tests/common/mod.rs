@@ -3,6 +3,7 @@
 
 pub mod array;
 pub mod handle;
+pub mod host;
 pub mod kind;
 pub mod oracle;
 pub mod random;
