@@ -1,7 +1,7 @@
 //! A step's elements, cut into disjoint chunks that any thread may claim.
 //!
-//! The parameters that have a gradient are laid end to end, and every `TASK` elements of that line
-//! are one task. So ten thousand small tensors and one large one are the same work, split by size
+//! The parameters that have a gradient are laid end to end, and that line is cut into tasks of one
+//! length. So ten thousand small tensors and one large one are the same work, split by size
 //! and not by tensor, and a thread that comes late leaves its tasks to whoever is free.
 
 use super::{Buffer, Operands, Slice, SliceMut};
@@ -11,8 +11,13 @@ use crate::sys::memory::reserve;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// Elements of one task: long enough to hide the claim, short enough to share 1 Mi evenly.
-const TASK: u64 = 16_384;
+/// Elements of a task: a 256th of the work, so that the threads end together, between what hides
+/// the claim and what lets the processor's prefetchers run ahead.
+fn task_elements(n_elements: u64) -> u64 {
+    const SHORTEST: u64 = 16_384;
+    const LONGEST: u64 = 262_144;
+    (n_elements / 256).next_multiple_of(SHORTEST).clamp(SHORTEST, LONGEST)
+}
 
 /// Where each parameter's elements lie on the line. Kept between steps for its memory alone.
 #[derive(Default)]
@@ -42,6 +47,8 @@ impl Plan {
 pub struct Chunks<'a> {
     operands: &'a [Operands],
     ends: &'a [u64],
+    n_elements: u64,
+    task_elements: u64,
     next_task: AtomicU64,
 }
 
@@ -49,15 +56,18 @@ impl<'a> Chunks<'a> {
     /// Takes the parameters' memory for as long as chunks of it are about.
     pub fn new(operands: &'a mut [Operands], plan: &'a mut Plan) -> Self {
         plan.lay(operands);
-        Chunks { operands, ends: &plan.ends, next_task: AtomicU64::new(0) }
+        let n_elements = plan.ends.last().copied().unwrap_or(0);
+        let task_elements = task_elements(n_elements);
+        let next_task = AtomicU64::new(0);
+        Chunks { operands, ends: &plan.ends, n_elements, task_elements, next_task }
     }
 
     pub fn n_elements(&self) -> u64 {
-        self.ends.last().copied().unwrap_or(0)
+        self.n_elements
     }
 
     pub fn n_tasks(&self) -> u64 {
-        self.n_elements().div_ceil(TASK)
+        self.n_elements.div_ceil(self.task_elements)
     }
 
     /// Whether any task has been claimed.
@@ -72,8 +82,8 @@ impl<'a> Chunks<'a> {
         if task >= self.n_tasks() {
             return None;
         }
-        let position = task * TASK;
-        let end = (position + TASK).min(self.n_elements());
+        let position = task * self.task_elements;
+        let end = (position + self.task_elements).min(self.n_elements);
         let param = self.ends.partition_point(|&param_end| param_end <= position);
         Some(Task { chunks: self, param, position, end })
     }
