@@ -53,6 +53,12 @@
 #define ADAMW_VERSION_MINOR 1
 #define ADAMW_VERSION_PATCH 0
 
+// Elements of a block: two of them in f32 take 4 KiB, and stay in the first-level cache.
+#define BLOCK 512
+
+// Sums of a block that run side by side.
+#define LANES 128
+
 // What a call came to. Zero is success. A number is never reused for another meaning; the text of
 // the calling thread's last failure is `adamw_last_error()`.
 enum adamw_status
@@ -93,6 +99,10 @@ typedef int32_t adamw_status;
 // An optimizer: a handle from `adamw_create`, opaque to the host.
 typedef struct adamw_optimizer adamw_optimizer;
 
+// How gradients are clipped. They are never rewritten: the factor is part of the step. Norms are
+// summed in f64, in one order, so that they have the same bits everywhere.
+typedef uint32_t adamw_clip;
+
 // The hyper-parameters of a group; `adamw_group_config_init` fills in the handle's, which are also
 // what a shorter struct lacks.
 typedef struct adamw_group_config {
@@ -108,6 +118,12 @@ typedef struct adamw_group_config {
   double beta2;
   // As in `adamw_config`.
   double eps;
+  // As in `adamw_config`.
+  double clip_norm;
+  // As in `adamw_config`.
+  adamw_clip clip;
+  // 0.
+  uint32_t reserved;
 } adamw_group_config;
 
 // Says whether weight decay applies to the parameter of this name: 1 yes, 0 no, negative: an
@@ -175,6 +191,9 @@ typedef int32_t (*adamw_parallel_for)(size_t num_tasks,
                                       void *task_data,
                                       void *user_data);
 
+// Which gradients make up a global norm.
+typedef uint32_t adamw_clip_scope;
+
 // What an optimizer is created with. `adamw_config_init` fills in the defaults, in brackets here.
 // The hyper-parameters are those of group 0, and the defaults of the other groups.
 typedef struct adamw_config {
@@ -210,6 +229,12 @@ typedef struct adamw_config {
   adamw_parallel_for parallel_for;
   // Passed to `parallel_for`.
   void *parallel_for_data;
+  // `[0]` The largest norm, if `clip` clips by one; finite, > 0.
+  double clip_norm;
+  // `[ADAMW_CLIP_NONE]` How gradients are clipped.
+  adamw_clip clip;
+  // `[ADAMW_CLIP_SCOPE_GROUP]` Which gradients make up a global norm.
+  adamw_clip_scope clip_scope;
 } adamw_config;
 
 // Where a tensor's memory is. Binary-identical to DLPack's `DLDevice`.
@@ -276,8 +301,8 @@ typedef struct adamw_param_config {
   uint64_t step;
   // `[0]` The group's number, from `adamw_add_group`.
   uint32_t group;
-  // 0.
-  uint32_t reserved;
+  // `[0]` 1: its gradient is not clipped by norm, and is no part of a global norm.
+  uint32_t no_clip;
 } adamw_param_config;
 
 // Element type of a plain array.
@@ -330,6 +355,22 @@ typedef uint32_t adamw_clear;
 
 // The largest exp_avg_sq so far, with amsgrad.
 #define ADAMW_BUFFER_MAX_EXP_AVG_SQ 5
+
+// Not at all.
+#define ADAMW_CLIP_NONE 0
+
+// Each tensor to a norm of at most `clip_norm`.
+#define ADAMW_CLIP_NORM 1
+
+// All tensors of the scope together to a norm of at most `clip_norm`: each is multiplied by
+// clip_norm / max(norm, clip_norm).
+#define ADAMW_CLIP_GLOBAL_NORM 2
+
+// Those of one group.
+#define ADAMW_CLIP_SCOPE_GROUP 0
+
+// Those of all groups of the handle that clip by global norm.
+#define ADAMW_CLIP_SCOPE_HANDLE 1
 
 // Writes zeros over every gradient; they stay set, and a step with them decays the parameter and
 // moves it by its momentum.

@@ -6,7 +6,7 @@ use crate::cpu::Cpu;
 use crate::cpu::isa::Isa;
 use crate::error::Error;
 use crate::math::Scalars;
-use crate::tensor::{Chunks, Operands};
+use crate::tensor::{Chunks, GradBlocks, Operands};
 
 /// Where the parameters of one handle are stepped.
 pub struct Backend {
@@ -27,6 +27,11 @@ impl Backend {
         scalars_of: &[u32],
     ) -> Result<(), Error> {
         self.cpu.update(chunks, scalars, scalars_of)
+    }
+
+    /// Measures every block of the gradients. An error means that nothing was measured.
+    pub fn measure(&mut self, blocks: &GradBlocks) -> Result<(), Error> {
+        self.cpu.measure(blocks)
     }
 
     /// Fills the f32 master, if there is one, with the parameter's values.

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::callback::ParallelFor;
+use crate::clip::{Clip, Scope};
 use crate::error::Error;
 
 /// The choices made at creation.
@@ -13,6 +14,7 @@ pub struct Config {
     pub amsgrad: bool,
     pub maximize: bool,
     pub multi_precision: bool,
+    pub clip_scope: Scope,
     pub threads: Threads,
     pub isa: IsaCap,
 }
@@ -44,6 +46,7 @@ pub struct GroupConfig {
     pub beta1: f64,
     pub beta2: f64,
     pub eps: f64,
+    pub clip: Clip,
 }
 
 impl GroupConfig {
@@ -52,7 +55,13 @@ impl GroupConfig {
         check("weight_decay", self.weight_decay, self.weight_decay.is_finite(), "a finite number")?;
         beta("beta1", self.beta1)?;
         beta("beta2", self.beta2)?;
-        not_negative("eps", self.eps)
+        not_negative("eps", self.eps)?;
+        match self.clip {
+            Clip::None => Ok(()),
+            Clip::Norm(norm) | Clip::GlobalNorm(norm) => {
+                check("clip_norm", norm, norm.is_finite() && norm > 0.0, "a finite number > 0")
+            }
+        }
     }
 }
 

@@ -11,6 +11,8 @@
 //! math.rs      the AdamW update of one element: the only place where the formula stands
 //!
 //! vocabulary, which imports only itself:
+//! clip.rs      how gradients are clipped, and by what factor
+//! norm.rs      the sum of squares of a gradient, in one fixed order
 //! config.rs    what a handle and its groups are made with
 //! tensor.rs    memory as tensors, cut into disjoint chunks
 //! dtype.rs     element types, widening and narrowing
@@ -32,12 +34,14 @@ compile_error!("sizes, offsets and handles are 64-bit");
 
 mod backend;
 mod callback;
+mod clip;
 mod config;
 mod cpu;
 mod dtype;
 mod error;
 pub mod ffi;
 mod math;
+mod norm;
 mod optimizer;
 mod sys;
 mod tensor;

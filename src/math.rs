@@ -5,7 +5,7 @@
 //! is fused, so the order below is the whole definition of the result's bits.
 //!
 //! ```text
-//! grad       = grad * grad_scale                                   # -1 to maximize
+//! grad       = grad * grad_scale                         # clip factor, negative to maximize
 //! exp_avg    = exp_avg    + (1 - beta1) * (grad        - exp_avg)         # m, line 7
 //! exp_avg_sq = exp_avg_sq + (1 - beta2) * (grad * grad - exp_avg_sq)      # v, line 8
 //! max_sq     = max(max_sq, exp_avg_sq)                             # amsgrad: Reddi et al. 2018
@@ -92,6 +92,8 @@ pub struct Step {
     pub beta2: f64,
     pub eps: f64,
     pub weight_decay: f64,
+    /// What gradients are multiplied by: the clip factor.
+    pub grad_scale: f64,
     pub maximize: bool,
     /// beta1^t for the t-th step (the first is 1), as a running product.
     pub beta1_power: f64,
@@ -114,7 +116,7 @@ pub struct StepScalars<T> {
 impl StepScalars<f64> {
     pub fn new(step: &Step) -> Self {
         StepScalars {
-            grad_scale: if step.maximize { -1.0 } else { 1.0 },
+            grad_scale: if step.maximize { -step.grad_scale } else { step.grad_scale },
             one_minus_beta1: 1.0 - step.beta1,
             one_minus_beta2: 1.0 - step.beta2,
             inv_sqrt_bias_correction2: 1.0 / (1.0 - step.beta2_power).sqrt(),

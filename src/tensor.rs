@@ -1,8 +1,12 @@
 //! Memory as tensors: the only place where a raw address becomes a slice.
 
 mod chunks;
+mod grad_blocks;
+mod line;
 
-pub use chunks::{Chunk, Chunks, Moments, Plan, State};
+pub use chunks::{Chunk, Chunks, Moments, State};
+pub use grad_blocks::{GradBlocks, Tallies};
+pub use line::{Line, Plan};
 
 use crate::dtype::{Bf16, Dtype, F16};
 use crate::error::{Error, Role, TensorProblem};

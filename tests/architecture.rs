@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 const LAYERS: [&str; 5] = ["ffi", "optimizer", "backend", "cpu", "math"];
 
 /// Imported by every layer but `math`; imports nothing but itself.
-const VOCABULARY: [&str; 6] = ["config", "tensor", "dtype", "error", "callback", "sys"];
+const VOCABULARY: [&str; 8] =
+    ["config", "clip", "norm", "tensor", "dtype", "error", "callback", "sys"];
 
 /// Files and folders in which `unsafe` may stand.
 const MAY_BE_UNSAFE: [&str; 5] = ["ffi/", "tensor", "sys", "callback.rs", "cpu/isa.rs"];

@@ -111,6 +111,9 @@ fn structs_have_no_holes_and_the_fields_that_were_promised() {
         reserved: u32,
         parallel_for: adamw_parallel_for,
         parallel_for_data: Data,
+        clip_norm: f64,
+        clip: u32,
+        clip_scope: u32,
     });
     assert_without_holes!(adamw_group_config {
         struct_size: usize,
@@ -119,6 +122,9 @@ fn structs_have_no_holes_and_the_fields_that_were_promised() {
         beta1: f64,
         beta2: f64,
         eps: f64,
+        clip_norm: f64,
+        clip: u32,
+        reserved: u32,
     });
     assert_without_holes!(adamw_param_config {
         struct_size: usize,
@@ -130,7 +136,7 @@ fn structs_have_no_holes_and_the_fields_that_were_promised() {
         max_exp_avg_sq: Tensor,
         step: u64,
         group: u32,
-        reserved: u32,
+        no_clip: u32,
     });
     assert_without_holes!(adamw_param_info {
         struct_size: usize,

@@ -3,6 +3,7 @@
 
 mod common;
 
+use adamw::ffi::{ADAMW_CLIP_GLOBAL_NORM, ADAMW_CLIP_NONE, ADAMW_CLIP_NORM};
 use common::array::{Array, Dtype};
 use common::handle::{Handle, Param, config};
 use common::host::from_user_data;
@@ -29,8 +30,12 @@ macro_rules! traces {
 traces! {
     default_32 options_32 amsgrad_32 no_decay_filter_32 negative_decay_32 zero_decay_big_eps_32
     groups_32 missing_grads_32 set_lr_32 scalar_and_long_32
+    clip_global_norm_32 clip_global_norm_need_clip_32 clip_global_norm_inactive_32
+    clip_per_group_32 clip_norm_32
     default_64 options_64 amsgrad_64 no_decay_filter_64 negative_decay_64 zero_decay_big_eps_64
     groups_64 missing_grads_64 set_lr_64 scalar_and_long_64
+    clip_global_norm_64 clip_global_norm_need_clip_64 clip_global_norm_inactive_64
+    clip_per_group_64
 }
 
 fn traces() -> Vec<Value> {
@@ -45,7 +50,7 @@ fn check(name: &str) {
         "float64" => Dtype::F64,
         other => panic!("{other}"),
     };
-    let handle = handle(&trace["config"]);
+    let handle = handle(&trace["config"], &trace["clip"]);
     let no_decay = no_decay(&trace);
     handle.set_decay_filter(Some(decays), &no_decay).unwrap();
     let params = params(&trace, dtype, &handle);
@@ -68,7 +73,7 @@ fn check(name: &str) {
     }
 }
 
-fn handle(arguments: &Value) -> Handle {
+fn handle(arguments: &Value, clip: &Value) -> Handle {
     let mut config = config();
     config.lr = arguments["learning_rate"].as_f64().unwrap_or(0.001);
     config.beta1 = arguments["beta1"].as_f64().unwrap_or(0.9);
@@ -76,6 +81,13 @@ fn handle(arguments: &Value) -> Handle {
     config.eps = arguments["epsilon"].as_f64().unwrap_or(1e-8);
     config.weight_decay = as_paddle_rounds(arguments["weight_decay"].as_f64().unwrap_or(0.01));
     config.amsgrad = arguments["amsgrad"].as_bool().unwrap_or(false).into();
+    config.clip = match clip[0].as_str() {
+        None => ADAMW_CLIP_NONE,
+        Some("norm") => ADAMW_CLIP_NORM,
+        Some("global_norm") => ADAMW_CLIP_GLOBAL_NORM,
+        Some(other) => panic!("{other}"),
+    };
+    config.clip_norm = clip[1].as_f64().unwrap_or(0.0);
     Handle::new(&config)
 }
 
@@ -117,6 +129,7 @@ fn params(trace: &Value, dtype: Dtype, handle: &Handle) -> Vec<Traced> {
                 exp_avg_sq: Some(&exp_avg_sq),
                 max_exp_avg_sq: max_exp_avg_sq.as_ref(),
                 group: its_group.map_or(0, |group| added[group]),
+                no_clip: list(&trace["no_clip"]).contains(&i.into()),
                 ..Param::new(&name, &param)
             });
             let beta = |field: &str, default: f64| {

@@ -8,7 +8,7 @@ use crate::math::{Real, Scalars, StepScalars};
 use crate::tensor::{Chunk, Moments, Slice, SliceMut, State};
 
 /// Elements of a block: two of them in f32 take 4 KiB, and stay in the first-level cache.
-const BLOCK: usize = 512;
+pub const BLOCK: usize = 512;
 
 /// Steps the elements of one chunk.
 pub fn update(isa: &'static Isa, scalars: &Scalars, chunk: Chunk) {

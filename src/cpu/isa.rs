@@ -8,6 +8,7 @@ use crate::config::IsaCap;
 use crate::dtype::{Bf16, F16};
 use crate::error::{Error, Label};
 use crate::math::StepScalars;
+use crate::norm::{self, LANES};
 use crate::sys;
 
 /// The loops of one instruction set. To have a reference to one is proof that the processor runs
@@ -21,6 +22,8 @@ pub struct Isa {
     widen_f32: unsafe fn(&[f32], &mut [f64]),
     narrow_f16: unsafe fn(&[f32], &mut [F16]),
     narrow_bf16: unsafe fn(&[f32], &mut [Bf16]),
+    add_squares_f32: unsafe fn(&mut [f64; LANES], &[f32]) -> u64,
+    add_squares_f64: unsafe fn(&mut [f64; LANES], &[f64]) -> u64,
 }
 
 /// The update of one compute type.
@@ -45,6 +48,8 @@ macro_rules! isa {
             widen_f32: $module::widen_f32,
             narrow_f16: $module::narrow_f16,
             narrow_bf16: $module::narrow_bf16,
+            add_squares_f32: $module::add_squares_f32,
+            add_squares_f64: $module::add_squares_f64,
         };
 
         mod $module {
@@ -103,6 +108,16 @@ macro_rules! isa {
             pub unsafe fn narrow_bf16(wide: &[f32], stored: &mut [Bf16]) {
                 loops::narrow(wide, stored)
             }
+
+            $(#[target_feature(enable = $features)])?
+            pub unsafe fn add_squares_f32(lanes: &mut [f64; LANES], values: &[f32]) -> u64 {
+                norm::add_squares(lanes, values)
+            }
+
+            $(#[target_feature(enable = $features)])?
+            pub unsafe fn add_squares_f64(lanes: &mut [f64; LANES], values: &[f64]) -> u64 {
+                norm::add_squares(lanes, values)
+            }
         }
     };
 }
@@ -160,6 +175,19 @@ impl Isa {
     pub fn narrow_bf16(&self, wide: &[f32], stored: &mut [Bf16]) {
         // SAFETY: as above.
         unsafe { (self.narrow_bf16)(wide, stored) }
+    }
+}
+
+impl Isa {
+    /// See `norm::add_squares`.
+    pub fn add_squares_f32(&self, lanes: &mut [f64; LANES], values: &[f32]) -> u64 {
+        // SAFETY: as above.
+        unsafe { (self.add_squares_f32)(lanes, values) }
+    }
+
+    pub fn add_squares_f64(&self, lanes: &mut [f64; LANES], values: &[f64]) -> u64 {
+        // SAFETY: as above.
+        unsafe { (self.add_squares_f64)(lanes, values) }
     }
 }
 

@@ -3,12 +3,13 @@
 mod blocks;
 pub mod isa;
 mod loops;
+mod norms;
 mod threads;
 
 use crate::config;
 use crate::error::Error;
 use crate::math::Scalars;
-use crate::tensor::{Chunks, Operands};
+use crate::tensor::{Chunks, GradBlocks, Operands};
 use isa::Isa;
 use threads::Threads;
 
@@ -32,11 +33,24 @@ impl Cpu {
         scalars_of: &[u32],
     ) -> Result<(), Error> {
         let isa = self.isa;
-        self.threads.run(chunks, &|| {
+        self.threads.run(chunks.line(), &|| {
             while let Some(task) = chunks.claim() {
                 for chunk in task {
                     let scalars = &scalars[scalars_of[chunk.index] as usize];
                     blocks::update(isa, scalars, chunk);
+                }
+            }
+        })
+    }
+
+    /// Measures every block of the gradients. An error means that nothing was measured.
+    pub fn measure(&mut self, blocks: &GradBlocks) -> Result<(), Error> {
+        let isa = self.isa;
+        self.threads.run(blocks.line(), &|| {
+            while let Some(task) = blocks.claim() {
+                for (grad, tally) in task {
+                    let (sum_squares, n_nonfinite) = norms::tally(isa, grad);
+                    tally.set(sum_squares, n_nonfinite);
                 }
             }
         })

@@ -5,7 +5,7 @@ use crate::config;
 use crate::error::Error;
 use crate::sys;
 use crate::sys::team::Team;
-use crate::tensor::Chunks;
+use crate::tensor::Line;
 
 /// Work of fewer elements stays on the caller's thread: handing it over costs more than it saves.
 const SERIAL_BELOW: u64 = 262_144;
@@ -21,16 +21,16 @@ impl Threads {
         Threads { config, team: None }
     }
 
-    /// Runs `drain`, which claims tasks of `chunks` until there are none, on as many threads as
+    /// Runs `drain`, which claims tasks of `line` until there are none, on as many threads as
     /// are worth it. An error means that nothing was claimed.
-    pub fn run(&mut self, chunks: &Chunks, drain: &(dyn Fn() + Sync)) -> Result<(), Error> {
+    pub fn run(&mut self, line: &Line, drain: &(dyn Fn() + Sync)) -> Result<(), Error> {
         let count = self.config.count.unwrap_or_else(sys::affinity_count);
-        if count > 1 && chunks.n_elements() >= SERIAL_BELOW {
+        if count > 1 && line.n_elements() >= SERIAL_BELOW {
             match self.config.host {
                 Some(host) => {
-                    let n_tasks = usize::try_from(chunks.n_tasks()).unwrap_or(usize::MAX);
+                    let n_tasks = usize::try_from(line.n_tasks()).unwrap_or(usize::MAX);
                     let answer = host.run(count.min(n_tasks), drain);
-                    if answer != 0 && !chunks.started() {
+                    if answer != 0 && !line.started() {
                         return Err(Error::ParallelFor(answer));
                     }
                 }

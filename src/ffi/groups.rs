@@ -1,9 +1,11 @@
 //! Groups, the learning rate, and the callbacks that set hyper-parameters.
 
+use super::lifecycle::clip;
 use super::sized;
 use super::types::*;
 use super::{Optimizer, Status, adamw_decay_filter, adamw_lr_ratio, guard, handle};
 use crate::callback::{DecayFilter, LrRatio};
+use crate::clip::Clip;
 use crate::config::GroupConfig;
 use crate::error::Error;
 use core::ffi::c_void;
@@ -45,8 +47,13 @@ pub unsafe extern "C" fn adamw_add_group(
                 return Err(Error::Null("out_group"));
             }
             let adamw_group_config { lr_scale, weight_decay, beta1, beta2, eps, .. } = group;
-            let number =
-                optimizer.add_group(GroupConfig { lr_scale, weight_decay, beta1, beta2, eps })?;
+            if group.reserved != 0 {
+                let (name, value) = ("group.reserved", group.reserved);
+                return Err(Error::Constant { name, value, expected: "0" });
+            }
+            let clip = clip("group.clip", group.clip, group.clip_norm)?;
+            let group = GroupConfig { lr_scale, weight_decay, beta1, beta2, eps, clip };
+            let number = optimizer.add_group(group)?;
             // SAFETY: not NULL, and the caller's word.
             unsafe { out_group.write_unaligned(number) };
             Ok(())
@@ -118,7 +125,22 @@ pub unsafe extern "C" fn adamw_set_lr_ratio(
 
 /// The handle's hyper-parameters as those of a group.
 fn group_defaults(optimizer: &Optimizer) -> adamw_group_config {
-    let GroupConfig { lr_scale, weight_decay, beta1, beta2, eps } = optimizer.group_defaults();
-    let struct_size = size_of::<adamw_group_config>();
-    adamw_group_config { struct_size, lr_scale, weight_decay, beta1, beta2, eps }
+    let GroupConfig { lr_scale, weight_decay, beta1, beta2, eps, clip } =
+        optimizer.group_defaults();
+    let (clip, clip_norm) = match clip {
+        Clip::None => (ADAMW_CLIP_NONE, 0.0),
+        Clip::Norm(norm) => (ADAMW_CLIP_NORM, norm),
+        Clip::GlobalNorm(norm) => (ADAMW_CLIP_GLOBAL_NORM, norm),
+    };
+    adamw_group_config {
+        struct_size: size_of::<adamw_group_config>(),
+        lr_scale,
+        weight_decay,
+        beta1,
+        beta2,
+        eps,
+        clip_norm,
+        clip,
+        reserved: 0,
+    }
 }

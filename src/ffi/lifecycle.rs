@@ -4,6 +4,7 @@ use super::sized;
 use super::types::*;
 use super::{Optimizer, Status, guard, handle};
 use crate::callback::ParallelFor;
+use crate::clip::{Clip, Scope};
 use crate::config::{Config, GroupConfig, IsaCap, Threads};
 use crate::error::Error;
 
@@ -81,6 +82,7 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
             beta1: config.beta1,
             beta2: config.beta2,
             eps: config.eps,
+            clip: clip("config.clip", config.clip, config.clip_norm)?,
         },
         amsgrad: flag("config.amsgrad", config.amsgrad)?,
         maximize: flag("config.maximize", config.maximize)?,
@@ -90,11 +92,28 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
             // SAFETY: the caller's word.
             host: unsafe { ParallelFor::new(config.parallel_for, config.parallel_for_data) },
         },
+        clip_scope: match config.clip_scope {
+            ADAMW_CLIP_SCOPE_GROUP => Scope::Group,
+            ADAMW_CLIP_SCOPE_HANDLE => Scope::Handle,
+            value => {
+                let expected = "an ADAMW_CLIP_SCOPE constant, 0 or 1";
+                return Err(Error::Constant { name: "config.clip_scope", value, expected });
+            }
+        },
         isa,
     })
 }
 
-fn flag(name: &'static str, value: u32) -> Result<bool, Error> {
+pub(super) fn clip(name: &'static str, value: adamw_clip, norm: f64) -> Result<Clip, Error> {
+    match value {
+        ADAMW_CLIP_NONE => Ok(Clip::None),
+        ADAMW_CLIP_NORM => Ok(Clip::Norm(norm)),
+        ADAMW_CLIP_GLOBAL_NORM => Ok(Clip::GlobalNorm(norm)),
+        value => Err(Error::Constant { name, value, expected: "an ADAMW_CLIP constant, 0 to 2" }),
+    }
+}
+
+pub(super) fn flag(name: &'static str, value: u32) -> Result<bool, Error> {
     match value {
         0 | 1 => Ok(value == 1),
         _ => Err(Error::Constant { name, value, expected: "0 or 1" }),

@@ -1,5 +1,6 @@
 //! Parameters: adding, moving, asking.
 
+use super::lifecycle::flag;
 use super::types::*;
 use super::{Optimizer, Status, adamw_param_info, entry, guard, handle, not_null, sized, tensor};
 use crate::error::{Error, Label, Role};
@@ -24,10 +25,6 @@ pub unsafe extern "C" fn adamw_add_param(
         handle::with(optimizer, |optimizer| {
             // SAFETY: the caller's word.
             let config = unsafe { sized::read(param, adamw_param_config::DEFAULT) }?;
-            if config.reserved != 0 {
-                let (name, value) = ("param.reserved", config.reserved);
-                return Err(Error::Constant { name, value, expected: "0" });
-            }
             // SAFETY: the caller's word.
             let name = unsafe { name(config.name, "param.name") }?;
             let label = Label::new(name.to_bytes());
@@ -47,6 +44,7 @@ pub unsafe extern "C" fn adamw_add_param(
                 exp_avg_sq: optional(config.exp_avg_sq, Role::ExpAvgSq)?,
                 max_exp_avg_sq: optional(config.max_exp_avg_sq, Role::MaxExpAvgSq)?,
                 step: config.step,
+                no_clip: flag("param.no_clip", config.no_clip)?,
             };
             // SAFETY: the caller's word.
             unsafe { add(optimizer, new, out_param) }
@@ -85,6 +83,7 @@ pub unsafe extern "C" fn adamw_add_array(
                 exp_avg_sq: None,
                 max_exp_avg_sq: None,
                 step: 0,
+                no_clip: false,
             };
             // SAFETY: the caller's word.
             unsafe { add(optimizer, new, out_param) }

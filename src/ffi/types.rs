@@ -42,6 +42,24 @@ pub const ADAMW_BUFFER_EXP_AVG_SQ: adamw_buffer = 4;
 /// The largest exp_avg_sq so far, with amsgrad.
 pub const ADAMW_BUFFER_MAX_EXP_AVG_SQ: adamw_buffer = 5;
 
+/// How gradients are clipped. They are never rewritten: the factor is part of the step. Norms are
+/// summed in f64, in one order, so that they have the same bits everywhere.
+pub type adamw_clip = u32;
+/// Not at all.
+pub const ADAMW_CLIP_NONE: adamw_clip = 0;
+/// Each tensor to a norm of at most `clip_norm`.
+pub const ADAMW_CLIP_NORM: adamw_clip = 1;
+/// All tensors of the scope together to a norm of at most `clip_norm`: each is multiplied by
+/// clip_norm / max(norm, clip_norm).
+pub const ADAMW_CLIP_GLOBAL_NORM: adamw_clip = 2;
+
+/// Which gradients make up a global norm.
+pub type adamw_clip_scope = u32;
+/// Those of one group.
+pub const ADAMW_CLIP_SCOPE_GROUP: adamw_clip_scope = 0;
+/// Those of all groups of the handle that clip by global norm.
+pub const ADAMW_CLIP_SCOPE_HANDLE: adamw_clip_scope = 1;
+
 /// What `adamw_clear_grad` does.
 pub type adamw_clear = u32;
 /// Writes zeros over every gradient; they stay set, and a step with them decays the parameter and
@@ -131,6 +149,12 @@ pub struct adamw_config {
     pub parallel_for: adamw_parallel_for,
     /// Passed to `parallel_for`.
     pub parallel_for_data: *mut c_void,
+    /// `[0]` The largest norm, if `clip` clips by one; finite, > 0.
+    pub clip_norm: f64,
+    /// `[ADAMW_CLIP_NONE]` How gradients are clipped.
+    pub clip: adamw_clip,
+    /// `[ADAMW_CLIP_SCOPE_GROUP]` Which gradients make up a global norm.
+    pub clip_scope: adamw_clip_scope,
 }
 
 /// The hyper-parameters of a group; `adamw_group_config_init` fills in the handle's, which are also
@@ -150,6 +174,12 @@ pub struct adamw_group_config {
     pub beta2: f64,
     /// As in `adamw_config`.
     pub eps: f64,
+    /// As in `adamw_config`.
+    pub clip_norm: f64,
+    /// As in `adamw_config`.
+    pub clip: adamw_clip,
+    /// 0.
+    pub reserved: u32,
 }
 
 /// A parameter to be added. Zero it, set `struct_size`, `name` and `param`; the rest may stay 0.
@@ -180,8 +210,8 @@ pub struct adamw_param_config {
     pub step: u64,
     /// `[0]` The group's number, from `adamw_add_group`.
     pub group: u32,
-    /// 0.
-    pub reserved: u32,
+    /// `[0]` 1: its gradient is not clipped by norm, and is no part of a global norm.
+    pub no_clip: u32,
 }
 
 /// What this build can do on this machine.
@@ -206,8 +236,8 @@ pub struct adamw_capabilities {
 
 // Without padding, so that a field appended later can never have been padding before.
 const _: () = assert!(size_of::<adamw_tensor>() == 48);
-const _: () = assert!(size_of::<adamw_config>() == 6 * 8 + 6 * 4 + 2 * 8);
-const _: () = assert!(size_of::<adamw_group_config>() == 6 * 8);
+const _: () = assert!(size_of::<adamw_config>() == 6 * 8 + 6 * 4 + 3 * 8 + 2 * 4);
+const _: () = assert!(size_of::<adamw_group_config>() == 7 * 8 + 2 * 4);
 const _: () = assert!(size_of::<adamw_param_config>() == 8 * 8 + 2 * 4);
 const _: () = assert!(size_of::<adamw_capabilities>() == 8 + 6 * 4);
 const _: () = assert!(size_of::<adamw_param_info>() == 4 * 8 + 4 * 4);
@@ -229,6 +259,9 @@ impl adamw_config {
         reserved: 0,
         parallel_for: None,
         parallel_for_data: core::ptr::null_mut(),
+        clip_norm: 0.0,
+        clip: ADAMW_CLIP_NONE,
+        clip_scope: ADAMW_CLIP_SCOPE_GROUP,
     };
 }
 
@@ -244,7 +277,7 @@ impl adamw_param_config {
         max_exp_avg_sq: core::ptr::null(),
         step: 0,
         group: 0,
-        reserved: 0,
+        no_clip: 0,
     };
 }
 

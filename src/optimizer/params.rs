@@ -16,6 +16,8 @@ pub struct Param {
     pub name: CString,
     pub group: u32,
     pub decays: bool,
+    /// Left out of clipping by norm.
+    pub no_clip: bool,
     pub clock: Clock,
     /// The library's own master, not filled from the parameter yet.
     pub master_is_stale: bool,
@@ -38,6 +40,8 @@ pub struct NewParam<'a> {
     pub max_exp_avg_sq: Option<Tensor>,
     /// Steps that the host's state has taken.
     pub step: u64,
+    /// Not to be clipped, nor part of a global norm.
+    pub no_clip: bool,
 }
 
 /// The state that a parameter needs: each role, with the host's tensor if it gives one.
@@ -73,6 +77,7 @@ impl Optimizer {
             name: copied(new.name)?,
             group: new.group,
             decays,
+            no_clip: new.no_clip,
             clock: Clock::after(new.step, &group),
             master_is_stale: operands.state(Role::Master).is_some_and(|master| !master.is_hosts()),
         };
@@ -81,6 +86,7 @@ impl Optimizer {
         reserve(&mut self.by_name, 1, "the parameters")?;
         self.occupied.reserve(WRITTEN.len())?;
         self.scratch.reserve(self.params.len() + 1, self.groups.len())?;
+        self.scratch.tallies.reserve(&self.operands, new.param.n_elements())?;
 
         for role in WRITTEN {
             if let Some(tensor) = operands.tensor(role) {

@@ -2,11 +2,13 @@
 #![forbid(unsafe_code)]
 
 use super::Optimizer;
+use super::params::Param;
+use crate::clip::{Clip, Scope};
 use crate::config::GroupConfig;
 use crate::error::Error;
 use crate::math::{Scalars, Step};
 use crate::sys::memory::reserve;
-use crate::tensor::{Chunks, Plan};
+use crate::tensor::{Chunks, GradBlocks, Operands, Plan, Tallies};
 
 /// How far a parameter has come.
 #[derive(Clone, Copy, PartialEq)]
@@ -54,6 +56,10 @@ pub struct Scratch {
     scalars_of: Vec<u32>,
     /// By group, with decay and without: what the last such parameter stepped with.
     latest: Vec<[Option<Decided>; 2]>,
+    /// What the gradients add up to.
+    pub tallies: Tallies,
+    /// By group: the sum of squares of what it clips together.
+    sums: Vec<f64>,
 }
 
 /// Scalars that the next parameter which agrees in all this can share.
@@ -61,6 +67,7 @@ pub struct Scratch {
 struct Decided {
     clock: Clock,
     ratio: f64,
+    grad_scale: f64,
     scalars: u32,
 }
 
@@ -71,6 +78,8 @@ impl Scratch {
         self.scalars.clear();
         self.scalars_of.clear();
         self.latest.clear();
+        self.sums.clear();
+        reserve(&mut self.sums, n_groups, "the step's norms")?;
         reserve(&mut self.scalars, n_params, "the step's scalars")?;
         reserve(&mut self.scalars_of, n_params, "the step's scalars")?;
         reserve(&mut self.latest, n_groups, "the step's scalars")?;
@@ -82,12 +91,50 @@ impl Optimizer {
     /// Steps every parameter that has a gradient.
     pub fn step(&mut self) -> Result<(), Error> {
         self.check_grads()?;
+        self.measure()?;
         self.decide()?;
         self.fill_stale_masters();
         let chunks = Chunks::new(&mut self.operands, &mut self.scratch.plan);
         self.backend.update(&chunks, &self.scratch.scalars, &self.scratch.scalars_of)?;
         self.advance();
         Ok(())
+    }
+
+    /// The norms of the gradients, if any group clips by them.
+    fn measure(&mut self) -> Result<(), Error> {
+        let Scratch { tallies, sums, .. } = &mut self.scratch;
+        sums.clear();
+        sums.resize(self.groups.len(), 0.0);
+        if !self.groups.iter().any(|group| group.clip.needs_norms()) {
+            return Ok(());
+        }
+        self.backend.measure(&GradBlocks::new(&self.operands, tallies))?;
+        let stepped = self.operands.iter().map(Operands::is_stepped);
+        for (number, (param, is_stepped)) in self.params.iter().zip(stepped).enumerate() {
+            let together = matches!(self.groups[param.group as usize].clip, Clip::GlobalNorm(_));
+            if together && is_stepped && !param.no_clip {
+                let scope = match self.config.clip_scope {
+                    Scope::Group => param.group as usize,
+                    Scope::Handle => 0,
+                };
+                sums[scope] += tallies.total(number).sum_squares;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the gradient of a parameter is multiplied by.
+    fn grad_scale(&self, number: u32, param: &Param, scratch: &Scratch) -> f64 {
+        let sum_squares = match self.groups[param.group as usize].clip {
+            _ if param.no_clip => return 1.0,
+            Clip::None => return 1.0,
+            Clip::Norm(_) => scratch.tallies.total(number as usize).sum_squares,
+            Clip::GlobalNorm(_) => match self.config.clip_scope {
+                Scope::Group => scratch.sums[param.group as usize],
+                Scope::Handle => scratch.sums[0],
+            },
+        };
+        self.groups[param.group as usize].clip.factor(sum_squares.sqrt())
     }
 
     /// The scalars of this step. Asks the host's callbacks; changes nothing but the scratch.
@@ -112,16 +159,20 @@ impl Optimizer {
                 Some(lr_ratio) => lr_ratio.ratio(&self.param_info(number)?, param.label())?,
                 None => 1.0,
             };
+            let grad_scale = self.grad_scale(number, param, scratch);
             let latest = &mut scratch.latest[param.group as usize][param.decays as usize];
-            let shared = latest.filter(|l| l.clock == param.clock && l.ratio == ratio);
+            let shared = latest.filter(|l| {
+                l.clock == param.clock && l.ratio == ratio && l.grad_scale == grad_scale
+            });
             let scalars = match shared {
                 Some(decided) => decided.scalars,
                 None => {
                     let number = scratch.scalars.len() as u32;
                     let group = &self.groups[param.group as usize];
-                    let step = self.step_of(group, param.clock, param.decays, ratio)?;
+                    let step = self.step_of(group, param, ratio, grad_scale)?;
                     scratch.scalars.push(Scalars::new(&step));
-                    *latest = Some(Decided { clock: param.clock, ratio, scalars: number });
+                    *latest =
+                        Some(Decided { clock: param.clock, ratio, grad_scale, scalars: number });
                     number
                 }
             };
@@ -133,11 +184,11 @@ impl Optimizer {
     fn step_of(
         &self,
         group: &GroupConfig,
-        clock: Clock,
-        decays: bool,
+        param: &Param,
         ratio: f64,
+        grad_scale: f64,
     ) -> Result<Step, Error> {
-        let clock = clock.advanced(group);
+        let clock = param.clock.advanced(group);
         let lr = self.lr * group.lr_scale * ratio;
         if !lr.is_finite() {
             let (name, expected) = ("lr * lr_scale * lr_ratio", "a finite number");
@@ -148,7 +199,8 @@ impl Optimizer {
             beta1: group.beta1,
             beta2: group.beta2,
             eps: group.eps,
-            weight_decay: if decays { group.weight_decay } else { 0.0 },
+            grad_scale,
+            weight_decay: if param.decays { group.weight_decay } else { 0.0 },
             maximize: self.config.maximize,
             beta1_power: clock.beta1_power,
             beta2_power: clock.beta2_power,

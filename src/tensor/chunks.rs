@@ -1,15 +1,9 @@
-//! A step's elements, cut into disjoint chunks that any thread may claim.
-//!
-//! The parameters that have a gradient are laid end to end, and that line is cut into tasks of one
-//! length. So ten thousand small tensors and one large one are the same work, split by size
-//! and not by tensor, and a thread that comes late leaves its tasks to whoever is free.
+//! A step's elements, cut into disjoint chunks.
 
+use super::line::{Line, Plan};
 use super::{Buffer, Operands, Slice, SliceMut};
 use crate::dtype::Dtype;
-use crate::error::Error;
-use crate::sys::memory::reserve;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Elements of a task: a 256th of the work, so that the threads end together, between what hides
 /// the claim and what lets the processor's prefetchers run ahead.
@@ -19,107 +13,36 @@ fn task_elements(n_elements: u64) -> u64 {
     (n_elements / 256).next_multiple_of(SHORTEST).clamp(SHORTEST, LONGEST)
 }
 
-/// Where each parameter's elements lie on the line. Kept between steps for its memory alone.
-#[derive(Default)]
-pub struct Plan {
-    /// `ends[k]`: the elements of parameters 0 to k, those without a gradient counting none.
-    ends: Vec<u64>,
-}
-
-impl Plan {
-    /// Makes room for so many parameters, so that a step need not.
-    pub fn reserve(&mut self, n_params: usize) -> Result<(), Error> {
-        let missing = n_params.saturating_sub(self.ends.len());
-        reserve(&mut self.ends, missing, "the step's plan")
-    }
-
-    fn lay(&mut self, operands: &[Operands]) {
-        let mut end = 0;
-        self.ends.clear();
-        self.ends.extend(operands.iter().map(|operands| {
-            end += if operands.is_stepped() { operands.param.n_elements } else { 0 };
-            end
-        }));
-    }
-}
-
-/// The work of one step.
+/// The work of one step: the elements of the parameters that have a gradient.
 pub struct Chunks<'a> {
     operands: &'a [Operands],
-    ends: &'a [u64],
-    n_elements: u64,
-    task_elements: u64,
-    next_task: AtomicU64,
+    line: Line<'a>,
 }
 
 impl<'a> Chunks<'a> {
     /// Takes the parameters' memory for as long as chunks of it are about.
     pub fn new(operands: &'a mut [Operands], plan: &'a mut Plan) -> Self {
-        plan.lay(operands);
-        let n_elements = plan.ends.last().copied().unwrap_or(0);
-        let task_elements = task_elements(n_elements);
-        let next_task = AtomicU64::new(0);
-        Chunks { operands, ends: &plan.ends, n_elements, task_elements, next_task }
+        let lengths = operands
+            .iter()
+            .map(|operands| if operands.is_stepped() { operands.param.n_elements } else { 0 });
+        let line = plan.lay(lengths, 1, task_elements);
+        Chunks { operands, line }
     }
 
-    pub fn n_elements(&self) -> u64 {
-        self.n_elements
+    /// For sharing the tasks out.
+    pub fn line(&self) -> &Line<'a> {
+        &self.line
     }
 
-    pub fn n_tasks(&self) -> u64 {
-        self.n_elements.div_ceil(self.task_elements)
-    }
-
-    /// Whether any task has been claimed.
-    pub fn started(&self) -> bool {
-        self.next_task.load(Ordering::Relaxed) > 0
-    }
-
-    /// A task that nobody has claimed yet. The counter orders nothing: whoever joins the threads
-    /// afterwards sees what they wrote.
-    pub fn claim(&self) -> Option<Task<'a, '_>> {
-        let task = self.next_task.fetch_add(1, Ordering::Relaxed);
-        if task >= self.n_tasks() {
-            return None;
-        }
-        let position = task * self.task_elements;
-        let end = (position + self.task_elements).min(self.n_elements);
-        let param = self.ends.partition_point(|&param_end| param_end <= position);
-        Some(Task { chunks: self, param, position, end })
-    }
-}
-
-/// A claimed stretch of the line: the chunks of the parameters that it crosses.
-pub struct Task<'a, 'c> {
-    chunks: &'c Chunks<'a>,
-    /// The parameter that `position` lies in, unless it has no elements on the line.
-    param: usize,
-    position: u64,
-    end: u64,
-}
-
-impl<'a> Iterator for Task<'a, '_> {
-    type Item = Chunk<'a>;
-
-    fn next(&mut self) -> Option<Chunk<'a>> {
-        while self.position < self.end {
-            let param = self.param;
-            let param_end = self.chunks.ends[param];
-            self.param += 1;
-            if param_end == self.position {
-                continue;
-            }
-            let operands = &self.chunks.operands[param];
-            let param_start = param_end - operands.param.n_elements;
-            let stop = self.end.min(param_end);
-            let range = (self.position - param_start) as usize..(stop - param_start) as usize;
-            self.position = stop;
-            // SAFETY: the plan was laid over these very operands, so that the range lies inside;
-            // tasks are claimed once, and neither their ranges nor those of one task's chunks
-            // meet; `Chunks::new` borrowed the operands mutably for `'a`.
-            return unsafe { Chunk::new(param, operands, range) };
-        }
-        None
+    /// The chunks of a task that nobody has claimed yet.
+    pub fn claim(&self) -> Option<impl Iterator<Item = Chunk<'a>>> {
+        let pieces = self.line.claim()?;
+        Some(pieces.filter_map(|piece| {
+            let range = piece.range.start as usize..piece.range.end as usize;
+            // SAFETY: the line was laid over these very operands, so that the range lies inside;
+            // no two pieces meet; `new` borrowed the operands mutably for `'a`.
+            unsafe { Chunk::new(piece.param, &self.operands[piece.param], range) }
+        }))
     }
 }
 

@@ -120,6 +120,8 @@ static void flags_and_constants_that_do_not_exist(void) {
       {"isa", offsetof(adamw_config, isa), 4, "4"},
       {"isa", offsetof(adamw_config, isa), UINT32_MAX, "4294967295"},
       {"reserved", offsetof(adamw_config, reserved), 1, "1"},
+      {"clip", offsetof(adamw_config, clip), 3, "3"},
+      {"clip_scope", offsetof(adamw_config, clip_scope), 2, "2"},
   };
   for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
     adamw_config config;

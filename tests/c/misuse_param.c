@@ -69,11 +69,11 @@ static void state_that_does_not_belong(void) {
     refused(adamw_add_param(world.optimizer, &candidate.config, &world.outputs.number),
             ADAMW_STATUS_INVALID_ARGUMENT, "step");
   }
-  row("reserved is not zero");
+  row("no_clip is 2");
   describe_candidate(&world, NEW, &candidate);
-  candidate.config.reserved = 1;
+  candidate.config.no_clip = 2;
   refused(adamw_add_param(world.optimizer, &candidate.config, &world.outputs.number),
-          ADAMW_STATUS_INVALID_ARGUMENT, "reserved", "1");
+          ADAMW_STATUS_INVALID_ARGUMENT, "no_clip", "2");
 }
 
 static void the_most_steps_that_state_may_bring(void) {

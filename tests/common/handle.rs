@@ -83,6 +83,7 @@ pub struct Param<'a> {
     pub max_exp_avg_sq: Option<&'a Array>,
     pub step: u64,
     pub group: u32,
+    pub no_clip: bool,
 }
 
 impl<'a> Param<'a> {
@@ -97,6 +98,7 @@ impl<'a> Param<'a> {
             max_exp_avg_sq: None,
             step: 0,
             group: 0,
+            no_clip: false,
         }
     }
 }
@@ -183,7 +185,7 @@ impl Handle {
             max_exp_avg_sq,
             step: param.step,
             group: param.group,
-            reserved: 0,
+            no_clip: param.no_clip.into(),
         };
         let mut number = 0;
         call!(adamw_add_param(self.0, &config, &mut number))?;

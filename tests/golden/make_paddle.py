@@ -13,6 +13,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 import paddle
 
+CLIPS = {"norm": paddle.nn.ClipGradByNorm, "global_norm": paddle.nn.ClipGradByGlobalNorm}
 SHAPES = [(7,), (3, 5), (2, 3, 4), (33,)]
 
 
@@ -29,15 +30,20 @@ def numbers(array):
     return [float(str(x)) for x in np.asarray(array).ravel()]
 
 
-def trace(name, dtype, shapes=SHAPES, steps=6, groups=None, no_decay=(), missing=(), lrs=None,
-          grad_scale=1.0, **config):
-    """One case. groups: [(indices, overrides)]; no_decay: indices; missing: {(step, index)}."""
+def trace(name, dtype, shapes=SHAPES, steps=6, groups=None, clip=None, no_clip=(), no_decay=(),
+          missing=(), lrs=None, grad_scale=1.0, **config):
+    """One case. groups: [(indices, overrides)]; clip: [kind, its arguments]; no_clip, no_decay:
+    indices; missing: {(step, index)}."""
     rng = np.random.default_rng([1, len(name), sum(map(ord, name))])
     params = [parameter(rng, f"{name}.p{i}", s, dtype) for i, s in enumerate(shapes)]
+    for i in no_clip:
+        params[i].need_clip = False
     case = {
         "name": name,
         "dtype": dtype,
         "config": config,
+        "clip": clip,
+        "no_clip": list(no_clip),
         "no_decay": list(no_decay),
         "groups": [{"params": indices, **over} for indices, over in groups] if groups else None,
         "params": [{"name": p.name, "shape": list(s), "init": numbers(p.numpy())}
@@ -45,6 +51,9 @@ def trace(name, dtype, shapes=SHAPES, steps=6, groups=None, no_decay=(), missing
         "steps": [],
     }
     arguments = dict(config)
+    if clip:
+        kind, *limits = clip
+        arguments["grad_clip"] = CLIPS[kind](*limits)
     if no_decay:
         banned = {params[i].name for i in no_decay}
         arguments["apply_decay_param_fun"] = lambda name: name not in banned
@@ -99,6 +108,15 @@ def cases(dtype):
     yield trace(f"set_lr_{bits}", dtype, lrs=[0.1, 0.05, 0.2, 0.0, 0.01, 0.3], learning_rate=0.1)
     yield trace(f"scalar_and_long_{bits}", dtype, shapes=[(), (1000,)], steps=40,
                 learning_rate=0.02, grad_scale=0.1)
+    yield trace(f"clip_global_norm_{bits}", dtype, learning_rate=0.01, clip=["global_norm", 1.0])
+    yield trace(f"clip_global_norm_need_clip_{bits}", dtype, learning_rate=0.01,
+                clip=["global_norm", 0.7], no_clip=(1,))
+    yield trace(f"clip_global_norm_inactive_{bits}", dtype, learning_rate=0.01, grad_scale=1e-3,
+                clip=["global_norm", 5.0])
+    yield trace(f"clip_per_group_{bits}", dtype, learning_rate=0.01, clip=["global_norm", 1.0],
+                groups=[([0, 1], {}), ([2, 3], {})])
+    if dtype == "float32":  # Paddle has no float64 kernel for it
+        yield trace("clip_norm_32", dtype, learning_rate=0.01, clip=["norm", 1.5], no_clip=(0,))
 
 
 json.dump([case for dtype in ("float32", "float64") for case in cases(dtype)], sys.stdout,

@@ -1,0 +1,94 @@
+//! The sum of squares of a gradient, in the one order that defines its bits.
+//!
+//! Elements are widened to f64, where the square of no f32 overflows. A tensor is cut into blocks
+//! of 4,096 elements from its first; in a block, lane l of 128 adds the squares of the elements l,
+//! l + 128, l + 256, ... in order; the lanes are joined by halves (l with l + 64, then l + 32, ...),
+//! the blocks of a tensor in pairs (0 with 1, 2 with 3, ..., an odd one waits), again until one is
+//! left. Vector units, threads and warps all fit inside this shape.
+#![forbid(unsafe_code)]
+
+/// Elements of a block.
+pub const BLOCK: usize = 4096;
+
+/// Sums of a block that run side by side.
+pub const LANES: usize = 128;
+
+/// Adds the squares of values that start at lane 0, and counts those that are not finite.
+#[inline(always)]
+pub fn add_squares<T: Copy + Into<f64>>(lanes: &mut [f64; LANES], values: &[T]) -> u64 {
+    let (rows, rest) = values.as_chunks::<LANES>();
+    for row in rows {
+        for lane in 0..LANES {
+            let value: f64 = row[lane].into();
+            lanes[lane] += value * value;
+        }
+    }
+    for (lane, &value) in lanes.iter_mut().zip(rest) {
+        let value: f64 = value.into();
+        *lane += value * value;
+    }
+    values.iter().map(|&value| !value.into().is_finite() as u64).sum()
+}
+
+pub fn join_lanes(mut lanes: [f64; LANES]) -> f64 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        let (left, right) = lanes.split_at_mut(half);
+        left.iter_mut().zip(right).for_each(|(left, right)| *left += *right);
+        half /= 2;
+    }
+    lanes[0]
+}
+
+/// Joins the sums of blocks `0..n`. Pairing neighbours again and again is the same as cutting at
+/// the largest power of two below n.
+pub fn join_blocks(n: usize, sum: &impl Fn(usize) -> f64) -> f64 {
+    fn join(start: usize, n: usize, sum: &impl Fn(usize) -> f64) -> f64 {
+        if n == 1 {
+            return sum(start);
+        }
+        let left = n.next_power_of_two() / 2;
+        join(start, left, sum) + join(start + left, n - left, sum)
+    }
+    if n == 0 { 0.0 } else { join(0, n, sum) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_joined_in_pairs_again_and_again() {
+        for n in 1..40 {
+            let sums: Vec<f64> = (0..n).map(|i| 1.1f64.powi(i as i32)).collect();
+            let mut level = sums.clone();
+            while level.len() > 1 {
+                level = level.chunks(2).map(|pair| pair.iter().copied().sum()).collect();
+            }
+            let joined = join_blocks(n, &|i| sums[i]);
+            assert_eq!(joined.to_bits(), level[0].to_bits(), "{n} blocks");
+        }
+    }
+
+    #[test]
+    fn lanes_take_every_128th_element_in_order() {
+        let values: Vec<f32> = (0..BLOCK + 77).map(|i| (i as f32).sin()).collect();
+        let mut lanes = [0.0; LANES];
+        assert_eq!(add_squares(&mut lanes, &values), 0);
+        let mut expected = [0.0f64; LANES];
+        for (i, &value) in values.iter().enumerate() {
+            expected[i % LANES] += value as f64 * value as f64;
+        }
+        assert_eq!(lanes.map(f64::to_bits), expected.map(f64::to_bits));
+    }
+
+    #[test]
+    fn what_is_not_finite_is_counted_and_no_f32_overflows() {
+        let mut lanes = [0.0; LANES];
+        let values = [1.0, f32::NAN, f32::INFINITY, -f32::INFINITY, f32::MAX, f32::MIN, 0.0];
+        assert_eq!(add_squares(&mut lanes, &values), 3);
+        let mut lanes = [0.0; LANES];
+        assert_eq!(add_squares(&mut lanes, &[f32::MAX; 3 * BLOCK]), 0);
+        assert!(join_lanes(lanes).is_finite());
+    }
+}

@@ -1,0 +1,136 @@
+//! Lengths laid end to end and cut into tasks of one size, each of which is claimed once.
+//!
+//! So ten thousand small tensors and one large one are the same work, split by size and not by
+//! tensor, and a thread that comes late leaves its tasks to whoever is free.
+#![forbid(unsafe_code)]
+
+use crate::error::Error;
+use crate::sys::memory::reserve;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Where each parameter's part of the line ends. Kept between steps for its memory alone.
+#[derive(Default)]
+pub struct Plan {
+    ends: Vec<u64>,
+}
+
+impl Plan {
+    /// Makes room for so many parameters, so that a step need not.
+    pub fn reserve(&mut self, n_params: usize) -> Result<(), Error> {
+        let missing = n_params.saturating_sub(self.ends.len());
+        reserve(&mut self.ends, missing, "the step's plan")
+    }
+
+    /// The part of the line that is a parameter's.
+    pub(super) fn part(&self, param: usize) -> Range<usize> {
+        let start = if param == 0 { 0 } else { self.ends[param - 1] };
+        start as usize..self.ends[param] as usize
+    }
+
+    /// Lays out a length for each parameter (0: it has no part) in units of so many elements, to
+    /// be cut into tasks of `task_length(whole length)`.
+    pub(super) fn lay(
+        &mut self,
+        lengths: impl Iterator<Item = u64>,
+        unit: u64,
+        task_length: impl FnOnce(u64) -> u64,
+    ) -> Line<'_> {
+        let mut length = 0;
+        self.ends.clear();
+        self.ends.extend(lengths.map(|part| {
+            length += part;
+            length
+        }));
+        let task_length = task_length(length);
+        Line { ends: &self.ends, length, unit, task_length, next_task: AtomicU64::new(0) }
+    }
+}
+
+/// A line to claim tasks of.
+pub struct Line<'a> {
+    ends: &'a [u64],
+    length: u64,
+    /// Elements in a unit of length.
+    unit: u64,
+    task_length: u64,
+    next_task: AtomicU64,
+}
+
+/// Part of one parameter, which no other piece of the line meets.
+pub(super) struct Piece {
+    pub param: usize,
+    pub range: Range<u64>,
+    /// Where the piece starts on the line.
+    pub position: u64,
+}
+
+impl Line<'_> {
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    pub fn n_elements(&self) -> u64 {
+        self.length.saturating_mul(self.unit)
+    }
+
+    pub fn n_tasks(&self) -> u64 {
+        self.length.div_ceil(self.task_length)
+    }
+
+    /// Whether any task has been claimed.
+    pub fn started(&self) -> bool {
+        self.next_task.load(Ordering::Relaxed) > 0
+    }
+
+    /// The pieces of a task that nobody has claimed yet. The counter orders nothing: whoever joins
+    /// the threads afterwards sees what they wrote.
+    pub(super) fn claim(&self) -> Option<impl Iterator<Item = Piece>> {
+        let task = self.next_task.fetch_add(1, Ordering::Relaxed);
+        if task >= self.n_tasks() {
+            return None;
+        }
+        let mut position = task * self.task_length;
+        let end = (position + self.task_length).min(self.length);
+        let mut param = self.ends.partition_point(|&param_end| param_end <= position);
+        Some(core::iter::from_fn(move || {
+            if position >= end {
+                return None;
+            }
+            while self.ends[param] == position {
+                param += 1; // it has no part in the line
+            }
+            let param_start = if param == 0 { 0 } else { self.ends[param - 1] };
+            let stop = end.min(self.ends[param]);
+            let range = position - param_start..stop - param_start;
+            let piece = Piece { param, range, position };
+            position = stop;
+            param += 1;
+            Some(piece)
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_unit_of_every_parameter_is_in_one_piece() {
+        for task_length in [1, 2, 3, 7, 100] {
+            let lengths = [0, 5, 0, 0, 1, 12, 0];
+            let mut plan = Plan::default();
+            let line = plan.lay(lengths.into_iter(), 1, |_| task_length);
+            let mut covered = lengths.map(|length| vec![0; length as usize]);
+            while let Some(pieces) = line.claim() {
+                for piece in pieces {
+                    assert!(!piece.range.is_empty());
+                    for unit in piece.range {
+                        covered[piece.param][unit as usize] += 1;
+                    }
+                }
+            }
+            assert!(covered.iter().flatten().all(|&times| times == 1), "{covered:?}");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Clipping multiplies gradients by a factor of their norm, which has one value everywhere, and
+//! leaves the gradients themselves alone.
+
+mod common;
+
+use adamw::ffi::*;
+use common::array::{Array, Dtype};
+use common::handle::{Handle, Param, config, isas};
+use common::host::with_scoped_threads;
+use common::random::Random;
+
+/// Lengths around the blocks of the norm, and one that threads share.
+const LENGTHS: [usize; 8] = [1, 127, 128, 129, 4095, 4097, 12_289, 300_007];
+
+const KINDS: [(Dtype, Dtype); 6] = [
+    (Dtype::F32, Dtype::F32),
+    (Dtype::F64, Dtype::F64),
+    (Dtype::F64, Dtype::F32),
+    (Dtype::F16, Dtype::F16),
+    (Dtype::Bf16, Dtype::Bf16),
+    (Dtype::Bf16, Dtype::F32),
+];
+
+/// The sum of squares in the order that the library promises: blocks of 4,096, 128 lanes, halves,
+/// pairs.
+fn sum_squares(grad: &Array) -> f64 {
+    let values = grad.values();
+    let block = |block: &[f64]| {
+        let mut lanes = [0.0; 128];
+        for (i, value) in block.iter().enumerate() {
+            lanes[i % 128] += value * value;
+        }
+        let mut lanes = lanes.to_vec();
+        while lanes.len() > 1 {
+            let half = lanes.len() / 2;
+            lanes = (0..half).map(|lane| lanes[lane] + lanes[lane + half]).collect();
+        }
+        lanes[0]
+    };
+    let mut sums: Vec<f64> = values.chunks(4096).map(block).collect();
+    while sums.len() > 1 {
+        sums = sums.chunks(2).map(|pair| pair.iter().copied().sum()).collect();
+    }
+    sums[0]
+}
+
+/// The gradient that clipping stands for, in the compute type.
+fn clipped(grad: &Array, compute: Dtype, factor: f64) -> Array {
+    let product = |value: f64| match compute {
+        Dtype::F64 => value * factor,
+        _ => (value as f32 * factor as f32).into(),
+    };
+    Array::of(compute, &grad.values().into_iter().map(product).collect::<Vec<_>>())
+}
+
+/// Some parameters of a handle, and their gradients.
+struct Model {
+    params: Vec<Array>,
+    grads: Vec<Array>,
+}
+
+impl Model {
+    fn new((param, grad): (Dtype, Dtype), lengths: &[usize]) -> Model {
+        let mut random = Random::new(lengths.len() as u64);
+        let mut arrays = |dtype| {
+            lengths.iter().map(|&n| Array::ordinary(dtype, n, &mut random)).collect::<Vec<_>>()
+        };
+        Model { params: arrays(param), grads: arrays(grad) }
+    }
+
+    /// The parameters after one step, each in a group that `group` says of its number.
+    fn stepped(
+        &self,
+        config: &adamw_config,
+        grads: &[Array],
+        group: impl Fn(&Handle, usize) -> u32,
+        no_clip: &[usize],
+    ) -> Vec<Array> {
+        let params: Vec<_> = self.params.iter().map(Array::duplicate).collect();
+        let handle = Handle::new(config);
+        for (i, (param, grad)) in params.iter().zip(grads).enumerate() {
+            let group = group(&handle, i);
+            let no_clip = no_clip.contains(&i);
+            let name = i.to_string();
+            let number = handle.add(&Param { group, no_clip, ..Param::new(&name, param) });
+            handle.set_grad(number, grad);
+        }
+        handle.step();
+        drop(handle);
+        params
+    }
+
+    /// That a step with `config` is the step with each gradient multiplied by its factor.
+    #[track_caller]
+    fn assert_clips(&self, clipping: &adamw_config, factors: &[f64], no_clip: &[usize]) {
+        let before: Vec<_> = self.grads.iter().map(Array::duplicate).collect();
+        let got = self.stepped(clipping, &self.grads, |_, _| 0, no_clip);
+        let plain = adamw_config { clip: ADAMW_CLIP_NONE, ..*clipping };
+        let compute = self.params[0].dtype().compute();
+        let grads: Vec<_> = self
+            .grads
+            .iter()
+            .zip(factors)
+            .map(|(grad, &factor)| clipped(grad, compute, factor))
+            .collect();
+        let expected = self.stepped(&plain, &grads, |_, _| 0, &[]);
+        for (got, expected) in got.iter().zip(&expected) {
+            assert_eq!(got.first_difference(expected), None);
+        }
+        for (grad, before) in self.grads.iter().zip(&before) {
+            assert_eq!(grad.first_difference(before), None, "a gradient was written");
+        }
+    }
+}
+
+/// eps is large, so that the factor shows in the very first step.
+fn clipping(clip: adamw_clip, clip_norm: f64) -> adamw_config {
+    adamw_config { clip, clip_norm, eps: 0.5, lr: 0.1, ..config() }
+}
+
+fn factor(sum_squares: f64, largest: f64) -> f64 {
+    largest / sum_squares.sqrt().max(largest)
+}
+
+#[test]
+fn a_global_norm_has_the_same_bits_everywhere() {
+    for kind in KINDS {
+        let model = Model::new(kind, &LENGTHS);
+        let sum = model.grads.iter().map(sum_squares).sum::<f64>();
+        let factors = [factor(sum, 1.0); LENGTHS.len()];
+        assert!(factors[0] < 1.0);
+        for isa in isas() {
+            for num_threads in [1, 2, 3] {
+                let config = clipping(ADAMW_CLIP_GLOBAL_NORM, 1.0);
+                model.assert_clips(&adamw_config { isa, num_threads, ..config }, &factors, &[]);
+            }
+        }
+        let mut hosts = clipping(ADAMW_CLIP_GLOBAL_NORM, 1.0);
+        with_scoped_threads(&mut hosts, &3);
+        model.assert_clips(&hosts, &factors, &[]);
+    }
+}
+
+#[test]
+fn clipping_by_norm_takes_each_tensor_alone() {
+    for kind in KINDS {
+        let model = Model::new(kind, &LENGTHS);
+        let factors: Vec<_> =
+            model.grads.iter().map(|grad| factor(sum_squares(grad), 10.0)).collect();
+        assert!(factors.iter().any(|&f| f < 1.0) && factors.contains(&1.0));
+        model.assert_clips(&clipping(ADAMW_CLIP_NORM, 10.0), &factors, &[]);
+    }
+}
+
+#[test]
+fn what_is_not_to_be_clipped_is_no_part_of_the_norm() {
+    let model = Model::new((Dtype::F32, Dtype::F32), &[700, 5000, 300]);
+    let sum = sum_squares(&model.grads[0]) + sum_squares(&model.grads[2]);
+    let both = factor(sum, 1.0);
+    model.assert_clips(&clipping(ADAMW_CLIP_GLOBAL_NORM, 1.0), &[both, 1.0, both], &[1]);
+    let alone = factor(sum_squares(&model.grads[0]), 1.0);
+    let last = factor(sum_squares(&model.grads[2]), 1.0);
+    model.assert_clips(&clipping(ADAMW_CLIP_NORM, 1.0), &[alone, 1.0, last], &[1]);
+}
+
+#[test]
+fn the_scope_of_a_global_norm_is_its_group_or_the_handle() {
+    let model = Model::new((Dtype::F32, Dtype::F32), &[700, 5000]);
+    let sums = [sum_squares(&model.grads[0]), sum_squares(&model.grads[1])];
+    // Two parameters in two groups of their own limits.
+    let limits = [1.0, 2.0];
+    let group = |handle: &Handle, i: usize| handle.add_group(|group| group.clip_norm = limits[i]);
+    for (clip_scope, norms) in
+        [(ADAMW_CLIP_SCOPE_GROUP, sums), (ADAMW_CLIP_SCOPE_HANDLE, [sums[0] + sums[1]; 2])]
+    {
+        let config = adamw_config { clip_scope, ..clipping(ADAMW_CLIP_GLOBAL_NORM, 9.0) };
+        let got = model.stepped(&config, &model.grads, group, &[]);
+        let grads: Vec<_> = (0..2)
+            .map(|i| clipped(&model.grads[i], Dtype::F32, factor(norms[i], limits[i])))
+            .collect();
+        let plain = adamw_config { clip: ADAMW_CLIP_NONE, ..config };
+        let expected = model.stepped(&plain, &grads, |_, _| 0, &[]);
+        for (got, expected) in got.iter().zip(&expected) {
+            assert_eq!(got.first_difference(expected), None, "scope {clip_scope}");
+        }
+    }
+}
+
+#[test]
+fn no_finite_f32_gradient_overflows_its_norm() {
+    let model = Model::new((Dtype::F32, Dtype::F32), &[100_000]);
+    model.grads[0].fill(f32::MAX.into());
+    let factors = [factor(sum_squares(&model.grads[0]), 1.0)];
+    assert!(factors[0] > 0.0);
+    model.assert_clips(&clipping(ADAMW_CLIP_GLOBAL_NORM, 1.0), &factors, &[]);
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_reaches_all_that_are_clipped_with_it() {
+    for (bad, others) in [(f64::NAN, f64::NAN), (f64::INFINITY, 0.0)] {
+        let model = Model::new((Dtype::F32, Dtype::F32), &[10, 10]);
+        model.grads[0].set(3, bad);
+        let factors = [if bad.is_nan() { f64::NAN } else { 0.0 }; 2];
+        model.assert_clips(&clipping(ADAMW_CLIP_GLOBAL_NORM, 1.0), &factors, &[]);
+        assert_eq!(
+            clipped(&model.grads[1], Dtype::F32, factors[1]).get(0).is_nan(),
+            others.is_nan()
+        );
+    }
+}
+
+#[test]
+fn a_limit_must_be_a_positive_number_where_there_is_one() {
+    for clip in [ADAMW_CLIP_NORM, ADAMW_CLIP_GLOBAL_NORM] {
+        for clip_norm in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            let failure = Handle::try_new(&clipping(clip, clip_norm)).err().unwrap();
+            assert_eq!(failure.status, Status::InvalidArgument);
+            let expected = format!("clip_norm is {clip_norm:?}, expected a finite number > 0");
+            assert_eq!(failure.text, expected);
+        }
+    }
+    Handle::new(&clipping(ADAMW_CLIP_NONE, f64::NAN));
+}
