@@ -121,6 +121,10 @@ typedef struct adamw_group_config {
   // As in `adamw_config`.
   double clip_norm;
   // As in `adamw_config`.
+  double clip_min;
+  // As in `adamw_config`.
+  double clip_max;
+  // As in `adamw_config`.
   adamw_clip clip;
   // 0.
   uint32_t reserved;
@@ -231,6 +235,10 @@ typedef struct adamw_config {
   void *parallel_for_data;
   // `[0]` The largest norm, if `clip` clips by one; finite, > 0.
   double clip_norm;
+  // `[0]` The smallest value, if `clip` clips by value; finite.
+  double clip_min;
+  // `[0]` The largest value, if `clip` clips by value; finite, >= clip_min.
+  double clip_max;
   // `[ADAMW_CLIP_NONE]` How gradients are clipped.
   adamw_clip clip;
   // `[ADAMW_CLIP_SCOPE_GROUP]` Which gradients make up a global norm.
@@ -275,6 +283,10 @@ typedef struct adamw_tensor {
   uint64_t byte_offset;
 } adamw_tensor;
 
+// A penalty whose gradient is added to a parameter's, after clipping. It passes through the
+// moments, which decoupled weight decay does not.
+typedef uint32_t adamw_regularizer;
+
 // A parameter to be added. Zero it, set `struct_size`, `name` and `param`; the rest may stay 0.
 //
 // State that is NULL here is the library's own, and starts as zeros (a master: as the parameter
@@ -301,8 +313,14 @@ typedef struct adamw_param_config {
   uint64_t step;
   // `[0]` The group's number, from `adamw_add_group`.
   uint32_t group;
-  // `[0]` 1: its gradient is not clipped by norm, and is no part of a global norm.
+  // `[0]` 1: its gradient is not clipped, and is no part of a global norm.
   uint32_t no_clip;
+  // `[0]` The coefficient of the regularizer; finite.
+  double regularizer_coeff;
+  // `[ADAMW_REGULARIZER_NONE]` A penalty whose gradient is added to the parameter's.
+  adamw_regularizer regularizer;
+  // 0.
+  uint32_t reserved;
 } adamw_param_config;
 
 // Element type of a plain array.
@@ -365,6 +383,18 @@ typedef uint32_t adamw_clear;
 // All tensors of the scope together to a norm of at most `clip_norm`: each is multiplied by
 // clip_norm / max(norm, clip_norm).
 #define ADAMW_CLIP_GLOBAL_NORM 2
+
+// Each element to at least `clip_min` and at most `clip_max`. A NaN stays one.
+#define ADAMW_CLIP_VALUE 3
+
+// None.
+#define ADAMW_REGULARIZER_NONE 0
+
+// Adds regularizer_coeff * sign(param).
+#define ADAMW_REGULARIZER_L1 1
+
+// Adds regularizer_coeff * param.
+#define ADAMW_REGULARIZER_L2 2
 
 // Those of one group.
 #define ADAMW_CLIP_SCOPE_GROUP 0

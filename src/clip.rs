@@ -7,6 +7,11 @@
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Clip {
     None,
+    /// Each element to these limits.
+    Value {
+        min: f64,
+        max: f64,
+    },
     /// Each tensor to this norm.
     Norm(f64),
     /// All tensors of the scope together to this norm.
@@ -24,7 +29,15 @@ pub enum Scope {
 
 impl Clip {
     pub fn needs_norms(self) -> bool {
-        self != Clip::None
+        matches!(self, Clip::Norm(_) | Clip::GlobalNorm(_))
+    }
+
+    /// What each element is clamped to, if to anything.
+    pub fn limits(self) -> Option<(f64, f64)> {
+        match self {
+            Clip::Value { min, max } => Some((min, max)),
+            _ => None,
+        }
     }
 
     /// What brings a norm down to the largest allowed, c: c / max(norm, c), and NaN from a NaN.

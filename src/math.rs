@@ -5,6 +5,7 @@
 //! is fused, so the order below is the whole definition of the result's bits.
 //!
 //! ```text
+//! grad       = clamp(grad * scale, min, max) + l2 * param | + l1 * sign(param)   # where asked
 //! grad       = grad * grad_scale                         # clip factor, negative to maximize
 //! exp_avg    = exp_avg    + (1 - beta1) * (grad        - exp_avg)         # m, line 7
 //! exp_avg_sq = exp_avg_sq + (1 - beta2) * (grad * grad - exp_avg_sq)      # v, line 8
@@ -59,6 +60,41 @@ pub struct Element<T> {
     pub max_exp_avg_sq: T,
 }
 
+/// What is done to a gradient of some parameters before the update: clipping by value, then a
+/// regularizer.
+#[derive(Clone, Copy)]
+pub struct Preparation<T> {
+    pub scale: T,
+    pub min: T,
+    pub max: T,
+    pub regularizer: Regularizer<T>,
+}
+
+/// The coefficient of a penalty whose gradient is added.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Regularizer<T> {
+    None,
+    /// coefficient * sum |param|
+    L1(T),
+    /// coefficient / 2 * sum param^2
+    L2(T),
+}
+
+#[inline(always)]
+pub fn prepared<T: Real>(p: &Preparation<T>, grad: T, param: T) -> T {
+    let grad = grad * p.scale;
+    // Comparisons that a NaN fails, so that it stays one.
+    let grad = if grad < p.min { p.min } else { grad };
+    let grad = if grad > p.max { p.max } else { grad };
+    match p.regularizer {
+        Regularizer::None => grad,
+        Regularizer::L1(l1) if param > T::ZERO => grad + l1,
+        Regularizer::L1(l1) if param < T::ZERO => grad - l1,
+        Regularizer::L1(_) => grad,
+        Regularizer::L2(l2) => grad + l2 * param,
+    }
+}
+
 /// One step of one element.
 #[inline(always)]
 pub fn adamw<T: Real, const AMSGRAD: bool>(
@@ -94,6 +130,9 @@ pub struct Step {
     pub weight_decay: f64,
     /// What gradients are multiplied by: the clip factor.
     pub grad_scale: f64,
+    /// What gradients are clamped to after that.
+    pub limits: Option<(f64, f64)>,
+    pub regularizer: Regularizer<f64>,
     pub maximize: bool,
     /// beta1^t for the t-th step (the first is 1), as a running product.
     pub beta1_power: f64,
@@ -111,18 +150,27 @@ pub struct StepScalars<T> {
     pub eps: T,
     pub lr_weight_decay: T,
     pub step_size: T,
+    /// None: the gradient goes straight into the update.
+    pub preparation: Option<Preparation<T>>,
 }
 
 impl StepScalars<f64> {
     pub fn new(step: &Step) -> Self {
+        let (min, max) = step.limits.unwrap_or((f64::NEG_INFINITY, f64::INFINITY));
+        let scale = step.grad_scale;
+        let regularizer = step.regularizer;
+        let needed = step.limits.is_some() || regularizer != Regularizer::None;
+        let preparation = needed.then_some(Preparation { scale, min, max, regularizer });
+        let grad_scale = if needed { 1.0 } else { scale };
         StepScalars {
-            grad_scale: if step.maximize { -step.grad_scale } else { step.grad_scale },
+            grad_scale: if step.maximize { -grad_scale } else { grad_scale },
             one_minus_beta1: 1.0 - step.beta1,
             one_minus_beta2: 1.0 - step.beta2,
             inv_sqrt_bias_correction2: 1.0 / (1.0 - step.beta2_power).sqrt(),
             eps: step.eps,
             lr_weight_decay: step.lr * step.weight_decay,
             step_size: step.lr / (1.0 - step.beta1_power),
+            preparation,
         }
     }
 
@@ -135,6 +183,16 @@ impl StepScalars<f64> {
             eps: self.eps as f32,
             lr_weight_decay: self.lr_weight_decay as f32,
             step_size: self.step_size as f32,
+            preparation: self.preparation.map(|p| Preparation {
+                scale: p.scale as f32,
+                min: p.min as f32,
+                max: p.max as f32,
+                regularizer: match p.regularizer {
+                    Regularizer::None => Regularizer::None,
+                    Regularizer::L1(l1) => Regularizer::L1(l1 as f32),
+                    Regularizer::L2(l2) => Regularizer::L2(l2 as f32),
+                },
+            }),
         }
     }
 }

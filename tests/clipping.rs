@@ -221,3 +221,47 @@ fn a_limit_must_be_a_positive_number_where_there_is_one() {
     }
     Handle::new(&clipping(ADAMW_CLIP_NONE, f64::NAN));
 }
+
+#[test]
+fn clipping_by_value_clamps_each_element() {
+    for kind in KINDS {
+        for maximize in [0, 1] {
+            let model = Model::new(kind, &LENGTHS);
+            model.grads[1].set(5, f64::NAN);
+            model.grads[1].set(6, f64::NEG_INFINITY);
+            let compute = kind.0.compute();
+            let clamp = |value: f64| if value.is_nan() { value } else { value.clamp(-0.5, 0.25) };
+            let clamped: Vec<_> = model
+                .grads
+                .iter()
+                .map(|grad| grad.values().into_iter().map(clamp).collect::<Vec<_>>())
+                .map(|values| Array::of(compute, &values))
+                .collect();
+            for isa in isas() {
+                let limits = adamw_config { clip_min: -0.5, clip_max: 0.25, maximize, ..config() };
+                let config = adamw_config { clip: ADAMW_CLIP_VALUE, isa, eps: 0.5, ..limits };
+                let got = model.stepped(&config, &model.grads, |_, _| 0, &[2]);
+                let plain = adamw_config { clip: ADAMW_CLIP_NONE, ..config };
+                let expected = model.stepped(&plain, &clamped, |_, _| 0, &[]);
+                let untouched = model.stepped(&plain, &model.grads, |_, _| 0, &[]);
+                for (i, got) in got.iter().enumerate() {
+                    let expected = if i == 2 { &untouched[i] } else { &expected[i] };
+                    assert_eq!(got.first_difference(expected), None, "{kind:?}, tensor {i}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn limits_must_be_numbers_in_order() {
+    for (clip_min, clip_max, text) in [
+        (f64::NAN, 1.0, "clip_min is NaN, expected a finite number"),
+        (0.0, f64::INFINITY, "clip_max is inf, expected a finite number >= clip_min"),
+        (1.0, 0.5, "clip_max is 0.5, expected a finite number >= clip_min"),
+    ] {
+        let config = adamw_config { clip_min, clip_max, ..clipping(ADAMW_CLIP_VALUE, 0.0) };
+        let failure = Handle::try_new(&config).err().unwrap();
+        assert_eq!((failure.status, &failure.text[..]), (Status::InvalidArgument, text));
+    }
+}

@@ -112,6 +112,8 @@ fn structs_have_no_holes_and_the_fields_that_were_promised() {
         parallel_for: adamw_parallel_for,
         parallel_for_data: Data,
         clip_norm: f64,
+        clip_min: f64,
+        clip_max: f64,
         clip: u32,
         clip_scope: u32,
     });
@@ -123,6 +125,8 @@ fn structs_have_no_holes_and_the_fields_that_were_promised() {
         beta2: f64,
         eps: f64,
         clip_norm: f64,
+        clip_min: f64,
+        clip_max: f64,
         clip: u32,
         reserved: u32,
     });
@@ -137,6 +141,9 @@ fn structs_have_no_holes_and_the_fields_that_were_promised() {
         step: u64,
         group: u32,
         no_clip: u32,
+        regularizer_coeff: f64,
+        regularizer: u32,
+        reserved: u32,
     });
     assert_without_holes!(adamw_param_info {
         struct_size: usize,

@@ -3,7 +3,7 @@
 
 mod common;
 
-use adamw::ffi::{ADAMW_CLIP_GLOBAL_NORM, ADAMW_CLIP_NONE, ADAMW_CLIP_NORM};
+use adamw::ffi::*;
 use common::array::{Array, Dtype};
 use common::handle::{Handle, Param, config};
 use common::host::from_user_data;
@@ -31,11 +31,11 @@ traces! {
     default_32 options_32 amsgrad_32 no_decay_filter_32 negative_decay_32 zero_decay_big_eps_32
     groups_32 missing_grads_32 set_lr_32 scalar_and_long_32
     clip_global_norm_32 clip_global_norm_need_clip_32 clip_global_norm_inactive_32
-    clip_per_group_32 clip_norm_32
+    clip_per_group_32 clip_norm_32 clip_value_32 regularizer_l2_32 regularizer_l1_32
     default_64 options_64 amsgrad_64 no_decay_filter_64 negative_decay_64 zero_decay_big_eps_64
     groups_64 missing_grads_64 set_lr_64 scalar_and_long_64
     clip_global_norm_64 clip_global_norm_need_clip_64 clip_global_norm_inactive_64
-    clip_per_group_64
+    clip_per_group_64 clip_value_64 regularizer_l2_64 regularizer_l1_64
 }
 
 fn traces() -> Vec<Value> {
@@ -85,9 +85,12 @@ fn handle(arguments: &Value, clip: &Value) -> Handle {
         None => ADAMW_CLIP_NONE,
         Some("norm") => ADAMW_CLIP_NORM,
         Some("global_norm") => ADAMW_CLIP_GLOBAL_NORM,
+        Some("value") => ADAMW_CLIP_VALUE,
         Some(other) => panic!("{other}"),
     };
     config.clip_norm = clip[1].as_f64().unwrap_or(0.0);
+    config.clip_max = clip[1].as_f64().unwrap_or(0.0);
+    config.clip_min = clip[2].as_f64().unwrap_or(0.0);
     Handle::new(&config)
 }
 
@@ -130,6 +133,7 @@ fn params(trace: &Value, dtype: Dtype, handle: &Handle) -> Vec<Traced> {
                 max_exp_avg_sq: max_exp_avg_sq.as_ref(),
                 group: its_group.map_or(0, |group| added[group]),
                 no_clip: list(&trace["no_clip"]).contains(&i.into()),
+                regularizer: regularizer(&trace["regularizer"], i),
                 ..Param::new(&name, &param)
             });
             let beta = |field: &str, default: f64| {
@@ -140,6 +144,16 @@ fn params(trace: &Value, dtype: Dtype, handle: &Handle) -> Vec<Traced> {
             Traced { name, number, param, exp_avg, exp_avg_sq, max_exp_avg_sq, beta1, beta2 }
         })
         .collect()
+}
+
+/// That of the i-th parameter, of `[kind, coefficient, number of the parameter]`.
+fn regularizer(trace: &Value, i: usize) -> (adamw_regularizer, f64) {
+    match trace[0].as_str().filter(|_| trace[2] == i) {
+        None => (ADAMW_REGULARIZER_NONE, 0.0),
+        Some("l1") => (ADAMW_REGULARIZER_L1, number(&trace[1])),
+        Some("l2") => (ADAMW_REGULARIZER_L2, number(&trace[1])),
+        Some(other) => panic!("{other}"),
+    }
 }
 
 fn add_group(handle: &Handle, overrides: &Value) -> u32 {

@@ -4,7 +4,7 @@
 
 use super::isa::{Compute, Isa};
 use crate::dtype::{Bf16, F16};
-use crate::math::{Real, Scalars, StepScalars};
+use crate::math::{Preparation, Real, Scalars, StepScalars};
 use crate::tensor::{Chunk, Moments, Slice, SliceMut, State};
 
 /// Elements of a block: two of them in f32 take 4 KiB, and stay in the first-level cache.
@@ -47,11 +47,32 @@ fn step<T, P, G>(
     P: StoredParam<T>,
     G: Stored<T>,
 {
+    // Apart, so that the space for what is seldom asked for costs nothing where it is not.
+    match &scalars.preparation {
+        None => step_blocks::<T, P, G, false>(isa, scalars, None, param, grad, moments),
+        some => step_blocks::<T, P, G, true>(isa, scalars, some.as_ref(), param, grad, moments),
+    }
+}
+
+fn step_blocks<T, P, G, const PREPARES: bool>(
+    isa: &'static Isa,
+    scalars: &StepScalars<T>,
+    preparation: Option<&Preparation<T>>,
+    param: &mut [P],
+    grad: &[G],
+    moments: Moments<T>,
+) where
+    T: Real + Compute,
+    P: StoredParam<T>,
+    G: Stored<T>,
+{
     let update = T::of(isa);
     let Moments { exp_avg, exp_avg_sq, mut max_exp_avg_sq, mut master } = moments;
-    let block = if P::IS_WIDE && G::IS_WIDE { param.len() } else { BLOCK };
+    let in_place = P::IS_WIDE && G::IS_WIDE && !PREPARES;
+    let block = if in_place { param.len() } else { BLOCK };
     let mut wide_param = [T::ZERO; BLOCK];
     let mut wide_grad = [T::ZERO; BLOCK];
+    let mut prepared_grad = [T::ZERO; BLOCK];
     let mut start = 0;
     while start < param.len() {
         let at = start..param.len().min(start + block);
@@ -61,14 +82,24 @@ fn step<T, P, G>(
         let exp_avg_sq = &mut exp_avg_sq[at.clone()];
         let max_exp_avg_sq = max_exp_avg_sq.as_deref_mut().map(|max| &mut max[at.clone()]);
         let param = &mut param[at.clone()];
+        let step = |wide_param: &mut [T]| {
+            let grad = match preparation.filter(|_| PREPARES) {
+                None => grad,
+                Some(preparation) => {
+                    let prepared = &mut prepared_grad[..grad.len()];
+                    prepared.copy_from_slice(grad);
+                    update.prepare(preparation, prepared, wide_param);
+                    prepared
+                }
+            };
+            update.step(scalars, wide_param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq);
+        };
         match master.as_deref_mut().map(|master| &mut master[at]) {
             Some(master) => {
-                update.step(scalars, master, grad, exp_avg, exp_avg_sq, max_exp_avg_sq);
+                step(master);
                 P::narrow(isa, master, param);
             }
-            None => P::edit(isa, param, &mut wide_param, |param| {
-                update.step(scalars, param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq);
-            }),
+            None => P::edit(isa, param, &mut wide_param, step),
         }
     }
 }

@@ -7,7 +7,7 @@ use super::loops;
 use crate::config::IsaCap;
 use crate::dtype::{Bf16, F16};
 use crate::error::{Error, Label};
-use crate::math::StepScalars;
+use crate::math::{Preparation, StepScalars};
 use crate::norm::{self, LANES};
 use crate::sys;
 
@@ -30,6 +30,7 @@ pub struct Isa {
 pub struct Update<T> {
     plain: Plain<T>,
     amsgrad: Amsgrad<T>,
+    prepare: Prepare<T>,
 }
 
 /// Of param, grad, exp_avg, exp_avg_sq.
@@ -37,12 +38,23 @@ type Plain<T> = unsafe fn(&StepScalars<T>, &mut [T], &[T], &mut [T], &mut [T]);
 /// Of param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq.
 type Amsgrad<T> = unsafe fn(&StepScalars<T>, &mut [T], &[T], &mut [T], &mut [T], &mut [T]);
 
+/// Of grad, param.
+type Prepare<T> = unsafe fn(&Preparation<T>, &mut [T], &[T]);
+
 macro_rules! isa {
     ($ISA:ident, $module:ident, $cap:expr $(, $features:literal)?) => {
         static $ISA: Isa = Isa {
             cap: $cap,
-            f32: Update { plain: $module::update_f32, amsgrad: $module::update_f32_amsgrad },
-            f64: Update { plain: $module::update_f64, amsgrad: $module::update_f64_amsgrad },
+            f32: Update {
+                plain: $module::update_f32,
+                amsgrad: $module::update_f32_amsgrad,
+                prepare: $module::prepare_f32,
+            },
+            f64: Update {
+                plain: $module::update_f64,
+                amsgrad: $module::update_f64_amsgrad,
+                prepare: $module::prepare_f64,
+            },
             widen_f16: $module::widen_f16,
             widen_bf16: $module::widen_bf16,
             widen_f32: $module::widen_f32,
@@ -82,6 +94,16 @@ macro_rules! isa {
                 s: &S<f64>, p: &mut [f64], g: &[f64], m: &mut [f64], v: &mut [f64], max: &mut [f64],
             ) {
                 loops::update_amsgrad(s, p, g, m, v, max)
+            }
+
+            $(#[target_feature(enable = $features)])?
+            pub unsafe fn prepare_f32(p: &Preparation<f32>, grad: &mut [f32], param: &[f32]) {
+                loops::prepare(p, grad, param)
+            }
+
+            $(#[target_feature(enable = $features)])?
+            pub unsafe fn prepare_f64(p: &Preparation<f64>, grad: &mut [f64], param: &[f64]) {
+                loops::prepare(p, grad, param)
             }
 
             $(#[target_feature(enable = $features)])?
@@ -209,6 +231,12 @@ impl Compute for f64 {
 }
 
 impl<T> Update<T> {
+    /// Clamps `grad [n]` and adds the regularizer of `param [n]`.
+    pub fn prepare(&self, preparation: &Preparation<T>, grad: &mut [T], param: &[T]) {
+        // SAFETY: as above: an `Update` is reached through its `Isa` only.
+        unsafe { (self.prepare)(preparation, grad, param) }
+    }
+
     /// One step of `param [n]`; with `max_exp_avg_sq [n]`, amsgrad's.
     pub fn step(
         &self,

@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use crate::dtype::{Narrow, Widen};
-use crate::math::{Element, Real, StepScalars, adamw};
+use crate::math::{Element, Preparation, Real, StepScalars, adamw, prepared};
 
 #[inline(always)]
 pub fn update<T: Real>(
@@ -55,6 +55,13 @@ pub fn update_amsgrad<T: Real>(
         exp_avg[i] = after.exp_avg;
         exp_avg_sq[i] = after.exp_avg_sq;
         max_exp_avg_sq[i] = after.max_exp_avg_sq;
+    }
+}
+
+#[inline(always)]
+pub fn prepare<T: Real>(preparation: &Preparation<T>, grad: &mut [T], param: &[T]) {
+    for (grad, param) in grad.iter_mut().zip(param) {
+        *grad = prepared(preparation, *grad, *param);
     }
 }
 

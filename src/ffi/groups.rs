@@ -51,7 +51,8 @@ pub unsafe extern "C" fn adamw_add_group(
                 let (name, value) = ("group.reserved", group.reserved);
                 return Err(Error::Constant { name, value, expected: "0" });
             }
-            let clip = clip("group.clip", group.clip, group.clip_norm)?;
+            let limits = (group.clip_min, group.clip_max);
+            let clip = clip("group.clip", group.clip, group.clip_norm, limits)?;
             let group = GroupConfig { lr_scale, weight_decay, beta1, beta2, eps, clip };
             let number = optimizer.add_group(group)?;
             // SAFETY: not NULL, and the caller's word.
@@ -127,10 +128,11 @@ pub unsafe extern "C" fn adamw_set_lr_ratio(
 fn group_defaults(optimizer: &Optimizer) -> adamw_group_config {
     let GroupConfig { lr_scale, weight_decay, beta1, beta2, eps, clip } =
         optimizer.group_defaults();
-    let (clip, clip_norm) = match clip {
-        Clip::None => (ADAMW_CLIP_NONE, 0.0),
-        Clip::Norm(norm) => (ADAMW_CLIP_NORM, norm),
-        Clip::GlobalNorm(norm) => (ADAMW_CLIP_GLOBAL_NORM, norm),
+    let (clip, clip_norm, clip_min, clip_max) = match clip {
+        Clip::None => (ADAMW_CLIP_NONE, 0.0, 0.0, 0.0),
+        Clip::Norm(norm) => (ADAMW_CLIP_NORM, norm, 0.0, 0.0),
+        Clip::GlobalNorm(norm) => (ADAMW_CLIP_GLOBAL_NORM, norm, 0.0, 0.0),
+        Clip::Value { min, max } => (ADAMW_CLIP_VALUE, 0.0, min, max),
     };
     adamw_group_config {
         struct_size: size_of::<adamw_group_config>(),
@@ -140,6 +142,8 @@ fn group_defaults(optimizer: &Optimizer) -> adamw_group_config {
         beta2,
         eps,
         clip_norm,
+        clip_min,
+        clip_max,
         clip,
         reserved: 0,
     }

@@ -82,7 +82,12 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
             beta1: config.beta1,
             beta2: config.beta2,
             eps: config.eps,
-            clip: clip("config.clip", config.clip, config.clip_norm)?,
+            clip: clip(
+                "config.clip",
+                config.clip,
+                config.clip_norm,
+                (config.clip_min, config.clip_max),
+            )?,
         },
         amsgrad: flag("config.amsgrad", config.amsgrad)?,
         maximize: flag("config.maximize", config.maximize)?,
@@ -104,12 +109,18 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
     })
 }
 
-pub(super) fn clip(name: &'static str, value: adamw_clip, norm: f64) -> Result<Clip, Error> {
+pub(super) fn clip(
+    name: &'static str,
+    value: adamw_clip,
+    norm: f64,
+    (min, max): (f64, f64),
+) -> Result<Clip, Error> {
     match value {
         ADAMW_CLIP_NONE => Ok(Clip::None),
         ADAMW_CLIP_NORM => Ok(Clip::Norm(norm)),
         ADAMW_CLIP_GLOBAL_NORM => Ok(Clip::GlobalNorm(norm)),
-        value => Err(Error::Constant { name, value, expected: "an ADAMW_CLIP constant, 0 to 2" }),
+        ADAMW_CLIP_VALUE => Ok(Clip::Value { min, max }),
+        value => Err(Error::Constant { name, value, expected: "an ADAMW_CLIP constant, 0 to 3" }),
     }
 }
 

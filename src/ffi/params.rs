@@ -4,6 +4,7 @@ use super::lifecycle::flag;
 use super::types::*;
 use super::{Optimizer, Status, adamw_param_info, entry, guard, handle, not_null, sized, tensor};
 use crate::error::{Error, Label, Role};
+use crate::math::Regularizer;
 use crate::optimizer::NewParam;
 use crate::sys::memory::reserve;
 use core::ffi::{CStr, c_char, c_void};
@@ -25,6 +26,10 @@ pub unsafe extern "C" fn adamw_add_param(
         handle::with(optimizer, |optimizer| {
             // SAFETY: the caller's word.
             let config = unsafe { sized::read(param, adamw_param_config::DEFAULT) }?;
+            if config.reserved != 0 {
+                let (name, value) = ("param.reserved", config.reserved);
+                return Err(Error::Constant { name, value, expected: "0" });
+            }
             // SAFETY: the caller's word.
             let name = unsafe { name(config.name, "param.name") }?;
             let label = Label::new(name.to_bytes());
@@ -45,6 +50,7 @@ pub unsafe extern "C" fn adamw_add_param(
                 max_exp_avg_sq: optional(config.max_exp_avg_sq, Role::MaxExpAvgSq)?,
                 step: config.step,
                 no_clip: flag("param.no_clip", config.no_clip)?,
+                regularizer: regularizer(config.regularizer, config.regularizer_coeff)?,
             };
             // SAFETY: the caller's word.
             unsafe { add(optimizer, new, out_param) }
@@ -84,6 +90,7 @@ pub unsafe extern "C" fn adamw_add_array(
                 max_exp_avg_sq: None,
                 step: 0,
                 no_clip: false,
+                regularizer: Regularizer::None,
             };
             // SAFETY: the caller's word.
             unsafe { add(optimizer, new, out_param) }
@@ -175,6 +182,18 @@ unsafe fn name<'a>(name: *const c_char, argument: &'static str) -> Result<&'a CS
     }
     // SAFETY: the caller's word.
     Ok(unsafe { CStr::from_ptr(name) })
+}
+
+fn regularizer(value: adamw_regularizer, coeff: f64) -> Result<Regularizer<f64>, Error> {
+    match value {
+        ADAMW_REGULARIZER_NONE => Ok(Regularizer::None),
+        ADAMW_REGULARIZER_L1 => Ok(Regularizer::L1(coeff)),
+        ADAMW_REGULARIZER_L2 => Ok(Regularizer::L2(coeff)),
+        value => {
+            let expected = "an ADAMW_REGULARIZER constant, 0 to 2";
+            Err(Error::Constant { name: "param.regularizer", value, expected })
+        }
+    }
 }
 
 fn role(buffer: adamw_buffer) -> Result<Role, Error> {

@@ -52,6 +52,18 @@ pub const ADAMW_CLIP_NORM: adamw_clip = 1;
 /// All tensors of the scope together to a norm of at most `clip_norm`: each is multiplied by
 /// clip_norm / max(norm, clip_norm).
 pub const ADAMW_CLIP_GLOBAL_NORM: adamw_clip = 2;
+/// Each element to at least `clip_min` and at most `clip_max`. A NaN stays one.
+pub const ADAMW_CLIP_VALUE: adamw_clip = 3;
+
+/// A penalty whose gradient is added to a parameter's, after clipping. It passes through the
+/// moments, which decoupled weight decay does not.
+pub type adamw_regularizer = u32;
+/// None.
+pub const ADAMW_REGULARIZER_NONE: adamw_regularizer = 0;
+/// Adds regularizer_coeff * sign(param).
+pub const ADAMW_REGULARIZER_L1: adamw_regularizer = 1;
+/// Adds regularizer_coeff * param.
+pub const ADAMW_REGULARIZER_L2: adamw_regularizer = 2;
 
 /// Which gradients make up a global norm.
 pub type adamw_clip_scope = u32;
@@ -151,6 +163,10 @@ pub struct adamw_config {
     pub parallel_for_data: *mut c_void,
     /// `[0]` The largest norm, if `clip` clips by one; finite, > 0.
     pub clip_norm: f64,
+    /// `[0]` The smallest value, if `clip` clips by value; finite.
+    pub clip_min: f64,
+    /// `[0]` The largest value, if `clip` clips by value; finite, >= clip_min.
+    pub clip_max: f64,
     /// `[ADAMW_CLIP_NONE]` How gradients are clipped.
     pub clip: adamw_clip,
     /// `[ADAMW_CLIP_SCOPE_GROUP]` Which gradients make up a global norm.
@@ -176,6 +192,10 @@ pub struct adamw_group_config {
     pub eps: f64,
     /// As in `adamw_config`.
     pub clip_norm: f64,
+    /// As in `adamw_config`.
+    pub clip_min: f64,
+    /// As in `adamw_config`.
+    pub clip_max: f64,
     /// As in `adamw_config`.
     pub clip: adamw_clip,
     /// 0.
@@ -210,8 +230,14 @@ pub struct adamw_param_config {
     pub step: u64,
     /// `[0]` The group's number, from `adamw_add_group`.
     pub group: u32,
-    /// `[0]` 1: its gradient is not clipped by norm, and is no part of a global norm.
+    /// `[0]` 1: its gradient is not clipped, and is no part of a global norm.
     pub no_clip: u32,
+    /// `[0]` The coefficient of the regularizer; finite.
+    pub regularizer_coeff: f64,
+    /// `[ADAMW_REGULARIZER_NONE]` A penalty whose gradient is added to the parameter's.
+    pub regularizer: adamw_regularizer,
+    /// 0.
+    pub reserved: u32,
 }
 
 /// What this build can do on this machine.
@@ -236,9 +262,9 @@ pub struct adamw_capabilities {
 
 // Without padding, so that a field appended later can never have been padding before.
 const _: () = assert!(size_of::<adamw_tensor>() == 48);
-const _: () = assert!(size_of::<adamw_config>() == 6 * 8 + 6 * 4 + 3 * 8 + 2 * 4);
-const _: () = assert!(size_of::<adamw_group_config>() == 7 * 8 + 2 * 4);
-const _: () = assert!(size_of::<adamw_param_config>() == 8 * 8 + 2 * 4);
+const _: () = assert!(size_of::<adamw_config>() == 6 * 8 + 6 * 4 + 5 * 8 + 2 * 4);
+const _: () = assert!(size_of::<adamw_group_config>() == 9 * 8 + 2 * 4);
+const _: () = assert!(size_of::<adamw_param_config>() == 9 * 8 + 4 * 4);
 const _: () = assert!(size_of::<adamw_capabilities>() == 8 + 6 * 4);
 const _: () = assert!(size_of::<adamw_param_info>() == 4 * 8 + 4 * 4);
 
@@ -260,6 +286,8 @@ impl adamw_config {
         parallel_for: None,
         parallel_for_data: core::ptr::null_mut(),
         clip_norm: 0.0,
+        clip_min: 0.0,
+        clip_max: 0.0,
         clip: ADAMW_CLIP_NONE,
         clip_scope: ADAMW_CLIP_SCOPE_GROUP,
     };
@@ -278,6 +306,9 @@ impl adamw_param_config {
         step: 0,
         group: 0,
         no_clip: 0,
+        regularizer_coeff: 0.0,
+        regularizer: ADAMW_REGULARIZER_NONE,
+        reserved: 0,
     };
 }
 

@@ -6,6 +6,7 @@ use super::step::Clock;
 use super::{Optimizer, label, next_number};
 use crate::callback::{DecayFilter, adamw_param_info};
 use crate::error::{Error, Label, Role};
+use crate::math::Regularizer;
 use crate::sys::memory::reserve;
 use crate::tensor::{Buffer, Operands, Tensor};
 use core::ops::Range;
@@ -18,6 +19,7 @@ pub struct Param {
     pub decays: bool,
     /// Left out of clipping by norm.
     pub no_clip: bool,
+    pub regularizer: Regularizer<f64>,
     pub clock: Clock,
     /// The library's own master, not filled from the parameter yet.
     pub master_is_stale: bool,
@@ -42,6 +44,8 @@ pub struct NewParam<'a> {
     pub step: u64,
     /// Not to be clipped, nor part of a global norm.
     pub no_clip: bool,
+    /// Whose gradient is added to the parameter's.
+    pub regularizer: Regularizer<f64>,
 }
 
 /// The state that a parameter needs: each role, with the host's tensor if it gives one.
@@ -61,6 +65,12 @@ impl Optimizer {
             let expected = "at most 2^32";
             return Err(Error::Number { name: "step", value: new.step as f64, expected });
         }
+        if let Regularizer::L1(value) | Regularizer::L2(value) = new.regularizer
+            && !value.is_finite()
+        {
+            let (name, expected) = ("regularizer_coeff", "a finite number");
+            return Err(Error::Number { name, value, expected });
+        }
         let state = self.state_of(&new)?;
         self.check_places(&new)?;
         let decays = decays(self.decay_filter, new.name)?;
@@ -78,6 +88,7 @@ impl Optimizer {
             group: new.group,
             decays,
             no_clip: new.no_clip,
+            regularizer: new.regularizer,
             clock: Clock::after(new.step, &group),
             master_is_stale: operands.state(Role::Master).is_some_and(|master| !master.is_hosts()),
         };

@@ -6,7 +6,7 @@ use super::params::Param;
 use crate::clip::{Clip, Scope};
 use crate::config::GroupConfig;
 use crate::error::Error;
-use crate::math::{Scalars, Step};
+use crate::math::{Regularizer, Scalars, Step};
 use crate::sys::memory::reserve;
 use crate::tensor::{Chunks, GradBlocks, Operands, Plan, Tallies};
 
@@ -68,6 +68,8 @@ struct Decided {
     clock: Clock,
     ratio: f64,
     grad_scale: f64,
+    limits: Option<(f64, f64)>,
+    regularizer: Regularizer<f64>,
     scalars: u32,
 }
 
@@ -127,7 +129,7 @@ impl Optimizer {
     fn grad_scale(&self, number: u32, param: &Param, scratch: &Scratch) -> f64 {
         let sum_squares = match self.groups[param.group as usize].clip {
             _ if param.no_clip => return 1.0,
-            Clip::None => return 1.0,
+            Clip::None | Clip::Value { .. } => return 1.0,
             Clip::Norm(_) => scratch.tallies.total(number as usize).sum_squares,
             Clip::GlobalNorm(_) => match self.config.clip_scope {
                 Scope::Group => scratch.sums[param.group as usize],
@@ -161,8 +163,14 @@ impl Optimizer {
             };
             let grad_scale = self.grad_scale(number, param, scratch);
             let latest = &mut scratch.latest[param.group as usize][param.decays as usize];
+            let limits = group_limits(&self.groups[param.group as usize], param);
+            let regularizer = param.regularizer;
             let shared = latest.filter(|l| {
-                l.clock == param.clock && l.ratio == ratio && l.grad_scale == grad_scale
+                l.clock == param.clock
+                    && l.ratio == ratio
+                    && l.grad_scale == grad_scale
+                    && l.limits == limits
+                    && l.regularizer == regularizer
             });
             let scalars = match shared {
                 Some(decided) => decided.scalars,
@@ -171,8 +179,14 @@ impl Optimizer {
                     let group = &self.groups[param.group as usize];
                     let step = self.step_of(group, param, ratio, grad_scale)?;
                     scratch.scalars.push(Scalars::new(&step));
-                    *latest =
-                        Some(Decided { clock: param.clock, ratio, grad_scale, scalars: number });
+                    *latest = Some(Decided {
+                        clock: param.clock,
+                        ratio,
+                        grad_scale,
+                        limits,
+                        regularizer,
+                        scalars: number,
+                    });
                     number
                 }
             };
@@ -200,6 +214,8 @@ impl Optimizer {
             beta2: group.beta2,
             eps: group.eps,
             grad_scale,
+            limits: group_limits(group, param),
+            regularizer: param.regularizer,
             weight_decay: if param.decays { group.weight_decay } else { 0.0 },
             maximize: self.config.maximize,
             beta1_power: clock.beta1_power,
@@ -227,4 +243,9 @@ impl Optimizer {
             }
         }
     }
+}
+
+/// What the elements of a parameter's gradient are clamped to.
+fn group_limits(group: &GroupConfig, param: &Param) -> Option<(f64, f64)> {
+    group.clip.limits().filter(|_| !param.no_clip)
 }

@@ -14,7 +14,7 @@ static adamw_status group_config_init(adamw_optimizer *optimizer) {
 }
 
 static adamw_status add_group(adamw_optimizer *optimizer) {
-  adamw_group_config group = {sizeof group, 1, 0.01, 0.9, 0.999, 1e-8, 0, 0, 0};
+  adamw_group_config group = {sizeof group, 1, 0.01, 0.9, 0.999, 1e-8, 0, 0, 0, 0, 0};
   uint32_t number;
   return adamw_add_group(optimizer, &group, &number);
 }

@@ -120,7 +120,7 @@ static void flags_and_constants_that_do_not_exist(void) {
       {"isa", offsetof(adamw_config, isa), 4, "4"},
       {"isa", offsetof(adamw_config, isa), UINT32_MAX, "4294967295"},
       {"reserved", offsetof(adamw_config, reserved), 1, "1"},
-      {"clip", offsetof(adamw_config, clip), 3, "3"},
+      {"clip", offsetof(adamw_config, clip), 4, "4"},
       {"clip_scope", offsetof(adamw_config, clip_scope), 2, "2"},
   };
   for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -271,8 +271,8 @@ static void an_older_struct_gets_the_defaults_for_its_tail(void) {
   for (uint32_t i = 0; i < 2; i++) {
     int64_t shape[1] = {2};
     adamw_tensor tensor = {weights[i], {1, 0}, 1, {2, 32, 1}, shape, NULL, 0};
-    adamw_param_config param = {sizeof param, i ? "b" : "a", &tensor, NULL, NULL,
-                                NULL,         NULL,          0,       0,    0};
+    adamw_param_config param = {
+        .struct_size = sizeof param, .name = i ? "b" : "a", .param = &tensor};
     uint32_t added = 0;
     if (i == 1)
       accepted(adamw_add_group(optimizer, (const adamw_group_config *)short_group, &param.group));

@@ -84,6 +84,8 @@ pub struct Param<'a> {
     pub step: u64,
     pub group: u32,
     pub no_clip: bool,
+    /// The kind and the coefficient.
+    pub regularizer: (ffi::adamw_regularizer, f64),
 }
 
 impl<'a> Param<'a> {
@@ -99,6 +101,7 @@ impl<'a> Param<'a> {
             step: 0,
             group: 0,
             no_clip: false,
+            regularizer: (ffi::ADAMW_REGULARIZER_NONE, 0.0),
         }
     }
 }
@@ -186,6 +189,9 @@ impl Handle {
             step: param.step,
             group: param.group,
             no_clip: param.no_clip.into(),
+            regularizer_coeff: param.regularizer.1,
+            regularizer: param.regularizer.0,
+            reserved: 0,
         };
         let mut number = 0;
         call!(adamw_add_param(self.0, &config, &mut number))?;

@@ -13,7 +13,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 import paddle
 
-CLIPS = {"norm": paddle.nn.ClipGradByNorm, "global_norm": paddle.nn.ClipGradByGlobalNorm}
+CLIPS = {
+    "value": paddle.nn.ClipGradByValue,
+    "norm": paddle.nn.ClipGradByNorm,
+    "global_norm": paddle.nn.ClipGradByGlobalNorm,
+}
+REGULARIZERS = {"l1": paddle.regularizer.L1Decay, "l2": paddle.regularizer.L2Decay}
 SHAPES = [(7,), (3, 5), (2, 3, 4), (33,)]
 
 
@@ -31,19 +36,23 @@ def numbers(array):
 
 
 def trace(name, dtype, shapes=SHAPES, steps=6, groups=None, clip=None, no_clip=(), no_decay=(),
-          missing=(), lrs=None, grad_scale=1.0, **config):
+          regularizer=None, missing=(), lrs=None, grad_scale=1.0, **config):
     """One case. groups: [(indices, overrides)]; clip: [kind, its arguments]; no_clip, no_decay:
-    indices; missing: {(step, index)}."""
+    indices; regularizer: [kind, coefficient, index]; missing: {(step, index)}."""
     rng = np.random.default_rng([1, len(name), sum(map(ord, name))])
     params = [parameter(rng, f"{name}.p{i}", s, dtype) for i, s in enumerate(shapes)]
     for i in no_clip:
         params[i].need_clip = False
+    if regularizer:
+        kind, coefficient, index = regularizer
+        params[index].regularizer = REGULARIZERS[kind](coefficient)
     case = {
         "name": name,
         "dtype": dtype,
         "config": config,
         "clip": clip,
         "no_clip": list(no_clip),
+        "regularizer": regularizer,
         "no_decay": list(no_decay),
         "groups": [{"params": indices, **over} for indices, over in groups] if groups else None,
         "params": [{"name": p.name, "shape": list(s), "init": numbers(p.numpy())}
@@ -117,6 +126,11 @@ def cases(dtype):
                 groups=[([0, 1], {}), ([2, 3], {})])
     if dtype == "float32":  # Paddle has no float64 kernel for it
         yield trace("clip_norm_32", dtype, learning_rate=0.01, clip=["norm", 1.5], no_clip=(0,))
+    yield trace(f"clip_value_{bits}", dtype, learning_rate=0.01, clip=["value", 0.3, -0.5])
+    yield trace(f"regularizer_l2_{bits}", dtype, learning_rate=0.1, weight_decay=0.01,
+                regularizer=["l2", 0.5, 2], clip=["global_norm", 1.0])
+    yield trace(f"regularizer_l1_{bits}", dtype, learning_rate=0.1, weight_decay=0.01,
+                regularizer=["l1", 0.2, 0])
 
 
 json.dump([case for dtype in ("float32", "float64") for case in cases(dtype)], sys.stdout,

@@ -1,0 +1,82 @@
+//! A regularizer adds the gradient of its penalty to the parameter's, after clipping.
+
+mod common;
+
+use adamw::ffi::*;
+use common::array::{Array, Dtype};
+use common::handle::{Handle, Param, config, isas};
+use common::random::Random;
+
+const COEFF: f64 = 0.3;
+
+/// The parameter after one step.
+fn stepped(config: &adamw_config, param: &Array, grad: &Array, kind: adamw_regularizer) -> Array {
+    let param = param.duplicate();
+    let handle = Handle::new(config);
+    let number = handle.add(&Param { regularizer: (kind, COEFF), ..Param::new("w", &param) });
+    handle.set_grad(number, grad);
+    handle.step();
+    drop(handle);
+    param
+}
+
+/// The gradient that a regularizer makes of one, in the compute type.
+fn regularized(kind: adamw_regularizer, param: &Array, grad: &Array) -> Array {
+    let compute = param.dtype().compute();
+    let pairs = grad.values().into_iter().zip(param.values());
+    let sign = |param: f64| match param {
+        param if param > 0.0 => 1.0,
+        param if param < 0.0 => -1.0,
+        _ => 0.0,
+    };
+    let value = |(grad, param): (f64, f64)| match (kind, compute) {
+        (ADAMW_REGULARIZER_L1, Dtype::F64) => grad + COEFF * sign(param),
+        (ADAMW_REGULARIZER_L2, Dtype::F64) => grad + COEFF * param,
+        (ADAMW_REGULARIZER_L1, _) => (grad as f32 + COEFF as f32 * sign(param) as f32).into(),
+        (ADAMW_REGULARIZER_L2, _) => (grad as f32 + COEFF as f32 * param as f32).into(),
+        other => unreachable!("{other:?}"),
+    };
+    Array::of(compute, &pairs.map(value).collect::<Vec<_>>())
+}
+
+#[test]
+fn a_regularizer_is_part_of_the_gradient_on_every_isa() {
+    let mut random = Random::new(7);
+    for dtype in [Dtype::F32, Dtype::F64, Dtype::F16, Dtype::Bf16] {
+        for n in [1, 17, 511, 513, 16_385] {
+            let param = Array::ordinary(dtype, n, &mut random);
+            let grad = Array::ordinary(dtype, n, &mut random);
+            param.set(0, 0.0);
+            for kind in [ADAMW_REGULARIZER_L1, ADAMW_REGULARIZER_L2] {
+                for (maximize, multi_precision) in [(0, 0), (1, 0), (0, 1)] {
+                    for isa in isas() {
+                        let config =
+                            adamw_config { isa, maximize, multi_precision, eps: 0.5, ..config() };
+                        let got = stepped(&config, &param, &grad, kind);
+                        let grad = regularized(kind, &param, &grad);
+                        let expected = stepped(&config, &param, &grad, ADAMW_REGULARIZER_NONE);
+                        assert_eq!(got.first_difference(&expected), None, "{dtype:?}, {n}, {kind}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn unknown_kinds_and_coefficients_are_refused() {
+    let param = Array::of(Dtype::F32, &[1.0]);
+    let handle = Handle::new(&config());
+    for (regularizer, text) in [
+        ((3, 1.0), "param.regularizer is 3, expected an ADAMW_REGULARIZER constant, 0 to 2"),
+        ((ADAMW_REGULARIZER_L1, f64::NAN), "regularizer_coeff is NaN, expected a finite number"),
+        (
+            (ADAMW_REGULARIZER_L2, f64::INFINITY),
+            "regularizer_coeff is inf, expected a finite number",
+        ),
+    ] {
+        let failure =
+            handle.try_add(&Param { regularizer, ..Param::new("w", &param) }).unwrap_err();
+        assert_eq!((failure.status, &failure.text[..]), (Status::InvalidArgument, text));
+    }
+}
