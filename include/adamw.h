@@ -85,6 +85,8 @@ enum adamw_status
   ADAMW_STATUS_POISONED = 9,
   // A function of the host reported an error.
   ADAMW_STATUS_CALLBACK = 10,
+  // A gradient is not finite, and the handle was told to fail then.
+  ADAMW_STATUS_NONFINITE = 12,
   // A panic was caught at the boundary: a bug in this library.
   ADAMW_STATUS_INTERNAL = 99,
 };
@@ -183,6 +185,9 @@ typedef struct adamw_capabilities {
   uint32_t reserved;
 } adamw_capabilities;
 
+// What a step does with gradients that are not finite, before it writes anything.
+typedef uint32_t adamw_nonfinite;
+
 // A piece of work of the library's, for the host's threads to run.
 typedef void (*adamw_task)(void *task_data, size_t index);
 
@@ -226,8 +231,8 @@ typedef struct adamw_config {
   uint32_t num_threads;
   // `[ADAMW_ISA_BEST]` The highest instruction set to use.
   adamw_isa isa;
-  // 0.
-  uint32_t reserved;
+  // `[ADAMW_NONFINITE_PROPAGATE]` What a step does with gradients that are not finite.
+  adamw_nonfinite nonfinite;
   // `[NULL]` The host's loop over tasks, instead of threads of the library's own. It is given
   // `num_threads` tasks, or fewer.
   adamw_parallel_for parallel_for;
@@ -332,6 +337,23 @@ typedef uint32_t adamw_buffer;
 // What `adamw_clear_grad` does.
 typedef uint32_t adamw_clear;
 
+// What the last successful step found and did.
+typedef struct adamw_step_info {
+  // `sizeof(adamw_step_info)`.
+  size_t struct_size;
+  // Elements of the parameters that had a gradient.
+  uint64_t n_elements;
+  // Elements of the gradients that are not finite, if they were measured.
+  uint64_t n_nonfinite;
+  // The norm of all gradients together, unscaled and before clipping, if they were measured.
+  double grad_norm;
+  // 1 if the gradients were measured: for clipping by norm, or because what is not finite is
+  // not to be propagated.
+  uint32_t measured;
+  // 1 if the step was skipped.
+  uint32_t skipped;
+} adamw_step_info;
+
 
 
 // IEEE 754 binary32.
@@ -386,6 +408,16 @@ typedef uint32_t adamw_clear;
 
 // Each element to at least `clip_min` and at most `clip_max`. A NaN stays one.
 #define ADAMW_CLIP_VALUE 3
+
+// Steps with them, as IEEE 754 has it.
+#define ADAMW_NONFINITE_PROPAGATE 0
+
+// Takes no step, for any parameter: nothing changes, no counter moves, and
+// `adamw_get_step_info` says so.
+#define ADAMW_NONFINITE_SKIP 1
+
+// Fails with `ADAMW_STATUS_NONFINITE`, naming the first such parameter.
+#define ADAMW_NONFINITE_FAIL 2
 
 // None.
 #define ADAMW_REGULARIZER_NONE 0
@@ -592,6 +624,19 @@ adamw_status adamw_clear_grad(struct adamw_optimizer *optimizer, adamw_clear mod
 // The bits of the result do not depend on the instruction set, the number of threads, or how
 // tensors are cut. Gradients are read only. With nothing to step it does nothing.
 adamw_status adamw_step(struct adamw_optimizer *optimizer);
+
+// Says that the gradients are `scale` times too large, as a scaled loss makes them: each step
+// multiplies them by 1 / scale, together with the clip factor. Finite, > 0; 1 until it is set.
+adamw_status adamw_set_grad_scale(struct adamw_optimizer *optimizer, double scale);
+
+// Says what the last successful `adamw_step` found and did. `struct_size` is the caller's
+// `sizeof(adamw_step_info)`.
+//
+// The caller ensures:
+// `out_info` is NULL, or writable for `struct_size` bytes.
+adamw_status adamw_get_step_info(const struct adamw_optimizer *optimizer,
+                                 struct adamw_step_info *out_info,
+                                 size_t struct_size);
 
 #ifdef __cplusplus
 }  // extern "C"

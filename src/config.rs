@@ -15,8 +15,17 @@ pub struct Config {
     pub maximize: bool,
     pub multi_precision: bool,
     pub clip_scope: Scope,
+    pub nonfinite: Nonfinite,
     pub threads: Threads,
     pub isa: IsaCap,
+}
+
+/// What a step does with gradients that are not finite.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Nonfinite {
+    Propagate,
+    Skip,
+    Fail,
 }
 
 /// Where a step's work runs.
@@ -79,6 +88,12 @@ impl Config {
 /// A learning rate may be any finite number that is not negative.
 pub fn learning_rate(lr: f64) -> Result<(), Error> {
     not_negative("lr", lr)
+}
+
+/// A loss scale, which and whose reciprocal are positive numbers.
+pub fn grad_scale(scale: f64) -> Result<(), Error> {
+    let ok = scale.is_finite() && scale > 0.0 && (1.0 / scale).is_finite();
+    check("grad_scale", scale, ok, "a finite number > 0")
 }
 
 fn beta(name: &'static str, value: f64) -> Result<(), Error> {

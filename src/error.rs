@@ -31,12 +31,14 @@ pub enum Status {
     Poisoned = 9,
     /// A function of the host reported an error.
     Callback = 10,
+    /// A gradient is not finite, and the handle was told to fail then.
+    Nonfinite = 12,
     /// A panic was caught at the boundary: a bug in this library.
     Internal = 99,
 }
 
 impl Status {
-    pub(crate) const ALL: [Status; 10] = [
+    pub(crate) const ALL: [Status; 11] = [
         Status::Ok,
         Status::InvalidArgument,
         Status::Unsupported,
@@ -46,6 +48,7 @@ impl Status {
         Status::Busy,
         Status::Poisoned,
         Status::Callback,
+        Status::Nonfinite,
         Status::Internal,
     ];
 
@@ -61,6 +64,7 @@ impl Status {
             Status::Busy => c"ADAMW_STATUS_BUSY",
             Status::Poisoned => c"ADAMW_STATUS_POISONED",
             Status::Callback => c"ADAMW_STATUS_CALLBACK",
+            Status::Nonfinite => c"ADAMW_STATUS_NONFINITE",
             Status::Internal => c"ADAMW_STATUS_INTERNAL",
         }
     }
@@ -118,6 +122,8 @@ pub enum Error {
     Ratio { param: Label, ratio: f64 },
     #[error("{name} returned {returned} for param \"{param}\", expected {expected}")]
     Callback { name: &'static str, param: Label, returned: i32, expected: &'static str },
+    #[error("param \"{param}\": {count} of the {n_elements} elements of grad are not finite")]
+    Nonfinite { param: Label, count: u64, n_elements: u64 },
     #[error("parallel_for returned {0} before it ran any task, expected 0")]
     ParallelFor(i32),
 
@@ -146,6 +152,7 @@ impl Error {
                 Status::Callback
             }
             Error::OutOfMemory { .. } | Error::Threads(_) => Status::OutOfMemory,
+            Error::Nonfinite { .. } => Status::Nonfinite,
             Error::BadHandle(_) => Status::BadHandle,
             Error::Busy => Status::Busy,
             Error::Poisoned => Status::Poisoned,

@@ -108,7 +108,7 @@ fn structs_have_no_holes_and_the_fields_that_were_promised() {
         multi_precision: u32,
         num_threads: u32,
         isa: u32,
-        reserved: u32,
+        nonfinite: u32,
         parallel_for: adamw_parallel_for,
         parallel_for_data: Data,
         clip_norm: f64,
@@ -154,6 +154,14 @@ fn structs_have_no_holes_and_the_fields_that_were_promised() {
         group: u32,
         dtype: u32,
         decays: u32,
+    });
+    assert_without_holes!(adamw_step_info {
+        struct_size: usize,
+        n_elements: u64,
+        n_nonfinite: u64,
+        grad_norm: f64,
+        measured: u32,
+        skipped: u32,
     });
     assert_without_holes!(adamw_capabilities {
         struct_size: usize,

@@ -1,5 +1,6 @@
 //! Groups, the learning rate, and the callbacks that set hyper-parameters.
 
+use super::constants::*;
 use super::lifecycle::clip;
 use super::sized;
 use super::types::*;

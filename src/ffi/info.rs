@@ -1,5 +1,6 @@
 //! What the library says about itself and about the last failure.
 
+use super::constants::*;
 use super::types::*;
 use super::{Status, guard, last_error, sized};
 use crate::backend;

@@ -1,11 +1,12 @@
 //! Making and releasing a handle.
 
+use super::constants::*;
 use super::sized;
 use super::types::*;
 use super::{Optimizer, Status, guard, handle};
 use crate::callback::ParallelFor;
 use crate::clip::{Clip, Scope};
-use crate::config::{Config, GroupConfig, IsaCap, Threads};
+use crate::config::{Config, GroupConfig, IsaCap, Nonfinite, Threads};
 use crate::error::Error;
 
 /// Fills `config` with the defaults. `struct_size` is the caller's `sizeof(adamw_config)`.
@@ -60,10 +61,6 @@ pub extern "C" fn adamw_destroy(optimizer: *mut Optimizer) -> Status {
 /// # Safety
 /// As `ParallelFor::new`.
 unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
-    if config.reserved != 0 {
-        let (name, value) = ("config.reserved", config.reserved);
-        return Err(Error::Constant { name, value, expected: "0" });
-    }
     let isa = match config.isa {
         ADAMW_ISA_BEST => IsaCap::Best,
         ADAMW_ISA_PORTABLE => IsaCap::Portable,
@@ -96,6 +93,15 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
             count: (config.num_threads > 0).then_some(config.num_threads as usize),
             // SAFETY: the caller's word.
             host: unsafe { ParallelFor::new(config.parallel_for, config.parallel_for_data) },
+        },
+        nonfinite: match config.nonfinite {
+            ADAMW_NONFINITE_PROPAGATE => Nonfinite::Propagate,
+            ADAMW_NONFINITE_SKIP => Nonfinite::Skip,
+            ADAMW_NONFINITE_FAIL => Nonfinite::Fail,
+            value => {
+                let expected = "an ADAMW_NONFINITE constant, 0 to 2";
+                return Err(Error::Constant { name: "config.nonfinite", value, expected });
+            }
         },
         clip_scope: match config.clip_scope {
             ADAMW_CLIP_SCOPE_GROUP => Scope::Group,

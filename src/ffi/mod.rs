@@ -1,6 +1,7 @@
 //! The C ABI: every function is a few lines that read their arguments, call the optimizer, and turn
 //! its result into a status. No logic lives here.
 
+mod constants;
 mod groups;
 mod handle;
 mod info;
@@ -16,6 +17,7 @@ pub use crate::callback::{
 };
 pub use crate::error::Status;
 pub use crate::optimizer::Optimizer;
+pub use constants::*;
 pub use groups::*;
 pub use info::*;
 pub use lifecycle::*;

@@ -1,5 +1,6 @@
 //! Parameters: adding, moving, asking.
 
+use super::constants::*;
 use super::lifecycle::flag;
 use super::types::*;
 use super::{Optimizer, Status, adamw_param_info, entry, guard, handle, not_null, sized, tensor};

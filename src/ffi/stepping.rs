@@ -1,7 +1,8 @@
 //! Gradients and the step.
 
+use super::constants::*;
 use super::types::*;
-use super::{Optimizer, Status, entry, guard, handle, not_null, tensor};
+use super::{Optimizer, Status, entry, guard, handle, not_null, sized, tensor};
 use crate::error::{Error, Role, TensorProblem};
 use crate::optimizer::Clear;
 use crate::tensor::Tensor;
@@ -105,6 +106,39 @@ pub extern "C" fn adamw_clear_grad(optimizer: *mut Optimizer, mode: adamw_clear)
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_step(optimizer: *mut Optimizer) -> Status {
     guard(|| handle::with(optimizer, |optimizer| optimizer.step()))
+}
+
+/// Says that the gradients are `scale` times too large, as a scaled loss makes them: each step
+/// multiplies them by 1 / scale, together with the clip factor. Finite, > 0; 1 until it is set.
+#[unsafe(no_mangle)]
+pub extern "C" fn adamw_set_grad_scale(optimizer: *mut Optimizer, scale: f64) -> Status {
+    guard(|| handle::with(optimizer, |optimizer| optimizer.set_grad_scale(scale)))
+}
+
+/// Says what the last successful `adamw_step` found and did. `struct_size` is the caller's
+/// `sizeof(adamw_step_info)`.
+///
+/// # Safety
+/// `out_info` is NULL, or writable for `struct_size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_get_step_info(
+    optimizer: *const Optimizer,
+    out_info: *mut adamw_step_info,
+    struct_size: usize,
+) -> Status {
+    guard(|| {
+        let report = handle::with(optimizer, |optimizer| Ok(optimizer.report()))?;
+        let info = adamw_step_info {
+            struct_size,
+            n_elements: report.n_elements,
+            n_nonfinite: report.n_nonfinite,
+            grad_norm: report.grad_norm,
+            measured: report.measured as u32,
+            skipped: report.skipped as u32,
+        };
+        // SAFETY: the caller's word.
+        unsafe { sized::write(out_info, struct_size, info) }
+    })
 }
 
 /// Names the parameter in a problem that its gradient has.

@@ -1,5 +1,6 @@
 //! Tensors as C describes them, turned into ours.
 
+use super::constants::*;
 use super::types::*;
 use crate::dtype::Dtype;
 use crate::error::TensorProblem;

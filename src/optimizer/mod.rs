@@ -4,11 +4,13 @@
 #![forbid(unsafe_code)]
 
 mod grads;
+mod measure;
 mod occupied;
 mod params;
 mod step;
 
 pub use grads::Clear;
+pub use measure::Report;
 pub use params::NewParam;
 
 use crate::backend::Backend;
@@ -36,6 +38,9 @@ pub struct Optimizer {
     grads_unchecked: bool,
     decay_filter: Option<DecayFilter>,
     lr_ratio: Option<LrRatio>,
+    /// 1 / the loss scale that the gradients carry.
+    inv_grad_scale: f64,
+    report: Report,
     backend: Backend,
     scratch: Scratch,
 }
@@ -58,6 +63,8 @@ impl Optimizer {
             grads_unchecked: false,
             decay_filter: None,
             lr_ratio: None,
+            inv_grad_scale: 1.0,
+            report: Report::default(),
             backend: Backend::new(&config)?,
             scratch: Scratch::default(),
         })
@@ -73,6 +80,18 @@ impl Optimizer {
         config::learning_rate(lr)?;
         self.lr = lr;
         Ok(())
+    }
+
+    /// Says how many times too large the gradients are.
+    pub fn set_grad_scale(&mut self, scale: f64) -> Result<(), Error> {
+        config::grad_scale(scale)?;
+        self.inv_grad_scale = 1.0 / scale;
+        Ok(())
+    }
+
+    /// What the last step found, and whether it was taken.
+    pub fn report(&self) -> Report {
+        self.report
     }
 
     /// The values that a group has unless it is given others.

@@ -2,13 +2,11 @@
 #![forbid(unsafe_code)]
 
 use super::Optimizer;
-use super::params::Param;
-use crate::clip::{Clip, Scope};
 use crate::config::GroupConfig;
 use crate::error::Error;
 use crate::math::{Regularizer, Scalars, Step};
 use crate::sys::memory::reserve;
-use crate::tensor::{Chunks, GradBlocks, Operands, Plan, Tallies};
+use crate::tensor::{Chunks, Plan, Tallies};
 
 /// How far a parameter has come.
 #[derive(Clone, Copy, PartialEq)]
@@ -59,18 +57,24 @@ pub struct Scratch {
     /// What the gradients add up to.
     pub tallies: Tallies,
     /// By group: the sum of squares of what it clips together.
-    sums: Vec<f64>,
+    pub sums: Vec<f64>,
 }
 
-/// Scalars that the next parameter which agrees in all this can share.
+/// Scalars that the next parameter of the group can share, if it agrees in the terms.
 #[derive(Clone, Copy)]
 struct Decided {
+    terms: Terms,
+    scalars: u32,
+}
+
+/// What makes the scalars of a parameter, beside its group and whether it decays.
+#[derive(Clone, Copy, PartialEq)]
+struct Terms {
     clock: Clock,
     ratio: f64,
     grad_scale: f64,
     limits: Option<(f64, f64)>,
     regularizer: Regularizer<f64>,
-    scalars: u32,
 }
 
 impl Scratch {
@@ -93,50 +97,18 @@ impl Optimizer {
     /// Steps every parameter that has a gradient.
     pub fn step(&mut self) -> Result<(), Error> {
         self.check_grads()?;
-        self.measure()?;
+        let report = self.measure()?;
+        if report.skipped {
+            self.report = report;
+            return Ok(());
+        }
         self.decide()?;
         self.fill_stale_masters();
         let chunks = Chunks::new(&mut self.operands, &mut self.scratch.plan);
         self.backend.update(&chunks, &self.scratch.scalars, &self.scratch.scalars_of)?;
         self.advance();
+        self.report = report;
         Ok(())
-    }
-
-    /// The norms of the gradients, if any group clips by them.
-    fn measure(&mut self) -> Result<(), Error> {
-        let Scratch { tallies, sums, .. } = &mut self.scratch;
-        sums.clear();
-        sums.resize(self.groups.len(), 0.0);
-        if !self.groups.iter().any(|group| group.clip.needs_norms()) {
-            return Ok(());
-        }
-        self.backend.measure(&GradBlocks::new(&self.operands, tallies))?;
-        let stepped = self.operands.iter().map(Operands::is_stepped);
-        for (number, (param, is_stepped)) in self.params.iter().zip(stepped).enumerate() {
-            let together = matches!(self.groups[param.group as usize].clip, Clip::GlobalNorm(_));
-            if together && is_stepped && !param.no_clip {
-                let scope = match self.config.clip_scope {
-                    Scope::Group => param.group as usize,
-                    Scope::Handle => 0,
-                };
-                sums[scope] += tallies.total(number).sum_squares;
-            }
-        }
-        Ok(())
-    }
-
-    /// What the gradient of a parameter is multiplied by.
-    fn grad_scale(&self, number: u32, param: &Param, scratch: &Scratch) -> f64 {
-        let sum_squares = match self.groups[param.group as usize].clip {
-            _ if param.no_clip => return 1.0,
-            Clip::None | Clip::Value { .. } => return 1.0,
-            Clip::Norm(_) => scratch.tallies.total(number as usize).sum_squares,
-            Clip::GlobalNorm(_) => match self.config.clip_scope {
-                Scope::Group => scratch.sums[param.group as usize],
-                Scope::Handle => scratch.sums[0],
-            },
-        };
-        self.groups[param.group as usize].clip.factor(sum_squares.sqrt())
     }
 
     /// The scalars of this step. Asks the host's callbacks; changes nothing but the scratch.
@@ -161,33 +133,23 @@ impl Optimizer {
                 Some(lr_ratio) => lr_ratio.ratio(&self.param_info(number)?, param.label())?,
                 None => 1.0,
             };
-            let grad_scale = self.grad_scale(number, param, scratch);
+            let group = &self.groups[param.group as usize];
+            let terms = Terms {
+                clock: param.clock,
+                ratio,
+                grad_scale: self.factor(number, param, scratch),
+                limits: group.clip.limits().filter(|_| !param.no_clip),
+                regularizer: param.regularizer,
+            };
             let latest = &mut scratch.latest[param.group as usize][param.decays as usize];
-            let limits = group_limits(&self.groups[param.group as usize], param);
-            let regularizer = param.regularizer;
-            let shared = latest.filter(|l| {
-                l.clock == param.clock
-                    && l.ratio == ratio
-                    && l.grad_scale == grad_scale
-                    && l.limits == limits
-                    && l.regularizer == regularizer
-            });
-            let scalars = match shared {
-                Some(decided) => decided.scalars,
+            let scalars = match latest.filter(|latest| latest.terms == terms) {
+                Some(latest) => latest.scalars,
                 None => {
-                    let number = scratch.scalars.len() as u32;
-                    let group = &self.groups[param.group as usize];
-                    let step = self.step_of(group, param, ratio, grad_scale)?;
+                    let scalars = scratch.scalars.len() as u32;
+                    let step = self.step_of(group, param.decays, &terms)?;
                     scratch.scalars.push(Scalars::new(&step));
-                    *latest = Some(Decided {
-                        clock: param.clock,
-                        ratio,
-                        grad_scale,
-                        limits,
-                        regularizer,
-                        scalars: number,
-                    });
-                    number
+                    *latest = Some(Decided { terms, scalars });
+                    scalars
                 }
             };
             scratch.scalars_of.push(scalars);
@@ -195,15 +157,9 @@ impl Optimizer {
         Ok(())
     }
 
-    fn step_of(
-        &self,
-        group: &GroupConfig,
-        param: &Param,
-        ratio: f64,
-        grad_scale: f64,
-    ) -> Result<Step, Error> {
-        let clock = param.clock.advanced(group);
-        let lr = self.lr * group.lr_scale * ratio;
+    fn step_of(&self, group: &GroupConfig, decays: bool, terms: &Terms) -> Result<Step, Error> {
+        let clock = terms.clock.advanced(group);
+        let lr = self.lr * group.lr_scale * terms.ratio;
         if !lr.is_finite() {
             let (name, expected) = ("lr * lr_scale * lr_ratio", "a finite number");
             return Err(Error::Number { name, value: lr, expected });
@@ -213,10 +169,10 @@ impl Optimizer {
             beta1: group.beta1,
             beta2: group.beta2,
             eps: group.eps,
-            grad_scale,
-            limits: group_limits(group, param),
-            regularizer: param.regularizer,
-            weight_decay: if param.decays { group.weight_decay } else { 0.0 },
+            grad_scale: terms.grad_scale,
+            limits: terms.limits,
+            regularizer: terms.regularizer,
+            weight_decay: if decays { group.weight_decay } else { 0.0 },
             maximize: self.config.maximize,
             beta1_power: clock.beta1_power,
             beta2_power: clock.beta2_power,
@@ -243,9 +199,4 @@ impl Optimizer {
             }
         }
     }
-}
-
-/// What the elements of a parameter's gradient are clamped to.
-fn group_limits(group: &GroupConfig, param: &Param) -> Option<(f64, f64)> {
-    group.clip.limits().filter(|_| !param.no_clip)
 }

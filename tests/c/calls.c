@@ -69,6 +69,15 @@ static adamw_status set_lr_ratio(adamw_optimizer *optimizer) {
   return adamw_set_lr_ratio(optimizer, NULL, NULL);
 }
 
+static adamw_status set_grad_scale(adamw_optimizer *optimizer) {
+  return adamw_set_grad_scale(optimizer, 1);
+}
+
+static adamw_status get_step_info(adamw_optimizer *optimizer) {
+  adamw_step_info info;
+  return adamw_get_step_info(optimizer, &info, sizeof info);
+}
+
 static adamw_status get_param_info(adamw_optimizer *optimizer) {
   adamw_param_info info;
   return adamw_get_param_info(optimizer, W1, &info, sizeof info);
@@ -91,6 +100,8 @@ const struct call every_call[] = {
     {"adamw_set_decay_filter", set_decay_filter},
     {"adamw_set_lr_ratio", set_lr_ratio},
     {"adamw_get_param_info", get_param_info},
+    {"adamw_set_grad_scale", set_grad_scale},
+    {"adamw_get_step_info", get_step_info},
     {"adamw_destroy", adamw_destroy},
     {NULL, NULL},
 };

@@ -119,7 +119,7 @@ static void flags_and_constants_that_do_not_exist(void) {
       {"multi_precision", offsetof(adamw_config, multi_precision), UINT32_MAX, "4294967295"},
       {"isa", offsetof(adamw_config, isa), 4, "4"},
       {"isa", offsetof(adamw_config, isa), UINT32_MAX, "4294967295"},
-      {"reserved", offsetof(adamw_config, reserved), 1, "1"},
+      {"nonfinite", offsetof(adamw_config, nonfinite), 3, "3"},
       {"clip", offsetof(adamw_config, clip), 4, "4"},
       {"clip_scope", offsetof(adamw_config, clip_scope), 2, "2"},
   };
@@ -299,6 +299,10 @@ static adamw_status write_capabilities(void *to, size_t size) {
   return adamw_get_capabilities(to, size);
 }
 
+static adamw_status write_step_info(void *to, size_t size) {
+  return adamw_get_step_info(world.optimizer, to, size);
+}
+
 static void written_structs_are_as_long_as_the_caller_says(void) {
   static const struct {
     const char *name;
@@ -309,6 +313,7 @@ static void written_structs_are_as_long_as_the_caller_says(void) {
       {"group", sizeof(adamw_group_config), write_group},
       {"info", sizeof(adamw_param_info), write_info},
       {"capabilities", sizeof(adamw_capabilities), write_capabilities},
+      {"step info", sizeof(adamw_step_info), write_step_info},
   };
   for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
     char whole[sizeof(adamw_config)], *out = (char *)&world.outputs;

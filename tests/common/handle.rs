@@ -265,6 +265,17 @@ impl Handle {
         call!(adamw_step(self.0))
     }
 
+    pub fn set_grad_scale(&self, scale: f64) -> Answer {
+        call!(adamw_set_grad_scale(self.0, scale))
+    }
+
+    pub fn step_info(&self) -> ffi::adamw_step_info {
+        // SAFETY: a struct of numbers.
+        let mut info: ffi::adamw_step_info = unsafe { core::mem::zeroed() };
+        call!(adamw_get_step_info(self.0, &mut info, size_of_val(&info))).unwrap();
+        info
+    }
+
     pub fn set_lr(&self, lr: f64) {
         call!(adamw_set_lr(self.0, lr)).unwrap()
     }

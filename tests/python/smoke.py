@@ -34,7 +34,7 @@ class Config(ctypes.Structure):
         ("multi_precision", c_uint32),
         ("num_threads", c_uint32),
         ("isa", c_uint32),
-        ("reserved", c_uint32),
+        ("nonfinite", c_uint32),
         ("parallel_for", c_void_p),
         ("parallel_for_data", c_void_p),
     ]

@@ -1,0 +1,87 @@
+//! The constants of the C API, under the names that C sees. A number is never reused.
+#![allow(non_camel_case_types)]
+
+/// Element type of a plain array.
+pub type adamw_dtype = u32;
+/// IEEE 754 binary32.
+pub const ADAMW_DTYPE_F32: adamw_dtype = 1;
+/// IEEE 754 binary64.
+pub const ADAMW_DTYPE_F64: adamw_dtype = 2;
+/// IEEE 754 binary16.
+pub const ADAMW_DTYPE_F16: adamw_dtype = 3;
+/// bfloat16: the upper 16 bits of a binary32.
+pub const ADAMW_DTYPE_BF16: adamw_dtype = 4;
+
+/// An instruction set, as a cap: the highest available that is not above it is used. All of them
+/// give the same bits.
+pub type adamw_isa = u32;
+/// As high as the processor has; the environment variable `ADAMW_ISA` (`portable`, `avx2` or
+/// `avx512`) caps it, and every other choice too.
+pub const ADAMW_ISA_BEST: adamw_isa = 0;
+/// What the target's baseline has: SSE2 on x86-64, NEON on aarch64.
+pub const ADAMW_ISA_PORTABLE: adamw_isa = 1;
+/// AVX2.
+pub const ADAMW_ISA_AVX2: adamw_isa = 2;
+/// AVX-512 F, BW, DQ and VL.
+pub const ADAMW_ISA_AVX512: adamw_isa = 3;
+
+/// A buffer of a parameter.
+pub type adamw_buffer = u32;
+/// The parameter itself.
+pub const ADAMW_BUFFER_PARAM: adamw_buffer = 1;
+/// The f32 master of a 16-bit parameter.
+pub const ADAMW_BUFFER_MASTER: adamw_buffer = 2;
+/// The running mean of the gradient.
+pub const ADAMW_BUFFER_EXP_AVG: adamw_buffer = 3;
+/// The running mean of the squared gradient.
+pub const ADAMW_BUFFER_EXP_AVG_SQ: adamw_buffer = 4;
+/// The largest exp_avg_sq so far, with amsgrad.
+pub const ADAMW_BUFFER_MAX_EXP_AVG_SQ: adamw_buffer = 5;
+
+/// How gradients are clipped. They are never rewritten: the factor is part of the step. Norms are
+/// summed in f64, in one order, so that they have the same bits everywhere.
+pub type adamw_clip = u32;
+/// Not at all.
+pub const ADAMW_CLIP_NONE: adamw_clip = 0;
+/// Each tensor to a norm of at most `clip_norm`.
+pub const ADAMW_CLIP_NORM: adamw_clip = 1;
+/// All tensors of the scope together to a norm of at most `clip_norm`: each is multiplied by
+/// clip_norm / max(norm, clip_norm).
+pub const ADAMW_CLIP_GLOBAL_NORM: adamw_clip = 2;
+/// Each element to at least `clip_min` and at most `clip_max`. A NaN stays one.
+pub const ADAMW_CLIP_VALUE: adamw_clip = 3;
+
+/// What a step does with gradients that are not finite, before it writes anything.
+pub type adamw_nonfinite = u32;
+/// Steps with them, as IEEE 754 has it.
+pub const ADAMW_NONFINITE_PROPAGATE: adamw_nonfinite = 0;
+/// Takes no step, for any parameter: nothing changes, no counter moves, and
+/// `adamw_get_step_info` says so.
+pub const ADAMW_NONFINITE_SKIP: adamw_nonfinite = 1;
+/// Fails with `ADAMW_STATUS_NONFINITE`, naming the first such parameter.
+pub const ADAMW_NONFINITE_FAIL: adamw_nonfinite = 2;
+
+/// A penalty whose gradient is added to a parameter's, after clipping. It passes through the
+/// moments, which decoupled weight decay does not.
+pub type adamw_regularizer = u32;
+/// None.
+pub const ADAMW_REGULARIZER_NONE: adamw_regularizer = 0;
+/// Adds regularizer_coeff * sign(param).
+pub const ADAMW_REGULARIZER_L1: adamw_regularizer = 1;
+/// Adds regularizer_coeff * param.
+pub const ADAMW_REGULARIZER_L2: adamw_regularizer = 2;
+
+/// Which gradients make up a global norm.
+pub type adamw_clip_scope = u32;
+/// Those of one group.
+pub const ADAMW_CLIP_SCOPE_GROUP: adamw_clip_scope = 0;
+/// Those of all groups of the handle that clip by global norm.
+pub const ADAMW_CLIP_SCOPE_HANDLE: adamw_clip_scope = 1;
+
+/// What `adamw_clear_grad` does.
+pub type adamw_clear = u32;
+/// Writes zeros over every gradient; they stay set, and a step with them decays the parameter and
+/// moves it by its momentum.
+pub const ADAMW_CLEAR_ZERO: adamw_clear = 0;
+/// Forgets every gradient: a step skips a parameter until it has one again.
+pub const ADAMW_CLEAR_FORGET: adamw_clear = 1;

@@ -1,0 +1,84 @@
+//! What the gradients say before anything is written: their norms, and whether they are finite.
+#![forbid(unsafe_code)]
+
+use super::Optimizer;
+use super::params::Param;
+use super::step::Scratch;
+use crate::clip::{Clip, Scope};
+use crate::config::Nonfinite;
+use crate::error::Error;
+use crate::tensor::GradBlocks;
+
+/// What the last step found, and whether it was taken.
+#[derive(Clone, Copy, Default)]
+pub struct Report {
+    /// Elements of the parameters that had a gradient.
+    pub n_elements: u64,
+    /// Whether the gradients were looked at; if not, the two fields below are 0.
+    pub measured: bool,
+    pub n_nonfinite: u64,
+    /// Of all gradients together, unscaled, before clipping.
+    pub grad_norm: f64,
+    pub skipped: bool,
+}
+
+impl Optimizer {
+    /// Passes over the gradients, if their norms or their finiteness matter.
+    pub(super) fn measure(&mut self) -> Result<Report, Error> {
+        let Scratch { tallies, sums, .. } = &mut self.scratch;
+        sums.clear();
+        sums.resize(self.groups.len(), 0.0);
+        let stepped = self.operands.iter().filter(|operands| operands.is_stepped());
+        let mut report = Report {
+            n_elements: stepped.map(|operands| operands.param().n_elements()).sum(),
+            ..Report::default()
+        };
+        let clips_by_norm = self.groups.iter().any(|group| group.clip.needs_norms());
+        if !clips_by_norm && self.config.nonfinite == Nonfinite::Propagate {
+            return Ok(report);
+        }
+        self.backend.measure(&GradBlocks::new(&self.operands, tallies))?;
+        report.measured = true;
+        let mut sum_squares = 0.0;
+        for (number, param) in self.params.iter().enumerate() {
+            let total = tallies.total(number);
+            if total.n_nonfinite > 0 && self.config.nonfinite == Nonfinite::Fail {
+                return Err(Error::Nonfinite {
+                    param: param.label(),
+                    count: total.n_nonfinite,
+                    n_elements: self.operands[number].param().n_elements(),
+                });
+            }
+            report.n_nonfinite += total.n_nonfinite;
+            sum_squares += total.sum_squares;
+            let clip = self.groups[param.group as usize].clip;
+            if matches!(clip, Clip::GlobalNorm(_)) && !param.no_clip {
+                sums[scope(self.config.clip_scope, param)] += total.sum_squares;
+            }
+        }
+        report.grad_norm = sum_squares.sqrt() * self.inv_grad_scale;
+        report.skipped = report.n_nonfinite > 0 && self.config.nonfinite == Nonfinite::Skip;
+        Ok(report)
+    }
+
+    /// What the gradient of a parameter is multiplied by.
+    pub(super) fn factor(&self, number: u32, param: &Param, scratch: &Scratch) -> f64 {
+        let clip = self.groups[param.group as usize].clip;
+        let sum_squares = match clip {
+            Clip::Norm(_) if !param.no_clip => scratch.tallies.total(number as usize).sum_squares,
+            Clip::GlobalNorm(_) if !param.no_clip => {
+                scratch.sums[scope(self.config.clip_scope, param)]
+            }
+            _ => return self.inv_grad_scale,
+        };
+        clip.factor(sum_squares.sqrt() * self.inv_grad_scale) * self.inv_grad_scale
+    }
+}
+
+/// Where the squares that a parameter is clipped with are summed.
+fn scope(scope: Scope, param: &Param) -> usize {
+    match scope {
+        Scope::Group => param.group as usize,
+        Scope::Handle => 0,
+    }
+}
