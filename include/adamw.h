@@ -85,6 +85,8 @@ enum adamw_status
   ADAMW_STATUS_POISONED = 9,
   // A function of the host reported an error.
   ADAMW_STATUS_CALLBACK = 10,
+  // The learning rate is a schedule's, and cannot be set beside it.
+  ADAMW_STATUS_LR_CONFLICT = 11,
   // A gradient is not finite, and the handle was told to fail then.
   ADAMW_STATUS_NONFINITE = 12,
   // A panic was caught at the boundary: a bug in this library.
@@ -334,6 +336,126 @@ typedef uint32_t adamw_dtype;
 // A buffer of a parameter.
 typedef uint32_t adamw_buffer;
 
+// A formula of the index i: how often the schedule has advanced. A zero field is zero, unless it is
+// said to be something else.
+typedef uint32_t adamw_schedule_kind;
+
+// When a schedule advances.
+typedef uint32_t adamw_schedule_advances;
+
+// Writes a schedule's value at this index to `out_value` (finite, >= 0) and returns 0. Anything else
+// fails the call with `ADAMW_STATUS_CALLBACK`, nothing changed. It may be asked about an index
+// again, if the step that asked was refused for another reason.
+typedef int32_t (*adamw_schedule_function)(uint64_t index, double *out_value, void *user_data);
+
+// How a cyclic schedule's height goes on.
+typedef uint32_t adamw_cyclic_mode;
+
+// A schedule of the learning rate. Zero it, set `struct_size`, `kind` and what that kind names; the
+// rest is not looked at. All learning rates are finite and >= 0. Arrays and inner schedules are
+// copied during the call; `function` is kept.
+typedef struct adamw_schedule {
+  // `sizeof(adamw_schedule)`.
+  size_t struct_size;
+  // Which formula, an ADAMW_SCHEDULE constant.
+  adamw_schedule_kind kind;
+  // `[ADAMW_ADVANCE_ON_STEP]` Looked at in the outermost schedule; REDUCE_ON_PLATEAU is always
+  // advanced by its own call.
+  adamw_schedule_advances advance;
+  // What the formula starts from, or comes to after a warmup.
+  double lr;
+  // Where a warmup starts.
+  double start_lr;
+  // Where POLYNOMIAL and ONE_CYCLE end, and the warmup of LINEAR_WARMUP (there > start_lr).
+  double end_lr;
+  // The lowest learning rate, where a formula has one.
+  double min_lr;
+  // The highest one of ONE_CYCLE and CYCLIC.
+  double max_lr;
+  // More than 0; for EXPONENTIAL, MULTI_STEP and STEP < 1.
+  double gamma;
+  // More than 0.
+  double power;
+  // 0 < factor < 1.
+  double factor;
+  // 0 < start_factor <= 1.
+  double start_factor;
+  // 0 to 1.
+  double end_factor;
+  // More than 0.
+  double divide_factor;
+  // 0 < phase_fraction <= 1, with three_phase < 0.5; times total_steps more than 1.
+  double phase_fraction;
+  // By how much a metric must be better than the best one, as a part of that one.
+  double threshold;
+  // Smaller reductions of the learning rate are not made.
+  double epsilon;
+  // The width of the model.
+  uint64_t d_model;
+  // Numbers of steps are 1 to 2^53; a warmup may be 0 where its line leads to lr.
+  uint64_t warmup_steps;
+  // All steps, a warmup included.
+  uint64_t total_steps;
+  // The last of them, in which WARMUP_STABLE_DECAY decays.
+  uint64_t decay_steps;
+  // Steps from one change, or one turn, to the next.
+  uint64_t period;
+  // What a period is multiplied by for the next.
+  uint64_t period_factor;
+  // Steps of a cycle's rise.
+  uint64_t steps_up;
+  // Steps of its fall.
+  uint64_t steps_down;
+  // `[n_boundaries]` indices, > 0 and increasing.
+  const uint64_t *boundaries;
+  // How many.
+  size_t n_boundaries;
+  // `[n_values]` learning rates.
+  const double *values;
+  // How many.
+  size_t n_values;
+  // `[n_schedules]` inner schedules, at most 8 deep; none may be REDUCE_ON_PLATEAU.
+  const struct adamw_schedule *const *schedules;
+  // How many.
+  size_t n_schedules;
+  // For LAMBDA, MULTIPLICATIVE and FUNCTION.
+  adamw_schedule_function function;
+  // Passed to `function`.
+  void *user_data;
+  // Metrics that may be no better before the learning rate is reduced.
+  uint32_t patience;
+  // Metrics that are passed over after that.
+  uint32_t cooldown;
+  // How the height of CYCLIC goes on.
+  adamw_cyclic_mode cyclic_mode;
+  // 1: POLYNOMIAL starts again.
+  uint32_t cycle;
+  // 1: ONE_CYCLE is made of lines.
+  uint32_t linear_anneal;
+  // 1: ONE_CYCLE has a phase more.
+  uint32_t three_phase;
+  // 1: a larger metric is a better one.
+  uint32_t maximize_metric;
+  // 1: `threshold` is a difference.
+  uint32_t threshold_is_absolute;
+} adamw_schedule;
+
+// How far a schedule has come: all there is to save beside what it was set with.
+typedef struct adamw_schedule_state {
+  // `sizeof(adamw_schedule_state)`.
+  size_t struct_size;
+  // How often it has advanced.
+  uint64_t index;
+  // The learning rate now.
+  double lr;
+  // REDUCE_ON_PLATEAU: the best metric, NaN before the first.
+  double best;
+  // REDUCE_ON_PLATEAU: metrics since then.
+  uint32_t num_bad;
+  // REDUCE_ON_PLATEAU: metrics still to be passed over.
+  uint32_t cooldown;
+} adamw_schedule_state;
+
 // What `adamw_clear_grad` does.
 typedef uint32_t adamw_clear;
 
@@ -440,6 +562,101 @@ typedef struct adamw_step_info {
 
 // Forgets every gradient: a step skips a parameter until it has one again.
 #define ADAMW_CLEAR_FORGET 1
+
+// lr / sqrt(d_model) * min(1 / sqrt(i), i / warmup_steps^1.5). `lr` 0 is 1.
+#define ADAMW_SCHEDULE_NOAM 1
+
+// `values[k]`, where k boundaries lie at or before i; one value more than boundaries.
+#define ADAMW_SCHEDULE_PIECEWISE 2
+
+// lr * exp(-gamma * i).
+#define ADAMW_SCHEDULE_NATURAL_EXP 3
+
+// lr / (1 + gamma * i).
+#define ADAMW_SCHEDULE_INVERSE_TIME 4
+
+// From lr to end_lr in `total_steps`, as (1 - i / total_steps)^power; `cycle`: total_steps grows to
+// its next multiple instead of an end. `power` 0 is 1.
+#define ADAMW_SCHEDULE_POLYNOMIAL 5
+
+// From start_lr to end_lr in `warmup_steps`, then the inner schedule from its start, or lr if there
+// is none.
+#define ADAMW_SCHEDULE_LINEAR_WARMUP 6
+
+// lr * gamma^i.
+#define ADAMW_SCHEDULE_EXPONENTIAL 7
+
+// lr * gamma^(boundaries at or before i). `gamma` 0 is 0.1.
+#define ADAMW_SCHEDULE_MULTI_STEP 8
+
+// lr * gamma^(i / period), rounded down. `gamma` 0 is 0.1.
+#define ADAMW_SCHEDULE_STEP 9
+
+// lr * function(i).
+#define ADAMW_SCHEDULE_LAMBDA 10
+
+// lr times `factor` (0 is 0.1), not below min_lr and not by less than `epsilon`, when a metric has
+// not improved for more than `patience` calls of `adamw_schedule_advance_with_metric`.
+#define ADAMW_SCHEDULE_REDUCE_ON_PLATEAU 11
+
+// From lr to min_lr along half a cosine in `period` and back again, each from the one before.
+#define ADAMW_SCHEDULE_COSINE_ANNEALING 12
+
+// lr * function(1) * ... * function(i).
+#define ADAMW_SCHEDULE_MULTIPLICATIVE 13
+
+// Up from max_lr / divide_factor to max_lr in `phase_fraction` of `total_steps`, then down to end_lr,
+// which stays; `three_phase`: down first to where it began. Half cosines, or lines with
+// `linear_anneal`. `divide_factor` 0 is 25, `phase_fraction` 0 is 0.3.
+#define ADAMW_SCHEDULE_ONE_CYCLE 14
+
+// Up from lr to max_lr in `steps_up` and down in `steps_down` (0: as many), by `cyclic_mode`.
+#define ADAMW_SCHEDULE_CYCLIC 15
+
+// lr times a factor that goes from start_factor (0 is 1/3) to end_factor in `total_steps`.
+#define ADAMW_SCHEDULE_LINEAR 16
+
+// From lr to min_lr along half a cosine in `period`, then again from lr in `period_factor` times as
+// many, and so on. `period_factor` 0 is 1.
+#define ADAMW_SCHEDULE_COSINE_WARM_RESTARTS 17
+
+// A line from start_lr to lr in `warmup_steps`, then lr.
+#define ADAMW_SCHEDULE_CONSTANT_WITH_WARMUP 18
+
+// That line, then one to min_lr at `total_steps`, which stays.
+#define ADAMW_SCHEDULE_LINEAR_WITH_WARMUP 19
+
+// That line, then half a cosine to min_lr at `total_steps`, which stays.
+#define ADAMW_SCHEDULE_COSINE_WITH_WARMUP 20
+
+// That line, then lr * sqrt(warmup_steps / i).
+#define ADAMW_SCHEDULE_INVERSE_SQRT 21
+
+// That line, then lr, and in the last `decay_steps` of `total_steps` down to min_lr by 1 - sqrt of the
+// part done; min_lr stays.
+#define ADAMW_SCHEDULE_WARMUP_STABLE_DECAY 22
+
+// One schedule after another, each from its own start: the next at each of `boundaries`, one
+// schedule more than those.
+#define ADAMW_SCHEDULE_CHAIN 23
+
+// function(i).
+#define ADAMW_SCHEDULE_FUNCTION 24
+
+// Every cycle is as high as the first.
+#define ADAMW_CYCLIC_TRIANGULAR 0
+
+// Every cycle is half as high as the one before.
+#define ADAMW_CYCLIC_TRIANGULAR2 1
+
+// The height is multiplied by gamma^i.
+#define ADAMW_CYCLIC_EXP_RANGE 2
+
+// After every `adamw_step` that was taken; one that fails, or is skipped, is none.
+#define ADAMW_ADVANCE_ON_STEP 0
+
+// By `adamw_schedule_advance` only.
+#define ADAMW_ADVANCE_MANUALLY 1
 
 #ifdef __cplusplus
 extern "C" {
@@ -580,6 +797,47 @@ adamw_status adamw_get_param_info(const struct adamw_optimizer *optimizer,
                                   uint32_t param,
                                   struct adamw_param_info *out_info,
                                   size_t struct_size);
+
+// Gives the learning rate to a schedule, which starts now; NULL takes it back, and the learning
+// rate stays what it is. With a schedule, `adamw_get_lr` is its learning rate for the next step, and
+// `adamw_set_lr` is `ADAMW_STATUS_LR_CONFLICT`. A function is asked about index 0 now, and in each
+// step about the index after it, before anything is written.
+//
+// The caller ensures:
+// `schedule` is NULL or readable, with what it points to; its function may be called with its
+// user_data until another schedule is set or the handle is destroyed.
+adamw_status adamw_set_lr_schedule(struct adamw_optimizer *optimizer,
+                                   const struct adamw_schedule *schedule);
+
+// Takes a schedule that was set with `ADAMW_ADVANCE_MANUALLY` one further: an epoch, say.
+adamw_status adamw_schedule_advance(struct adamw_optimizer *optimizer);
+
+// Tells REDUCE_ON_PLATEAU the metric of the time since the last call: finite.
+adamw_status adamw_schedule_advance_with_metric(struct adamw_optimizer *optimizer, double metric);
+
+// Writes how far the handle's schedule has come. `struct_size` is the caller's
+// `sizeof(adamw_schedule_state)`.
+//
+// The caller ensures:
+// `out_state` is NULL, or writable for `struct_size` bytes.
+adamw_status adamw_get_schedule_state(const struct adamw_optimizer *optimizer,
+                                      struct adamw_schedule_state *out_state,
+                                      size_t struct_size);
+
+// Puts the handle's schedule where another one, set with the same values, had come: it goes on with
+// the same bits.
+//
+// The caller ensures:
+// `state` is NULL or readable.
+adamw_status adamw_set_schedule_state(struct adamw_optimizer *optimizer,
+                                      const struct adamw_schedule_state *state);
+
+// Writes the first `n` learning rates of a schedule to `out_lrs` `[n]`, without an optimizer: for a
+// plot, or a host that sets its own. Not for REDUCE_ON_PLATEAU.
+//
+// The caller ensures:
+// `schedule` is NULL or readable, with what it points to, and `out_lrs` writable.
+adamw_status adamw_schedule_trace(const struct adamw_schedule *schedule, double *out_lrs, size_t n);
 
 // Sets the gradient of a parameter: as many elements, in the parameter's type or f32, in memory
 // of the host's that overlaps nothing a step writes. It is read by every step until it is

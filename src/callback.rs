@@ -48,6 +48,13 @@ pub type adamw_lr_ratio = Option<
     ) -> i32,
 >;
 
+/// Writes a schedule's value at this index to `out_value` (finite, >= 0) and returns 0. Anything else
+/// fails the call with `ADAMW_STATUS_CALLBACK`, nothing changed. It may be asked about an index
+/// again, if the step that asked was refused for another reason.
+#[allow(non_camel_case_types)]
+pub type adamw_schedule_function =
+    Option<unsafe extern "C" fn(index: u64, out_value: *mut f64, user_data: *mut c_void) -> i32>;
+
 /// A piece of work of the library's, for the host's threads to run.
 #[allow(non_camel_case_types)]
 pub type adamw_task = Option<unsafe extern "C" fn(task_data: *mut c_void, index: usize)>;
@@ -142,6 +149,39 @@ impl LrRatio {
             Ok(ratio)
         } else {
             Err(Error::Ratio { param: label, ratio })
+        }
+    }
+}
+
+/// A schedule of the host's own, or a factor of one.
+#[derive(Clone, Copy)]
+pub struct ScheduleFunction {
+    function: unsafe extern "C" fn(u64, *mut f64, *mut c_void) -> i32,
+    user_data: UserData,
+}
+
+impl ScheduleFunction {
+    /// `None` for NULL.
+    ///
+    /// # Safety
+    /// `function` may be called with `user_data` for as long as the schedule is set.
+    pub unsafe fn new(function: adamw_schedule_function, user_data: *mut c_void) -> Option<Self> {
+        Some(ScheduleFunction { function: function?, user_data: UserData(user_data) })
+    }
+
+    pub fn value(&self, index: u64) -> Result<f64, Error> {
+        let mut value = f64::NAN;
+        let returned = fp::as_host(|| {
+            // SAFETY: `new`'s caller allowed it; the value lives through the call.
+            unsafe { (self.function)(index, &mut value, self.user_data.0) }
+        });
+        if returned != 0 {
+            return Err(Error::ScheduleCallback { index, returned });
+        }
+        if value.is_finite() && value >= 0.0 {
+            Ok(value)
+        } else {
+            Err(Error::ScheduleValue { index, value })
         }
     }
 }

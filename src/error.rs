@@ -31,6 +31,8 @@ pub enum Status {
     Poisoned = 9,
     /// A function of the host reported an error.
     Callback = 10,
+    /// The learning rate is a schedule's, and cannot be set beside it.
+    LrConflict = 11,
     /// A gradient is not finite, and the handle was told to fail then.
     Nonfinite = 12,
     /// A panic was caught at the boundary: a bug in this library.
@@ -38,7 +40,7 @@ pub enum Status {
 }
 
 impl Status {
-    pub(crate) const ALL: [Status; 11] = [
+    pub(crate) const ALL: [Status; 12] = [
         Status::Ok,
         Status::InvalidArgument,
         Status::Unsupported,
@@ -48,6 +50,7 @@ impl Status {
         Status::Busy,
         Status::Poisoned,
         Status::Callback,
+        Status::LrConflict,
         Status::Nonfinite,
         Status::Internal,
     ];
@@ -64,6 +67,7 @@ impl Status {
             Status::Busy => c"ADAMW_STATUS_BUSY",
             Status::Poisoned => c"ADAMW_STATUS_POISONED",
             Status::Callback => c"ADAMW_STATUS_CALLBACK",
+            Status::LrConflict => c"ADAMW_STATUS_LR_CONFLICT",
             Status::Nonfinite => c"ADAMW_STATUS_NONFINITE",
             Status::Internal => c"ADAMW_STATUS_INTERNAL",
         }
@@ -127,6 +131,21 @@ pub enum Error {
     #[error("parallel_for returned {0} before it ran any task, expected 0")]
     ParallelFor(i32),
 
+    #[error("{name} is {count}, expected {wanted}")]
+    Count { name: &'static str, count: usize, wanted: usize },
+    #[error("the schedule {0}")]
+    Schedule(&'static str),
+    #[error("the handle has no schedule")]
+    NoSchedule,
+    #[error("the schedule's lr at index {index} is {lr:?}, expected a finite number >= 0")]
+    ScheduleLr { index: u64, lr: f64 },
+    #[error("schedule.function returned {returned} at index {index}, expected 0")]
+    ScheduleCallback { index: u64, returned: i32 },
+    #[error("schedule.function gave {value:?} at index {index}, expected a finite number >= 0")]
+    ScheduleValue { index: u64, value: f64 },
+    #[error("lr is the schedule's: adamw_set_lr_schedule with NULL removes it")]
+    LrConflict,
+
     #[error("out of memory: {bytes} bytes for {what}")]
     OutOfMemory { what: &'static str, bytes: usize },
     #[error("could not start {0} threads")]
@@ -147,10 +166,13 @@ impl Error {
         match self {
             Error::StructTail { .. } => Status::Unsupported,
             Error::Tensor { problem, .. } => problem.status(),
-            Error::NoParam(_) | Error::NoGroup(_) => Status::NotFound,
-            Error::Callback { .. } | Error::ParallelFor(_) | Error::Ratio { .. } => {
-                Status::Callback
-            }
+            Error::NoParam(_) | Error::NoGroup(_) | Error::NoSchedule => Status::NotFound,
+            Error::Callback { .. }
+            | Error::ParallelFor(_)
+            | Error::Ratio { .. }
+            | Error::ScheduleCallback { .. }
+            | Error::ScheduleValue { .. } => Status::Callback,
+            Error::LrConflict => Status::LrConflict,
             Error::OutOfMemory { .. } | Error::Threads(_) => Status::OutOfMemory,
             Error::Nonfinite { .. } => Status::Nonfinite,
             Error::BadHandle(_) => Status::BadHandle,

@@ -6,6 +6,7 @@
 //! ```text
 //! ffi/         the C ABI: handles, structs, statuses; no logic
 //! optimizer/   groups, parameters, their state, and the step
+//! schedule/    learning rates by the number of steps
 //! backend.rs   the one seam: the update over a table of chunks
 //! cpu/         loops, one copy per instruction set; blocks; threads
 //! math.rs      the AdamW update of one element: the only place where the formula stands
@@ -43,5 +44,6 @@ pub mod ffi;
 mod math;
 mod norm;
 mod optimizer;
+mod schedule;
 mod sys;
 mod tensor;

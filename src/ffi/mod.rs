@@ -7,13 +7,16 @@ mod handle;
 mod info;
 mod lifecycle;
 mod params;
+mod schedule;
+mod schedule_types;
 mod sized;
 mod stepping;
 mod tensor;
 mod types;
 
 pub use crate::callback::{
-    adamw_decay_filter, adamw_lr_ratio, adamw_parallel_for, adamw_param_info, adamw_task,
+    adamw_decay_filter, adamw_lr_ratio, adamw_parallel_for, adamw_param_info,
+    adamw_schedule_function, adamw_task,
 };
 pub use crate::error::Status;
 pub use crate::optimizer::Optimizer;
@@ -22,6 +25,8 @@ pub use groups::*;
 pub use info::*;
 pub use lifecycle::*;
 pub use params::*;
+pub use schedule::*;
+pub use schedule_types::*;
 pub use stepping::*;
 pub use types::*;
 

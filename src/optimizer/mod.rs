@@ -7,6 +7,7 @@ mod grads;
 mod measure;
 mod occupied;
 mod params;
+mod schedule;
 mod step;
 
 pub use grads::Clear;
@@ -17,6 +18,7 @@ use crate::backend::Backend;
 use crate::callback::{DecayFilter, LrRatio};
 use crate::config::{self, Config, GroupConfig};
 use crate::error::{Error, Label};
+use crate::schedule::Schedule;
 use crate::sys::memory::reserve;
 use crate::tensor::Operands;
 use occupied::Occupied;
@@ -41,6 +43,7 @@ pub struct Optimizer {
     /// 1 / the loss scale that the gradients carry.
     inv_grad_scale: f64,
     report: Report,
+    schedule: Option<Schedule>,
     backend: Backend,
     scratch: Scratch,
 }
@@ -65,6 +68,7 @@ impl Optimizer {
             lr_ratio: None,
             inv_grad_scale: 1.0,
             report: Report::default(),
+            schedule: None,
             backend: Backend::new(&config)?,
             scratch: Scratch::default(),
         })
@@ -78,6 +82,9 @@ impl Optimizer {
     /// Sets the learning rate of the next steps.
     pub fn set_lr(&mut self, lr: f64) -> Result<(), Error> {
         config::learning_rate(lr)?;
+        if self.schedule.is_some() {
+            return Err(Error::LrConflict);
+        }
         self.lr = lr;
         Ok(())
     }

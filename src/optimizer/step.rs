@@ -103,11 +103,15 @@ impl Optimizer {
             return Ok(());
         }
         self.decide()?;
+        let scheduled = self.next_scheduled()?;
         self.fill_stale_masters();
         let chunks = Chunks::new(&mut self.operands, &mut self.scratch.plan);
         self.backend.update(&chunks, &self.scratch.scalars, &self.scratch.scalars_of)?;
         self.advance();
         self.report = report;
+        if let Some(state) = scheduled {
+            self.go_to(state);
+        }
         Ok(())
     }
 

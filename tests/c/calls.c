@@ -78,6 +78,24 @@ static adamw_status get_step_info(adamw_optimizer *optimizer) {
   return adamw_get_step_info(optimizer, &info, sizeof info);
 }
 
+static adamw_status set_lr_schedule(adamw_optimizer *optimizer) {
+  return adamw_set_lr_schedule(optimizer, NULL);
+}
+
+static adamw_status schedule_advance_with_metric(adamw_optimizer *optimizer) {
+  return adamw_schedule_advance_with_metric(optimizer, 1);
+}
+
+static adamw_status get_schedule_state(adamw_optimizer *optimizer) {
+  adamw_schedule_state state;
+  return adamw_get_schedule_state(optimizer, &state, sizeof state);
+}
+
+static adamw_status set_schedule_state(adamw_optimizer *optimizer) {
+  const adamw_schedule_state state = {.struct_size = sizeof state, .lr = 1};
+  return adamw_set_schedule_state(optimizer, &state);
+}
+
 static adamw_status get_param_info(adamw_optimizer *optimizer) {
   adamw_param_info info;
   return adamw_get_param_info(optimizer, W1, &info, sizeof info);
@@ -99,6 +117,11 @@ const struct call every_call[] = {
     {"adamw_get_lr", get_lr},
     {"adamw_set_decay_filter", set_decay_filter},
     {"adamw_set_lr_ratio", set_lr_ratio},
+    {"adamw_set_lr_schedule", set_lr_schedule},
+    {"adamw_schedule_advance", adamw_schedule_advance},
+    {"adamw_schedule_advance_with_metric", schedule_advance_with_metric},
+    {"adamw_get_schedule_state", get_schedule_state},
+    {"adamw_set_schedule_state", set_schedule_state},
     {"adamw_get_param_info", get_param_info},
     {"adamw_set_grad_scale", set_grad_scale},
     {"adamw_get_step_info", get_step_info},

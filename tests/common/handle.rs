@@ -37,6 +37,20 @@ pub fn config() -> ffi::adamw_config {
     config
 }
 
+/// A schedule of this kind, the rest zero.
+pub fn schedule(kind: ffi::adamw_schedule_kind) -> ffi::adamw_schedule {
+    // SAFETY: a struct of numbers and nullable pointers.
+    let zeros: ffi::adamw_schedule = unsafe { core::mem::zeroed() };
+    ffi::adamw_schedule { struct_size: size_of_val(&zeros), kind, ..zeros }
+}
+
+/// The first `n` learning rates of a schedule.
+pub fn schedule_trace(schedule: &ffi::adamw_schedule, n: usize) -> Answer<Vec<f64>> {
+    let mut lrs = vec![f64::NAN; n];
+    call!(adamw_schedule_trace(schedule, lrs.as_mut_ptr(), n))?;
+    Ok(lrs)
+}
+
 pub fn capabilities() -> ffi::adamw_capabilities {
     // SAFETY: a struct of numbers.
     let mut capabilities: ffi::adamw_capabilities = unsafe { core::mem::zeroed() };
@@ -284,6 +298,38 @@ impl Handle {
         let mut lr = f64::NAN;
         call!(adamw_get_lr(self.0, &mut lr)).unwrap();
         lr
+    }
+
+    pub fn try_set_lr(&self, lr: f64) -> Answer {
+        call!(adamw_set_lr(self.0, lr))
+    }
+
+    /// What the schedule points to outlives the call, and its function the schedule.
+    pub fn set_schedule(&self, schedule: &ffi::adamw_schedule) -> Answer {
+        call!(adamw_set_lr_schedule(self.0, schedule))
+    }
+
+    pub fn remove_schedule(&self) {
+        call!(adamw_set_lr_schedule(self.0, null())).unwrap()
+    }
+
+    pub fn advance_schedule(&self) -> Answer {
+        call!(adamw_schedule_advance(self.0))
+    }
+
+    pub fn advance_schedule_with_metric(&self, metric: f64) -> Answer {
+        call!(adamw_schedule_advance_with_metric(self.0, metric))
+    }
+
+    pub fn schedule_state(&self) -> Answer<ffi::adamw_schedule_state> {
+        // SAFETY: a struct of numbers.
+        let mut state: ffi::adamw_schedule_state = unsafe { core::mem::zeroed() };
+        call!(adamw_get_schedule_state(self.0, &mut state, size_of_val(&state)))?;
+        Ok(state)
+    }
+
+    pub fn set_schedule_state(&self, state: &ffi::adamw_schedule_state) -> Answer {
+        call!(adamw_set_schedule_state(self.0, state))
     }
 
     /// `data` is what the filter gets as `user_data`; it outlives the filter.

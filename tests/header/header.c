@@ -19,6 +19,8 @@ CHECK(config_size_first, offsetof(adamw_config, struct_size) == 0);
 CHECK(group_config_size_first, offsetof(adamw_group_config, struct_size) == 0);
 CHECK(param_config_size_first, offsetof(adamw_param_config, struct_size) == 0);
 CHECK(param_info_size_first, offsetof(adamw_param_info, struct_size) == 0);
+CHECK(schedule_size_first, offsetof(adamw_schedule, struct_size) == 0);
+CHECK(schedule_state_size_first, offsetof(adamw_schedule_state, struct_size) == 0);
 CHECK(capabilities_size_first, offsetof(adamw_capabilities, struct_size) == 0);
 CHECK(status_width, sizeof(adamw_status) == 4);
 

@@ -1,0 +1,261 @@
+//! Learning-rate schedules.
+
+use super::lifecycle::flag;
+use super::schedule_types::*;
+use super::{Optimizer, Status, entry, guard, handle, not_null, sized};
+use crate::callback::ScheduleFunction;
+use crate::error::Error;
+use crate::schedule::{Advance, CyclicMode, Kind, Node, Schedule, State, Terms};
+use crate::sys::memory::reserve;
+
+const KINDS: [(adamw_schedule_kind, Kind); 24] = [
+    (ADAMW_SCHEDULE_NOAM, Kind::Noam),
+    (ADAMW_SCHEDULE_PIECEWISE, Kind::Piecewise),
+    (ADAMW_SCHEDULE_NATURAL_EXP, Kind::NaturalExp),
+    (ADAMW_SCHEDULE_INVERSE_TIME, Kind::InverseTime),
+    (ADAMW_SCHEDULE_POLYNOMIAL, Kind::Polynomial),
+    (ADAMW_SCHEDULE_LINEAR_WARMUP, Kind::LinearWarmup),
+    (ADAMW_SCHEDULE_EXPONENTIAL, Kind::Exponential),
+    (ADAMW_SCHEDULE_MULTI_STEP, Kind::MultiStep),
+    (ADAMW_SCHEDULE_STEP, Kind::Step),
+    (ADAMW_SCHEDULE_LAMBDA, Kind::Lambda),
+    (ADAMW_SCHEDULE_REDUCE_ON_PLATEAU, Kind::ReduceOnPlateau),
+    (ADAMW_SCHEDULE_COSINE_ANNEALING, Kind::CosineAnnealing),
+    (ADAMW_SCHEDULE_MULTIPLICATIVE, Kind::Multiplicative),
+    (ADAMW_SCHEDULE_ONE_CYCLE, Kind::OneCycle),
+    (ADAMW_SCHEDULE_CYCLIC, Kind::Cyclic),
+    (ADAMW_SCHEDULE_LINEAR, Kind::Linear),
+    (ADAMW_SCHEDULE_COSINE_WARM_RESTARTS, Kind::CosineWarmRestarts),
+    (ADAMW_SCHEDULE_CONSTANT_WITH_WARMUP, Kind::ConstantWithWarmup),
+    (ADAMW_SCHEDULE_LINEAR_WITH_WARMUP, Kind::LinearWithWarmup),
+    (ADAMW_SCHEDULE_COSINE_WITH_WARMUP, Kind::CosineWithWarmup),
+    (ADAMW_SCHEDULE_INVERSE_SQRT, Kind::InverseSqrt),
+    (ADAMW_SCHEDULE_WARMUP_STABLE_DECAY, Kind::WarmupStableDecay),
+    (ADAMW_SCHEDULE_CHAIN, Kind::Chain),
+    (ADAMW_SCHEDULE_FUNCTION, Kind::Function),
+];
+
+/// Inner schedules may lie this deep; one that contains itself is found by it.
+const DEEPEST: usize = 8;
+
+/// Gives the learning rate to a schedule, which starts now; NULL takes it back, and the learning
+/// rate stays what it is. With a schedule, `adamw_get_lr` is its learning rate for the next step, and
+/// `adamw_set_lr` is `ADAMW_STATUS_LR_CONFLICT`. A function is asked about index 0 now, and in each
+/// step about the index after it, before anything is written.
+///
+/// # Safety
+/// `schedule` is NULL or readable, with what it points to; its function may be called with its
+/// user_data until another schedule is set or the handle is destroyed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_set_lr_schedule(
+    optimizer: *mut Optimizer,
+    schedule: *const adamw_schedule,
+) -> Status {
+    guard(|| {
+        handle::with(optimizer, |optimizer| {
+            let schedule = match schedule.is_null() {
+                true => None,
+                // SAFETY: the caller's word.
+                false => Some(unsafe { read(schedule) }?),
+            };
+            optimizer.set_schedule(schedule);
+            Ok(())
+        })
+    })
+}
+
+/// Takes a schedule that was set with `ADAMW_ADVANCE_MANUALLY` one further: an epoch, say.
+#[unsafe(no_mangle)]
+pub extern "C" fn adamw_schedule_advance(optimizer: *mut Optimizer) -> Status {
+    guard(|| handle::with(optimizer, |optimizer| optimizer.advance_schedule(None)))
+}
+
+/// Tells REDUCE_ON_PLATEAU the metric of the time since the last call: finite.
+#[unsafe(no_mangle)]
+pub extern "C" fn adamw_schedule_advance_with_metric(
+    optimizer: *mut Optimizer,
+    metric: f64,
+) -> Status {
+    guard(|| handle::with(optimizer, |optimizer| optimizer.advance_schedule(Some(metric))))
+}
+
+/// Writes how far the handle's schedule has come. `struct_size` is the caller's
+/// `sizeof(adamw_schedule_state)`.
+///
+/// # Safety
+/// `out_state` is NULL, or writable for `struct_size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_get_schedule_state(
+    optimizer: *const Optimizer,
+    out_state: *mut adamw_schedule_state,
+    struct_size: usize,
+) -> Status {
+    guard(|| {
+        let state = handle::with(optimizer, |optimizer| optimizer.schedule_state())?;
+        // SAFETY: the caller's word.
+        unsafe { sized::write(out_state, struct_size, to_c(state)) }
+    })
+}
+
+/// Puts the handle's schedule where another one, set with the same values, had come: it goes on with
+/// the same bits.
+///
+/// # Safety
+/// `state` is NULL or readable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_set_schedule_state(
+    optimizer: *mut Optimizer,
+    state: *const adamw_schedule_state,
+) -> Status {
+    guard(|| {
+        handle::with(optimizer, |optimizer| {
+            let defaults = to_c(optimizer.schedule_state()?);
+            // SAFETY: the caller's word.
+            let state = unsafe { sized::read(state, defaults) }?;
+            let adamw_schedule_state { index, lr, best, num_bad, cooldown, .. } = state;
+            optimizer.set_schedule_state(State { index, lr, best, num_bad, cooldown })
+        })
+    })
+}
+
+/// Writes the first `n` learning rates of a schedule to `out_lrs` `[n]`, without an optimizer: for a
+/// plot, or a host that sets its own. Not for REDUCE_ON_PLATEAU.
+///
+/// # Safety
+/// `schedule` is NULL or readable, with what it points to, and `out_lrs` writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_schedule_trace(
+    schedule: *const adamw_schedule,
+    out_lrs: *mut f64,
+    n: usize,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller's word.
+        let mut schedule = unsafe { read(schedule) }?;
+        not_null("out_lrs", out_lrs, n)?;
+        let mut lrs = Vec::new();
+        reserve(&mut lrs, n, "the learning rates")?;
+        for i in 0..n {
+            if i > 0 {
+                schedule.go_to(schedule.next()?);
+            }
+            lrs.push(schedule.state().lr);
+        }
+        for (i, lr) in lrs.into_iter().enumerate() {
+            // SAFETY: not NULL, and the caller's word.
+            unsafe { out_lrs.add(i).write_unaligned(lr) };
+        }
+        Ok(())
+    })
+}
+
+fn to_c(state: State) -> adamw_schedule_state {
+    let State { index, lr, best, num_bad, cooldown } = state;
+    let struct_size = size_of::<adamw_schedule_state>();
+    adamw_schedule_state { struct_size, index, lr, best, num_bad, cooldown }
+}
+
+/// # Safety
+/// `from` is NULL or readable, with what it points to; its function as `ScheduleFunction::new` asks.
+unsafe fn read(from: *const adamw_schedule) -> Result<Schedule, Error> {
+    // SAFETY: the caller's word.
+    let (node, advance) = unsafe { read_node(from, 0) }?;
+    Schedule::new(node, advance)
+}
+
+/// # Safety
+/// As `read`.
+unsafe fn read_node(from: *const adamw_schedule, depth: usize) -> Result<(Node, Advance), Error> {
+    if depth > DEEPEST {
+        return Err(Error::Schedule("has inner schedules more than 8 deep"));
+    }
+    // SAFETY: any bytes are a schedule, zeros too; the caller's word for the rest.
+    let c = unsafe { sized::read(from, core::mem::zeroed()) }?;
+    let advance = match c.advance {
+        ADAMW_ADVANCE_ON_STEP => Advance::OnStep,
+        ADAMW_ADVANCE_MANUALLY => Advance::Manually,
+        value => {
+            let expected = "an ADAMW_ADVANCE constant, 0 or 1";
+            return Err(Error::Constant { name: "schedule.advance", value, expected });
+        }
+    };
+    let terms = terms(&c)?;
+    not_null("schedule.schedules", c.schedules, c.n_schedules)?;
+    let mut parts = Vec::new();
+    for i in 0..c.n_schedules {
+        reserve(&mut parts, 1, "the inner schedules")?;
+        // SAFETY: the caller's word.
+        parts.push(unsafe { read_node(entry(c.schedules, i), depth + 1) }?.0);
+    }
+    // SAFETY: the caller's word.
+    let (boundaries, values, function) = unsafe {
+        (
+            copied("schedule.boundaries", c.boundaries, c.n_boundaries)?,
+            copied("schedule.values", c.values, c.n_values)?,
+            ScheduleFunction::new(c.function, c.user_data),
+        )
+    };
+    Ok((Node::new(terms, boundaries, values, parts, function), advance))
+}
+
+fn terms(c: &adamw_schedule) -> Result<Terms, Error> {
+    let kind = KINDS.iter().find(|(constant, _)| *constant == c.kind);
+    let expected = "an ADAMW_SCHEDULE constant, 1 to 24";
+    let (name, value) = ("schedule.kind", c.kind);
+    let &(_, kind) = kind.ok_or(Error::Constant { name, value, expected })?;
+    let cyclic_mode = match c.cyclic_mode {
+        ADAMW_CYCLIC_TRIANGULAR => CyclicMode::Triangular,
+        ADAMW_CYCLIC_TRIANGULAR2 => CyclicMode::Triangular2,
+        ADAMW_CYCLIC_EXP_RANGE => CyclicMode::ExpRange,
+        value => {
+            let expected = "an ADAMW_CYCLIC constant, 0 to 2";
+            return Err(Error::Constant { name: "schedule.cyclic_mode", value, expected });
+        }
+    };
+    Ok(Terms {
+        kind,
+        lr: c.lr,
+        start_lr: c.start_lr,
+        end_lr: c.end_lr,
+        min_lr: c.min_lr,
+        max_lr: c.max_lr,
+        gamma: c.gamma,
+        power: c.power,
+        factor: c.factor,
+        start_factor: c.start_factor,
+        end_factor: c.end_factor,
+        divide_factor: c.divide_factor,
+        phase_fraction: c.phase_fraction,
+        threshold: c.threshold,
+        epsilon: c.epsilon,
+        d_model: c.d_model,
+        warmup_steps: c.warmup_steps,
+        total_steps: c.total_steps,
+        decay_steps: c.decay_steps,
+        period: c.period,
+        period_factor: c.period_factor,
+        steps_up: c.steps_up,
+        steps_down: c.steps_down,
+        patience: c.patience,
+        cooldown: c.cooldown,
+        cyclic_mode,
+        cycle: flag("schedule.cycle", c.cycle)?,
+        linear_anneal: flag("schedule.linear_anneal", c.linear_anneal)?,
+        three_phase: flag("schedule.three_phase", c.three_phase)?,
+        maximize_metric: flag("schedule.maximize_metric", c.maximize_metric)?,
+        threshold_is_absolute: flag("schedule.threshold_is_absolute", c.threshold_is_absolute)?,
+    })
+}
+
+/// A copy of a host's array.
+///
+/// # Safety
+/// The array is NULL or has `n` entries.
+unsafe fn copied<T: Copy>(name: &'static str, from: *const T, n: usize) -> Result<Vec<T>, Error> {
+    not_null(name, from, n)?;
+    let mut copy = Vec::new();
+    reserve(&mut copy, n, name)?;
+    // SAFETY: the caller's word.
+    copy.extend((0..n).map(|i| unsafe { entry(from, i) }));
+    Ok(copy)
+}

@@ -1,0 +1,108 @@
+//! Learning-rate schedules: what to compute (`terms.rs`), how (`formula.rs`), and how far one has
+//! come. A schedule's state is four numbers, whatever it is made of, since an inner schedule starts
+//! afresh where it takes over.
+//!
+//! `pow`, `exp` and `cos` are the pure Rust ones of `libm`, so that a learning rate has the same
+//! bits everywhere.
+#![forbid(unsafe_code)]
+
+mod formula;
+mod plateau;
+mod terms;
+
+pub use terms::{CyclicMode, Kind, Node, Terms};
+
+use crate::error::Error;
+
+/// When a schedule goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Advance {
+    /// After every step that was taken.
+    OnStep,
+    /// When the host says so.
+    Manually,
+}
+
+/// How far a schedule has come: all there is to save.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct State {
+    /// How often it has advanced.
+    pub index: u64,
+    /// The learning rate at that index.
+    pub lr: f64,
+    /// The best metric so far, NaN before the first; only `ReduceOnPlateau` uses this and the rest.
+    pub best: f64,
+    /// Metrics since then that were no better.
+    pub num_bad: u32,
+    /// Metrics still to be passed over.
+    pub cooldown: u32,
+}
+
+/// A schedule under way.
+pub struct Schedule {
+    node: Node,
+    advance: Advance,
+    state: State,
+}
+
+impl Schedule {
+    /// At its first learning rate. Asks the host's function, if the schedule starts with one.
+    pub fn new(node: Node, advance: Advance) -> Result<Schedule, Error> {
+        node.validate()?;
+        let advance =
+            if node.kind() == Kind::ReduceOnPlateau { Advance::Manually } else { advance };
+        let lr = node.lr(0, f64::NAN)?;
+        let state = State { index: 0, lr, best: f64::NAN, num_bad: 0, cooldown: 0 };
+        Ok(Schedule { node, advance, state })
+    }
+
+    pub fn advances(&self) -> Advance {
+        self.advance
+    }
+
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Goes to a state that was saved.
+    pub fn set_state(&mut self, state: State) -> Result<(), Error> {
+        let State { lr, best, .. } = state;
+        if !(lr.is_finite() && lr >= 0.0) {
+            let expected = "a finite number >= 0";
+            return Err(Error::Number { name: "state.lr", value: lr, expected });
+        }
+        if best.is_infinite() {
+            let expected = "a finite number, or NaN for none";
+            return Err(Error::Number { name: "state.best", value: best, expected });
+        }
+        self.state = state;
+        Ok(())
+    }
+
+    /// Goes to a state that `next` gave.
+    pub fn go_to(&mut self, state: State) {
+        self.state = state;
+    }
+
+    /// The state after this one. Asks the host's function; changes nothing.
+    pub fn next(&self) -> Result<State, Error> {
+        if self.node.kind() == Kind::ReduceOnPlateau {
+            return Err(Error::Schedule("advances with a metric only"));
+        }
+        let index = self.state.index.saturating_add(1);
+        let lr = self.node.lr(index, self.state.lr)?;
+        Ok(State { index, lr, ..self.state })
+    }
+
+    /// The state after this one, if this was the metric.
+    pub fn next_with_metric(&self, metric: f64) -> Result<State, Error> {
+        if self.node.kind() != Kind::ReduceOnPlateau {
+            return Err(Error::Schedule("takes no metric: only REDUCE_ON_PLATEAU does"));
+        }
+        if !metric.is_finite() {
+            let expected = "a finite number";
+            return Err(Error::Number { name: "metric", value: metric, expected });
+        }
+        Ok(plateau::next(self.node.terms(), self.state, metric))
+    }
+}
