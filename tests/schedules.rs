@@ -220,7 +220,10 @@ fn closed_forms_are_met() {
         let lrs = schedule_trace(&owned.schedule, 30).unwrap();
         assert_near(&lrs, &expected, &format!("kind {kind}"));
     }
-    let function = plain(ADAMW_SCHEDULE_FUNCTION, |s| s.function = Some(power_of_0_95));
+    let function = plain(ADAMW_SCHEDULE_FUNCTION, |s| {
+        s.function = Some(power_of_0_95);
+        (s.lr, s.warmup_steps) = (0.5, 4); // not looked at
+    });
     let form: Form = |i| 0.95f64.powi(i as i32);
     let expected: Vec<f64> = (0..30).map(f64::from).map(form).collect();
     assert_near(&schedule_trace(&function.schedule, 30).unwrap(), &expected, "function");

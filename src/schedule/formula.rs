@@ -39,7 +39,15 @@ impl Node {
                 t.lr * between(t.start_factor, t.end_factor, e.min(total) / total)
             }
             Kind::CosineWarmRestarts => cosine_warm_restarts(t, index),
-            _ if index < t.warmup_steps => between(t.start_lr, t.lr, e / t.warmup_steps as f64),
+            Kind::ConstantWithWarmup
+            | Kind::LinearWithWarmup
+            | Kind::CosineWithWarmup
+            | Kind::InverseSqrt
+            | Kind::WarmupStableDecay
+                if index < t.warmup_steps =>
+            {
+                between(t.start_lr, t.lr, e / t.warmup_steps as f64)
+            }
             Kind::ConstantWithWarmup => t.lr,
             Kind::LinearWithWarmup => between(t.lr, t.min_lr, part(index, t.warmup_steps, t)),
             Kind::CosineWithWarmup => half_cosine(t.lr, t.min_lr, part(index, t.warmup_steps, t)),

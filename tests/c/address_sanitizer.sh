@@ -48,7 +48,7 @@ check() { # name, arguments...
     cat report.* 2>/dev/null || true
   fi
 }
-for name in misuse_config misuse_tensor misuse_overlap misuse_param misuse_handle misuse_callback host_parallel_for; do
+for name in misuse_config misuse_tensor misuse_overlap misuse_param misuse_handle misuse_callback misuse_schedule host_parallel_for; do
   compile $name "$tests/$name.c" "$tests/harness.c" "$tests/calls.c" "$tests/large.c"
   check $name
 done
