@@ -119,6 +119,32 @@ static adamw_status set_filter(struct run *run, int unused) {
   return adamw_set_decay_filter(run->optimizer, no_decay_of_f32, NULL);
 }
 
+/* A chain of two schedules with arrays. */
+static adamw_status set_schedule(struct run *run, int total_steps) {
+  static const uint64_t boundaries[2] = {2, 4};
+  static const double values[3] = {0.1, 0.2, 0.3};
+  const adamw_schedule piecewise = {.struct_size = sizeof piecewise,
+                                    .kind = ADAMW_SCHEDULE_PIECEWISE,
+                                    .boundaries = boundaries,
+                                    .n_boundaries = 2,
+                                    .values = values,
+                                    .n_values = 3};
+  const adamw_schedule cosine = {.struct_size = sizeof cosine,
+                                 .kind = ADAMW_SCHEDULE_COSINE_WITH_WARMUP,
+                                 .lr = 0.1,
+                                 .total_steps = (uint64_t)total_steps};
+  const adamw_schedule *const parts[3] = {&piecewise, &cosine, &piecewise};
+  const adamw_schedule chain = {.struct_size = sizeof chain,
+                                .kind = ADAMW_SCHEDULE_CHAIN,
+                                .boundaries = boundaries,
+                                .n_boundaries = 2,
+                                .schedules = parts,
+                                .n_schedules = 3};
+  double lrs[9];
+  adamw_status status = adamw_schedule_trace(&chain, lrs, 9);
+  return status == ADAMW_STATUS_OK ? adamw_set_lr_schedule(run->optimizer, &chain) : status;
+}
+
 static adamw_status set_grad(struct run *run, int unused) {
   (void)unused;
   return adamw_set_grad_array(run->optimizer, run->numbers[2 * KINDS], run->memory.big_grad, BIG,
@@ -192,12 +218,14 @@ static const struct {
     {"add_array bf16", add_array, 3},
     {"add another group", add_group, 0},
     {"set_decay_filter", set_filter, 0},
+    {"set_lr_schedule", set_schedule, 5},
     {"set_grads", set_grads, 0},
     {"sync_master", sync_master, 3},
     {"step", step, 0},
     {"move", move, 0},
     {"rebind", rebind, 0},
     {"step", step, 0},
+    {"set another lr_schedule", set_schedule, 9},
     {"clear_grad to zero", clear_grad, ADAMW_CLEAR_ZERO},
     {"step", step, 0},
     {"clear_grad", clear_grad, ADAMW_CLEAR_FORGET},

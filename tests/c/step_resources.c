@@ -92,7 +92,12 @@ static void a_step_allocates_nothing_after_the_first(void) {
   };
   for (int i = 0; i < 3; i++) {
     adamw_optimizer *optimizer = create_large(rows[i].num_threads, rows[i].parallel_for);
-    if (adamw_step(optimizer) != ADAMW_STATUS_OK)
+    const adamw_schedule schedule = {.struct_size = sizeof schedule,
+                                     .kind = ADAMW_SCHEDULE_COSINE_ANNEALING,
+                                     .lr = 0.001,
+                                     .period = STEPS};
+    if (adamw_set_lr_schedule(optimizer, &schedule) != ADAMW_STATUS_OK ||
+        adamw_step(optimizer) != ADAMW_STATUS_OK)
       wrong(rows[i].name, "the first step failed");
     fail_alloc(LONG_MAX, false);
     for (int step = 0; step < STEPS; step++)
