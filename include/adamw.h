@@ -53,12 +53,6 @@
 #define ADAMW_VERSION_MINOR 1
 #define ADAMW_VERSION_PATCH 0
 
-// Elements of a block: two of them in f32 take 4 KiB, and stay in the first-level cache.
-#define BLOCK 512
-
-// Sums of a block that run side by side.
-#define LANES 128
-
 // What a call came to. Zero is success. A number is never reused for another meaning; the text of
 // the calling thread's last failure is `adamw_last_error()`.
 enum adamw_status

@@ -62,6 +62,14 @@ fn the_header_is_what_the_source_gives() {
 }
 
 #[test]
+fn every_macro_has_the_prefix() {
+    let header = generated();
+    let macros = header.lines().filter_map(|line| line.strip_prefix("#define "));
+    let foreign: Vec<_> = macros.filter(|name| !name.starts_with("ADAMW_")).collect();
+    assert!(foreign.is_empty(), "these would collide with a host's own names: {foreign:?}");
+}
+
+#[test]
 fn a_changed_line_and_a_missing_one_are_differences() {
     assert_eq!(first_difference("a\nb\n", "a\nb\n"), None);
     assert_eq!(first_difference("a\nb\n", "a\nc\n"), Some((2, "b", "c")));
