@@ -26,7 +26,7 @@
 //! `dtype.rs` and its slots in `cpu/isa.rs` and `cpu/blocks.rs`; an option is `math.rs`,
 //! `config.rs` and `ffi/types.rs`.
 //!
-//! `unsafe` stands only in `ffi/`, `tensor.rs`, `callback.rs`, `sys/` and `cpu/isa.rs`.
+//! `unsafe` stands only in `ffi/`, `tensor.rs`, `tensor/`, `callback.rs`, `sys/` and `cpu/isa.rs`.
 //!
 //! The Rust interface serves the tests and benches; it is no public API.
 
