@@ -101,6 +101,10 @@ typedef struct adamw_optimizer adamw_optimizer;
 // summed in f64, in one order, so that they have the same bits everywhere.
 typedef uint32_t adamw_clip;
 
+// What a step with a sparse gradient does to the rows that the gradient does not list. With dense
+// gradients it means nothing.
+typedef uint32_t adamw_lazy;
+
 // The hyper-parameters of a group; `adamw_group_config_init` fills in the handle's, which are also
 // what a shorter struct lacks.
 typedef struct adamw_group_config {
@@ -124,8 +128,8 @@ typedef struct adamw_group_config {
   double clip_max;
   // As in `adamw_config`.
   adamw_clip clip;
-  // 0.
-  uint32_t reserved;
+  // As in `adamw_config`.
+  adamw_lazy lazy_mode;
 } adamw_group_config;
 
 // Says whether weight decay applies to the parameter of this name: 1 yes, 0 no, negative: an
@@ -244,6 +248,10 @@ typedef struct adamw_config {
   adamw_clip clip;
   // `[ADAMW_CLIP_SCOPE_GROUP]` Which gradients make up a global norm.
   adamw_clip_scope clip_scope;
+  // `[ADAMW_LAZY_OFF]` What sparse gradients do to the rows that they do not list.
+  adamw_lazy lazy_mode;
+  // 0.
+  uint32_t reserved;
 } adamw_config;
 
 // Where a tensor's memory is. Binary-identical to DLPack's `DLDevice`.
@@ -550,6 +558,18 @@ typedef struct adamw_step_info {
 // Those of all groups of the handle that clip by global norm.
 #define ADAMW_CLIP_SCOPE_HANDLE 1
 
+// Steps them with a gradient of zero: the same bits as the dense gradient would give, at its cost.
+#define ADAMW_LAZY_OFF 0
+
+// Leaves them, their state and their weight decay alone; the step counts for the whole parameter.
+// This is Paddle's `lazy_mode`.
+#define ADAMW_LAZY_ROWS 1
+
+// Leaves them for now. `adamw_sparse_prepare` brings rows, before the host reads them, to the bits
+// that the dense gradient would have given; `adamw_sparse_flush` brings all of them. Each step
+// also brings a 1,024th of the rows up to date, in turn.
+#define ADAMW_LAZY_EXACT 2
+
 // Writes zeros over every gradient; they stay set, and a step with them decays the parameter and
 // moves it by its momentum.
 #define ADAMW_CLEAR_ZERO 0
@@ -832,6 +852,39 @@ adamw_status adamw_set_schedule_state(struct adamw_optimizer *optimizer,
 // The caller ensures:
 // `schedule` is NULL or readable, with what it points to, and `out_lrs` writable.
 adamw_status adamw_schedule_trace(const struct adamw_schedule *schedule, double *out_lrs, size_t n);
+
+// Sets a sparse gradient of a parameter `[height, ...]`, an embedding table: `rows [n]`, int32 or
+// int64 (DLPack type code 0), in any order, and `values [n, ...]`, one row of the parameter for
+// each, in the parameter's type or f32. The values of a row that is listed more than once are
+// added up, in the compute type and in the order in which they are listed. What happens to rows
+// that are not listed is the group's `lazy_mode`.
+//
+// Both stay the host's and are read by every step until they are replaced or forgotten, as those
+// of `adamw_set_grad`. The numbers of the rows are looked at by the step: one that is negative or
+// not below height fails it with `ADAMW_STATUS_INVALID_ARGUMENT`, nothing changed. With n = 0 the
+// parameter is skipped, as one without a gradient.
+//
+// The caller ensures:
+// The tensors are NULL or readable; their memory as the header's conventions ask.
+adamw_status adamw_set_sparse_grad(struct adamw_optimizer *optimizer,
+                                   uint32_t param,
+                                   const struct adamw_tensor *rows,
+                                   const struct adamw_tensor *values);
+
+// Brings the listed rows of a parameter up to date, for the host to read: under
+// `ADAMW_LAZY_EXACT` a row that no gradient has listed for k steps takes those k steps now. It
+// does nothing to a parameter that has had no sparse gradient under that mode. `rows` is as in
+// `adamw_set_sparse_grad`, and is read during the call only.
+//
+// The caller ensures:
+// As `adamw_set_sparse_grad`.
+adamw_status adamw_sparse_prepare(struct adamw_optimizer *optimizer,
+                                  uint32_t param,
+                                  const struct adamw_tensor *rows);
+
+// Brings every row of every parameter up to date: before parameters or state are saved, evaluated
+// or copied.
+adamw_status adamw_sparse_flush(struct adamw_optimizer *optimizer);
 
 // Sets the gradient of a parameter: as many elements, in the parameter's type or f32, in memory
 // of the host's that overlaps nothing a step writes. It is read by every step until it is

@@ -5,7 +5,7 @@ use crate::config::{Config, IsaCap};
 use crate::cpu::Cpu;
 use crate::cpu::isa::Isa;
 use crate::error::Error;
-use crate::math::Scalars;
+use crate::steps::Steps;
 use crate::tensor::{Chunks, GradBlocks, Operands};
 
 /// Where the parameters of one handle are stepped.
@@ -18,15 +18,9 @@ impl Backend {
         Ok(Backend { cpu: Cpu::new(config.isa, config.threads)? })
     }
 
-    /// Steps every chunk, each with `scalars[scalars_of[its parameter]]`. An error means that
-    /// nothing was written.
-    pub fn update(
-        &mut self,
-        chunks: &Chunks,
-        scalars: &[Scalars],
-        scalars_of: &[u32],
-    ) -> Result<(), Error> {
-        self.cpu.update(chunks, scalars, scalars_of)
+    /// Steps every chunk. An error means that nothing was written.
+    pub fn update(&mut self, chunks: &Chunks, steps: &Steps) -> Result<(), Error> {
+        self.cpu.update(chunks, steps)
     }
 
     /// Measures every block of the gradients. An error means that nothing was measured.

@@ -28,6 +28,17 @@ pub enum Nonfinite {
     Fail,
 }
 
+/// What a step with a sparse gradient does to the rows that it does not list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lazy {
+    /// Steps them with a gradient of zero.
+    Off,
+    /// Nothing, for good.
+    Rows,
+    /// Nothing now: they catch up before they are used.
+    Exact,
+}
+
 /// Where a step's work runs.
 #[derive(Clone, Copy)]
 pub struct Threads {
@@ -56,6 +67,7 @@ pub struct GroupConfig {
     pub beta2: f64,
     pub eps: f64,
     pub clip: Clip,
+    pub lazy: Lazy,
 }
 
 impl GroupConfig {

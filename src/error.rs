@@ -110,6 +110,8 @@ pub enum Error {
 
     #[error("param \"{param}\": {buffer} {problem}")]
     Tensor { param: Label, buffer: Role, problem: TensorProblem },
+    #[error("param \"{param}\": rows[{place}] is {row}, expected 0 to {}", .height.saturating_sub(1))]
+    Row { param: Label, place: u64, row: i64, height: u64 },
     #[error("param \"{param}\": {buffer} overlaps {other_buffer} of param \"{other}\"")]
     Overlap { param: Label, buffer: Role, other: Label, other_buffer: Role },
     #[error("param \"{param}\": {buffer} was given, but {reason}")]
@@ -221,6 +223,16 @@ pub enum TensorProblem {
     #[error("has {is} elements, param has {param}")]
     Elements { is: u64, param: u64 },
     #[error(
+        "has DLPack type code {code}, {bits} bits, {lanes} lanes, expected code 0 with 32 or 64 bits, and 1 lane"
+    )]
+    RowType { code: u8, bits: u8, lanes: u16 },
+    #[error("has {values} values for {rows} rows, expected the same number for each row")]
+    RowValues { values: u64, rows: u64 },
+    #[error("has rows of {row} elements, which do not divide the {param} of param")]
+    RowElements { row: u64, param: u64 },
+    #[error("has rows of {row} elements, earlier ones had {earlier}")]
+    RowsRecut { row: u64, earlier: u64 },
+    #[error(
         "is on device type {0}: this build steps host memory only (DLPack device types 1, 3, 11)"
     )]
     Device(i32),
@@ -245,6 +257,8 @@ impl TensorProblem {
 pub enum Role {
     Param,
     Grad,
+    /// The numbers of the rows that a sparse gradient has.
+    Rows,
     Master,
     ExpAvg,
     ExpAvgSq,
@@ -256,6 +270,7 @@ impl fmt::Display for Role {
         f.write_str(match self {
             Role::Param => "param",
             Role::Grad => "grad",
+            Role::Rows => "rows",
             Role::Master => "master",
             Role::ExpAvg => "exp_avg",
             Role::ExpAvgSq => "exp_avg_sq",

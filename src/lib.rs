@@ -9,6 +9,7 @@
 //! schedule/    learning rates by the number of steps
 //! backend.rs   the one seam: the update over a table of chunks
 //! cpu/         loops, one copy per instruction set; blocks; threads
+//! steps.rs     what each parameter is stepped with
 //! math.rs      the AdamW update of one element: the only place where the formula stands
 //!
 //! vocabulary, which imports only itself:
@@ -45,5 +46,6 @@ mod math;
 mod norm;
 mod optimizer;
 mod schedule;
+mod steps;
 mod sys;
 mod tensor;

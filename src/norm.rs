@@ -53,6 +53,26 @@ pub fn join_blocks(n: usize, sum: &impl Fn(usize) -> f64) -> f64 {
     if n == 0 { 0.0 } else { join(0, n, sum) }
 }
 
+/// Joins the sums of some blocks, rising, of which the others are 0: as `join_blocks` would join
+/// them all, since adding 0 changes no bit of a sum of squares.
+pub fn join_some_blocks(blocks: &[u64], sum: &impl Fn(usize) -> f64) -> f64 {
+    fn join(start: usize, blocks: &[u64], width: u64, sum: &impl Fn(usize) -> f64) -> f64 {
+        match blocks {
+            [] => 0.0,
+            [_] => sum(start),
+            [first, ..] => {
+                let half = width / 2;
+                let middle = first / width * width + half;
+                let left = blocks.partition_point(|&block| block < middle);
+                let (before, after) = blocks.split_at(left);
+                join(start, before, half, sum) + join(start + left, after, half, sum)
+            }
+        }
+    }
+    let width = blocks.last().map_or(1, |last| (last + 1).next_power_of_two());
+    join(0, blocks, width, sum)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +87,20 @@ mod tests {
             }
             let joined = join_blocks(n, &|i| sums[i]);
             assert_eq!(joined.to_bits(), level[0].to_bits(), "{n} blocks");
+        }
+    }
+
+    #[test]
+    fn blocks_that_are_left_out_count_as_zeros() {
+        for n in 1..40usize {
+            for keep in [1, 2, 3, 5, 7] {
+                let kept = |i: &usize| (i * i + i / 3).is_multiple_of(keep);
+                let sum = |i: usize| if kept(&i) { 1.1f64.powi(i as i32) } else { 0.0 };
+                let all = join_blocks(n, &sum);
+                let blocks: Vec<u64> = (0..n).filter(kept).map(|i| i as u64).collect();
+                let some = join_some_blocks(&blocks, &|i| sum(blocks[i] as usize));
+                assert_eq!(some.to_bits(), all.to_bits(), "{blocks:?} of {n}");
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use code::{Source, sources, words};
 use std::collections::BTreeMap;
 
 /// From the top down: a module imports from those below it.
-const LAYERS: [&str; 6] = ["ffi", "optimizer", "schedule", "backend", "cpu", "math"];
+const LAYERS: [&str; 7] = ["ffi", "optimizer", "schedule", "backend", "cpu", "steps", "math"];
 
 /// Imported by every layer but `math`; imports nothing but itself.
 const VOCABULARY: [&str; 8] =

@@ -124,6 +124,8 @@ fn structs_have_no_holes_and_the_fields_that_were_promised() {
         clip_max: f64,
         clip: u32,
         clip_scope: u32,
+        lazy_mode: u32,
+        reserved: u32,
     });
     assert_without_holes!(adamw_group_config {
         struct_size: usize,
@@ -136,7 +138,7 @@ fn structs_have_no_holes_and_the_fields_that_were_promised() {
         clip_min: f64,
         clip_max: f64,
         clip: u32,
-        reserved: u32,
+        lazy_mode: u32,
     });
     assert_without_holes!(adamw_param_config {
         struct_size: usize,

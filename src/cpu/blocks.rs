@@ -3,26 +3,30 @@
 #![forbid(unsafe_code)]
 
 use super::isa::{Compute, Isa};
+use super::rows::{Gradient, Stored};
 use crate::dtype::{Bf16, F16};
 use crate::math::{Preparation, Real, Scalars, StepScalars};
-use crate::tensor::{Chunk, Moments, Slice, SliceMut, State};
+use crate::steps::Steps;
+use crate::tensor::{Chunk, Moments, RowPart, Slice, SliceMut, State};
 
 /// Elements of a block: two of them in f32 take 4 KiB, and stay in the first-level cache.
 pub const BLOCK: usize = 512;
 
-/// Steps the elements of one chunk.
-pub fn update(isa: &'static Isa, scalars: &Scalars, chunk: Chunk) {
+/// Steps the elements of one chunk: through the steps that they have yet to take, then this one.
+pub fn update(isa: &'static Isa, steps: &Steps, chunk: Chunk) {
     use Slice as G;
     use SliceMut as P;
-    let s = &scalars.f32;
-    match (chunk.state, chunk.param, chunk.grad) {
-        (State::F32(m), P::F32(param), G::F32(grad)) => step(isa, s, param, grad, m),
-        (State::F32(m), P::F16(param), G::F16(grad)) => step(isa, s, param, grad, m),
-        (State::F32(m), P::F16(param), G::F32(grad)) => step(isa, s, param, grad, m),
-        (State::F32(m), P::Bf16(param), G::Bf16(grad)) => step(isa, s, param, grad, m),
-        (State::F32(m), P::Bf16(param), G::F32(grad)) => step(isa, s, param, grad, m),
-        (State::F64(m), P::F64(param), G::F64(grad)) => step(isa, &scalars.f64, param, grad, m),
-        (State::F64(m), P::F64(param), G::F32(grad)) => step(isa, &scalars.f64, param, grad, m),
+    let Chunk { index, param, grad, rows, state, behind } = chunk;
+    let behind = behind.map(|step| steps.logged(index, step));
+    let now = steps.now(index);
+    match (state, param, grad) {
+        (State::F32(m), P::F32(p), G::F32(g)) => take(isa, behind, now, p, (g, rows), m),
+        (State::F32(m), P::F16(p), G::F16(g)) => take(isa, behind, now, p, (g, rows), m),
+        (State::F32(m), P::F16(p), G::F32(g)) => take(isa, behind, now, p, (g, rows), m),
+        (State::F32(m), P::Bf16(p), G::Bf16(g)) => take(isa, behind, now, p, (g, rows), m),
+        (State::F32(m), P::Bf16(p), G::F32(g)) => take(isa, behind, now, p, (g, rows), m),
+        (State::F64(m), P::F64(p), G::F64(g)) => take(isa, behind, now, p, (g, rows), m),
+        (State::F64(m), P::F64(p), G::F32(g)) => take(isa, behind, now, p, (g, rows), m),
         _ => unreachable!("Operands::fits admits no other pair"),
     }
 }
@@ -36,11 +40,32 @@ pub fn fill_master(isa: &'static Isa, master: &mut [f32], param: Slice) {
     }
 }
 
+fn take<'a, T, P, G>(
+    isa: &'static Isa,
+    behind: impl Iterator<Item = &'a Scalars>,
+    now: Option<&Scalars>,
+    param: &mut [P],
+    (values, rows): (&[G], Option<RowPart>),
+    mut moments: Moments<T>,
+) where
+    T: Real + Compute,
+    P: StoredParam<T>,
+    G: Stored<T>,
+{
+    for scalars in behind {
+        let none = Gradient::<G>::none();
+        step(isa, T::scalars(scalars), param, none, moments.again());
+    }
+    if let Some(scalars) = now {
+        step(isa, T::scalars(scalars), param, Gradient::new(values, rows), moments);
+    }
+}
+
 fn step<T, P, G>(
     isa: &'static Isa,
     scalars: &StepScalars<T>,
     param: &mut [P],
-    grad: &[G],
+    grad: Gradient<G>,
     moments: Moments<T>,
 ) where
     T: Real + Compute,
@@ -59,7 +84,7 @@ fn step_blocks<T, P, G, const PREPARES: bool>(
     scalars: &StepScalars<T>,
     preparation: Option<&Preparation<T>>,
     param: &mut [P],
-    grad: &[G],
+    grad: Gradient<G>,
     moments: Moments<T>,
 ) where
     T: Real + Compute,
@@ -68,7 +93,7 @@ fn step_blocks<T, P, G, const PREPARES: bool>(
 {
     let update = T::of(isa);
     let Moments { exp_avg, exp_avg_sq, mut max_exp_avg_sq, mut master } = moments;
-    let in_place = P::IS_WIDE && G::IS_WIDE && !PREPARES;
+    let in_place = P::IS_WIDE && grad.is_in_place() && !PREPARES;
     let block = if in_place { param.len() } else { BLOCK };
     let mut wide_param = [T::ZERO; BLOCK];
     let mut wide_grad = [T::ZERO; BLOCK];
@@ -77,7 +102,7 @@ fn step_blocks<T, P, G, const PREPARES: bool>(
     while start < param.len() {
         let at = start..param.len().min(start + block);
         start = at.end;
-        let grad = G::widened(isa, &grad[at.clone()], &mut wide_grad);
+        let grad = grad.widened(isa, at.clone(), &mut wide_grad);
         let exp_avg = &mut exp_avg[at.clone()];
         let exp_avg_sq = &mut exp_avg_sq[at.clone()];
         let max_exp_avg_sq = max_exp_avg_sq.as_deref_mut().map(|max| &mut max[at.clone()]);
@@ -104,15 +129,6 @@ fn step_blocks<T, P, G, const PREPARES: bool>(
     }
 }
 
-/// An element type as it is stored, beside the compute type `T`.
-trait Stored<T>: Sized {
-    /// Stored in the compute type: nothing to widen.
-    const IS_WIDE: bool = false;
-
-    /// A block's values in the compute type, in `space` if they have to be put somewhere.
-    fn widened<'a>(isa: &Isa, stored: &'a [Self], space: &'a mut [T; BLOCK]) -> &'a [T];
-}
-
 /// An element type that parameters are stored in.
 trait StoredParam<T>: Stored<T> {
     fn narrow(isa: &Isa, wide: &[T], stored: &mut [Self]);
@@ -123,12 +139,6 @@ trait StoredParam<T>: Stored<T> {
 
 macro_rules! stored_wide {
     ($type:ty) => {
-        impl Stored<$type> for $type {
-            const IS_WIDE: bool = true;
-            fn widened<'a>(_: &Isa, stored: &'a [$type], _: &'a mut [$type; BLOCK]) -> &'a [$type] {
-                stored
-            }
-        }
         impl StoredParam<$type> for $type {
             fn narrow(_: &Isa, wide: &[$type], stored: &mut [$type]) {
                 stored.copy_from_slice(wide);
@@ -147,17 +157,6 @@ macro_rules! stored_wide {
 
 macro_rules! stored_16_bit {
     ($type:ty, $widen:ident, $narrow:ident) => {
-        impl Stored<f32> for $type {
-            fn widened<'a>(
-                isa: &Isa,
-                stored: &'a [$type],
-                space: &'a mut [f32; BLOCK],
-            ) -> &'a [f32] {
-                let wide = &mut space[..stored.len()];
-                isa.$widen(stored, wide);
-                wide
-            }
-        }
         impl StoredParam<f32> for $type {
             fn narrow(isa: &Isa, wide: &[f32], stored: &mut [$type]) {
                 isa.$narrow(wide, stored);
@@ -181,11 +180,3 @@ stored_wide!(f32);
 stored_wide!(f64);
 stored_16_bit!(F16, widen_f16, narrow_f16);
 stored_16_bit!(Bf16, widen_bf16, narrow_bf16);
-
-impl Stored<f64> for f32 {
-    fn widened<'a>(isa: &Isa, stored: &'a [f32], space: &'a mut [f64; BLOCK]) -> &'a [f64] {
-        let wide = &mut space[..stored.len()];
-        isa.widen_f32(stored, wide);
-        wide
-    }
-}

@@ -7,7 +7,7 @@ use super::loops;
 use crate::config::IsaCap;
 use crate::dtype::{Bf16, F16};
 use crate::error::{Error, Label};
-use crate::math::{Preparation, StepScalars};
+use crate::math::{Preparation, Scalars, StepScalars};
 use crate::norm::{self, LANES};
 use crate::sys;
 
@@ -200,33 +200,44 @@ impl Isa {
     }
 }
 
-impl Isa {
-    /// See `norm::add_squares`.
-    pub fn add_squares_f32(&self, lanes: &mut [f64; LANES], values: &[f32]) -> u64 {
-        // SAFETY: as above.
-        unsafe { (self.add_squares_f32)(lanes, values) }
-    }
-
-    pub fn add_squares_f64(&self, lanes: &mut [f64; LANES], values: &[f64]) -> u64 {
-        // SAFETY: as above.
-        unsafe { (self.add_squares_f64)(lanes, values) }
-    }
-}
-
 /// A compute type that every `Isa` updates.
 pub trait Compute: Sized + 'static {
     fn of(isa: &'static Isa) -> &'static Update<Self>;
+
+    /// The constants of a step in this type.
+    fn scalars(scalars: &Scalars) -> &StepScalars<Self>;
+
+    /// See `norm::add_squares`.
+    fn add_squares(isa: &Isa, lanes: &mut [f64; LANES], values: &[Self]) -> u64;
 }
 
 impl Compute for f32 {
     fn of(isa: &'static Isa) -> &'static Update<f32> {
         &isa.f32
     }
+
+    fn scalars(scalars: &Scalars) -> &StepScalars<f32> {
+        &scalars.f32
+    }
+
+    fn add_squares(isa: &Isa, lanes: &mut [f64; LANES], values: &[f32]) -> u64 {
+        // SAFETY: as above.
+        unsafe { (isa.add_squares_f32)(lanes, values) }
+    }
 }
 
 impl Compute for f64 {
     fn of(isa: &'static Isa) -> &'static Update<f64> {
         &isa.f64
+    }
+
+    fn scalars(scalars: &Scalars) -> &StepScalars<f64> {
+        &scalars.f64
+    }
+
+    fn add_squares(isa: &Isa, lanes: &mut [f64; LANES], values: &[f64]) -> u64 {
+        // SAFETY: as above.
+        unsafe { (isa.add_squares_f64)(lanes, values) }
     }
 }
 

@@ -4,11 +4,12 @@ mod blocks;
 pub mod isa;
 mod loops;
 mod norms;
+mod rows;
 mod threads;
 
 use crate::config;
 use crate::error::Error;
-use crate::math::Scalars;
+use crate::steps::Steps;
 use crate::tensor::{Chunks, GradBlocks, Operands};
 use isa::Isa;
 use threads::Threads;
@@ -24,21 +25,12 @@ impl Cpu {
         Ok(Cpu { isa: Isa::choose(isa)?, threads: Threads::new(threads) })
     }
 
-    /// Steps every chunk, each with `scalars[scalars_of[its parameter]]`. An error means that
-    /// nothing was written.
-    pub fn update(
-        &mut self,
-        chunks: &Chunks,
-        scalars: &[Scalars],
-        scalars_of: &[u32],
-    ) -> Result<(), Error> {
+    /// Steps every chunk. An error means that nothing was written.
+    pub fn update(&mut self, chunks: &Chunks, steps: &Steps) -> Result<(), Error> {
         let isa = self.isa;
         self.threads.run(chunks.line(), &|| {
             while let Some(task) = chunks.claim() {
-                for chunk in task {
-                    let scalars = &scalars[scalars_of[chunk.index] as usize];
-                    blocks::update(isa, scalars, chunk);
-                }
+                task.for_each(|chunk| blocks::update(isa, steps, chunk));
             }
         })
     }
@@ -48,9 +40,9 @@ impl Cpu {
         let isa = self.isa;
         self.threads.run(blocks.line(), &|| {
             while let Some(task) = blocks.claim() {
-                for (grad, tally) in task {
-                    let (sum_squares, n_nonfinite) = norms::tally(isa, grad);
-                    tally.set(sum_squares, n_nonfinite);
+                for block in task {
+                    let (sum_squares, n_nonfinite) = norms::tally(isa, &block);
+                    block.tally.set(sum_squares, n_nonfinite);
                 }
             }
         })

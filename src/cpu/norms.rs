@@ -2,36 +2,46 @@
 #![forbid(unsafe_code)]
 
 use super::blocks::BLOCK;
-use super::isa::Isa;
+use super::isa::{Compute, Isa};
+use super::rows::{Gradient, Stored};
+use crate::dtype::Dtype;
+use crate::math::Real;
 use crate::norm::{LANES, join_lanes};
-use crate::tensor::Slice;
+use crate::tensor::{GradBlock, Slice};
 
 /// The sum of squares, and how many elements are not finite.
-pub fn tally(isa: &Isa, grad: Slice) -> (f64, u64) {
-    let mut lanes = [0.0; LANES];
-    let n_nonfinite = match grad {
-        Slice::F32(grad) => isa.add_squares_f32(&mut lanes, grad),
-        Slice::F64(grad) => isa.add_squares_f64(&mut lanes, grad),
-        Slice::F16(grad) => widened(grad, &mut lanes, isa, Isa::widen_f16),
-        Slice::Bf16(grad) => widened(grad, &mut lanes, isa, Isa::widen_bf16),
-    };
-    (join_lanes(lanes), n_nonfinite)
+pub fn tally(isa: &Isa, block: &GradBlock) -> (f64, u64) {
+    let (n, rows) = (block.n_elements, block.rows);
+    match (&block.grad, block.compute) {
+        (Slice::F32(grad), Dtype::F64) => sum::<f64, _>(isa, Gradient::new(grad, rows), n),
+        (Slice::F32(grad), _) => sum::<f32, _>(isa, Gradient::new(grad, rows), n),
+        (Slice::F64(grad), _) => sum::<f64, _>(isa, Gradient::new(grad, rows), n),
+        (Slice::F16(grad), _) => sum::<f32, _>(isa, Gradient::new(grad, rows), n),
+        (Slice::Bf16(grad), _) => sum::<f32, _>(isa, Gradient::new(grad, rows), n),
+    }
 }
 
 /// Blocks that are widened are whole rows of lanes, so that each starts at lane 0.
 const _: () = assert!(BLOCK.is_multiple_of(LANES));
 
-fn widened<S>(
-    grad: &[S],
-    lanes: &mut [f64; LANES],
-    isa: &Isa,
-    widen: fn(&Isa, &[S], &mut [f32]),
-) -> u64 {
-    let mut space = [0.0; BLOCK];
-    let count = |stored: &[S]| {
-        let wide = &mut space[..stored.len()];
-        widen(isa, stored, wide);
-        isa.add_squares_f32(lanes, wide)
+fn sum<T: Real + Compute, G: Stored<T>>(isa: &Isa, grad: Gradient<G>, n: usize) -> (f64, u64) {
+    let mut lanes = [0.0; LANES];
+    let mut n_nonfinite = 0;
+    let mut space = [T::ZERO; BLOCK];
+    // A sparse gradient is gathered in short runs, so that those without a row are passed over.
+    let run = match &grad.rows {
+        _ if grad.is_in_place() => n,
+        None => BLOCK,
+        Some(_) => LANES,
     };
-    grad.chunks(BLOCK).map(count).sum()
+    let mut start = 0;
+    while start < n {
+        let at = start..n.min(start + run);
+        start = at.end;
+        if grad.rows.is_none_or(|rows| rows.entries(at.clone()).next().is_some()) {
+            let values = grad.widened(isa, at, &mut space);
+            n_nonfinite += T::add_squares(isa, &mut lanes, values);
+        }
+    }
+    (join_lanes(lanes), n_nonfinite)
 }

@@ -78,6 +78,19 @@ pub const ADAMW_CLIP_SCOPE_GROUP: adamw_clip_scope = 0;
 /// Those of all groups of the handle that clip by global norm.
 pub const ADAMW_CLIP_SCOPE_HANDLE: adamw_clip_scope = 1;
 
+/// What a step with a sparse gradient does to the rows that the gradient does not list. With dense
+/// gradients it means nothing.
+pub type adamw_lazy = u32;
+/// Steps them with a gradient of zero: the same bits as the dense gradient would give, at its cost.
+pub const ADAMW_LAZY_OFF: adamw_lazy = 0;
+/// Leaves them, their state and their weight decay alone; the step counts for the whole parameter.
+/// This is Paddle's `lazy_mode`.
+pub const ADAMW_LAZY_ROWS: adamw_lazy = 1;
+/// Leaves them for now. `adamw_sparse_prepare` brings rows, before the host reads them, to the bits
+/// that the dense gradient would have given; `adamw_sparse_flush` brings all of them. Each step
+/// also brings a 1,024th of the rows up to date, in turn.
+pub const ADAMW_LAZY_EXACT: adamw_lazy = 2;
+
 /// What `adamw_clear_grad` does.
 pub type adamw_clear = u32;
 /// Writes zeros over every gradient; they stay set, and a step with them decays the parameter and

@@ -1,13 +1,13 @@
 //! Groups, the learning rate, and the callbacks that set hyper-parameters.
 
 use super::constants::*;
-use super::lifecycle::clip;
+use super::lifecycle::{clip, lazy};
 use super::sized;
 use super::types::*;
 use super::{Optimizer, Status, adamw_decay_filter, adamw_lr_ratio, guard, handle};
 use crate::callback::{DecayFilter, LrRatio};
 use crate::clip::Clip;
-use crate::config::GroupConfig;
+use crate::config::{GroupConfig, Lazy};
 use crate::error::Error;
 use core::ffi::c_void;
 
@@ -48,13 +48,10 @@ pub unsafe extern "C" fn adamw_add_group(
                 return Err(Error::Null("out_group"));
             }
             let adamw_group_config { lr_scale, weight_decay, beta1, beta2, eps, .. } = group;
-            if group.reserved != 0 {
-                let (name, value) = ("group.reserved", group.reserved);
-                return Err(Error::Constant { name, value, expected: "0" });
-            }
             let limits = (group.clip_min, group.clip_max);
             let clip = clip("group.clip", group.clip, group.clip_norm, limits)?;
-            let group = GroupConfig { lr_scale, weight_decay, beta1, beta2, eps, clip };
+            let lazy = lazy("group.lazy_mode", group.lazy_mode)?;
+            let group = GroupConfig { lr_scale, weight_decay, beta1, beta2, eps, clip, lazy };
             let number = optimizer.add_group(group)?;
             // SAFETY: not NULL, and the caller's word.
             unsafe { out_group.write_unaligned(number) };
@@ -127,7 +124,7 @@ pub unsafe extern "C" fn adamw_set_lr_ratio(
 
 /// The handle's hyper-parameters as those of a group.
 fn group_defaults(optimizer: &Optimizer) -> adamw_group_config {
-    let GroupConfig { lr_scale, weight_decay, beta1, beta2, eps, clip } =
+    let GroupConfig { lr_scale, weight_decay, beta1, beta2, eps, clip, lazy } =
         optimizer.group_defaults();
     let (clip, clip_norm, clip_min, clip_max) = match clip {
         Clip::None => (ADAMW_CLIP_NONE, 0.0, 0.0, 0.0),
@@ -146,6 +143,10 @@ fn group_defaults(optimizer: &Optimizer) -> adamw_group_config {
         clip_min,
         clip_max,
         clip,
-        reserved: 0,
+        lazy_mode: match lazy {
+            Lazy::Off => ADAMW_LAZY_OFF,
+            Lazy::Rows => ADAMW_LAZY_ROWS,
+            Lazy::Exact => ADAMW_LAZY_EXACT,
+        },
     }
 }

@@ -6,7 +6,7 @@ use super::types::*;
 use super::{Optimizer, Status, guard, handle};
 use crate::callback::ParallelFor;
 use crate::clip::{Clip, Scope};
-use crate::config::{Config, GroupConfig, IsaCap, Nonfinite, Threads};
+use crate::config::{Config, GroupConfig, IsaCap, Lazy, Nonfinite, Threads};
 use crate::error::Error;
 
 /// Fills `config` with the defaults. `struct_size` is the caller's `sizeof(adamw_config)`.
@@ -71,6 +71,10 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
             return Err(Error::Constant { name: "config.isa", value, expected });
         }
     };
+    if config.reserved != 0 {
+        let (name, value) = ("config.reserved", config.reserved);
+        return Err(Error::Constant { name, value, expected: "0" });
+    }
     Ok(Config {
         lr: config.lr,
         group: GroupConfig {
@@ -85,6 +89,7 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
                 config.clip_norm,
                 (config.clip_min, config.clip_max),
             )?,
+            lazy: lazy("config.lazy_mode", config.lazy_mode)?,
         },
         amsgrad: flag("config.amsgrad", config.amsgrad)?,
         maximize: flag("config.maximize", config.maximize)?,
@@ -127,6 +132,15 @@ pub(super) fn clip(
         ADAMW_CLIP_GLOBAL_NORM => Ok(Clip::GlobalNorm(norm)),
         ADAMW_CLIP_VALUE => Ok(Clip::Value { min, max }),
         value => Err(Error::Constant { name, value, expected: "an ADAMW_CLIP constant, 0 to 3" }),
+    }
+}
+
+pub(super) fn lazy(name: &'static str, value: adamw_lazy) -> Result<Lazy, Error> {
+    match value {
+        ADAMW_LAZY_OFF => Ok(Lazy::Off),
+        ADAMW_LAZY_ROWS => Ok(Lazy::Rows),
+        ADAMW_LAZY_EXACT => Ok(Lazy::Exact),
+        value => Err(Error::Constant { name, value, expected: "an ADAMW_LAZY constant, 0 to 2" }),
     }
 }
 

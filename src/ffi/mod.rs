@@ -10,6 +10,7 @@ mod params;
 mod schedule;
 mod schedule_types;
 mod sized;
+mod sparse;
 mod stepping;
 mod tensor;
 mod types;
@@ -27,6 +28,7 @@ pub use lifecycle::*;
 pub use params::*;
 pub use schedule::*;
 pub use schedule_types::*;
+pub use sparse::*;
 pub use stepping::*;
 pub use types::*;
 

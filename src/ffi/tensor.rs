@@ -4,7 +4,7 @@ use super::constants::*;
 use super::types::*;
 use crate::dtype::Dtype;
 use crate::error::TensorProblem;
-use crate::tensor::Tensor;
+use crate::tensor::{RowList, RowNumber, Tensor};
 
 /// DLPack's device types whose memory the processor reaches: kDLCPU, kDLCUDAHost, kDLROCMHost.
 pub(super) const HOST_DEVICES: [i32; 3] = [1, 3, 11];
@@ -37,6 +37,40 @@ pub unsafe fn array(
 /// `from` is NULL or readable, its shape and strides for `ndim` numbers; its memory as
 /// `Tensor::new` asks.
 pub unsafe fn dlpack(from: *const adamw_tensor) -> Result<Tensor, TensorProblem> {
+    // SAFETY: the caller's word.
+    let (address, n_elements, adamw_data_type { code, bits, lanes }) = unsafe { plain(from) }?;
+    let dtype = match (code, bits, lanes) {
+        (2, 16, 1) => Dtype::F16,
+        (2, 32, 1) => Dtype::F32,
+        (2, 64, 1) => Dtype::F64,
+        (4, 16, 1) => Dtype::Bf16,
+        _ => return Err(TensorProblem::DlpackType { code, bits, lanes }),
+    };
+    // SAFETY: the caller's word.
+    unsafe { Tensor::new(address, n_elements, dtype) }
+}
+
+/// The numbers of rows in a DLPack tensor.
+///
+/// # Safety
+/// As `dlpack`, with memory as `RowList::new` asks.
+pub unsafe fn rows(from: *const adamw_tensor) -> Result<RowList, TensorProblem> {
+    // SAFETY: the caller's word.
+    let (address, n_rows, adamw_data_type { code, bits, lanes }) = unsafe { plain(from) }?;
+    let number = match (code, bits, lanes) {
+        (0, 32, 1) => RowNumber::I32,
+        (0, 64, 1) => RowNumber::I64,
+        _ => return Err(TensorProblem::RowType { code, bits, lanes }),
+    };
+    // SAFETY: the caller's word.
+    unsafe { RowList::new(address, n_rows, number) }
+}
+
+/// The address, the number of elements and the type of a contiguous DLPack tensor.
+///
+/// # Safety
+/// `from` is NULL or readable, its shape and strides for `ndim` numbers.
+unsafe fn plain(from: *const adamw_tensor) -> Result<(usize, u64, adamw_data_type), TensorProblem> {
     if from.is_null() {
         return Err(TensorProblem::Null);
     }
@@ -45,14 +79,6 @@ pub unsafe fn dlpack(from: *const adamw_tensor) -> Result<Tensor, TensorProblem>
     if !HOST_DEVICES.contains(&tensor.device.device_type) {
         return Err(TensorProblem::Device(tensor.device.device_type));
     }
-    let adamw_data_type { code, bits, lanes } = tensor.dtype;
-    let dtype = match (code, bits, lanes) {
-        (2, 16, 1) => Dtype::F16,
-        (2, 32, 1) => Dtype::F32,
-        (2, 64, 1) => Dtype::F64,
-        (4, 16, 1) => Dtype::Bf16,
-        _ => return Err(TensorProblem::DlpackType { code, bits, lanes }),
-    };
     if !(0..=MAX_NDIM).contains(&tensor.ndim) {
         return Err(TensorProblem::Dimensions(tensor.ndim));
     }
@@ -75,8 +101,7 @@ pub unsafe fn dlpack(from: *const adamw_tensor) -> Result<Tensor, TensorProblem>
     if tensor.data.is_null() && n_elements > 0 {
         return Err(TensorProblem::NullData(n_elements));
     }
-    // SAFETY: the caller's word.
-    unsafe { Tensor::new(address, n_elements, dtype) }
+    Ok((address, n_elements, tensor.dtype))
 }
 
 fn n_elements(ndim: usize, size: impl Fn(usize) -> i64) -> Result<u64, TensorProblem> {

@@ -97,6 +97,10 @@ pub struct adamw_config {
     pub clip: adamw_clip,
     /// `[ADAMW_CLIP_SCOPE_GROUP]` Which gradients make up a global norm.
     pub clip_scope: adamw_clip_scope,
+    /// `[ADAMW_LAZY_OFF]` What sparse gradients do to the rows that they do not list.
+    pub lazy_mode: adamw_lazy,
+    /// 0.
+    pub reserved: u32,
 }
 
 /// The hyper-parameters of a group; `adamw_group_config_init` fills in the handle's, which are also
@@ -124,8 +128,8 @@ pub struct adamw_group_config {
     pub clip_max: f64,
     /// As in `adamw_config`.
     pub clip: adamw_clip,
-    /// 0.
-    pub reserved: u32,
+    /// As in `adamw_config`.
+    pub lazy_mode: adamw_lazy,
 }
 
 /// A parameter to be added. Zero it, set `struct_size`, `name` and `param`; the rest may stay 0.
@@ -207,7 +211,7 @@ pub struct adamw_capabilities {
 
 // Without padding, so that a field appended later can never have been padding before.
 const _: () = assert!(size_of::<adamw_tensor>() == 48);
-const _: () = assert!(size_of::<adamw_config>() == 6 * 8 + 6 * 4 + 5 * 8 + 2 * 4);
+const _: () = assert!(size_of::<adamw_config>() == 6 * 8 + 6 * 4 + 5 * 8 + 4 * 4);
 const _: () = assert!(size_of::<adamw_group_config>() == 9 * 8 + 2 * 4);
 const _: () = assert!(size_of::<adamw_param_config>() == 9 * 8 + 4 * 4);
 const _: () = assert!(size_of::<adamw_capabilities>() == 8 + 6 * 4);
@@ -236,6 +240,8 @@ impl adamw_config {
         clip_max: 0.0,
         clip: ADAMW_CLIP_NONE,
         clip_scope: ADAMW_CLIP_SCOPE_GROUP,
+        lazy_mode: ADAMW_LAZY_OFF,
+        reserved: 0,
     };
 }
 

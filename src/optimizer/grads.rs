@@ -4,7 +4,7 @@
 use super::Optimizer;
 use super::occupied::Place;
 use crate::error::{Error, Role};
-use crate::tensor::Tensor;
+use crate::tensor::{Grad, Tensor};
 
 /// What `adamw_clear_grad` does with the gradients there are.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,12 +26,12 @@ impl Optimizer {
     ) -> Result<(), Error> {
         for i in 0..count {
             let (number, grad) = entry(self, i)?;
-            self.check_grad(number, grad)?;
+            self.check_grad(number, grad.map(Grad::Dense))?;
         }
         for i in 0..count {
             let (number, grad) = entry(self, i)?;
             let name = self.label(number)?;
-            let set = self.operands[number as usize].set_grad(grad);
+            let set = self.operands[number as usize].set_grad(grad.map(Grad::Dense));
             set.map_err(|problem| problem.of(name, Role::Grad))?;
         }
         Ok(())
@@ -51,10 +51,11 @@ impl Optimizer {
         Ok(())
     }
 
-    fn check_grad(&self, number: u32, grad: Option<Tensor>) -> Result<(), Error> {
+    /// That a gradient fits its parameter and lies in no memory that a step writes.
+    pub(super) fn check_grad(&self, number: u32, grad: Option<Grad>) -> Result<(), Error> {
         let name = self.label(number)?;
         let Some(grad) = grad else { return Ok(()) };
-        let fits = self.operands[number as usize].fits(Role::Grad, &grad);
+        let fits = self.operands[number as usize].fits_grad(&grad);
         fits.map_err(|problem| problem.of(name, Role::Grad))?;
         self.check_place(number, &grad)
     }
@@ -72,12 +73,12 @@ impl Optimizer {
         Ok(())
     }
 
-    fn check_place(&self, number: u32, grad: &Tensor) -> Result<(), Error> {
-        match self.occupied.overlapped(&grad.addresses()) {
-            Some(place) => {
-                Err(self.overlap(&Place::new(grad.addresses(), number, Role::Grad), place))
+    fn check_place(&self, number: u32, grad: &Grad) -> Result<(), Error> {
+        for (role, addresses) in grad.addresses() {
+            if let Some(place) = self.occupied.overlapped(&addresses) {
+                return Err(self.overlap(&Place::new(addresses, number, role), place));
             }
-            None => Ok(()),
         }
+        Ok(())
     }
 }

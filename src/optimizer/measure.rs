@@ -41,7 +41,7 @@ impl Optimizer {
         report.measured = true;
         let mut sum_squares = 0.0;
         for (number, param) in self.params.iter().enumerate() {
-            let total = tallies.total(number);
+            let total = tallies.total(number, &self.operands[number]);
             if total.n_nonfinite > 0 && self.config.nonfinite == Nonfinite::Fail {
                 return Err(Error::Nonfinite {
                     param: param.label(),
@@ -65,7 +65,10 @@ impl Optimizer {
     pub(super) fn factor(&self, number: u32, param: &Param, scratch: &Scratch) -> f64 {
         let clip = self.groups[param.group as usize].clip;
         let sum_squares = match clip {
-            Clip::Norm(_) if !param.no_clip => scratch.tallies.total(number as usize).sum_squares,
+            Clip::Norm(_) if !param.no_clip => {
+                let number = number as usize;
+                scratch.tallies.total(number, &self.operands[number]).sum_squares
+            }
             Clip::GlobalNorm(_) if !param.no_clip => {
                 scratch.sums[scope(self.config.clip_scope, param)]
             }

@@ -7,6 +7,7 @@ mod grads;
 mod measure;
 mod occupied;
 mod params;
+mod rows;
 mod schedule;
 mod step;
 
@@ -19,6 +20,7 @@ use crate::callback::{DecayFilter, LrRatio};
 use crate::config::{self, Config, GroupConfig};
 use crate::error::{Error, Label};
 use crate::schedule::Schedule;
+use crate::steps::Log;
 use crate::sys::memory::reserve;
 use crate::tensor::Operands;
 use occupied::Occupied;
@@ -33,6 +35,8 @@ pub struct Optimizer {
     params: Vec<Param>,
     /// The memory of each parameter, by the same number.
     operands: Vec<Operands>,
+    /// The steps that rows of each parameter may have yet to take, by the same number.
+    logs: Vec<Log>,
     /// The numbers of the parameters, in the order of their names.
     by_name: Vec<u32>,
     occupied: Occupied,
@@ -61,6 +65,7 @@ impl Optimizer {
             groups,
             params: Vec::new(),
             operands: Vec::new(),
+            logs: Vec::new(),
             by_name: Vec::new(),
             occupied: Occupied::default(),
             grads_unchecked: false,
@@ -133,6 +138,13 @@ impl Optimizer {
     /// Asked about every parameter with a gradient, at each step.
     pub fn set_lr_ratio(&mut self, lr_ratio: Option<LrRatio>) {
         self.lr_ratio = lr_ratio;
+    }
+}
+
+impl Optimizer {
+    /// The hyper-parameters of a parameter that is there.
+    fn group_of(&self, param: u32) -> &GroupConfig {
+        &self.groups[self.params[param as usize].group as usize]
     }
 }
 

@@ -7,6 +7,7 @@ use super::{Optimizer, label, next_number};
 use crate::callback::{DecayFilter, adamw_param_info};
 use crate::error::{Error, Label, Role};
 use crate::math::Regularizer;
+use crate::steps::Log;
 use crate::sys::memory::reserve;
 use crate::tensor::{Buffer, Operands, Tensor};
 use core::ops::Range;
@@ -94,6 +95,7 @@ impl Optimizer {
         };
         reserve(&mut self.params, 1, "the parameters")?;
         reserve(&mut self.operands, 1, "the parameters")?;
+        reserve(&mut self.logs, 1, "the parameters")?;
         reserve(&mut self.by_name, 1, "the parameters")?;
         self.occupied.reserve(WRITTEN.len())?;
         self.scratch.reserve(self.params.len() + 1, self.groups.len())?;
@@ -107,6 +109,7 @@ impl Optimizer {
         self.by_name.insert(place_by_name, number);
         self.params.push(param);
         self.operands.push(operands);
+        self.logs.push(Log::default());
         self.grads_unchecked = true;
         Ok(number)
     }

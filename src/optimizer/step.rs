@@ -5,8 +5,9 @@ use super::Optimizer;
 use crate::config::GroupConfig;
 use crate::error::Error;
 use crate::math::{Regularizer, Scalars, Step};
+use crate::steps::{NO_STEP, Steps};
 use crate::sys::memory::reserve;
-use crate::tensor::{Chunks, Plan, Tallies};
+use crate::tensor::{Pass, Tallies};
 
 /// How far a parameter has come.
 #[derive(Clone, Copy, PartialEq)]
@@ -47,11 +48,11 @@ impl Clock {
 /// What a step works out, in memory that is kept for the next one.
 #[derive(Default)]
 pub struct Scratch {
-    plan: Plan,
+    pub pass: Pass,
     /// The scalars of this step, each for one or more parameters.
-    scalars: Vec<Scalars>,
-    /// By parameter: the number of its scalars.
-    scalars_of: Vec<u32>,
+    pub scalars: Vec<Scalars>,
+    /// By parameter: the number of its scalars, or `NO_STEP`.
+    pub scalars_of: Vec<u32>,
     /// By group, with decay and without: what the last such parameter stepped with.
     latest: Vec<[Option<Decided>; 2]>,
     /// What the gradients add up to.
@@ -89,7 +90,7 @@ impl Scratch {
         reserve(&mut self.scalars, n_params, "the step's scalars")?;
         reserve(&mut self.scalars_of, n_params, "the step's scalars")?;
         reserve(&mut self.latest, n_groups, "the step's scalars")?;
-        self.plan.reserve(n_params)
+        self.pass.reserve(n_params)
     }
 }
 
@@ -97,6 +98,7 @@ impl Optimizer {
     /// Steps every parameter that has a gradient.
     pub fn step(&mut self) -> Result<(), Error> {
         self.check_grads()?;
+        self.read_rows()?;
         let report = self.measure()?;
         if report.skipped {
             self.report = report;
@@ -105,14 +107,23 @@ impl Optimizer {
         self.decide()?;
         let scheduled = self.next_scheduled()?;
         self.fill_stale_masters();
-        let chunks = Chunks::new(&mut self.operands, &mut self.scratch.plan);
-        self.backend.update(&chunks, &self.scratch.scalars, &self.scratch.scalars_of)?;
+        self.take_turns()?;
+        self.update()?;
         self.advance();
         self.report = report;
         if let Some(state) = scheduled {
             self.go_to(state);
         }
         Ok(())
+    }
+
+    fn update(&mut self) -> Result<(), Error> {
+        let Scratch { pass, scalars, scalars_of, .. } = &mut self.scratch;
+        let (params, groups) = (&self.params, &self.groups);
+        let chunks = pass.over(&mut self.operands, |number, operands| {
+            Self::extent(groups[params[number].group as usize].lazy, operands)
+        });
+        self.backend.update(&chunks, &Steps { scalars, scalars_of, logs: &self.logs })
     }
 
     /// The scalars of this step. Asks the host's callbacks; changes nothing but the scratch.
@@ -130,7 +141,7 @@ impl Optimizer {
         scratch.latest.resize(self.groups.len(), [None; 2]);
         for (number, (param, operands)) in (0..).zip(self.params.iter().zip(&self.operands)) {
             if !operands.is_stepped() {
-                scratch.scalars_of.push(u32::MAX);
+                scratch.scalars_of.push(NO_STEP);
                 continue;
             }
             let ratio = match self.lr_ratio {
@@ -196,10 +207,12 @@ impl Optimizer {
 
     /// Counts the step that has been taken.
     fn advance(&mut self) {
-        for (param, operands) in self.params.iter_mut().zip(&self.operands) {
-            if operands.is_stepped() {
+        for number in 0..self.params.len() {
+            if self.operands[number].is_stepped() {
+                let param = &mut self.params[number];
                 param.clock = param.clock.advanced(&self.groups[param.group as usize]);
                 param.master_is_stale = false;
+                self.log_step(number);
             }
         }
     }

@@ -1,8 +1,10 @@
 //! A step's elements, cut into disjoint chunks.
 
 use super::line::{Line, Plan};
-use super::{Buffer, Operands, Slice, SliceMut};
+use super::{Buffer, Grad, Operands, RowPart, Slice, SliceMut};
 use crate::dtype::Dtype;
+use crate::error::Error;
+use crate::sys::memory::reserve;
 use core::ops::Range;
 
 /// Elements of a task: a 256th of the work, so that the threads end together, between what hides
@@ -13,22 +15,70 @@ fn task_elements(n_elements: u64) -> u64 {
     (n_elements / 256).next_multiple_of(SHORTEST).clamp(SHORTEST, LONGEST)
 }
 
-/// The work of one step: the elements of the parameters that have a gradient.
+/// Which elements of a parameter are visited.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Extent {
+    Nothing,
+    All,
+    /// The rows that were last read.
+    Listed,
+    /// These rows, as the lag counts them.
+    Rows(Range<u64>),
+}
+
+impl Extent {
+    fn n_elements(&self, operands: &Operands) -> u64 {
+        match self {
+            Extent::Nothing => 0,
+            Extent::All => operands.param.n_elements,
+            Extent::Listed => operands.index().len() as u64 * operands.index().row_elements(),
+            Extent::Rows(rows) => {
+                let row_elements = operands.lag().map_or(0, |lag| lag.row_elements());
+                (rows.end - rows.start) * row_elements
+            }
+        }
+    }
+}
+
+/// What one pass over parameters visits; kept between passes for its memory alone.
+#[derive(Default)]
+pub struct Pass {
+    plan: Plan,
+    extents: Vec<Extent>,
+}
+
+impl Pass {
+    /// Makes room for so many parameters, so that a step need not.
+    pub fn reserve(&mut self, n_params: usize) -> Result<(), Error> {
+        self.extents.clear();
+        reserve(&mut self.extents, n_params, "the step's plan")?;
+        self.plan.reserve(n_params)
+    }
+
+    /// Takes the parameters' memory for as long as chunks of it are about. `extent` says what is
+    /// visited of each parameter, by its number.
+    pub fn over<'a>(
+        &'a mut self,
+        operands: &'a mut [Operands],
+        extent: impl Fn(usize, &Operands) -> Extent,
+    ) -> Chunks<'a> {
+        self.extents.clear();
+        self.extents.extend(operands.iter().enumerate().map(|(i, operands)| extent(i, operands)));
+        let lengths = self.extents.iter().zip(&*operands);
+        let lengths = lengths.map(|(extent, operands)| extent.n_elements(operands));
+        let line = self.plan.lay(lengths, 1, task_elements);
+        Chunks { operands, extents: &self.extents, line }
+    }
+}
+
+/// The work of one pass.
 pub struct Chunks<'a> {
     operands: &'a [Operands],
+    extents: &'a [Extent],
     line: Line<'a>,
 }
 
 impl<'a> Chunks<'a> {
-    /// Takes the parameters' memory for as long as chunks of it are about.
-    pub fn new(operands: &'a mut [Operands], plan: &'a mut Plan) -> Self {
-        let lengths = operands
-            .iter()
-            .map(|operands| if operands.is_stepped() { operands.param.n_elements } else { 0 });
-        let line = plan.lay(lengths, 1, task_elements);
-        Chunks { operands, line }
-    }
-
     /// For sharing the tasks out.
     pub fn line(&self) -> &Line<'a> {
         &self.line
@@ -37,12 +87,67 @@ impl<'a> Chunks<'a> {
     /// The chunks of a task that nobody has claimed yet.
     pub fn claim(&self) -> Option<impl Iterator<Item = Chunk<'a>>> {
         let pieces = self.line.claim()?;
-        Some(pieces.filter_map(|piece| {
-            let range = piece.range.start as usize..piece.range.end as usize;
-            // SAFETY: the line was laid over these very operands, so that the range lies inside;
-            // no two pieces meet; `new` borrowed the operands mutably for `'a`.
-            unsafe { Chunk::new(piece.param, &self.operands[piece.param], range) }
+        Some(pieces.flat_map(|piece| {
+            let (operands, extent) = (&self.operands[piece.param], &self.extents[piece.param]);
+            let mut left = piece.range.start as usize..piece.range.end as usize;
+            core::iter::from_fn(move || {
+                if left.is_empty() {
+                    return None;
+                }
+                let part = Part::first(operands, extent, left.clone());
+                left.start += part.elements.len();
+                // SAFETY: the line was laid over these very operands and extents, so that the
+                // range lies inside; no two parts meet; `over` borrowed the operands mutably for
+                // `'a`.
+                unsafe { Chunk::new(piece.param, operands, part) }
+            })
         }))
+    }
+}
+
+/// Elements that lie side by side and have the same steps to take.
+struct Part<'a> {
+    elements: Range<usize>,
+    /// What their gradient is gathered from, if it is sparse.
+    rows: Option<RowPart<'a>>,
+    /// The logged steps that they have yet to take.
+    behind: Range<u64>,
+}
+
+impl<'a> Part<'a> {
+    /// The first part of this range of an extent.
+    fn first(operands: &'a Operands, extent: &Extent, range: Range<usize>) -> Part<'a> {
+        let index = operands.index();
+        let is_sparse = matches!(operands.grad, Some(Grad::Sparse(_)));
+        let (elements, entries, row) = match (extent, operands.lag()) {
+            (Extent::Listed, lag) => {
+                let n = index.row_elements() as usize;
+                let (row, entries) = index.row(range.start / n);
+                let start = row as usize * n + range.start % n;
+                let end = (row as usize + 1) * n;
+                (start..end.min(start + range.len()), entries, lag.map(|lag| (lag, row)))
+            }
+            (Extent::Rows(rows), Some(lag)) => {
+                let n = lag.row_elements() as usize;
+                let row = rows.start + (range.start / n) as u64;
+                let start = rows.start as usize * n + range.start;
+                let end = (row as usize + 1) * n;
+                (start..end.min(start + range.len()), index.entries(), Some((lag, row)))
+            }
+            (_, Some(lag)) => {
+                let n = lag.row_elements() as usize;
+                let row = range.start / n;
+                let end = range.end.min((row + 1) * n);
+                (range.start..end, index.entries(), Some((lag, row as u64)))
+            }
+            (_, None) => (range, index.entries(), None),
+        };
+        let rows = RowPart::new(entries, index.row_elements(), elements.start);
+        Part {
+            rows: is_sparse.then_some(rows),
+            behind: row.map_or(0..0, |(lag, row)| lag.behind(row)),
+            elements,
+        }
     }
 }
 
@@ -51,8 +156,13 @@ pub struct Chunk<'a> {
     /// Which parameter.
     pub index: usize,
     pub param: SliceMut<'a>,
+    /// The gradient of these elements or, if it is sparse, all its values.
     pub grad: Slice<'a>,
+    /// How the gradient of these elements is gathered, if it is sparse.
+    pub rows: Option<RowPart<'a>>,
     pub state: State<'a>,
+    /// The logged steps that these elements have yet to take, without a gradient, before this one.
+    pub behind: Range<u64>,
 }
 
 /// The state, in the parameter's compute type.
@@ -70,18 +180,27 @@ pub struct Moments<'a, T> {
 
 impl<'a> Chunk<'a> {
     /// # Safety
-    /// `range` lies inside the tensors, and nothing else touches its elements during `'a`.
-    unsafe fn new(index: usize, operands: &Operands, range: Range<usize>) -> Option<Self> {
-        // SAFETY: the caller's word; `Operands::fits` saw the types.
+    /// The part lies inside the tensors, and nothing else touches its elements during `'a`.
+    unsafe fn new(index: usize, operands: &Operands, part: Part<'a>) -> Option<Self> {
+        let Part { elements, rows, behind } = part;
+        // SAFETY: the caller's word; `Operands::fits` and `fits_grad` saw the types and lengths.
         unsafe {
             Some(Chunk {
                 index,
-                param: operands.param.elements_mut(range.clone()),
-                grad: operands.grad?.elements(range.clone()),
-                state: match operands.param.dtype.compute() {
-                    Dtype::F64 => State::F64(Moments::new(operands, range)?),
-                    _ => State::F32(Moments::new(operands, range)?),
+                param: operands.param.elements_mut(elements.clone()),
+                grad: match operands.grad {
+                    None => Slice::F32(&[]),
+                    Some(Grad::Dense(grad)) => grad.elements(elements.clone()),
+                    Some(Grad::Sparse(sparse)) => {
+                        sparse.values.elements(0..sparse.values.n_elements as usize)
+                    }
                 },
+                rows,
+                state: match operands.param.dtype.compute() {
+                    Dtype::F64 => State::F64(Moments::new(operands, elements)?),
+                    _ => State::F32(Moments::new(operands, elements)?),
+                },
+                behind,
             })
         }
     }
@@ -99,5 +218,15 @@ impl<'a, T> Moments<'a, T> {
             max_exp_avg_sq: operands.max_exp_avg_sq.as_ref().map(cut),
             master: operands.master.as_ref().map(cut),
         })
+    }
+
+    /// The same for a shorter time.
+    pub fn again(&mut self) -> Moments<'_, T> {
+        Moments {
+            exp_avg: self.exp_avg,
+            exp_avg_sq: self.exp_avg_sq,
+            max_exp_avg_sq: self.max_exp_avg_sq.as_deref_mut(),
+            master: self.master.as_deref_mut(),
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! The gradients of a step, cut into the blocks of their norms.
 
 use super::line::{Line, Plan};
-use super::{Operands, Slice};
+use super::{Grad, Operands, RowPart, Slice};
+use crate::dtype::Dtype;
 use crate::error::Error;
 use crate::norm;
 use crate::sys::memory::reserve;
@@ -51,11 +52,14 @@ impl Tallies {
     }
 
     /// What the gradient of a parameter added up to when it was last measured.
-    pub fn total(&self, param: usize) -> Total {
+    pub fn total(&self, param: usize, operands: &Operands) -> Total {
         let blocks = &self.blocks[self.plan.part(param)];
         let sum = |i: usize| f64::from_bits(blocks[i].sum_squares.load(Ordering::Relaxed));
         Total {
-            sum_squares: norm::join_blocks(blocks.len(), &sum),
+            sum_squares: match operands.grad {
+                Some(Grad::Sparse(_)) => norm::join_some_blocks(operands.index().blocks(), &sum),
+                _ => norm::join_blocks(blocks.len(), &sum),
+            },
             n_nonfinite: blocks.iter().map(|b| b.n_nonfinite.load(Ordering::Relaxed)).sum(),
         }
     }
@@ -71,10 +75,24 @@ pub struct GradBlocks<'a> {
 /// Blocks of a task.
 const TASK: u64 = 8;
 
+/// One block of a gradient, and the place for its tally.
+pub struct GradBlock<'a> {
+    /// The gradient of the block or, if it is sparse, all its values.
+    pub grad: Slice<'a>,
+    /// How the gradient of the block is gathered, if it is sparse.
+    pub rows: Option<RowPart<'a>>,
+    pub n_elements: usize,
+    /// What the parameter computes in.
+    pub compute: Dtype,
+    pub tally: &'a Tally,
+}
+
 impl<'a> GradBlocks<'a> {
     pub fn new(operands: &'a [Operands], tallies: &'a mut Tallies) -> Self {
-        let lengths = operands.iter().map(|operands| {
-            if operands.is_stepped() { n_blocks(operands.param.n_elements) } else { 0 }
+        let lengths = operands.iter().map(|operands| match operands.grad {
+            _ if !operands.is_stepped() => 0,
+            Some(Grad::Sparse(_)) => operands.index().blocks().len() as u64,
+            _ => n_blocks(operands.param.n_elements),
         });
         let line = tallies.plan.lay(lengths, norm::BLOCK as u64, |_| TASK);
         tallies.blocks.resize_with(line.length() as usize, Tally::default);
@@ -86,21 +104,39 @@ impl<'a> GradBlocks<'a> {
         &self.line
     }
 
-    /// The blocks of a task that nobody has claimed yet, each with the place for its tally.
-    pub fn claim(&self) -> Option<impl Iterator<Item = (Slice<'a>, &'a Tally)>> {
+    /// The blocks of a task that nobody has claimed yet.
+    pub fn claim(&self) -> Option<impl Iterator<Item = GradBlock<'a>>> {
         let pieces = self.line.claim()?;
         Some(pieces.flat_map(|piece| {
-            let (grad, tallies) = (self.operands[piece.param].grad, self.tallies);
+            let (operands, tallies) = (&self.operands[piece.param], self.tallies);
             let position = piece.position - piece.range.start;
-            piece.range.filter_map(move |block| {
-                let grad = grad?;
-                let start = block as usize * norm::BLOCK;
-                let end = (start + norm::BLOCK).min(grad.n_elements as usize);
-                // SAFETY: the block lies inside the gradient, which nobody writes while the
-                // operands are borrowed.
-                let values = unsafe { grad.elements(start..end) };
-                Some((values, &tallies[(position + block) as usize]))
-            })
+            piece
+                .range
+                .filter_map(move |i| block(operands, i as usize, &tallies[(position + i) as usize]))
         }))
     }
+}
+
+/// The i-th block of a gradient that is to be measured.
+fn block<'a>(operands: &'a Operands, i: usize, tally: &'a Tally) -> Option<GradBlock<'a>> {
+    let index = operands.index();
+    let grad = operands.grad?;
+    let block = match grad {
+        Grad::Dense(_) => i,
+        Grad::Sparse(_) => index.blocks()[i] as usize,
+    };
+    let start = block * norm::BLOCK;
+    let end = (start + norm::BLOCK).min(operands.param.n_elements as usize);
+    let (range, rows) = match grad {
+        Grad::Dense(_) => (start..end, None),
+        Grad::Sparse(_) => {
+            let rows = RowPart::new(index.entries(), index.row_elements(), start);
+            (0..grad.values().n_elements as usize, Some(rows))
+        }
+    };
+    // SAFETY: the range lies inside the values, which nobody writes while the operands are
+    // borrowed.
+    let values = unsafe { grad.values().elements(range) };
+    let compute = operands.param.dtype.compute();
+    Some(GradBlock { grad: values, rows, n_elements: end - start, compute, tally })
 }

@@ -68,6 +68,7 @@ static adamw_status create(struct run *run, int unused) {
   (void)unused;
   adamw_config_init(&config, sizeof config);
   config.amsgrad = config.multi_precision = 1;
+  config.lazy_mode = ADAMW_LAZY_EXACT;
   config.num_threads = run->threads.num_threads;
   config.parallel_for = run->threads.parallel_for;
   return adamw_create(&config, &run->optimizer);
@@ -164,6 +165,33 @@ static adamw_status set_grads(struct run *run, int unused) {
   return adamw_set_grads(run->optimizer, run->numbers, grads, 2 * KINDS);
 }
 
+/* `listed` rows of four elements of the f32 parameter with the library's state. */
+static adamw_status set_rows(struct run *run, int listed) {
+  static int64_t shape[1], rows[SMALL];
+  shape[0] = listed;
+  for (int i = 0; i < listed; i++)
+    rows[i] = (i * 7) % (SMALL / 4);
+  const adamw_tensor numbers = {rows, {1, 0}, 1, {0, 64, 1}, shape, NULL, 0};
+  int64_t values_shape[2] = {listed, 4};
+  const adamw_tensor values = {
+      run->memory.big_grad, {1, 0}, 2, {2, 32, 1}, values_shape, NULL, 0};
+  return adamw_set_sparse_grad(run->optimizer, run->numbers[KINDS], &numbers, &values);
+}
+
+static adamw_status prepare_rows(struct run *run, int listed) {
+  static int64_t shape[1], rows[SMALL];
+  shape[0] = listed;
+  for (int i = 0; i < listed; i++)
+    rows[i] = (i * 3) % (SMALL / 4);
+  const adamw_tensor numbers = {rows, {1, 0}, 1, {0, 64, 1}, shape, NULL, 0};
+  return adamw_sparse_prepare(run->optimizer, run->numbers[KINDS], &numbers);
+}
+
+static adamw_status flush_rows(struct run *run, int unused) {
+  (void)unused;
+  return adamw_sparse_flush(run->optimizer);
+}
+
 /* The host's part of a rebind. */
 static adamw_status move(struct run *run, int unused) {
   (void)unused;
@@ -222,6 +250,12 @@ static const struct {
     {"set_grads", set_grads, 0},
     {"sync_master", sync_master, 3},
     {"step", step, 0},
+    {"set_sparse_grad", set_rows, 20},
+    {"step", step, 0},
+    {"set_sparse_grad of more rows", set_rows, 900},
+    {"step", step, 0},
+    {"sparse_prepare", prepare_rows, 1000},
+    {"sparse_flush", flush_rows, 0},
     {"move", move, 0},
     {"rebind", rebind, 0},
     {"step", step, 0},

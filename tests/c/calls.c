@@ -46,6 +46,18 @@ static adamw_status set_grads(adamw_optimizer *optimizer) {
   return adamw_set_grads(optimizer, params, tensors, 1);
 }
 
+static const int64_t row_numbers[1] = {0};
+static int64_t one[1] = {1};
+static const adamw_tensor rows = {(void *)row_numbers, {1, 0}, 1, {0, 64, 1}, one, NULL, 0};
+
+static adamw_status set_sparse_grad(adamw_optimizer *optimizer) {
+  return adamw_set_sparse_grad(optimizer, W1, &rows, &tensor);
+}
+
+static adamw_status sparse_prepare(adamw_optimizer *optimizer) {
+  return adamw_sparse_prepare(optimizer, W1, &rows);
+}
+
 static adamw_status clear_grad(adamw_optimizer *optimizer) {
   return adamw_clear_grad(optimizer, ADAMW_CLEAR_FORGET);
 }
@@ -110,6 +122,9 @@ const struct call every_call[] = {
     {"adamw_set_grad", set_grad},
     {"adamw_set_grad_array", set_grad_array},
     {"adamw_set_grads", set_grads},
+    {"adamw_set_sparse_grad", set_sparse_grad},
+    {"adamw_sparse_prepare", sparse_prepare},
+    {"adamw_sparse_flush", adamw_sparse_flush},
     {"adamw_clear_grad", clear_grad},
     {"adamw_sync_master", sync_master},
     {"adamw_step", adamw_step},

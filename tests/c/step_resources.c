@@ -114,8 +114,45 @@ static void a_step_allocates_nothing_after_the_first(void) {
   }
 }
 
+static void a_step_with_rows_allocates_nothing(void) {
+  enum { STEPS = 100, ROWS = 500, ROW = 64 };
+  static int32_t rows[ROWS];
+  int64_t shape[2] = {ROWS, ROW};
+  const adamw_tensor numbers = {rows, {1, 0}, 1, {0, 32, 1}, shape, NULL, 0};
+  const adamw_tensor values = {large.f32_grad, {1, 0}, 2, {2, 32, 1}, shape, NULL, 0};
+  for (adamw_lazy mode = ADAMW_LAZY_OFF; mode <= ADAMW_LAZY_EXACT; mode++) {
+    adamw_optimizer *optimizer = NULL;
+    adamw_config config;
+    uint32_t table;
+    adamw_config_init(&config, sizeof config);
+    config.num_threads = 2;
+    config.lazy_mode = mode;
+    config.clip = ADAMW_CLIP_GLOBAL_NORM;
+    config.clip_norm = 1;
+    large_fill(&large);
+    if (adamw_create(&config, &optimizer) ||
+        adamw_add_array(optimizer, "table", large.f32, LARGE_F32 / ROW * ROW, ADAMW_DTYPE_F32,
+                        &table) ||
+        adamw_set_sparse_grad(optimizer, table, &numbers, &values) || adamw_step(optimizer))
+      wrong("rows", "the first step failed");
+    fail_alloc(LONG_MAX, false);
+    for (int step = 0; step < STEPS; step++) {
+      for (int i = 0; i < ROWS; i++)
+        rows[i] = (i * 31 + step * 17) % 700; /* in no order, some more than once */
+      if (adamw_set_sparse_grad(optimizer, table, &numbers, &values) ||
+          adamw_sparse_prepare(optimizer, table, &numbers) || adamw_step(optimizer))
+        wrong("rows", "a step failed");
+    }
+    if (fail_n_allocations() != 0)
+      wrong("rows", "expected no allocation");
+    fail_nothing();
+    adamw_destroy(optimizer);
+  }
+}
+
 int main(void) {
   a_thread_that_cannot_be_started_fails_the_step();
   a_step_allocates_nothing_after_the_first();
+  a_step_with_rows_allocates_nothing();
   return n_failures == 0 ? 0 : 1;
 }

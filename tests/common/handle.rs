@@ -2,6 +2,7 @@
 
 use super::array::Array;
 use super::host::user_data;
+use super::rows::Rows;
 use adamw::ffi::{self, Status};
 use core::ffi::CStr;
 use core::ptr::{null, null_mut};
@@ -257,6 +258,31 @@ impl Handle {
         let pointers: Vec<_> =
             tensors.iter().map(|t| t.as_ref().map_or(null(), |t| t as *const _)).collect();
         call!(adamw_set_grads(self.0, params.as_ptr(), pointers.as_ptr(), grads.len())).unwrap()
+    }
+
+    pub fn set_sparse_grad(&self, param: u32, rows: &Rows, values: &Array) {
+        self.try_set_sparse_grad(param, rows, values).unwrap()
+    }
+
+    pub fn try_set_sparse_grad(&self, param: u32, rows: &Rows, values: &Array) -> Answer {
+        self.set_sparse_grad_tensors(param, &rows.tensor(), &values.tensor())
+    }
+
+    pub fn set_sparse_grad_tensors(
+        &self,
+        param: u32,
+        rows: &ffi::adamw_tensor,
+        values: &ffi::adamw_tensor,
+    ) -> Answer {
+        call!(adamw_set_sparse_grad(self.0, param, rows, values))
+    }
+
+    pub fn sparse_prepare(&self, param: u32, rows: &Rows) -> Answer {
+        call!(adamw_sparse_prepare(self.0, param, &rows.tensor()))
+    }
+
+    pub fn sparse_flush(&self) {
+        call!(adamw_sparse_flush(self.0)).unwrap()
     }
 
     pub fn forget_grad(&self, param: u32) {

@@ -7,6 +7,7 @@ pub mod host;
 pub mod kind;
 pub mod oracle;
 pub mod random;
+pub mod rows;
 pub mod tensors;
 
 /// So many elements that a step gives them to threads; `callbacks.rs` sees that it does.

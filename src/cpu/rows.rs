@@ -1,0 +1,103 @@
+//! The gradient of a chunk in the compute type: widened where it lies, or gathered from the rows of
+//! a sparse one.
+#![forbid(unsafe_code)]
+
+use super::blocks::BLOCK;
+use super::isa::Isa;
+use crate::dtype::{Bf16, F16};
+use crate::math::Real;
+use crate::tensor::RowPart;
+use core::ops::Range;
+
+/// An element type as it is stored, beside the compute type `T`.
+pub trait Stored<T>: Sized {
+    /// Stored in the compute type: nothing to widen.
+    const IS_WIDE: bool = false;
+
+    /// A block's values in the compute type, in `space` if they have to be put somewhere.
+    fn widened<'a>(isa: &Isa, stored: &'a [Self], space: &'a mut [T; BLOCK]) -> &'a [T];
+}
+
+/// The gradient of some elements.
+pub struct Gradient<'a, G> {
+    /// Theirs or, if it is sparse, all that it has.
+    pub values: &'a [G],
+    pub rows: Option<RowPart<'a>>,
+}
+
+impl<'a, G> Gradient<'a, G> {
+    pub fn new(values: &'a [G], rows: Option<RowPart<'a>>) -> Self {
+        Gradient { values, rows }
+    }
+
+    /// Zeros.
+    pub fn none() -> Self {
+        Gradient { values: &[], rows: Some(RowPart::new(&[], 0, 0)) }
+    }
+
+    /// Whether it lies in memory element by element, in the compute type.
+    pub fn is_in_place<T>(&self) -> bool
+    where
+        G: Stored<T>,
+    {
+        G::IS_WIDE && self.rows.is_none()
+    }
+
+    /// At most `BLOCK` elements of it, in `space` if they have to be put somewhere.
+    pub fn widened<'s, T: Real>(
+        &'s self,
+        isa: &Isa,
+        at: Range<usize>,
+        space: &'s mut [T; BLOCK],
+    ) -> &'s [T]
+    where
+        G: Stored<T>,
+    {
+        let Some(rows) = &self.rows else { return G::widened(isa, &self.values[at], space) };
+        let gathered = &mut space[..at.len()];
+        gathered.fill(T::ZERO);
+        let mut last = None;
+        let mut space = [T::ZERO; BLOCK];
+        for (row, elements, values) in rows.entries(at) {
+            let values = G::widened(isa, &self.values[values], &mut space);
+            let gathered = &mut gathered[elements];
+            if last.replace(row) == Some(row) {
+                // Listed before: added up in the order in which it was listed.
+                gathered.iter_mut().zip(values).for_each(|(sum, value)| *sum = *sum + *value);
+            } else {
+                gathered.copy_from_slice(values);
+            }
+        }
+        gathered
+    }
+}
+
+macro_rules! stored {
+    ($type:ty, $wide:ty, $widen:ident) => {
+        impl Stored<$wide> for $type {
+            fn widened<'a>(
+                isa: &Isa,
+                stored: &'a [$type],
+                space: &'a mut [$wide; BLOCK],
+            ) -> &'a [$wide] {
+                let wide = &mut space[..stored.len()];
+                isa.$widen(stored, wide);
+                wide
+            }
+        }
+    };
+    ($type:ty) => {
+        impl Stored<$type> for $type {
+            const IS_WIDE: bool = true;
+            fn widened<'a>(_: &Isa, stored: &'a [$type], _: &'a mut [$type; BLOCK]) -> &'a [$type] {
+                stored
+            }
+        }
+    };
+}
+
+stored!(f32);
+stored!(f64);
+stored!(F16, f32, widen_f16);
+stored!(Bf16, f32, widen_bf16);
+stored!(f32, f64, widen_f32);

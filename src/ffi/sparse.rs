@@ -1,0 +1,71 @@
+//! Gradients that have values for some rows only.
+
+use super::types::*;
+use super::{Optimizer, Status, guard, handle, tensor};
+use crate::error::Role;
+use crate::tensor::SparseGrad;
+
+/// Sets a sparse gradient of a parameter `[height, ...]`, an embedding table: `rows [n]`, int32 or
+/// int64 (DLPack type code 0), in any order, and `values [n, ...]`, one row of the parameter for
+/// each, in the parameter's type or f32. The values of a row that is listed more than once are
+/// added up, in the compute type and in the order in which they are listed. What happens to rows
+/// that are not listed is the group's `lazy_mode`.
+///
+/// Both stay the host's and are read by every step until they are replaced or forgotten, as those
+/// of `adamw_set_grad`. The numbers of the rows are looked at by the step: one that is negative or
+/// not below height fails it with `ADAMW_STATUS_INVALID_ARGUMENT`, nothing changed. With n = 0 the
+/// parameter is skipped, as one without a gradient.
+///
+/// # Safety
+/// The tensors are NULL or readable; their memory as the header's conventions ask.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_set_sparse_grad(
+    optimizer: *mut Optimizer,
+    param: u32,
+    rows: *const adamw_tensor,
+    values: *const adamw_tensor,
+) -> Status {
+    guard(|| {
+        handle::with(optimizer, |optimizer| {
+            let label = optimizer.label(param)?;
+            // SAFETY: the caller's word.
+            let rows = unsafe { tensor::rows(rows) };
+            let rows = rows.map_err(|problem| problem.of(label, Role::Rows))?;
+            // SAFETY: the caller's word.
+            let values = unsafe { tensor::dlpack(values) };
+            let values = values.map_err(|problem| problem.of(label, Role::Grad))?;
+            optimizer.set_sparse_grad(param, SparseGrad { rows, values })
+        })
+    })
+}
+
+/// Brings the listed rows of a parameter up to date, for the host to read: under
+/// `ADAMW_LAZY_EXACT` a row that no gradient has listed for k steps takes those k steps now. It
+/// does nothing to a parameter that has had no sparse gradient under that mode. `rows` is as in
+/// `adamw_set_sparse_grad`, and is read during the call only.
+///
+/// # Safety
+/// As `adamw_set_sparse_grad`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_sparse_prepare(
+    optimizer: *mut Optimizer,
+    param: u32,
+    rows: *const adamw_tensor,
+) -> Status {
+    guard(|| {
+        handle::with(optimizer, |optimizer| {
+            let label = optimizer.label(param)?;
+            // SAFETY: the caller's word.
+            let rows = unsafe { tensor::rows(rows) };
+            let rows = rows.map_err(|problem| problem.of(label, Role::Rows))?;
+            optimizer.prepare_rows(param, &rows)
+        })
+    })
+}
+
+/// Brings every row of every parameter up to date: before parameters or state are saved, evaluated
+/// or copied.
+#[unsafe(no_mangle)]
+pub extern "C" fn adamw_sparse_flush(optimizer: *mut Optimizer) -> Status {
+    guard(|| handle::with(optimizer, |optimizer| optimizer.flush_rows()))
+}

@@ -1,0 +1,121 @@
+//! Sparse gradients: which rows they list, and how the rows that they do not list catch up.
+#![forbid(unsafe_code)]
+
+use super::Optimizer;
+use crate::config::Lazy;
+use crate::error::{Error, Label, Role};
+use crate::steps::Steps;
+use crate::tensor::{Extent, Grad, Lag, NoRow, Operands, RowList, SparseGrad};
+
+impl Optimizer {
+    /// Sets a sparse gradient; the rows are read by each step.
+    pub fn set_sparse_grad(&mut self, number: u32, sparse: SparseGrad) -> Result<(), Error> {
+        let (name, grad) = (self.label(number)?, Grad::Sparse(sparse));
+        self.check_grad(number, Some(grad))?;
+        let keeps_lag = self.group_of(number).lazy == Lazy::Exact;
+        let operands = &mut self.operands[number as usize];
+        let row_elements = sparse.row_elements();
+        operands.reserve_rows(sparse.rows.len(), row_elements)?;
+        if keeps_lag && row_elements > 0 && operands.lag().is_none() {
+            let height = operands.param().n_elements() / row_elements;
+            let lag = Lag::new(height, row_elements)?;
+            self.logs[number as usize].reserve()?;
+            operands.set_lag(Some(lag));
+        }
+        operands.set_grad(Some(grad)).map_err(|problem| problem.of(name, Role::Grad))
+    }
+
+    /// Brings rows to where steps without a gradient would have brought them.
+    pub fn prepare_rows(&mut self, number: u32, rows: &RowList) -> Result<(), Error> {
+        let name = self.label(number)?;
+        let operands = &mut self.operands[number as usize];
+        let Some(row_elements) = operands.lag().map(Lag::row_elements) else { return Ok(()) };
+        operands.reserve_rows(rows.len(), row_elements)?;
+        operands.list_rows(rows, row_elements).map_err(|no_row| outside(name, no_row))?;
+        self.catch_up(|i, _| if i == number as usize { Extent::Listed } else { Extent::Nothing })?;
+        if let Some((lag, index)) = self.operands[number as usize].lag_and_index() {
+            index.rows().for_each(|row| lag.caught_up(row));
+        }
+        Ok(())
+    }
+
+    /// Brings every row of every parameter up to date.
+    pub fn flush_rows(&mut self) -> Result<(), Error> {
+        self.catch_up(|_, operands| match operands.lag() {
+            Some(lag) => Extent::Rows(0..lag.height()),
+            None => Extent::Nothing,
+        })?;
+        for operands in &mut self.operands {
+            if let Some((lag, _)) = operands.lag_and_index() {
+                lag.all_caught_up();
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings up to date the rows whose turn it is, where a step is about to be logged.
+    pub(super) fn take_turns(&mut self) -> Result<(), Error> {
+        if self.operands.iter().all(|operands| operands.lag().is_none()) {
+            return Ok(());
+        }
+        let takes_turn = |operands: &Operands| operands.is_stepped();
+        self.catch_up(|_, operands| match operands.lag() {
+            Some(lag) if takes_turn(operands) => Extent::Rows(lag.turn()),
+            _ => Extent::Nothing,
+        })?;
+        for operands in &mut self.operands {
+            if takes_turn(operands)
+                && let Some((lag, _)) = operands.lag_and_index()
+            {
+                lag.turn_is_over();
+            }
+        }
+        Ok(())
+    }
+
+    fn catch_up(&mut self, extent: impl Fn(usize, &Operands) -> Extent) -> Result<(), Error> {
+        let chunks = self.scratch.pass.over(&mut self.operands, extent);
+        let steps = Steps { scalars: &[], scalars_of: &[], logs: &self.logs };
+        self.backend.update(&chunks, &steps)
+    }
+
+    /// Reads which rows the sparse gradients list now.
+    pub(super) fn read_rows(&mut self) -> Result<(), Error> {
+        for (param, operands) in self.params.iter().zip(&mut self.operands) {
+            operands.read_rows().map_err(|no_row| outside(param.label(), no_row))?;
+        }
+        Ok(())
+    }
+
+    /// What a step visits of a parameter.
+    pub(super) fn extent(lazy: Lazy, operands: &Operands) -> Extent {
+        match operands.grad() {
+            _ if !operands.is_stepped() => Extent::Nothing,
+            Some(Grad::Sparse(_)) if lazy != Lazy::Off => Extent::Listed,
+            _ => Extent::All,
+        }
+    }
+
+    /// Counts the step that a parameter has taken for its rows, and logs it for the others.
+    pub(super) fn log_step(&mut self, number: usize) {
+        let Some((lag, index)) = self.operands[number].lag_and_index() else { return };
+        let steps = Steps {
+            scalars: &self.scratch.scalars,
+            scalars_of: &self.scratch.scalars_of,
+            logs: &[],
+        };
+        let Some(scalars) = steps.now(number) else { return };
+        self.logs[number].set(lag.steps(), *scalars);
+        lag.count_step();
+        if index.len() > 0 {
+            index.rows().for_each(|row| lag.caught_up(row));
+        } else {
+            lag.all_caught_up();
+        }
+    }
+}
+
+fn outside(param: Label, no_row: NoRow) -> Error {
+    let NoRow { place, row, height } = no_row;
+    Error::Row { param, place, row, height }
+}

@@ -1,0 +1,58 @@
+//! What each parameter is stepped with: the scalars of this step, and those of the steps that some
+//! of its rows have yet to take.
+#![forbid(unsafe_code)]
+
+use crate::error::Error;
+use crate::math::Scalars;
+use crate::sys::memory::reserve;
+use crate::tensor::LOGGED;
+
+/// The scalars of the last `LOGGED` steps of one parameter.
+#[derive(Default)]
+pub struct Log {
+    ring: Vec<Scalars>,
+}
+
+impl Log {
+    /// Makes room, so that `set` need not.
+    pub fn reserve(&mut self) -> Result<(), Error> {
+        let missing = LOGGED as usize - self.ring.len();
+        reserve(&mut self.ring, missing, "the log of a parameter's steps")
+    }
+
+    /// Keeps the scalars of the step after the one before.
+    pub fn set(&mut self, step: u64, scalars: Scalars) {
+        let place = (step % LOGGED) as usize;
+        match self.ring.get_mut(place) {
+            Some(old) => *old = scalars,
+            None => self.ring.push(scalars),
+        }
+    }
+
+    fn get(&self, step: u64) -> &Scalars {
+        &self.ring[(step % LOGGED) as usize]
+    }
+}
+
+/// Marks a parameter that takes no step now.
+pub const NO_STEP: u32 = u32::MAX;
+
+/// What each parameter is stepped with, by its number.
+pub struct Steps<'a> {
+    /// Scalars of this step, each for one or more parameters.
+    pub scalars: &'a [Scalars],
+    /// Which of them, or `NO_STEP`; empty: no parameter takes a step now.
+    pub scalars_of: &'a [u32],
+    pub logs: &'a [Log],
+}
+
+impl Steps<'_> {
+    pub fn now(&self, param: usize) -> Option<&Scalars> {
+        let scalars = *self.scalars_of.get(param)?;
+        (scalars != NO_STEP).then(|| &self.scalars[scalars as usize])
+    }
+
+    pub fn logged(&self, param: usize, step: u64) -> &Scalars {
+        self.logs[param].get(step)
+    }
+}

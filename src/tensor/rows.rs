@@ -1,0 +1,275 @@
+//! Rows of a parameter, listed by the host, and the gradient that has values for those rows only.
+//!
+//! A parameter `[height, row_elements]` is cut into rows by the gradient: `row_elements` is what
+//! its values have for each row that is listed.
+
+use super::{Tensor, check_memory};
+use crate::error::{Error, TensorProblem};
+use crate::norm;
+use crate::sys::memory::reserve;
+use core::ops::Range;
+use core::ptr::with_exposed_provenance;
+
+/// What the numbers of rows are stored as.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RowNumber {
+    I32,
+    I64,
+}
+
+/// Numbers of rows in the host's memory, in any order, some more than once.
+#[derive(Clone, Copy, Debug)]
+pub struct RowList {
+    address: usize,
+    n_rows: usize,
+    number: RowNumber,
+}
+
+impl RowList {
+    /// Checks what can be checked about memory without touching it.
+    ///
+    /// # Safety
+    /// As `Tensor::new`, but for reads only.
+    pub unsafe fn new(
+        address: usize,
+        n_rows: u64,
+        number: RowNumber,
+    ) -> Result<RowList, TensorProblem> {
+        let bytes = match number {
+            RowNumber::I32 => 4,
+            RowNumber::I64 => 8,
+        };
+        check_memory(address, n_rows, bytes)?;
+        Ok(RowList { address, n_rows: n_rows as usize, number })
+    }
+
+    pub fn len(&self) -> usize {
+        self.n_rows
+    }
+
+    /// The addresses it covers, for finding overlaps.
+    pub fn addresses(&self) -> Range<usize> {
+        let bytes = match self.number {
+            RowNumber::I32 => 4,
+            RowNumber::I64 => 8,
+        };
+        self.address..self.address + self.n_rows * bytes
+    }
+
+    fn numbers(&self) -> impl Iterator<Item = i64> {
+        let (first, number) = (self.address, self.number);
+        (0..self.n_rows).map(move |i| {
+            // SAFETY: `new`'s caller vouched for the memory, whose size and alignment it checked.
+            unsafe {
+                match number {
+                    RowNumber::I32 => with_exposed_provenance::<i32>(first).add(i).read().into(),
+                    RowNumber::I64 => with_exposed_provenance::<i64>(first).add(i).read(),
+                }
+            }
+        })
+    }
+}
+
+/// A gradient that has values for the listed rows only; those of a row that is listed more than
+/// once are added up.
+#[derive(Clone, Copy, Debug)]
+pub struct SparseGrad {
+    pub rows: RowList,
+    /// `[rows, row_elements]`
+    pub values: Tensor,
+}
+
+impl SparseGrad {
+    /// What each listed row has; 0 if none is listed.
+    pub fn row_elements(&self) -> u64 {
+        self.values.n_elements.checked_div(self.rows.n_rows as u64).unwrap_or(0)
+    }
+}
+
+/// That a row has the `place`-th values of a gradient.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Entry {
+    pub row: u64,
+    pub place: u64,
+}
+
+/// The listed rows in rising order, those of one row in the order in which they were listed.
+#[derive(Default)]
+pub struct RowIndex {
+    entries: Vec<Entry>,
+    /// Of each row that is listed: its first entry.
+    firsts: Vec<usize>,
+    /// The blocks of the parameter's norm that a listed row reaches into, rising.
+    blocks: Vec<u64>,
+    row_elements: u64,
+}
+
+/// A row that the parameter does not have.
+#[derive(Debug)]
+pub struct NoRow {
+    pub place: u64,
+    pub row: i64,
+    pub height: u64,
+}
+
+impl RowIndex {
+    /// Makes room, so that `read` need not.
+    pub fn reserve(
+        &mut self,
+        n_rows: usize,
+        row_elements: u64,
+        n_elements: u64,
+    ) -> Result<(), Error> {
+        let per_row = row_elements / norm::BLOCK as u64 + 2;
+        let blocks = (n_rows as u64).saturating_mul(per_row);
+        let blocks = blocks.min(n_elements.div_ceil(norm::BLOCK as u64)) as usize;
+        self.clear();
+        reserve(&mut self.entries, n_rows, "the rows of a sparse gradient")?;
+        reserve(&mut self.firsts, n_rows, "the rows of a sparse gradient")?;
+        reserve(&mut self.blocks, blocks, "the rows of a sparse gradient")
+    }
+
+    pub fn clear(&mut self) {
+        self.entries.clear();
+        self.firsts.clear();
+        self.blocks.clear();
+    }
+
+    /// Reads the rows as they are listed now. The host's memory is read once: what is visited
+    /// later is what was checked here.
+    pub fn read(&mut self, list: &RowList, row_elements: u64, height: u64) -> Result<(), NoRow> {
+        self.clear();
+        self.row_elements = row_elements;
+        for (place, row) in (0..).zip(list.numbers()) {
+            match u64::try_from(row) {
+                Ok(row) if row < height => self.entries.push(Entry { row, place }),
+                _ => {
+                    self.clear();
+                    return Err(NoRow { place, row, height });
+                }
+            }
+        }
+        if !self.entries.is_sorted() {
+            self.entries.sort_unstable();
+        }
+        for (i, entry) in self.entries.iter().enumerate() {
+            if i > 0 && self.entries[i - 1].row == entry.row {
+                continue;
+            }
+            self.firsts.push(i);
+            let first = entry.row * row_elements / norm::BLOCK as u64;
+            let last = ((entry.row + 1) * row_elements - 1) / norm::BLOCK as u64;
+            let next = self.blocks.last().map_or(0, |block| block + 1);
+            self.blocks.extend(first.max(next)..=last);
+        }
+        Ok(())
+    }
+
+    /// How many rows are listed, each counted once.
+    pub fn len(&self) -> usize {
+        self.firsts.len()
+    }
+
+    /// The listed rows, rising.
+    pub fn rows(&self) -> impl Iterator<Item = u64> {
+        self.firsts.iter().map(|&first| self.entries[first].row)
+    }
+
+    pub fn blocks(&self) -> &[u64] {
+        &self.blocks
+    }
+
+    /// The entries of all rows.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The i-th listed row, and its entries.
+    pub fn row(&self, i: usize) -> (u64, &[Entry]) {
+        let end = self.firsts.get(i + 1).copied().unwrap_or(self.entries.len());
+        let entries = &self.entries[self.firsts[i]..end];
+        (entries[0].row, entries)
+    }
+
+    pub fn row_elements(&self) -> u64 {
+        self.row_elements
+    }
+}
+
+/// What the gradient of some elements is gathered from; where no entry has a value it is 0.
+#[derive(Clone, Copy)]
+pub struct RowPart<'a> {
+    entries: &'a [Entry],
+    row_elements: usize,
+    first_element: usize,
+}
+
+impl<'a> RowPart<'a> {
+    /// The elements from `first_element` on, of which `entries` (rising) have some.
+    pub fn new(entries: &'a [Entry], row_elements: u64, first_element: usize) -> RowPart<'a> {
+        RowPart { entries, row_elements: row_elements as usize, first_element }
+    }
+
+    /// For each entry that has some of these elements (counted from the first of the part): the
+    /// row, which of the elements, and where their values lie.
+    pub fn entries(
+        &self,
+        at: Range<usize>,
+    ) -> impl Iterator<Item = (u64, Range<usize>, Range<usize>)> + use<'a> {
+        let n = self.row_elements;
+        let elements = self.first_element + at.start..self.first_element + at.end;
+        let from = self.entries.partition_point(|e| (e.row as usize + 1) * n <= elements.start);
+        let end = elements.end;
+        let entries = self.entries[from..].iter().take_while(move |e| (e.row as usize) * n < end);
+        entries.map(move |entry| {
+            let row = entry.row as usize * n;
+            let common = row.max(elements.start)..(row + n).min(elements.end);
+            let value = entry.place as usize * n + common.start - row;
+            let values = value..value + common.len();
+            (entry.row, common.start - elements.start..common.end - elements.start, values)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index(rows: &[i64], row_elements: u64, height: u64) -> Result<RowIndex, NoRow> {
+        // SAFETY: the rows outlive the list.
+        let list = unsafe {
+            RowList::new(rows.as_ptr().expose_provenance(), rows.len() as u64, RowNumber::I64)
+        };
+        let mut index = RowIndex::default();
+        index.read(&list.unwrap(), row_elements, height)?;
+        Ok(index)
+    }
+
+    #[test]
+    fn rows_rise_and_their_places_keep_their_order() {
+        let index = index(&[5, 2, 5, 0, 5], 3000, 6).unwrap();
+        assert_eq!(index.rows().collect::<Vec<_>>(), [0, 2, 5]);
+        let places = |i| index.row(i).1.iter().map(|e| e.place).collect::<Vec<_>>();
+        assert_eq!([places(0), places(1), places(2)], [vec![3], vec![1], vec![0, 2, 4]]);
+        // Elements 0..3000, 6000..9000 and 15000..18000 in blocks of 4,096.
+        assert_eq!(index.blocks(), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_row_outside_is_found_with_its_place() {
+        for (rows, place, row) in [([0, 6], 1, 6), ([-1, 9], 0, -1)] {
+            let found = index(&rows, 4, 6).err().unwrap();
+            assert_eq!((found.place, found.row, found.height), (place, row, 6));
+        }
+    }
+
+    #[test]
+    fn a_part_says_which_values_its_elements_have() {
+        let index = index(&[3, 1, 3], 10, 5).unwrap();
+        let part = RowPart::new(index.entries(), 10, 15);
+        // Elements 17..35: of row 1 the last three, of row 3 the first five, twice.
+        let found: Vec<_> = part.entries(2..20).collect();
+        assert_eq!(found, [(1, 0..3, 17..20), (3, 13..18, 0..5), (3, 13..18, 20..25)]);
+        assert_eq!(part.entries(5..15).count(), 0);
+    }
+}
