@@ -5,9 +5,12 @@
 
 mod support;
 
+use adamw::ffi::ADAMW_CLIP_GLOBAL_NORM;
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::ThreadPoolBuilder;
+use std::cell::RefCell;
 use std::time::Instant;
+use support::rows::{LISTED, ROW, Table};
 use support::{Param, Streams};
 
 /// One line of the table: the step's and the reference's nanoseconds per element, round by round.
@@ -26,7 +29,7 @@ const ROUNDS: usize = 41;
 
 fn main() {
     let sizes = [16 * KI, MI, 64 * MI];
-    let n_lines = 2 * (2 * sizes.len() + 1);
+    let n_lines = 2 * (2 * sizes.len() + 3);
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}").unwrap();
     let progress = ProgressBar::new(n_lines as u64).with_style(style);
     let mut lines = Vec::new();
@@ -35,7 +38,9 @@ fn main() {
             lines.push(beside_traffic::<f32>(elements, threads, &progress));
             lines.push(beside_traffic::<u16>(elements, threads, &progress));
         }
+        lines.push(clipped_beside_traffic(64 * MI, threads, &progress));
         lines.push(many_beside_one(1_000, 1_024, threads, &progress));
+        lines.push(rows_beside_traffic(threads, &progress));
     }
     progress.finish_and_clear();
     print(&lines);
@@ -54,6 +59,35 @@ fn beside_traffic<P: Param>(elements: usize, threads: u32, progress: &ProgressBa
     progress.inc(1);
     let bound = if elements == 64 * MI { 1.0 / 0.95 } else { f64::NAN };
     Line { case, threads, bytes: streams.bytes_per_element(), ours, reference, bound }
+}
+
+/// A step with a global norm, which reads the gradients once more, beside the same loop.
+fn clipped_beside_traffic(elements: usize, threads: u32, progress: &ProgressBar) -> Line {
+    let mut streams = Streams::<f32>::new(elements);
+    let case = format!("f32 x {}, global norm", size(elements));
+    progress.set_message(case.clone());
+    let pool = ThreadPoolBuilder::new().num_threads(threads as usize).build().unwrap();
+    let mut optimizer = streams.optimizer_with(elements, threads, |config| {
+        config.clip = ADAMW_CLIP_GLOBAL_NORM;
+        config.clip_norm = 1.0;
+    });
+    let pool = (threads > 1).then_some(&pool);
+    let (ours, reference) = interleaved(elements, || optimizer.step(), || streams.traffic(pool));
+    progress.inc(1);
+    let bytes = streams.bytes_per_element() + size_of::<f32>();
+    Line { case, threads, bytes, ours, reference, bound: f64::NAN }
+}
+
+/// A lazy step of some rows of a large table beside a loop over such rows on one thread.
+fn rows_beside_traffic(threads: u32, progress: &ProgressBar) -> Line {
+    let table = RefCell::new(Table::new());
+    let case = format!("f32, {LISTED} of 1 Mi rows of {ROW}");
+    progress.set_message(case.clone());
+    let mut optimizer = table.borrow_mut().optimizer(threads);
+    let step = || table.borrow_mut().step(&mut optimizer);
+    let (ours, reference) = interleaved(LISTED * ROW, step, || table.borrow_mut().traffic());
+    progress.inc(1);
+    Line { case, threads, bytes: 28, ours, reference, bound: f64::NAN }
 }
 
 /// A step of many small tensors beside a step of one of the same total.

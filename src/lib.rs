@@ -16,7 +16,7 @@
 //! clip.rs      how gradients are clipped, and by what factor
 //! norm.rs      the sum of squares of a gradient, in one fixed order
 //! config.rs    what a handle and its groups are made with
-//! tensor.rs    memory as tensors, cut into disjoint chunks
+//! tensor.rs    memory as tensors and rows, cut into disjoint chunks
 //! dtype.rs     element types, widening and narrowing
 //! error.rs     every error, its text and its status
 //! callback.rs  the host's functions

@@ -1,6 +1,10 @@
 //! What the benches share: memory on huge pages, an optimizer over it, and the loop that shows
 //! what the memory allows.
 
+#![allow(dead_code, reason = "each bench is a crate of its own and uses a part of this")]
+
+pub mod rows;
+
 use adamw::ffi::*;
 use std::ffi::CString;
 use std::ptr::null_mut;
@@ -117,7 +121,29 @@ impl<P: Param> Streams<P> {
 
     /// An optimizer of these streams cut into parameters of `part` elements.
     pub fn optimizer(&mut self, part: usize, threads: u32) -> Optimizer {
-        let mut optimizer = Optimizer::new(threads, P::HAS_MASTER);
+        self.optimizer_with(part, threads, |_| ())
+    }
+
+    /// The same with other options.
+    pub fn optimizer_with(
+        &mut self,
+        part: usize,
+        threads: u32,
+        edit: impl FnOnce(&mut adamw_config),
+    ) -> Optimizer {
+        let mut config = adamw_config {
+            num_threads: threads,
+            multi_precision: P::HAS_MASTER as u32,
+            ..Optimizer::defaults()
+        };
+        edit(&mut config);
+        let mut optimizer = Optimizer::new(&config);
+        self.add_to(&mut optimizer, part);
+        optimizer
+    }
+
+    /// Adds these streams, cut into parameters of `part` elements.
+    pub fn add_to(&mut self, optimizer: &mut Optimizer, part: usize) {
         let count = self.param.count;
         for start in (0..count).step_by(part) {
             let mut n = (count - start).min(part) as i64;
@@ -131,7 +157,6 @@ impl<P: Param> Streams<P> {
             let master = self.master.as_mut().map(|master| f32s(master, &mut n));
             optimizer.add(start, &param, &grad, &exp_avg, &exp_avg_sq, master.as_ref());
         }
-        optimizer
     }
 
     /// The same streams read and written as in a step, with an addition for arithmetic.
@@ -161,17 +186,20 @@ impl<P: Param> Streams<P> {
 pub struct Optimizer(*mut adamw::ffi::Optimizer);
 
 impl Optimizer {
-    fn new(threads: u32, multi_precision: bool) -> Self {
-        // SAFETY: plain calls with valid pointers.
+    pub fn defaults() -> adamw_config {
+        // SAFETY: a struct of numbers and nullable pointers, and a valid pointer to it.
         unsafe {
             let mut config = std::mem::zeroed();
             check(adamw_config_init(&mut config, size_of::<adamw_config>()));
-            config.num_threads = threads;
-            config.multi_precision = multi_precision as u32;
-            let mut handle = null_mut();
-            check(adamw_create(&config, &mut handle));
-            Optimizer(handle)
+            config
         }
+    }
+
+    pub fn new(config: &adamw_config) -> Self {
+        let mut handle = null_mut();
+        // SAFETY: plain calls with valid pointers.
+        check(unsafe { adamw_create(config, &mut handle) });
+        Optimizer(handle)
     }
 
     fn add(
@@ -199,6 +227,12 @@ impl Optimizer {
             check(adamw_add_param(self.0, &config, &mut number));
             check(adamw_set_grad(self.0, number, grad));
         }
+    }
+
+    /// The gradient of the first parameter.
+    pub fn set_sparse_grad(&mut self, rows: &adamw_tensor, values: &adamw_tensor) {
+        // SAFETY: the table outlives the bench's use of the optimizer.
+        check(unsafe { adamw_set_sparse_grad(self.0, 0, rows, values) });
     }
 
     pub fn step(&mut self) {

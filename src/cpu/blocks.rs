@@ -3,30 +3,63 @@
 #![forbid(unsafe_code)]
 
 use super::isa::{Compute, Isa};
-use super::rows::{Gradient, Stored};
+use super::rows::{GradSpace, Gradient, Stored};
 use crate::dtype::{Bf16, F16};
-use crate::math::{Preparation, Real, Scalars, StepScalars};
+use crate::math::{Real, Scalars, StepScalars};
 use crate::steps::Steps;
 use crate::tensor::{Chunk, Moments, RowPart, Slice, SliceMut, State};
 
 /// Elements of a block: two of them in f32 take 4 KiB, and stay in the first-level cache.
 pub const BLOCK: usize = 512;
 
+/// Where a thread puts the blocks that it works on, one after the other.
+#[derive(Default)]
+pub struct Space {
+    f32: Option<Blocks<f32>>,
+    f64: Option<Blocks<f64>>,
+}
+
+struct Blocks<T> {
+    param: [T; BLOCK],
+    grad: GradSpace<T>,
+    prepared: [T; BLOCK],
+}
+
+impl<T: Real> Blocks<T> {
+    fn new() -> Self {
+        Blocks { param: [T::ZERO; BLOCK], grad: GradSpace::new(), prepared: [T::ZERO; BLOCK] }
+    }
+}
+
 /// Steps the elements of one chunk: through the steps that they have yet to take, then this one.
-pub fn update(isa: &'static Isa, steps: &Steps, chunk: Chunk) {
+pub fn update(isa: &'static Isa, steps: &Steps, chunk: Chunk, space: &mut Space) {
     use Slice as G;
     use SliceMut as P;
     let Chunk { index, param, grad, rows, state, behind } = chunk;
     let behind = behind.map(|step| steps.logged(index, step));
     let now = steps.now(index);
     match (state, param, grad) {
-        (State::F32(m), P::F32(p), G::F32(g)) => take(isa, behind, now, p, (g, rows), m),
-        (State::F32(m), P::F16(p), G::F16(g)) => take(isa, behind, now, p, (g, rows), m),
-        (State::F32(m), P::F16(p), G::F32(g)) => take(isa, behind, now, p, (g, rows), m),
-        (State::F32(m), P::Bf16(p), G::Bf16(g)) => take(isa, behind, now, p, (g, rows), m),
-        (State::F32(m), P::Bf16(p), G::F32(g)) => take(isa, behind, now, p, (g, rows), m),
-        (State::F64(m), P::F64(p), G::F64(g)) => take(isa, behind, now, p, (g, rows), m),
-        (State::F64(m), P::F64(p), G::F32(g)) => take(isa, behind, now, p, (g, rows), m),
+        (State::F32(m), P::F32(p), G::F32(g)) => {
+            take(isa, behind, now, p, (g, rows), m, &mut space.f32)
+        }
+        (State::F32(m), P::F16(p), G::F16(g)) => {
+            take(isa, behind, now, p, (g, rows), m, &mut space.f32)
+        }
+        (State::F32(m), P::F16(p), G::F32(g)) => {
+            take(isa, behind, now, p, (g, rows), m, &mut space.f32)
+        }
+        (State::F32(m), P::Bf16(p), G::Bf16(g)) => {
+            take(isa, behind, now, p, (g, rows), m, &mut space.f32)
+        }
+        (State::F32(m), P::Bf16(p), G::F32(g)) => {
+            take(isa, behind, now, p, (g, rows), m, &mut space.f32)
+        }
+        (State::F64(m), P::F64(p), G::F64(g)) => {
+            take(isa, behind, now, p, (g, rows), m, &mut space.f64)
+        }
+        (State::F64(m), P::F64(p), G::F32(g)) => {
+            take(isa, behind, now, p, (g, rows), m, &mut space.f64)
+        }
         _ => unreachable!("Operands::fits admits no other pair"),
     }
 }
@@ -47,6 +80,7 @@ fn take<'a, T, P, G>(
     param: &mut [P],
     (values, rows): (&[G], Option<RowPart>),
     mut moments: Moments<T>,
+    space: &mut Option<Blocks<T>>,
 ) where
     T: Real + Compute,
     P: StoredParam<T>,
@@ -54,10 +88,10 @@ fn take<'a, T, P, G>(
 {
     for scalars in behind {
         let none = Gradient::<G>::none();
-        step(isa, T::scalars(scalars), param, none, moments.again());
+        step(isa, T::scalars(scalars), param, none, moments.again(), space);
     }
     if let Some(scalars) = now {
-        step(isa, T::scalars(scalars), param, Gradient::new(values, rows), moments);
+        step(isa, T::scalars(scalars), param, Gradient::new(values, rows), moments, space);
     }
 }
 
@@ -67,25 +101,7 @@ fn step<T, P, G>(
     param: &mut [P],
     grad: Gradient<G>,
     moments: Moments<T>,
-) where
-    T: Real + Compute,
-    P: StoredParam<T>,
-    G: Stored<T>,
-{
-    // Apart, so that the space for what is seldom asked for costs nothing where it is not.
-    match &scalars.preparation {
-        None => step_blocks::<T, P, G, false>(isa, scalars, None, param, grad, moments),
-        some => step_blocks::<T, P, G, true>(isa, scalars, some.as_ref(), param, grad, moments),
-    }
-}
-
-fn step_blocks<T, P, G, const PREPARES: bool>(
-    isa: &'static Isa,
-    scalars: &StepScalars<T>,
-    preparation: Option<&Preparation<T>>,
-    param: &mut [P],
-    grad: Gradient<G>,
-    moments: Moments<T>,
+    space: &mut Option<Blocks<T>>,
 ) where
     T: Real + Compute,
     P: StoredParam<T>,
@@ -93,25 +109,27 @@ fn step_blocks<T, P, G, const PREPARES: bool>(
 {
     let update = T::of(isa);
     let Moments { exp_avg, exp_avg_sq, mut max_exp_avg_sq, mut master } = moments;
-    let in_place = P::IS_WIDE && grad.is_in_place() && !PREPARES;
-    let block = if in_place { param.len() } else { BLOCK };
-    let mut wide_param = [T::ZERO; BLOCK];
-    let mut wide_grad = [T::ZERO; BLOCK];
-    let mut prepared_grad = [T::ZERO; BLOCK];
+    let preparation = scalars.preparation.as_ref();
+    if preparation.is_none()
+        && let (Some(param), Some(grad)) = (<P as StoredParam<T>>::in_place(param), grad.in_place())
+    {
+        return update.step(scalars, param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq);
+    }
+    let space = space.get_or_insert_with(Blocks::new);
     let mut start = 0;
     while start < param.len() {
-        let at = start..param.len().min(start + block);
+        let at = start..param.len().min(start + BLOCK);
         start = at.end;
-        let grad = grad.widened(isa, at.clone(), &mut wide_grad);
+        let grad = grad.widened(isa, at.clone(), &mut space.grad);
         let exp_avg = &mut exp_avg[at.clone()];
         let exp_avg_sq = &mut exp_avg_sq[at.clone()];
         let max_exp_avg_sq = max_exp_avg_sq.as_deref_mut().map(|max| &mut max[at.clone()]);
         let param = &mut param[at.clone()];
         let step = |wide_param: &mut [T]| {
-            let grad = match preparation.filter(|_| PREPARES) {
+            let grad = match preparation {
                 None => grad,
                 Some(preparation) => {
-                    let prepared = &mut prepared_grad[..grad.len()];
+                    let prepared = &mut space.prepared[..grad.len()];
                     prepared.copy_from_slice(grad);
                     update.prepare(preparation, prepared, wide_param);
                     prepared
@@ -124,13 +142,18 @@ fn step_blocks<T, P, G, const PREPARES: bool>(
                 step(master);
                 P::narrow(isa, master, param);
             }
-            None => P::edit(isa, param, &mut wide_param, step),
+            None => P::edit(isa, param, &mut space.param, step),
         }
     }
 }
 
 /// An element type that parameters are stored in.
 trait StoredParam<T>: Stored<T> {
+    /// The same elements, where they are stored in the compute type.
+    fn in_place(_: &mut [Self]) -> Option<&mut [T]> {
+        None
+    }
+
     fn narrow(isa: &Isa, wide: &[T], stored: &mut [Self]);
 
     /// Gives `work` a block's values to change, and stores what they have become.
@@ -140,6 +163,9 @@ trait StoredParam<T>: Stored<T> {
 macro_rules! stored_wide {
     ($type:ty) => {
         impl StoredParam<$type> for $type {
+            fn in_place(stored: &mut [$type]) -> Option<&mut [$type]> {
+                Some(stored)
+            }
             fn narrow(_: &Isa, wide: &[$type], stored: &mut [$type]) {
                 stored.copy_from_slice(wide);
             }

@@ -11,6 +11,7 @@ use crate::config;
 use crate::error::Error;
 use crate::steps::Steps;
 use crate::tensor::{Chunks, GradBlocks, Operands};
+use blocks::Space;
 use isa::Isa;
 use threads::Threads;
 
@@ -29,8 +30,9 @@ impl Cpu {
     pub fn update(&mut self, chunks: &Chunks, steps: &Steps) -> Result<(), Error> {
         let isa = self.isa;
         self.threads.run(chunks.line(), &|| {
+            let mut space = Space::default();
             while let Some(task) = chunks.claim() {
-                task.for_each(|chunk| blocks::update(isa, steps, chunk));
+                task.for_each(|chunk| blocks::update(isa, steps, chunk, &mut space));
             }
         })
     }

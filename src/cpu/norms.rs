@@ -3,7 +3,7 @@
 
 use super::blocks::BLOCK;
 use super::isa::{Compute, Isa};
-use super::rows::{Gradient, Stored};
+use super::rows::{GradSpace, Gradient, Stored};
 use crate::dtype::Dtype;
 use crate::math::Real;
 use crate::norm::{LANES, join_lanes};
@@ -26,14 +26,14 @@ const _: () = assert!(BLOCK.is_multiple_of(LANES));
 
 fn sum<T: Real + Compute, G: Stored<T>>(isa: &Isa, grad: Gradient<G>, n: usize) -> (f64, u64) {
     let mut lanes = [0.0; LANES];
+    if let Some(values) = grad.in_place() {
+        let n_nonfinite = T::add_squares(isa, &mut lanes, values);
+        return (join_lanes(lanes), n_nonfinite);
+    }
     let mut n_nonfinite = 0;
-    let mut space = [T::ZERO; BLOCK];
+    let mut space = GradSpace::new();
     // A sparse gradient is gathered in short runs, so that those without a row are passed over.
-    let run = match &grad.rows {
-        _ if grad.is_in_place() => n,
-        None => BLOCK,
-        Some(_) => LANES,
-    };
+    let run = if grad.rows.is_some() { LANES } else { BLOCK };
     let mut start = 0;
     while start < n {
         let at = start..n.min(start + run);

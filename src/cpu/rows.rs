@@ -11,11 +11,26 @@ use core::ops::Range;
 
 /// An element type as it is stored, beside the compute type `T`.
 pub trait Stored<T>: Sized {
-    /// Stored in the compute type: nothing to widen.
-    const IS_WIDE: bool = false;
+    /// The same elements, where they are stored in the compute type.
+    fn in_place(_: &[Self]) -> Option<&[T]> {
+        None
+    }
 
     /// A block's values in the compute type, in `space` if they have to be put somewhere.
     fn widened<'a>(isa: &Isa, stored: &'a [Self], space: &'a mut [T; BLOCK]) -> &'a [T];
+}
+
+/// Where a block of a gradient is put.
+pub struct GradSpace<T> {
+    grad: [T; BLOCK],
+    /// The values of one row.
+    values: [T; BLOCK],
+}
+
+impl<T: Real> GradSpace<T> {
+    pub fn new() -> Self {
+        GradSpace { grad: [T::ZERO; BLOCK], values: [T::ZERO; BLOCK] }
+    }
 }
 
 /// The gradient of some elements.
@@ -35,12 +50,12 @@ impl<'a, G> Gradient<'a, G> {
         Gradient { values: &[], rows: Some(RowPart::new(&[], 0, 0)) }
     }
 
-    /// Whether it lies in memory element by element, in the compute type.
-    pub fn is_in_place<T>(&self) -> bool
+    /// All of it, if it lies in memory element by element, in the compute type.
+    pub fn in_place<T>(&self) -> Option<&'a [T]>
     where
         G: Stored<T>,
     {
-        G::IS_WIDE && self.rows.is_none()
+        if self.rows.is_none() { G::in_place(self.values) } else { None }
     }
 
     /// At most `BLOCK` elements of it, in `space` if they have to be put somewhere.
@@ -48,18 +63,19 @@ impl<'a, G> Gradient<'a, G> {
         &'s self,
         isa: &Isa,
         at: Range<usize>,
-        space: &'s mut [T; BLOCK],
+        space: &'s mut GradSpace<T>,
     ) -> &'s [T]
     where
         G: Stored<T>,
     {
-        let Some(rows) = &self.rows else { return G::widened(isa, &self.values[at], space) };
-        let gathered = &mut space[..at.len()];
+        let Some(rows) = &self.rows else {
+            return G::widened(isa, &self.values[at], &mut space.grad);
+        };
+        let gathered = &mut space.grad[..at.len()];
         gathered.fill(T::ZERO);
         let mut last = None;
-        let mut space = [T::ZERO; BLOCK];
         for (row, elements, values) in rows.entries(at) {
-            let values = G::widened(isa, &self.values[values], &mut space);
+            let values = G::widened(isa, &self.values[values], &mut space.values);
             let gathered = &mut gathered[elements];
             if last.replace(row) == Some(row) {
                 // Listed before: added up in the order in which it was listed.
@@ -88,7 +104,9 @@ macro_rules! stored {
     };
     ($type:ty) => {
         impl Stored<$type> for $type {
-            const IS_WIDE: bool = true;
+            fn in_place(stored: &[$type]) -> Option<&[$type]> {
+                Some(stored)
+            }
             fn widened<'a>(_: &Isa, stored: &'a [$type], _: &'a mut [$type; BLOCK]) -> &'a [$type] {
                 stored
             }

@@ -105,10 +105,15 @@ impl<'a> Chunks<'a> {
     }
 }
 
+/// How many listed rows ahead memory is asked for: no processor foresees where the next row lies.
+const AHEAD: usize = 8;
+
 /// Elements that lie side by side and have the same steps to take.
 struct Part<'a> {
     elements: Range<usize>,
-    /// What their gradient is gathered from, if it is sparse.
+    /// Which elements of the gradient's values are theirs, or are gathered from.
+    values: Range<usize>,
+    /// How their gradient is gathered, if it is sparse.
     rows: Option<RowPart<'a>>,
     /// The logged steps that they have yet to take.
     behind: Range<u64>,
@@ -118,36 +123,44 @@ impl<'a> Part<'a> {
     /// The first part of this range of an extent.
     fn first(operands: &'a Operands, extent: &Extent, range: Range<usize>) -> Part<'a> {
         let index = operands.index();
-        let is_sparse = matches!(operands.grad, Some(Grad::Sparse(_)));
-        let (elements, entries, row) = match (extent, operands.lag()) {
-            (Extent::Listed, lag) => {
+        let lag = operands.lag();
+        let (elements, entries, row) = match (extent, lag) {
+            (Extent::Listed, _) => {
                 let n = index.row_elements() as usize;
                 let (row, entries) = index.row(range.start / n);
+                operands.prefetch_listed(range.start / n + AHEAD);
                 let start = row as usize * n + range.start % n;
                 let end = (row as usize + 1) * n;
-                (start..end.min(start + range.len()), entries, lag.map(|lag| (lag, row)))
+                (start..end.min(start + range.len()), entries, Some(row))
             }
             (Extent::Rows(rows), Some(lag)) => {
                 let n = lag.row_elements() as usize;
                 let row = rows.start + (range.start / n) as u64;
                 let start = rows.start as usize * n + range.start;
                 let end = (row as usize + 1) * n;
-                (start..end.min(start + range.len()), index.entries(), Some((lag, row)))
+                (start..end.min(start + range.len()), index.entries(), Some(row))
             }
             (_, Some(lag)) => {
                 let n = lag.row_elements() as usize;
                 let row = range.start / n;
                 let end = range.end.min((row + 1) * n);
-                (range.start..end, index.entries(), Some((lag, row as u64)))
+                (range.start..end, index.entries(), Some(row as u64))
             }
             (_, None) => (range, index.entries(), None),
         };
-        let rows = RowPart::new(entries, index.row_elements(), elements.start);
-        Part {
-            rows: is_sparse.then_some(rows),
-            behind: row.map_or(0..0, |(lag, row)| lag.behind(row)),
-            elements,
-        }
+        let behind = lag.zip(row).map_or(0..0, |(lag, row)| lag.behind(row));
+        let (values, rows) = match operands.grad {
+            None => (0..0, None),
+            Some(Grad::Dense(_)) => (elements.clone(), None),
+            Some(Grad::Sparse(sparse)) => {
+                let rows = RowPart::new(entries, index.row_elements(), elements.start);
+                match rows.values_in_place(elements.len()).filter(|_| *extent == Extent::Listed) {
+                    Some(values) => (values, None),
+                    None => (0..sparse.values.n_elements as usize, Some(rows)),
+                }
+            }
+        };
+        Part { elements, values, rows, behind }
     }
 }
 
@@ -156,9 +169,9 @@ pub struct Chunk<'a> {
     /// Which parameter.
     pub index: usize,
     pub param: SliceMut<'a>,
-    /// The gradient of these elements or, if it is sparse, all its values.
+    /// The gradient of these elements or, if it has to be gathered, all its values.
     pub grad: Slice<'a>,
-    /// How the gradient of these elements is gathered, if it is sparse.
+    /// How the gradient of these elements is gathered, if it has to be.
     pub rows: Option<RowPart<'a>>,
     pub state: State<'a>,
     /// The logged steps that these elements have yet to take, without a gradient, before this one.
@@ -182,7 +195,7 @@ impl<'a> Chunk<'a> {
     /// # Safety
     /// The part lies inside the tensors, and nothing else touches its elements during `'a`.
     unsafe fn new(index: usize, operands: &Operands, part: Part<'a>) -> Option<Self> {
-        let Part { elements, rows, behind } = part;
+        let Part { elements, values, rows, behind } = part;
         // SAFETY: the caller's word; `Operands::fits` and `fits_grad` saw the types and lengths.
         unsafe {
             Some(Chunk {
@@ -190,10 +203,7 @@ impl<'a> Chunk<'a> {
                 param: operands.param.elements_mut(elements.clone()),
                 grad: match operands.grad {
                     None => Slice::F32(&[]),
-                    Some(Grad::Dense(grad)) => grad.elements(elements.clone()),
-                    Some(Grad::Sparse(sparse)) => {
-                        sparse.values.elements(0..sparse.values.n_elements as usize)
-                    }
+                    Some(grad) => grad.values().elements(values),
                 },
                 rows,
                 state: match operands.param.dtype.compute() {

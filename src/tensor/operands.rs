@@ -190,6 +190,16 @@ impl Operands {
         &self.index
     }
 
+    /// Asks for the memory of the i-th listed row, if there is one.
+    pub(super) fn prefetch_listed(&self, i: usize) {
+        if let Some(row) = self.index.listed(i) {
+            let element = (row * self.index.row_elements()) as usize;
+            let state = [&self.master, &self.exp_avg, &self.exp_avg_sq, &self.max_exp_avg_sq];
+            let state = state.into_iter().flatten().map(|buffer| &buffer.tensor);
+            state.chain([&self.param]).for_each(|tensor| tensor.prefetch(element));
+        }
+    }
+
     pub fn lag(&self) -> Option<&Lag> {
         self.lag.as_ref()
     }

@@ -191,6 +191,11 @@ impl RowIndex {
         (entries[0].row, entries)
     }
 
+    /// The i-th listed row, if there are so many.
+    pub fn listed(&self, i: usize) -> Option<u64> {
+        Some(self.entries[*self.firsts.get(i)?].row)
+    }
+
     pub fn row_elements(&self) -> u64 {
         self.row_elements
     }
@@ -208,6 +213,13 @@ impl<'a> RowPart<'a> {
     /// The elements from `first_element` on, of which `entries` (rising) have some.
     pub fn new(entries: &'a [Entry], row_elements: u64, first_element: usize) -> RowPart<'a> {
         RowPart { entries, row_elements: row_elements as usize, first_element }
+    }
+
+    /// Where the values of the first n elements lie, if they are those of one entry.
+    pub fn values_in_place(&self, n: usize) -> Option<Range<usize>> {
+        let mut entries = self.entries(0..n);
+        let (_, _, values) = entries.next()?;
+        (values.len() == n && entries.next().is_none()).then_some(values)
     }
 
     /// For each entry that has some of these elements (counted from the first of the part): the
