@@ -130,6 +130,12 @@ typedef struct adamw_group_config {
   adamw_clip clip;
   // As in `adamw_config`.
   adamw_lazy lazy_mode;
+  // As in `adamw_config`.
+  const float *beta1_ptr;
+  // As in `adamw_config`.
+  const float *beta2_ptr;
+  // As in `adamw_config`.
+  const float *weight_decay_ptr;
 } adamw_group_config;
 
 // Says whether weight decay applies to the parameter of this name: 1 yes, 0 no, negative: an
@@ -252,7 +258,40 @@ typedef struct adamw_config {
   adamw_lazy lazy_mode;
   // 0.
   uint32_t reserved;
+  // `[NULL]` Where the host keeps the learning rate: one f32, read and checked by each step, in
+  // place of `lr`. It must stay valid as long as the handle, as the three below.
+  const float *lr_ptr;
+  // `[NULL]` Where the host keeps beta1, likewise.
+  const float *beta1_ptr;
+  // `[NULL]` Where the host keeps beta2, likewise.
+  const float *beta2_ptr;
+  // `[NULL]` Where the host keeps weight_decay, likewise.
+  const float *weight_decay_ptr;
 } adamw_config;
+
+// A penalty whose gradient is added to a parameter's, after clipping. It passes through the
+// moments, which decoupled weight decay does not.
+typedef uint32_t adamw_regularizer;
+
+// What can be changed about a parameter that is there: read with `adamw_get_param_options`, edit,
+// write with `adamw_set_param_options`.
+typedef struct adamw_param_options {
+  // `sizeof(adamw_param_options)`.
+  size_t struct_size;
+  // `[1]` Times the learning rate of its group; finite, >= 0.
+  double lr_scale;
+  // As in `adamw_param_config`.
+  double regularizer_coeff;
+  // As in `adamw_param_config`.
+  adamw_regularizer regularizer;
+  // The number of its group: another one moves it there, with its state and its step count.
+  uint32_t group;
+  // `[0]` 1: no step touches it, whatever gradient it has, and its gradient is no part of any
+  // norm. Its state and its step count stay.
+  uint32_t frozen;
+  // As in `adamw_param_config`.
+  uint32_t no_clip;
+} adamw_param_options;
 
 // Where a tensor's memory is. Binary-identical to DLPack's `DLDevice`.
 typedef struct adamw_device {
@@ -291,10 +330,6 @@ typedef struct adamw_tensor {
   // Bytes from `data` to the first element.
   uint64_t byte_offset;
 } adamw_tensor;
-
-// A penalty whose gradient is added to a parameter's, after clipping. It passes through the
-// moments, which decoupled weight decay does not.
-typedef uint32_t adamw_regularizer;
 
 // A parameter to be added. Zero it, set `struct_size`, `name` and `param`; the rest may stay 0.
 //
@@ -337,6 +372,35 @@ typedef uint32_t adamw_dtype;
 
 // A buffer of a parameter.
 typedef uint32_t adamw_buffer;
+
+// A loss scale that adapts: it grows after so many steps in a row that were taken, and backs off
+// when gradients are not finite. 0 is the default of every field, in brackets.
+typedef struct adamw_loss_scaler {
+  // `sizeof(adamw_loss_scaler)`.
+  size_t struct_size;
+  // `[65536]` The first scale; finite, > 0.
+  double scale;
+  // `[2]` What the scale is multiplied by to grow; finite, >= 1.
+  double growth_factor;
+  // `[0.5]` What it is multiplied by to back off; > 0, <= 1.
+  double backoff_factor;
+  // `[2000]` Steps taken in a row before it grows.
+  uint64_t growth_interval;
+  // `[1]` Steps skipped in a row before it backs off.
+  uint64_t backoff_interval;
+} adamw_loss_scaler;
+
+// How far a loss scaler has come.
+typedef struct adamw_loss_scaler_state {
+  // `sizeof(adamw_loss_scaler_state)`.
+  size_t struct_size;
+  // The scale of the next step.
+  double scale;
+  // Steps taken in a row since the scale last changed.
+  uint64_t good_steps;
+  // Steps skipped in a row since the scale last changed.
+  uint64_t bad_steps;
+} adamw_loss_scaler_state;
 
 // A formula of the index i: how often the schedule has advanced. A zero field is zero, unless it is
 // said to be something else.
@@ -689,13 +753,35 @@ adamw_status adamw_group_config_init(const struct adamw_optimizer *optimizer,
 // `adamw_param_config`; group 0 is there from the start, with the handle's values.
 //
 // The caller ensures:
-// `group` is NULL or readable, `out_group` NULL or writable.
+// `group` is NULL or readable, `out_group` NULL or writable; the host's numbers as
+// `adamw_config` asks.
 adamw_status adamw_add_group(struct adamw_optimizer *optimizer,
                              const struct adamw_group_config *group,
                              uint32_t *out_group);
 
-// Sets the learning rate of the next steps: finite, >= 0. Each group multiplies it by its
-// lr_scale, and the lr_ratio callback by its answer.
+// Writes a group's hyper-parameters to `out_group`: what the host has set, or what the last step
+// has read where the host keeps them. `struct_size` is the caller's `sizeof(adamw_group_config)`.
+//
+// The caller ensures:
+// `out_group` is NULL, or writable for `struct_size` bytes.
+adamw_status adamw_get_group(const struct adamw_optimizer *optimizer,
+                             uint32_t group,
+                             struct adamw_group_config *out_group,
+                             size_t struct_size);
+
+// Gives a group other hyper-parameters, from the next step on; its parameters keep their state and
+// their step counts. The powers of beta1 and beta2 go on as products of what each step had. What a
+// shorter struct lacks stays as it is.
+//
+// The caller ensures:
+// As `adamw_add_group`.
+adamw_status adamw_set_group(struct adamw_optimizer *optimizer,
+                             uint32_t group,
+                             const struct adamw_group_config *values);
+
+// Sets the learning rate of the next steps: finite, >= 0. Each group and each parameter multiply it
+// by their lr_scale, and the lr_ratio callback by its answer. `ADAMW_STATUS_LR_CONFLICT` if a
+// schedule or `config.lr_ptr` gives the learning rate.
 adamw_status adamw_set_lr(struct adamw_optimizer *optimizer, double lr);
 
 // Writes the learning rate to `out_lr`.
@@ -703,6 +789,15 @@ adamw_status adamw_set_lr(struct adamw_optimizer *optimizer, double lr);
 // The caller ensures:
 // `out_lr` is NULL or writable.
 adamw_status adamw_get_lr(const struct adamw_optimizer *optimizer, double *out_lr);
+
+// Writes the learning rate that a step would give a parameter now to `out_lr`: lr, times what its
+// group, itself and the lr_ratio callback, which is asked, scale it by.
+//
+// The caller ensures:
+// `out_lr` is NULL or writable.
+adamw_status adamw_get_param_lr(const struct adamw_optimizer *optimizer,
+                                uint32_t param,
+                                double *out_lr);
 
 // Sets which parameters decay. The filter is asked now about every parameter there is, and about
 // each one when it is added; NULL: all decay. If it reports an error, the old one stays.
@@ -761,6 +856,33 @@ adamw_status adamw_create(const struct adamw_config *config,
 // any further use of it is `ADAMW_STATUS_BAD_HANDLE`.
 adamw_status adamw_destroy(struct adamw_optimizer *optimizer);
 
+// Writes what can be changed about a parameter to `out_options`. `struct_size` is the caller's
+// `sizeof(adamw_param_options)`.
+//
+// The caller ensures:
+// `out_options` is NULL, or writable for `struct_size` bytes.
+adamw_status adamw_get_param_options(const struct adamw_optimizer *optimizer,
+                                     uint32_t param,
+                                     struct adamw_param_options *out_options,
+                                     size_t struct_size);
+
+// Changes the options of a parameter from the next step on: its learning rate, its group, whether
+// it is frozen, clipped, regularized. What a shorter struct lacks stays as it is.
+//
+// The caller ensures:
+// `options` is NULL or readable.
+adamw_status adamw_set_param_options(struct adamw_optimizer *optimizer,
+                                     uint32_t param,
+                                     const struct adamw_param_options *options);
+
+// Starts a parameter's training anew: its step count is 0, its moments are zero, its master becomes
+// what the parameter is at its next step. The parameter, its gradient and its options stay.
+adamw_status adamw_reset_param(struct adamw_optimizer *optimizer, uint32_t param);
+
+// Forgets a parameter: its memory is the host's alone from now on, and state that is the library's
+// is freed. Its number is not given again, and is `ADAMW_STATUS_NOT_FOUND`; its name is free.
+adamw_status adamw_remove_param(struct adamw_optimizer *optimizer, uint32_t param);
+
 // Adds a parameter and writes its number, which names it from then on, to `*out_param`. The
 // memory stays the host's: it must be valid until `adamw_destroy`, or until `adamw_rebind` has
 // named another place, and must not overlap any buffer of the handle.
@@ -811,6 +933,55 @@ adamw_status adamw_get_param_info(const struct adamw_optimizer *optimizer,
                                   uint32_t param,
                                   struct adamw_param_info *out_info,
                                   size_t struct_size);
+
+// Says that the gradients are `scale` times too large, as a scaled loss makes them: each step
+// multiplies them by 1 / scale, together with the clip factor. Finite, > 0; 1 until it is set.
+// With a loss scaler the scale is the scaler's, and this is `ADAMW_STATUS_INVALID_ARGUMENT`.
+adamw_status adamw_set_grad_scale(struct adamw_optimizer *optimizer, double scale);
+
+// Writes how many times too large the next gradients are expected to be to `out_scale`: what the
+// host multiplies its loss by.
+//
+// The caller ensures:
+// `out_scale` is NULL or writable.
+adamw_status adamw_get_grad_scale(const struct adamw_optimizer *optimizer, double *out_scale);
+
+// Lets the loss scale adapt: a step whose gradients are not finite is skipped, whatever
+// `config.nonfinite` says, and the scale changes after steps as `scaler` says. The host asks for
+// `adamw_get_grad_scale` before each backward pass. NULL: the scale stays what it is.
+//
+// The caller ensures:
+// `scaler` is NULL or readable.
+adamw_status adamw_set_loss_scaler(struct adamw_optimizer *optimizer,
+                                   const struct adamw_loss_scaler *scaler);
+
+// Writes how far the loss scaler has come, to be saved. `struct_size` is the caller's
+// `sizeof(adamw_loss_scaler_state)`. `ADAMW_STATUS_NOT_FOUND` without a scaler.
+//
+// The caller ensures:
+// `out_state` is NULL, or writable for `struct_size` bytes.
+adamw_status adamw_get_loss_scaler_state(const struct adamw_optimizer *optimizer,
+                                         struct adamw_loss_scaler_state *out_state,
+                                         size_t struct_size);
+
+// Puts the loss scaler where a saved one had come.
+//
+// The caller ensures:
+// `state` is NULL or readable.
+adamw_status adamw_set_loss_scaler_state(struct adamw_optimizer *optimizer,
+                                         const struct adamw_loss_scaler_state *state);
+
+// Shares flags with other optimizers, processes or devices. `found_inf`: one f32 that each step
+// reads; if it is not 0, somebody has found a gradient that is not finite, and the step is skipped.
+// `out_found_inf`: one f32 that each successful step writes, 1 if it found such a gradient in this
+// handle or `found_inf` was not 0, and 0 otherwise. Either may be NULL, and both the same; both stay valid as long as the handle
+// or until others are set.
+//
+// The caller ensures:
+// The pointers are NULL, or readable (`out_found_inf`: writable) as long as that.
+adamw_status adamw_set_found_inf(struct adamw_optimizer *optimizer,
+                                 const float *found_inf,
+                                 float *out_found_inf);
 
 // Gives the learning rate to a schedule, which starts now; NULL takes it back, and the learning
 // rate stays what it is. With a schedule, `adamw_get_lr` is its learning rate for the next step, and
@@ -929,10 +1100,6 @@ adamw_status adamw_clear_grad(struct adamw_optimizer *optimizer, adamw_clear mod
 // The bits of the result do not depend on the instruction set, the number of threads, or how
 // tensors are cut. Gradients are read only. With nothing to step it does nothing.
 adamw_status adamw_step(struct adamw_optimizer *optimizer);
-
-// Says that the gradients are `scale` times too large, as a scaled loss makes them: each step
-// multiplies them by 1 / scale, together with the clip factor. Finite, > 0; 1 until it is set.
-adamw_status adamw_set_grad_scale(struct adamw_optimizer *optimizer, double scale);
 
 // Says what the last successful `adamw_step` found and did. `struct_size` is the caller's
 // `sizeof(adamw_step_info)`.

@@ -4,11 +4,14 @@
 use crate::callback::ParallelFor;
 use crate::clip::{Clip, Scope};
 use crate::error::Error;
+use crate::tensor::HostNumber;
 
 /// The choices made at creation.
 #[derive(Clone, Copy)]
 pub struct Config {
     pub lr: f64,
+    /// Where the host keeps the learning rate, instead.
+    pub lr_ptr: Option<HostNumber>,
     /// The values of group 0, and the defaults of the others.
     pub group: GroupConfig,
     pub amsgrad: bool,
@@ -68,9 +71,63 @@ pub struct GroupConfig {
     pub eps: f64,
     pub clip: Clip,
     pub lazy: Lazy,
+    /// Where the host keeps a value, which is read at each step.
+    pub hosts: HostValues,
+}
+
+/// Hyper-parameters that the host keeps.
+#[derive(Clone, Copy, PartialEq, Default, Debug)]
+pub struct HostValues {
+    pub weight_decay: Option<HostNumber>,
+    pub beta1: Option<HostNumber>,
+    pub beta2: Option<HostNumber>,
+}
+
+/// A dynamic loss scale.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct LossScaler {
+    pub scale: f64,
+    pub growth_factor: f64,
+    pub backoff_factor: f64,
+    /// Steps taken in a row after which the scale grows.
+    pub growth_interval: u64,
+    /// Steps skipped in a row after which it backs off.
+    pub backoff_interval: u64,
+}
+
+impl LossScaler {
+    pub fn validate(&self) -> Result<(), Error> {
+        let LossScaler { growth_factor, backoff_factor, .. } = *self;
+        loss_scale("scaler.scale", self.scale)?;
+        let grows = growth_factor.is_finite() && growth_factor >= 1.0;
+        check("scaler.growth_factor", growth_factor, grows, "a finite number >= 1")?;
+        let backs_off = backoff_factor > 0.0 && backoff_factor <= 1.0;
+        check("scaler.backoff_factor", backoff_factor, backs_off, "a number > 0 and <= 1")?;
+        let intervals = [
+            ("scaler.growth_interval", self.growth_interval),
+            ("scaler.backoff_interval", self.backoff_interval),
+        ];
+        for (name, interval) in intervals {
+            check(name, interval as f64, interval > 0, "1 or more")?;
+        }
+        Ok(())
+    }
 }
 
 impl GroupConfig {
+    /// The same with what the host has now where the host keeps a value.
+    pub fn current(&self) -> Result<GroupConfig, Error> {
+        let HostValues { weight_decay, beta1, beta2 } = self.hosts;
+        let current = GroupConfig {
+            weight_decay: weight_decay.map_or(self.weight_decay, HostNumber::read),
+            beta1: beta1.map_or(self.beta1, HostNumber::read),
+            beta2: beta2.map_or(self.beta2, HostNumber::read),
+            ..*self
+        };
+        current.validate()?;
+        Ok(current)
+    }
+
     pub fn validate(&self) -> Result<(), Error> {
         not_negative("lr_scale", self.lr_scale)?;
         check("weight_decay", self.weight_decay, self.weight_decay.is_finite(), "a finite number")?;
@@ -103,9 +160,14 @@ pub fn learning_rate(lr: f64) -> Result<(), Error> {
 }
 
 /// A loss scale, which and whose reciprocal are positive numbers.
-pub fn grad_scale(scale: f64) -> Result<(), Error> {
+pub fn loss_scale(name: &'static str, scale: f64) -> Result<(), Error> {
     let ok = scale.is_finite() && scale > 0.0 && (1.0 / scale).is_finite();
-    check("grad_scale", scale, ok, "a finite number > 0")
+    check(name, scale, ok, "a finite number > 0")
+}
+
+/// What a learning rate is multiplied by.
+pub fn lr_scale(scale: f64) -> Result<(), Error> {
+    not_negative("lr_scale", scale)
 }
 
 fn beta(name: &'static str, value: f64) -> Result<(), Error> {

@@ -145,8 +145,12 @@ pub enum Error {
     ScheduleCallback { index: u64, returned: i32 },
     #[error("schedule.function gave {value:?} at index {index}, expected a finite number >= 0")]
     ScheduleValue { index: u64, value: f64 },
-    #[error("lr is the schedule's: adamw_set_lr_schedule with NULL removes it")]
-    LrConflict,
+    #[error("lr is {0}")]
+    LrConflict(&'static str),
+    #[error("the loss scale is the scaler's: adamw_set_loss_scaler with NULL removes it")]
+    ScaleConflict,
+    #[error("the handle has no loss scaler")]
+    NoScaler,
 
     #[error("out of memory: {bytes} bytes for {what}")]
     OutOfMemory { what: &'static str, bytes: usize },
@@ -168,13 +172,15 @@ impl Error {
         match self {
             Error::StructTail { .. } => Status::Unsupported,
             Error::Tensor { problem, .. } => problem.status(),
-            Error::NoParam(_) | Error::NoGroup(_) | Error::NoSchedule => Status::NotFound,
+            Error::NoParam(_) | Error::NoGroup(_) | Error::NoSchedule | Error::NoScaler => {
+                Status::NotFound
+            }
             Error::Callback { .. }
             | Error::ParallelFor(_)
             | Error::Ratio { .. }
             | Error::ScheduleCallback { .. }
             | Error::ScheduleValue { .. } => Status::Callback,
-            Error::LrConflict => Status::LrConflict,
+            Error::LrConflict(_) => Status::LrConflict,
             Error::OutOfMemory { .. } | Error::Threads(_) => Status::OutOfMemory,
             Error::Nonfinite { .. } => Status::Nonfinite,
             Error::BadHandle(_) => Status::BadHandle,

@@ -4,6 +4,7 @@ mod chunks;
 mod grad_blocks;
 mod lag;
 mod line;
+mod number;
 mod operands;
 mod rows;
 
@@ -11,6 +12,7 @@ pub use chunks::{Chunk, Chunks, Extent, Moments, Pass, State};
 pub use grad_blocks::{GradBlock, GradBlocks, Tallies};
 pub use lag::{LOGGED, Lag};
 pub use line::Line;
+pub use number::HostNumber;
 pub use operands::{Grad, Operands};
 pub use rows::{NoRow, RowList, RowNumber, RowPart, SparseGrad};
 

@@ -104,6 +104,7 @@ fn structs_have_no_holes_and_the_fields_that_were_promised() {
     type Text = *const core::ffi::c_char;
     type Data = *mut core::ffi::c_void;
     type Tensor = *const adamw_tensor;
+    type Number = *const f32;
     assert_without_holes!(adamw_config {
         struct_size: usize,
         lr: f64,
@@ -126,6 +127,10 @@ fn structs_have_no_holes_and_the_fields_that_were_promised() {
         clip_scope: u32,
         lazy_mode: u32,
         reserved: u32,
+        lr_ptr: Number,
+        beta1_ptr: Number,
+        beta2_ptr: Number,
+        weight_decay_ptr: Number,
     });
     assert_without_holes!(adamw_group_config {
         struct_size: usize,
@@ -139,6 +144,32 @@ fn structs_have_no_holes_and_the_fields_that_were_promised() {
         clip_max: f64,
         clip: u32,
         lazy_mode: u32,
+        beta1_ptr: Number,
+        beta2_ptr: Number,
+        weight_decay_ptr: Number,
+    });
+    assert_without_holes!(adamw_param_options {
+        struct_size: usize,
+        lr_scale: f64,
+        regularizer_coeff: f64,
+        regularizer: u32,
+        group: u32,
+        frozen: u32,
+        no_clip: u32,
+    });
+    assert_without_holes!(adamw_loss_scaler {
+        struct_size: usize,
+        scale: f64,
+        growth_factor: f64,
+        backoff_factor: f64,
+        growth_interval: u64,
+        backoff_interval: u64,
+    });
+    assert_without_holes!(adamw_loss_scaler_state {
+        struct_size: usize,
+        scale: f64,
+        good_steps: u64,
+        bad_steps: u64,
     });
     assert_without_holes!(adamw_param_config {
         struct_size: usize,

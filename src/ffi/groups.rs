@@ -7,8 +7,9 @@ use super::types::*;
 use super::{Optimizer, Status, adamw_decay_filter, adamw_lr_ratio, guard, handle};
 use crate::callback::{DecayFilter, LrRatio};
 use crate::clip::Clip;
-use crate::config::{GroupConfig, Lazy};
+use crate::config::{GroupConfig, HostValues, Lazy};
 use crate::error::Error;
+use crate::tensor::HostNumber;
 use core::ffi::c_void;
 
 /// Fills `group` with the handle's hyper-parameters and an lr_scale of 1. `struct_size` is the
@@ -33,7 +34,8 @@ pub unsafe extern "C" fn adamw_group_config_init(
 /// `adamw_param_config`; group 0 is there from the start, with the handle's values.
 ///
 /// # Safety
-/// `group` is NULL or readable, `out_group` NULL or writable.
+/// `group` is NULL or readable, `out_group` NULL or writable; the host's numbers as
+/// `adamw_config` asks.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn adamw_add_group(
     optimizer: *mut Optimizer,
@@ -47,12 +49,8 @@ pub unsafe extern "C" fn adamw_add_group(
             if out_group.is_null() {
                 return Err(Error::Null("out_group"));
             }
-            let adamw_group_config { lr_scale, weight_decay, beta1, beta2, eps, .. } = group;
-            let limits = (group.clip_min, group.clip_max);
-            let clip = clip("group.clip", group.clip, group.clip_norm, limits)?;
-            let lazy = lazy("group.lazy_mode", group.lazy_mode)?;
-            let group = GroupConfig { lr_scale, weight_decay, beta1, beta2, eps, clip, lazy };
-            let number = optimizer.add_group(group)?;
+            // SAFETY: the caller's word.
+            let number = optimizer.add_group(unsafe { checked(&group) }?)?;
             // SAFETY: not NULL, and the caller's word.
             unsafe { out_group.write_unaligned(number) };
             Ok(())
@@ -60,8 +58,50 @@ pub unsafe extern "C" fn adamw_add_group(
     })
 }
 
-/// Sets the learning rate of the next steps: finite, >= 0. Each group multiplies it by its
-/// lr_scale, and the lr_ratio callback by its answer.
+/// Writes a group's hyper-parameters to `out_group`: what the host has set, or what the last step
+/// has read where the host keeps them. `struct_size` is the caller's `sizeof(adamw_group_config)`.
+///
+/// # Safety
+/// `out_group` is NULL, or writable for `struct_size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_get_group(
+    optimizer: *const Optimizer,
+    group: u32,
+    out_group: *mut adamw_group_config,
+    struct_size: usize,
+) -> Status {
+    guard(|| {
+        let group = handle::with(optimizer, |optimizer| optimizer.group(group))?;
+        // SAFETY: the caller's word.
+        unsafe { sized::write(out_group, struct_size, as_c(group)) }
+    })
+}
+
+/// Gives a group other hyper-parameters, from the next step on; its parameters keep their state and
+/// their step counts. The powers of beta1 and beta2 go on as products of what each step had. What a
+/// shorter struct lacks stays as it is.
+///
+/// # Safety
+/// As `adamw_add_group`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_set_group(
+    optimizer: *mut Optimizer,
+    group: u32,
+    values: *const adamw_group_config,
+) -> Status {
+    guard(|| {
+        handle::with(optimizer, |optimizer| {
+            let old = as_c(optimizer.group(group)?);
+            // SAFETY: the caller's word.
+            let values = unsafe { checked(&sized::read(values, old)?) }?;
+            optimizer.set_group(group, values)
+        })
+    })
+}
+
+/// Sets the learning rate of the next steps: finite, >= 0. Each group and each parameter multiply it
+/// by their lr_scale, and the lr_ratio callback by its answer. `ADAMW_STATUS_LR_CONFLICT` if a
+/// schedule or `config.lr_ptr` gives the learning rate.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_set_lr(optimizer: *mut Optimizer, lr: f64) -> Status {
     guard(|| handle::with(optimizer, |optimizer| optimizer.set_lr(lr)))
@@ -75,6 +115,28 @@ pub extern "C" fn adamw_set_lr(optimizer: *mut Optimizer, lr: f64) -> Status {
 pub unsafe extern "C" fn adamw_get_lr(optimizer: *const Optimizer, out_lr: *mut f64) -> Status {
     guard(|| {
         let lr = handle::with(optimizer, |optimizer| Ok(optimizer.lr()))?;
+        if out_lr.is_null() {
+            return Err(Error::Null("out_lr"));
+        }
+        // SAFETY: not NULL, and the caller's word.
+        unsafe { out_lr.write_unaligned(lr) };
+        Ok(())
+    })
+}
+
+/// Writes the learning rate that a step would give a parameter now to `out_lr`: lr, times what its
+/// group, itself and the lr_ratio callback, which is asked, scale it by.
+///
+/// # Safety
+/// `out_lr` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_get_param_lr(
+    optimizer: *const Optimizer,
+    param: u32,
+    out_lr: *mut f64,
+) -> Status {
+    guard(|| {
+        let lr = handle::with(optimizer, |optimizer| optimizer.param_lr(param))?;
         if out_lr.is_null() {
             return Err(Error::Null("out_lr"));
         }
@@ -122,15 +184,39 @@ pub unsafe extern "C" fn adamw_set_lr_ratio(
     })
 }
 
-/// The handle's hyper-parameters as those of a group.
+/// The values that a new group has unless it is given others.
 fn group_defaults(optimizer: &Optimizer) -> adamw_group_config {
-    let GroupConfig { lr_scale, weight_decay, beta1, beta2, eps, clip, lazy } =
-        optimizer.group_defaults();
+    as_c(optimizer.group_defaults())
+}
+
+/// # Safety
+/// As `HostNumber::new`.
+unsafe fn checked(group: &adamw_group_config) -> Result<GroupConfig, Error> {
+    let adamw_group_config { lr_scale, weight_decay, beta1, beta2, eps, .. } = *group;
+    let limits = (group.clip_min, group.clip_max);
+    let clip = clip("group.clip", group.clip, group.clip_norm, limits)?;
+    let lazy = lazy("group.lazy_mode", group.lazy_mode)?;
+    // SAFETY: the caller's word.
+    let hosts = unsafe {
+        HostValues {
+            weight_decay: HostNumber::new(group.weight_decay_ptr),
+            beta1: HostNumber::new(group.beta1_ptr),
+            beta2: HostNumber::new(group.beta2_ptr),
+        }
+    };
+    Ok(GroupConfig { lr_scale, weight_decay, beta1, beta2, eps, clip, lazy, hosts })
+}
+
+fn as_c(group: GroupConfig) -> adamw_group_config {
+    let GroupConfig { lr_scale, weight_decay, beta1, beta2, eps, clip, lazy, hosts } = group;
     let (clip, clip_norm, clip_min, clip_max) = match clip {
         Clip::None => (ADAMW_CLIP_NONE, 0.0, 0.0, 0.0),
         Clip::Norm(norm) => (ADAMW_CLIP_NORM, norm, 0.0, 0.0),
         Clip::GlobalNorm(norm) => (ADAMW_CLIP_GLOBAL_NORM, norm, 0.0, 0.0),
         Clip::Value { min, max } => (ADAMW_CLIP_VALUE, 0.0, min, max),
+    };
+    let pointer = |number: Option<HostNumber>| {
+        core::ptr::with_exposed_provenance(number.map_or(0, HostNumber::address))
     };
     adamw_group_config {
         struct_size: size_of::<adamw_group_config>(),
@@ -148,5 +234,8 @@ fn group_defaults(optimizer: &Optimizer) -> adamw_group_config {
             Lazy::Rows => ADAMW_LAZY_ROWS,
             Lazy::Exact => ADAMW_LAZY_EXACT,
         },
+        beta1_ptr: pointer(hosts.beta1),
+        beta2_ptr: pointer(hosts.beta2),
+        weight_decay_ptr: pointer(hosts.weight_decay),
     }
 }

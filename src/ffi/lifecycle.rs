@@ -6,8 +6,9 @@ use super::types::*;
 use super::{Optimizer, Status, guard, handle};
 use crate::callback::ParallelFor;
 use crate::clip::{Clip, Scope};
-use crate::config::{Config, GroupConfig, IsaCap, Lazy, Nonfinite, Threads};
+use crate::config::{Config, GroupConfig, HostValues, IsaCap, Lazy, Nonfinite, Threads};
 use crate::error::Error;
+use crate::tensor::HostNumber;
 
 /// Fills `config` with the defaults. `struct_size` is the caller's `sizeof(adamw_config)`.
 ///
@@ -41,7 +42,7 @@ pub unsafe extern "C" fn adamw_create(
         if out_optimizer.is_null() {
             return Err(Error::Null("out_optimizer"));
         }
-        // SAFETY: the header makes the host vouch for its `parallel_for`.
+        // SAFETY: the header makes the host vouch for its `parallel_for` and its numbers.
         let config = unsafe { checked(&config) }?;
         let handle = handle::insert(Optimizer::new(config)?)?;
         // SAFETY: not NULL, and the caller's word.
@@ -59,7 +60,7 @@ pub extern "C" fn adamw_destroy(optimizer: *mut Optimizer) -> Status {
 }
 
 /// # Safety
-/// As `ParallelFor::new`.
+/// As `ParallelFor::new` and `HostNumber::new`.
 unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
     let isa = match config.isa {
         ADAMW_ISA_BEST => IsaCap::Best,
@@ -77,6 +78,8 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
     }
     Ok(Config {
         lr: config.lr,
+        // SAFETY: the caller's word.
+        lr_ptr: unsafe { HostNumber::new(config.lr_ptr) },
         group: GroupConfig {
             lr_scale: 1.0,
             weight_decay: config.weight_decay,
@@ -90,6 +93,14 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
                 (config.clip_min, config.clip_max),
             )?,
             lazy: lazy("config.lazy_mode", config.lazy_mode)?,
+            // SAFETY: the caller's word.
+            hosts: unsafe {
+                HostValues {
+                    weight_decay: HostNumber::new(config.weight_decay_ptr),
+                    beta1: HostNumber::new(config.beta1_ptr),
+                    beta2: HostNumber::new(config.beta2_ptr),
+                }
+            },
         },
         amsgrad: flag("config.amsgrad", config.amsgrad)?,
         maximize: flag("config.maximize", config.maximize)?,

@@ -51,7 +51,11 @@ pub unsafe extern "C" fn adamw_add_param(
                 max_exp_avg_sq: optional(config.max_exp_avg_sq, Role::MaxExpAvgSq)?,
                 step: config.step,
                 no_clip: flag("param.no_clip", config.no_clip)?,
-                regularizer: regularizer(config.regularizer, config.regularizer_coeff)?,
+                regularizer: regularizer(
+                    "param.regularizer",
+                    config.regularizer,
+                    config.regularizer_coeff,
+                )?,
             };
             // SAFETY: the caller's word.
             unsafe { add(optimizer, new, out_param) }
@@ -185,14 +189,18 @@ unsafe fn name<'a>(name: *const c_char, argument: &'static str) -> Result<&'a CS
     Ok(unsafe { CStr::from_ptr(name) })
 }
 
-fn regularizer(value: adamw_regularizer, coeff: f64) -> Result<Regularizer<f64>, Error> {
+pub(super) fn regularizer(
+    name: &'static str,
+    value: adamw_regularizer,
+    coeff: f64,
+) -> Result<Regularizer<f64>, Error> {
     match value {
         ADAMW_REGULARIZER_NONE => Ok(Regularizer::None),
         ADAMW_REGULARIZER_L1 => Ok(Regularizer::L1(coeff)),
         ADAMW_REGULARIZER_L2 => Ok(Regularizer::L2(coeff)),
         value => {
             let expected = "an ADAMW_REGULARIZER constant, 0 to 2";
-            Err(Error::Constant { name: "param.regularizer", value, expected })
+            Err(Error::Constant { name, value, expected })
         }
     }
 }

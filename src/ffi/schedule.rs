@@ -58,7 +58,7 @@ pub unsafe extern "C" fn adamw_set_lr_schedule(
                 // SAFETY: the caller's word.
                 false => Some(unsafe { read(schedule) }?),
             };
-            optimizer.set_schedule(schedule);
+            optimizer.set_schedule(schedule)?;
             Ok(())
         })
     })

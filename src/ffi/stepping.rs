@@ -108,13 +108,6 @@ pub extern "C" fn adamw_step(optimizer: *mut Optimizer) -> Status {
     guard(|| handle::with(optimizer, |optimizer| optimizer.step()))
 }
 
-/// Says that the gradients are `scale` times too large, as a scaled loss makes them: each step
-/// multiplies them by 1 / scale, together with the clip factor. Finite, > 0; 1 until it is set.
-#[unsafe(no_mangle)]
-pub extern "C" fn adamw_set_grad_scale(optimizer: *mut Optimizer, scale: f64) -> Status {
-    guard(|| handle::with(optimizer, |optimizer| optimizer.set_grad_scale(scale)))
-}
-
 /// Says what the last successful `adamw_step` found and did. `struct_size` is the caller's
 /// `sizeof(adamw_step_info)`.
 ///

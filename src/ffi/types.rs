@@ -101,6 +101,15 @@ pub struct adamw_config {
     pub lazy_mode: adamw_lazy,
     /// 0.
     pub reserved: u32,
+    /// `[NULL]` Where the host keeps the learning rate: one f32, read and checked by each step, in
+    /// place of `lr`. It must stay valid as long as the handle, as the three below.
+    pub lr_ptr: *const f32,
+    /// `[NULL]` Where the host keeps beta1, likewise.
+    pub beta1_ptr: *const f32,
+    /// `[NULL]` Where the host keeps beta2, likewise.
+    pub beta2_ptr: *const f32,
+    /// `[NULL]` Where the host keeps weight_decay, likewise.
+    pub weight_decay_ptr: *const f32,
 }
 
 /// The hyper-parameters of a group; `adamw_group_config_init` fills in the handle's, which are also
@@ -130,6 +139,12 @@ pub struct adamw_group_config {
     pub clip: adamw_clip,
     /// As in `adamw_config`.
     pub lazy_mode: adamw_lazy,
+    /// As in `adamw_config`.
+    pub beta1_ptr: *const f32,
+    /// As in `adamw_config`.
+    pub beta2_ptr: *const f32,
+    /// As in `adamw_config`.
+    pub weight_decay_ptr: *const f32,
 }
 
 /// A parameter to be added. Zero it, set `struct_size`, `name` and `param`; the rest may stay 0.
@@ -211,8 +226,8 @@ pub struct adamw_capabilities {
 
 // Without padding, so that a field appended later can never have been padding before.
 const _: () = assert!(size_of::<adamw_tensor>() == 48);
-const _: () = assert!(size_of::<adamw_config>() == 6 * 8 + 6 * 4 + 5 * 8 + 4 * 4);
-const _: () = assert!(size_of::<adamw_group_config>() == 9 * 8 + 2 * 4);
+const _: () = assert!(size_of::<adamw_config>() == 6 * 8 + 6 * 4 + 5 * 8 + 4 * 4 + 4 * 8);
+const _: () = assert!(size_of::<adamw_group_config>() == 9 * 8 + 2 * 4 + 3 * 8);
 const _: () = assert!(size_of::<adamw_param_config>() == 9 * 8 + 4 * 4);
 const _: () = assert!(size_of::<adamw_capabilities>() == 8 + 6 * 4);
 const _: () = assert!(size_of::<adamw_step_info>() == 4 * 8 + 2 * 4);
@@ -242,6 +257,10 @@ impl adamw_config {
         clip_scope: ADAMW_CLIP_SCOPE_GROUP,
         lazy_mode: ADAMW_LAZY_OFF,
         reserved: 0,
+        lr_ptr: core::ptr::null(),
+        beta1_ptr: core::ptr::null(),
+        beta2_ptr: core::ptr::null(),
+        weight_decay_ptr: core::ptr::null(),
     };
 }
 

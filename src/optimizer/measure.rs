@@ -19,6 +19,8 @@ pub struct Report {
     pub n_nonfinite: u64,
     /// Of all gradients together, unscaled, before clipping.
     pub grad_norm: f64,
+    /// The host's flag says that somebody has found a gradient that is not finite.
+    pub raised: bool,
     pub skipped: bool,
 }
 
@@ -34,7 +36,15 @@ impl Optimizer {
             ..Report::default()
         };
         let clips_by_norm = self.groups.iter().any(|group| group.clip.needs_norms());
-        if !clips_by_norm && self.config.nonfinite == Nonfinite::Propagate {
+        let nonfinite = match self.scaler {
+            Some(_) => Nonfinite::Skip,
+            None => self.config.nonfinite,
+        };
+        // The flag is read once: another thread of the host's may write it.
+        report.raised = self.found_inf.hosts.is_some_and(|flag| flag.read() != 0.0);
+        report.skipped = report.raised;
+        let is_asked = self.found_inf.ours.is_some();
+        if !clips_by_norm && nonfinite == Nonfinite::Propagate && !is_asked {
             return Ok(report);
         }
         self.backend.measure(&GradBlocks::new(&self.operands, tallies))?;
@@ -42,7 +52,7 @@ impl Optimizer {
         let mut sum_squares = 0.0;
         for (number, param) in self.params.iter().enumerate() {
             let total = tallies.total(number, &self.operands[number]);
-            if total.n_nonfinite > 0 && self.config.nonfinite == Nonfinite::Fail {
+            if total.n_nonfinite > 0 && nonfinite == Nonfinite::Fail {
                 return Err(Error::Nonfinite {
                     param: param.label(),
                     count: total.n_nonfinite,
@@ -56,8 +66,8 @@ impl Optimizer {
                 sums[scope(self.config.clip_scope, param)] += total.sum_squares;
             }
         }
-        report.grad_norm = sum_squares.sqrt() * self.inv_grad_scale;
-        report.skipped = report.n_nonfinite > 0 && self.config.nonfinite == Nonfinite::Skip;
+        report.grad_norm = sum_squares.sqrt() * self.inv_grad_scale();
+        report.skipped |= report.n_nonfinite > 0 && nonfinite == Nonfinite::Skip;
         Ok(report)
     }
 
@@ -72,9 +82,9 @@ impl Optimizer {
             Clip::GlobalNorm(_) if !param.no_clip => {
                 scratch.sums[scope(self.config.clip_scope, param)]
             }
-            _ => return self.inv_grad_scale,
+            _ => return self.inv_grad_scale(),
         };
-        clip.factor(sum_squares.sqrt() * self.inv_grad_scale) * self.inv_grad_scale
+        clip.factor(sum_squares.sqrt() * self.inv_grad_scale()) * self.inv_grad_scale()
     }
 }
 

@@ -4,20 +4,25 @@
 #![forbid(unsafe_code)]
 
 mod grads;
+mod hyper;
 mod measure;
 mod occupied;
+mod options;
 mod params;
 mod rows;
+mod scaler;
 mod schedule;
 mod step;
 
 pub use grads::Clear;
 pub use measure::Report;
+pub use options::Options;
 pub use params::NewParam;
+pub use scaler::{FoundInf, ScalerState};
 
 use crate::backend::Backend;
 use crate::callback::{DecayFilter, LrRatio};
-use crate::config::{self, Config, GroupConfig};
+use crate::config::{Config, GroupConfig};
 use crate::error::{Error, Label};
 use crate::schedule::Schedule;
 use crate::steps::Log;
@@ -25,6 +30,7 @@ use crate::sys::memory::reserve;
 use crate::tensor::Operands;
 use occupied::Occupied;
 use params::Param;
+use scaler::Scaler;
 use step::Scratch;
 
 /// An optimizer: a handle from `adamw_create`, opaque to the host.
@@ -44,8 +50,10 @@ pub struct Optimizer {
     grads_unchecked: bool,
     decay_filter: Option<DecayFilter>,
     lr_ratio: Option<LrRatio>,
-    /// 1 / the loss scale that the gradients carry.
-    inv_grad_scale: f64,
+    /// How many times too large the gradients are, unless a scaler says.
+    grad_scale: f64,
+    scaler: Option<Scaler>,
+    found_inf: FoundInf,
     report: Report,
     schedule: Option<Schedule>,
     backend: Backend,
@@ -71,7 +79,9 @@ impl Optimizer {
             grads_unchecked: false,
             decay_filter: None,
             lr_ratio: None,
-            inv_grad_scale: 1.0,
+            grad_scale: 1.0,
+            scaler: None,
+            found_inf: FoundInf::default(),
             report: Report::default(),
             schedule: None,
             backend: Backend::new(&config)?,
@@ -79,65 +89,9 @@ impl Optimizer {
         })
     }
 
-    /// The learning rate that groups and callbacks scale.
-    pub fn lr(&self) -> f64 {
-        self.lr
-    }
-
-    /// Sets the learning rate of the next steps.
-    pub fn set_lr(&mut self, lr: f64) -> Result<(), Error> {
-        config::learning_rate(lr)?;
-        if self.schedule.is_some() {
-            return Err(Error::LrConflict);
-        }
-        self.lr = lr;
-        Ok(())
-    }
-
-    /// Says how many times too large the gradients are.
-    pub fn set_grad_scale(&mut self, scale: f64) -> Result<(), Error> {
-        config::grad_scale(scale)?;
-        self.inv_grad_scale = 1.0 / scale;
-        Ok(())
-    }
-
     /// What the last step found, and whether it was taken.
     pub fn report(&self) -> Report {
         self.report
-    }
-
-    /// The values that a group has unless it is given others.
-    pub fn group_defaults(&self) -> GroupConfig {
-        self.config.group
-    }
-
-    /// Adds a group and returns its number.
-    pub fn add_group(&mut self, group: GroupConfig) -> Result<u32, Error> {
-        group.validate()?;
-        let number = next_number(self.groups.len())?;
-        reserve(&mut self.groups, 1, "the groups")?;
-        self.scratch.reserve(self.params.len(), self.groups.len() + 1)?;
-        self.groups.push(group);
-        Ok(number)
-    }
-
-    /// Asks the filter about every parameter there is, and about each one added later.
-    pub fn set_decay_filter(&mut self, filter: Option<DecayFilter>) -> Result<(), Error> {
-        let mut answers = Vec::new();
-        reserve(&mut answers, self.params.len(), "the decay filter's answers")?;
-        for param in &self.params {
-            answers.push(params::decays(filter, &param.name)?);
-        }
-        for (param, decays) in self.params.iter_mut().zip(answers) {
-            param.decays = decays;
-        }
-        self.decay_filter = filter;
-        Ok(())
-    }
-
-    /// Asked about every parameter with a gradient, at each step.
-    pub fn set_lr_ratio(&mut self, lr_ratio: Option<LrRatio>) {
-        self.lr_ratio = lr_ratio;
     }
 }
 

@@ -58,6 +58,11 @@ impl Occupied {
         }
     }
 
+    /// Removes the places of a parameter.
+    pub fn remove(&mut self, param: u32) {
+        self.places.retain(|place| place.param != param);
+    }
+
     /// The same places with some of them moved, or two that would overlap. `moves` is in the order
     /// of parameters and roles.
     pub fn moved(&self, moves: &[Place]) -> Result<Result<Occupied, (Place, Place)>, Error> {

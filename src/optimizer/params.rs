@@ -17,11 +17,19 @@ use std::ffi::{CStr, CString};
 pub struct Param {
     pub name: CString,
     pub group: u32,
+    /// Times the learning rate of the group.
+    pub lr_scale: f64,
     pub decays: bool,
+    /// Skipped by every step.
+    pub frozen: bool,
+    /// Forgotten; the number and the name stay for nobody.
+    pub removed: bool,
     /// Left out of clipping by norm.
     pub no_clip: bool,
     pub regularizer: Regularizer<f64>,
     pub clock: Clock,
+    /// There is a master, and it is the library's.
+    pub owns_master: bool,
     /// The library's own master, not filled from the parameter yet.
     pub master_is_stale: bool,
 }
@@ -61,17 +69,12 @@ impl Optimizer {
         let name = label(new.name);
         let place_by_name = self.place_for_name(new.name)?;
         let number = next_number(self.params.len())?;
-        let group = *self.groups.get(new.group as usize).ok_or(Error::NoGroup(new.group))?;
+        let group = self.group(new.group)?.current()?;
         if new.step > MAX_INITIAL_STEP {
             let expected = "at most 2^32";
             return Err(Error::Number { name: "step", value: new.step as f64, expected });
         }
-        if let Regularizer::L1(value) | Regularizer::L2(value) = new.regularizer
-            && !value.is_finite()
-        {
-            let (name, expected) = ("regularizer_coeff", "a finite number");
-            return Err(Error::Number { name, value, expected });
-        }
+        check_regularizer(new.regularizer)?;
         let state = self.state_of(&new)?;
         self.check_places(&new)?;
         let decays = decays(self.decay_filter, new.name)?;
@@ -84,14 +87,19 @@ impl Optimizer {
             };
             operands.set_state(role, buffer).map_err(|problem| problem.of(name, role))?;
         }
+        let owns_master = operands.state(Role::Master).is_some_and(|master| !master.is_hosts());
         let param = Param {
             name: copied(new.name)?,
             group: new.group,
+            lr_scale: 1.0,
             decays,
+            frozen: false,
+            removed: false,
             no_clip: new.no_clip,
             regularizer: new.regularizer,
             clock: Clock::after(new.step, &group),
-            master_is_stale: operands.state(Role::Master).is_some_and(|master| !master.is_hosts()),
+            owns_master,
+            master_is_stale: owns_master,
         };
         reserve(&mut self.params, 1, "the parameters")?;
         reserve(&mut self.operands, 1, "the parameters")?;
@@ -153,7 +161,8 @@ impl Optimizer {
 
     /// A parameter as callbacks see it.
     pub fn param_info(&self, number: u32) -> Result<adamw_param_info, Error> {
-        let param = self.params.get(number as usize).ok_or(Error::NoParam(number))?;
+        self.label(number)?;
+        let param = &self.params[number as usize];
         let tensor = self.operands[number as usize].param();
         Ok(adamw_param_info {
             struct_size: size_of::<adamw_param_info>(),
@@ -169,8 +178,8 @@ impl Optimizer {
 
     /// A parameter's name, for an error.
     pub fn label(&self, number: u32) -> Result<Label, Error> {
-        let param = self.params.get(number as usize).ok_or(Error::NoParam(number))?;
-        Ok(param.label())
+        let param = self.params.get(number as usize).filter(|param| !param.removed);
+        param.map(Param::label).ok_or(Error::NoParam(number))
     }
 
     /// Where a new name belongs in the order of names.
@@ -263,6 +272,16 @@ const WRITTEN: [Role; 5] =
 /// Whether a parameter decays: all do, unless the filter says no.
 pub fn decays(filter: Option<DecayFilter>, name: &CStr) -> Result<bool, Error> {
     filter.map_or(Ok(true), |filter| filter.decays(name))
+}
+
+pub fn check_regularizer(regularizer: Regularizer<f64>) -> Result<(), Error> {
+    match regularizer {
+        Regularizer::L1(value) | Regularizer::L2(value) if !value.is_finite() => {
+            let (name, expected) = ("regularizer_coeff", "a finite number");
+            Err(Error::Number { name, value, expected })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A state buffer of the library's own, zero.

@@ -53,6 +53,16 @@ impl Optimizer {
         Ok(())
     }
 
+    /// Brings every row of a parameter up to date, and lets none lag from now on.
+    pub(super) fn settle_rows(&mut self, number: usize) -> Result<(), Error> {
+        self.catch_up(|i, operands| match operands.lag() {
+            Some(lag) if i == number => Extent::Rows(0..lag.height()),
+            _ => Extent::Nothing,
+        })?;
+        self.operands[number].set_lag(None);
+        Ok(())
+    }
+
     /// Brings up to date the rows whose turn it is, where a step is about to be logged.
     pub(super) fn take_turns(&mut self) -> Result<(), Error> {
         if self.operands.iter().all(|operands| operands.lag().is_none()) {

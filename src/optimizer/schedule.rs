@@ -7,11 +7,15 @@ use crate::schedule::{Advance, Schedule, State};
 
 impl Optimizer {
     /// Sets or removes the schedule; without one, the learning rate stays what it is.
-    pub fn set_schedule(&mut self, schedule: Option<Schedule>) {
+    pub fn set_schedule(&mut self, schedule: Option<Schedule>) -> Result<(), Error> {
+        if schedule.is_some() {
+            self.check_lr_is_free()?;
+        }
         if let Some(schedule) = &schedule {
             self.lr = schedule.state().lr;
         }
         self.schedule = schedule;
+        Ok(())
     }
 
     /// How far the schedule has come.

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::Optimizer;
+use super::params::Param;
 use crate::config::GroupConfig;
 use crate::error::Error;
 use crate::math::{Regularizer, Scalars, Step};
@@ -98,10 +99,12 @@ impl Optimizer {
     /// Steps every parameter that has a gradient.
     pub fn step(&mut self) -> Result<(), Error> {
         self.check_grads()?;
+        self.read_hosts_values()?;
         self.read_rows()?;
         let report = self.measure()?;
         if report.skipped {
             self.report = report;
+            self.tell(&report);
             return Ok(());
         }
         self.decide()?;
@@ -111,6 +114,7 @@ impl Optimizer {
         self.update()?;
         self.advance();
         self.report = report;
+        self.tell(&report);
         if let Some(state) = scheduled {
             self.go_to(state);
         }
@@ -148,6 +152,7 @@ impl Optimizer {
                 Some(lr_ratio) => lr_ratio.ratio(&self.param_info(number)?, param.label())?,
                 None => 1.0,
             };
+            let ratio = param.lr_scale * ratio;
             let group = &self.groups[param.group as usize];
             let terms = Terms {
                 clock: param.clock,
@@ -161,7 +166,7 @@ impl Optimizer {
                 Some(latest) => latest.scalars,
                 None => {
                     let scalars = scratch.scalars.len() as u32;
-                    let step = self.step_of(group, param.decays, &terms)?;
+                    let step = self.step_of(param, &terms)?;
                     scratch.scalars.push(Scalars::new(&step));
                     *latest = Some(Decided { terms, scalars });
                     scalars
@@ -172,13 +177,10 @@ impl Optimizer {
         Ok(())
     }
 
-    fn step_of(&self, group: &GroupConfig, decays: bool, terms: &Terms) -> Result<Step, Error> {
+    fn step_of(&self, param: &Param, terms: &Terms) -> Result<Step, Error> {
+        let group = &self.groups[param.group as usize];
         let clock = terms.clock.advanced(group);
-        let lr = self.lr * group.lr_scale * terms.ratio;
-        if !lr.is_finite() {
-            let (name, expected) = ("lr * lr_scale * lr_ratio", "a finite number");
-            return Err(Error::Number { name, value: lr, expected });
-        }
+        let lr = self.scaled_lr(self.lr, param.group, terms.ratio)?;
         Ok(Step {
             lr,
             beta1: group.beta1,
@@ -187,7 +189,7 @@ impl Optimizer {
             grad_scale: terms.grad_scale,
             limits: terms.limits,
             regularizer: terms.regularizer,
-            weight_decay: if decays { group.weight_decay } else { 0.0 },
+            weight_decay: if param.decays { group.weight_decay } else { 0.0 },
             maximize: self.config.maximize,
             beta1_power: clock.beta1_power,
             beta2_power: clock.beta2_power,

@@ -22,6 +22,8 @@ pub struct Operands {
     pub(super) max_exp_avg_sq: Option<Buffer>,
     /// The rows that the gradient, if it is sparse, listed when they were last read.
     index: RowIndex,
+    /// Not stepped, whatever gradient there is.
+    resting: bool,
     /// What the rows that are not listed have yet to catch up with.
     lag: Option<Lag>,
 }
@@ -64,8 +66,14 @@ impl Operands {
             exp_avg_sq: None,
             max_exp_avg_sq: None,
             index: RowIndex::default(),
+            resting: false,
             lag: None,
         }
+    }
+
+    /// What is left of a parameter that was removed.
+    pub fn none() -> Operands {
+        Operands::new(Tensor { address: 0, n_elements: 0, dtype: Dtype::F32 })
     }
 
     pub fn param(&self) -> Tensor {
@@ -83,7 +91,7 @@ impl Operands {
             Some(Grad::Dense(_)) => true,
             Some(Grad::Sparse(sparse)) => sparse.rows.len() > 0,
         };
-        has_grad && self.exp_avg.is_some() && self.exp_avg_sq.is_some()
+        has_grad && !self.resting && self.exp_avg.is_some() && self.exp_avg_sq.is_some()
     }
 
     /// The tensor in a role, if the parameter has one.
@@ -166,6 +174,11 @@ impl Operands {
         Ok(())
     }
 
+    /// Whether steps pass over it.
+    pub fn set_resting(&mut self, resting: bool) {
+        self.resting = resting;
+    }
+
     pub fn forget_grad(&mut self) {
         self.grad = None;
     }
@@ -239,14 +252,26 @@ impl Operands {
 
     /// Writes zeros over the gradient, if there is one.
     pub fn zero_grad(&mut self) {
-        let Some(grad) = self.grad.map(|grad| *grad.values()) else { return };
-        // SAFETY: the host's memory is writable by contract, and `&mut self` keeps it from being
-        // sliced elsewhere.
-        match unsafe { grad.elements_mut(0..grad.n_elements as usize) } {
-            SliceMut::F32(grad) => grad.fill(0.0),
-            SliceMut::F64(grad) => grad.fill(0.0),
-            SliceMut::F16(grad) => grad.fill(F16(0)),
-            SliceMut::Bf16(grad) => grad.fill(Bf16(0)),
+        if let Some(grad) = self.grad {
+            zero(grad.values());
         }
+    }
+
+    /// Writes zeros over the moments.
+    pub fn zero_moments(&mut self) {
+        let moments = [&self.exp_avg, &self.exp_avg_sq, &self.max_exp_avg_sq];
+        moments.into_iter().flatten().for_each(|buffer| zero(&buffer.tensor));
+    }
+}
+
+/// Writes zeros over a tensor of operands that are borrowed mutably.
+fn zero(tensor: &Tensor) {
+    // SAFETY: the memory is writable by contract, and the operands' borrow keeps it from being
+    // sliced elsewhere.
+    match unsafe { tensor.elements_mut(0..tensor.n_elements as usize) } {
+        SliceMut::F32(elements) => elements.fill(0.0),
+        SliceMut::F64(elements) => elements.fill(0.0),
+        SliceMut::F16(elements) => elements.fill(F16(0)),
+        SliceMut::Bf16(elements) => elements.fill(Bf16(0)),
     }
 }

@@ -14,7 +14,11 @@ static adamw_status group_config_init(adamw_optimizer *optimizer) {
 }
 
 static adamw_status add_group(adamw_optimizer *optimizer) {
-  adamw_group_config group = {sizeof group, 1, 0.01, 0.9, 0.999, 1e-8, 0, 0, 0, 0, 0};
+  adamw_group_config group = {.struct_size = sizeof group,
+                              .lr_scale = 1,
+                              .beta1 = 0.9,
+                              .beta2 = 0.999,
+                              .eps = 1e-8};
   uint32_t number;
   return adamw_add_group(optimizer, &group, &number);
 }
@@ -71,6 +75,62 @@ static adamw_status set_lr(adamw_optimizer *optimizer) { return adamw_set_lr(opt
 static adamw_status get_lr(adamw_optimizer *optimizer) {
   double lr;
   return adamw_get_lr(optimizer, &lr);
+}
+
+static adamw_status get_param_lr(adamw_optimizer *optimizer) {
+  double lr;
+  return adamw_get_param_lr(optimizer, W1, &lr);
+}
+
+static adamw_status get_group(adamw_optimizer *optimizer) {
+  adamw_group_config group;
+  return adamw_get_group(optimizer, 0, &group, sizeof group);
+}
+
+static adamw_status set_group(adamw_optimizer *optimizer) {
+  const adamw_group_config group = {.struct_size = sizeof group, .lr_scale = 1, .eps = 1};
+  return adamw_set_group(optimizer, 0, &group);
+}
+
+static adamw_status get_param_options(adamw_optimizer *optimizer) {
+  adamw_param_options options;
+  return adamw_get_param_options(optimizer, W1, &options, sizeof options);
+}
+
+static adamw_status set_param_options(adamw_optimizer *optimizer) {
+  const adamw_param_options options = {.struct_size = sizeof options, .lr_scale = 1};
+  return adamw_set_param_options(optimizer, W1, &options);
+}
+
+static adamw_status reset_param(adamw_optimizer *optimizer) {
+  return adamw_reset_param(optimizer, W1);
+}
+
+static adamw_status remove_param(adamw_optimizer *optimizer) {
+  return adamw_remove_param(optimizer, W3);
+}
+
+static adamw_status get_grad_scale(adamw_optimizer *optimizer) {
+  double scale;
+  return adamw_get_grad_scale(optimizer, &scale);
+}
+
+static adamw_status set_loss_scaler(adamw_optimizer *optimizer) {
+  return adamw_set_loss_scaler(optimizer, NULL);
+}
+
+static adamw_status get_loss_scaler_state(adamw_optimizer *optimizer) {
+  adamw_loss_scaler_state state;
+  return adamw_get_loss_scaler_state(optimizer, &state, sizeof state);
+}
+
+static adamw_status set_loss_scaler_state(adamw_optimizer *optimizer) {
+  const adamw_loss_scaler_state state = {.struct_size = sizeof state, .scale = 1};
+  return adamw_set_loss_scaler_state(optimizer, &state);
+}
+
+static adamw_status set_found_inf(adamw_optimizer *optimizer) {
+  return adamw_set_found_inf(optimizer, NULL, NULL);
 }
 
 static adamw_status set_decay_filter(adamw_optimizer *optimizer) {
@@ -130,6 +190,18 @@ const struct call every_call[] = {
     {"adamw_step", adamw_step},
     {"adamw_set_lr", set_lr},
     {"adamw_get_lr", get_lr},
+    {"adamw_get_param_lr", get_param_lr},
+    {"adamw_get_group", get_group},
+    {"adamw_set_group", set_group},
+    {"adamw_get_param_options", get_param_options},
+    {"adamw_set_param_options", set_param_options},
+    {"adamw_reset_param", reset_param},
+    {"adamw_remove_param", remove_param},
+    {"adamw_get_grad_scale", get_grad_scale},
+    {"adamw_set_loss_scaler", set_loss_scaler},
+    {"adamw_get_loss_scaler_state", get_loss_scaler_state},
+    {"adamw_set_loss_scaler_state", set_loss_scaler_state},
+    {"adamw_set_found_inf", set_found_inf},
     {"adamw_set_decay_filter", set_decay_filter},
     {"adamw_set_lr_ratio", set_lr_ratio},
     {"adamw_set_lr_schedule", set_lr_schedule},

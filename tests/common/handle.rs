@@ -305,6 +305,79 @@ impl Handle {
         call!(adamw_step(self.0))
     }
 
+    pub fn group(&self, group: u32) -> ffi::adamw_group_config {
+        // SAFETY: a struct of numbers and nullable pointers.
+        let mut values: ffi::adamw_group_config = unsafe { core::mem::zeroed() };
+        call!(adamw_get_group(self.0, group, &mut values, size_of_val(&values))).unwrap();
+        values
+    }
+
+    pub fn set_group(&self, group: u32, values: &ffi::adamw_group_config) -> Answer {
+        call!(adamw_set_group(self.0, group, values))
+    }
+
+    pub fn options(&self, param: u32) -> ffi::adamw_param_options {
+        // SAFETY: a struct of numbers.
+        let mut options: ffi::adamw_param_options = unsafe { core::mem::zeroed() };
+        call!(adamw_get_param_options(self.0, param, &mut options, size_of_val(&options))).unwrap();
+        options
+    }
+
+    pub fn set_options(&self, param: u32, options: &ffi::adamw_param_options) -> Answer {
+        call!(adamw_set_param_options(self.0, param, options))
+    }
+
+    /// Changes some of a parameter's options.
+    pub fn edit_options(&self, param: u32, edit: impl FnOnce(&mut ffi::adamw_param_options)) {
+        let mut options = self.options(param);
+        edit(&mut options);
+        self.set_options(param, &options).unwrap()
+    }
+
+    pub fn reset(&self, param: u32) {
+        call!(adamw_reset_param(self.0, param)).unwrap()
+    }
+
+    pub fn remove(&self, param: u32) -> Answer {
+        call!(adamw_remove_param(self.0, param))
+    }
+
+    pub fn param_lr(&self, param: u32) -> Answer<f64> {
+        let mut lr = f64::NAN;
+        call!(adamw_get_param_lr(self.0, param, &mut lr))?;
+        Ok(lr)
+    }
+
+    pub fn grad_scale(&self) -> f64 {
+        let mut scale = f64::NAN;
+        call!(adamw_get_grad_scale(self.0, &mut scale)).unwrap();
+        scale
+    }
+
+    pub fn set_scaler(&self, scaler: &ffi::adamw_loss_scaler) -> Answer {
+        call!(adamw_set_loss_scaler(self.0, scaler))
+    }
+
+    pub fn remove_scaler(&self) {
+        call!(adamw_set_loss_scaler(self.0, null())).unwrap()
+    }
+
+    pub fn scaler_state(&self) -> Answer<ffi::adamw_loss_scaler_state> {
+        // SAFETY: a struct of numbers.
+        let mut state: ffi::adamw_loss_scaler_state = unsafe { core::mem::zeroed() };
+        call!(adamw_get_loss_scaler_state(self.0, &mut state, size_of_val(&state)))?;
+        Ok(state)
+    }
+
+    pub fn set_scaler_state(&self, state: &ffi::adamw_loss_scaler_state) -> Answer {
+        call!(adamw_set_loss_scaler_state(self.0, state))
+    }
+
+    /// The flags outlive the handle.
+    pub fn set_found_inf(&self, found_inf: *const f32, out_found_inf: *mut f32) {
+        call!(adamw_set_found_inf(self.0, found_inf, out_found_inf)).unwrap()
+    }
+
     pub fn set_grad_scale(&self, scale: f64) -> Answer {
         call!(adamw_set_grad_scale(self.0, scale))
     }

@@ -1,0 +1,93 @@
+//! The structs of what can be changed while training, under the names that C sees.
+#![allow(non_camel_case_types)]
+
+use super::constants::*;
+use super::sized::SizedStruct;
+
+/// What can be changed about a parameter that is there: read with `adamw_get_param_options`, edit,
+/// write with `adamw_set_param_options`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct adamw_param_options {
+    /// `sizeof(adamw_param_options)`.
+    pub struct_size: usize,
+    /// `[1]` Times the learning rate of its group; finite, >= 0.
+    pub lr_scale: f64,
+    /// As in `adamw_param_config`.
+    pub regularizer_coeff: f64,
+    /// As in `adamw_param_config`.
+    pub regularizer: adamw_regularizer,
+    /// The number of its group: another one moves it there, with its state and its step count.
+    pub group: u32,
+    /// `[0]` 1: no step touches it, whatever gradient it has, and its gradient is no part of any
+    /// norm. Its state and its step count stay.
+    pub frozen: u32,
+    /// As in `adamw_param_config`.
+    pub no_clip: u32,
+}
+
+/// A loss scale that adapts: it grows after so many steps in a row that were taken, and backs off
+/// when gradients are not finite. 0 is the default of every field, in brackets.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct adamw_loss_scaler {
+    /// `sizeof(adamw_loss_scaler)`.
+    pub struct_size: usize,
+    /// `[65536]` The first scale; finite, > 0.
+    pub scale: f64,
+    /// `[2]` What the scale is multiplied by to grow; finite, >= 1.
+    pub growth_factor: f64,
+    /// `[0.5]` What it is multiplied by to back off; > 0, <= 1.
+    pub backoff_factor: f64,
+    /// `[2000]` Steps taken in a row before it grows.
+    pub growth_interval: u64,
+    /// `[1]` Steps skipped in a row before it backs off.
+    pub backoff_interval: u64,
+}
+
+/// How far a loss scaler has come.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct adamw_loss_scaler_state {
+    /// `sizeof(adamw_loss_scaler_state)`.
+    pub struct_size: usize,
+    /// The scale of the next step.
+    pub scale: f64,
+    /// Steps taken in a row since the scale last changed.
+    pub good_steps: u64,
+    /// Steps skipped in a row since the scale last changed.
+    pub bad_steps: u64,
+}
+
+const _: () = assert!(size_of::<adamw_param_options>() == 3 * 8 + 4 * 4);
+const _: () = assert!(size_of::<adamw_loss_scaler>() == 6 * 8);
+const _: () = assert!(size_of::<adamw_loss_scaler_state>() == 4 * 8);
+
+impl adamw_loss_scaler {
+    /// What a shorter struct lacks: zeros, which mean the defaults.
+    pub const fn defaults() -> adamw_loss_scaler {
+        adamw_loss_scaler {
+            struct_size: size_of::<Self>(),
+            scale: 0.0,
+            growth_factor: 0.0,
+            backoff_factor: 0.0,
+            growth_interval: 0,
+            backoff_interval: 0,
+        }
+    }
+}
+
+// SAFETY: `repr(C)`, the size first, no padding (asserted above), plain numbers.
+unsafe impl SizedStruct for adamw_param_options {
+    const NAME: &'static str = "options";
+}
+
+// SAFETY: `repr(C)`, the size first, no padding (asserted above), plain numbers.
+unsafe impl SizedStruct for adamw_loss_scaler {
+    const NAME: &'static str = "scaler";
+}
+
+// SAFETY: `repr(C)`, the size first, no padding (asserted above), plain numbers.
+unsafe impl SizedStruct for adamw_loss_scaler_state {
+    const NAME: &'static str = "state";
+}

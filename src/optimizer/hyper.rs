@@ -1,0 +1,119 @@
+//! Hyper-parameters: of the handle, of its groups, and of one parameter; numbers, or read where
+//! the host keeps them.
+#![forbid(unsafe_code)]
+
+use super::Optimizer;
+use crate::callback::{DecayFilter, LrRatio};
+use crate::config::{self, GroupConfig, Lazy};
+use crate::error::Error;
+use crate::sys::memory::reserve;
+use crate::tensor::HostNumber;
+
+impl Optimizer {
+    /// The learning rate that groups, parameters and callbacks scale.
+    pub fn lr(&self) -> f64 {
+        self.config.lr_ptr.map_or(self.lr, HostNumber::read)
+    }
+
+    /// Sets the learning rate of the next steps.
+    pub fn set_lr(&mut self, lr: f64) -> Result<(), Error> {
+        config::learning_rate(lr)?;
+        self.check_lr_is_free()?;
+        if self.schedule.is_some() {
+            return Err(Error::LrConflict("the schedule's: adamw_set_lr_schedule removes it"));
+        }
+        self.lr = lr;
+        Ok(())
+    }
+
+    pub(super) fn check_lr_is_free(&self) -> Result<(), Error> {
+        match self.config.lr_ptr {
+            Some(_) => Err(Error::LrConflict("read from config.lr_ptr: write it there")),
+            None => Ok(()),
+        }
+    }
+
+    /// The learning rate that a step would give a parameter now. Asks the host's callback.
+    pub fn param_lr(&self, number: u32) -> Result<f64, Error> {
+        let info = self.param_info(number)?;
+        let param = &self.params[number as usize];
+        let ratio = match self.lr_ratio {
+            Some(lr_ratio) => lr_ratio.ratio(&info, param.label())?,
+            None => 1.0,
+        };
+        config::learning_rate(self.lr())?;
+        self.scaled_lr(self.lr(), param.group, param.lr_scale * ratio)
+    }
+
+    /// A learning rate times what a group and a parameter of it scale it by.
+    pub(super) fn scaled_lr(&self, lr: f64, group: u32, scale: f64) -> Result<f64, Error> {
+        let value = lr * self.groups[group as usize].lr_scale * scale;
+        let (name, expected) = ("lr * lr_scale * lr_ratio", "a finite number");
+        if value.is_finite() { Ok(value) } else { Err(Error::Number { name, value, expected }) }
+    }
+
+    /// Reads the hyper-parameters that the host keeps, and checks them.
+    pub(super) fn read_hosts_values(&mut self) -> Result<(), Error> {
+        let lr = self.lr();
+        config::learning_rate(lr)?;
+        for group in &mut self.groups {
+            *group = group.current()?;
+        }
+        self.lr = lr;
+        Ok(())
+    }
+
+    /// The values that a new group has unless it is given others: group 0's.
+    pub fn group_defaults(&self) -> GroupConfig {
+        GroupConfig { lr_scale: 1.0, ..self.groups[0] }
+    }
+
+    /// A group's values, as the host last set them.
+    pub fn group(&self, number: u32) -> Result<GroupConfig, Error> {
+        self.groups.get(number as usize).copied().ok_or(Error::NoGroup(number))
+    }
+
+    /// Adds a group and returns its number.
+    pub fn add_group(&mut self, group: GroupConfig) -> Result<u32, Error> {
+        group.validate()?;
+        let number = super::next_number(self.groups.len())?;
+        reserve(&mut self.groups, 1, "the groups")?;
+        self.scratch.reserve(self.params.len(), self.groups.len() + 1)?;
+        self.groups.push(group);
+        Ok(number)
+    }
+
+    /// Gives a group other values; its parameters keep their state and their step counts.
+    pub fn set_group(&mut self, number: u32, group: GroupConfig) -> Result<(), Error> {
+        self.group(number)?;
+        group.validate()?;
+        if group.lazy != Lazy::Exact {
+            for param in 0..self.params.len() {
+                if self.params[param].group == number {
+                    self.settle_rows(param)?;
+                }
+            }
+        }
+        self.groups[number as usize] = group;
+        Ok(())
+    }
+
+    /// Asks the filter about every parameter there is, and about each one added later.
+    pub fn set_decay_filter(&mut self, filter: Option<DecayFilter>) -> Result<(), Error> {
+        let mut answers = Vec::new();
+        reserve(&mut answers, self.params.len(), "the decay filter's answers")?;
+        for param in &self.params {
+            answers.push(param.removed || super::params::decays(filter, &param.name)?);
+        }
+        for (param, decays) in self.params.iter_mut().zip(answers) {
+            param.decays = decays;
+        }
+        self.decay_filter = filter;
+        Ok(())
+    }
+
+    /// Asked about every parameter with a gradient, at each step.
+    pub fn set_lr_ratio(&mut self, lr_ratio: Option<LrRatio>) {
+        self.lr_ratio = lr_ratio;
+    }
+}

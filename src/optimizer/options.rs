@@ -1,0 +1,84 @@
+//! What can be changed about a parameter that is there.
+#![forbid(unsafe_code)]
+
+use super::Optimizer;
+use super::params::check_regularizer;
+use super::step::Clock;
+use crate::config::{self, Lazy};
+use crate::error::Error;
+use crate::math::Regularizer;
+use crate::steps::Log;
+use crate::tensor::Operands;
+
+/// The choices about one parameter.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Options {
+    pub group: u32,
+    /// Times the learning rate of its group.
+    pub lr_scale: f64,
+    /// Skipped by every step, as if it had no gradient.
+    pub frozen: bool,
+    /// Left out of clipping.
+    pub no_clip: bool,
+    pub regularizer: Regularizer<f64>,
+}
+
+impl Optimizer {
+    /// The choices about a parameter.
+    pub fn options(&self, number: u32) -> Result<Options, Error> {
+        self.label(number)?;
+        let param = &self.params[number as usize];
+        Ok(Options {
+            group: param.group,
+            lr_scale: param.lr_scale,
+            frozen: param.frozen,
+            no_clip: param.no_clip,
+            regularizer: param.regularizer,
+        })
+    }
+
+    /// Changes the choices; the state and the step count stay.
+    pub fn set_options(&mut self, number: u32, options: Options) -> Result<(), Error> {
+        self.label(number)?;
+        let group = self.group(options.group)?;
+        config::lr_scale(options.lr_scale)?;
+        check_regularizer(options.regularizer)?;
+        if group.lazy != Lazy::Exact {
+            self.settle_rows(number as usize)?;
+        }
+        let param = &mut self.params[number as usize];
+        let Options { group, lr_scale, frozen, no_clip, regularizer } = options;
+        (param.group, param.lr_scale, param.frozen) = (group, lr_scale, frozen);
+        (param.no_clip, param.regularizer) = (no_clip, regularizer);
+        self.operands[number as usize].set_resting(frozen);
+        Ok(())
+    }
+
+    /// Makes a parameter as new: no step taken, moments of zero, and the master what the parameter
+    /// is at its next step.
+    pub fn reset(&mut self, number: u32) -> Result<(), Error> {
+        self.label(number)?;
+        self.settle_rows(number as usize)?;
+        let operands = &mut self.operands[number as usize];
+        operands.zero_moments();
+        self.backend.fill_master(operands);
+        let group = *self.group_of(number);
+        let param = &mut self.params[number as usize];
+        param.master_is_stale = param.owns_master;
+        param.clock = Clock::after(0, &group);
+        Ok(())
+    }
+
+    /// Forgets a parameter and frees the state that is the library's. Its number is not given
+    /// again; its name may be.
+    pub fn remove(&mut self, number: u32) -> Result<(), Error> {
+        self.label(number)?;
+        self.settle_rows(number as usize)?;
+        self.operands[number as usize] = Operands::none();
+        self.logs[number as usize] = Log::default();
+        self.params[number as usize].removed = true;
+        self.by_name.retain(|&other| other != number);
+        self.occupied.remove(number);
+        Ok(())
+    }
+}

@@ -1,0 +1,248 @@
+//! Hyper-parameters change while training: by call, or where the host keeps them.
+
+mod common;
+
+use adamw::ffi::*;
+use common::array::{Array, Dtype};
+use common::handle::{Failure, Handle, Param, config};
+
+/// The parameter after steps with a gradient of one, `edit` being called before each.
+fn trained(config: &adamw_config, steps: usize, edit: impl Fn(&Handle, usize)) -> Vec<f64> {
+    let param = Array::of(Dtype::F64, &[1.0, -2.0, 0.5]);
+    let grad = Array::of(Dtype::F64, &[1.0, 0.5, -3.0]);
+    let handle = Handle::new(config);
+    let number = handle.add_array("w", &param);
+    handle.set_grad(number, &grad);
+    for step in 0..steps {
+        grad.set(0, 1.0 + step as f64);
+        edit(&handle, step);
+        handle.step();
+    }
+    drop(handle);
+    param.values()
+}
+
+#[test]
+fn set_group_changes_every_value_from_the_next_step_on() {
+    type Edit = fn(&mut adamw_group_config);
+    let edits: [(&str, Edit); 8] = [
+        ("lr_scale", |group| group.lr_scale = 3.0),
+        ("weight_decay", |group| group.weight_decay = 0.5),
+        ("beta1", |group| group.beta1 = 0.5),
+        ("beta2", |group| group.beta2 = 0.5),
+        ("eps", |group| group.eps = 0.25),
+        ("clip", |group| (group.clip, group.clip_norm) = (ADAMW_CLIP_GLOBAL_NORM, 0.1)),
+        ("clip_max", |group| (group.clip, group.clip_max) = (ADAMW_CLIP_VALUE, 0.1)),
+        ("lazy_mode", |group| group.lazy_mode = ADAMW_LAZY_ROWS),
+    ];
+    let unchanged = trained(&config(), 3, |_, _| ());
+    for (name, edit) in edits {
+        let changed = trained(&config(), 3, |handle, step| {
+            let mut group = handle.group(0);
+            if step == 1 {
+                edit(&mut group);
+                handle.set_group(0, &group).unwrap();
+            }
+            let now = handle.group(0);
+            let bits = |group: &adamw_group_config| format!("{group:?}");
+            assert_eq!(bits(&now), bits(&group), "{name}");
+        });
+        assert_eq!(changed == unchanged, name == "lazy_mode", "{name}");
+    }
+}
+
+#[test]
+fn a_group_that_is_refused_stays_as_it_was() {
+    let handle = Handle::new(&config());
+    let before = format!("{:?}", handle.group(0));
+    let group = adamw_group_config { beta1: 1.0, ..handle.group(0) };
+    let Failure { status, text } = handle.set_group(0, &group).unwrap_err();
+    assert_eq!(
+        (status, &text[..]),
+        (Status::InvalidArgument, "beta1 is 1.0, expected 0 <= beta < 1")
+    );
+    assert_eq!(handle.set_group(1, &handle.group(0)).unwrap_err().status, Status::NotFound);
+    assert_eq!(format!("{:?}", handle.group(0)), before);
+}
+
+#[test]
+fn a_new_group_starts_with_what_group_0_has_now() {
+    let handle = Handle::new(&config());
+    let group = adamw_group_config { lr_scale: 5.0, eps: 0.5, ..handle.group(0) };
+    handle.set_group(0, &group).unwrap();
+    let added = handle.group(handle.add_group(|_| ()));
+    assert_eq!((added.lr_scale, added.eps), (1.0, 0.5));
+}
+
+#[test]
+fn values_that_the_host_keeps_are_read_at_each_step() {
+    let hosts = Array::of(Dtype::F32, &[0.0; 4]);
+    let at = |i: usize| hosts.data().cast::<f32>().cast_const().wrapping_add(i);
+    let by_pointer = adamw_config {
+        lr_ptr: at(0),
+        beta1_ptr: at(1),
+        beta2_ptr: at(2),
+        weight_decay_ptr: at(3),
+        ..config()
+    };
+    let value = |step: usize, i: usize| {
+        f64::from(
+            [[0.1f32, 0.8, 0.95, 0.3], [0.05, 0.9, 0.99, 0.0], [0.2, 0.7, 0.9, -0.1]][step][i],
+        )
+    };
+    let read = trained(&by_pointer, 3, |handle, step| {
+        (0..4).for_each(|i| hosts.set(i, value(step, i)));
+        assert_eq!(handle.lr(), value(step, 0));
+    });
+    let set = trained(&config(), 3, |handle, step| {
+        handle.set_lr(value(step, 0));
+        let group = adamw_group_config {
+            beta1: value(step, 1),
+            beta2: value(step, 2),
+            weight_decay: value(step, 3),
+            ..handle.group(0)
+        };
+        handle.set_group(0, &group).unwrap();
+    });
+    assert_eq!(read, set);
+}
+
+#[test]
+fn a_value_of_the_hosts_that_is_wrong_fails_the_step() {
+    let cases = [
+        (0, -1.0, "lr is -1.0, expected a finite number >= 0"),
+        (0, f64::NAN, "lr is NaN, expected a finite number >= 0"),
+        (1, 1.5, "beta1 is 1.5, expected 0 <= beta < 1"),
+        (2, -0.5, "beta2 is -0.5, expected 0 <= beta < 1"),
+        (3, f64::INFINITY, "weight_decay is inf, expected a finite number"),
+    ];
+    for (place, value, expected) in cases {
+        let hosts = Array::of(Dtype::F32, &[0.1, 0.9, 0.99, 0.0]);
+        let at = |i: usize| hosts.data().cast::<f32>().cast_const().wrapping_add(i);
+        let handle = Handle::new(&adamw_config { lr_ptr: at(0), ..config() });
+        let group = handle.add_group(|group| {
+            (group.beta1_ptr, group.beta2_ptr) = (at(1), at(2));
+            group.weight_decay_ptr = at(3);
+        });
+        let (param, grad) = (Array::of(Dtype::F32, &[1.0]), Array::of(Dtype::F32, &[1.0]));
+        let number = handle.add(&Param { group, ..Param::new("w", &param) });
+        handle.set_grad(number, &grad);
+        handle.step();
+        let before = param.values();
+        let good = hosts.get(place);
+        hosts.set(place, value);
+        let Failure { status, text } = handle.try_step().unwrap_err();
+        assert_eq!((status, &text[..]), (Status::InvalidArgument, expected));
+        assert_eq!((param.values(), handle.info(number).step), (before, 1));
+        hosts.set(place, good);
+        handle.step();
+        assert_eq!(handle.info(number).step, 2);
+    }
+}
+
+#[test]
+fn beta_powers_start_at_the_value_that_the_host_keeps() {
+    // After one step with bias correction the parameter has moved by lr, whatever the betas are.
+    for beta in [0.0, 0.5, 0.9] {
+        let hosts = Array::of(Dtype::F32, &[beta, beta]);
+        let at = |i: usize| hosts.data().cast::<f32>().cast_const().wrapping_add(i);
+        let config = adamw_config {
+            beta1_ptr: at(0),
+            beta2_ptr: at(1),
+            lr: 0.125,
+            weight_decay: 0.0,
+            eps: 1e-30,
+            ..config()
+        };
+        let got = trained(&config, 1, |_, _| ());
+        for (got, expected) in got.into_iter().zip([0.875, -2.125, 0.625]) {
+            assert!((got - expected).abs() < 1e-14, "{got}, beta {beta}");
+        }
+    }
+}
+
+#[test]
+fn only_one_source_gives_the_learning_rate() {
+    let lr = Array::of(Dtype::F32, &[0.5]);
+    let handle = Handle::new(&adamw_config { lr_ptr: lr.data().cast(), ..config() });
+    let Failure { status, text } = handle.try_set_lr(0.1).unwrap_err();
+    assert_eq!(status, Status::LrConflict);
+    assert_eq!(text, "lr is read from config.lr_ptr: write it there");
+    let schedule =
+        adamw_schedule { lr: 0.1, ..common::handle::schedule(ADAMW_SCHEDULE_CONSTANT_WITH_WARMUP) };
+    assert_eq!(handle.set_schedule(&schedule).unwrap_err().status, Status::LrConflict);
+    handle.remove_schedule();
+    assert_eq!(handle.lr(), 0.5);
+}
+
+extern "C" fn half(_: *const adamw_param_info, out: *mut f64, _: *mut core::ffi::c_void) -> i32 {
+    // SAFETY: the library passes a valid pointer.
+    unsafe { *out = 0.5 };
+    0
+}
+
+#[test]
+fn the_learning_rate_of_a_parameter_is_the_product_of_all_that_scale_it() {
+    let handle = Handle::new(&adamw_config { lr: 2.0, ..config() });
+    let group = handle.add_group(|group| group.lr_scale = 3.0);
+    let params = [Array::of(Dtype::F64, &[1.0]), Array::of(Dtype::F64, &[1.0])];
+    let plain = handle.add_array("plain", &params[0]);
+    let scaled = handle.add(&Param { group, ..Param::new("scaled", &params[1]) });
+    handle.edit_options(scaled, |options| options.lr_scale = 5.0);
+    assert_eq!((handle.param_lr(plain), handle.param_lr(scaled)), (Ok(2.0), Ok(30.0)));
+    handle.set_lr_ratio(Some(half), &());
+    assert_eq!((handle.param_lr(plain), handle.param_lr(scaled)), (Ok(1.0), Ok(15.0)));
+    assert_eq!(handle.param_lr(2).unwrap_err().status, Status::NotFound);
+
+    // And it is what a step takes.
+    let grad = Array::of(Dtype::F64, &[1.0]);
+    handle.set_grads(&[(plain, Some(&grad)), (scaled, Some(&grad))]);
+    let expected: Vec<f64> = [plain, scaled]
+        .map(|number| {
+            let lr = handle.param_lr(number).unwrap();
+            1.0 - (lr * 0.01 * 1.0
+                + lr / (1.0 - 0.9)
+                    * (0.1 / (0.001f64.sqrt() * (1.0 / (1.0 - 0.999f64).sqrt()) + 1e-8)))
+        })
+        .into();
+    handle.step();
+    for (param, expected) in params.iter().zip(expected) {
+        assert!((param.get(0) - expected).abs() < 1e-12, "{} {expected}", param.get(0));
+    }
+}
+
+#[test]
+fn a_scale_that_is_wrong_is_refused() {
+    let handle = Handle::new(&config());
+    let param = Array::of(Dtype::F32, &[1.0]);
+    let number = handle.add_array("w", &param);
+    type Edit = fn(&mut adamw_param_options);
+    let cases: [(Edit, Status, &str); 6] = [
+        (
+            |o| o.lr_scale = -1.0,
+            Status::InvalidArgument,
+            "lr_scale is -1.0, expected a finite number >= 0",
+        ),
+        (|o| o.group = 1, Status::NotFound, "there is no group 1"),
+        (|o| o.frozen = 2, Status::InvalidArgument, "options.frozen is 2, expected 0 or 1"),
+        (|o| o.no_clip = 2, Status::InvalidArgument, "options.no_clip is 2, expected 0 or 1"),
+        (
+            |o| o.regularizer = 9,
+            Status::InvalidArgument,
+            "options.regularizer is 9, expected an ADAMW_REGULARIZER constant, 0 to 2",
+        ),
+        (
+            |o| (o.regularizer, o.regularizer_coeff) = (ADAMW_REGULARIZER_L2, f64::NAN),
+            Status::InvalidArgument,
+            "regularizer_coeff is NaN, expected a finite number",
+        ),
+    ];
+    let before = handle.options(number);
+    for (edit, status, expected) in cases {
+        let mut options = before;
+        edit(&mut options);
+        let failure = handle.set_options(number, &options).unwrap_err();
+        assert_eq!((failure.status, &failure.text[..]), (status, expected));
+        assert_eq!(format!("{:?}", handle.options(number)), format!("{before:?}"));
+    }
+}
