@@ -256,8 +256,9 @@ typedef struct adamw_config {
   adamw_clip_scope clip_scope;
   // `[ADAMW_LAZY_OFF]` What sparse gradients do to the rows that they do not list.
   adamw_lazy lazy_mode;
-  // 0.
-  uint32_t reserved;
+  // `[0]` 1: a step takes the mean of the gradients that `adamw_accumulate_grad` has added up,
+  // not their sum.
+  uint32_t average_grads;
   // `[NULL]` Where the host keeps the learning rate: one f32, read and checked by each step, in
   // place of `lr`. It must stay valid as long as the handle, as the three below.
   const float *lr_ptr;
@@ -269,29 +270,44 @@ typedef struct adamw_config {
   const float *weight_decay_ptr;
 } adamw_config;
 
-// A penalty whose gradient is added to a parameter's, after clipping. It passes through the
-// moments, which decoupled weight decay does not.
-typedef uint32_t adamw_regularizer;
+// Computes the loss and the gradients (into the memory that the handle knows, or set by calls on
+// the handle), writes the loss to `out_loss` and returns 0. Anything else fails the call with
+// `ADAMW_STATUS_CALLBACK`, and no step is taken.
+typedef int32_t (*adamw_closure)(double *out_loss, void *user_data);
 
-// What can be changed about a parameter that is there: read with `adamw_get_param_options`, edit,
-// write with `adamw_set_param_options`.
-typedef struct adamw_param_options {
-  // `sizeof(adamw_param_options)`.
+// A parameter that was stepped, and its gradient.
+typedef struct adamw_param_grad {
+  // The first element of the gradient, of the values if it is sparse; what was accumulated
+  // belongs to the library.
+  void *grad;
+  // The parameter's number.
+  uint32_t param;
+  // 0.
+  uint32_t reserved;
+} adamw_param_grad;
+
+// What `adamw_minimize` is to do. Zero it, set `struct_size` and `closure`; the rest may stay 0.
+typedef struct adamw_minimize_args {
+  // `sizeof(adamw_minimize_args)`.
   size_t struct_size;
-  // `[1]` Times the learning rate of its group; finite, >= 0.
-  double lr_scale;
-  // As in `adamw_param_config`.
-  double regularizer_coeff;
-  // As in `adamw_param_config`.
-  adamw_regularizer regularizer;
-  // The number of its group: another one moves it there, with its state and its step count.
-  uint32_t group;
-  // `[0]` 1: no step touches it, whatever gradient it has, and its gradient is no part of any
-  // norm. Its state and its step count stay.
-  uint32_t frozen;
-  // As in `adamw_param_config`.
-  uint32_t no_clip;
-} adamw_param_options;
+  // Computes the loss and the gradients.
+  adamw_closure closure;
+  // Passed to `closure`.
+  void *user_data;
+  // `[NULL]` The numbers of the parameters to step, `[num_params]`; NULL: all.
+  const uint32_t *params;
+  // How many there are.
+  size_t num_params;
+  // `[NULL]` The numbers of parameters to leave out, `[num_no_grad]`.
+  const uint32_t *no_grad;
+  // How many there are.
+  size_t num_no_grad;
+  // `[NULL]` Where to list the parameters that were stepped, in the order of their numbers,
+  // `[capacity]`; NULL: nowhere.
+  struct adamw_param_grad *updated;
+  // How many there is room for. If it is too few, no step is taken.
+  size_t capacity;
+} adamw_minimize_args;
 
 // Where a tensor's memory is. Binary-identical to DLPack's `DLDevice`.
 typedef struct adamw_device {
@@ -330,6 +346,30 @@ typedef struct adamw_tensor {
   // Bytes from `data` to the first element.
   uint64_t byte_offset;
 } adamw_tensor;
+
+// A penalty whose gradient is added to a parameter's, after clipping. It passes through the
+// moments, which decoupled weight decay does not.
+typedef uint32_t adamw_regularizer;
+
+// What can be changed about a parameter that is there: read with `adamw_get_param_options`, edit,
+// write with `adamw_set_param_options`.
+typedef struct adamw_param_options {
+  // `sizeof(adamw_param_options)`.
+  size_t struct_size;
+  // `[1]` Times the learning rate of its group; finite, >= 0.
+  double lr_scale;
+  // As in `adamw_param_config`.
+  double regularizer_coeff;
+  // As in `adamw_param_config`.
+  adamw_regularizer regularizer;
+  // The number of its group: another one moves it there, with its state and its step count.
+  uint32_t group;
+  // `[0]` 1: no step touches it, whatever gradient it has, and its gradient is no part of any
+  // norm. Its state and its step count stay.
+  uint32_t frozen;
+  // As in `adamw_param_config`.
+  uint32_t no_clip;
+} adamw_param_options;
 
 // A parameter to be added. Zero it, set `struct_size`, `name` and `param`; the rest may stay 0.
 //
@@ -370,7 +410,7 @@ typedef struct adamw_param_config {
 // Element type of a plain array.
 typedef uint32_t adamw_dtype;
 
-// A buffer of a parameter.
+// A buffer of a parameter, or a counter of its state.
 typedef uint32_t adamw_buffer;
 
 // A loss scale that adapts: it grows after so many steps in a row that were taken, and backs off
@@ -522,6 +562,28 @@ typedef struct adamw_schedule_state {
   uint32_t cooldown;
 } adamw_schedule_state;
 
+// Where a part of a parameter's state is.
+typedef struct adamw_state_info {
+  // `sizeof(adamw_state_info)`.
+  size_t struct_size;
+  // The first element, which the host may read and write between calls; it stays there until
+  // the parameter is removed, or the buffer moved. NULL for a counter.
+  void *data;
+  // How many elements there are; 1 for a counter.
+  uint64_t n_elements;
+  // The parameter's number.
+  uint32_t param;
+  // Which part it is.
+  adamw_buffer buffer;
+  // What it is made of.
+  adamw_dtype dtype;
+  // 1: the memory is the host's, 0: the library's.
+  uint32_t is_hosts;
+} adamw_state_info;
+
+// Whose names state has.
+typedef uint32_t adamw_names;
+
 // What `adamw_clear_grad` does.
 typedef uint32_t adamw_clear;
 
@@ -583,6 +645,24 @@ typedef struct adamw_step_info {
 
 // The largest exp_avg_sq so far, with amsgrad.
 #define ADAMW_BUFFER_MAX_EXP_AVG_SQ 5
+
+// A counter, one f64: the steps that the parameter has taken.
+#define ADAMW_BUFFER_STEP 6
+
+// A counter, one f64: the product of beta1 over those steps.
+#define ADAMW_BUFFER_BETA1_POWER 7
+
+// A counter, one f64: the product of beta2 over those steps.
+#define ADAMW_BUFFER_BETA2_POWER 8
+
+// `state.<param>.exp_avg`, `.exp_avg_sq`, `.max_exp_avg_sq`, `.master`, `.step`, `.beta1_power`,
+// `.beta2_power`.
+#define ADAMW_NAMES_NEUTRAL 0
+
+// Paddle's: `<param>_moment1_0`, `_moment2_0`, `_moment2_max_0`, `_fp32_master_0`,
+// `_beta1_pow_acc_0`, `_beta2_pow_acc_0`, where the state of a parameter that has a master is
+// that of `<param>_fp32_master_0`. Its powers are one step ahead, as Paddle's are.
+#define ADAMW_NAMES_PADDLE 1
 
 // Not at all.
 #define ADAMW_CLIP_NONE 0
@@ -856,6 +936,30 @@ adamw_status adamw_create(const struct adamw_config *config,
 // any further use of it is `ADAMW_STATUS_BAD_HANDLE`.
 adamw_status adamw_destroy(struct adamw_optimizer *optimizer);
 
+// Calls the closure, then steps the parameters that have a gradient (of a subset, if one is given)
+// as `adamw_step` does. The handle is free while the closure runs: it may set gradients. The loss
+// is written to `out_loss`, how many parameters were stepped to `out_num_updated`, which is 0 if
+// the step was skipped; either may be NULL. Gradients are not cleared, before or after.
+//
+// The caller ensures:
+// `args` is NULL, or readable with all that it points to (`updated`: writable); the outputs are
+// NULL or writable; the closure may be called with its `user_data`.
+adamw_status adamw_minimize(struct adamw_optimizer *optimizer,
+                            const struct adamw_minimize_args *args,
+                            double *out_loss,
+                            size_t *out_num_updated);
+
+// Steps the parameters of `num_grads` pairs, `params[i]` with `grads[i]`, and no others, as
+// `adamw_step` does: norms are those of these gradients. The gradients that were set before are
+// set again afterwards. A parameter may be given once only.
+//
+// The caller ensures:
+// As `adamw_set_grads`; the gradients are read during the call only.
+adamw_status adamw_apply_gradients(struct adamw_optimizer *optimizer,
+                                   const uint32_t *params,
+                                   const struct adamw_tensor *const *grads,
+                                   size_t num_grads);
+
 // Writes what can be changed about a parameter to `out_options`. `struct_size` is the caller's
 // `sizeof(adamw_param_options)`.
 //
@@ -1057,6 +1161,80 @@ adamw_status adamw_sparse_prepare(struct adamw_optimizer *optimizer,
 // or copied.
 adamw_status adamw_sparse_flush(struct adamw_optimizer *optimizer);
 
+// Writes how many numbers have been given to parameters to `out_num_params`: all parameters have
+// numbers below it; those that were removed are `ADAMW_STATUS_NOT_FOUND`.
+//
+// The caller ensures:
+// `out_num_params` is NULL or writable.
+adamw_status adamw_num_params(const struct adamw_optimizer *optimizer, uint32_t *out_num_params);
+
+// Writes the number of the parameter of this name to `out_param`.
+//
+// The caller ensures:
+// `name` is NULL or NUL-terminated, `out_param` NULL or writable.
+adamw_status adamw_find_param(const struct adamw_optimizer *optimizer,
+                              const char *name,
+                              uint32_t *out_param);
+
+// Says where a part of a parameter's state is: no copy is made. The state is up to date when this
+// returns. `ADAMW_STATUS_NOT_FOUND` if the parameter has no such part. `struct_size` is the caller's
+// `sizeof(adamw_state_info)`. A host that writes the master also writes the parameter, or the next
+// step does.
+//
+// The caller ensures:
+// `out_info` is NULL, or writable for `struct_size` bytes.
+adamw_status adamw_get_state_info(struct adamw_optimizer *optimizer,
+                                  uint32_t param,
+                                  adamw_buffer buffer,
+                                  struct adamw_state_info *out_info,
+                                  size_t struct_size);
+
+// Writes the name of a part of a parameter's state to `out_name`, NUL-terminated, and its length
+// without the NUL to `out_length`. With a `capacity` of 0 `out_name` may be NULL, and only the length
+// is written. Paddle has no name for `ADAMW_BUFFER_STEP`: `ADAMW_STATUS_NOT_FOUND`.
+//
+// The caller ensures:
+// `out_name` is NULL or writable for `capacity` bytes, `out_length` NULL or writable.
+adamw_status adamw_get_state_name(const struct adamw_optimizer *optimizer,
+                                  uint32_t param,
+                                  adamw_buffer buffer,
+                                  adamw_names names,
+                                  char *out_name,
+                                  size_t capacity,
+                                  size_t *out_length);
+
+// Writes to `out_param` and `out_buffer` which part of whose state has this name, by either scheme.
+//
+// The caller ensures:
+// `name` is NULL or NUL-terminated, the outputs NULL or writable.
+adamw_status adamw_find_state(const struct adamw_optimizer *optimizer,
+                              const char *name,
+                              uint32_t *out_param,
+                              adamw_buffer *out_buffer);
+
+// Copies the part of the state that has this name, by either scheme, to `out_data
+// [n_elements]`. The number and the type of its elements must be right; a counter is one f64.
+//
+// The caller ensures:
+// `name` is NULL or NUL-terminated, `out_data` NULL or writable for `n_elements`.
+adamw_status adamw_get_state(struct adamw_optimizer *optimizer,
+                             const char *name,
+                             void *out_data,
+                             uint64_t n_elements,
+                             adamw_dtype dtype);
+
+// Copies `data [n_elements]` into the part of the state that has this name, by either scheme. The
+// number and the type of its elements must be right. A counter is one f64; setting the step also
+// sets the powers to what the group's betas make them, so set powers after it.
+//
+// The caller ensures:
+// `name` is NULL or NUL-terminated, `data` NULL or readable for `n_elements`.
+adamw_status adamw_set_state(struct adamw_optimizer *optimizer,
+                             const char *name,
+                             const void *data,
+                             uint64_t n_elements,
+                             adamw_dtype dtype);
+
 // Sets the gradient of a parameter: as many elements, in the parameter's type or f32, in memory
 // of the host's that overlaps nothing a step writes. It is read by every step until it is
 // replaced or forgotten; NULL forgets it, and the parameter is skipped.
@@ -1086,6 +1264,18 @@ adamw_status adamw_set_grads(struct adamw_optimizer *optimizer,
                              const uint32_t *params,
                              const struct adamw_tensor *const *grads,
                              size_t num_grads);
+
+// Adds a gradient of a micro-batch to what has been added up for this parameter since its last
+// step, in memory of the library's, f32 (f64 for an f64 parameter). The sum is the gradient of the
+// next step, or the mean, as `config.average_grads` says; it takes the place of any gradient that
+// was set. A step that is taken or skipped uses it up: the parameter has no gradient then. `grad` is
+// as in `adamw_set_grad`, but is read during this call only.
+//
+// The caller ensures:
+// As `adamw_set_grad`.
+adamw_status adamw_accumulate_grad(struct adamw_optimizer *optimizer,
+                                   uint32_t param,
+                                   const struct adamw_tensor *grad);
 
 // Clears every gradient, as an `ADAMW_CLEAR` constant says.
 adamw_status adamw_clear_grad(struct adamw_optimizer *optimizer, adamw_clear mode);

@@ -6,7 +6,7 @@ use crate::cpu::Cpu;
 use crate::cpu::isa::Isa;
 use crate::error::Error;
 use crate::steps::Steps;
-use crate::tensor::{Chunks, GradBlocks, Operands};
+use crate::tensor::{Chunks, GradBlocks, Operands, Tensor};
 
 /// Where the parameters of one handle are stepped.
 pub struct Backend {
@@ -26,6 +26,11 @@ impl Backend {
     /// Measures every block of the gradients. An error means that nothing was measured.
     pub fn measure(&mut self, blocks: &GradBlocks) -> Result<(), Error> {
         self.cpu.measure(blocks)
+    }
+
+    /// Adds a gradient to what a parameter has accumulated.
+    pub fn accumulate(&self, operands: &mut Operands, grad: &Tensor) {
+        self.cpu.accumulate(operands, grad)
     }
 
     /// Fills the f32 master, if there is one, with the parameter's values.

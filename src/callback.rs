@@ -55,6 +55,13 @@ pub type adamw_lr_ratio = Option<
 pub type adamw_schedule_function =
     Option<unsafe extern "C" fn(index: u64, out_value: *mut f64, user_data: *mut c_void) -> i32>;
 
+/// Computes the loss and the gradients (into the memory that the handle knows, or set by calls on
+/// the handle), writes the loss to `out_loss` and returns 0. Anything else fails the call with
+/// `ADAMW_STATUS_CALLBACK`, and no step is taken.
+#[allow(non_camel_case_types)]
+pub type adamw_closure =
+    Option<unsafe extern "C" fn(out_loss: *mut f64, user_data: *mut c_void) -> i32>;
+
 /// A piece of work of the library's, for the host's threads to run.
 #[allow(non_camel_case_types)]
 pub type adamw_task = Option<unsafe extern "C" fn(task_data: *mut c_void, index: usize)>;
@@ -183,6 +190,31 @@ impl ScheduleFunction {
         } else {
             Err(Error::ScheduleValue { index, value })
         }
+    }
+}
+
+/// The host's forward and backward pass.
+pub struct Closure {
+    function: unsafe extern "C" fn(*mut f64, *mut c_void) -> i32,
+    user_data: UserData,
+}
+
+impl Closure {
+    /// `None` for NULL.
+    ///
+    /// # Safety
+    /// `function` may be called with `user_data` as long as this value lives.
+    pub unsafe fn new(function: adamw_closure, user_data: *mut c_void) -> Option<Self> {
+        Some(Closure { function: function?, user_data: UserData(user_data) })
+    }
+
+    pub fn loss(&self) -> Result<f64, Error> {
+        let mut loss = f64::NAN;
+        let returned = fp::as_host(|| {
+            // SAFETY: `new`'s caller allowed it; the loss lives through the call.
+            unsafe { (self.function)(&mut loss, self.user_data.0) }
+        });
+        if returned == 0 { Ok(loss) } else { Err(Error::Closure(returned)) }
     }
 }
 

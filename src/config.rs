@@ -17,6 +17,8 @@ pub struct Config {
     pub amsgrad: bool,
     pub maximize: bool,
     pub multi_precision: bool,
+    /// A step takes the mean of accumulated gradients, not their sum.
+    pub average_grads: bool,
     pub clip_scope: Scope,
     pub nonfinite: Nonfinite,
     pub threads: Threads,

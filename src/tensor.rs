@@ -1,6 +1,7 @@
 //! Memory as tensors: the only place where a raw address becomes a slice.
 
 mod chunks;
+mod grad;
 mod grad_blocks;
 mod lag;
 mod line;
@@ -9,11 +10,12 @@ mod operands;
 mod rows;
 
 pub use chunks::{Chunk, Chunks, Extent, Moments, Pass, State};
+pub use grad::Grad;
 pub use grad_blocks::{GradBlock, GradBlocks, Tallies};
 pub use lag::{LOGGED, Lag};
 pub use line::Line;
 pub use number::HostNumber;
-pub use operands::{Grad, Operands};
+pub use operands::Operands;
 pub use rows::{NoRow, RowList, RowNumber, RowPart, SparseGrad};
 
 use crate::dtype::{Bf16, Dtype, F16};
@@ -57,6 +59,32 @@ impl Tensor {
     /// The addresses it covers, for finding overlaps.
     pub fn addresses(&self) -> Range<usize> {
         self.address..self.address + self.n_elements as usize * self.dtype.bytes()
+    }
+
+    /// Copies as many elements of the same type; the two may overlap.
+    fn copy_from(&self, from: &Tensor) {
+        let bytes = from.addresses().len().min(self.addresses().len());
+        let (from, to) = (from.address, self.address);
+        // SAFETY: `new`'s callers vouched for both, and who gave them for each other.
+        unsafe {
+            core::ptr::copy(
+                with_exposed_provenance_mut::<u8>(from),
+                with_exposed_provenance_mut::<u8>(to),
+                if from == 0 || to == 0 { 0 } else { bytes },
+            );
+        }
+    }
+
+    /// The first element of one or more f64s.
+    pub fn f64(&self) -> f64 {
+        // SAFETY: `new`'s caller vouched for the memory.
+        unsafe { with_exposed_provenance_mut::<f64>(self.address).read() }
+    }
+
+    /// Writes the first element of one or more f64s.
+    pub fn set_f64(&self, value: f64) {
+        // SAFETY: `new`'s caller vouched for the memory.
+        unsafe { with_exposed_provenance_mut::<f64>(self.address).write(value) }
     }
 
     /// Asks for the first cache lines from this element on, which will be needed soon: further ones

@@ -105,6 +105,7 @@ fn structs_have_no_holes_and_the_fields_that_were_promised() {
     type Data = *mut core::ffi::c_void;
     type Tensor = *const adamw_tensor;
     type Number = *const f32;
+    type Numbers = *const u32;
     assert_without_holes!(adamw_config {
         struct_size: usize,
         lr: f64,
@@ -126,7 +127,7 @@ fn structs_have_no_holes_and_the_fields_that_were_promised() {
         clip: u32,
         clip_scope: u32,
         lazy_mode: u32,
-        reserved: u32,
+        average_grads: u32,
         lr_ptr: Number,
         beta1_ptr: Number,
         beta2_ptr: Number,
@@ -147,6 +148,27 @@ fn structs_have_no_holes_and_the_fields_that_were_promised() {
         beta1_ptr: Number,
         beta2_ptr: Number,
         weight_decay_ptr: Number,
+    });
+    assert_without_holes!(adamw_param_grad { grad: Data, param: u32, reserved: u32 });
+    assert_without_holes!(adamw_minimize_args {
+        struct_size: usize,
+        closure: adamw_closure,
+        user_data: Data,
+        params: Numbers,
+        num_params: usize,
+        no_grad: Numbers,
+        num_no_grad: usize,
+        updated: *mut adamw_param_grad,
+        capacity: usize,
+    });
+    assert_without_holes!(adamw_state_info {
+        struct_size: usize,
+        data: Data,
+        n_elements: u64,
+        param: u32,
+        buffer: u32,
+        dtype: u32,
+        is_hosts: u32,
     });
     assert_without_holes!(adamw_param_options {
         struct_size: usize,

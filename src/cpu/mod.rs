@@ -1,5 +1,6 @@
 //! The processor: which loops, on which threads.
 
+mod accumulate;
 mod blocks;
 pub mod isa;
 mod loops;
@@ -10,7 +11,7 @@ mod threads;
 use crate::config;
 use crate::error::Error;
 use crate::steps::Steps;
-use crate::tensor::{Chunks, GradBlocks, Operands};
+use crate::tensor::{Chunks, GradBlocks, Operands, Tensor};
 use blocks::Space;
 use isa::Isa;
 use threads::Threads;
@@ -48,6 +49,13 @@ impl Cpu {
                 }
             }
         })
+    }
+
+    /// Adds a gradient to what a parameter has accumulated, on the caller's thread.
+    pub fn accumulate(&self, operands: &mut Operands, grad: &Tensor) {
+        if let Some((sum, grad, is_first)) = operands.accumulation(grad) {
+            accumulate::add(self.isa, sum, grad, is_first);
+        }
     }
 
     /// Fills the f32 master, if there is one, with the parameter's values.

@@ -25,7 +25,7 @@ pub const ADAMW_ISA_AVX2: adamw_isa = 2;
 /// AVX-512 F, BW, DQ and VL.
 pub const ADAMW_ISA_AVX512: adamw_isa = 3;
 
-/// A buffer of a parameter.
+/// A buffer of a parameter, or a counter of its state.
 pub type adamw_buffer = u32;
 /// The parameter itself.
 pub const ADAMW_BUFFER_PARAM: adamw_buffer = 1;
@@ -37,6 +37,23 @@ pub const ADAMW_BUFFER_EXP_AVG: adamw_buffer = 3;
 pub const ADAMW_BUFFER_EXP_AVG_SQ: adamw_buffer = 4;
 /// The largest exp_avg_sq so far, with amsgrad.
 pub const ADAMW_BUFFER_MAX_EXP_AVG_SQ: adamw_buffer = 5;
+
+/// A counter, one f64: the steps that the parameter has taken.
+pub const ADAMW_BUFFER_STEP: adamw_buffer = 6;
+/// A counter, one f64: the product of beta1 over those steps.
+pub const ADAMW_BUFFER_BETA1_POWER: adamw_buffer = 7;
+/// A counter, one f64: the product of beta2 over those steps.
+pub const ADAMW_BUFFER_BETA2_POWER: adamw_buffer = 8;
+
+/// Whose names state has.
+pub type adamw_names = u32;
+/// `state.<param>.exp_avg`, `.exp_avg_sq`, `.max_exp_avg_sq`, `.master`, `.step`, `.beta1_power`,
+/// `.beta2_power`.
+pub const ADAMW_NAMES_NEUTRAL: adamw_names = 0;
+/// Paddle's: `<param>_moment1_0`, `_moment2_0`, `_moment2_max_0`, `_fp32_master_0`,
+/// `_beta1_pow_acc_0`, `_beta2_pow_acc_0`, where the state of a parameter that has a master is
+/// that of `<param>_fp32_master_0`. Its powers are one step ahead, as Paddle's are.
+pub const ADAMW_NAMES_PADDLE: adamw_names = 1;
 
 /// How gradients are clipped. They are never rewritten: the factor is part of the step. Norms are
 /// summed in f64, in one order, so that they have the same bits everywhere.

@@ -72,10 +72,6 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
             return Err(Error::Constant { name: "config.isa", value, expected });
         }
     };
-    if config.reserved != 0 {
-        let (name, value) = ("config.reserved", config.reserved);
-        return Err(Error::Constant { name, value, expected: "0" });
-    }
     Ok(Config {
         lr: config.lr,
         // SAFETY: the caller's word.
@@ -105,6 +101,7 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
         amsgrad: flag("config.amsgrad", config.amsgrad)?,
         maximize: flag("config.maximize", config.maximize)?,
         multi_precision: flag("config.multi_precision", config.multi_precision)?,
+        average_grads: flag("config.average_grads", config.average_grads)?,
         threads: Threads {
             count: (config.num_threads > 0).then_some(config.num_threads as usize),
             // SAFETY: the caller's word.

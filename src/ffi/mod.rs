@@ -6,6 +6,7 @@ mod groups;
 mod handle;
 mod info;
 mod lifecycle;
+mod minimize;
 mod option_types;
 mod options;
 mod params;
@@ -14,12 +15,13 @@ mod schedule;
 mod schedule_types;
 mod sized;
 mod sparse;
+mod state;
 mod stepping;
 mod tensor;
 mod types;
 
 pub use crate::callback::{
-    adamw_decay_filter, adamw_lr_ratio, adamw_parallel_for, adamw_param_info,
+    adamw_closure, adamw_decay_filter, adamw_lr_ratio, adamw_parallel_for, adamw_param_info,
     adamw_schedule_function, adamw_task,
 };
 pub use crate::error::Status;
@@ -28,6 +30,7 @@ pub use constants::*;
 pub use groups::*;
 pub use info::*;
 pub use lifecycle::*;
+pub use minimize::*;
 pub use option_types::*;
 pub use options::*;
 pub use params::*;
@@ -35,6 +38,7 @@ pub use scaler::*;
 pub use schedule::*;
 pub use schedule_types::*;
 pub use sparse::*;
+pub use state::*;
 pub use stepping::*;
 pub use types::*;
 

@@ -181,7 +181,10 @@ unsafe fn add(optimizer: &mut Optimizer, new: NewParam, out_param: *mut u32) -> 
 
 /// # Safety
 /// `name` is NULL, or a NUL-terminated string that lives as long as the call.
-unsafe fn name<'a>(name: *const c_char, argument: &'static str) -> Result<&'a CStr, Error> {
+pub(super) unsafe fn name<'a>(
+    name: *const c_char,
+    argument: &'static str,
+) -> Result<&'a CStr, Error> {
     if name.is_null() {
         return Err(Error::Null(argument));
     }

@@ -76,6 +76,30 @@ pub unsafe extern "C" fn adamw_set_grads(
     })
 }
 
+/// Adds a gradient of a micro-batch to what has been added up for this parameter since its last
+/// step, in memory of the library's, f32 (f64 for an f64 parameter). The sum is the gradient of the
+/// next step, or the mean, as `config.average_grads` says; it takes the place of any gradient that
+/// was set. A step that is taken or skipped uses it up: the parameter has no gradient then. `grad` is
+/// as in `adamw_set_grad`, but is read during this call only.
+///
+/// # Safety
+/// As `adamw_set_grad`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_accumulate_grad(
+    optimizer: *mut Optimizer,
+    param: u32,
+    grad: *const adamw_tensor,
+) -> Status {
+    guard(|| {
+        handle::with(optimizer, |optimizer| {
+            // SAFETY: the caller's word.
+            let grad = unsafe { tensor::dlpack(grad) };
+            let grad = of_param(optimizer, param, grad)?;
+            optimizer.accumulate_grad(param, &grad)
+        })
+    })
+}
+
 /// Clears every gradient, as an `ADAMW_CLEAR` constant says.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_clear_grad(optimizer: *mut Optimizer, mode: adamw_clear) -> Status {
@@ -135,7 +159,7 @@ pub unsafe extern "C" fn adamw_get_step_info(
 }
 
 /// Names the parameter in a problem that its gradient has.
-fn of_param(
+pub(super) fn of_param(
     optimizer: &Optimizer,
     param: u32,
     grad: Result<Tensor, TensorProblem>,

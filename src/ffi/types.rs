@@ -99,8 +99,9 @@ pub struct adamw_config {
     pub clip_scope: adamw_clip_scope,
     /// `[ADAMW_LAZY_OFF]` What sparse gradients do to the rows that they do not list.
     pub lazy_mode: adamw_lazy,
-    /// 0.
-    pub reserved: u32,
+    /// `[0]` 1: a step takes the mean of the gradients that `adamw_accumulate_grad` has added up,
+    /// not their sum.
+    pub average_grads: u32,
     /// `[NULL]` Where the host keeps the learning rate: one f32, read and checked by each step, in
     /// place of `lr`. It must stay valid as long as the handle, as the three below.
     pub lr_ptr: *const f32,
@@ -256,7 +257,7 @@ impl adamw_config {
         clip: ADAMW_CLIP_NONE,
         clip_scope: ADAMW_CLIP_SCOPE_GROUP,
         lazy_mode: ADAMW_LAZY_OFF,
-        reserved: 0,
+        average_grads: 0,
         lr_ptr: core::ptr::null(),
         beta1_ptr: core::ptr::null(),
         beta2_ptr: core::ptr::null(),

@@ -37,12 +37,31 @@ impl Optimizer {
         Ok(())
     }
 
+    /// Adds a gradient to what has been accumulated for a parameter since its last step; the sum
+    /// takes the place of any gradient that was set.
+    pub fn accumulate_grad(&mut self, number: u32, grad: &Tensor) -> Result<(), Error> {
+        self.check_grad(number, Some(Grad::Dense(*grad)))?;
+        let operands = &mut self.operands[number as usize];
+        operands.prepare_accumulation()?;
+        self.backend.accumulate(operands, grad);
+        operands.count_accumulation();
+        Ok(())
+    }
+
+    /// Forgets the accumulated gradients that a step has used.
+    pub(super) fn use_up_grads(&mut self) {
+        for operands in self.operands.iter_mut().filter(|operands| operands.is_stepped()) {
+            operands.forget_accumulated();
+        }
+    }
+
     /// Clears every gradient there is.
     pub fn clear_grad(&mut self, clear: Clear) -> Result<(), Error> {
         if clear == Clear::Zero {
             self.check_grads()?;
         }
         for operands in &mut self.operands {
+            operands.forget_accumulated();
             match clear {
                 Clear::Zero => operands.zero_grad(),
                 Clear::Forget => operands.forget_grad(),

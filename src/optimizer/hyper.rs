@@ -20,7 +20,9 @@ impl Optimizer {
         config::learning_rate(lr)?;
         self.check_lr_is_free()?;
         if self.schedule.is_some() {
-            return Err(Error::LrConflict("the schedule's: adamw_set_lr_schedule removes it"));
+            return Err(Error::LrConflict(
+                "the schedule's: adamw_set_lr_schedule with NULL removes it",
+            ));
         }
         self.lr = lr;
         Ok(())

@@ -5,9 +5,9 @@ use super::Optimizer;
 use super::params::Param;
 use super::step::Scratch;
 use crate::clip::{Clip, Scope};
-use crate::config::Nonfinite;
+use crate::config::{Config, Nonfinite};
 use crate::error::Error;
-use crate::tensor::GradBlocks;
+use crate::tensor::{GradBlocks, Operands};
 
 /// What the last step found, and whether it was taken.
 #[derive(Clone, Copy, Default)]
@@ -60,10 +60,12 @@ impl Optimizer {
                 });
             }
             report.n_nonfinite += total.n_nonfinite;
-            sum_squares += total.sum_squares;
+            let mean = mean(&self.config, &self.operands[number]);
+            let squares = total.sum_squares * (mean * mean);
+            sum_squares += squares;
             let clip = self.groups[param.group as usize].clip;
             if matches!(clip, Clip::GlobalNorm(_)) && !param.no_clip {
-                sums[scope(self.config.clip_scope, param)] += total.sum_squares;
+                sums[scope(self.config.clip_scope, param)] += squares;
             }
         }
         report.grad_norm = sum_squares.sqrt() * self.inv_grad_scale();
@@ -73,18 +75,28 @@ impl Optimizer {
 
     /// What the gradient of a parameter is multiplied by.
     pub(super) fn factor(&self, number: u32, param: &Param, scratch: &Scratch) -> f64 {
+        let operands = &self.operands[number as usize];
+        let mean = mean(&self.config, operands);
+        let scale = self.inv_grad_scale() * mean;
         let clip = self.groups[param.group as usize].clip;
         let sum_squares = match clip {
             Clip::Norm(_) if !param.no_clip => {
-                let number = number as usize;
-                scratch.tallies.total(number, &self.operands[number]).sum_squares
+                scratch.tallies.total(number as usize, operands).sum_squares * (mean * mean)
             }
             Clip::GlobalNorm(_) if !param.no_clip => {
                 scratch.sums[scope(self.config.clip_scope, param)]
             }
-            _ => return self.inv_grad_scale(),
+            _ => return scale,
         };
-        clip.factor(sum_squares.sqrt() * self.inv_grad_scale()) * self.inv_grad_scale()
+        clip.factor(sum_squares.sqrt() * self.inv_grad_scale()) * scale
+    }
+}
+
+/// What turns a sum of accumulated gradients into their mean, if that is asked for.
+fn mean(config: &Config, operands: &Operands) -> f64 {
+    match operands.n_accumulated() {
+        n if n > 1 && config.average_grads => 1.0 / n as f64,
+        _ => 1.0,
     }
 }
 

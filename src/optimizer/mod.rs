@@ -6,19 +6,24 @@
 mod grads;
 mod hyper;
 mod measure;
+mod names;
 mod occupied;
 mod options;
 mod params;
 mod rows;
 mod scaler;
 mod schedule;
+mod state;
 mod step;
+mod subset;
 
 pub use grads::Clear;
 pub use measure::Report;
+pub use names::Scheme;
 pub use options::Options;
 pub use params::NewParam;
 pub use scaler::{FoundInf, ScalerState};
+pub use state::Item;
 
 use crate::backend::Backend;
 use crate::callback::{DecayFilter, LrRatio};

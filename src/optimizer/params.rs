@@ -61,7 +61,7 @@ pub struct NewParam<'a> {
 type NewState = [Option<(Role, Option<Tensor>)>; 4];
 
 /// The most steps that a state may bring: its beta powers are multiplied up one step at a time.
-const MAX_INITIAL_STEP: u64 = 1 << 32;
+pub(super) const MAX_INITIAL_STEP: u64 = 1 << 32;
 
 impl Optimizer {
     /// Adds a parameter and returns its number.

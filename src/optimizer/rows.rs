@@ -53,12 +53,21 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Brings every row of a parameter up to date, and lets none lag from now on.
-    pub(super) fn settle_rows(&mut self, number: usize) -> Result<(), Error> {
+    /// Brings every row of a parameter up to date.
+    pub(super) fn catch_up_rows(&mut self, number: usize) -> Result<(), Error> {
         self.catch_up(|i, operands| match operands.lag() {
             Some(lag) if i == number => Extent::Rows(0..lag.height()),
             _ => Extent::Nothing,
         })?;
+        if let Some((lag, _)) = self.operands[number].lag_and_index() {
+            lag.all_caught_up();
+        }
+        Ok(())
+    }
+
+    /// Brings every row of a parameter up to date, and lets none lag from now on.
+    pub(super) fn settle_rows(&mut self, number: usize) -> Result<(), Error> {
+        self.catch_up_rows(number)?;
         self.operands[number].set_lag(None);
         Ok(())
     }

@@ -16,8 +16,8 @@ pub struct Clock {
     pub step: u64,
     /// beta1^step and beta2^step as running products, one multiplication a step: `pow` would give
     /// other bits elsewhere.
-    beta1_power: f64,
-    beta2_power: f64,
+    pub beta1_power: f64,
+    pub beta2_power: f64,
 }
 
 impl Clock {
@@ -98,6 +98,11 @@ impl Scratch {
 impl Optimizer {
     /// Steps every parameter that has a gradient.
     pub fn step(&mut self) -> Result<(), Error> {
+        self.step_then(|_| ())
+    }
+
+    /// The same; `taken` sees the optimizer once the step has been taken, if it is.
+    pub(super) fn step_then(&mut self, taken: impl FnOnce(&Optimizer)) -> Result<(), Error> {
         self.check_grads()?;
         self.read_hosts_values()?;
         self.read_rows()?;
@@ -105,6 +110,7 @@ impl Optimizer {
         if report.skipped {
             self.report = report;
             self.tell(&report);
+            self.use_up_grads();
             return Ok(());
         }
         self.decide()?;
@@ -118,6 +124,8 @@ impl Optimizer {
         if let Some(state) = scheduled {
             self.go_to(state);
         }
+        taken(self);
+        self.use_up_grads();
         Ok(())
     }
 

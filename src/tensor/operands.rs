@@ -1,10 +1,9 @@
 //! All the memory of one parameter.
 
-use super::rows::{NoRow, RowIndex};
-use super::{Buffer, Lag, RowList, Slice, SliceMut, SparseGrad, Tensor};
+use super::rows::RowIndex;
+use super::{Buffer, Grad, Lag, Slice, SliceMut, Tensor};
 use crate::dtype::{Bf16, Dtype, F16};
-use crate::error::{Error, Role, TensorProblem};
-use core::ops::Range;
+use crate::error::{Role, TensorProblem};
 
 /// All the memory of one parameter. Every tensor in it has the parameter's number of elements and
 /// the element type of its role: that is checked where it comes in, and relied on where it is cut.
@@ -21,38 +20,17 @@ pub struct Operands {
     /// With amsgrad.
     pub(super) max_exp_avg_sq: Option<Buffer>,
     /// The rows that the gradient, if it is sparse, listed when they were last read.
-    index: RowIndex,
+    pub(super) index: RowIndex,
+    /// The sum of gradients, in the compute type.
+    pub(super) accumulated: Option<Buffer>,
+    /// How many gradients have been added up; if any, their sum is the gradient.
+    pub(super) n_accumulated: u64,
     /// Not stepped, whatever gradient there is.
-    resting: bool,
+    pub(super) resting: bool,
+    /// Not stepped for now.
+    pub(super) left_out: bool,
     /// What the rows that are not listed have yet to catch up with.
-    lag: Option<Lag>,
-}
-
-/// A gradient in the host's memory.
-#[derive(Clone, Copy, Debug)]
-pub enum Grad {
-    /// `[n]` of the parameter's type or f32.
-    Dense(Tensor),
-    Sparse(SparseGrad),
-}
-
-impl Grad {
-    /// The values, dense or of the listed rows.
-    pub fn values(&self) -> &Tensor {
-        match self {
-            Grad::Dense(values) => values,
-            Grad::Sparse(sparse) => &sparse.values,
-        }
-    }
-
-    /// The addresses that it covers, for finding overlaps.
-    pub fn addresses(&self) -> [(Role, Range<usize>); 2] {
-        let rows = match self {
-            Grad::Dense(_) => 0..0,
-            Grad::Sparse(sparse) => sparse.rows.addresses(),
-        };
-        [(Role::Grad, self.values().addresses()), (Role::Rows, rows)]
-    }
+    pub(super) lag: Option<Lag>,
 }
 
 impl Operands {
@@ -66,7 +44,10 @@ impl Operands {
             exp_avg_sq: None,
             max_exp_avg_sq: None,
             index: RowIndex::default(),
+            accumulated: None,
+            n_accumulated: 0,
             resting: false,
+            left_out: false,
             lag: None,
         }
     }
@@ -91,7 +72,11 @@ impl Operands {
             Some(Grad::Dense(_)) => true,
             Some(Grad::Sparse(sparse)) => sparse.rows.len() > 0,
         };
-        has_grad && !self.resting && self.exp_avg.is_some() && self.exp_avg_sq.is_some()
+        has_grad
+            && !self.resting
+            && !self.left_out
+            && self.exp_avg.is_some()
+            && self.exp_avg_sq.is_some()
     }
 
     /// The tensor in a role, if the parameter has one.
@@ -124,7 +109,7 @@ impl Operands {
         Ok(())
     }
 
-    fn fits_type(&self, role: Role, tensor: &Tensor) -> Result<(), TensorProblem> {
+    pub(super) fn fits_type(&self, role: Role, tensor: &Tensor) -> Result<(), TensorProblem> {
         let (is, param) = (tensor.dtype, self.param.dtype);
         let expected = match role {
             Role::Grad if is != param && is != Dtype::F32 => {
@@ -135,67 +120,6 @@ impl Operands {
             _ => param.compute(),
         };
         if is == expected { Ok(()) } else { Err(TensorProblem::Dtype { is, expected }) }
-    }
-
-    /// Whether the gradient has the elements and the type that it should.
-    pub fn fits_grad(&self, grad: &Grad) -> Result<(), TensorProblem> {
-        let Grad::Sparse(sparse) = grad else { return self.fits(Role::Grad, grad.values()) };
-        self.fits_type(Role::Grad, &sparse.values)?;
-        let (values, rows) = (sparse.values.n_elements, sparse.rows.len() as u64);
-        if rows == 0 && values == 0 {
-            return Ok(());
-        }
-        let n = sparse.row_elements();
-        if n == 0 || n * rows != values {
-            return Err(TensorProblem::RowValues { values, rows });
-        }
-        if !self.param.n_elements.is_multiple_of(n) {
-            return Err(TensorProblem::RowElements { row: n, param: self.param.n_elements });
-        }
-        match &self.lag {
-            Some(lag) if lag.row_elements() != n => {
-                Err(TensorProblem::RowsRecut { row: n, earlier: lag.row_elements() })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Makes room for the rows of a gradient, so that a step need not.
-    pub fn reserve_rows(&mut self, n_rows: usize, row_elements: u64) -> Result<(), Error> {
-        self.index.reserve(n_rows, row_elements, self.param.n_elements)
-    }
-
-    /// Puts a gradient that fits, or none.
-    pub fn set_grad(&mut self, grad: Option<Grad>) -> Result<(), TensorProblem> {
-        if let Some(grad) = &grad {
-            self.fits_grad(grad)?;
-        }
-        self.grad = grad;
-        Ok(())
-    }
-
-    /// Whether steps pass over it.
-    pub fn set_resting(&mut self, resting: bool) {
-        self.resting = resting;
-    }
-
-    pub fn forget_grad(&mut self) {
-        self.grad = None;
-    }
-
-    /// Reads which rows the gradient lists now, if it is sparse.
-    pub fn read_rows(&mut self) -> Result<(), NoRow> {
-        self.index.clear();
-        match self.grad {
-            Some(Grad::Sparse(sparse)) => self.list_rows(&sparse.rows, sparse.row_elements()),
-            _ => Ok(()),
-        }
-    }
-
-    /// Reads rows that are to be visited, each of so many elements.
-    pub fn list_rows(&mut self, rows: &RowList, row_elements: u64) -> Result<(), NoRow> {
-        let height = self.param.n_elements.checked_div(row_elements).unwrap_or(0);
-        self.index.read(rows, row_elements, height)
     }
 
     /// The rows that were last read.
@@ -250,10 +174,17 @@ impl Operands {
         Some(unsafe { (master.slice_mut(all.clone()), self.param.elements(all)) })
     }
 
-    /// Writes zeros over the gradient, if there is one.
-    pub fn zero_grad(&mut self) {
-        if let Some(grad) = self.grad {
-            zero(grad.values());
+    /// Copies a state tensor into memory of the host's that fits it.
+    pub fn copy_state(&self, role: Role, to: &Tensor) {
+        if let Some(buffer) = self.state(role) {
+            to.copy_from(&buffer.tensor);
+        }
+    }
+
+    /// Copies memory of the host's that fits it into a state tensor.
+    pub fn set_state_from(&mut self, role: Role, from: &Tensor) {
+        if let Some(buffer) = self.state(role) {
+            buffer.tensor.copy_from(from);
         }
     }
 
@@ -265,7 +196,7 @@ impl Operands {
 }
 
 /// Writes zeros over a tensor of operands that are borrowed mutably.
-fn zero(tensor: &Tensor) {
+pub(super) fn zero(tensor: &Tensor) {
     // SAFETY: the memory is writable by contract, and the operands' borrow keeps it from being
     // sliced elsewhere.
     match unsafe { tensor.elements_mut(0..tensor.n_elements as usize) } {

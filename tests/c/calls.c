@@ -173,6 +173,62 @@ static adamw_status get_param_info(adamw_optimizer *optimizer) {
   return adamw_get_param_info(optimizer, W1, &info, sizeof info);
 }
 
+static adamw_status accumulate_grad(adamw_optimizer *optimizer) {
+  return adamw_accumulate_grad(optimizer, W1, &tensor);
+}
+
+static int32_t no_loss(double *out_loss, void *user_data) {
+  (void)user_data;
+  *out_loss = 0;
+  return 0;
+}
+
+static adamw_status minimize(adamw_optimizer *optimizer) {
+  const adamw_minimize_args args = {.struct_size = sizeof args, .closure = no_loss};
+  return adamw_minimize(optimizer, &args, NULL, NULL);
+}
+
+static adamw_status apply_gradients(adamw_optimizer *optimizer) {
+  return adamw_apply_gradients(optimizer, params, tensors, 1);
+}
+
+static adamw_status num_params(adamw_optimizer *optimizer) {
+  uint32_t number;
+  return adamw_num_params(optimizer, &number);
+}
+
+static adamw_status find_param(adamw_optimizer *optimizer) {
+  uint32_t number;
+  return adamw_find_param(optimizer, "w1", &number);
+}
+
+static adamw_status get_state_info(adamw_optimizer *optimizer) {
+  adamw_state_info info;
+  return adamw_get_state_info(optimizer, W1, ADAMW_BUFFER_EXP_AVG, &info, sizeof info);
+}
+
+static adamw_status get_state_name(adamw_optimizer *optimizer) {
+  size_t length;
+  return adamw_get_state_name(optimizer, W1, ADAMW_BUFFER_EXP_AVG, ADAMW_NAMES_NEUTRAL, NULL, 0,
+                              &length);
+}
+
+static adamw_status find_state(adamw_optimizer *optimizer) {
+  uint32_t number;
+  adamw_buffer buffer;
+  return adamw_find_state(optimizer, "state.w1.exp_avg", &number, &buffer);
+}
+
+static adamw_status get_state(adamw_optimizer *optimizer) {
+  double step;
+  return adamw_get_state(optimizer, "state.w1.step", &step, 1, ADAMW_DTYPE_F64);
+}
+
+static adamw_status set_state(adamw_optimizer *optimizer) {
+  const double step = 1;
+  return adamw_set_state(optimizer, "state.w1.step", &step, 1, ADAMW_DTYPE_F64);
+}
+
 const struct call every_call[] = {
     {"adamw_group_config_init", group_config_init},
     {"adamw_add_group", add_group},
@@ -202,6 +258,16 @@ const struct call every_call[] = {
     {"adamw_get_loss_scaler_state", get_loss_scaler_state},
     {"adamw_set_loss_scaler_state", set_loss_scaler_state},
     {"adamw_set_found_inf", set_found_inf},
+    {"adamw_accumulate_grad", accumulate_grad},
+    {"adamw_minimize", minimize},
+    {"adamw_apply_gradients", apply_gradients},
+    {"adamw_num_params", num_params},
+    {"adamw_find_param", find_param},
+    {"adamw_get_state_info", get_state_info},
+    {"adamw_get_state_name", get_state_name},
+    {"adamw_find_state", find_state},
+    {"adamw_get_state", get_state},
+    {"adamw_set_state", set_state},
     {"adamw_set_decay_filter", set_decay_filter},
     {"adamw_set_lr_ratio", set_lr_ratio},
     {"adamw_set_lr_schedule", set_lr_schedule},

@@ -96,10 +96,6 @@ static void modes_that_do_not_exist(void) {
           "lazy_mode", "3");
   refused(adamw_add_group(world.optimizer, &group, &world.outputs.number),
           ADAMW_STATUS_INVALID_ARGUMENT, "lazy_mode", "3");
-  row("config.reserved 1");
-  config.lazy_mode = 0, config.reserved = 1;
-  refused(adamw_create(&config, &world.outputs.optimizer), ADAMW_STATUS_INVALID_ARGUMENT,
-          "reserved", "1");
 }
 
 static void a_row_that_the_parameter_does_not_have(void) {

@@ -334,6 +334,102 @@ impl Handle {
         self.set_options(param, &options).unwrap()
     }
 
+    pub fn accumulate_grad(&self, param: u32, grad: &Array) -> Answer {
+        call!(adamw_accumulate_grad(self.0, param, &grad.tensor()))
+    }
+
+    /// The loss and what was updated, each parameter with the address of its gradient. `data` is
+    /// what the closure gets as `user_data`.
+    pub fn minimize<T>(
+        &self,
+        closure: ffi::adamw_closure,
+        data: &T,
+        params: Option<&[u32]>,
+        no_grad: &[u32],
+        capacity: usize,
+    ) -> Answer<(f64, Vec<(u32, usize)>)> {
+        let unwritten = ffi::adamw_param_grad { grad: null_mut(), param: u32::MAX, reserved: 0 };
+        let mut updated = vec![unwritten; capacity];
+        let args = ffi::adamw_minimize_args {
+            struct_size: size_of::<ffi::adamw_minimize_args>(),
+            closure,
+            user_data: user_data(data),
+            params: params.map_or(null(), |params| params.as_ptr()),
+            num_params: params.map_or(0, |params| params.len()),
+            no_grad: no_grad.as_ptr(),
+            num_no_grad: no_grad.len(),
+            updated: updated.as_mut_ptr(),
+            capacity,
+        };
+        let (mut loss, mut count) = (f64::NAN, usize::MAX);
+        call!(adamw_minimize(self.0, &args, &mut loss, &mut count))?;
+        updated.truncate(count);
+        Ok((loss, updated.iter().map(|pair| (pair.param, pair.grad.addr())).collect()))
+    }
+
+    pub fn apply_gradients(&self, grads: &[(u32, &Array)]) -> Answer {
+        let params: Vec<_> = grads.iter().map(|(param, _)| *param).collect();
+        let tensors: Vec<_> = grads.iter().map(|(_, grad)| grad.tensor()).collect();
+        let pointers: Vec<_> = tensors.iter().map(|tensor| tensor as *const _).collect();
+        call!(adamw_apply_gradients(self.0, params.as_ptr(), pointers.as_ptr(), grads.len()))
+    }
+
+    pub fn num_params(&self) -> u32 {
+        let mut count = 0;
+        call!(adamw_num_params(self.0, &mut count)).unwrap();
+        count
+    }
+
+    pub fn find_param(&self, name: &str) -> Answer<u32> {
+        let (name, mut number) = (CString::new(name).unwrap(), 0);
+        call!(adamw_find_param(self.0, name.as_ptr(), &mut number))?;
+        Ok(number)
+    }
+
+    pub fn state_info(
+        &self,
+        param: u32,
+        buffer: ffi::adamw_buffer,
+    ) -> Answer<ffi::adamw_state_info> {
+        // SAFETY: a struct of numbers and a nullable pointer.
+        let mut info: ffi::adamw_state_info = unsafe { core::mem::zeroed() };
+        call!(adamw_get_state_info(self.0, param, buffer, &mut info, size_of_val(&info)))?;
+        Ok(info)
+    }
+
+    pub fn state_name(
+        &self,
+        param: u32,
+        buffer: ffi::adamw_buffer,
+        names: ffi::adamw_names,
+    ) -> Answer<String> {
+        let mut length = 0;
+        call!(adamw_get_state_name(self.0, param, buffer, names, null_mut(), 0, &mut length))?;
+        let mut name = vec![0x7fu8; length + 2];
+        let to = name.as_mut_ptr().cast();
+        call!(adamw_get_state_name(self.0, param, buffer, names, to, length + 1, &mut length))?;
+        assert_eq!(name[length..], [0, 0x7f]);
+        Ok(String::from_utf8(name[..length].to_vec()).unwrap())
+    }
+
+    pub fn find_state(&self, name: &str) -> Answer<(u32, ffi::adamw_buffer)> {
+        let (name, mut number, mut buffer) = (CString::new(name).unwrap(), 0, 0);
+        call!(adamw_find_state(self.0, name.as_ptr(), &mut number, &mut buffer))?;
+        Ok((number, buffer))
+    }
+
+    pub fn get_state(&self, name: &str, to: &Array) -> Answer {
+        let name = CString::new(name).unwrap();
+        let (n, dtype) = (to.len() as u64, to.dtype().code());
+        call!(adamw_get_state(self.0, name.as_ptr(), to.data(), n, dtype))
+    }
+
+    pub fn set_state(&self, name: &str, from: &Array) -> Answer {
+        let name = CString::new(name).unwrap();
+        let (n, dtype) = (from.len() as u64, from.dtype().code());
+        call!(adamw_set_state(self.0, name.as_ptr(), from.data(), n, dtype))
+    }
+
     pub fn reset(&self, param: u32) {
         call!(adamw_reset_param(self.0, param)).unwrap()
     }

@@ -1,0 +1,164 @@
+//! Steps over some parameters: with a closure that computes loss and gradients, or with explicit
+//! gradients.
+#![allow(non_camel_case_types)]
+
+use super::sized::{self, SizedStruct};
+use super::stepping::of_param;
+use super::types::*;
+use super::{Optimizer, Status, adamw_closure, entry, guard, handle, not_null, tensor};
+use crate::callback::Closure;
+use crate::error::Error;
+use crate::tensor::Grad;
+use core::ffi::c_void;
+use core::ptr::with_exposed_provenance_mut;
+
+/// A parameter that was stepped, and its gradient.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct adamw_param_grad {
+    /// The first element of the gradient, of the values if it is sparse; what was accumulated
+    /// belongs to the library.
+    pub grad: *mut c_void,
+    /// The parameter's number.
+    pub param: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+/// What `adamw_minimize` is to do. Zero it, set `struct_size` and `closure`; the rest may stay 0.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct adamw_minimize_args {
+    /// `sizeof(adamw_minimize_args)`.
+    pub struct_size: usize,
+    /// Computes the loss and the gradients.
+    pub closure: adamw_closure,
+    /// Passed to `closure`.
+    pub user_data: *mut c_void,
+    /// `[NULL]` The numbers of the parameters to step, `[num_params]`; NULL: all.
+    pub params: *const u32,
+    /// How many there are.
+    pub num_params: usize,
+    /// `[NULL]` The numbers of parameters to leave out, `[num_no_grad]`.
+    pub no_grad: *const u32,
+    /// How many there are.
+    pub num_no_grad: usize,
+    /// `[NULL]` Where to list the parameters that were stepped, in the order of their numbers,
+    /// `[capacity]`; NULL: nowhere.
+    pub updated: *mut adamw_param_grad,
+    /// How many there is room for. If it is too few, no step is taken.
+    pub capacity: usize,
+}
+
+const _: () = assert!(size_of::<adamw_param_grad>() == 16);
+const _: () = assert!(size_of::<adamw_minimize_args>() == 9 * 8);
+
+// SAFETY: `repr(C)`, the size first, no padding (asserted above), plain numbers and nullable
+// pointers.
+unsafe impl SizedStruct for adamw_minimize_args {
+    const NAME: &'static str = "args";
+}
+
+/// Calls the closure, then steps the parameters that have a gradient (of a subset, if one is given)
+/// as `adamw_step` does. The handle is free while the closure runs: it may set gradients. The loss
+/// is written to `out_loss`, how many parameters were stepped to `out_num_updated`, which is 0 if
+/// the step was skipped; either may be NULL. Gradients are not cleared, before or after.
+///
+/// # Safety
+/// `args` is NULL, or readable with all that it points to (`updated`: writable); the outputs are
+/// NULL or writable; the closure may be called with its `user_data`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_minimize(
+    optimizer: *mut Optimizer,
+    args: *const adamw_minimize_args,
+    out_loss: *mut f64,
+    out_num_updated: *mut usize,
+) -> Status {
+    guard(|| {
+        // SAFETY: a struct of numbers and nullable pointers.
+        let zeros: adamw_minimize_args = unsafe { core::mem::zeroed() };
+        handle::with(optimizer, |_| Ok(()))?;
+        // SAFETY: the caller's word.
+        let args = unsafe { sized::read(args, zeros) }?;
+        // SAFETY: the caller's word.
+        let closure = unsafe { Closure::new(args.closure, args.user_data) };
+        let closure = closure.ok_or(Error::Null("args.closure"))?;
+        not_null("args.no_grad", args.no_grad, args.num_no_grad)?;
+        not_null("args.updated", args.updated, args.capacity)?;
+        // SAFETY: the caller's word.
+        let (params, no_grad) =
+            unsafe { (list(args.params, args.num_params), list(args.no_grad, args.num_no_grad)) };
+        if args.params.is_null() {
+            not_null("args.params", args.params, args.num_params)?;
+        }
+        handle::with(optimizer, |optimizer| {
+            optimizer.check_numbers(params)?;
+            optimizer.check_numbers(no_grad)
+        })?;
+        let loss = closure.loss()?;
+        let num_updated = handle::with(optimizer, |optimizer| {
+            let selected = (!args.params.is_null()).then_some(params);
+            let most = if args.updated.is_null() { usize::MAX } else { args.capacity };
+            optimizer.step_some(selected, no_grad, most, |i, param, grad| {
+                if !args.updated.is_null() {
+                    let grad = address(&grad);
+                    let pair = adamw_param_grad { grad, param, reserved: 0 };
+                    // SAFETY: `i` is below the capacity, and the caller's word.
+                    unsafe { args.updated.add(i).write_unaligned(pair) };
+                }
+            })
+        })?;
+        // SAFETY: the caller's word.
+        unsafe {
+            if !out_loss.is_null() {
+                out_loss.write_unaligned(loss);
+            }
+            if !out_num_updated.is_null() {
+                out_num_updated.write_unaligned(num_updated);
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Steps the parameters of `num_grads` pairs, `params[i]` with `grads[i]`, and no others, as
+/// `adamw_step` does: norms are those of these gradients. The gradients that were set before are
+/// set again afterwards. A parameter may be given once only.
+///
+/// # Safety
+/// As `adamw_set_grads`; the gradients are read during the call only.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_apply_gradients(
+    optimizer: *mut Optimizer,
+    params: *const u32,
+    grads: *const *const adamw_tensor,
+    num_grads: usize,
+) -> Status {
+    guard(|| {
+        handle::with(optimizer, |optimizer| {
+            not_null("params", params, num_grads)?;
+            not_null("grads", grads, num_grads)?;
+            optimizer.apply(num_grads, |optimizer, i| {
+                // SAFETY: the arrays have `num_grads` entries.
+                let (param, grad) = unsafe { (entry(params, i), entry(grads, i)) };
+                // SAFETY: the caller's word.
+                let grad = unsafe { tensor::dlpack(grad) };
+                Ok((param, Some(of_param(optimizer, param, grad)?)))
+            })
+        })
+    })
+}
+
+fn address(grad: &Grad) -> *mut c_void {
+    with_exposed_provenance_mut(grad.values().addresses().start)
+}
+
+/// # Safety
+/// `array` is NULL, or readable for `n` numbers that nobody writes during `'a`.
+unsafe fn list<'a>(array: *const u32, n: usize) -> &'a [u32] {
+    if array.is_null() || n == 0 {
+        return &[];
+    }
+    // SAFETY: the caller's word.
+    unsafe { core::slice::from_raw_parts(array, n) }
+}

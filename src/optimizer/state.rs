@@ -1,0 +1,174 @@
+//! State in memory: every tensor and counter of a parameter, to be seen, read and written.
+#![forbid(unsafe_code)]
+
+use super::names::{self, Scheme};
+use super::params::MAX_INITIAL_STEP;
+use super::step::Clock;
+use super::{Optimizer, label};
+use crate::dtype::Dtype;
+use crate::error::{Error, Label, Role, TensorProblem};
+use crate::tensor::Tensor;
+use core::ffi::CStr;
+use core::fmt;
+
+/// One part of a parameter's state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Item {
+    Tensor(Role),
+    /// Counters are one f64 each.
+    Step,
+    Beta1Power,
+    Beta2Power,
+}
+
+/// Where a part of the state is.
+pub struct View {
+    /// `None`: a counter, which is inside the handle.
+    pub tensor: Option<Tensor>,
+    pub is_hosts: bool,
+}
+
+impl Optimizer {
+    /// How many numbers have been given to parameters.
+    pub fn n_params(&self) -> u32 {
+        self.params.len() as u32
+    }
+
+    /// The number of the parameter of this name.
+    pub fn find_param(&self, name: &[u8]) -> Option<u32> {
+        let bytes = |number: &u32| self.params[*number as usize].name.to_bytes();
+        let place = self.by_name.binary_search_by(|number| bytes(number).cmp(name)).ok()?;
+        Some(self.by_name[place])
+    }
+
+    /// Where a part of the state is, brought up to date.
+    pub fn view(&mut self, number: u32, item: Item) -> Result<View, Error> {
+        self.label(number)?;
+        let Item::Tensor(role) = item else { return Ok(View { tensor: None, is_hosts: false }) };
+        let absent = Error::NoState { param: self.label(number)?, buffer: role };
+        if self.operands[number as usize].state(role).is_none() {
+            return Err(absent);
+        }
+        self.catch_up_rows(number as usize)?;
+        if role == Role::Master && self.params[number as usize].master_is_stale {
+            self.backend.fill_master(&mut self.operands[number as usize]);
+        }
+        let operands = &self.operands[number as usize];
+        let is_hosts = operands.state(role).is_some_and(|buffer| buffer.is_hosts());
+        Ok(View { tensor: operands.tensor(role), is_hosts })
+    }
+
+    /// Writes what a part of the state is called.
+    pub fn write_name(
+        &self,
+        to: &mut impl fmt::Write,
+        scheme: Scheme,
+        number: u32,
+        item: Item,
+    ) -> Result<(), Error> {
+        let param = self.label(number)?;
+        let operands = &self.operands[number as usize];
+        if let Item::Tensor(buffer) = item
+            && operands.state(buffer).is_none()
+        {
+            return Err(Error::NoState { param, buffer });
+        }
+        let has_master = operands.state(Role::Master).is_some();
+        // A name was UTF-8 when it came in.
+        let name = self.params[number as usize].name.to_str().unwrap_or_default();
+        // Who gave the memory saw to its size, so that writing does not fail.
+        names::write(to, scheme, name, has_master, item).map(|_| ()).ok_or(Error::NoName)
+    }
+
+    /// The part of the state that has this name, by whichever scheme.
+    pub fn find_state(&self, name: &CStr) -> Result<(Scheme, u32, Item), Error> {
+        let known = |(scheme, param, item): (Scheme, &str, Item)| {
+            let number = self.find_param(param.as_bytes())?;
+            let is_there = match item {
+                Item::Tensor(role) => self.operands[number as usize].state(role).is_some(),
+                _ => true,
+            };
+            is_there.then_some((scheme, number, item))
+        };
+        let text = name.to_str().unwrap_or_default();
+        names::readings(text).find_map(known).ok_or(Error::NoStateNamed(label(name)))
+    }
+
+    /// Copies the part of the state that has this name into `to`.
+    pub fn read_state(&mut self, name: &CStr, to: &Tensor) -> Result<(), Error> {
+        let (scheme, number, item) = self.find_state(name)?;
+        self.check_state(label(name), number, item, to)?;
+        self.view(number, item)?;
+        let clock = self.params[number as usize].clock;
+        let group = self.group_of(number);
+        let value = match (item, scheme) {
+            (Item::Tensor(role), _) => {
+                self.operands[number as usize].copy_state(role, to);
+                return Ok(());
+            }
+            (Item::Step, _) => clock.step as f64,
+            (Item::Beta1Power, Scheme::Neutral) => clock.beta1_power,
+            (Item::Beta2Power, Scheme::Neutral) => clock.beta2_power,
+            (Item::Beta1Power, Scheme::Paddle) => clock.beta1_power * group.beta1,
+            (Item::Beta2Power, Scheme::Paddle) => clock.beta2_power * group.beta2,
+        };
+        to.set_f64(value);
+        Ok(())
+    }
+
+    /// Copies `from` into the part of the state that has this name.
+    pub fn write_state(&mut self, name: &CStr, from: &Tensor) -> Result<(), Error> {
+        let (scheme, number, item) = self.find_state(name)?;
+        self.check_state(label(name), number, item, from)?;
+        if let Item::Tensor(role) = item {
+            self.view(number, item)?;
+            self.operands[number as usize].set_state_from(role, from);
+            self.params[number as usize].master_is_stale &= role != Role::Master;
+            return Ok(());
+        }
+        let value = from.f64();
+        let group = *self.group_of(number);
+        let clock = &mut self.params[number as usize].clock;
+        let wrong = |expected| Error::StateValue { name: label(name), value, expected };
+        if item == Item::Step {
+            if !(0.0..=MAX_INITIAL_STEP as f64).contains(&value) || value.fract() != 0.0 {
+                return Err(wrong("a whole number from 0 to 2^32"));
+            }
+            *clock = Clock::after(value as u64, &group);
+            return Ok(());
+        }
+        if !(0.0..=1.0).contains(&value) {
+            return Err(wrong("0 to 1"));
+        }
+        // Paddle's powers are one step ahead.
+        let behind = |beta: f64| match scheme {
+            Scheme::Neutral => value,
+            Scheme::Paddle if beta == 0.0 => 0.0,
+            Scheme::Paddle => value / beta,
+        };
+        match item {
+            Item::Beta1Power => clock.beta1_power = behind(group.beta1),
+            _ => clock.beta2_power = behind(group.beta2),
+        }
+        Ok(())
+    }
+
+    /// That memory of the host's has the elements and the type of a part of the state.
+    fn check_state(
+        &self,
+        name: Label,
+        number: u32,
+        item: Item,
+        tensor: &Tensor,
+    ) -> Result<(), Error> {
+        let fits = match item {
+            Item::Tensor(role) => self.operands[number as usize].fits(role, tensor),
+            _ if tensor.dtype() != Dtype::F64 => {
+                Err(TensorProblem::Dtype { is: tensor.dtype(), expected: Dtype::F64 })
+            }
+            _ if tensor.n_elements() != 1 => Err(TensorProblem::NotOne(tensor.n_elements())),
+            _ => Ok(()),
+        };
+        fits.map_err(|problem| Error::State { name, problem })
+    }
+}

@@ -1,0 +1,89 @@
+//! Steps that some of the parameters take: a subset, or explicit pairs of parameter and gradient.
+#![forbid(unsafe_code)]
+
+use super::Optimizer;
+use crate::error::Error;
+use crate::sys::memory::reserve;
+use crate::tensor::{Grad, Tensor};
+
+impl Optimizer {
+    /// Steps the parameters of `selected` (`None`: all) but for those of `left_out`, and calls
+    /// `updated` for each that was stepped, with how many there were before it, its number and its
+    /// gradient. Returns how many were. If there are more than `most`, no step is taken.
+    pub fn step_some(
+        &mut self,
+        selected: Option<&[u32]>,
+        left_out: &[u32],
+        most: usize,
+        mut updated: impl FnMut(usize, u32, Grad),
+    ) -> Result<usize, Error> {
+        self.check_numbers(selected.unwrap_or_default())?;
+        self.check_numbers(left_out)?;
+        self.leave_out(selected.is_some());
+        for &number in selected.unwrap_or_default() {
+            self.operands[number as usize].set_left_out(false);
+        }
+        for &number in left_out {
+            self.operands[number as usize].set_left_out(true);
+        }
+        // Listed first: a step uses up accumulated gradients.
+        let wanted = self.stepped().count();
+        let taken = if wanted > most {
+            Err(Error::Count { name: "args.capacity", count: most, wanted })
+        } else {
+            self.step_then(|optimizer| {
+                let stepped = optimizer.stepped().enumerate();
+                stepped.for_each(|(i, (number, grad))| updated(i, number, grad));
+            })
+        };
+        self.leave_out(false);
+        taken?;
+        Ok(if self.report.skipped { 0 } else { wanted })
+    }
+
+    /// Steps these parameters with these gradients, and no others; the gradients that were set
+    /// before, theirs too, are set again afterwards. `entry` is as for `set_grads`.
+    pub fn apply(
+        &mut self,
+        count: usize,
+        entry: impl Fn(&Optimizer, usize) -> Result<(u32, Option<Tensor>), Error>,
+    ) -> Result<(), Error> {
+        let mut before = Vec::new();
+        reserve(&mut before, count, "the gradients that were set")?;
+        self.leave_out(true);
+        let selected = (0..count).try_for_each(|i| {
+            let (number, _) = entry(self, i)?;
+            let name = self.label(number)?;
+            let operands = &mut self.operands[number as usize];
+            if !operands.set_left_out(false) {
+                return Err(Error::GivenTwice(name));
+            }
+            before.push((number, operands.gradient()));
+            Ok(())
+        });
+        let stepped =
+            selected.and_then(|()| self.set_grads(count, entry)).and_then(|()| self.step());
+        for (number, gradient) in before {
+            self.operands[number as usize].put_gradient(gradient);
+        }
+        self.leave_out(false);
+        stepped
+    }
+
+    /// That there are parameters of these numbers.
+    pub fn check_numbers(&self, numbers: &[u32]) -> Result<(), Error> {
+        numbers.iter().try_for_each(|&number| self.label(number).map(|_| ()))
+    }
+
+    fn leave_out(&mut self, left_out: bool) {
+        self.operands.iter_mut().for_each(|operands| {
+            operands.set_left_out(left_out);
+        });
+    }
+
+    /// The parameters that a step steps now, each with its gradient.
+    fn stepped(&self) -> impl Iterator<Item = (u32, Grad)> {
+        let stepped = (0..).zip(&self.operands).filter(|(_, operands)| operands.is_stepped());
+        stepped.filter_map(|(number, operands)| Some((number, operands.grad()?)))
+    }
+}

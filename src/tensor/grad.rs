@@ -1,0 +1,156 @@
+//! The gradient of a parameter: dense, of some rows, or a sum of several.
+
+use super::rows::NoRow;
+use super::{Buffer, operands::zero};
+use super::{Operands, RowList, Slice, SliceMut, SparseGrad, Tensor};
+use crate::error::{Error, Role, TensorProblem};
+use core::ops::Range;
+
+/// A gradient in the host's memory.
+#[derive(Clone, Copy, Debug)]
+pub enum Grad {
+    /// `[n]` of the parameter's type or f32.
+    Dense(Tensor),
+    Sparse(SparseGrad),
+}
+
+impl Grad {
+    /// The values, dense or of the listed rows.
+    pub fn values(&self) -> &Tensor {
+        match self {
+            Grad::Dense(values) => values,
+            Grad::Sparse(sparse) => &sparse.values,
+        }
+    }
+
+    /// The addresses that it covers, for finding overlaps.
+    pub fn addresses(&self) -> [(Role, Range<usize>); 2] {
+        let rows = match self {
+            Grad::Dense(_) => 0..0,
+            Grad::Sparse(sparse) => sparse.rows.addresses(),
+        };
+        [(Role::Grad, self.values().addresses()), (Role::Rows, rows)]
+    }
+}
+
+impl Operands {
+    /// Whether the gradient has the elements and the type that it should.
+    pub fn fits_grad(&self, grad: &Grad) -> Result<(), TensorProblem> {
+        let Grad::Sparse(sparse) = grad else { return self.fits(Role::Grad, grad.values()) };
+        self.fits_type(Role::Grad, &sparse.values)?;
+        let (values, rows) = (sparse.values.n_elements, sparse.rows.len() as u64);
+        if rows == 0 && values == 0 {
+            return Ok(());
+        }
+        let n = sparse.row_elements();
+        if n == 0 || n * rows != values {
+            return Err(TensorProblem::RowValues { values, rows });
+        }
+        if !self.param.n_elements.is_multiple_of(n) {
+            return Err(TensorProblem::RowElements { row: n, param: self.param.n_elements });
+        }
+        match &self.lag {
+            Some(lag) if lag.row_elements() != n => {
+                Err(TensorProblem::RowsRecut { row: n, earlier: lag.row_elements() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes room for the rows of a gradient, so that a step need not.
+    pub fn reserve_rows(&mut self, n_rows: usize, row_elements: u64) -> Result<(), Error> {
+        self.index.reserve(n_rows, row_elements, self.param.n_elements)
+    }
+
+    /// Puts a gradient that fits, or none.
+    pub fn set_grad(&mut self, grad: Option<Grad>) -> Result<(), TensorProblem> {
+        if let Some(grad) = &grad {
+            self.fits_grad(grad)?;
+        }
+        self.put_gradient((grad, 0));
+        Ok(())
+    }
+
+    /// Whether steps pass over it.
+    pub fn set_resting(&mut self, resting: bool) {
+        self.resting = resting;
+    }
+
+    /// Whether the next step passes over it; returns whether it would have.
+    pub fn set_left_out(&mut self, left_out: bool) -> bool {
+        core::mem::replace(&mut self.left_out, left_out)
+    }
+
+    pub fn forget_grad(&mut self) {
+        self.put_gradient((None, 0));
+    }
+
+    /// The gradient, and how many were added up in it.
+    pub fn gradient(&self) -> (Option<Grad>, u64) {
+        (self.grad, self.n_accumulated)
+    }
+
+    /// Puts back what `gradient` gave.
+    pub fn put_gradient(&mut self, (grad, n_accumulated): (Option<Grad>, u64)) {
+        (self.grad, self.n_accumulated) = (grad, n_accumulated);
+    }
+
+    pub fn n_accumulated(&self) -> u64 {
+        self.n_accumulated
+    }
+
+    /// Makes sure that there is room for a sum of gradients.
+    pub fn prepare_accumulation(&mut self) -> Result<(), Error> {
+        if self.accumulated.is_none() {
+            let dtype = self.param.dtype.compute();
+            let sum = Buffer::zeroed(self.param.n_elements, dtype, "accumulated gradients")?;
+            self.accumulated = Some(sum);
+        }
+        Ok(())
+    }
+
+    /// The sum of gradients, one to be added, and whether it is the first.
+    pub fn accumulation(&mut self, grad: &Tensor) -> Option<(SliceMut<'_>, Slice<'_>, bool)> {
+        let sum = &self.accumulated.as_ref()?.tensor;
+        let all = 0..self.param.n_elements as usize;
+        // SAFETY: the sum is the library's own, as long as the parameter, and `&mut self` keeps it
+        // from being sliced elsewhere; the gradient is the host's, and `fits_grad` saw it.
+        let (sum, grad) = unsafe { (sum.elements_mut(all.clone()), grad.elements(all)) };
+        Some((sum, grad, self.n_accumulated == 0))
+    }
+
+    /// The sum is the gradient, of one more.
+    pub fn count_accumulation(&mut self) {
+        self.grad = self.accumulated.as_ref().map(|sum| Grad::Dense(sum.tensor));
+        self.n_accumulated += 1;
+    }
+
+    /// Forgets the gradient if it is a sum.
+    pub fn forget_accumulated(&mut self) {
+        if self.n_accumulated > 0 {
+            self.forget_grad();
+        }
+    }
+
+    /// Reads which rows the gradient lists now, if it is sparse.
+    pub fn read_rows(&mut self) -> Result<(), NoRow> {
+        self.index.clear();
+        match self.grad {
+            Some(Grad::Sparse(sparse)) => self.list_rows(&sparse.rows, sparse.row_elements()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads rows that are to be visited, each of so many elements.
+    pub fn list_rows(&mut self, rows: &RowList, row_elements: u64) -> Result<(), NoRow> {
+        let height = self.param.n_elements.checked_div(row_elements).unwrap_or(0);
+        self.index.read(rows, row_elements, height)
+    }
+
+    /// Writes zeros over the gradient, if there is one.
+    pub fn zero_grad(&mut self) {
+        if let Some(grad) = self.grad {
+            zero(grad.values());
+        }
+    }
+}

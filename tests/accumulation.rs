@@ -1,0 +1,124 @@
+//! Gradients of micro-batches are added up in f32, or f64, and used up by a step.
+
+mod common;
+
+use adamw::ffi::*;
+use common::array::{Array, Dtype};
+use common::handle::{Handle, config};
+use common::kind::Kind;
+use common::random::Random;
+
+/// The sum in the compute type, in order.
+fn sum(compute: Dtype, grads: &[Array]) -> Array {
+    let total = Array::zeros(compute, grads[0].len());
+    for i in 0..total.len() {
+        let add = |sum: f64, grad: &Array| match compute {
+            Dtype::F64 => sum + grad.get(i),
+            _ => (sum as f32 + grad.get(i) as f32).into(),
+        };
+        total.set(i, grads[1..].iter().fold(grads[0].get(i), add));
+    }
+    total
+}
+
+#[test]
+fn a_step_takes_the_sum_or_the_mean_and_uses_it_up() {
+    for kind in Kind::all() {
+        for (average_grads, n) in [(0, 3), (1, 4), (1, 1)] {
+            for clip in [ADAMW_CLIP_NONE, ADAMW_CLIP_GLOBAL_NORM, ADAMW_CLIP_NORM] {
+                let mut random = Random::new(n as u64);
+                let config = adamw_config {
+                    average_grads,
+                    clip,
+                    clip_norm: 0.5,
+                    amsgrad: kind.amsgrad.into(),
+                    maximize: kind.maximize.into(),
+                    multi_precision: kind.master.into(),
+                    ..config()
+                };
+                let (param, expected) = {
+                    let param = Array::ordinary(kind.param, 700, &mut random);
+                    (param.duplicate(), param)
+                };
+                let grads: Vec<Array> =
+                    (0..n).map(|_| Array::ordinary(kind.grad, 700, &mut random)).collect();
+                let handle = Handle::new(&config);
+                let number = handle.add_array("w", &param);
+                for grad in &grads {
+                    handle.accumulate_grad(number, grad).unwrap();
+                    grad.set(0, grad.get(0)); // read during the call only
+                }
+                handle.step();
+                assert_eq!(handle.info(number).step, 1);
+                let after = param.values();
+                handle.step();
+                assert_eq!((handle.info(number).step, param.values()), (1, after));
+
+                // The mean as a loss scale: the same factor, folded in at the same place.
+                let total = sum(kind.param.compute(), &grads);
+                let dense = Handle::new(&config);
+                let other = dense.add_array("w", &expected);
+                dense.set_grad_scale(if average_grads == 1 { n as f64 } else { 1.0 }).unwrap();
+                dense.set_grad(other, &total);
+                dense.step();
+                assert_eq!(param.first_difference(&expected), None, "{kind:?} {n} clip {clip}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_gradient_that_is_set_takes_the_place_of_the_sum_and_the_other_way_round() {
+    let handle = Handle::new(&adamw_config { nonfinite: ADAMW_NONFINITE_SKIP, ..config() });
+    let param = Array::of(Dtype::F32, &[1.0]);
+    let number = handle.add_array("w", &param);
+    let norm = || {
+        handle.step();
+        handle.step_info().grad_norm
+    };
+    let (two, three) = (Array::of(Dtype::F32, &[2.0]), Array::of(Dtype::F32, &[3.0]));
+    handle.accumulate_grad(number, &two).unwrap();
+    handle.set_grad(number, &three);
+    assert_eq!(norm(), 3.0);
+    handle.accumulate_grad(number, &two).unwrap();
+    handle.accumulate_grad(number, &two).unwrap();
+    assert_eq!(norm(), 4.0);
+    assert_eq!(norm(), 0.0, "neither the sum nor what was set before it is there any more");
+    handle.accumulate_grad(number, &two).unwrap();
+    handle.clear_grad(ADAMW_CLEAR_ZERO);
+    handle.accumulate_grad(number, &three).unwrap();
+    assert_eq!(norm(), 3.0);
+}
+
+#[test]
+fn a_skipped_step_uses_the_sum_up_and_a_failed_one_does_not() {
+    for (nonfinite, steps) in [(ADAMW_NONFINITE_SKIP, 1), (ADAMW_NONFINITE_FAIL, 0)] {
+        let handle = Handle::new(&adamw_config { nonfinite, ..config() });
+        let param = Array::of(Dtype::F32, &[1.0]);
+        let number = handle.add_array("w", &param);
+        let (nan, one) = (Array::of(Dtype::F32, &[f64::NAN]), Array::of(Dtype::F32, &[1.0]));
+        handle.accumulate_grad(number, &nan).unwrap();
+        let _ = handle.try_step();
+        handle.accumulate_grad(number, &one).unwrap();
+        let _ = handle.try_step();
+        assert_eq!(handle.info(number).step, steps, "policy {nonfinite}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let handle = Handle::new(&config());
+    let param = Array::of(Dtype::F16, &[1.0; 4]);
+    let number = handle.add_array("w", &param);
+    for (grad, text) in [
+        (Array::zeros(Dtype::F16, 3), "param \"w\": grad has 3 elements, param has 4"),
+        (
+            Array::zeros(Dtype::Bf16, 4),
+            "param \"w\": grad is bf16, expected f16 as the param, or f32",
+        ),
+    ] {
+        assert_eq!(handle.accumulate_grad(number, &grad).unwrap_err().text, text);
+    }
+    handle.step();
+    assert_eq!(handle.info(number).step, 0);
+}
