@@ -97,6 +97,9 @@ typedef int32_t adamw_status;
 // An optimizer: a handle from `adamw_create`, opaque to the host.
 typedef struct adamw_optimizer adamw_optimizer;
 
+// What the last step found, and whether it was taken.
+typedef struct Report Report;
+
 // How gradients are clipped. They are never rewritten: the factor is part of the step. Norms are
 // summed in f64, in one order, so that they have the same bits everywhere.
 typedef uint32_t adamw_clip;
@@ -602,6 +605,24 @@ typedef struct adamw_step_info {
   uint32_t measured;
   // 1 if the step was skipped.
   uint32_t skipped;
+  // The smallest factor that a gradient was multiplied by to clip it by norm; 1 if none was.
+  double clip_factor;
+  // With `adamw_set_statistics`: the norm of what the step added to all elements that it
+  // visited (of parameters that step lazily: to the listed rows), decay included, after rounding.
+  double update_norm;
+  // With `adamw_set_statistics`: the norm of those elements (of masters, where there are) after
+  // the step.
+  double param_norm;
+  // How long the call took, in seconds.
+  double seconds;
+  // 1 if the two norms were asked for.
+  uint32_t has_statistics;
+  // The instruction set that the handle uses.
+  adamw_isa isa;
+  // How many threads work in a step that is large enough.
+  uint32_t num_threads;
+  // 0.
+  uint32_t reserved;
 } adamw_step_info;
 
 
@@ -815,6 +836,8 @@ typedef struct adamw_step_info {
 
 // By `adamw_schedule_advance` only.
 #define ADAMW_ADVANCE_MANUALLY 1
+
+
 
 #ifdef __cplusplus
 extern "C" {
@@ -1290,6 +1313,11 @@ adamw_status adamw_clear_grad(struct adamw_optimizer *optimizer, adamw_clear mod
 // The bits of the result do not depend on the instruction set, the number of threads, or how
 // tensors are cut. Gradients are read only. With nothing to step it does nothing.
 adamw_status adamw_step(struct adamw_optimizer *optimizer);
+
+// Has each step add up the norms of its update and of the parameters for `adamw_get_step_info`, 1,
+// or not, 0. They are summed while the elements are in cache, in the order that norms have: no
+// second pass over memory, and the same bits everywhere.
+adamw_status adamw_set_statistics(struct adamw_optimizer *optimizer, uint32_t statistics);
 
 // Says what the last successful `adamw_step` found and did. `struct_size` is the caller's
 // `sizeof(adamw_step_info)`.

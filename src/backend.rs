@@ -33,6 +33,11 @@ impl Backend {
         self.cpu.accumulate(operands, grad)
     }
 
+    /// The instruction set that is used, and how many threads work where there is work for them.
+    pub fn isa_and_threads(&self) -> (IsaCap, usize) {
+        self.cpu.isa_and_threads()
+    }
+
     /// Fills the f32 master, if there is one, with the parameter's values.
     pub fn fill_master(&self, operands: &mut Operands) {
         self.cpu.fill_master(operands)

@@ -32,6 +32,7 @@ pub trait Real:
 {
     const ZERO: Self;
     fn sqrt(self) -> Self;
+    fn to_f64(self) -> f64;
 }
 
 impl Real for f32 {
@@ -40,6 +41,10 @@ impl Real for f32 {
     fn sqrt(self) -> f32 {
         f32::sqrt(self)
     }
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        self.into()
+    }
 }
 
 impl Real for f64 {
@@ -47,6 +52,10 @@ impl Real for f64 {
     #[inline(always)]
     fn sqrt(self) -> f64 {
         f64::sqrt(self)
+    }
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        self
     }
 }
 

@@ -1,5 +1,6 @@
 //! Memory as tensors: the only place where a raw address becomes a slice.
 
+mod changes;
 mod chunks;
 mod grad;
 mod grad_blocks;
@@ -9,6 +10,7 @@ mod number;
 mod operands;
 mod rows;
 
+pub use changes::{Change, Changes, Squares};
 pub use chunks::{Chunk, Chunks, Extent, Moments, Pass, State};
 pub use grad::Grad;
 pub use grad_blocks::{GradBlock, GradBlocks, Tallies};

@@ -225,6 +225,14 @@ fn structs_have_no_holes_and_the_fields_that_were_promised() {
         grad_norm: f64,
         measured: u32,
         skipped: u32,
+        clip_factor: f64,
+        update_norm: f64,
+        param_norm: f64,
+        seconds: f64,
+        has_statistics: u32,
+        isa: u32,
+        num_threads: u32,
+        reserved: u32,
     });
     assert_without_holes!(adamw_schedule {
         struct_size: usize,

@@ -3,11 +3,12 @@
 #![forbid(unsafe_code)]
 
 use super::isa::{Compute, Isa};
+use super::norms::Sums;
 use super::rows::{GradSpace, Gradient, Stored};
 use crate::dtype::{Bf16, F16};
 use crate::math::{Real, Scalars, StepScalars};
 use crate::steps::Steps;
-use crate::tensor::{Chunk, Moments, RowPart, Slice, SliceMut, State};
+use crate::tensor::{Change, Chunk, Moments, RowPart, Slice, SliceMut, State};
 
 /// Elements of a block: two of them in f32 take 4 KiB, and stay in the first-level cache.
 pub const BLOCK: usize = 512;
@@ -23,11 +24,14 @@ struct Blocks<T> {
     param: [T; BLOCK],
     grad: GradSpace<T>,
     prepared: [T; BLOCK],
+    /// The parameter before the step.
+    before: [T; BLOCK],
 }
 
 impl<T: Real> Blocks<T> {
     fn new() -> Self {
-        Blocks { param: [T::ZERO; BLOCK], grad: GradSpace::new(), prepared: [T::ZERO; BLOCK] }
+        let zeros = [T::ZERO; BLOCK];
+        Blocks { param: zeros, grad: GradSpace::new(), prepared: zeros, before: zeros }
     }
 }
 
@@ -35,30 +39,30 @@ impl<T: Real> Blocks<T> {
 pub fn update(isa: &'static Isa, steps: &Steps, chunk: Chunk, space: &mut Space) {
     use Slice as G;
     use SliceMut as P;
-    let Chunk { index, param, grad, rows, state, behind } = chunk;
+    let Chunk { index, param, grad, rows, state, behind, change } = chunk;
     let behind = behind.map(|step| steps.logged(index, step));
     let now = steps.now(index);
     match (state, param, grad) {
         (State::F32(m), P::F32(p), G::F32(g)) => {
-            take(isa, behind, now, p, (g, rows), m, &mut space.f32)
+            take(isa, (behind, now), p, (g, rows), m, change, &mut space.f32)
         }
         (State::F32(m), P::F16(p), G::F16(g)) => {
-            take(isa, behind, now, p, (g, rows), m, &mut space.f32)
+            take(isa, (behind, now), p, (g, rows), m, change, &mut space.f32)
         }
         (State::F32(m), P::F16(p), G::F32(g)) => {
-            take(isa, behind, now, p, (g, rows), m, &mut space.f32)
+            take(isa, (behind, now), p, (g, rows), m, change, &mut space.f32)
         }
         (State::F32(m), P::Bf16(p), G::Bf16(g)) => {
-            take(isa, behind, now, p, (g, rows), m, &mut space.f32)
+            take(isa, (behind, now), p, (g, rows), m, change, &mut space.f32)
         }
         (State::F32(m), P::Bf16(p), G::F32(g)) => {
-            take(isa, behind, now, p, (g, rows), m, &mut space.f32)
+            take(isa, (behind, now), p, (g, rows), m, change, &mut space.f32)
         }
         (State::F64(m), P::F64(p), G::F64(g)) => {
-            take(isa, behind, now, p, (g, rows), m, &mut space.f64)
+            take(isa, (behind, now), p, (g, rows), m, change, &mut space.f64)
         }
         (State::F64(m), P::F64(p), G::F32(g)) => {
-            take(isa, behind, now, p, (g, rows), m, &mut space.f64)
+            take(isa, (behind, now), p, (g, rows), m, change, &mut space.f64)
         }
         _ => unreachable!("Operands::fits admits no other pair"),
     }
@@ -75,11 +79,11 @@ pub fn fill_master(isa: &'static Isa, master: &mut [f32], param: Slice) {
 
 fn take<'a, T, P, G>(
     isa: &'static Isa,
-    behind: impl Iterator<Item = &'a Scalars>,
-    now: Option<&Scalars>,
+    (behind, now): (impl Iterator<Item = &'a Scalars>, Option<&Scalars>),
     param: &mut [P],
     (values, rows): (&[G], Option<RowPart>),
     mut moments: Moments<T>,
+    change: Option<&Change>,
     space: &mut Option<Blocks<T>>,
 ) where
     T: Real + Compute,
@@ -90,8 +94,16 @@ fn take<'a, T, P, G>(
         let none = Gradient::<G>::none();
         step(isa, T::scalars(scalars), param, none, moments.again(), space);
     }
-    if let Some(scalars) = now {
-        step(isa, T::scalars(scalars), param, Gradient::new(values, rows), moments, space);
+    let Some(scalars) = now else { return };
+    let (scalars, grad) = (T::scalars(scalars), Gradient::new(values, rows));
+    match change {
+        None => step(isa, scalars, param, grad, moments, space),
+        Some(change) => {
+            let space = space.get_or_insert_with(Blocks::new);
+            let mut sums = Sums::new();
+            step_blocks(isa, scalars, param, grad, moments, space, Some(&mut sums));
+            change.set(sums.squares());
+        }
     }
 }
 
@@ -107,29 +119,56 @@ fn step<T, P, G>(
     P: StoredParam<T>,
     G: Stored<T>,
 {
-    let update = T::of(isa);
-    let Moments { exp_avg, exp_avg_sq, mut max_exp_avg_sq, mut master } = moments;
-    let preparation = scalars.preparation.as_ref();
-    if preparation.is_none()
+    if scalars.preparation.is_none()
         && let (Some(param), Some(grad)) = (<P as StoredParam<T>>::in_place(param), grad.in_place())
     {
-        return update.step(scalars, param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq);
+        let Moments { exp_avg, exp_avg_sq, max_exp_avg_sq, .. } = moments;
+        T::of(isa).step(scalars, param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq);
+    } else {
+        let space = space.get_or_insert_with(Blocks::new);
+        step_blocks(isa, scalars, param, grad, moments, space, None);
     }
-    let space = space.get_or_insert_with(Blocks::new);
+}
+
+fn step_blocks<T, P, G>(
+    isa: &'static Isa,
+    scalars: &StepScalars<T>,
+    param: &mut [P],
+    grad: Gradient<G>,
+    moments: Moments<T>,
+    space: &mut Blocks<T>,
+    mut sums: Option<&mut Sums>,
+) where
+    T: Real + Compute,
+    P: StoredParam<T>,
+    G: Stored<T>,
+{
+    let update = T::of(isa);
+    let Moments { exp_avg, exp_avg_sq, mut max_exp_avg_sq, mut master } = moments;
+    let Blocks { param: wide_param, grad: grad_space, prepared, before } = space;
     let mut start = 0;
     while start < param.len() {
         let at = start..param.len().min(start + BLOCK);
         start = at.end;
-        let grad = grad.widened(isa, at.clone(), &mut space.grad);
+        let n = at.len();
+        let grad = grad.widened(isa, at.clone(), grad_space);
         let exp_avg = &mut exp_avg[at.clone()];
         let exp_avg_sq = &mut exp_avg_sq[at.clone()];
         let max_exp_avg_sq = max_exp_avg_sq.as_deref_mut().map(|max| &mut max[at.clone()]);
         let param = &mut param[at.clone()];
+        let mut master = master.as_deref_mut().map(|master| &mut master[at]);
+        if sums.is_some() {
+            let now = match &master {
+                Some(master) => master,
+                None => P::widened(isa, param, wide_param),
+            };
+            before[..n].copy_from_slice(now);
+        }
         let step = |wide_param: &mut [T]| {
-            let grad = match preparation {
+            let grad = match &scalars.preparation {
                 None => grad,
                 Some(preparation) => {
-                    let prepared = &mut space.prepared[..grad.len()];
+                    let prepared = &mut prepared[..n];
                     prepared.copy_from_slice(grad);
                     update.prepare(preparation, prepared, wide_param);
                     prepared
@@ -137,12 +176,19 @@ fn step<T, P, G>(
             };
             update.step(scalars, wide_param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq);
         };
-        match master.as_deref_mut().map(|master| &mut master[at]) {
+        match master.as_deref_mut() {
             Some(master) => {
                 step(master);
                 P::narrow(isa, master, param);
             }
-            None => P::edit(isa, param, &mut space.param, step),
+            None => P::edit(isa, param, wide_param, step),
+        }
+        if let Some(sums) = sums.as_deref_mut() {
+            let now = match &master {
+                Some(master) => master,
+                None => P::widened(isa, param, wide_param),
+            };
+            sums.add(isa, &before[..n], now);
         }
     }
 }

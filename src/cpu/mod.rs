@@ -58,6 +58,11 @@ impl Cpu {
         }
     }
 
+    /// The instruction set that is used, and how many threads work where there is work for them.
+    pub fn isa_and_threads(&self) -> (config::IsaCap, usize) {
+        (self.isa.cap, self.threads.count())
+    }
+
     /// Fills the f32 master, if there is one, with the parameter's values.
     pub fn fill_master(&self, operands: &mut Operands) {
         if let Some((master, param)) = operands.master_and_param() {

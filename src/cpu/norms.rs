@@ -7,7 +7,7 @@ use super::rows::{GradSpace, Gradient, Stored};
 use crate::dtype::Dtype;
 use crate::math::Real;
 use crate::norm::{LANES, join_lanes};
-use crate::tensor::{GradBlock, Slice};
+use crate::tensor::{GradBlock, Slice, Squares};
 
 /// The sum of squares, and how many elements are not finite.
 pub fn tally(isa: &Isa, block: &GradBlock) -> (f64, u64) {
@@ -18,6 +18,33 @@ pub fn tally(isa: &Isa, block: &GradBlock) -> (f64, u64) {
         (Slice::F64(grad), _) => sum::<f64, _>(isa, Gradient::new(grad, rows), n),
         (Slice::F16(grad), _) => sum::<f32, _>(isa, Gradient::new(grad, rows), n),
         (Slice::Bf16(grad), _) => sum::<f32, _>(isa, Gradient::new(grad, rows), n),
+    }
+}
+
+/// The squares of what changes, and of what it becomes, added up over one block or row.
+pub struct Sums {
+    update: [f64; LANES],
+    param: [f64; LANES],
+}
+
+impl Sums {
+    pub fn new() -> Sums {
+        Sums { update: [0.0; LANES], param: [0.0; LANES] }
+    }
+
+    /// Adds elements that start at lane 0.
+    pub fn add<T: Real + Compute>(&mut self, isa: &Isa, before: &[T], after: &[T]) {
+        let mut update = [0.0; BLOCK];
+        let update = &mut update[..after.len()];
+        for ((update, before), after) in update.iter_mut().zip(before).zip(after) {
+            *update = after.to_f64() - before.to_f64();
+        }
+        f64::add_squares(isa, &mut self.update, update);
+        T::add_squares(isa, &mut self.param, after);
+    }
+
+    pub fn squares(&self) -> Squares {
+        Squares { update: join_lanes(self.update), param: join_lanes(self.param) }
     }
 }
 

@@ -24,7 +24,7 @@ impl Threads {
     /// Runs `drain`, which claims tasks of `line` until there are none, on as many threads as
     /// are worth it. An error means that nothing was claimed.
     pub fn run(&mut self, line: &Line, drain: &(dyn Fn() + Sync)) -> Result<(), Error> {
-        let count = self.config.count.unwrap_or_else(sys::affinity_count);
+        let count = self.count();
         if count > 1 && line.n_elements() >= SERIAL_BELOW {
             match self.config.host {
                 Some(host) => {
@@ -44,6 +44,11 @@ impl Threads {
         // What is left: everything, or what the host's loop has left out.
         drain();
         Ok(())
+    }
+
+    /// How many threads work where there is work for them.
+    pub fn count(&self) -> usize {
+        self.config.count.unwrap_or_else(sys::affinity_count)
     }
 
     /// The team, started on first use; none in a forked child, which has no such threads.

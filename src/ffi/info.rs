@@ -55,7 +55,7 @@ pub extern "C" fn adamw_version() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
 }
 
-fn constant(isa: IsaCap) -> adamw_isa {
+pub(super) fn constant(isa: IsaCap) -> adamw_isa {
     match isa {
         IsaCap::Portable => ADAMW_ISA_PORTABLE,
         IsaCap::Avx2 => ADAMW_ISA_AVX2,

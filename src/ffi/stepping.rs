@@ -1,6 +1,8 @@
 //! Gradients and the step.
 
 use super::constants::*;
+use super::info::constant as isa_constant;
+use super::lifecycle::flag;
 use super::types::*;
 use super::{Optimizer, Status, entry, guard, handle, not_null, sized, tensor};
 use crate::error::{Error, Role, TensorProblem};
@@ -132,6 +134,17 @@ pub extern "C" fn adamw_step(optimizer: *mut Optimizer) -> Status {
     guard(|| handle::with(optimizer, |optimizer| optimizer.step()))
 }
 
+/// Has each step add up the norms of its update and of the parameters for `adamw_get_step_info`, 1,
+/// or not, 0. They are summed while the elements are in cache, in the order that norms have: no
+/// second pass over memory, and the same bits everywhere.
+#[unsafe(no_mangle)]
+pub extern "C" fn adamw_set_statistics(optimizer: *mut Optimizer, statistics: u32) -> Status {
+    guard(|| {
+        let statistics = flag("statistics", statistics)?;
+        handle::with(optimizer, |optimizer| optimizer.set_statistics(statistics))
+    })
+}
+
 /// Says what the last successful `adamw_step` found and did. `struct_size` is the caller's
 /// `sizeof(adamw_step_info)`.
 ///
@@ -144,7 +157,9 @@ pub unsafe extern "C" fn adamw_get_step_info(
     struct_size: usize,
 ) -> Status {
     guard(|| {
-        let report = handle::with(optimizer, |optimizer| Ok(optimizer.report()))?;
+        let (report, (isa, num_threads)) = handle::with(optimizer, |optimizer| {
+            Ok((optimizer.report(), optimizer.isa_and_threads()))
+        })?;
         let info = adamw_step_info {
             struct_size,
             n_elements: report.n_elements,
@@ -152,6 +167,14 @@ pub unsafe extern "C" fn adamw_get_step_info(
             grad_norm: report.grad_norm,
             measured: report.measured as u32,
             skipped: report.skipped as u32,
+            clip_factor: report.clip_factor,
+            update_norm: report.update_norm,
+            param_norm: report.param_norm,
+            seconds: report.seconds,
+            has_statistics: report.has_statistics.into(),
+            isa: isa_constant(isa),
+            num_threads: u32::try_from(num_threads).unwrap_or(u32::MAX),
+            reserved: 0,
         };
         // SAFETY: the caller's word.
         unsafe { sized::write(out_info, struct_size, info) }

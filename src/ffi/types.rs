@@ -203,6 +203,24 @@ pub struct adamw_step_info {
     pub measured: u32,
     /// 1 if the step was skipped.
     pub skipped: u32,
+    /// The smallest factor that a gradient was multiplied by to clip it by norm; 1 if none was.
+    pub clip_factor: f64,
+    /// With `adamw_set_statistics`: the norm of what the step added to all elements that it
+    /// visited (of parameters that step lazily: to the listed rows), decay included, after rounding.
+    pub update_norm: f64,
+    /// With `adamw_set_statistics`: the norm of those elements (of masters, where there are) after
+    /// the step.
+    pub param_norm: f64,
+    /// How long the call took, in seconds.
+    pub seconds: f64,
+    /// 1 if the two norms were asked for.
+    pub has_statistics: u32,
+    /// The instruction set that the handle uses.
+    pub isa: adamw_isa,
+    /// How many threads work in a step that is large enough.
+    pub num_threads: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 /// What this build can do on this machine.
@@ -231,7 +249,7 @@ const _: () = assert!(size_of::<adamw_config>() == 6 * 8 + 6 * 4 + 5 * 8 + 4 * 4
 const _: () = assert!(size_of::<adamw_group_config>() == 9 * 8 + 2 * 4 + 3 * 8);
 const _: () = assert!(size_of::<adamw_param_config>() == 9 * 8 + 4 * 4);
 const _: () = assert!(size_of::<adamw_capabilities>() == 8 + 6 * 4);
-const _: () = assert!(size_of::<adamw_step_info>() == 4 * 8 + 2 * 4);
+const _: () = assert!(size_of::<adamw_step_info>() == 4 * 8 + 2 * 4 + 4 * 8 + 4 * 4);
 const _: () = assert!(size_of::<adamw_param_info>() == 4 * 8 + 4 * 4);
 
 impl adamw_config {

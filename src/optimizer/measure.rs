@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::tensor::{GradBlocks, Operands};
 
 /// What the last step found, and whether it was taken.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub struct Report {
     /// Elements of the parameters that had a gradient.
     pub n_elements: u64,
@@ -22,6 +22,33 @@ pub struct Report {
     /// The host's flag says that somebody has found a gradient that is not finite.
     pub raised: bool,
     pub skipped: bool,
+    /// The smallest factor that a gradient was clipped with.
+    pub clip_factor: f64,
+    /// Whether the two norms below were asked for; if not, they are 0.
+    pub has_statistics: bool,
+    /// Of what the step added to the elements that it visited.
+    pub update_norm: f64,
+    /// Of those elements, after the step.
+    pub param_norm: f64,
+    /// How long the step took.
+    pub seconds: f64,
+}
+
+impl Report {
+    /// Of no step.
+    pub const NONE: Report = Report {
+        n_elements: 0,
+        measured: false,
+        n_nonfinite: 0,
+        grad_norm: 0.0,
+        raised: false,
+        skipped: false,
+        clip_factor: 1.0,
+        has_statistics: false,
+        update_norm: 0.0,
+        param_norm: 0.0,
+        seconds: 0.0,
+    };
 }
 
 impl Optimizer {
@@ -33,7 +60,7 @@ impl Optimizer {
         let stepped = self.operands.iter().filter(|operands| operands.is_stepped());
         let mut report = Report {
             n_elements: stepped.map(|operands| operands.param().n_elements()).sum(),
-            ..Report::default()
+            ..Report::NONE
         };
         let clips_by_norm = self.groups.iter().any(|group| group.clip.needs_norms());
         let nonfinite = match self.scaler {
@@ -73,8 +100,33 @@ impl Optimizer {
         Ok(report)
     }
 
-    /// What the gradient of a parameter is multiplied by.
-    pub(super) fn factor(&self, number: u32, param: &Param, scratch: &Scratch) -> f64 {
+    /// Has what each step changes added up, or not.
+    pub fn set_statistics(&mut self, statistics: bool) -> Result<(), Error> {
+        if statistics {
+            self.scratch.changes.reserve(&self.operands)?;
+        }
+        self.statistics = statistics;
+        Ok(())
+    }
+
+    /// What the step that was taken has changed, parameter by parameter.
+    pub(super) fn add_up(&self, report: &mut Report) {
+        report.clip_factor = self.scratch.clip_factor;
+        report.has_statistics = self.statistics;
+        if self.statistics {
+            let Scratch { pass, changes, .. } = &self.scratch;
+            let (mut update, mut param) = (0.0, 0.0);
+            for number in 0..self.params.len() {
+                let squares = changes.total(pass.units(number));
+                update += squares.update;
+                param += squares.param;
+            }
+            (report.update_norm, report.param_norm) = (update.sqrt(), param.sqrt());
+        }
+    }
+
+    /// What the gradient of a parameter is multiplied by, and what part of that is clipping.
+    pub(super) fn factor(&self, number: u32, param: &Param, scratch: &Scratch) -> (f64, f64) {
         let operands = &self.operands[number as usize];
         let mean = mean(&self.config, operands);
         let scale = self.inv_grad_scale() * mean;
@@ -86,9 +138,10 @@ impl Optimizer {
             Clip::GlobalNorm(_) if !param.no_clip => {
                 scratch.sums[scope(self.config.clip_scope, param)]
             }
-            _ => return scale,
+            _ => return (scale, 1.0),
         };
-        clip.factor(sum_squares.sqrt() * self.inv_grad_scale()) * scale
+        let factor = clip.factor(sum_squares.sqrt() * self.inv_grad_scale());
+        (factor * scale, factor)
     }
 }
 

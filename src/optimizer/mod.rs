@@ -27,7 +27,7 @@ pub use state::Item;
 
 use crate::backend::Backend;
 use crate::callback::{DecayFilter, LrRatio};
-use crate::config::{Config, GroupConfig};
+use crate::config::{Config, GroupConfig, IsaCap};
 use crate::error::{Error, Label};
 use crate::schedule::Schedule;
 use crate::steps::Log;
@@ -60,6 +60,8 @@ pub struct Optimizer {
     scaler: Option<Scaler>,
     found_inf: FoundInf,
     report: Report,
+    /// What a step changes is added up.
+    statistics: bool,
     schedule: Option<Schedule>,
     backend: Backend,
     scratch: Scratch,
@@ -87,11 +89,17 @@ impl Optimizer {
             grad_scale: 1.0,
             scaler: None,
             found_inf: FoundInf::default(),
-            report: Report::default(),
+            report: Report::NONE,
+            statistics: false,
             schedule: None,
             backend: Backend::new(&config)?,
             scratch: Scratch::default(),
         })
+    }
+
+    /// The instruction set that is used, and how many threads work where there is work for them.
+    pub fn isa_and_threads(&self) -> (IsaCap, usize) {
+        self.backend.isa_and_threads()
     }
 
     /// What the last step found, and whether it was taken.

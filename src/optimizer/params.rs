@@ -108,15 +108,21 @@ impl Optimizer {
         self.occupied.reserve(WRITTEN.len())?;
         self.scratch.reserve(self.params.len() + 1, self.groups.len())?;
         self.scratch.tallies.reserve(&self.operands, new.param.n_elements())?;
+        self.operands.push(operands);
+        if self.statistics
+            && let Err(error) = self.scratch.changes.reserve(&self.operands)
+        {
+            self.operands.pop();
+            return Err(error);
+        }
 
         for role in WRITTEN {
-            if let Some(tensor) = operands.tensor(role) {
+            if let Some(tensor) = self.operands[number as usize].tensor(role) {
                 self.occupied.insert(Place::new(tensor.addresses(), number, role));
             }
         }
         self.by_name.insert(place_by_name, number);
         self.params.push(param);
-        self.operands.push(operands);
         self.logs.push(Log::default());
         self.grads_unchecked = true;
         Ok(number)

@@ -22,6 +22,10 @@ impl Optimizer {
             self.logs[number as usize].reserve()?;
             operands.set_lag(Some(lag));
         }
+        if self.statistics {
+            self.scratch.changes.reserve(&self.operands)?;
+        }
+        let operands = &mut self.operands[number as usize];
         operands.set_grad(Some(grad)).map_err(|problem| problem.of(name, Role::Grad))
     }
 
@@ -72,21 +76,24 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Brings up to date the rows whose turn it is, where a step is about to be logged.
+    /// Brings up to date the rows whose turn it is, where a step is about to be logged, and all rows
+    /// of a parameter whose gradient is dense.
     pub(super) fn take_turns(&mut self) -> Result<(), Error> {
         if self.operands.iter().all(|operands| operands.lag().is_none()) {
             return Ok(());
         }
-        let takes_turn = |operands: &Operands| operands.is_stepped();
+        let is_listed = |operands: &Operands| operands.index().len() > 0;
         self.catch_up(|_, operands| match operands.lag() {
-            Some(lag) if takes_turn(operands) => Extent::Rows(lag.turn()),
+            Some(lag) if operands.is_stepped() && is_listed(operands) => Extent::Rows(lag.turn()),
+            Some(lag) if operands.is_stepped() => Extent::Rows(0..lag.height()),
             _ => Extent::Nothing,
         })?;
-        for operands in &mut self.operands {
-            if takes_turn(operands)
-                && let Some((lag, _)) = operands.lag_and_index()
-            {
-                lag.turn_is_over();
+        for operands in self.operands.iter_mut().filter(|operands| operands.is_stepped()) {
+            let is_listed = is_listed(operands);
+            match operands.lag_and_index() {
+                Some((lag, _)) if is_listed => lag.turn_is_over(),
+                Some((lag, _)) => lag.all_caught_up(),
+                None => {}
             }
         }
         Ok(())

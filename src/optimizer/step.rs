@@ -8,7 +8,8 @@ use crate::error::Error;
 use crate::math::{Regularizer, Scalars, Step};
 use crate::steps::{NO_STEP, Steps};
 use crate::sys::memory::reserve;
-use crate::tensor::{Pass, Tallies};
+use crate::tensor::{Changes, Operands, Pass, Tallies};
+use std::time::Instant;
 
 /// How far a parameter has come.
 #[derive(Clone, Copy, PartialEq)]
@@ -54,8 +55,12 @@ pub struct Scratch {
     pub scalars: Vec<Scalars>,
     /// By parameter: the number of its scalars, or `NO_STEP`.
     pub scalars_of: Vec<u32>,
+    /// The smallest factor that a gradient is clipped with.
+    pub clip_factor: f64,
     /// By group, with decay and without: what the last such parameter stepped with.
     latest: Vec<[Option<Decided>; 2]>,
+    /// What a step changes.
+    pub changes: Changes,
     /// What the gradients add up to.
     pub tallies: Tallies,
     /// By group: the sum of squares of what it clips together.
@@ -103,11 +108,13 @@ impl Optimizer {
 
     /// The same; `taken` sees the optimizer once the step has been taken, if it is.
     pub(super) fn step_then(&mut self, taken: impl FnOnce(&Optimizer)) -> Result<(), Error> {
+        let started = Instant::now();
         self.check_grads()?;
         self.read_hosts_values()?;
         self.read_rows()?;
-        let report = self.measure()?;
+        let mut report = self.measure()?;
         if report.skipped {
+            report.seconds = started.elapsed().as_secs_f64();
             self.report = report;
             self.tell(&report);
             self.use_up_grads();
@@ -119,6 +126,8 @@ impl Optimizer {
         self.take_turns()?;
         self.update()?;
         self.advance();
+        self.add_up(&mut report);
+        report.seconds = started.elapsed().as_secs_f64();
         self.report = report;
         self.tell(&report);
         if let Some(state) = scheduled {
@@ -130,11 +139,15 @@ impl Optimizer {
     }
 
     fn update(&mut self) -> Result<(), Error> {
-        let Scratch { pass, scalars, scalars_of, .. } = &mut self.scratch;
+        let Scratch { pass, scalars, scalars_of, changes, .. } = &mut self.scratch;
         let (params, groups) = (&self.params, &self.groups);
-        let chunks = pass.over(&mut self.operands, |number, operands| {
+        let extent = |number: usize, operands: &Operands| {
             Self::extent(groups[params[number].group as usize].lazy, operands)
-        });
+        };
+        let chunks = match self.statistics {
+            false => pass.over(&mut self.operands, extent),
+            true => pass.measured_over(&mut self.operands, extent, changes),
+        };
         self.backend.update(&chunks, &Steps { scalars, scalars_of, logs: &self.logs })
     }
 
@@ -147,6 +160,7 @@ impl Optimizer {
     }
 
     fn decide_into(&self, scratch: &mut Scratch) -> Result<(), Error> {
+        scratch.clip_factor = 1.0;
         scratch.scalars.clear();
         scratch.scalars_of.clear();
         scratch.latest.clear();
@@ -162,10 +176,14 @@ impl Optimizer {
             };
             let ratio = param.lr_scale * ratio;
             let group = &self.groups[param.group as usize];
+            let (grad_scale, clip_factor) = self.factor(number, param, scratch);
+            if clip_factor < scratch.clip_factor || clip_factor.is_nan() {
+                scratch.clip_factor = clip_factor;
+            }
             let terms = Terms {
                 clock: param.clock,
                 ratio,
-                grad_scale: self.factor(number, param, scratch),
+                grad_scale,
                 limits: group.clip.limits().filter(|_| !param.no_clip),
                 regularizer: param.regularizer,
             };

@@ -1,9 +1,11 @@
 //! A step's elements, cut into disjoint chunks.
 
-use super::line::{Line, Plan};
+use super::changes::{self, Change, Changes};
+use super::line::{Line, Piece, Plan};
 use super::{Buffer, Grad, Operands, RowPart, Slice, SliceMut};
 use crate::dtype::Dtype;
 use crate::error::Error;
+use crate::norm;
 use crate::sys::memory::reserve;
 use core::ops::Range;
 
@@ -67,7 +69,29 @@ impl Pass {
         let lengths = self.extents.iter().zip(&*operands);
         let lengths = lengths.map(|(extent, operands)| extent.n_elements(operands));
         let line = self.plan.lay(lengths, 1, task_elements);
-        Chunks { operands, extents: &self.extents, line }
+        Chunks { operands, extents: &self.extents, line, changes: None }
+    }
+
+    /// The same, in chunks whose changes are added up.
+    pub fn measured_over<'a>(
+        &'a mut self,
+        operands: &'a mut [Operands],
+        extent: impl Fn(usize, &Operands) -> Extent,
+        changes: &'a mut Changes,
+    ) -> Chunks<'a> {
+        self.extents.clear();
+        self.extents.extend(operands.iter().enumerate().map(|(i, operands)| extent(i, operands)));
+        let lengths = self.extents.iter().zip(&*operands);
+        let lengths = lengths.map(|(extent, operands)| changes::n_units(extent, operands));
+        let unit = norm::BLOCK as u64;
+        let line = self.plan.lay(lengths, unit, |n_units| task_elements(n_units * unit) / unit);
+        let changes = Some(changes.lay(line.length()));
+        Chunks { operands, extents: &self.extents, line, changes }
+    }
+
+    /// Which of the changes of the last measured pass are a parameter's.
+    pub fn units(&self, param: usize) -> Range<usize> {
+        self.plan.part(param)
     }
 }
 
@@ -76,6 +100,8 @@ pub struct Chunks<'a> {
     operands: &'a [Operands],
     extents: &'a [Extent],
     line: Line<'a>,
+    /// Where the changes of each unit of the line are put; none: it is a line of elements.
+    changes: Option<&'a [Change]>,
 }
 
 impl<'a> Chunks<'a> {
@@ -89,17 +115,31 @@ impl<'a> Chunks<'a> {
         let pieces = self.line.claim()?;
         Some(pieces.flat_map(|piece| {
             let (operands, extent) = (&self.operands[piece.param], &self.extents[piece.param]);
-            let mut left = piece.range.start as usize..piece.range.end as usize;
+            let changes = self.changes;
+            let Piece { param, mut range, mut position } = piece;
             core::iter::from_fn(move || {
-                if left.is_empty() {
+                if range.is_empty() {
                     return None;
                 }
-                let part = Part::first(operands, extent, left.clone());
-                left.start += part.elements.len();
+                let (part, change) = match changes {
+                    None => {
+                        let elements = range.start as usize..range.end as usize;
+                        let part = Part::first(operands, extent, elements);
+                        range.start += part.elements.len() as u64;
+                        (part, None)
+                    }
+                    Some(changes) => {
+                        let elements = changes::unit(extent, operands, range.start);
+                        let change = &changes[position as usize];
+                        range.start += 1;
+                        position += 1;
+                        (Part::first(operands, extent, elements), Some(change))
+                    }
+                };
                 // SAFETY: the line was laid over these very operands and extents, so that the
                 // range lies inside; no two parts meet; `over` borrowed the operands mutably for
                 // `'a`.
-                unsafe { Chunk::new(piece.param, operands, part) }
+                unsafe { Chunk::new(param, operands, part, change) }
             })
         }))
     }
@@ -140,13 +180,8 @@ impl<'a> Part<'a> {
                 let end = (row as usize + 1) * n;
                 (start..end.min(start + range.len()), index.entries(), Some(row))
             }
-            (_, Some(lag)) => {
-                let n = lag.row_elements() as usize;
-                let row = range.start / n;
-                let end = range.end.min((row + 1) * n);
-                (range.start..end, index.entries(), Some(row as u64))
-            }
-            (_, None) => (range, index.entries(), None),
+            // Where all of a parameter is stepped, its rows have caught up before.
+            _ => (range, index.entries(), None),
         };
         let behind = lag.zip(row).map_or(0..0, |(lag, row)| lag.behind(row));
         let (values, rows) = match operands.grad {
@@ -176,6 +211,8 @@ pub struct Chunk<'a> {
     pub state: State<'a>,
     /// The logged steps that these elements have yet to take, without a gradient, before this one.
     pub behind: Range<u64>,
+    /// Where what the step changes is added up, if that is asked for.
+    pub change: Option<&'a Change>,
 }
 
 /// The state, in the parameter's compute type.
@@ -194,7 +231,12 @@ pub struct Moments<'a, T> {
 impl<'a> Chunk<'a> {
     /// # Safety
     /// The part lies inside the tensors, and nothing else touches its elements during `'a`.
-    unsafe fn new(index: usize, operands: &Operands, part: Part<'a>) -> Option<Self> {
+    unsafe fn new(
+        index: usize,
+        operands: &Operands,
+        part: Part<'a>,
+        change: Option<&'a Change>,
+    ) -> Option<Self> {
         let Part { elements, values, rows, behind } = part;
         // SAFETY: the caller's word; `Operands::fits` and `fits_grad` saw the types and lengths.
         unsafe {
@@ -211,6 +253,7 @@ impl<'a> Chunk<'a> {
                     _ => State::F32(Moments::new(operands, elements)?),
                 },
                 behind,
+                change,
             })
         }
     }

@@ -165,6 +165,11 @@ impl RowIndex {
         Ok(())
     }
 
+    /// How many rows there is room for.
+    pub fn room(&self) -> usize {
+        self.firsts.capacity()
+    }
+
     /// How many rows are listed, each counted once.
     pub fn len(&self) -> usize {
         self.firsts.len()

@@ -212,6 +212,21 @@ static adamw_status step(struct run *run, int unused) {
   return adamw_step(run->optimizer);
 }
 
+static adamw_status set_statistics(struct run *run, int statistics) {
+  return adamw_set_statistics(run->optimizer, (uint32_t)statistics);
+}
+
+static adamw_status accumulate(struct run *run, int kind) {
+  const adamw_tensor grad = describe(run->memory.hosts[kind][1], kinds[kind].described);
+  return adamw_accumulate_grad(run->optimizer, run->numbers[KINDS + kind], &grad);
+}
+
+static adamw_status apply(struct run *run, int kind) {
+  const adamw_tensor grad = describe(run->memory.hosts[kind][1], kinds[kind].described);
+  const adamw_tensor *const grads[1] = {&grad};
+  return adamw_apply_gradients(run->optimizer, &run->numbers[KINDS + kind], grads, 1);
+}
+
 static adamw_status sync_master(struct run *run, int kind) {
   return adamw_sync_master(run->optimizer, run->numbers[kind]);
 }
@@ -238,6 +253,7 @@ static const struct {
     {"add_array f32", add_array, 0},
     {"add_array f64", add_array, 1},
     {"add_array of many elements", add_big, 0},
+    {"set_statistics", set_statistics, 1},
     {"set_grad", set_grad, 0},
     {"step", step, 0},
     {"add_param f16", add_hosts, 2},
@@ -260,6 +276,9 @@ static const struct {
     {"rebind", rebind, 0},
     {"step", step, 0},
     {"set another lr_schedule", set_schedule, 9},
+    {"accumulate_grad", accumulate, 0},
+    {"apply_gradients", apply, 0},
+    {"step", step, 0},
     {"clear_grad to zero", clear_grad, ADAMW_CLEAR_ZERO},
     {"step", step, 0},
     {"clear_grad", clear_grad, ADAMW_CLEAR_FORGET},

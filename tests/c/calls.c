@@ -229,6 +229,10 @@ static adamw_status set_state(adamw_optimizer *optimizer) {
   return adamw_set_state(optimizer, "state.w1.step", &step, 1, ADAMW_DTYPE_F64);
 }
 
+static adamw_status set_statistics(adamw_optimizer *optimizer) {
+  return adamw_set_statistics(optimizer, 1);
+}
+
 const struct call every_call[] = {
     {"adamw_group_config_init", group_config_init},
     {"adamw_add_group", add_group},
@@ -268,6 +272,7 @@ const struct call every_call[] = {
     {"adamw_find_state", find_state},
     {"adamw_get_state", get_state},
     {"adamw_set_state", set_state},
+    {"adamw_set_statistics", set_statistics},
     {"adamw_set_decay_filter", set_decay_filter},
     {"adamw_set_lr_ratio", set_lr_ratio},
     {"adamw_set_lr_schedule", set_lr_schedule},

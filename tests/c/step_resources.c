@@ -133,6 +133,7 @@ static void a_step_with_rows_allocates_nothing(void) {
     if (adamw_create(&config, &optimizer) ||
         adamw_add_array(optimizer, "table", large.f32, LARGE_F32 / ROW * ROW, ADAMW_DTYPE_F32,
                         &table) ||
+        adamw_set_statistics(optimizer, 1) ||
         adamw_set_sparse_grad(optimizer, table, &numbers, &values) || adamw_step(optimizer))
       wrong("rows", "the first step failed");
     fail_alloc(LONG_MAX, false);

@@ -478,6 +478,10 @@ impl Handle {
         call!(adamw_set_grad_scale(self.0, scale))
     }
 
+    pub fn set_statistics(&self, statistics: u32) -> Answer {
+        call!(adamw_set_statistics(self.0, statistics))
+    }
+
     pub fn step_info(&self) -> ffi::adamw_step_info {
         // SAFETY: a struct of numbers.
         let mut info: ffi::adamw_step_info = unsafe { core::mem::zeroed() };

@@ -1,0 +1,191 @@
+//! What a step did: norms of updates and parameters in the order that norms have, without a bit of
+//! difference to the step.
+
+mod common;
+
+use adamw::ffi::*;
+use common::LONG;
+use common::array::Array;
+use common::handle::{Handle, config, isas};
+use common::kind::Kind;
+use common::random::Random;
+use common::rows::Rows;
+use common::tensors::Tensors;
+
+/// The sum of squares as the header promises it: blocks of 4,096 elements in 128 lanes, lanes joined
+/// by halves, blocks in pairs.
+fn sum_squares(values: &[f64], block: usize) -> f64 {
+    let sums = values.chunks(block).map(|block| {
+        let mut lanes = [0.0; 128];
+        block.iter().enumerate().for_each(|(i, value)| lanes[i % 128] += value * value);
+        let mut half = 64;
+        while half > 0 {
+            (0..half).for_each(|lane| lanes[lane] += lanes[lane + half]);
+            half /= 2;
+        }
+        lanes[0]
+    });
+    let mut level: Vec<f64> = sums.collect();
+    while level.len() > 1 {
+        level = level
+            .chunks(2)
+            .map(|pair| pair.iter().copied().reduce(|a, b| a + b).unwrap())
+            .collect();
+    }
+    level.first().copied().unwrap_or(0.0)
+}
+
+fn truth(tensors: &Tensors) -> Vec<f64> {
+    tensors.master.as_ref().unwrap_or(&tensors.param).values()
+}
+
+fn config_of(kind: Kind) -> adamw_config {
+    adamw_config {
+        amsgrad: kind.amsgrad.into(),
+        maximize: kind.maximize.into(),
+        multi_precision: kind.master.into(),
+        num_threads: 1,
+        ..config()
+    }
+}
+
+#[test]
+fn norms_are_those_of_what_the_step_changed() {
+    for kind in Kind::all() {
+        let mut random = Random::new(9);
+        let lengths = [1, 130, 4096, 9001];
+        let tensors =
+            lengths.map(|n| Tensors::fresh(kind, &Array::ordinary(kind.param, n, &mut random)));
+        let plain = tensors.each_ref().map(Tensors::duplicate);
+        let grads = lengths.map(|n| Array::ordinary(kind.grad, n, &mut random));
+        let handles = [&tensors, &plain].map(|tensors| {
+            let handle = Handle::new(&config_of(kind));
+            for (i, (tensors, grad)) in tensors.iter().zip(&grads).enumerate() {
+                let number = tensors.add_to(&handle, &i.to_string(), 0);
+                handle.set_grad(number, grad);
+            }
+            handle
+        });
+        handles[0].set_statistics(1).unwrap();
+        for _ in 0..3 {
+            let before: Vec<Vec<f64>> = tensors.iter().map(truth).collect();
+            handles.iter().for_each(Handle::step);
+            let (mut update, mut param) = (0.0, 0.0);
+            for (before, tensors) in before.iter().zip(&tensors) {
+                let after = truth(tensors);
+                let change: Vec<f64> = before.iter().zip(&after).map(|(b, a)| a - b).collect();
+                update += sum_squares(&change, 4096);
+                param += sum_squares(&after, 4096);
+            }
+            let info = handles[0].step_info();
+            let got = (info.update_norm.to_bits(), info.param_norm.to_bits());
+            assert_eq!(got, (update.sqrt().to_bits(), param.sqrt().to_bits()), "{kind:?}");
+            assert_eq!(info.has_statistics, 1);
+            let info = handles[1].step_info();
+            assert_eq!((info.has_statistics, info.update_norm, info.param_norm), (0, 0.0, 0.0));
+        }
+        for (tensors, plain) in tensors.iter().zip(&plain) {
+            tensors.assert_same(plain, || format!("{kind:?}"));
+        }
+    }
+}
+
+#[test]
+fn norms_and_steps_have_the_same_bits_on_every_isa_and_number_of_threads() {
+    for (k, kind) in Kind::all().into_iter().enumerate().filter(|(k, _)| k % 7 == 0) {
+        let run = |isa, num_threads, row: Option<usize>| {
+            let mut random = Random::new(k as u64);
+            let start =
+                Tensors::fresh(kind, &Array::ordinary(kind.param, LONG / 33 * 33, &mut random));
+            let handle = Handle::new(&adamw_config {
+                isa,
+                num_threads,
+                lazy_mode: ADAMW_LAZY_ROWS,
+                ..config_of(kind)
+            });
+            let number = start.add_to(&handle, "w", 0);
+            handle.set_statistics(1).unwrap();
+            let listed: Vec<usize> = (0..start.len() / 33).rev().collect();
+            let rows = Rows::i64(&listed);
+            let grad = Array::ordinary(kind.grad, start.len(), &mut random);
+            match row {
+                None => handle.set_grad(number, &grad),
+                Some(_) => handle.set_sparse_grad(number, &rows, &grad),
+            }
+            handle.step();
+            let info = handle.step_info();
+            let norms = (info.update_norm.to_bits(), info.param_norm.to_bits());
+            drop(handle);
+            (start, norms)
+        };
+        for row in [None, Some(33)] {
+            let (expected, norms) = run(ADAMW_ISA_PORTABLE, 1, row);
+            for isa in isas() {
+                for num_threads in [1, 2, 7] {
+                    let (got, got_norms) = run(isa, num_threads, row);
+                    got.assert_same(&expected, || format!("{kind:?} {isa} {num_threads}"));
+                    assert_eq!(got_norms, norms, "{kind:?} {isa} {num_threads}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn listed_rows_are_added_up_row_by_row() {
+    let kind = Kind::plain(common::array::Dtype::F32);
+    let mut random = Random::new(4);
+    let table = Tensors::fresh(kind, &Array::ordinary(kind.param, 500, &mut random));
+    let values = Array::ordinary(kind.grad, 40, &mut random);
+    for lazy_mode in [ADAMW_LAZY_ROWS, ADAMW_LAZY_EXACT] {
+        let tensors = table.duplicate();
+        let handle = Handle::new(&adamw_config { lazy_mode, ..config_of(kind) });
+        let number = tensors.add_to(&handle, "table", 0);
+        let rows = Rows::i32(&[7, 3, 7, 49]);
+        handle.set_sparse_grad(number, &rows, &values);
+        handle.set_statistics(1).unwrap();
+        handle.step();
+        let of = |tensors: &Tensors| -> Vec<f64> {
+            [3, 7, 49]
+                .into_iter()
+                .flat_map(|row| tensors.param.values()[row * 10..][..10].to_vec())
+                .collect()
+        };
+        let (before, after) = (of(&table), of(&tensors));
+        let change: Vec<f64> = before.iter().zip(&after).map(|(b, a)| a - b).collect();
+        let info = handle.step_info();
+        assert_eq!(info.update_norm, sum_squares(&change, 10).sqrt());
+        assert_eq!(info.param_norm, sum_squares(&after, 10).sqrt());
+    }
+}
+
+#[test]
+fn the_rest_of_the_report_says_how_the_step_was_taken() {
+    let config = adamw_config {
+        clip: ADAMW_CLIP_NORM,
+        clip_norm: 1.0,
+        isa: ADAMW_ISA_PORTABLE,
+        num_threads: 3,
+        ..config()
+    };
+    let handle = Handle::new(&config);
+    let info = handle.step_info();
+    assert_eq!((info.clip_factor, info.seconds, info.n_elements), (1.0, 0.0, 0));
+    let params = [1.0, 1.0].map(|value| Array::of(common::array::Dtype::F32, &[value]));
+    let grads = [4.0, 0.5].map(|value| Array::of(common::array::Dtype::F32, &[value]));
+    for i in 0..2 {
+        let number = handle.add_array(&i.to_string(), &params[i]);
+        handle.set_grad(number, &grads[i]);
+    }
+    handle.step();
+    let info = handle.step_info();
+    assert_eq!((info.clip_factor, info.isa, info.num_threads), (0.25, ADAMW_ISA_PORTABLE, 3));
+    assert!(info.seconds > 0.0 && info.seconds < 60.0);
+    grads[0].set(0, 0.5);
+    handle.step();
+    assert_eq!(handle.step_info().clip_factor, 1.0);
+    grads[1].set(0, f64::NAN);
+    handle.step();
+    assert!(handle.step_info().clip_factor.is_nan());
+    assert_eq!(handle.set_statistics(2).unwrap_err().text, "statistics is 2, expected 0 or 1");
+}
