@@ -613,9 +613,9 @@ typedef struct adamw_step_info {
   // With `adamw_set_statistics`: the norm of those elements (of masters, where there are) after
   // the step.
   double param_norm;
-  // How long the call took, in seconds.
+  // With `adamw_set_statistics`: how long the step took, in seconds.
   double seconds;
-  // 1 if the two norms were asked for.
+  // 1 if the step was taken with `adamw_set_statistics`.
   uint32_t has_statistics;
   // The instruction set that the handle uses.
   adamw_isa isa;

@@ -169,6 +169,7 @@ fn the_rest_of_the_report_says_how_the_step_was_taken() {
         ..config()
     };
     let handle = Handle::new(&config);
+    handle.set_statistics(1).unwrap();
     let info = handle.step_info();
     assert_eq!((info.clip_factor, info.seconds, info.n_elements), (1.0, 0.0, 0));
     let params = [1.0, 1.0].map(|value| Array::of(common::array::Dtype::F32, &[value]));

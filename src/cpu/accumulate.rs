@@ -3,7 +3,7 @@
 
 use super::blocks::BLOCK;
 use super::isa::Isa;
-use super::rows::Stored;
+use super::rows::{Room, Stored};
 use crate::math::Real;
 use crate::tensor::{Slice, SliceMut};
 
@@ -20,7 +20,7 @@ pub fn add(isa: &Isa, sum: SliceMut, grad: Slice, is_first: bool) {
 }
 
 fn add_blocks<T: Real, G: Stored<T>>(isa: &Isa, sum: &mut [T], grad: &[G], is_first: bool) {
-    let mut space = [T::ZERO; BLOCK];
+    let mut space = Room::default();
     for (sum, grad) in sum.chunks_mut(BLOCK).zip(grad.chunks(BLOCK)) {
         let grad = G::widened(isa, grad, &mut space);
         if is_first {

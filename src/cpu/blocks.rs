@@ -4,7 +4,7 @@
 
 use super::isa::{Compute, Isa};
 use super::norms::Sums;
-use super::rows::{GradSpace, Gradient, Stored};
+use super::rows::{GradSpace, Gradient, Room, Stored};
 use crate::dtype::{Bf16, F16};
 use crate::math::{Real, Scalars, StepScalars};
 use crate::steps::Steps;
@@ -16,23 +16,17 @@ pub const BLOCK: usize = 512;
 /// Where a thread puts the blocks that it works on, one after the other.
 #[derive(Default)]
 pub struct Space {
-    f32: Option<Blocks<f32>>,
-    f64: Option<Blocks<f64>>,
+    f32: Blocks<f32>,
+    f64: Blocks<f64>,
 }
 
+#[derive(Default)]
 struct Blocks<T> {
-    param: [T; BLOCK],
+    param: Room<T>,
     grad: GradSpace<T>,
-    prepared: [T; BLOCK],
+    prepared: Room<T>,
     /// The parameter before the step.
-    before: [T; BLOCK],
-}
-
-impl<T: Real> Blocks<T> {
-    fn new() -> Self {
-        let zeros = [T::ZERO; BLOCK];
-        Blocks { param: zeros, grad: GradSpace::new(), prepared: zeros, before: zeros }
-    }
+    before: Room<T>,
 }
 
 /// Steps the elements of one chunk: through the steps that they have yet to take, then this one.
@@ -84,7 +78,7 @@ fn take<'a, T, P, G>(
     (values, rows): (&[G], Option<RowPart>),
     mut moments: Moments<T>,
     change: Option<&Change>,
-    space: &mut Option<Blocks<T>>,
+    space: &mut Blocks<T>,
 ) where
     T: Real + Compute,
     P: StoredParam<T>,
@@ -99,7 +93,6 @@ fn take<'a, T, P, G>(
     match change {
         None => step(isa, scalars, param, grad, moments, space),
         Some(change) => {
-            let space = space.get_or_insert_with(Blocks::new);
             let mut sums = Sums::new();
             step_blocks(isa, scalars, param, grad, moments, space, Some(&mut sums));
             change.set(sums.squares());
@@ -113,7 +106,7 @@ fn step<T, P, G>(
     param: &mut [P],
     grad: Gradient<G>,
     moments: Moments<T>,
-    space: &mut Option<Blocks<T>>,
+    space: &mut Blocks<T>,
 ) where
     T: Real + Compute,
     P: StoredParam<T>,
@@ -125,7 +118,6 @@ fn step<T, P, G>(
         let Moments { exp_avg, exp_avg_sq, max_exp_avg_sq, .. } = moments;
         T::of(isa).step(scalars, param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq);
     } else {
-        let space = space.get_or_insert_with(Blocks::new);
         step_blocks(isa, scalars, param, grad, moments, space, None);
     }
 }
@@ -162,13 +154,13 @@ fn step_blocks<T, P, G>(
                 Some(master) => master,
                 None => P::widened(isa, param, wide_param),
             };
-            before[..n].copy_from_slice(now);
+            before.get()[..n].copy_from_slice(now);
         }
         let step = |wide_param: &mut [T]| {
             let grad = match &scalars.preparation {
                 None => grad,
                 Some(preparation) => {
-                    let prepared = &mut prepared[..n];
+                    let prepared = &mut prepared.get()[..n];
                     prepared.copy_from_slice(grad);
                     update.prepare(preparation, prepared, wide_param);
                     prepared
@@ -188,7 +180,7 @@ fn step_blocks<T, P, G>(
                 Some(master) => master,
                 None => P::widened(isa, param, wide_param),
             };
-            sums.add(isa, &before[..n], now);
+            sums.add(isa, &before.get()[..n], now);
         }
     }
 }
@@ -203,7 +195,7 @@ trait StoredParam<T>: Stored<T> {
     fn narrow(isa: &Isa, wide: &[T], stored: &mut [Self]);
 
     /// Gives `work` a block's values to change, and stores what they have become.
-    fn edit(isa: &Isa, stored: &mut [Self], space: &mut [T; BLOCK], work: impl FnOnce(&mut [T]));
+    fn edit(isa: &Isa, stored: &mut [Self], space: &mut Room<T>, work: impl FnOnce(&mut [T]));
 }
 
 macro_rules! stored_wide {
@@ -218,7 +210,7 @@ macro_rules! stored_wide {
             fn edit(
                 _: &Isa,
                 stored: &mut [$type],
-                _: &mut [$type; BLOCK],
+                _: &mut Room<$type>,
                 work: impl FnOnce(&mut [$type]),
             ) {
                 work(stored);
@@ -236,10 +228,10 @@ macro_rules! stored_16_bit {
             fn edit(
                 isa: &Isa,
                 stored: &mut [$type],
-                space: &mut [f32; BLOCK],
+                space: &mut Room<f32>,
                 work: impl FnOnce(&mut [f32]),
             ) {
-                let wide = &mut space[..stored.len()];
+                let wide = &mut space.get()[..stored.len()];
                 isa.$widen(stored, wide);
                 work(wide);
                 isa.$narrow(wide, stored);

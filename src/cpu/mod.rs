@@ -32,9 +32,7 @@ impl Cpu {
         let isa = self.isa;
         self.threads.run(chunks.line(), &|| {
             let mut space = Space::default();
-            while let Some(task) = chunks.claim() {
-                task.for_each(|chunk| blocks::update(isa, steps, chunk, &mut space));
-            }
+            while chunks.claim(|chunk| blocks::update(isa, steps, chunk, &mut space)) {}
         })
     }
 
@@ -42,12 +40,10 @@ impl Cpu {
     pub fn measure(&mut self, blocks: &GradBlocks) -> Result<(), Error> {
         let isa = self.isa;
         self.threads.run(blocks.line(), &|| {
-            while let Some(task) = blocks.claim() {
-                for block in task {
-                    let (sum_squares, n_nonfinite) = norms::tally(isa, &block);
-                    block.tally.set(sum_squares, n_nonfinite);
-                }
-            }
+            while blocks.claim(|block| {
+                let (sum_squares, n_nonfinite) = norms::tally(isa, &block);
+                block.tally.set(sum_squares, n_nonfinite);
+            }) {}
         })
     }
 

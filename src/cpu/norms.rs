@@ -58,7 +58,7 @@ fn sum<T: Real + Compute, G: Stored<T>>(isa: &Isa, grad: Gradient<G>, n: usize) 
         return (join_lanes(lanes), n_nonfinite);
     }
     let mut n_nonfinite = 0;
-    let mut space = GradSpace::new();
+    let mut space = GradSpace::default();
     // A sparse gradient is gathered in short runs, so that those without a row are passed over.
     let run = if grad.rows.is_some() { LANES } else { BLOCK };
     let mut start = 0;

@@ -17,19 +17,34 @@ pub trait Stored<T>: Sized {
     }
 
     /// A block's values in the compute type, in `space` if they have to be put somewhere.
-    fn widened<'a>(isa: &Isa, stored: &'a [Self], space: &'a mut [T; BLOCK]) -> &'a [T];
+    fn widened<'a>(isa: &Isa, stored: &'a [Self], space: &'a mut Room<T>) -> &'a [T];
+}
+
+/// Room for one block, made when it is first needed: zeroing it is what it costs.
+pub struct Room<T>(Option<[T; BLOCK]>);
+
+impl<T> Default for Room<T> {
+    fn default() -> Self {
+        Room(None)
+    }
+}
+
+impl<T: Real> Room<T> {
+    pub fn get(&mut self) -> &mut [T; BLOCK] {
+        self.0.get_or_insert([T::ZERO; BLOCK])
+    }
 }
 
 /// Where a block of a gradient is put.
 pub struct GradSpace<T> {
-    grad: [T; BLOCK],
+    grad: Room<T>,
     /// The values of one row.
-    values: [T; BLOCK],
+    values: Room<T>,
 }
 
-impl<T: Real> GradSpace<T> {
-    pub fn new() -> Self {
-        GradSpace { grad: [T::ZERO; BLOCK], values: [T::ZERO; BLOCK] }
+impl<T> Default for GradSpace<T> {
+    fn default() -> Self {
+        GradSpace { grad: Room::default(), values: Room::default() }
     }
 }
 
@@ -71,7 +86,7 @@ impl<'a, G> Gradient<'a, G> {
         let Some(rows) = &self.rows else {
             return G::widened(isa, &self.values[at], &mut space.grad);
         };
-        let gathered = &mut space.grad[..at.len()];
+        let gathered = &mut space.grad.get()[..at.len()];
         gathered.fill(T::ZERO);
         let mut last = None;
         for (row, elements, values) in rows.entries(at) {
@@ -94,9 +109,9 @@ macro_rules! stored {
             fn widened<'a>(
                 isa: &Isa,
                 stored: &'a [$type],
-                space: &'a mut [$wide; BLOCK],
+                space: &'a mut Room<$wide>,
             ) -> &'a [$wide] {
-                let wide = &mut space[..stored.len()];
+                let wide = &mut space.get()[..stored.len()];
                 isa.$widen(stored, wide);
                 wide
             }
@@ -107,7 +122,7 @@ macro_rules! stored {
             fn in_place(stored: &[$type]) -> Option<&[$type]> {
                 Some(stored)
             }
-            fn widened<'a>(_: &Isa, stored: &'a [$type], _: &'a mut [$type; BLOCK]) -> &'a [$type] {
+            fn widened<'a>(_: &Isa, stored: &'a [$type], _: &'a mut Room<$type>) -> &'a [$type] {
                 stored
             }
         }

@@ -211,9 +211,9 @@ pub struct adamw_step_info {
     /// With `adamw_set_statistics`: the norm of those elements (of masters, where there are) after
     /// the step.
     pub param_norm: f64,
-    /// How long the call took, in seconds.
+    /// With `adamw_set_statistics`: how long the step took, in seconds.
     pub seconds: f64,
-    /// 1 if the two norms were asked for.
+    /// 1 if the step was taken with `adamw_set_statistics`.
     pub has_statistics: u32,
     /// The instruction set that the handle uses.
     pub isa: adamw_isa,

@@ -53,15 +53,11 @@ impl Report {
 
 impl Optimizer {
     /// Passes over the gradients, if their norms or their finiteness matter.
-    pub(super) fn measure(&mut self) -> Result<Report, Error> {
+    pub(super) fn measure(&mut self, n_elements: u64) -> Result<Report, Error> {
         let Scratch { tallies, sums, .. } = &mut self.scratch;
         sums.clear();
         sums.resize(self.groups.len(), 0.0);
-        let stepped = self.operands.iter().filter(|operands| operands.is_stepped());
-        let mut report = Report {
-            n_elements: stepped.map(|operands| operands.param().n_elements()).sum(),
-            ..Report::NONE
-        };
+        let mut report = Report { n_elements, ..Report::NONE };
         let clips_by_norm = self.groups.iter().any(|group| group.clip.needs_norms());
         let nonfinite = match self.scaler {
             Some(_) => Nonfinite::Skip,

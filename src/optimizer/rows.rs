@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::Optimizer;
+use super::step::Scratch;
 use crate::config::Lazy;
 use crate::error::{Error, Label, Role};
 use crate::steps::Steps;
@@ -20,7 +21,7 @@ impl Optimizer {
             let height = operands.param().n_elements() / row_elements;
             let lag = Lag::new(height, row_elements)?;
             self.logs[number as usize].reserve()?;
-            operands.set_lag(Some(lag));
+            operands.set_lag(lag)?;
         }
         if self.statistics {
             self.scratch.changes.reserve(&self.operands)?;
@@ -72,16 +73,13 @@ impl Optimizer {
     /// Brings every row of a parameter up to date, and lets none lag from now on.
     pub(super) fn settle_rows(&mut self, number: usize) -> Result<(), Error> {
         self.catch_up_rows(number)?;
-        self.operands[number].set_lag(None);
+        self.operands[number].forget_lag();
         Ok(())
     }
 
     /// Brings up to date the rows whose turn it is, where a step is about to be logged, and all rows
     /// of a parameter whose gradient is dense.
     pub(super) fn take_turns(&mut self) -> Result<(), Error> {
-        if self.operands.iter().all(|operands| operands.lag().is_none()) {
-            return Ok(());
-        }
         let is_listed = |operands: &Operands| operands.index().len() > 0;
         self.catch_up(|_, operands| match operands.lag() {
             Some(lag) if operands.is_stepped() && is_listed(operands) => Extent::Rows(lag.turn()),
@@ -113,30 +111,22 @@ impl Optimizer {
         Ok(())
     }
 
-    /// What a step visits of a parameter.
-    pub(super) fn extent(lazy: Lazy, operands: &Operands) -> Extent {
-        match operands.grad() {
-            _ if !operands.is_stepped() => Extent::Nothing,
-            Some(Grad::Sparse(_)) if lazy != Lazy::Off => Extent::Listed,
-            _ => Extent::All,
-        }
-    }
-
-    /// Counts the step that a parameter has taken for its rows, and logs it for the others.
-    pub(super) fn log_step(&mut self, number: usize) {
-        let Some((lag, index)) = self.operands[number].lag_and_index() else { return };
-        let steps = Steps {
-            scalars: &self.scratch.scalars,
-            scalars_of: &self.scratch.scalars_of,
-            logs: &[],
-        };
-        let Some(scalars) = steps.now(number) else { return };
-        self.logs[number].set(lag.steps(), *scalars);
-        lag.count_step();
-        if index.len() > 0 {
-            index.rows().for_each(|row| lag.caught_up(row));
-        } else {
-            lag.all_caught_up();
+    /// Counts the step that has been taken for the rows that took it, and logs it for the others.
+    pub(super) fn log_steps(&mut self) {
+        let Scratch { scalars, scalars_of, .. } = &self.scratch;
+        let steps = Steps { scalars, scalars_of, logs: &[] };
+        for (number, operands) in self.operands.iter_mut().enumerate() {
+            let (Some(scalars), Some((lag, index))) = (steps.now(number), operands.lag_and_index())
+            else {
+                continue;
+            };
+            self.logs[number].set(lag.steps(), *scalars);
+            lag.count_step();
+            if index.len() > 0 {
+                index.rows().for_each(|row| lag.caught_up(row));
+            } else {
+                lag.all_caught_up();
+            }
         }
     }
 }

@@ -3,12 +3,12 @@
 
 use super::Optimizer;
 use super::params::Param;
-use crate::config::GroupConfig;
+use crate::config::{GroupConfig, Lazy};
 use crate::error::Error;
 use crate::math::{Regularizer, Scalars, Step};
 use crate::steps::{NO_STEP, Steps};
 use crate::sys::memory::reserve;
-use crate::tensor::{Changes, Operands, Pass, Tallies};
+use crate::tensor::{Changes, Extent, Operands, Pass, Tallies};
 use std::time::Instant;
 
 /// How far a parameter has come.
@@ -100,6 +100,19 @@ impl Scratch {
     }
 }
 
+/// What the parameters that are stepped are, and have, all together.
+#[derive(Default)]
+struct Gathered {
+    n_elements: u64,
+    /// Sparse gradients.
+    rows: bool,
+    /// Rows that may lag.
+    lags: bool,
+    /// Accumulated gradients.
+    sums: bool,
+    stale_masters: bool,
+}
+
 impl Optimizer {
     /// Steps every parameter that has a gradient.
     pub fn step(&mut self) -> Result<(), Error> {
@@ -108,41 +121,75 @@ impl Optimizer {
 
     /// The same; `taken` sees the optimizer once the step has been taken, if it is.
     pub(super) fn step_then(&mut self, taken: impl FnOnce(&Optimizer)) -> Result<(), Error> {
-        let started = Instant::now();
+        let started = self.statistics.then(Instant::now);
         self.check_grads()?;
         self.read_hosts_values()?;
-        self.read_rows()?;
-        let mut report = self.measure()?;
+        let gathered = self.gather();
+        if gathered.rows || gathered.lags {
+            self.read_rows()?;
+        }
+        let mut report = self.measure(gathered.n_elements)?;
         if report.skipped {
-            report.seconds = started.elapsed().as_secs_f64();
+            report.seconds = seconds_since(started);
             self.report = report;
             self.tell(&report);
-            self.use_up_grads();
+            if gathered.sums {
+                self.use_up_grads();
+            }
             return Ok(());
         }
         self.decide()?;
         let scheduled = self.next_scheduled()?;
-        self.fill_stale_masters();
-        self.take_turns()?;
+        if gathered.stale_masters {
+            self.fill_stale_masters();
+        }
+        if gathered.lags {
+            self.take_turns()?;
+        }
         self.update()?;
         self.advance();
+        if gathered.lags {
+            self.log_steps();
+        }
         self.add_up(&mut report);
-        report.seconds = started.elapsed().as_secs_f64();
+        report.seconds = seconds_since(started);
         self.report = report;
         self.tell(&report);
         if let Some(state) = scheduled {
             self.go_to(state);
         }
         taken(self);
-        self.use_up_grads();
+        if gathered.sums {
+            self.use_up_grads();
+        }
         Ok(())
+    }
+
+    /// Looks once at every parameter, so that what few need costs the others nothing.
+    fn gather(&self) -> Gathered {
+        let mut gathered = Gathered::default();
+        for (param, operands) in self.params.iter().zip(&self.operands) {
+            if operands.is_stepped() {
+                gathered.n_elements += operands.param().n_elements();
+                gathered.rows |= operands.has_rows();
+                gathered.lags |= operands.lag().is_some();
+                gathered.sums |= operands.n_accumulated() > 0;
+                gathered.stale_masters |= param.master_is_stale;
+            }
+        }
+        gathered
     }
 
     fn update(&mut self) -> Result<(), Error> {
         let Scratch { pass, scalars, scalars_of, changes, .. } = &mut self.scratch;
         let (params, groups) = (&self.params, &self.groups);
-        let extent = |number: usize, operands: &Operands| {
-            Self::extent(groups[params[number].group as usize].lazy, operands)
+        let extent = |number: usize, operands: &Operands| match scalars_of[number] {
+            NO_STEP => Extent::Nothing,
+            _ if !operands.has_rows() => Extent::All,
+            _ => match groups[params[number].group as usize].lazy {
+                Lazy::Off => Extent::All,
+                Lazy::Rows | Lazy::Exact => Extent::Listed,
+            },
         };
         let chunks = match self.statistics {
             false => pass.over(&mut self.operands, extent),
@@ -235,13 +282,14 @@ impl Optimizer {
 
     /// Counts the step that has been taken.
     fn advance(&mut self) {
-        for number in 0..self.params.len() {
-            if self.operands[number].is_stepped() {
-                let param = &mut self.params[number];
-                param.clock = param.clock.advanced(&self.groups[param.group as usize]);
-                param.master_is_stale = false;
-                self.log_step(number);
-            }
+        let stepped = self.params.iter_mut().zip(&self.scratch.scalars_of);
+        for (param, _) in stepped.filter(|(_, scalars)| **scalars != NO_STEP) {
+            param.clock = param.clock.advanced(&self.groups[param.group as usize]);
+            param.master_is_stale = false;
         }
     }
+}
+
+fn seconds_since(started: Option<Instant>) -> f64 {
+    started.map_or(0.0, |started| started.elapsed().as_secs_f64())
 }

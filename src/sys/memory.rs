@@ -6,6 +6,7 @@
 
 use crate::error::Error;
 use core::ffi::c_void;
+use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 
@@ -44,6 +45,31 @@ impl Memory {
 pub fn reserve<T>(vec: &mut Vec<T>, additional: usize, what: &'static str) -> Result<(), Error> {
     let bytes = vec.len().saturating_add(additional).saturating_mul(size_of::<T>());
     vec.try_reserve(additional).map_err(|_| Error::OutOfMemory { what, bytes })
+}
+
+/// A box whose memory is allowed to be lacking.
+pub struct Boxed<T>(Vec<T>);
+
+impl<T> Boxed<T> {
+    pub fn new(value: T, what: &'static str) -> Result<Boxed<T>, Error> {
+        let mut values = Vec::new();
+        reserve(&mut values, 1, what)?;
+        values.push(value);
+        Ok(Boxed(values))
+    }
+}
+
+impl<T> Deref for Boxed<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0[0] // `new` put it there, and nothing takes it away
+    }
+}
+
+impl<T> DerefMut for Boxed<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0[0]
+    }
 }
 
 fn allocated(bytes: usize) -> Option<Memory> {

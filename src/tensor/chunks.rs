@@ -1,7 +1,7 @@
 //! A step's elements, cut into disjoint chunks.
 
 use super::changes::{self, Change, Changes};
-use super::line::{Line, Piece, Plan};
+use super::line::{Line, Plan};
 use super::{Buffer, Grad, Operands, RowPart, Slice, SliceMut};
 use crate::dtype::Dtype;
 use crate::error::Error;
@@ -110,38 +110,36 @@ impl<'a> Chunks<'a> {
         &self.line
     }
 
-    /// The chunks of a task that nobody has claimed yet.
-    pub fn claim(&self) -> Option<impl Iterator<Item = Chunk<'a>>> {
-        let pieces = self.line.claim()?;
-        Some(pieces.flat_map(|piece| {
+    /// Claims a task and calls `each` with its chunks; false: there is none left.
+    pub fn claim(&self, mut each: impl FnMut(Chunk<'a>)) -> bool {
+        self.line.claim(|piece| {
             let (operands, extent) = (&self.operands[piece.param], &self.extents[piece.param]);
-            let changes = self.changes;
-            let Piece { param, mut range, mut position } = piece;
-            core::iter::from_fn(move || {
-                if range.is_empty() {
-                    return None;
-                }
-                let (part, change) = match changes {
-                    None => {
-                        let elements = range.start as usize..range.end as usize;
-                        let part = Part::first(operands, extent, elements);
-                        range.start += part.elements.len() as u64;
-                        (part, None)
-                    }
-                    Some(changes) => {
-                        let elements = changes::unit(extent, operands, range.start);
-                        let change = &changes[position as usize];
-                        range.start += 1;
-                        position += 1;
-                        (Part::first(operands, extent, elements), Some(change))
-                    }
-                };
+            let mut cut = |elements: Range<usize>, change| {
+                let part = Part::first(operands, extent, elements);
+                let n = part.elements.len();
                 // SAFETY: the line was laid over these very operands and extents, so that the
                 // range lies inside; no two parts meet; `over` borrowed the operands mutably for
                 // `'a`.
-                unsafe { Chunk::new(param, operands, part, change) }
-            })
-        }))
+                if let Some(chunk) = unsafe { Chunk::new(piece.param, operands, part, change) } {
+                    each(chunk);
+                }
+                n
+            };
+            match self.changes {
+                None => {
+                    let mut left = piece.range.start as usize..piece.range.end as usize;
+                    while !left.is_empty() {
+                        left.start += cut(left.clone(), None);
+                    }
+                }
+                Some(changes) => {
+                    for (i, unit) in piece.range.enumerate() {
+                        let elements = changes::unit(extent, operands, unit);
+                        cut(elements, Some(&changes[piece.position as usize + i]));
+                    }
+                }
+            }
+        })
     }
 }
 
@@ -161,6 +159,7 @@ struct Part<'a> {
 
 impl<'a> Part<'a> {
     /// The first part of this range of an extent.
+    #[inline]
     fn first(operands: &'a Operands, extent: &Extent, range: Range<usize>) -> Part<'a> {
         let index = operands.index();
         let lag = operands.lag();
@@ -231,6 +230,7 @@ pub struct Moments<'a, T> {
 impl<'a> Chunk<'a> {
     /// # Safety
     /// The part lies inside the tensors, and nothing else touches its elements during `'a`.
+    #[inline]
     unsafe fn new(
         index: usize,
         operands: &Operands,

@@ -34,6 +34,11 @@ impl Grad {
 }
 
 impl Operands {
+    /// Whether the gradient is one of some rows.
+    pub fn has_rows(&self) -> bool {
+        matches!(self.grad, Some(Grad::Sparse(_)))
+    }
+
     /// Whether the gradient has the elements and the type that it should.
     pub fn fits_grad(&self, grad: &Grad) -> Result<(), TensorProblem> {
         let Grad::Sparse(sparse) = grad else { return self.fits(Role::Grad, grad.values()) };
@@ -49,7 +54,7 @@ impl Operands {
         if !self.param.n_elements.is_multiple_of(n) {
             return Err(TensorProblem::RowElements { row: n, param: self.param.n_elements });
         }
-        match &self.lag {
+        match self.lag() {
             Some(lag) if lag.row_elements() != n => {
                 Err(TensorProblem::RowsRecut { row: n, earlier: lag.row_elements() })
             }
@@ -59,7 +64,8 @@ impl Operands {
 
     /// Makes room for the rows of a gradient, so that a step need not.
     pub fn reserve_rows(&mut self, n_rows: usize, row_elements: u64) -> Result<(), Error> {
-        self.index.reserve(n_rows, row_elements, self.param.n_elements)
+        let n_elements = self.param.n_elements;
+        self.rare()?.index.reserve(n_rows, row_elements, n_elements)
     }
 
     /// Puts a gradient that fits, or none.
@@ -101,17 +107,22 @@ impl Operands {
 
     /// Makes sure that there is room for a sum of gradients.
     pub fn prepare_accumulation(&mut self) -> Result<(), Error> {
-        if self.accumulated.is_none() {
-            let dtype = self.param.dtype.compute();
-            let sum = Buffer::zeroed(self.param.n_elements, dtype, "accumulated gradients")?;
-            self.accumulated = Some(sum);
+        let Tensor { n_elements, dtype, .. } = self.param;
+        let rare = self.rare()?;
+        if rare.accumulated.is_none() {
+            let sum = Buffer::zeroed(n_elements, dtype.compute(), "accumulated gradients")?;
+            rare.accumulated = Some(sum);
         }
         Ok(())
     }
 
+    fn accumulated(&self) -> Option<Tensor> {
+        Some(self.rare.as_ref()?.accumulated.as_ref()?.tensor)
+    }
+
     /// The sum of gradients, one to be added, and whether it is the first.
     pub fn accumulation(&mut self, grad: &Tensor) -> Option<(SliceMut<'_>, Slice<'_>, bool)> {
-        let sum = &self.accumulated.as_ref()?.tensor;
+        let sum = self.accumulated()?;
         let all = 0..self.param.n_elements as usize;
         // SAFETY: the sum is the library's own, as long as the parameter, and `&mut self` keeps it
         // from being sliced elsewhere; the gradient is the host's, and `fits_grad` saw it.
@@ -121,7 +132,7 @@ impl Operands {
 
     /// The sum is the gradient, of one more.
     pub fn count_accumulation(&mut self) {
-        self.grad = self.accumulated.as_ref().map(|sum| Grad::Dense(sum.tensor));
+        self.grad = self.accumulated().map(Grad::Dense);
         self.n_accumulated += 1;
     }
 
@@ -134,7 +145,9 @@ impl Operands {
 
     /// Reads which rows the gradient lists now, if it is sparse.
     pub fn read_rows(&mut self) -> Result<(), NoRow> {
-        self.index.clear();
+        if let Some(rare) = &mut self.rare {
+            rare.index.clear();
+        }
         match self.grad {
             Some(Grad::Sparse(sparse)) => self.list_rows(&sparse.rows, sparse.row_elements()),
             _ => Ok(()),
@@ -144,7 +157,10 @@ impl Operands {
     /// Reads rows that are to be visited, each of so many elements.
     pub fn list_rows(&mut self, rows: &RowList, row_elements: u64) -> Result<(), NoRow> {
         let height = self.param.n_elements.checked_div(row_elements).unwrap_or(0);
-        self.index.read(rows, row_elements, height)
+        match &mut self.rare {
+            Some(rare) => rare.index.read(rows, row_elements, height),
+            None => Ok(()), // `reserve_rows` has made it
+        }
     }
 
     /// Writes zeros over the gradient, if there is one.

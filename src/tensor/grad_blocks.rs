@@ -104,16 +104,16 @@ impl<'a> GradBlocks<'a> {
         &self.line
     }
 
-    /// The blocks of a task that nobody has claimed yet.
-    pub fn claim(&self) -> Option<impl Iterator<Item = GradBlock<'a>>> {
-        let pieces = self.line.claim()?;
-        Some(pieces.flat_map(|piece| {
-            let (operands, tallies) = (&self.operands[piece.param], self.tallies);
-            let position = piece.position - piece.range.start;
-            piece
-                .range
-                .filter_map(move |i| block(operands, i as usize, &tallies[(position + i) as usize]))
-        }))
+    /// Claims a task and calls `each` with its blocks; false: there is none left.
+    pub fn claim(&self, mut each: impl FnMut(GradBlock<'a>)) -> bool {
+        self.line.claim(|piece| {
+            let operands = &self.operands[piece.param];
+            for (i, at) in piece.range.zip(piece.position..) {
+                if let Some(block) = block(operands, i as usize, &self.tallies[at as usize]) {
+                    each(block);
+                }
+            }
+        })
     }
 }
 

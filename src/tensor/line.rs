@@ -83,31 +83,27 @@ impl Line<'_> {
         self.next_task.load(Ordering::Relaxed) > 0
     }
 
-    /// The pieces of a task that nobody has claimed yet. The counter orders nothing: whoever joins
-    /// the threads afterwards sees what they wrote.
-    pub(super) fn claim(&self) -> Option<impl Iterator<Item = Piece>> {
+    /// Claims a task and calls `each` with its pieces; false: there is none left. The counter orders
+    /// nothing: whoever joins the threads afterwards sees what they wrote.
+    pub(super) fn claim(&self, mut each: impl FnMut(Piece)) -> bool {
         let task = self.next_task.fetch_add(1, Ordering::Relaxed);
         if task >= self.n_tasks() {
-            return None;
+            return false;
         }
         let mut position = task * self.task_length;
         let end = (position + self.task_length).min(self.length);
         let mut param = self.ends.partition_point(|&param_end| param_end <= position);
-        Some(core::iter::from_fn(move || {
-            if position >= end {
-                return None;
-            }
+        while position < end {
             while self.ends[param] == position {
                 param += 1; // it has no part in the line
             }
             let param_start = if param == 0 { 0 } else { self.ends[param - 1] };
             let stop = end.min(self.ends[param]);
-            let range = position - param_start..stop - param_start;
-            let piece = Piece { param, range, position };
+            each(Piece { param, range: position - param_start..stop - param_start, position });
             position = stop;
             param += 1;
-            Some(piece)
-        }))
+        }
+        true
     }
 }
 
@@ -122,14 +118,12 @@ mod tests {
             let mut plan = Plan::default();
             let line = plan.lay(lengths.into_iter(), 1, |_| task_length);
             let mut covered = lengths.map(|length| vec![0; length as usize]);
-            while let Some(pieces) = line.claim() {
-                for piece in pieces {
-                    assert!(!piece.range.is_empty());
-                    for unit in piece.range {
-                        covered[piece.param][unit as usize] += 1;
-                    }
+            while line.claim(|piece| {
+                assert!(!piece.range.is_empty());
+                for unit in piece.range {
+                    covered[piece.param][unit as usize] += 1;
                 }
-            }
+            }) {}
             assert!(covered.iter().flatten().all(|&times| times == 1), "{covered:?}");
         }
     }

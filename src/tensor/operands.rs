@@ -3,7 +3,8 @@
 use super::rows::RowIndex;
 use super::{Buffer, Grad, Lag, Slice, SliceMut, Tensor};
 use crate::dtype::{Bf16, Dtype, F16};
-use crate::error::{Role, TensorProblem};
+use crate::error::{Error, Role, TensorProblem};
+use crate::sys::memory::Boxed;
 
 /// All the memory of one parameter. Every tensor in it has the parameter's number of elements and
 /// the element type of its role: that is checked where it comes in, and relied on where it is cut.
@@ -19,19 +20,30 @@ pub struct Operands {
     pub(super) exp_avg_sq: Option<Buffer>,
     /// With amsgrad.
     pub(super) max_exp_avg_sq: Option<Buffer>,
-    /// The rows that the gradient, if it is sparse, listed when they were last read.
-    pub(super) index: RowIndex,
-    /// The sum of gradients, in the compute type.
-    pub(super) accumulated: Option<Buffer>,
+    /// What most parameters never need.
+    pub(super) rare: Option<Boxed<Rare>>,
     /// How many gradients have been added up; if any, their sum is the gradient.
     pub(super) n_accumulated: u64,
     /// Not stepped, whatever gradient there is.
     pub(super) resting: bool,
     /// Not stepped for now.
     pub(super) left_out: bool,
+}
+
+/// What only sparse or accumulated gradients need: apart, so that a step over many small parameters
+/// does not pass over it.
+#[derive(Default)]
+pub struct Rare {
+    /// The rows that a sparse gradient listed when they were last read.
+    pub(super) index: RowIndex,
     /// What the rows that are not listed have yet to catch up with.
     pub(super) lag: Option<Lag>,
+    /// The sum of gradients, in the compute type.
+    pub(super) accumulated: Option<Buffer>,
 }
+
+/// The rows that a dense gradient lists.
+static NO_ROWS: RowIndex = RowIndex::EMPTY;
 
 impl Operands {
     /// A parameter that has no gradient and no state yet.
@@ -43,12 +55,10 @@ impl Operands {
             exp_avg: None,
             exp_avg_sq: None,
             max_exp_avg_sq: None,
-            index: RowIndex::default(),
-            accumulated: None,
+            rare: None,
             n_accumulated: 0,
             resting: false,
             left_out: false,
-            lag: None,
         }
     }
 
@@ -124,13 +134,23 @@ impl Operands {
 
     /// The rows that were last read.
     pub fn index(&self) -> &RowIndex {
-        &self.index
+        self.rare.as_ref().map_or(&NO_ROWS, |rare| &rare.index)
+    }
+
+    /// What few parameters have, made if it is not there.
+    pub(super) fn rare(&mut self) -> Result<&mut Rare, Error> {
+        if self.rare.is_none() {
+            self.rare = Some(Boxed::new(Rare::default(), "a parameter's rows")?);
+        }
+        // It is there now; the other arm is for the types alone.
+        self.rare.as_deref_mut().ok_or(Error::OutOfMemory { what: "a parameter's rows", bytes: 0 })
     }
 
     /// Asks for the memory of the i-th listed row, if there is one.
     pub(super) fn prefetch_listed(&self, i: usize) {
-        if let Some(row) = self.index.listed(i) {
-            let element = (row * self.index.row_elements()) as usize;
+        let index = self.index();
+        if let Some(row) = index.listed(i) {
+            let element = (row * index.row_elements()) as usize;
             let state = [&self.master, &self.exp_avg, &self.exp_avg_sq, &self.max_exp_avg_sq];
             let state = state.into_iter().flatten().map(|buffer| &buffer.tensor);
             state.chain([&self.param]).for_each(|tensor| tensor.prefetch(element));
@@ -138,17 +158,26 @@ impl Operands {
     }
 
     pub fn lag(&self) -> Option<&Lag> {
-        self.lag.as_ref()
+        self.rare.as_ref()?.lag.as_ref()
     }
 
     /// What the rows lag behind, to be counted, and the rows that were last read.
     pub fn lag_and_index(&mut self) -> Option<(&mut Lag, &RowIndex)> {
-        Some((self.lag.as_mut()?, &self.index))
+        let Rare { lag, index, .. } = &mut **self.rare.as_mut()?;
+        Some((lag.as_mut()?, index))
     }
 
-    /// From now on rows may lag, or none does.
-    pub fn set_lag(&mut self, lag: Option<Lag>) {
-        self.lag = lag;
+    /// From now on rows may lag.
+    pub fn set_lag(&mut self, lag: Lag) -> Result<(), Error> {
+        self.rare()?.lag = Some(lag);
+        Ok(())
+    }
+
+    /// From now on no row lags.
+    pub fn forget_lag(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            rare.lag = None;
+        }
     }
 
     /// Puts a state buffer where there was none, or another.
