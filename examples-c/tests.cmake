@@ -2,6 +2,10 @@ foreach(example minimal param_groups bf16_master)
   add_test(NAME example.${example} COMMAND ${example})
 endforeach()
 
+if(TARGET classes)
+  add_test(NAME example.classes COMMAND classes)
+endif()
+
 # digits must end with the same weights whatever computes them. The environment variable ADAMW_ISA caps the choice; where the
 # processor lacks an instruction set, the best below it is used.
 set(outputs "")

@@ -97,9 +97,6 @@ typedef int32_t adamw_status;
 // An optimizer: a handle from `adamw_create`, opaque to the host.
 typedef struct adamw_optimizer adamw_optimizer;
 
-// What the last step found, and whether it was taken.
-typedef struct Report Report;
-
 // How gradients are clipped. They are never rewritten: the factor is part of the step. Norms are
 // summed in f64, in one order, so that they have the same bits everywhere.
 typedef uint32_t adamw_clip;
@@ -836,8 +833,6 @@ typedef struct adamw_step_info {
 
 // By `adamw_schedule_advance` only.
 #define ADAMW_ADVANCE_MANUALLY 1
-
-
 
 #ifdef __cplusplus
 extern "C" {

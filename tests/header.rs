@@ -70,6 +70,14 @@ fn every_macro_has_the_prefix() {
 }
 
 #[test]
+fn every_type_has_the_prefix() {
+    let header = generated();
+    let types = header.lines().filter(|line| line.starts_with("typedef "));
+    let foreign: Vec<_> = types.filter(|line| !line.contains("adamw_")).collect();
+    assert!(foreign.is_empty(), "these would collide with a host's own names: {foreign:?}");
+}
+
+#[test]
 fn a_changed_line_and_a_missing_one_are_differences() {
     assert_eq!(first_difference("a\nb\n", "a\nb\n"), None);
     assert_eq!(first_difference("a\nb\n", "a\nc\n"), Some((2, "b", "c")));
@@ -83,6 +91,17 @@ fn every_function_is_documented() {
     assert!(functions.iter().any(|(name, _)| *name == "adamw_step"), "{functions:?}");
     let silent: Vec<_> = functions.iter().filter(|(_, documented)| !documented).collect();
     assert!(silent.is_empty(), "{silent:?}");
+}
+
+#[test]
+fn every_function_has_a_method_in_cpp() {
+    let cpp = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/include/adamw.hpp"));
+    let cpp = cpp.unwrap();
+    let header = generated();
+    let calls =
+        |name: &str| [format!("{name}("), format!("({name},")].iter().any(|c| cpp.contains(c));
+    let missing: Vec<_> = functions(&header).into_iter().filter(|(name, _)| !calls(name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 /// Each field begins where the one before it ends, from the first to the last byte of the struct.

@@ -36,7 +36,7 @@ pub struct Report {
 
 impl Report {
     /// Of no step.
-    pub const NONE: Report = Report {
+    pub(super) const NONE: Report = Report {
         n_elements: 0,
         measured: false,
         n_nonfinite: 0,

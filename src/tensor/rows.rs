@@ -114,7 +114,7 @@ pub struct NoRow {
 
 impl RowIndex {
     /// Of no rows.
-    pub const EMPTY: RowIndex =
+    pub(super) const EMPTY: RowIndex =
         RowIndex { entries: Vec::new(), firsts: Vec::new(), blocks: Vec::new(), row_elements: 0 };
 
     /// Makes room, so that `read` need not.

@@ -1,0 +1,697 @@
+// libadamw for C++17 and later: adamw.h with owners, exceptions and lambdas. Header only.
+//
+// Every failure is an adamw::error with the status and the text of the library. An exception that
+// a callback throws is carried across the C calls and thrown again, as it was, by the method that
+// led to it. Memory is borrowed as adamw.h says: arrays that are given stay yours and must outlive
+// their use.
+#ifndef ADAMW_HPP
+#define ADAMW_HPP
+
+#include <adamw.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <initializer_list>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#if __has_include(<stdfloat>) && __cplusplus > 202002L
+#include <stdfloat>
+#endif
+
+namespace adamw {
+
+// A call that failed; nothing has changed.
+class error : public std::runtime_error {
+public:
+  error(adamw_status status, const char *text) : std::runtime_error(text), status_(status) {}
+
+  adamw_status status() const noexcept { return status_; }
+
+private:
+  adamw_status status_;
+};
+
+// The numbers of a parameter and of a group, told apart by the compiler.
+enum class param : std::uint32_t {};
+enum class group : std::uint32_t {};
+
+enum class clear : adamw_clear { zero = ADAMW_CLEAR_ZERO, forget = ADAMW_CLEAR_FORGET };
+
+enum class dtype : adamw_dtype {
+  f32 = ADAMW_DTYPE_F32,
+  f64 = ADAMW_DTYPE_F64,
+  f16 = ADAMW_DTYPE_F16,
+  bf16 = ADAMW_DTYPE_BF16
+};
+
+namespace detail {
+
+inline void check(adamw_status status) {
+  if (status != ADAMW_STATUS_OK)
+    throw error(status, adamw_last_error());
+}
+
+template <class T> struct dtype_of;
+template <> struct dtype_of<float> { static constexpr dtype value = dtype::f32; };
+template <> struct dtype_of<double> { static constexpr dtype value = dtype::f64; };
+#ifdef __STDCPP_FLOAT16_T__
+template <> struct dtype_of<std::float16_t> { static constexpr dtype value = dtype::f16; };
+#endif
+#ifdef __STDCPP_BFLOAT16_T__
+template <> struct dtype_of<std::bfloat16_t> { static constexpr dtype value = dtype::bf16; };
+#endif
+
+inline adamw_data_type dlpack(dtype type) {
+  switch (type) {
+  case dtype::f32: return {2, 32, 1};
+  case dtype::f64: return {2, 64, 1};
+  case dtype::f16: return {2, 16, 1};
+  case dtype::bf16: return {4, 16, 1};
+  }
+  return {0, 0, 0};
+}
+
+} // namespace detail
+
+// Elements that lie side by side: made from a std::vector, std::array, std::span or array of
+// float or double (or std::float16_t, std::bfloat16_t), or from a pointer, a count and a type.
+class tensor {
+public:
+  template <class C, class T = std::remove_pointer_t<decltype(std::declval<C &>().data())>,
+            class = decltype(std::declval<C &>().size()),
+            class = decltype(detail::dtype_of<std::remove_const_t<T>>::value)>
+  tensor(C &&elements)
+      : tensor(elements.data(), elements.size(), detail::dtype_of<std::remove_const_t<T>>::value) {}
+
+  template <class T, std::size_t N> tensor(T (&elements)[N]) : tensor(elements, N) {}
+
+  template <class T>
+  tensor(T *data, std::size_t n) : tensor(data, n, detail::dtype_of<std::remove_const_t<T>>::value) {}
+
+  // 16-bit elements as std::uint16_t, or anything else that has this type in memory.
+  tensor(const void *data, std::size_t n, dtype type)
+      : data_(const_cast<void *>(data)), n_(static_cast<std::int64_t>(n)), type_(type) {}
+
+  std::size_t size() const noexcept { return static_cast<std::size_t>(n_); }
+
+  // As the library takes it; valid as long as this tensor.
+  adamw_tensor get() const {
+    return {data_, {1, 0}, 1, detail::dlpack(type_), const_cast<std::int64_t *>(&n_), nullptr, 0};
+  }
+
+  void *data() const noexcept { return data_; }
+  dtype type() const noexcept { return type_; }
+
+private:
+  void *data_;
+  std::int64_t n_;
+  dtype type_;
+};
+
+// The numbers of rows: made from a container or array of std::int32_t or std::int64_t.
+class rows {
+public:
+  template <class C, class T = std::remove_pointer_t<decltype(std::declval<C &>().data())>,
+            class = decltype(std::declval<C &>().size())>
+  rows(C &&numbers) : rows(numbers.data(), numbers.size()) {}
+
+  template <class T, std::size_t N> rows(T (&numbers)[N]) : rows(numbers, N) {}
+
+  template <class T>
+  rows(T *data, std::size_t n)
+      : data_(const_cast<std::remove_const_t<T> *>(data)), n_(static_cast<std::int64_t>(n)),
+        bits_(8 * sizeof(T)) {
+    static_assert(std::is_same_v<std::remove_const_t<T>, std::int32_t> ||
+                      std::is_same_v<std::remove_const_t<T>, std::int64_t>,
+                  "numbers of rows are std::int32_t or std::int64_t");
+  }
+
+  // As the library takes them; valid as long as this object.
+  adamw_tensor get() const {
+    return {data_,
+            {1, 0},
+            1,
+            {0, static_cast<std::uint8_t>(bits_), 1},
+            const_cast<std::int64_t *>(&n_),
+            nullptr,
+            0};
+  }
+
+private:
+  void *data_;
+  std::int64_t n_;
+  std::size_t bits_;
+};
+
+// Calls its argument with every index from 0 to num_tasks - 1, on any threads; returns when all
+// those calls have.
+using task = std::function<void(std::size_t index)>;
+using parallel_for = std::function<void(std::size_t num_tasks, const task &run)>;
+
+// adamw_config with the defaults, and a loop of the host's for its threads.
+struct config : adamw_config {
+  config() : adamw_config() { detail::check(adamw_config_init(this, sizeof(adamw_config))); }
+
+  adamw::parallel_for loop;
+};
+
+// A schedule of this kind; the rest of adamw_schedule is to be filled in.
+struct schedule : adamw_schedule {
+  explicit schedule(adamw_schedule_kind kind_) : adamw_schedule() {
+    struct_size = sizeof(adamw_schedule);
+    kind = kind_;
+  }
+};
+
+// The learning rates that a schedule gives, without an optimizer.
+inline std::vector<double> schedule_trace(const adamw_schedule &schedule, std::size_t n) {
+  std::vector<double> lrs(n);
+  detail::check(adamw_schedule_trace(&schedule, lrs.data(), n));
+  return lrs;
+}
+
+inline adamw_capabilities capabilities() {
+  adamw_capabilities capabilities{};
+  detail::check(adamw_get_capabilities(&capabilities, sizeof capabilities));
+  return capabilities;
+}
+
+inline const char *version() noexcept { return adamw_version(); }
+inline const char *status_name(adamw_status status) noexcept {
+  return adamw_status_name(static_cast<std::int32_t>(status));
+}
+
+// State of the host's for a parameter; what is not given is the library's.
+struct param_config {
+  std::string name;
+  tensor param;
+  const tensor *master = nullptr;
+  const tensor *exp_avg = nullptr;
+  const tensor *exp_avg_sq = nullptr;
+  const tensor *max_exp_avg_sq = nullptr;
+  std::uint64_t step = 0;
+  adamw::group group{};
+  bool no_clip = false;
+  adamw_regularizer regularizer = ADAMW_REGULARIZER_NONE;
+  double regularizer_coeff = 0;
+};
+
+// Part of a parameter's state: as<float>() is its memory, without a copy; null for a counter.
+class state : public adamw_state_info {
+public:
+  template <class T> T *as() const {
+    if (dtype != static_cast<adamw_dtype>(detail::dtype_of<T>::value))
+      throw error(ADAMW_STATUS_INVALID_ARGUMENT, "the state has elements of another type");
+    return static_cast<T *>(data);
+  }
+};
+
+// A parameter that adamw_minimize stepped, and where its gradient is.
+struct updated {
+  adamw::param param;
+  void *grad;
+};
+
+// What minimize came to: the loss, and the parameters that were stepped.
+struct minimized {
+  double loss;
+  std::vector<updated> params;
+};
+
+// An optimizer, which ends with its owner. It can be moved, and is empty then.
+class optimizer {
+public:
+  explicit optimizer(config config = adamw::config()) : callbacks_(new callbacks) {
+    callbacks_->loop = std::move(config.loop);
+    if (callbacks_->loop) {
+      config.parallel_for = run_loop;
+      config.parallel_for_data = callbacks_.get();
+    }
+    call(adamw_create(&config, &handle_));
+  }
+
+  ~optimizer() {
+    if (handle_)
+      adamw_destroy(handle_);
+  }
+
+  optimizer(optimizer &&other) noexcept
+      : callbacks_(std::move(other.callbacks_)), handle_(std::exchange(other.handle_, nullptr)) {}
+
+  optimizer &operator=(optimizer &&other) noexcept {
+    if (this != &other) {
+      if (handle_)
+        adamw_destroy(handle_);
+      callbacks_ = std::move(other.callbacks_);
+      handle_ = std::exchange(other.handle_, nullptr);
+    }
+    return *this;
+  }
+
+  optimizer(const optimizer &) = delete;
+  optimizer &operator=(const optimizer &) = delete;
+
+  // The handle, for calls of adamw.h.
+  adamw_optimizer *get() const noexcept { return handle_; }
+
+  // Parameters.
+
+  param add(const std::string &name, const tensor &elements) {
+    std::uint32_t number;
+    call(adamw_add_array(handle_, name.c_str(), elements.data(), elements.size(),
+                         static_cast<adamw_dtype>(elements.type()), &number));
+    return param(number);
+  }
+
+  param add(const param_config &given) {
+    adamw_param_config config{};
+    config.struct_size = sizeof config;
+    config.name = given.name.c_str();
+    const adamw_tensor whole = given.param.get();
+    config.param = &whole;
+    maybe master(given.master), exp_avg(given.exp_avg), exp_avg_sq(given.exp_avg_sq),
+        max_exp_avg_sq(given.max_exp_avg_sq);
+    config.master = master.get();
+    config.exp_avg = exp_avg.get();
+    config.exp_avg_sq = exp_avg_sq.get();
+    config.max_exp_avg_sq = max_exp_avg_sq.get();
+    config.step = given.step;
+    config.group = static_cast<std::uint32_t>(given.group);
+    config.no_clip = given.no_clip;
+    config.regularizer = given.regularizer;
+    config.regularizer_coeff = given.regularizer_coeff;
+    std::uint32_t number;
+    call(adamw_add_param(handle_, &config, &number));
+    return param(number);
+  }
+
+  void remove(param number) { call(adamw_remove_param(handle_, raw(number))); }
+  void reset(param number) { call(adamw_reset_param(handle_, raw(number))); }
+  void sync_master(param number) { call(adamw_sync_master(handle_, raw(number))); }
+
+  // Says that one of the host's buffers is elsewhere now, with the same elements.
+  void rebind(param number, adamw_buffer buffer, const tensor &moved) {
+    const std::uint32_t numbers[] = {raw(number)};
+    const adamw_tensor whole = moved.get();
+    const adamw_tensor *const tensors[] = {&whole};
+    call(adamw_rebind(handle_, numbers, &buffer, tensors, 1));
+  }
+
+  adamw_param_info info(param number) const {
+    return read<adamw_param_info>(adamw_get_param_info, raw(number));
+  }
+
+  adamw_param_options options(param number) const {
+    return read<adamw_param_options>(adamw_get_param_options, raw(number));
+  }
+
+  void set_options(param number, const adamw_param_options &options) {
+    call(adamw_set_param_options(handle_, raw(number), &options));
+  }
+
+  std::uint32_t num_params() const {
+    std::uint32_t count;
+    call(adamw_num_params(handle_, &count));
+    return count;
+  }
+
+  param find(const std::string &name) const {
+    std::uint32_t number;
+    call(adamw_find_param(handle_, name.c_str(), &number));
+    return param(number);
+  }
+
+  // Groups and hyper-parameters.
+
+  // The values that a new group starts with.
+  adamw_group_config group_config() const {
+    adamw_group_config config{};
+    call(adamw_group_config_init(handle_, &config, sizeof config));
+    return config;
+  }
+
+  group add_group(const adamw_group_config &config) {
+    std::uint32_t number;
+    call(adamw_add_group(handle_, &config, &number));
+    return group(number);
+  }
+
+  adamw_group_config values(group number) const {
+    return read<adamw_group_config>(adamw_get_group, static_cast<std::uint32_t>(number));
+  }
+
+  void set_values(group number, const adamw_group_config &values) {
+    call(adamw_set_group(handle_, static_cast<std::uint32_t>(number), &values));
+  }
+
+  double lr() const {
+    double lr;
+    call(adamw_get_lr(handle_, &lr));
+    return lr;
+  }
+
+  double lr(param number) const {
+    double lr;
+    call(adamw_get_param_lr(handle_, raw(number), &lr));
+    return lr;
+  }
+
+  void set_lr(double lr) { call(adamw_set_lr(handle_, lr)); }
+
+  // Which parameters decay: those of whose name `filter` says true; none given: all.
+  void set_decay_filter(std::function<bool(std::string_view name)> filter) {
+    install(callbacks_->decay_filter, std::move(filter), [this](bool is_there) {
+      return adamw_set_decay_filter(handle_, is_there ? run_decay_filter : nullptr,
+                                    callbacks_.get());
+    });
+  }
+
+  // What the learning rate of each parameter is multiplied by, asked at every step.
+  void set_lr_ratio(std::function<double(const adamw_param_info &)> ratio) {
+    install(callbacks_->lr_ratio, std::move(ratio), [this](bool is_there) {
+      return adamw_set_lr_ratio(handle_, is_there ? run_lr_ratio : nullptr, callbacks_.get());
+    });
+  }
+
+  void set_schedule(const adamw_schedule &schedule) {
+    call(adamw_set_lr_schedule(handle_, &schedule));
+    callbacks_->schedule = nullptr;
+  }
+
+  // The learning rate as a function of the number of steps.
+  void set_schedule(std::function<double(std::uint64_t index)> function) {
+    install(callbacks_->schedule, std::move(function), [this](bool is_there) {
+      schedule own(ADAMW_SCHEDULE_FUNCTION);
+      own.function = run_schedule;
+      own.user_data = callbacks_.get();
+      return adamw_set_lr_schedule(handle_, is_there ? &own : nullptr);
+    });
+  }
+
+  void remove_schedule() {
+    call(adamw_set_lr_schedule(handle_, nullptr));
+    callbacks_->schedule = nullptr;
+  }
+
+  void advance_schedule() { call(adamw_schedule_advance(handle_)); }
+  void advance_schedule(double metric) {
+    call(adamw_schedule_advance_with_metric(handle_, metric));
+  }
+
+  adamw_schedule_state schedule_state() const {
+    adamw_schedule_state state{};
+    call(adamw_get_schedule_state(handle_, &state, sizeof state));
+    return state;
+  }
+
+  void set_schedule_state(const adamw_schedule_state &state) {
+    call(adamw_set_schedule_state(handle_, &state));
+  }
+
+  // Gradients.
+
+  void set_grad(param number, const tensor &grad) {
+    call(adamw_set_grad_array(handle_, raw(number), grad.data(), grad.size(),
+                              static_cast<adamw_dtype>(grad.type())));
+  }
+
+  // All of them or, on an error, none.
+  void set_grads(std::initializer_list<std::pair<param, tensor>> grads) {
+    const grad_list list(grads.begin(), grads.size());
+    call(adamw_set_grads(handle_, list.numbers(), list.tensors(), list.size()));
+  }
+
+  void set_grads(const std::vector<std::pair<param, tensor>> &grads) {
+    const grad_list list(grads.data(), grads.size());
+    call(adamw_set_grads(handle_, list.numbers(), list.tensors(), list.size()));
+  }
+
+  void forget_grad(param number) { call(adamw_set_grad(handle_, raw(number), nullptr)); }
+
+  void set_sparse_grad(param number, const rows &rows, const tensor &values) {
+    const adamw_tensor numbers = rows.get(), whole = values.get();
+    call(adamw_set_sparse_grad(handle_, raw(number), &numbers, &whole));
+  }
+
+  void sparse_prepare(param number, const rows &rows) {
+    const adamw_tensor numbers = rows.get();
+    call(adamw_sparse_prepare(handle_, raw(number), &numbers));
+  }
+
+  void sparse_flush() { call(adamw_sparse_flush(handle_)); }
+
+  void accumulate_grad(param number, const tensor &grad) {
+    const adamw_tensor whole = grad.get();
+    call(adamw_accumulate_grad(handle_, raw(number), &whole));
+  }
+
+  void clear_grad(clear mode = clear::zero) {
+    call(adamw_clear_grad(handle_, static_cast<adamw_clear>(mode)));
+  }
+
+  // Steps.
+
+  // An exception of the loop (config.loop) that was thrown after work had begun is thrown again
+  // once the step has been taken.
+  void step() { call(adamw_step(handle_)); }
+
+  // Calls the closure, which computes gradients and returns the loss, then steps the parameters of
+  // `params` (none given: all) but for those of `no_grad`.
+  minimized minimize(const std::function<double()> &closure, const std::vector<param> &params = {},
+                     const std::vector<param> &no_grad = {}) {
+    closure_run run{callbacks_.get(), &closure};
+    std::vector<adamw_param_grad> updated(num_params());
+    adamw_minimize_args args{};
+    args.struct_size = sizeof args;
+    args.closure = run_closure;
+    args.user_data = &run;
+    args.params = params.empty() ? nullptr : raw(params.data());
+    args.num_params = params.size();
+    args.no_grad = raw(no_grad.data());
+    args.num_no_grad = no_grad.size();
+    args.updated = updated.data();
+    args.capacity = updated.size();
+    double loss = 0;
+    std::size_t count = 0;
+    call(adamw_minimize(handle_, &args, &loss, &count));
+    minimized result{loss, {}};
+    result.params.reserve(count);
+    for (std::size_t i = 0; i < count; i++)
+      result.params.push_back({param(updated[i].param), updated[i].grad});
+    return result;
+  }
+
+  void apply_gradients(const std::vector<std::pair<param, tensor>> &grads) {
+    const grad_list list(grads.data(), grads.size());
+    call(adamw_apply_gradients(handle_, list.numbers(), list.tensors(), list.size()));
+  }
+
+  void set_statistics(bool statistics) { call(adamw_set_statistics(handle_, statistics)); }
+
+  adamw_step_info step_info() const {
+    adamw_step_info info{};
+    call(adamw_get_step_info(handle_, &info, sizeof info));
+    return info;
+  }
+
+  // The loss scale.
+
+  void set_grad_scale(double scale) { call(adamw_set_grad_scale(handle_, scale)); }
+
+  double grad_scale() const {
+    double scale;
+    call(adamw_get_grad_scale(handle_, &scale));
+    return scale;
+  }
+
+  void set_loss_scaler(adamw_loss_scaler scaler = {}) {
+    scaler.struct_size = sizeof scaler;
+    call(adamw_set_loss_scaler(handle_, &scaler));
+  }
+
+  void remove_loss_scaler() { call(adamw_set_loss_scaler(handle_, nullptr)); }
+
+  adamw_loss_scaler_state loss_scaler_state() const {
+    adamw_loss_scaler_state state{};
+    call(adamw_get_loss_scaler_state(handle_, &state, sizeof state));
+    return state;
+  }
+
+  void set_loss_scaler_state(const adamw_loss_scaler_state &state) {
+    call(adamw_set_loss_scaler_state(handle_, &state));
+  }
+
+  void set_found_inf(const float *found_inf, float *out_found_inf) {
+    call(adamw_set_found_inf(handle_, found_inf, out_found_inf));
+  }
+
+  // State.
+
+  adamw::state state(param number, adamw_buffer buffer) const {
+    adamw::state state{};
+    call(adamw_get_state_info(handle_, raw(number), buffer, &state, sizeof(adamw_state_info)));
+    return state;
+  }
+
+  std::string state_name(param number, adamw_buffer buffer,
+                         adamw_names names = ADAMW_NAMES_NEUTRAL) const {
+    std::size_t length;
+    call(adamw_get_state_name(handle_, raw(number), buffer, names, nullptr, 0, &length));
+    std::string name(length, '\0'); // a string has room for its NUL
+    call(adamw_get_state_name(handle_, raw(number), buffer, names, &name[0], length + 1, &length));
+    return name;
+  }
+
+  std::pair<param, adamw_buffer> find_state(const std::string &name) const {
+    std::uint32_t number;
+    adamw_buffer buffer;
+    call(adamw_find_state(handle_, name.c_str(), &number, &buffer));
+    return {param(number), buffer};
+  }
+
+  void get_state(const std::string &name, const tensor &to) const {
+    call(adamw_get_state(handle_, name.c_str(), to.data(), to.size(),
+                         static_cast<adamw_dtype>(to.type())));
+  }
+
+  void set_state(const std::string &name, const tensor &from) {
+    call(adamw_set_state(handle_, name.c_str(), from.data(), from.size(),
+                         static_cast<adamw_dtype>(from.type())));
+  }
+
+private:
+  // What the library calls back. It stays where it is when its owner moves.
+  struct callbacks {
+    parallel_for loop;
+    std::function<bool(std::string_view)> decay_filter;
+    std::function<double(const adamw_param_info &)> lr_ratio;
+    std::function<double(std::uint64_t)> schedule;
+    std::exception_ptr thrown;
+
+    // Runs `work`; what it throws waits for `call`.
+    template <class F> std::int32_t carry(F &&work) noexcept {
+      try {
+        return work();
+      } catch (...) {
+        thrown = std::current_exception();
+        return -1;
+      }
+    }
+  };
+
+  struct closure_run {
+    callbacks *own;
+    const std::function<double()> *closure;
+  };
+
+  // Arrays of numbers and tensors from pairs of them.
+  class grad_list {
+  public:
+    grad_list(const std::pair<param, tensor> *given, std::size_t n) {
+      numbers_.reserve(n);
+      wholes_.reserve(n);
+      tensors_.reserve(n);
+      for (std::size_t i = 0; i < n; i++) {
+        numbers_.push_back(raw(given[i].first));
+        wholes_.push_back(given[i].second.get());
+        tensors_.push_back(&wholes_[i]);
+      }
+    }
+
+    const std::uint32_t *numbers() const { return numbers_.data(); }
+    const adamw_tensor *const *tensors() const { return tensors_.data(); }
+    std::size_t size() const { return numbers_.size(); }
+
+  private:
+    std::vector<std::uint32_t> numbers_;
+    std::vector<adamw_tensor> wholes_;
+    std::vector<const adamw_tensor *> tensors_;
+  };
+
+  class maybe {
+  public:
+    explicit maybe(const tensor *given) : is_there_(given), whole_() {
+      if (given)
+        whole_ = given->get();
+    }
+    const adamw_tensor *get() const { return is_there_ ? &whole_ : nullptr; }
+
+  private:
+    bool is_there_;
+    adamw_tensor whole_;
+  };
+
+  static std::uint32_t raw(param number) { return static_cast<std::uint32_t>(number); }
+  static const std::uint32_t *raw(const param *numbers) {
+    return reinterpret_cast<const std::uint32_t *>(numbers);
+  }
+
+  // Throws what a callback threw, or else the library's error.
+  void call(adamw_status status) const {
+    if (callbacks_ && callbacks_->thrown)
+      std::rethrow_exception(std::exchange(callbacks_->thrown, nullptr));
+    detail::check(status);
+  }
+
+  template <class T, class F> T read(F function, std::uint32_t number) const {
+    T value{};
+    call(function(handle_, number, &value, sizeof value));
+    return value;
+  }
+
+  // Puts a callback in the place of another, which stays if the library refuses the new one.
+  template <class F, class G> void install(F &place, F callback, G set) {
+    const bool is_there = static_cast<bool>(callback);
+    std::swap(place, callback);
+    const adamw_status status = set(is_there);
+    if (status != ADAMW_STATUS_OK)
+      std::swap(place, callback);
+    call(status);
+  }
+
+  static std::int32_t run_decay_filter(const char *name, void *user_data) noexcept {
+    auto &own = *static_cast<callbacks *>(user_data);
+    return own.carry([&] { return own.decay_filter(name) ? 1 : 0; });
+  }
+
+  static std::int32_t run_lr_ratio(const adamw_param_info *info, double *out_ratio,
+                                   void *user_data) noexcept {
+    auto &own = *static_cast<callbacks *>(user_data);
+    return own.carry([&] { return *out_ratio = own.lr_ratio(*info), 0; });
+  }
+
+  static std::int32_t run_schedule(std::uint64_t index, double *out_value,
+                                   void *user_data) noexcept {
+    auto &own = *static_cast<callbacks *>(user_data);
+    return own.carry([&] { return *out_value = own.schedule(index), 0; });
+  }
+
+  static std::int32_t run_closure(double *out_loss, void *user_data) noexcept {
+    auto &run = *static_cast<closure_run *>(user_data);
+    return run.own->carry([&] { return *out_loss = (*run.closure)(), 0; });
+  }
+
+  static std::int32_t run_loop(std::size_t num_tasks, adamw_task run, void *task_data,
+                               void *user_data) noexcept {
+    auto &own = *static_cast<callbacks *>(user_data);
+    return own.carry([&] {
+      own.loop(num_tasks, [=](std::size_t index) { run(task_data, index); });
+      return 0;
+    });
+  }
+
+  std::unique_ptr<callbacks> callbacks_;
+  adamw_optimizer *handle_ = nullptr;
+};
+
+} // namespace adamw
+
+#endif

@@ -1,0 +1,354 @@
+// adamw.hpp: owners move and end, every failure is an exception, and what a callback throws comes
+// out of the call as it went in.
+#include <adamw.hpp>
+
+#include <array>
+#include <cstdio>
+#include <numeric>
+#include <thread>
+#if __cplusplus >= 202002L
+#include <span>
+#endif
+
+static int failures = 0;
+
+static void holds(bool condition, const char *what, int line) {
+  if (!condition) {
+    std::fprintf(stderr, "line %d: %s\n", line, what);
+    failures++;
+  }
+}
+#define HOLDS(...) holds((__VA_ARGS__), #__VA_ARGS__, __LINE__)
+
+// Whether `work` throws an E that `check` likes, and nothing else.
+template <class E, class F, class C> static bool throws(F &&work, C &&check) {
+  try {
+    work();
+  } catch (const E &thrown) {
+    return check(thrown);
+  } catch (...) {
+  }
+  return false;
+}
+
+template <class F> static bool fails(F &&work, adamw_status status) {
+  return throws<adamw::error>(work, [&](const adamw::error &e) {
+    return e.status() == status && *e.what();
+  });
+}
+
+// An exception that is not the library's.
+struct mine {
+  int number;
+};
+
+template <class F> static bool throws_mine(F &&work, int number) {
+  return throws<mine>(work, [&](const mine &thrown) { return thrown.number == number; });
+}
+
+struct world {
+  std::vector<float> a{1, 2, 3}, grad_a{1, 1, 1};
+  std::array<double, 2> b{{1, 2}}, grad_b{{1, 1}};
+  adamw::optimizer optimizer;
+  adamw::param first, second;
+
+  explicit world(adamw::config config = adamw::config())
+      : optimizer(std::move(config)), first(optimizer.add("a", a)), second(optimizer.add("b", b)) {
+    optimizer.set_grads({{first, grad_a}, {second, grad_b}});
+  }
+  std::uint64_t steps() const { return optimizer.info(first).step; }
+};
+
+static void owners_move_and_end() {
+  world w;
+  adamw_optimizer *handle = w.optimizer.get();
+  {
+    int asked = 0;
+    w.optimizer.set_lr_ratio([&](const adamw_param_info &) { return asked++, 1.0; });
+    adamw::optimizer moved(std::move(w.optimizer));
+    HOLDS(moved.get() == handle && w.optimizer.get() == nullptr);
+    moved.step();
+    HOLDS(asked == 2);
+    HOLDS(fails([&] { w.optimizer.step(); }, ADAMW_STATUS_BAD_HANDLE));
+    adamw::optimizer other;
+    other = std::move(moved);
+    other.step();
+    HOLDS(other.info(w.first).step == 2);
+  }
+  HOLDS(adamw_step(handle) == ADAMW_STATUS_BAD_HANDLE);
+}
+
+static void elements_come_from_any_container() {
+  adamw::optimizer optimizer;
+  std::vector<float> vector(2);
+  std::array<float, 2> array{};
+  double plain[2] = {};
+  std::uint16_t halves[2] = {};
+  optimizer.add("vector", vector);
+  optimizer.add("array", array);
+  optimizer.add("plain", plain);
+  optimizer.add("pointer", adamw::tensor(plain + 1, 0));
+  HOLDS(optimizer.info(optimizer.add("halves", {halves, 2, adamw::dtype::bf16})).dtype ==
+        ADAMW_DTYPE_BF16);
+#if __cplusplus >= 202002L
+  std::vector<float> more(2);
+  HOLDS(optimizer.info(optimizer.add("span", std::span<float>(more))).n_elements == 2);
+#endif
+#ifdef __STDCPP_FLOAT16_T__
+  std::vector<std::float16_t> half(2);
+  HOLDS(optimizer.info(optimizer.add("float16_t", half)).dtype == ADAMW_DTYPE_F16);
+#endif
+  HOLDS(fails([&] { optimizer.add("vector", array); }, ADAMW_STATUS_INVALID_ARGUMENT));
+}
+
+static void callbacks_are_lambdas_and_their_exceptions_come_out() {
+  world w;
+  int number = 0;
+  const auto maybe_throw = [&] {
+    if (number)
+      throw mine{number};
+  };
+  w.optimizer.set_decay_filter([&](std::string_view name) { return maybe_throw(), name == "a"; });
+  HOLDS(w.optimizer.info(w.first).decays == 1 && w.optimizer.info(w.second).decays == 0);
+  number = 1;
+  std::vector<float> c(1);
+  HOLDS(throws_mine([&] { w.optimizer.add("c", c); }, 1));
+  // A filter that throws when it is set does not take the place of the one before it.
+  HOLDS(throws_mine([&] { w.optimizer.set_decay_filter([](std::string_view) -> bool { throw mine{2}; }); }, 2));
+  number = 0;
+  w.optimizer.add("c", c);
+  w.optimizer.set_decay_filter(nullptr);
+  HOLDS(w.optimizer.info(w.second).decays == 1);
+
+  w.optimizer.set_lr_ratio([&](const adamw_param_info &info) {
+    maybe_throw();
+    return info.param == 0 ? 0.5 : 2.0;
+  });
+  HOLDS(w.optimizer.lr(w.first) == 0.0005 && w.optimizer.lr(w.second) == 0.002);
+  number = 3;
+  HOLDS(throws_mine([&] { w.optimizer.step(); }, 3));
+  HOLDS(throws_mine([&] { w.optimizer.lr(w.first); }, 3) && w.steps() == 0);
+  w.optimizer.set_lr_ratio(nullptr);
+  w.optimizer.step();
+  HOLDS(w.steps() == 1);
+}
+
+static void schedules_of_both_kinds() {
+  world w;
+  int number = 0;
+  w.optimizer.set_schedule([&](std::uint64_t index) {
+    if (number)
+      throw mine{number};
+    return 0.5 + double(index);
+  });
+  HOLDS(w.optimizer.lr() == 0.5);
+  w.optimizer.step();
+  HOLDS(w.optimizer.lr() == 1.5 && w.optimizer.schedule_state().index == 1);
+  HOLDS(fails([&] { w.optimizer.set_lr(1); }, ADAMW_STATUS_LR_CONFLICT));
+  number = 4;
+  HOLDS(throws_mine([&] { w.optimizer.step(); }, 4) && w.steps() == 1);
+  number = 0;
+  adamw::schedule cosine(ADAMW_SCHEDULE_COSINE_WITH_WARMUP);
+  cosine.lr = 0.1;
+  cosine.total_steps = 10;
+  cosine.advance = ADAMW_ADVANCE_MANUALLY;
+  w.optimizer.set_schedule(cosine);
+  const std::vector<double> trace = adamw::schedule_trace(cosine, 4);
+  w.optimizer.advance_schedule();
+  HOLDS(trace.size() == 4 && w.optimizer.lr() == trace[1]);
+  adamw_schedule_state state = w.optimizer.schedule_state();
+  w.optimizer.advance_schedule();
+  w.optimizer.set_schedule_state(state);
+  HOLDS(w.optimizer.lr() == trace[1]);
+  adamw::schedule plateau(ADAMW_SCHEDULE_REDUCE_ON_PLATEAU);
+  plateau.lr = 1;
+  plateau.factor = 0.5;
+  w.optimizer.set_schedule(plateau);
+  w.optimizer.advance_schedule(1.0);
+  w.optimizer.advance_schedule(2.0);
+  HOLDS(w.optimizer.lr() == 0.5);
+  w.optimizer.remove_schedule();
+  w.optimizer.set_lr(0.25);
+  HOLDS(w.optimizer.lr() == 0.25);
+}
+
+static void the_hosts_loop_and_what_it_throws() {
+  adamw::config config;
+  int thrown = 0, calls = 0;
+  config.num_threads = 2;
+  config.loop = [&](std::size_t num_tasks, const adamw::task &run) {
+    calls++;
+    if (thrown == 1)
+      throw mine{5}; // before any work: the step is refused
+    std::vector<std::thread> threads;
+    for (std::size_t i = 0; i < num_tasks; i++)
+      threads.emplace_back(run, i);
+    for (std::thread &thread : threads)
+      thread.join();
+    if (thrown == 2)
+      throw mine{6}; // after it: the step is taken
+  };
+  adamw::optimizer optimizer(config);
+  std::vector<float> large(300000), grad(300000, 1.0f);
+  const adamw::param number = optimizer.add("large", large);
+  optimizer.set_grad(number, grad);
+  optimizer.step();
+  HOLDS(calls == 1 && optimizer.info(number).step == 1);
+  thrown = 1;
+  HOLDS(throws_mine([&] { optimizer.step(); }, 5) && optimizer.info(number).step == 1);
+  thrown = 2;
+  HOLDS(throws_mine([&] { optimizer.step(); }, 6) && optimizer.info(number).step == 2);
+  thrown = 0;
+  optimizer.step();
+  HOLDS(optimizer.info(number).step == 3);
+}
+
+static void minimize_and_pairs() {
+  world w;
+  const auto closure = [&] {
+    w.optimizer.set_grad(w.first, w.grad_a); // the handle is free meanwhile
+    return 0.75;
+  };
+  adamw::minimized result = w.optimizer.minimize(closure);
+  HOLDS(result.loss == 0.75 && result.params.size() == 2);
+  HOLDS(result.params[0].param == w.first && result.params[0].grad == w.grad_a.data());
+  result = w.optimizer.minimize(closure, {w.first, w.second}, {w.first});
+  HOLDS(result.params.size() == 1 && result.params[0].param == w.second && w.steps() == 1);
+  HOLDS(throws_mine([&] { w.optimizer.minimize([]() -> double { throw mine{7}; }); }, 7));
+  HOLDS(fails([&] { w.optimizer.minimize(closure, {adamw::param(9)}); }, ADAMW_STATUS_NOT_FOUND));
+  HOLDS(w.steps() == 1);
+  w.optimizer.apply_gradients({{w.first, w.grad_a}});
+  HOLDS(w.steps() == 2 && w.optimizer.info(w.second).step == 2);
+}
+
+static void gradients_of_every_kind() {
+  adamw::config config;
+  config.lazy_mode = ADAMW_LAZY_EXACT;
+  config.average_grads = 1;
+  world w(config);
+  w.optimizer.forget_grad(w.second);
+  w.optimizer.step();
+  HOLDS(w.steps() == 1 && w.optimizer.info(w.second).step == 0);
+  w.optimizer.set_grads(std::vector<std::pair<adamw::param, adamw::tensor>>{{w.second, w.grad_b}});
+  w.optimizer.clear_grad();
+  HOLDS(w.grad_a[0] == 0);
+  w.optimizer.clear_grad(adamw::clear::forget);
+  w.optimizer.step();
+  HOLDS(w.steps() == 1);
+  const std::vector<std::int64_t> listed{2, 0};
+  const std::int32_t one[] = {1};
+  const std::vector<float> values{1, 2};
+  w.optimizer.set_sparse_grad(w.first, listed, values);
+  w.optimizer.step();
+  const float before = w.a[1];
+  w.optimizer.sparse_prepare(w.first, one);
+  HOLDS(w.a[1] != before && w.steps() == 2);
+  w.optimizer.sparse_flush();
+  w.grad_a = {3, 3, 3};
+  w.optimizer.accumulate_grad(w.first, w.grad_a);
+  w.optimizer.accumulate_grad(w.first, w.grad_a);
+  w.optimizer.set_statistics(true);
+  w.optimizer.step();
+  HOLDS(w.steps() == 3 && w.optimizer.step_info().update_norm > 0);
+}
+
+static void groups_options_and_scales() {
+  world w;
+  adamw_group_config values = w.optimizer.group_config();
+  values.lr_scale = 3;
+  const adamw::group number = w.optimizer.add_group(values);
+  adamw_param_options options = w.optimizer.options(w.first);
+  options.group = static_cast<std::uint32_t>(number);
+  w.optimizer.set_options(w.first, options);
+  values.lr_scale = 5;
+  w.optimizer.set_values(number, values);
+  HOLDS(w.optimizer.values(number).lr_scale == 5 && w.optimizer.lr(w.first) == 0.005);
+  HOLDS(w.optimizer.find("b") == w.second && w.optimizer.num_params() == 2);
+  HOLDS(fails([&] { w.optimizer.find("x"); }, ADAMW_STATUS_NOT_FOUND));
+
+  w.optimizer.set_grad_scale(4);
+  HOLDS(w.optimizer.grad_scale() == 4);
+  w.optimizer.set_loss_scaler();
+  HOLDS(w.optimizer.grad_scale() == 65536);
+  adamw_loss_scaler_state state = w.optimizer.loss_scaler_state();
+  state.scale = 8;
+  w.optimizer.set_loss_scaler_state(state);
+  HOLDS(w.optimizer.grad_scale() == 8);
+  w.optimizer.remove_loss_scaler();
+  float flag = 1;
+  w.optimizer.set_found_inf(&flag, nullptr);
+  w.optimizer.step();
+  HOLDS(w.steps() == 0 && w.optimizer.step_info().skipped == 1);
+}
+
+static void state_is_seen_and_named() {
+  world w;
+  w.optimizer.step();
+  const adamw::state exp_avg = w.optimizer.state(w.first, ADAMW_BUFFER_EXP_AVG);
+  HOLDS(exp_avg.n_elements == 3 && exp_avg.as<float>()[0] != 0);
+  HOLDS(throws<adamw::error>([&] { exp_avg.as<double>(); }, [](const adamw::error &) { return true; }));
+  const std::string name = w.optimizer.state_name(w.first, ADAMW_BUFFER_EXP_AVG);
+  HOLDS(name == "state.a.exp_avg");
+  HOLDS(w.optimizer.state_name(w.first, ADAMW_BUFFER_EXP_AVG, ADAMW_NAMES_PADDLE) == "a_moment1_0");
+  HOLDS(w.optimizer.find_state(name) == std::make_pair(w.first, adamw_buffer(ADAMW_BUFFER_EXP_AVG)));
+  std::vector<float> copy(3);
+  w.optimizer.get_state(name, copy);
+  HOLDS(copy[2] == exp_avg.as<float>()[2]);
+  copy[2] = 7;
+  w.optimizer.set_state(name, copy);
+  HOLDS(exp_avg.as<float>()[2] == 7);
+  w.optimizer.reset(w.first);
+  HOLDS(w.steps() == 0 && exp_avg.as<float>()[2] == 0);
+  w.optimizer.remove(w.first);
+  HOLDS(fails([&] { w.optimizer.info(w.first); }, ADAMW_STATUS_NOT_FOUND));
+}
+
+static void state_of_the_hosts() {
+  adamw::config config;
+  config.multi_precision = 1;
+  adamw::optimizer optimizer(config);
+  std::vector<std::uint16_t> bf16{0x3f80, 0x4000}, grad{0x3f80, 0x3f80};
+  std::vector<float> master(2), exp_avg(2), exp_avg_sq(2), elsewhere(2);
+  const adamw::tensor masters(master), means(exp_avg), squares(exp_avg_sq);
+  adamw::param_config given{"w", {bf16.data(), 2, adamw::dtype::bf16}};
+  given.master = &masters;
+  given.exp_avg = &means;
+  given.exp_avg_sq = &squares;
+  const adamw::param number = optimizer.add(given);
+  optimizer.sync_master(number);
+  HOLDS(master[0] == 1 && master[1] == 2);
+  optimizer.set_grad(number, {grad.data(), 2, adamw::dtype::bf16});
+  optimizer.step();
+  HOLDS(master[0] < 1 && exp_avg[0] != 0);
+  elsewhere = exp_avg;
+  optimizer.rebind(number, ADAMW_BUFFER_EXP_AVG, elsewhere);
+  exp_avg = {0, 0};
+  optimizer.step();
+  HOLDS(exp_avg[0] == 0 && elsewhere[0] != 0);
+}
+
+static void what_the_library_says() {
+  HOLDS(std::string(adamw::version()) == std::to_string(ADAMW_VERSION_MAJOR) + "." +
+                                             std::to_string(ADAMW_VERSION_MINOR) + "." +
+                                             std::to_string(ADAMW_VERSION_PATCH));
+  HOLDS(adamw::capabilities().num_cpus > 0);
+  HOLDS(std::string(adamw::status_name(ADAMW_STATUS_BUSY)) == "ADAMW_STATUS_BUSY");
+  adamw::config config;
+  config.beta1 = 2;
+  HOLDS(fails([&] { adamw::optimizer optimizer(config); }, ADAMW_STATUS_INVALID_ARGUMENT));
+}
+
+int main() {
+  owners_move_and_end();
+  elements_come_from_any_container();
+  callbacks_are_lambdas_and_their_exceptions_come_out();
+  schedules_of_both_kinds();
+  the_hosts_loop_and_what_it_throws();
+  minimize_and_pairs();
+  gradients_of_every_kind();
+  groups_options_and_scales();
+  state_is_seen_and_named();
+  state_of_the_hosts();
+  what_the_library_says();
+  return failures == 0 ? 0 : 1;
+}
