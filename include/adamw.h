@@ -17,13 +17,17 @@
  *
  * Memory. Tensors are borrowed and stay the host's. A parameter, and state that the host gives,
  * must be valid, contiguous, aligned to its elements and not overlapping any other buffer of the
- * handle, from the call that names it until adamw_destroy, or adamw_rebind to another place; a
- * gradient likewise until it is replaced or forgotten. Nobody else may write them during a call.
- * Strings that are returned belong to the library.
+ * handle, from the call that names it until adamw_destroy, or adamw_rebind to another place. A
+ * gradient must be so until it is replaced or forgotten, but gradients may overlap each other: they
+ * are read only, save by ADAMW_CLEAR_ZERO. Memory that comes to overlap a gradient that is set
+ * already is found by the next step. Nobody else may write any of this during a call. Strings that
+ * are returned belong to the library.
  *
  * Structs, adamw_tensor excepted, start with struct_size, which the caller sets to the sizeof that
- * it was compiled with. They only ever grow at the end: what a shorter struct lacks has its
- * default, and a longer one is accepted if what this library does not know is zero. Enumerations
+ * it was compiled with. They only ever grow at the end: what a struct of an older version lacks has
+ * its default, and a longer one is accepted if what this library does not know is zero. Fill
+ * adamw_config and adamw_group_config with their _init functions first: zeros are not their
+ * defaults. Enumerations
  * that come in are uint32_t; an unknown value is an error.
  *
  * Threads. Different handles are independent. Two calls at once on one handle, or a call on it from
@@ -98,7 +102,9 @@ typedef int32_t adamw_status;
 typedef struct adamw_optimizer adamw_optimizer;
 
 // How gradients are clipped. They are never rewritten: the factor is part of the step. Norms are
-// summed in f64, in one order, so that they have the same bits everywhere.
+// summed in f64, in one order, so that they have the same bits everywhere. Where gradients that are
+// not finite propagate, a norm of NaN makes every parameter that it clips NaN, and an infinite one
+// makes the factor 0: finite gradients become 0, infinite ones NaN.
 typedef uint32_t adamw_clip;
 
 // What a step with a sparse gradient does to the rows that the gradient does not list. With dense
@@ -200,7 +206,8 @@ typedef void (*adamw_task)(void *task_data, size_t index);
 // Calls `task(task_data, index)` for every index from 0 to `num_tasks` - 1, on any threads and in
 // any order, and returns 0 when all those calls have returned. What it leaves undone, the calling
 // thread does; if it returns anything but 0 before any task ran, the step fails with
-// `ADAMW_STATUS_CALLBACK`, nothing changed.
+// `ADAMW_STATUS_CALLBACK`, nothing changed; after that its answer means nothing. A step of fewer
+// than 262,144 elements does not call it; one that measures norms or finiteness calls it once more.
 typedef int32_t (*adamw_parallel_for)(size_t num_tasks,
                                       adamw_task task,
                                       void *task_data,
@@ -244,7 +251,8 @@ typedef struct adamw_config {
   adamw_parallel_for parallel_for;
   // Passed to `parallel_for`.
   void *parallel_for_data;
-  // `[0]` The largest norm, if `clip` clips by one; finite, > 0.
+  // `[0]` The largest norm, if `clip` clips by one; finite, > 0. Ignored otherwise, as the two
+  // below are.
   double clip_norm;
   // `[0]` The smallest value, if `clip` clips by value; finite.
   double clip_min;
@@ -732,7 +740,7 @@ typedef struct adamw_step_info {
 // also brings a 1,024th of the rows up to date, in turn.
 #define ADAMW_LAZY_EXACT 2
 
-// Writes zeros over every gradient; they stay set, and a step with them decays the parameter and
+// Writes zeros over every gradient, which must not be in read-only memory; they stay set, and a step with them decays the parameter and
 // moves it by its momentum.
 #define ADAMW_CLEAR_ZERO 0
 
@@ -925,7 +933,8 @@ adamw_status adamw_get_capabilities(struct adamw_capabilities *out_capabilities,
                                     size_t struct_size);
 
 // The text of the last call that failed on this thread, with the names and values in question;
-// empty if none has. It belongs to the library and is valid until this thread's next call.
+// empty if none has. It belongs to the library and is valid until this
+// thread's next call that fails.
 const char *adamw_last_error(void);
 
 // The name of a status, such as `ADAMW_STATUS_OK`; of a number that is none, `unknown status`.

@@ -69,7 +69,8 @@ pub type adamw_task = Option<unsafe extern "C" fn(task_data: *mut c_void, index:
 /// Calls `task(task_data, index)` for every index from 0 to `num_tasks` - 1, on any threads and in
 /// any order, and returns 0 when all those calls have returned. What it leaves undone, the calling
 /// thread does; if it returns anything but 0 before any task ran, the step fails with
-/// `ADAMW_STATUS_CALLBACK`, nothing changed.
+/// `ADAMW_STATUS_CALLBACK`, nothing changed; after that its answer means nothing. A step of fewer
+/// than 262,144 elements does not call it; one that measures norms or finiteness calls it once more.
 #[allow(non_camel_case_types)]
 pub type adamw_parallel_for = Option<
     unsafe extern "C" fn(
@@ -155,7 +156,11 @@ impl LrRatio {
         if ratio.is_finite() && ratio >= 0.0 {
             Ok(ratio)
         } else {
-            Err(Error::Ratio { param: label, ratio })
+            Err(if ratio.is_nan() {
+                Error::NoRatio(label)
+            } else {
+                Error::Ratio { param: label, ratio }
+            })
         }
     }
 }

@@ -136,6 +136,11 @@ impl GroupConfig {
         beta("beta1", self.beta1)?;
         beta("beta2", self.beta2)?;
         not_negative("eps", self.eps)?;
+        if self.eps == 0.0 && self.beta2 == 0.0 {
+            // A zero gradient would be divided by a zero; most likely nobody filled the struct.
+            let expected = "> 0 where beta2 is 0 (was the struct filled by its _init function?)";
+            return Err(Error::Number { name: "eps", value: self.eps, expected });
+        }
         match self.clip {
             Clip::None => Ok(()),
             Clip::Value { min, max } => {
@@ -176,10 +181,17 @@ fn beta(name: &'static str, value: f64) -> Result<(), Error> {
     check(name, value, (0.0..1.0).contains(&value), "0 <= beta < 1")
 }
 
-fn not_negative(name: &'static str, value: f64) -> Result<(), Error> {
+/// That a number is one, and not below 0.
+pub fn not_negative(name: &'static str, value: f64) -> Result<(), Error> {
     check(name, value, value.is_finite() && value >= 0.0, "a finite number >= 0")
 }
 
-fn check(name: &'static str, value: f64, ok: bool, expected: &'static str) -> Result<(), Error> {
+/// That a value is what is expected.
+pub fn check(
+    name: &'static str,
+    value: f64,
+    ok: bool,
+    expected: &'static str,
+) -> Result<(), Error> {
     if ok { Ok(()) } else { Err(Error::Number { name, value, expected }) }
 }

@@ -87,10 +87,8 @@ pub enum Error {
     Number { name: &'static str, value: f64, expected: &'static str },
     #[error("{name} is {value}, expected {expected}")]
     Constant { name: &'static str, value: u32, expected: &'static str },
-    #[error(
-        "{name}.struct_size is {size}, expected a multiple of 8 from 8 to 4096, such as {known}"
-    )]
-    StructSize { name: &'static str, size: usize, known: usize },
+    #[error("{name}.struct_size is {size}, expected sizeof({of}), {known}")]
+    StructSize { name: &'static str, of: &'static str, size: usize, known: usize },
     #[error(
         "{name} has fields beyond the {known} bytes that this version knows (struct_size {size}), \
          and they are not zero"
@@ -105,10 +103,10 @@ pub enum Error {
     NameNotUtf8(Label),
     #[error("param \"{0}\" is already there: names are unique in a handle")]
     NameTaken(Label),
-    #[error("there is no param {0}")]
-    NoParam(u32),
-    #[error("there is no group {0}")]
-    NoGroup(u32),
+    #[error("there is no param {number}: numbers are below {count}, and removed params have none")]
+    NoParam { number: u32, count: usize },
+    #[error("there is no group {number}: the handle has {count}")]
+    NoGroup { number: u32, count: usize },
     #[error("param \"{param}\" has no {buffer}")]
     NoState { param: Label, buffer: Role },
     #[error("no state is called \"{0}\"")]
@@ -144,6 +142,8 @@ pub enum Error {
         "param \"{param}\": step is {step}, but {buffer} is not given: steps taken need their state"
     )]
     StepWithoutState { param: Label, step: u64, buffer: Role },
+    #[error("param \"{0}\": lr_ratio gave NaN, or did not write out_ratio")]
+    NoRatio(Label),
     #[error("param \"{param}\": lr_ratio gave {ratio:?}, expected a finite number >= 0")]
     Ratio { param: Label, ratio: f64 },
     #[error("{name} returned {returned} for param \"{param}\", expected {expected}")]
@@ -177,6 +177,8 @@ pub enum Error {
     #[error("could not start {0} threads")]
     Threads(usize),
 
+    #[error("optimizer is NULL")]
+    NullHandle,
     #[error("no such handle: {0:#x} was destroyed, or never came from adamw_create")]
     BadHandle(usize),
     #[error("the handle is in use by another call")]
@@ -192,9 +194,8 @@ impl Error {
         match self {
             Error::StructTail { .. } => Status::Unsupported,
             Error::Tensor { problem, .. } => problem.status(),
-            Error::NoParam(_) | Error::NoGroup(_) | Error::NoSchedule | Error::NoScaler => {
-                Status::NotFound
-            }
+            Error::NoParam { .. } | Error::NoGroup { .. } => Status::NotFound,
+            Error::NoSchedule | Error::NoScaler => Status::NotFound,
             Error::NoState { .. }
             | Error::NoStateNamed(_)
             | Error::NoParamNamed(_)
@@ -204,12 +205,13 @@ impl Error {
             | Error::ParallelFor(_)
             | Error::Closure(_)
             | Error::Ratio { .. }
+            | Error::NoRatio(_)
             | Error::ScheduleCallback { .. }
             | Error::ScheduleValue { .. } => Status::Callback,
             Error::LrConflict(_) => Status::LrConflict,
             Error::OutOfMemory { .. } | Error::Threads(_) => Status::OutOfMemory,
             Error::Nonfinite { .. } => Status::Nonfinite,
-            Error::BadHandle(_) => Status::BadHandle,
+            Error::NullHandle | Error::BadHandle(_) => Status::BadHandle,
             Error::Busy => Status::Busy,
             Error::Poisoned => Status::Poisoned,
             Error::Panic(_) => Status::Internal,
@@ -267,7 +269,8 @@ pub enum TensorProblem {
     #[error("has rows of {row} elements, earlier ones had {earlier}")]
     RowsRecut { row: u64, earlier: u64 },
     #[error(
-        "is on device type {0}: this build steps host memory only (DLPack device types 1, 3, 11)"
+        "is on device type {0}: this build steps host memory only (DLPack device type 1, the CPU, \
+         3 or 11)"
     )]
     Device(i32),
 }

@@ -56,7 +56,9 @@ pub const ADAMW_NAMES_NEUTRAL: adamw_names = 0;
 pub const ADAMW_NAMES_PADDLE: adamw_names = 1;
 
 /// How gradients are clipped. They are never rewritten: the factor is part of the step. Norms are
-/// summed in f64, in one order, so that they have the same bits everywhere.
+/// summed in f64, in one order, so that they have the same bits everywhere. Where gradients that are
+/// not finite propagate, a norm of NaN makes every parameter that it clips NaN, and an infinite one
+/// makes the factor 0: finite gradients become 0, infinite ones NaN.
 pub type adamw_clip = u32;
 /// Not at all.
 pub const ADAMW_CLIP_NONE: adamw_clip = 0;
@@ -110,7 +112,7 @@ pub const ADAMW_LAZY_EXACT: adamw_lazy = 2;
 
 /// What `adamw_clear_grad` does.
 pub type adamw_clear = u32;
-/// Writes zeros over every gradient; they stay set, and a step with them decays the parameter and
+/// Writes zeros over every gradient, which must not be in read-only memory; they stay set, and a step with them decays the parameter and
 /// moves it by its momentum.
 pub const ADAMW_CLEAR_ZERO: adamw_clear = 0;
 /// Forgets every gradient: a step skips a parameter until it has one again.

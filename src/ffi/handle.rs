@@ -112,6 +112,9 @@ fn encode(index: usize, generation: u64) -> *mut Optimizer {
 
 /// The slot that a handle names, if there is one, and the generation it names.
 fn find(handle: *const Optimizer) -> Result<(&'static Slot, u64), Error> {
+    if handle.is_null() {
+        return Err(Error::NullHandle);
+    }
     let bits = handle.addr() ^ MARK;
     let index = (bits & u32::MAX as usize) >> 1;
     let slot = if bits & 1 == 1 { slot(index) } else { None };

@@ -35,7 +35,8 @@ pub unsafe extern "C" fn adamw_get_capabilities(
 }
 
 /// The text of the last call that failed on this thread, with the names and values in question;
-/// empty if none has. It belongs to the library and is valid until this thread's next call.
+/// empty if none has. It belongs to the library and is valid until this
+/// thread's next call that fails.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_last_error() -> *const c_char {
     last_error()

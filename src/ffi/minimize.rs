@@ -2,7 +2,7 @@
 //! gradients.
 #![allow(non_camel_case_types)]
 
-use super::sized::{self, SizedStruct};
+use super::sized::{self, sized_struct};
 use super::stepping::of_param;
 use super::types::*;
 use super::{Optimizer, Status, adamw_closure, entry, guard, handle, not_null, tensor};
@@ -53,11 +53,7 @@ pub struct adamw_minimize_args {
 const _: () = assert!(size_of::<adamw_param_grad>() == 16);
 const _: () = assert!(size_of::<adamw_minimize_args>() == 9 * 8);
 
-// SAFETY: `repr(C)`, the size first, no padding (asserted above), plain numbers and nullable
-// pointers.
-unsafe impl SizedStruct for adamw_minimize_args {
-    const NAME: &'static str = "args";
-}
+sized_struct!(adamw_minimize_args, "args", 72);
 
 /// Calls the closure, then steps the parameters that have a gradient (of a subset, if one is given)
 /// as `adamw_step` does. The handle is free while the closure runs: it may set gradients. The loss

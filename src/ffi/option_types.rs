@@ -2,7 +2,7 @@
 #![allow(non_camel_case_types)]
 
 use super::constants::*;
-use super::sized::SizedStruct;
+use super::sized::sized_struct;
 
 /// What can be changed about a parameter that is there: read with `adamw_get_param_options`, edit,
 /// write with `adamw_set_param_options`.
@@ -77,17 +77,8 @@ impl adamw_loss_scaler {
     }
 }
 
-// SAFETY: `repr(C)`, the size first, no padding (asserted above), plain numbers.
-unsafe impl SizedStruct for adamw_param_options {
-    const NAME: &'static str = "options";
-}
+sized_struct!(adamw_param_options, "options", 40);
 
-// SAFETY: `repr(C)`, the size first, no padding (asserted above), plain numbers.
-unsafe impl SizedStruct for adamw_loss_scaler {
-    const NAME: &'static str = "scaler";
-}
+sized_struct!(adamw_loss_scaler, "scaler", 48);
 
-// SAFETY: `repr(C)`, the size first, no padding (asserted above), plain numbers.
-unsafe impl SizedStruct for adamw_loss_scaler_state {
-    const NAME: &'static str = "state";
-}
+sized_struct!(adamw_loss_scaler_state, "state", 32);

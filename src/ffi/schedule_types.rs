@@ -2,7 +2,7 @@
 #![allow(non_camel_case_types)]
 
 use super::adamw_schedule_function;
-use super::sized::SizedStruct;
+use super::sized::sized_struct;
 use core::ffi::c_void;
 
 /// A formula of the index i: how often the schedule has advanced. A zero field is zero, unless it is
@@ -194,13 +194,6 @@ pub struct adamw_schedule_state {
 const _: () = assert!(size_of::<adamw_schedule>() == 8 + 2 * 4 + 14 * 8 + 8 * 8 + 8 * 8 + 8 * 4);
 const _: () = assert!(size_of::<adamw_schedule_state>() == 4 * 8 + 2 * 4);
 
-// SAFETY: `repr(C)`, the size first, no padding (asserted above), plain numbers and nullable
-// pointers.
-unsafe impl SizedStruct for adamw_schedule {
-    const NAME: &'static str = "schedule";
-}
+sized_struct!(adamw_schedule, "schedule", 288);
 
-// SAFETY: as above.
-unsafe impl SizedStruct for adamw_schedule_state {
-    const NAME: &'static str = "state";
-}
+sized_struct!(adamw_schedule_state, "state", 40);

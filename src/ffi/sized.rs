@@ -8,17 +8,36 @@ use core::ptr::{copy_nonoverlapping, write_bytes};
 /// # Safety
 /// `repr(C)`, starting with `struct_size: usize`; without padding; every bit pattern is a value.
 pub unsafe trait SizedStruct: Copy {
-    /// The parameter's name in the C API, for errors.
+    /// The parameter's name in the C API, and the struct's, for errors.
     const NAME: &'static str;
+    const TYPE: &'static str;
+    /// The size of the first version: no caller has a shorter one.
+    const SMALLEST: usize;
 }
+
+/// Says so of a struct that is `repr(C)`, starts with its size and has no padding, which an assertion
+/// beside it shows: `sized_struct!(type, "argument", smallest size)`.
+macro_rules! sized_struct {
+    ($type:ty, $name:literal, $smallest:expr) => {
+        const _: () = assert!($smallest <= size_of::<$type>() && $smallest % 8 == 0);
+        // SAFETY: as above, and of plain numbers and nullable pointers.
+        unsafe impl $crate::ffi::sized::SizedStruct for $type {
+            const NAME: &'static str = $name;
+            const TYPE: &'static str = stringify!($type);
+            const SMALLEST: usize = $smallest;
+        }
+    };
+}
+pub(super) use sized_struct;
 
 /// No version of a struct is as long as this, so that a garbage size is not followed.
 const LONGEST: usize = 4096;
 
 fn check_size<T: SizedStruct>(size: usize) -> Result<(), Error> {
-    let whole = size.is_multiple_of(8) && (size_of::<usize>()..=LONGEST).contains(&size);
+    let whole = size.is_multiple_of(8) && (T::SMALLEST..=LONGEST).contains(&size);
     let known = size_of::<T>();
-    if whole { Ok(()) } else { Err(Error::StructSize { name: T::NAME, size, known }) }
+    let (name, of) = (T::NAME, T::TYPE);
+    if whole { Ok(()) } else { Err(Error::StructSize { name, of, size, known }) }
 }
 
 /// Reads what the caller has of a struct over the defaults of the rest.

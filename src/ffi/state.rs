@@ -5,7 +5,7 @@
 
 use super::constants::*;
 use super::params::name;
-use super::sized::{self, SizedStruct};
+use super::sized::{self, sized_struct};
 use super::{Optimizer, Status, guard, handle, tensor};
 use crate::dtype::Dtype;
 use crate::error::{Error, Label, Role, TensorProblem};
@@ -37,11 +37,7 @@ pub struct adamw_state_info {
 
 const _: () = assert!(size_of::<adamw_state_info>() == 3 * 8 + 4 * 4);
 
-// SAFETY: `repr(C)`, the size first, no padding (asserted above), plain numbers and a nullable
-// pointer.
-unsafe impl SizedStruct for adamw_state_info {
-    const NAME: &'static str = "out_info";
-}
+sized_struct!(adamw_state_info, "out_info", 40);
 
 /// Writes how many numbers have been given to parameters to `out_num_params`: all parameters have
 /// numbers below it; those that were removed are `ADAMW_STATUS_NOT_FOUND`.

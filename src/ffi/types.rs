@@ -2,7 +2,7 @@
 #![allow(non_camel_case_types)]
 
 use super::constants::*;
-use super::sized::SizedStruct;
+use super::sized::sized_struct;
 use super::{adamw_parallel_for, adamw_param_info};
 use core::ffi::{c_char, c_void};
 
@@ -87,7 +87,8 @@ pub struct adamw_config {
     pub parallel_for: adamw_parallel_for,
     /// Passed to `parallel_for`.
     pub parallel_for_data: *mut c_void,
-    /// `[0]` The largest norm, if `clip` clips by one; finite, > 0.
+    /// `[0]` The largest norm, if `clip` clips by one; finite, > 0. Ignored otherwise, as the two
+    /// below are.
     pub clip_norm: f64,
     /// `[0]` The smallest value, if `clip` clips by value; finite.
     pub clip_min: f64,
@@ -302,19 +303,9 @@ impl adamw_param_config {
     };
 }
 
-macro_rules! sized_struct {
-    ($type:ty, $name:literal) => {
-        // SAFETY: `repr(C)`, the size first, no padding (asserted above), plain numbers and
-        // nullable pointers.
-        unsafe impl SizedStruct for $type {
-            const NAME: &'static str = $name;
-        }
-    };
-}
-
-sized_struct!(adamw_config, "config");
-sized_struct!(adamw_group_config, "group");
-sized_struct!(adamw_param_config, "param");
-sized_struct!(adamw_param_info, "out_info");
-sized_struct!(adamw_capabilities, "out_capabilities");
-sized_struct!(adamw_step_info, "out_info");
+sized_struct!(adamw_config, "config", 88);
+sized_struct!(adamw_group_config, "group", 48);
+sized_struct!(adamw_param_config, "param", 88);
+sized_struct!(adamw_param_info, "out_info", 48);
+sized_struct!(adamw_capabilities, "out_capabilities", 32);
+sized_struct!(adamw_step_info, "out_info", 40);

@@ -72,7 +72,8 @@ impl Optimizer {
 
     /// A group's values, as the host last set them.
     pub fn group(&self, number: u32) -> Result<GroupConfig, Error> {
-        self.groups.get(number as usize).copied().ok_or(Error::NoGroup(number))
+        let count = self.groups.len();
+        self.groups.get(number as usize).copied().ok_or(Error::NoGroup { number, count })
     }
 
     /// Adds a group and returns its number.

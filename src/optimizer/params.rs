@@ -185,7 +185,8 @@ impl Optimizer {
     /// A parameter's name, for an error.
     pub fn label(&self, number: u32) -> Result<Label, Error> {
         let param = self.params.get(number as usize).filter(|param| !param.removed);
-        param.map(Param::label).ok_or(Error::NoParam(number))
+        let count = self.params.len();
+        param.map(Param::label).ok_or(Error::NoParam { number, count })
     }
 
     /// Where a new name belongs in the order of names.

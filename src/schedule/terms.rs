@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::callback::ScheduleFunction;
+use crate::config::{check, not_negative};
 use crate::error::Error;
 
 /// The formula. The first seventeen are Paddle's (`paddle.optimizer.lr`).
@@ -130,29 +131,31 @@ impl Node {
         let t = &self.terms;
         match t.kind {
             Kind::Noam => {
-                rate("schedule.lr", t.lr)?;
+                not_negative("schedule.lr", t.lr)?;
                 steps("schedule.d_model", t.d_model)?;
                 steps("schedule.warmup_steps", t.warmup_steps)
             }
             Kind::Piecewise => {
                 self.boundaries_increase()?;
                 count("schedule.n_values", self.values.len(), self.boundaries.len() + 1)?;
-                self.values.iter().try_for_each(|&value| rate("an entry of schedule.values", value))
+                self.values
+                    .iter()
+                    .try_for_each(|&value| not_negative("an entry of schedule.values", value))
             }
             Kind::NaturalExp | Kind::InverseTime => {
-                rate("schedule.lr", t.lr)?;
+                not_negative("schedule.lr", t.lr)?;
                 positive("schedule.gamma", t.gamma)
             }
             Kind::Polynomial => {
-                rate("schedule.lr", t.lr)?;
-                rate("schedule.end_lr", t.end_lr)?;
+                not_negative("schedule.lr", t.lr)?;
+                not_negative("schedule.end_lr", t.end_lr)?;
                 positive("schedule.power", t.power)?;
                 steps("schedule.total_steps", t.total_steps)
             }
             Kind::LinearWarmup => {
-                rate("schedule.lr", t.lr)?;
-                rate("schedule.start_lr", t.start_lr)?;
-                rate("schedule.end_lr", t.end_lr)?;
+                not_negative("schedule.lr", t.lr)?;
+                not_negative("schedule.start_lr", t.start_lr)?;
+                not_negative("schedule.end_lr", t.end_lr)?;
                 steps("schedule.warmup_steps", t.warmup_steps)?;
                 let rises = t.end_lr > t.start_lr;
                 check("schedule.end_lr", t.end_lr, rises, "more than schedule.start_lr")?;
@@ -162,7 +165,7 @@ impl Node {
                 self.parts_are_valid()
             }
             Kind::Exponential | Kind::MultiStep | Kind::Step => {
-                rate("schedule.lr", t.lr)?;
+                not_negative("schedule.lr", t.lr)?;
                 check("schedule.gamma", t.gamma, t.gamma > 0.0 && t.gamma < 1.0, "0 < gamma < 1")?;
                 match t.kind {
                     Kind::MultiStep => self.boundaries_increase(),
@@ -171,30 +174,30 @@ impl Node {
                 }
             }
             Kind::Lambda | Kind::Multiplicative => {
-                rate("schedule.lr", t.lr)?;
+                not_negative("schedule.lr", t.lr)?;
                 self.function_is_there()
             }
             Kind::Function => self.function_is_there(),
             Kind::ReduceOnPlateau => {
-                rate("schedule.lr", t.lr)?;
-                rate("schedule.min_lr", t.min_lr)?;
+                not_negative("schedule.lr", t.lr)?;
+                not_negative("schedule.min_lr", t.min_lr)?;
                 check(
                     "schedule.factor",
                     t.factor,
                     t.factor > 0.0 && t.factor < 1.0,
                     "0 < factor < 1",
                 )?;
-                rate("schedule.threshold", t.threshold)?;
-                rate("schedule.epsilon", t.epsilon)
+                not_negative("schedule.threshold", t.threshold)?;
+                not_negative("schedule.epsilon", t.epsilon)
             }
             Kind::CosineAnnealing | Kind::CosineWarmRestarts => {
-                rate("schedule.lr", t.lr)?;
-                rate("schedule.min_lr", t.min_lr)?;
+                not_negative("schedule.lr", t.lr)?;
+                not_negative("schedule.min_lr", t.min_lr)?;
                 steps("schedule.period", t.period)
             }
             Kind::OneCycle => {
-                rate("schedule.max_lr", t.max_lr)?;
-                rate("schedule.end_lr", t.end_lr)?;
+                not_negative("schedule.max_lr", t.max_lr)?;
+                not_negative("schedule.end_lr", t.end_lr)?;
                 positive("schedule.divide_factor", t.divide_factor)?;
                 steps("schedule.total_steps", t.total_steps)?;
                 let (fraction, three) = (t.phase_fraction, t.three_phase);
@@ -205,8 +208,8 @@ impl Node {
                 check("schedule.phase_fraction * total_steps", rise, rise > 1.0, "more than 1")
             }
             Kind::Cyclic => {
-                rate("schedule.lr", t.lr)?;
-                rate("schedule.max_lr", t.max_lr)?;
+                not_negative("schedule.lr", t.lr)?;
+                not_negative("schedule.max_lr", t.max_lr)?;
                 steps("schedule.steps_up", t.steps_up)?;
                 steps("schedule.steps_down", t.steps_down)?;
                 match t.cyclic_mode {
@@ -215,7 +218,7 @@ impl Node {
                 }
             }
             Kind::Linear => {
-                rate("schedule.lr", t.lr)?;
+                not_negative("schedule.lr", t.lr)?;
                 steps("schedule.total_steps", t.total_steps)?;
                 let fraction = |x: f64| (0.0..=1.0).contains(&x);
                 check("schedule.start_factor", t.start_factor, fraction(t.start_factor), "0 to 1")?;
@@ -245,8 +248,8 @@ impl Node {
     }
 
     fn warmup(&self) -> Result<(), Error> {
-        rate("schedule.lr", self.terms.lr)?;
-        rate("schedule.start_lr", self.terms.start_lr)?;
+        not_negative("schedule.lr", self.terms.lr)?;
+        not_negative("schedule.start_lr", self.terms.start_lr)?;
         if self.terms.warmup_steps == 0 {
             Ok(())
         } else {
@@ -256,7 +259,7 @@ impl Node {
 
     fn decays_after(&self, before: u64, expected: &'static str) -> Result<(), Error> {
         let t = &self.terms;
-        rate("schedule.min_lr", t.min_lr)?;
+        not_negative("schedule.min_lr", t.min_lr)?;
         steps("schedule.total_steps", t.total_steps)?;
         check("schedule.total_steps", t.total_steps as f64, t.total_steps > before, expected)
     }
@@ -300,18 +303,10 @@ fn steps(name: &'static str, value: u64) -> Result<(), Error> {
     check(name, value as f64, (1..=MOST_STEPS).contains(&value), "1 to 2^53")
 }
 
-fn rate(name: &'static str, value: f64) -> Result<(), Error> {
-    check(name, value, value.is_finite() && value >= 0.0, "a finite number >= 0")
-}
-
 fn positive(name: &'static str, value: f64) -> Result<(), Error> {
     check(name, value, value.is_finite() && value > 0.0, "a finite number > 0")
 }
 
 fn count(name: &'static str, count: usize, wanted: usize) -> Result<(), Error> {
     if count == wanted { Ok(()) } else { Err(Error::Count { name, count, wanted }) }
-}
-
-fn check(name: &'static str, value: f64, ok: bool, expected: &'static str) -> Result<(), Error> {
-    if ok { Ok(()) } else { Err(Error::Number { name, value, expected }) }
 }

@@ -122,6 +122,7 @@ impl Operands {
     pub(super) fn fits_type(&self, role: Role, tensor: &Tensor) -> Result<(), TensorProblem> {
         let (is, param) = (tensor.dtype, self.param.dtype);
         let expected = match role {
+            Role::Grad if is != param && param == Dtype::F32 => param,
             Role::Grad if is != param && is != Dtype::F32 => {
                 return Err(TensorProblem::GradDtype { is, param });
             }

@@ -104,6 +104,17 @@ static void hyper_parameters_outside_their_domain(void) {
   }
 }
 
+static void structs_that_nobody_filled(void) {
+  const adamw_config config = {.struct_size = sizeof config, .lr = 0.1};
+  const adamw_group_config group = {.struct_size = sizeof group, .lr_scale = 1};
+  row("a config of zeros");
+  refused(adamw_create(&config, &world.outputs.optimizer), ADAMW_STATUS_INVALID_ARGUMENT, "eps is 0",
+          "beta2", "_init");
+  row("a group of zeros");
+  refused(adamw_add_group(world.optimizer, &group, &world.outputs.number),
+          ADAMW_STATUS_INVALID_ARGUMENT, "eps is 0", "beta2", "_init");
+}
+
 static void flags_and_constants_that_do_not_exist(void) {
   static const struct {
     const char *field;
@@ -185,10 +196,47 @@ static adamw_status pass_param(const void *param) {
   return adamw_add_param(world.optimizer, param, &world.outputs.number);
 }
 
+static adamw_status pass_values(const void *values) {
+  return adamw_set_group(world.optimizer, 0, values);
+}
+
+static void fill_options(void *options) {
+  adamw_get_param_options(world.optimizer, W1, options, sizeof(adamw_param_options));
+}
+
+static adamw_status pass_options(const void *options) {
+  return adamw_set_param_options(world.optimizer, W1, options);
+}
+
+static void fill_scaler(void *scaler) { memset(scaler, 0, sizeof(adamw_loss_scaler)); }
+
+static adamw_status pass_scaler(const void *scaler) {
+  return adamw_set_loss_scaler(world.optimizer, scaler);
+}
+
+static int32_t no_loss(double *out_loss, void *user_data) {
+  (void)user_data;
+  *out_loss = 0;
+  return 0;
+}
+
+static void fill_args(void *args) {
+  const adamw_minimize_args filled = {.closure = no_loss};
+  memcpy(args, &filled, sizeof filled);
+}
+
+static adamw_status pass_args(const void *args) {
+  return adamw_minimize(world.optimizer, args, NULL, NULL);
+}
+
 static const struct input inputs[] = {
     {"config", sizeof(adamw_config), fill_config, pass_config},
     {"group", sizeof(adamw_group_config), fill_group, pass_group},
     {"param", sizeof(adamw_param_config), fill_param, pass_param},
+    {"values", sizeof(adamw_group_config), fill_group, pass_values},
+    {"options", sizeof(adamw_param_options), fill_options, pass_options},
+    {"scaler", sizeof(adamw_loss_scaler), fill_scaler, pass_scaler},
+    {"args", sizeof(adamw_minimize_args), fill_args, pass_args},
 };
 enum { N_INPUTS = sizeof inputs / sizeof inputs[0] };
 
@@ -204,13 +252,15 @@ static char *cut(const struct input *input, size_t bytes, size_t struct_size) {
 }
 
 static void struct_sizes_that_no_version_has(void) {
-  static const size_t sizes[] = {0, 3, 7, 9, SIZE_MAX};
+  static const size_t sizes[] = {0, 3, 7, 8, 9, 24, SIZE_MAX}; /* 8: of a pointer */
   for (int i = 0; i < N_INPUTS; i++)
     for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
-      char *block = cut(&inputs[i], sizeof(size_t) + (sizes[s] == 9), sizes[s]), text[24];
+      size_t bytes = sizes[s] < sizeof(size_t) || sizes[s] == SIZE_MAX ? sizeof(size_t) : sizes[s];
+      char *block = cut(&inputs[i], bytes, sizes[s]), text[24];
       row("%s.struct_size = %zu", inputs[i].name, sizes[s]);
       snprintf(text, sizeof text, "%zu", sizes[s]);
-      refused(inputs[i].pass(block), ADAMW_STATUS_INVALID_ARGUMENT, "struct_size", text);
+      refused(inputs[i].pass(block), ADAMW_STATUS_INVALID_ARGUMENT, "struct_size", text,
+              "expected sizeof(adamw_");
       free(block);
     }
 }
@@ -238,50 +288,46 @@ static void fields_of_a_later_version(void) {
   }
 }
 
+/* The sizes of the first version. */
+enum { FIRST_CONFIG = 88, FIRST_GROUP = 48 };
+
 static void an_older_struct_gets_the_defaults_for_its_tail(void) {
-  for (size_t size = sizeof(size_t); size < sizeof(adamw_config); size += 8) {
+  for (size_t size = FIRST_CONFIG; size < sizeof(adamw_config); size += 8) {
     char *block = cut(&inputs[0], size, size);
-    if (size > offsetof(adamw_config, lr))
-      set_double(block, offsetof(adamw_config, lr), 0.5);
+    set_double(block, offsetof(adamw_config, lr), 0.5);
     row("config of %zu bytes", size);
     adamw_optimizer *optimizer = NULL;
     adamw_group_config group;
     double lr = 0;
     accepted(adamw_create((const adamw_config *)block, &optimizer));
     accepted(adamw_get_lr(optimizer, &lr));
-    holds(lr == (size > offsetof(adamw_config, lr) ? 0.5 : 0.001));
+    holds(lr == 0.5);
     accepted(adamw_group_config_init(optimizer, &group, sizeof group));
     holds(group.lr_scale == 1 && group.weight_decay == 0.01 && group.beta1 == 0.9);
-    holds(group.beta2 == 0.999 && group.eps == 1e-8);
+    holds(group.lazy_mode == ADAMW_LAZY_OFF && !group.beta1_ptr && !group.weight_decay_ptr);
     accepted(adamw_destroy(optimizer));
     free(block);
   }
 
-  row("a group of lr_scale alone has the handle's other values");
-  float weights[2][2] = {{1, -2}, {1, -2}}, grad[2] = {0.5f, -0.25f};
+  row("an older group has the handle's values for what it lacks");
+  const float kept = 0.5f;
   adamw_config config;
   adamw_optimizer *optimizer = NULL;
   adamw_config_init(&config, sizeof config);
-  config.weight_decay = 0.3;
-  config.beta1 = 0.5;
-  config.eps = 0.01;
+  config.beta2_ptr = &kept;
   accepted(adamw_create(&config, &optimizer));
-  size_t short_group[2] = {sizeof short_group, 0};
-  set_double(short_group, offsetof(adamw_group_config, lr_scale), 1);
-  for (uint32_t i = 0; i < 2; i++) {
-    int64_t shape[1] = {2};
-    adamw_tensor tensor = {weights[i], {1, 0}, 1, {2, 32, 1}, shape, NULL, 0};
-    adamw_param_config param = {
-        .struct_size = sizeof param, .name = i ? "b" : "a", .param = &tensor};
-    uint32_t added = 0;
-    if (i == 1)
-      accepted(adamw_add_group(optimizer, (const adamw_group_config *)short_group, &param.group));
-    accepted(adamw_add_param(optimizer, &param, &added));
-    accepted(adamw_set_grad_array(optimizer, added, grad, 2, ADAMW_DTYPE_F32));
-  }
-  accepted(adamw_step(optimizer));
+  adamw_group_config whole, added;
+  uint32_t number;
+  accepted(adamw_group_config_init(optimizer, &whole, sizeof whole));
+  whole.struct_size = FIRST_GROUP;
+  whole.lr_scale = 3;
+  void *block = malloc(FIRST_GROUP);
+  memcpy(block, &whole, FIRST_GROUP);
+  accepted(adamw_add_group(optimizer, block, &number));
+  accepted(adamw_get_group(optimizer, number, &added, sizeof added));
+  holds(added.lr_scale == 3 && added.beta2_ptr == &kept);
   accepted(adamw_destroy(optimizer));
-  holds(weights[0][0] != 1 && memcmp(weights[0], weights[1], sizeof weights[0]) == 0);
+  free(block);
 }
 
 /* A struct that the library writes. */
@@ -303,28 +349,45 @@ static adamw_status write_step_info(void *to, size_t size) {
   return adamw_get_step_info(world.optimizer, to, size);
 }
 
+static adamw_status write_values(void *to, size_t size) {
+  return adamw_get_group(world.optimizer, 0, to, size);
+}
+
+static adamw_status write_options(void *to, size_t size) {
+  return adamw_get_param_options(world.optimizer, W1, to, size);
+}
+
+static adamw_status write_state_info(void *to, size_t size) {
+  return adamw_get_state_info(world.optimizer, W1, ADAMW_BUFFER_EXP_AVG, to, size);
+}
+
 static void written_structs_are_as_long_as_the_caller_says(void) {
   static const struct {
     const char *name;
-    size_t known;
+    size_t known, first;
     adamw_status (*write)(void *to, size_t size);
   } rows[] = {
-      {"config", sizeof(adamw_config), write_config},
-      {"group", sizeof(adamw_group_config), write_group},
-      {"info", sizeof(adamw_param_info), write_info},
-      {"capabilities", sizeof(adamw_capabilities), write_capabilities},
-      {"step info", sizeof(adamw_step_info), write_step_info},
+      {"config", sizeof(adamw_config), FIRST_CONFIG, write_config},
+      {"group", sizeof(adamw_group_config), FIRST_GROUP, write_group},
+      {"a group of the handle's", sizeof(adamw_group_config), FIRST_GROUP, write_values},
+      {"info", sizeof(adamw_param_info), 48, write_info},
+      {"capabilities", sizeof(adamw_capabilities), 32, write_capabilities},
+      {"step info", sizeof(adamw_step_info), 40, write_step_info},
+      {"options", sizeof(adamw_param_options), 40, write_options},
+      {"state info", sizeof(adamw_state_info), 40, write_state_info},
   };
   for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
     char whole[sizeof(adamw_config)], *out = (char *)&world.outputs;
     row("%s into NULL", rows[i].name);
     refused(rows[i].write(NULL, rows[i].known), ADAMW_STATUS_INVALID_ARGUMENT, "NULL");
-    row("%s of 0, 3 or SIZE_MAX bytes", rows[i].name);
+    row("%s of 0, 3, 8 or SIZE_MAX bytes", rows[i].name);
+    refused(rows[i].write(out, 8), ADAMW_STATUS_INVALID_ARGUMENT, "struct_size", "8");
+    refused(rows[i].write(out, rows[i].first - 8), ADAMW_STATUS_INVALID_ARGUMENT, "struct_size");
     refused(rows[i].write(out, 0), ADAMW_STATUS_INVALID_ARGUMENT, "struct_size", "0");
     refused(rows[i].write(out, 3), ADAMW_STATUS_INVALID_ARGUMENT, "struct_size", "3");
     refused(rows[i].write(out, SIZE_MAX), ADAMW_STATUS_INVALID_ARGUMENT, "struct_size");
     accepted(rows[i].write(whole, rows[i].known));
-    for (size_t size = sizeof(size_t); size <= rows[i].known + 16; size += 8) {
+    for (size_t size = rows[i].first; size <= rows[i].known + 16; size += 8) {
       char *block = malloc(size);
       memset(block, 0xa5, size);
       row("%s of %zu bytes", rows[i].name, size);
@@ -397,6 +460,7 @@ int main(void) {
   set_up(&world);
   watch(&world);
   hyper_parameters_outside_their_domain();
+  structs_that_nobody_filled();
   flags_and_constants_that_do_not_exist();
   struct_sizes_that_no_version_has();
   fields_of_a_later_version();
