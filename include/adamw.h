@@ -392,7 +392,8 @@ typedef struct adamw_param_config {
   const char *name;
   // The parameter `[...] f32|f64|f16|bf16`, stepped in place.
   const struct adamw_tensor *param;
-  // `[NULL]` The same number of elements, f32; only for f16 and bf16 with multi_precision.
+  // `[NULL]` The same number of elements, f32; only for f16 and bf16 with multi_precision. If
+  // `step` is 0, the first step looks whether it rounds to the parameter, and fails if not.
   const struct adamw_tensor *master;
   // `[NULL]` The same number of elements, f32 (f64 for an f64 parameter).
   const struct adamw_tensor *exp_avg;

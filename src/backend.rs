@@ -42,6 +42,11 @@ impl Backend {
     pub fn fill_master(&self, operands: &mut Operands) {
         self.cpu.fill_master(operands)
     }
+
+    /// The first element of the f32 master, if there is one, that does not round to the parameter.
+    pub fn strange_master(&self, operands: &mut Operands) -> Option<usize> {
+        self.cpu.strange_master(operands)
+    }
 }
 
 /// The instruction sets that this build has and this processor runs, lowest first.

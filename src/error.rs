@@ -119,6 +119,11 @@ pub enum Error {
     State { name: Label, problem: TensorProblem },
     #[error("state \"{name}\" would be {value:?}, expected {expected}")]
     StateValue { name: Label, value: f64, expected: &'static str },
+    #[error(
+        "param \"{param}\": element {element} of master does not round to param: adamw_sync_master \
+         fills a master"
+    )]
+    StrangeMaster { param: Label, element: usize },
     #[error("param \"{0}\" is given twice")]
     GivenTwice(Label),
     #[error("the closure returned {0}, expected 0")]

@@ -257,3 +257,54 @@ fn the_librarys_master_starts_as_the_parameter_is_at_its_first_step() {
     training.step(&handle, number, 0..STEPS);
     assert_eq!(param.first_difference(&training.uninterrupted().param), None);
 }
+
+#[test]
+fn a_hosts_master_that_nobody_filled_fails_the_first_step() {
+    for dtype in [Dtype::F16, Dtype::Bf16] {
+        let kind = Kind { master: true, ..Kind::plain(dtype) };
+        let n = 1300;
+        let mut random = Random::new(2);
+        let param = Array::ordinary(dtype, n, &mut random);
+        let grad = Array::ordinary(dtype, n, &mut random);
+        let run = |spoil: &dyn Fn(&Tensors), step: u64| {
+            let tensors = Tensors::fresh(kind, &param);
+            spoil(&tensors);
+            let handle = Handle::new(&ffi::adamw_config { multi_precision: 1, ..config() });
+            let number = tensors.add_to(&handle, "w", step);
+            handle.set_grad(number, &grad);
+            let before = tensors.duplicate();
+            let stepped = handle.try_step();
+            if stepped.is_err() {
+                tensors.assert_same(&before, || format!("{dtype:?}"));
+                handle.sync_master(number);
+                handle.step();
+            }
+            stepped.map_err(|failure| failure.text)
+        };
+        let master = |tensors: &Tensors, i: usize, value: f64| {
+            tensors.master.as_ref().unwrap().set(i, value);
+        };
+        let text = |element: usize| {
+            Err(format!(
+                "param \"w\": element {element} of master does not round to param: \
+                 adamw_sync_master fills a master"
+            ))
+        };
+        assert_eq!(run(&|_| (), 0), Ok(()));
+        assert_eq!(run(&|tensors| master(tensors, 1299, 7.0), 0), text(1299));
+        assert_eq!(run(&|tensors| tensors.master.as_ref().unwrap().fill(0.0), 0), text(0));
+        // What was rounded another way is the same number, and steps taken bring what they bring.
+        let finer = |tensors: &Tensors| {
+            for i in 0..n {
+                master(tensors, i, param.get(i) * (1.0 + 0.9 * dtype_epsilon(dtype)));
+            }
+        };
+        assert_eq!(run(&finer, 0), Ok(()));
+        assert_eq!(run(&|tensors| master(tensors, 5, 7.0), 3), Ok(()));
+    }
+}
+
+/// Half the distance from 1 to the next number.
+fn dtype_epsilon(dtype: Dtype) -> f64 {
+    if dtype == Dtype::F16 { 2f64.powi(-11) } else { 2f64.powi(-8) }
+}

@@ -62,15 +62,6 @@ pub fn update(isa: &'static Isa, steps: &Steps, chunk: Chunk, space: &mut Space)
     }
 }
 
-/// Writes the parameter's values into its f32 master.
-pub fn fill_master(isa: &'static Isa, master: &mut [f32], param: Slice) {
-    match param {
-        Slice::F16(param) => isa.widen_f16(param, master),
-        Slice::Bf16(param) => isa.widen_bf16(param, master),
-        _ => unreachable!("only 16-bit parameters have a master"),
-    }
-}
-
 fn take<'a, T, P, G>(
     isa: &'static Isa,
     (behind, now): (impl Iterator<Item = &'a Scalars>, Option<&Scalars>),

@@ -4,6 +4,7 @@ mod accumulate;
 mod blocks;
 pub mod isa;
 mod loops;
+mod masters;
 mod norms;
 mod rows;
 mod threads;
@@ -62,7 +63,13 @@ impl Cpu {
     /// Fills the f32 master, if there is one, with the parameter's values.
     pub fn fill_master(&self, operands: &mut Operands) {
         if let Some((master, param)) = operands.master_and_param() {
-            blocks::fill_master(self.isa, master, param);
+            masters::fill(self.isa, master, param);
         }
+    }
+
+    /// The first element of the master, if there is one, that does not round to the parameter.
+    pub fn strange_master(&self, operands: &mut Operands) -> Option<usize> {
+        let (master, param) = operands.master_and_param()?;
+        masters::first_strange(self.isa, master, param)
     }
 }

@@ -164,7 +164,8 @@ pub struct adamw_param_config {
     pub name: *const c_char,
     /// The parameter `[...] f32|f64|f16|bf16`, stepped in place.
     pub param: *const adamw_tensor,
-    /// `[NULL]` The same number of elements, f32; only for f16 and bf16 with multi_precision.
+    /// `[NULL]` The same number of elements, f32; only for f16 and bf16 with multi_precision. If
+    /// `step` is 0, the first step looks whether it rounds to the parameter, and fails if not.
     pub master: *const adamw_tensor,
     /// `[NULL]` The same number of elements, f32 (f64 for an f64 parameter).
     pub exp_avg: *const adamw_tensor,

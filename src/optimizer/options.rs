@@ -2,10 +2,10 @@
 #![forbid(unsafe_code)]
 
 use super::Optimizer;
-use super::params::check_regularizer;
+use super::params::{Master, check_regularizer};
 use super::step::Clock;
 use crate::config::{self, Lazy};
-use crate::error::Error;
+use crate::error::{Error, Role};
 use crate::math::Regularizer;
 use crate::steps::Log;
 use crate::tensor::Operands;
@@ -62,9 +62,10 @@ impl Optimizer {
         let operands = &mut self.operands[number as usize];
         operands.zero_moments();
         self.backend.fill_master(operands);
+        let owns_master = operands.state(Role::Master).is_some_and(|master| !master.is_hosts());
         let group = *self.group_of(number);
         let param = &mut self.params[number as usize];
-        param.master_is_stale = param.owns_master;
+        param.master = if owns_master { Master::Stale } else { Master::Settled };
         param.clock = Clock::after(0, &group);
         Ok(())
     }

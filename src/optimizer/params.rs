@@ -28,10 +28,18 @@ pub struct Param {
     pub no_clip: bool,
     pub regularizer: Regularizer<f64>,
     pub clock: Clock,
-    /// There is a master, and it is the library's.
-    pub owns_master: bool,
-    /// The library's own master, not filled from the parameter yet.
-    pub master_is_stale: bool,
+    pub master: Master,
+}
+
+/// What has yet to be done about a master before the next step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Master {
+    /// Nothing, or there is none.
+    Settled,
+    /// The library's own, to be filled from the parameter.
+    Stale,
+    /// The host's, of a parameter that has taken no step: to be held against the parameter.
+    Unseen,
 }
 
 impl Param {
@@ -87,7 +95,11 @@ impl Optimizer {
             };
             operands.set_state(role, buffer).map_err(|problem| problem.of(name, role))?;
         }
-        let owns_master = operands.state(Role::Master).is_some_and(|master| !master.is_hosts());
+        let master = match operands.state(Role::Master) {
+            Some(master) if !master.is_hosts() => Master::Stale,
+            Some(_) if new.step == 0 => Master::Unseen,
+            _ => Master::Settled,
+        };
         let param = Param {
             name: copied(new.name)?,
             group: new.group,
@@ -98,8 +110,7 @@ impl Optimizer {
             no_clip: new.no_clip,
             regularizer: new.regularizer,
             clock: Clock::after(new.step, &group),
-            owns_master,
-            master_is_stale: owns_master,
+            master,
         };
         reserve(&mut self.params, 1, "the parameters")?;
         reserve(&mut self.operands, 1, "the parameters")?;
@@ -161,7 +172,7 @@ impl Optimizer {
     pub fn sync_master(&mut self, param: u32) -> Result<(), Error> {
         self.label(param)?;
         self.backend.fill_master(&mut self.operands[param as usize]);
-        self.params[param as usize].master_is_stale = false;
+        self.params[param as usize].master = Master::Settled;
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::names::{self, Scheme};
-use super::params::MAX_INITIAL_STEP;
+use super::params::{MAX_INITIAL_STEP, Master};
 use super::step::Clock;
 use super::{Optimizer, label};
 use crate::dtype::Dtype;
@@ -50,7 +50,7 @@ impl Optimizer {
             return Err(absent);
         }
         self.catch_up_rows(number as usize)?;
-        if role == Role::Master && self.params[number as usize].master_is_stale {
+        if role == Role::Master && self.params[number as usize].master == Master::Stale {
             self.backend.fill_master(&mut self.operands[number as usize]);
         }
         let operands = &self.operands[number as usize];
@@ -123,7 +123,9 @@ impl Optimizer {
         if let Item::Tensor(role) = item {
             self.view(number, item)?;
             self.operands[number as usize].set_state_from(role, from);
-            self.params[number as usize].master_is_stale &= role != Role::Master;
+            if role == Role::Master {
+                self.params[number as usize].master = Master::Settled;
+            }
             return Ok(());
         }
         let value = from.f64();

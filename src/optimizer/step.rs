@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::Optimizer;
-use super::params::Param;
+use super::params::{Master, Param};
 use crate::config::{GroupConfig, Lazy};
 use crate::error::Error;
 use crate::math::{Regularizer, Scalars, Step};
@@ -111,6 +111,7 @@ struct Gathered {
     /// Accumulated gradients.
     sums: bool,
     stale_masters: bool,
+    unseen_masters: bool,
 }
 
 impl Optimizer {
@@ -127,6 +128,9 @@ impl Optimizer {
         let gathered = self.gather();
         if gathered.rows || gathered.lags {
             self.read_rows()?;
+        }
+        if gathered.unseen_masters {
+            self.look_at_masters()?;
         }
         let mut report = self.measure(gathered.n_elements)?;
         if report.skipped {
@@ -174,7 +178,8 @@ impl Optimizer {
                 gathered.rows |= operands.has_rows();
                 gathered.lags |= operands.lag().is_some();
                 gathered.sums |= operands.n_accumulated() > 0;
-                gathered.stale_masters |= param.master_is_stale;
+                gathered.stale_masters |= param.master == Master::Stale;
+                gathered.unseen_masters |= param.master == Master::Unseen;
             }
         }
         gathered
@@ -274,10 +279,24 @@ impl Optimizer {
     /// been taken: if it is refused, the host may yet write the parameter.
     fn fill_stale_masters(&mut self) {
         for (param, operands) in self.params.iter().zip(&mut self.operands) {
-            if param.master_is_stale && operands.is_stepped() {
+            if param.master == Master::Stale && operands.is_stepped() {
                 self.backend.fill_master(operands);
             }
         }
+    }
+
+    /// That the host's masters of parameters that have taken no step are what the parameters were
+    /// rounded from: a master that nobody filled would overwrite its parameter.
+    fn look_at_masters(&mut self) -> Result<(), Error> {
+        for (param, operands) in self.params.iter().zip(&mut self.operands) {
+            if param.master == Master::Unseen
+                && operands.is_stepped()
+                && let Some(element) = self.backend.strange_master(operands)
+            {
+                return Err(Error::StrangeMaster { param: param.label(), element });
+            }
+        }
+        Ok(())
     }
 
     /// Counts the step that has been taken.
@@ -285,7 +304,7 @@ impl Optimizer {
         let stepped = self.params.iter_mut().zip(&self.scratch.scalars_of);
         for (param, _) in stepped.filter(|(_, scalars)| **scalars != NO_STEP) {
             param.clock = param.clock.advanced(&self.groups[param.group as usize]);
-            param.master_is_stale = false;
+            param.master = Master::Settled;
         }
     }
 }
