@@ -5,7 +5,7 @@ mod common;
 
 use adamw::ffi::*;
 use common::array::{Array, Dtype};
-use common::handle::{Handle, Param, config};
+use common::handle::{Handle, Param, config, schedule};
 use common::host::from_user_data;
 use core::ffi::{CStr, c_char, c_void};
 use serde_json::Value;
@@ -31,11 +31,11 @@ traces! {
     default_32 options_32 amsgrad_32 no_decay_filter_32 negative_decay_32 zero_decay_big_eps_32
     groups_32 missing_grads_32 set_lr_32 scalar_and_long_32
     clip_global_norm_32 clip_global_norm_need_clip_32 clip_global_norm_inactive_32
-    clip_per_group_32 clip_norm_32 clip_value_32 regularizer_l2_32 regularizer_l1_32
+    clip_per_group_32 clip_norm_32 clip_value_32 regularizer_l2_32 regularizer_l1_32 schedule_32
     default_64 options_64 amsgrad_64 no_decay_filter_64 negative_decay_64 zero_decay_big_eps_64
     groups_64 missing_grads_64 set_lr_64 scalar_and_long_64
     clip_global_norm_64 clip_global_norm_need_clip_64 clip_global_norm_inactive_64
-    clip_per_group_64 clip_value_64 regularizer_l2_64 regularizer_l1_64
+    clip_per_group_64 clip_value_64 regularizer_l2_64 regularizer_l1_64 schedule_64
 }
 
 fn traces() -> Vec<Value> {
@@ -54,9 +54,15 @@ fn check(name: &str) {
     let no_decay = no_decay(&trace);
     handle.set_decay_filter(Some(decays), &no_decay).unwrap();
     let params = params(&trace, dtype, &handle);
+    let is_scheduled = set_schedule(&trace["schedule"], &handle);
 
     for (t, step) in list(&trace["steps"]).iter().enumerate() {
-        handle.set_lr(number(&step["lr"]));
+        let lr = number(&step["lr"]);
+        if is_scheduled {
+            assert!((handle.lr() - lr).abs() <= 1e-12 * lr, "step {t}");
+        } else {
+            handle.set_lr(lr);
+        }
         let grads = list(&step["grads"]).iter();
         let grads: Vec<Option<Array>> =
             grads.map(|grad| (!grad.is_null()).then(|| Array::of(dtype, &numbers(grad)))).collect();
@@ -92,6 +98,19 @@ fn handle(arguments: &Value, clip: &Value) -> Handle {
     config.clip_max = clip[1].as_f64().unwrap_or(0.0);
     config.clip_min = clip[2].as_f64().unwrap_or(0.0);
     Handle::new(&config)
+}
+
+/// Sets the schedule of a trace that has one.
+fn set_schedule(given: &Value, handle: &Handle) -> bool {
+    if given.is_null() {
+        return false;
+    }
+    assert_eq!(given[0], "CosineAnnealingDecay");
+    let [lr, t_max, eta_min] = numbers(&given[1])[..] else { panic!("{given}") };
+    let mut cosine = schedule(ADAMW_SCHEDULE_COSINE_ANNEALING);
+    (cosine.lr, cosine.period, cosine.min_lr) = (lr, t_max as u64, eta_min);
+    handle.set_schedule(&cosine).unwrap();
+    true
 }
 
 /// Paddle takes weight_decay as float32, whatever the parameters are.

@@ -36,9 +36,10 @@ def numbers(array):
 
 
 def trace(name, dtype, shapes=SHAPES, steps=6, groups=None, clip=None, no_clip=(), no_decay=(),
-          regularizer=None, missing=(), lrs=None, grad_scale=1.0, **config):
+          regularizer=None, missing=(), lrs=None, schedule=None, grad_scale=1.0, **config):
     """One case. groups: [(indices, overrides)]; clip: [kind, its arguments]; no_clip, no_decay:
-    indices; regularizer: [kind, coefficient, index]; missing: {(step, index)}."""
+    indices; regularizer: [kind, coefficient, index]; missing: {(step, index)}; schedule: [class of
+    paddle.optimizer.lr, its arguments]."""
     rng = np.random.default_rng([1, len(name), sum(map(ord, name))])
     params = [parameter(rng, f"{name}.p{i}", s, dtype) for i, s in enumerate(shapes)]
     for i in no_clip:
@@ -54,6 +55,7 @@ def trace(name, dtype, shapes=SHAPES, steps=6, groups=None, clip=None, no_clip=(
         "no_clip": list(no_clip),
         "regularizer": regularizer,
         "no_decay": list(no_decay),
+        **({"schedule": schedule} if schedule else {}),
         "groups": [{"params": indices, **over} for indices, over in groups] if groups else None,
         "params": [{"name": p.name, "shape": list(s), "init": numbers(p.numpy())}
                    for p, s in zip(params, shapes)],
@@ -71,6 +73,9 @@ def trace(name, dtype, shapes=SHAPES, steps=6, groups=None, clip=None, no_clip=(
                                    for indices, over in groups]
     else:
         arguments["parameters"] = params
+    if schedule:
+        scheduler = getattr(paddle.optimizer.lr, schedule[0])(*schedule[1])
+        arguments["learning_rate"] = scheduler
     optimizer = paddle.optimizer.AdamW(**arguments)
     for t in range(steps):
         if lrs:
@@ -89,6 +94,8 @@ def trace(name, dtype, shapes=SHAPES, steps=6, groups=None, clip=None, no_clip=(
         after = [numbers(p.numpy()) for p in params]
         case["steps"].append({"lr": lr, "grads": grads, "params": after})
         optimizer.clear_grad(set_to_zero=False)
+        if schedule:
+            scheduler.step()
     case["state"] = {name: numbers(tensor.numpy())
                      for name, tensor in optimizer.state_dict().items()
                      if hasattr(tensor, "numpy")}
@@ -131,6 +138,7 @@ def cases(dtype):
                 regularizer=["l2", 0.5, 2], clip=["global_norm", 1.0])
     yield trace(f"regularizer_l1_{bits}", dtype, learning_rate=0.1, weight_decay=0.01,
                 regularizer=["l1", 0.2, 0])
+    yield trace(f"schedule_{bits}", dtype, schedule=["CosineAnnealingDecay", [0.1, 4, 0.01]])
 
 
 json.dump([case for dtype in ("float32", "float64") for case in cases(dtype)], sys.stdout,
