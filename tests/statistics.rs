@@ -10,30 +10,8 @@ use common::handle::{Handle, config, isas};
 use common::kind::Kind;
 use common::random::Random;
 use common::rows::Rows;
+use common::sums::sum_squares;
 use common::tensors::Tensors;
-
-/// The sum of squares as the header promises it: blocks of 4,096 elements in 128 lanes, lanes joined
-/// by halves, blocks in pairs.
-fn sum_squares(values: &[f64], block: usize) -> f64 {
-    let sums = values.chunks(block).map(|block| {
-        let mut lanes = [0.0; 128];
-        block.iter().enumerate().for_each(|(i, value)| lanes[i % 128] += value * value);
-        let mut half = 64;
-        while half > 0 {
-            (0..half).for_each(|lane| lanes[lane] += lanes[lane + half]);
-            half /= 2;
-        }
-        lanes[0]
-    });
-    let mut level: Vec<f64> = sums.collect();
-    while level.len() > 1 {
-        level = level
-            .chunks(2)
-            .map(|pair| pair.iter().copied().reduce(|a, b| a + b).unwrap())
-            .collect();
-    }
-    level.first().copied().unwrap_or(0.0)
-}
 
 fn truth(tensors: &Tensors) -> Vec<f64> {
     tensors.master.as_ref().unwrap_or(&tensors.param).values()

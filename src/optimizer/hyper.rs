@@ -4,7 +4,7 @@
 
 use super::Optimizer;
 use crate::callback::{DecayFilter, LrRatio};
-use crate::config::{self, GroupConfig, Lazy};
+use crate::config::{self, GroupConfig};
 use crate::error::Error;
 use crate::sys::memory::reserve;
 use crate::tensor::HostNumber;
@@ -90,11 +90,9 @@ impl Optimizer {
     pub fn set_group(&mut self, number: u32, group: GroupConfig) -> Result<(), Error> {
         self.group(number)?;
         group.validate()?;
-        if group.lazy != Lazy::Exact {
-            for param in 0..self.params.len() {
-                if self.params[param].group == number {
-                    self.settle_rows(param)?;
-                }
+        for param in 0..self.params.len() {
+            if self.params[param].group == number {
+                self.change_laziness(param, group.lazy)?;
             }
         }
         self.groups[number as usize] = group;

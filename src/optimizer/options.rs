@@ -4,7 +4,7 @@
 use super::Optimizer;
 use super::params::{Master, check_regularizer};
 use super::step::Clock;
-use crate::config::{self, Lazy};
+use crate::config;
 use crate::error::{Error, Role};
 use crate::math::Regularizer;
 use crate::steps::Log;
@@ -43,9 +43,7 @@ impl Optimizer {
         let group = self.group(options.group)?;
         config::lr_scale(options.lr_scale)?;
         check_regularizer(options.regularizer)?;
-        if group.lazy != Lazy::Exact {
-            self.settle_rows(number as usize)?;
-        }
+        self.change_laziness(number as usize, group.lazy)?;
         let param = &mut self.params[number as usize];
         let Options { group, lr_scale, frozen, no_clip, regularizer } = options;
         (param.group, param.lr_scale, param.frozen) = (group, lr_scale, frozen);
@@ -58,7 +56,7 @@ impl Optimizer {
     /// is at its next step.
     pub fn reset(&mut self, number: u32) -> Result<(), Error> {
         self.label(number)?;
-        self.settle_rows(number as usize)?;
+        self.catch_up_rows(number as usize)?;
         let operands = &mut self.operands[number as usize];
         operands.zero_moments();
         self.backend.fill_master(operands);

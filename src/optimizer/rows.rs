@@ -13,21 +13,38 @@ impl Optimizer {
     pub fn set_sparse_grad(&mut self, number: u32, sparse: SparseGrad) -> Result<(), Error> {
         let (name, grad) = (self.label(number)?, Grad::Sparse(sparse));
         self.check_grad(number, Some(grad))?;
-        let keeps_lag = self.group_of(number).lazy == Lazy::Exact;
         let operands = &mut self.operands[number as usize];
-        let row_elements = sparse.row_elements();
-        operands.reserve_rows(sparse.rows.len(), row_elements)?;
-        if keeps_lag && row_elements > 0 && operands.lag().is_none() {
-            let height = operands.param().n_elements() / row_elements;
-            let lag = Lag::new(height, row_elements)?;
-            self.logs[number as usize].reserve()?;
-            operands.set_lag(lag)?;
+        operands.reserve_rows(sparse.rows.len(), sparse.row_elements())?;
+        if self.group_of(number).lazy == Lazy::Exact {
+            self.keep_lag(number as usize, sparse.row_elements())?;
         }
         if self.statistics {
             self.scratch.changes.reserve(&self.operands)?;
         }
         let operands = &mut self.operands[number as usize];
         operands.set_grad(Some(grad)).map_err(|problem| problem.of(name, Role::Grad))
+    }
+
+    /// Lets the rows of a parameter lag, if they are rows of so many elements and do not lag yet.
+    fn keep_lag(&mut self, number: usize, row_elements: u64) -> Result<(), Error> {
+        let operands = &mut self.operands[number];
+        if row_elements == 0 || operands.lag().is_some() {
+            return Ok(());
+        }
+        let lag = Lag::new(operands.param().n_elements() / row_elements, row_elements)?;
+        self.logs[number].reserve()?;
+        operands.set_lag(lag)
+    }
+
+    /// Has a parameter that is there step as lazily as this from now on.
+    pub(super) fn change_laziness(&mut self, number: usize, lazy: Lazy) -> Result<(), Error> {
+        match (lazy, self.operands[number].grad()) {
+            (Lazy::Exact, Some(Grad::Sparse(sparse))) => {
+                self.keep_lag(number, sparse.row_elements())
+            }
+            (Lazy::Exact, _) => Ok(()),
+            _ => self.settle_rows(number),
+        }
     }
 
     /// Brings rows to where steps without a gradient would have brought them.
@@ -105,7 +122,8 @@ impl Optimizer {
 
     /// Reads which rows the sparse gradients list now.
     pub(super) fn read_rows(&mut self) -> Result<(), Error> {
-        for (param, operands) in self.params.iter().zip(&mut self.operands) {
+        let stepped = self.params.iter().zip(&mut self.operands);
+        for (param, operands) in stepped.filter(|(_, operands)| operands.is_stepped()) {
             operands.read_rows().map_err(|no_row| outside(param.label(), no_row))?;
         }
         Ok(())

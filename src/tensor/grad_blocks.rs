@@ -51,12 +51,13 @@ impl Tallies {
         self.plan.reserve(operands.len() + 1)
     }
 
-    /// What the gradient of a parameter added up to when it was last measured.
+    /// What the gradient of a parameter added up to when it was last measured: nothing, if it was not.
     pub fn total(&self, param: usize, operands: &Operands) -> Total {
         let blocks = &self.blocks[self.plan.part(param)];
         let sum = |i: usize| f64::from_bits(blocks[i].sum_squares.load(Ordering::Relaxed));
         Total {
             sum_squares: match operands.grad {
+                _ if blocks.is_empty() => 0.0,
                 Some(Grad::Sparse(_)) => norm::join_some_blocks(operands.index().blocks(), &sum),
                 _ => norm::join_blocks(blocks.len(), &sum),
             },

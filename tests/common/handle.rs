@@ -177,6 +177,12 @@ impl Handle {
         number
     }
 
+    pub fn try_add_group(&self, group: &ffi::adamw_group_config) -> Answer<u32> {
+        let mut number = 0;
+        call!(adamw_add_group(self.0, group, &mut number))?;
+        Ok(number)
+    }
+
     pub fn add(&self, param: &Param) -> u32 {
         self.try_add(param).unwrap()
     }

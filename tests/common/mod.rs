@@ -5,9 +5,11 @@ pub mod array;
 pub mod handle;
 pub mod host;
 pub mod kind;
+pub mod model;
 pub mod oracle;
 pub mod random;
 pub mod rows;
+pub mod sums;
 pub mod tensors;
 
 /// So many elements that a step gives them to threads; `callbacks.rs` sees that it does.

@@ -1,0 +1,235 @@
+//! The optimizer as one would write it first: slow, obvious, one element after the other, every
+//! option an `if`. The library must have its bits.
+
+use super::array::{Array, Dtype};
+use super::sums::sum_squares;
+use adamw::ffi::*;
+
+/// A gradient as the host gives it.
+#[derive(Clone)]
+pub enum Grad {
+    Dense(Vec<f64>),
+    /// The rows, and the values of all of them.
+    Rows(Vec<usize>, Vec<f64>),
+    /// A sum of so many.
+    Sum(Vec<f64>, u64),
+}
+
+#[derive(Clone)]
+pub struct Param {
+    pub dtype: Dtype,
+    pub options: adamw_param_options,
+    pub removed: bool,
+    pub step: u64,
+    pub beta1_power: f64,
+    pub beta2_power: f64,
+    pub param: Vec<f64>,
+    /// What is stepped, where the parameter is only rounded to.
+    pub master: Option<Vec<f64>>,
+    pub exp_avg: Vec<f64>,
+    pub exp_avg_sq: Vec<f64>,
+    pub max_exp_avg_sq: Vec<f64>,
+    pub grad: Option<Grad>,
+}
+
+#[derive(Clone)]
+pub struct Model {
+    pub config: adamw_config,
+    pub lr: f64,
+    pub grad_scale: f64,
+    pub groups: Vec<adamw_group_config>,
+    pub params: Vec<Param>,
+}
+
+/// To the compute type, which every operation rounds to.
+fn round(dtype: Dtype, value: f64) -> f64 {
+    if dtype == Dtype::F64 { value } else { (value as f32).into() }
+}
+
+/// To the parameter's own type.
+fn stored(dtype: Dtype, value: f64) -> f64 {
+    let array = Array::zeros(dtype, 1);
+    array.set(0, value);
+    array.get(0)
+}
+
+impl Param {
+    pub fn new(
+        dtype: Dtype,
+        values: Vec<f64>,
+        options: adamw_param_options,
+        master: bool,
+    ) -> Param {
+        let zeros = vec![0.0; values.len()];
+        Param {
+            dtype,
+            options,
+            removed: false,
+            step: 0,
+            beta1_power: 1.0,
+            beta2_power: 1.0,
+            master: (master && dtype.bytes() == 2).then(|| values.clone()),
+            param: values,
+            exp_avg: zeros.clone(),
+            exp_avg_sq: zeros.clone(),
+            max_exp_avg_sq: zeros,
+            grad: None,
+        }
+    }
+
+    pub fn is_stepped(&self) -> bool {
+        let has_grad = self.grad.as_ref().is_some_and(|grad| match grad {
+            Grad::Rows(rows, _) => !rows.is_empty(),
+            _ => true,
+        });
+        has_grad && self.options.frozen == 0
+    }
+
+    /// The gradient element by element, and whether each is one that a lazy step touches.
+    fn dense_grad(&self) -> (Vec<f64>, Vec<bool>) {
+        match self.grad.as_ref().unwrap() {
+            Grad::Dense(grad) | Grad::Sum(grad, _) => (grad.clone(), vec![true; grad.len()]),
+            Grad::Rows(rows, values) => {
+                let n = values.len() / rows.len();
+                let (mut grad, mut touched) =
+                    (vec![0.0; self.param.len()], vec![false; self.param.len()]);
+                for (place, row) in rows.iter().enumerate() {
+                    for column in 0..n {
+                        let (at, value) = (row * n + column, values[place * n + column]);
+                        grad[at] =
+                            if touched[at] { round(self.dtype, grad[at] + value) } else { value };
+                    }
+                    touched[row * n..(row + 1) * n].fill(true);
+                }
+                (grad, touched)
+            }
+        }
+    }
+
+    pub fn accumulate(&mut self, grad: &[f64]) {
+        self.grad = Some(match self.grad.take() {
+            Some(Grad::Sum(sum, n)) => {
+                let add = |(sum, grad): (f64, &f64)| round(self.dtype, sum + grad);
+                Grad::Sum(sum.into_iter().zip(grad).map(add).collect(), n + 1)
+            }
+            _ => Grad::Sum(grad.to_vec(), 1),
+        });
+    }
+
+    pub fn reset(&mut self) {
+        let (grad, options) = (self.grad.clone(), self.options);
+        let master = self.master.is_some();
+        *self = Param { grad, ..Param::new(self.dtype, self.param.clone(), options, master) };
+    }
+}
+
+impl Model {
+    pub fn step(&mut self) {
+        let stepped: Vec<usize> =
+            (0..self.params.len()).filter(|&i| self.params[i].is_stepped()).collect();
+        let is_sound = |&i: &usize| self.params[i].dense_grad().0.iter().all(|g| g.is_finite());
+        if self.config.nonfinite == ADAMW_NONFINITE_SKIP && !stepped.iter().all(is_sound) {
+            self.use_up(&stepped);
+            return;
+        }
+        let scales: Vec<f64> = stepped.iter().map(|&i| self.scale(i, &stepped)).collect();
+        for (&i, scale) in stepped.iter().zip(scales) {
+            self.step_param(i, scale);
+        }
+        self.use_up(&stepped);
+    }
+
+    fn use_up(&mut self, stepped: &[usize]) {
+        for &i in stepped {
+            if let Some(Grad::Sum(..)) = self.params[i].grad {
+                self.params[i].grad = None;
+            }
+        }
+    }
+
+    fn mean(&self, i: usize) -> f64 {
+        match self.params[i].grad {
+            Some(Grad::Sum(_, n)) if self.config.average_grads == 1 => 1.0 / n as f64,
+            _ => 1.0,
+        }
+    }
+
+    fn sum_squares(&self, i: usize) -> f64 {
+        sum_squares(&self.params[i].dense_grad().0, 4096) * (self.mean(i) * self.mean(i))
+    }
+
+    /// What the gradient of a parameter is multiplied by.
+    fn scale(&self, i: usize, stepped: &[usize]) -> f64 {
+        let options = |i: usize| &self.params[i].options;
+        let group = |i: usize| &self.groups[options(i).group as usize];
+        let unscaled = 1.0 / self.grad_scale * self.mean(i);
+        let is_in_scope = |j: usize| {
+            group(j).clip == ADAMW_CLIP_GLOBAL_NORM
+                && options(j).no_clip == 0
+                && (self.config.clip_scope == ADAMW_CLIP_SCOPE_HANDLE
+                    || options(j).group == options(i).group)
+        };
+        let sum = match group(i).clip {
+            _ if options(i).no_clip == 1 => return unscaled,
+            ADAMW_CLIP_NORM => self.sum_squares(i),
+            ADAMW_CLIP_GLOBAL_NORM => {
+                let scope = stepped.iter().filter(|&&j| is_in_scope(j));
+                scope.fold(0.0, |sum, &j| sum + self.sum_squares(j))
+            }
+            _ => return unscaled,
+        };
+        let norm = sum.sqrt() * (1.0 / self.grad_scale);
+        let factor = if norm > group(i).clip_norm { group(i).clip_norm / norm } else { 1.0 };
+        factor * unscaled
+    }
+
+    fn step_param(&mut self, i: usize, scale: f64) {
+        let group = self.groups[self.params[i].options.group as usize];
+        let (grads, touched) = self.params[i].dense_grad();
+        let p = &mut self.params[i];
+        p.step += 1;
+        p.beta1_power *= group.beta1;
+        p.beta2_power *= group.beta2;
+        let r = |value: f64| round(p.dtype, value);
+        let lr = self.lr * group.lr_scale * p.options.lr_scale;
+        let (one_minus_beta1, one_minus_beta2) = (r(1.0 - group.beta1), r(1.0 - group.beta2));
+        let correction2 = r(1.0 / (1.0 - p.beta2_power).sqrt());
+        let (decay, step_size) = (r(lr * group.weight_decay), r(lr / (1.0 - p.beta1_power)));
+        let (eps, scale, coeff) = (r(group.eps), r(scale), r(p.options.regularizer_coeff));
+        let clips = group.clip == ADAMW_CLIP_VALUE && p.options.no_clip == 0;
+        for at in 0..p.param.len() {
+            if group.lazy_mode == ADAMW_LAZY_ROWS && !touched[at] {
+                continue;
+            }
+            let param = p.master.as_ref().unwrap_or(&p.param)[at];
+            let mut grad = r(grads[at] * scale);
+            if clips {
+                grad = grad.clamp(r(group.clip_min), r(group.clip_max));
+            }
+            match p.options.regularizer {
+                ADAMW_REGULARIZER_L1 if param > 0.0 => grad = r(grad + coeff),
+                ADAMW_REGULARIZER_L1 if param < 0.0 => grad = r(grad - coeff),
+                ADAMW_REGULARIZER_L2 => grad = r(grad + r(coeff * param)),
+                _ => {}
+            }
+            if self.config.maximize == 1 {
+                grad = -grad;
+            }
+            let (m, v) = (p.exp_avg[at], p.exp_avg_sq[at]);
+            let m = r(m + r(one_minus_beta1 * r(grad - m)));
+            let v = r(v + r(one_minus_beta2 * r(r(grad * grad) - v)));
+            let mut u = v;
+            if self.config.amsgrad == 1 {
+                u = v.max(p.max_exp_avg_sq[at]);
+                p.max_exp_avg_sq[at] = u;
+            }
+            let denom = r(r(r(u.sqrt()) * correction2) + eps);
+            let param = r(param - r(r(decay * param) + r(step_size * r(m / denom))));
+            (p.exp_avg[at], p.exp_avg_sq[at]) = (m, v);
+            if let Some(master) = &mut p.master {
+                master[at] = param;
+            }
+            p.param[at] = stored(p.dtype, param);
+        }
+    }
+}
