@@ -1,22 +1,11 @@
 #!/bin/sh
 # Builds the crate and the C programs with AddressSanitizer (the programs with the undefined-behaviour sanitizer too) and runs
 # them: no bad access, no undefined behaviour, no leak. First it makes sure that the sanitizers see a mistake at all.
-# usage: CARGO=cargo CC=gcc sanitize.sh <source directory> <build directory> [arguments for cargo build]
+# usage: CARGO=cargo CC=gcc address_sanitizer.sh <source directory> <build directory> [arguments for cargo build]
 set -eu
-source=$1
-build=$2
-shift 2
-mkdir -p "$build"
-cd "$build"
-tests=$source/tests/c
-target=x86_64-unknown-linux-gnu
+. "$(dirname "$0")/sanitized.sh"
 
-(cd "$source" && RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address \
-  "${CARGO:-cargo}" build --quiet --locked --lib --target $target --target-dir "$build/cargo" "$@")
-library=$build/cargo/$target/debug
-nm --dynamic --undefined-only "$library/libadamw.so" >symbols.txt
-grep -q __asan_ symbols.txt || { echo "libadamw.so is not instrumented"; exit 1; }
-ln -sf libadamw.so "$library/libadamw.so.0"
+build_library "-Zsanitizer=address" __asan_ "$@"
 
 compile() { # name, sources...
   program=$1
@@ -48,7 +37,8 @@ check() { # name, arguments...
     cat report.* 2>/dev/null || true
   fi
 }
-for name in misuse_config misuse_tensor misuse_overlap misuse_param misuse_handle misuse_callback misuse_schedule host_parallel_for; do
+for name in misuse_config misuse_tensor misuse_overlap misuse_param misuse_handle misuse_callback misuse_schedule misuse_sparse \
+            misuse_training host_parallel_for; do
   compile $name "$tests/$name.c" "$tests/harness.c" "$tests/calls.c" "$tests/large.c"
   check $name
 done

@@ -4,24 +4,13 @@
 # makes sure that a race is seen at all.
 # usage: CARGO=cargo CC=gcc thread_sanitizer.sh <source directory> <build directory> [arguments for cargo build]
 set -eu
-source=$1
-build=$2
-shift 2
-mkdir -p "$build"
-cd "$build"
-tests=$source/tests/c
-target=x86_64-unknown-linux-gnu
+. "$(dirname "$0")/sanitized.sh"
 
 # gcc's own runtime lacks functions that Rust's compiler calls; the toolchain brings one that has them.
 runtime=$(cd "$source" && rustc --print sysroot)/lib/rustlib/$target/lib/librustc-stable_rt.tsan.a
 [ -e "$runtime" ] || { echo "this Rust toolchain has no $runtime"; exit 77; }
 
-(cd "$source" && RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" \
-  "${CARGO:-cargo}" build --quiet --locked --lib --target $target --target-dir "$build/cargo" "$@")
-library=$build/cargo/$target/debug
-nm --dynamic --undefined-only "$library/libadamw.so" >symbols.txt
-grep -q __tsan_ symbols.txt || { echo "libadamw.so is not instrumented"; exit 1; }
-ln -sf libadamw.so "$library/libadamw.so.0"
+build_library "-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" __tsan_ "$@"
 
 compile() { # name, sources...
   program=$1
