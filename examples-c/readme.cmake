@@ -1,4 +1,4 @@
-# README.md opens with minimal.c, word for word, and minimal.c stays under 50 lines.
+# README.md opens with minimal.c, word for word, and minimal.c stays under 50 lines. Its other block of C stands in embedding.c.
 file(READ ${CMAKE_CURRENT_LIST_DIR}/minimal.c program)
 string(REGEX REPLACE "[^\n]" "" newlines "${program}")
 string(LENGTH "${newlines}" lines)
@@ -11,4 +11,16 @@ string(FIND "${readme}" "```c\n" first_block)
 string(FIND "${readme}" "```c\n${program}```\n" block_with_program)
 if(first_block EQUAL -1 OR NOT first_block EQUAL block_with_program)
   message(FATAL_ERROR "The first ```c block of README.md is not examples-c/minimal.c")
+endif()
+
+string(REPLACE "```c\n${program}```\n" "" rest "${readme}")
+if(NOT rest MATCHES "```c\n([^`]*)```\n")
+  message(FATAL_ERROR "README.md has no second ```c block")
+endif()
+set(block "${CMAKE_MATCH_1}")
+file(READ ${CMAKE_CURRENT_LIST_DIR}/embedding.c example)
+string(REPLACE "\n  " "\n" example "${example}") # the block stands in a function there
+string(FIND "${example}" "${block}" at)
+if(at EQUAL -1)
+  message(FATAL_ERROR "The second ```c block of README.md is not in examples-c/embedding.c:\n${block}")
 endif()

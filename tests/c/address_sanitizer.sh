@@ -44,7 +44,7 @@ for name in misuse_config misuse_tensor misuse_overlap misuse_param misuse_handl
 done
 compile fork_child "$tests/fork_child.c" "$tests/large.c" "$tests/process.c"
 check fork_child
-for name in minimal param_groups bf16_master; do
+for name in minimal param_groups bf16_master embedding; do
   compile $name "$source/examples-c/$name.c"
   check $name
 done
