@@ -111,6 +111,9 @@ typedef uint32_t adamw_clip;
 // gradients it means nothing.
 typedef uint32_t adamw_lazy;
 
+// What keeps the precision of 16-bit parameters that are added to a group.
+typedef uint32_t adamw_precision;
+
 // The hyper-parameters of a group; `adamw_group_config_init` fills in the handle's, which are also
 // what a shorter struct lacks.
 typedef struct adamw_group_config {
@@ -142,6 +145,10 @@ typedef struct adamw_group_config {
   const float *beta2_ptr;
   // As in `adamw_config`.
   const float *weight_decay_ptr;
+  // As in `adamw_config`; of parameters that are added later.
+  adamw_precision precision;
+  // 0.
+  uint32_t reserved;
 } adamw_group_config;
 
 // Says whether weight decay applies to the parameter of this name: 1 yes, 0 no, negative: an
@@ -276,6 +283,10 @@ typedef struct adamw_config {
   const float *beta2_ptr;
   // `[NULL]` Where the host keeps weight_decay, likewise.
   const float *weight_decay_ptr;
+  // `[ADAMW_PRECISION_DEFAULT]` What keeps the precision of 16-bit parameters.
+  adamw_precision precision;
+  // 0.
+  uint32_t reserved;
 } adamw_config;
 
 // Computes the loss and the gradients (into the memory that the handle knows, or set by calls on
@@ -414,6 +425,9 @@ typedef struct adamw_param_config {
   adamw_regularizer regularizer;
   // 0.
   uint32_t reserved;
+  // `[NULL]` The same number of elements, int16; only for bf16 with ADAMW_PRECISION_SPLIT. The host
+  // has zeroed it, or brings it from earlier steps.
+  const struct adamw_tensor *remainder;
 } adamw_param_config;
 
 // Element type of a plain array.
@@ -645,6 +659,9 @@ typedef struct adamw_step_info {
 // bfloat16: the upper 16 bits of a binary32.
 #define ADAMW_DTYPE_BF16 4
 
+// int16, of remainders only.
+#define ADAMW_DTYPE_I16 5
+
 // As high as the processor has; the environment variable `ADAMW_ISA` (`portable`, `avx2` or
 // `avx512`) caps it, and every other choice too.
 #define ADAMW_ISA_BEST 0
@@ -681,6 +698,18 @@ typedef struct adamw_step_info {
 
 // A counter, one f64: the product of beta2 over those steps.
 #define ADAMW_BUFFER_BETA2_POWER 8
+
+// The lower halves of a split master, int16: the bits of the f32 are those of the parameter, shifted
+// up by 16, plus this number.
+#define ADAMW_BUFFER_REMAINDER 9
+
+// With multi_precision an f32 master, otherwise nothing.
+#define ADAMW_PRECISION_DEFAULT 0
+
+// bf16 parameters and a remainder `[n] i16` that together are the exact f32 master: the bits of
+// ADAMW_PRECISION_DEFAULT with multi_precision, in 4 bytes and not 6. The parameter is the master
+// rounded half away from zero. f16 has no such split: `ADAMW_STATUS_UNSUPPORTED`.
+#define ADAMW_PRECISION_SPLIT 1
 
 // `state.<param>.exp_avg`, `.exp_avg_sq`, `.max_exp_avg_sq`, `.master`, `.step`, `.beta1_power`,
 // `.beta2_power`.

@@ -44,6 +44,15 @@ pub enum Lazy {
     Exact,
 }
 
+/// What keeps the precision of 16-bit parameters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Precision {
+    /// An f32 master with multi_precision, otherwise nothing.
+    Plain,
+    /// A master split into the parameter and a remainder.
+    Split,
+}
+
 /// Where a step's work runs.
 #[derive(Clone, Copy)]
 pub struct Threads {
@@ -73,6 +82,8 @@ pub struct GroupConfig {
     pub eps: f64,
     pub clip: Clip,
     pub lazy: Lazy,
+    /// Of parameters that are added to the group.
+    pub precision: Precision,
     /// Where the host keeps a value, which is read at each step.
     pub hosts: HostValues,
 }

@@ -15,17 +15,20 @@ pub enum Dtype {
     F64 = 2,
     F16 = 3,
     Bf16 = 4,
+    /// Of remainders only.
+    I16 = 5,
 }
 
 impl Dtype {
-    pub const ALL: [Dtype; 4] = [Dtype::F32, Dtype::F64, Dtype::F16, Dtype::Bf16];
+    /// What parameters are made of.
+    pub const FLOATS: [Dtype; 4] = [Dtype::F32, Dtype::F64, Dtype::F16, Dtype::Bf16];
 
     /// Bytes of one element, which is its alignment too.
     pub fn bytes(self) -> usize {
         match self {
             Dtype::F64 => 8,
             Dtype::F32 => 4,
-            Dtype::F16 | Dtype::Bf16 => 2,
+            Dtype::F16 | Dtype::Bf16 | Dtype::I16 => 2,
         }
     }
 
@@ -50,6 +53,7 @@ impl fmt::Display for Dtype {
             Dtype::F64 => "f64",
             Dtype::F16 => "f16",
             Dtype::Bf16 => "bf16",
+            Dtype::I16 => "i16",
         })
     }
 }
@@ -97,6 +101,23 @@ impl Narrow<f32> for Bf16 {
         let nan = (bits >> 16) | 0x40;
         Bf16(if is_nan(bits) { nan } else { rounded } as u16)
     }
+}
+
+/// The f32 that a bf16 and its remainder are the halves of: its bits, less those of the bf16, are the
+/// remainder.
+#[inline(always)]
+pub fn join(upper: Bf16, remainder: i16) -> f32 {
+    f32::from_bits(((upper.0 as u32) << 16).wrapping_add(remainder as i32 as u32))
+}
+
+/// The halves of an f32: the bf16 that it rounds to, half away from zero, and the signed rest. Every
+/// f32 has one such pair; all NaN are one, since the bits of some would round beyond the last.
+#[inline(always)]
+pub fn split(wide: f32) -> (Bf16, i16) {
+    let bits = wide.to_bits();
+    let bits = if is_nan(bits) { 0x7fc0_0000 } else { bits };
+    let upper = bits.wrapping_add(0x8000) >> 16;
+    (Bf16(upper as u16), bits.wrapping_sub(upper << 16) as i16)
 }
 
 // The two directions of f16 re-bias the exponent by integer addition; subnormals are normalized
@@ -181,6 +202,31 @@ mod tests {
             let wide = f32::from_bits(bits);
             assert_eq!(F16::narrow(wide).0, half::f16::from_f32(wide).to_bits(), "{bits:#010x}");
             assert_eq!(Bf16::narrow(wide).0, half::bf16::from_f32(wide).to_bits(), "{bits:#010x}");
+        }
+    }
+
+    #[test]
+    fn a_dense_stride_of_all_f32_is_split_and_joined_without_loss() {
+        for bits in (0..=u32::MAX).step_by(97).chain([u32::MAX, 0x7f7f_ffff, 0xff7f_ffff]) {
+            let wide = f32::from_bits(bits);
+            let (upper, remainder) = split(wide);
+            let joined = join(upper, remainder);
+            assert!(joined.to_bits() == bits || wide.is_nan() && joined.is_nan(), "{bits:#010x}");
+            // The upper half is a bf16 next to it; only a tie may round another way than to even.
+            let nearest = Bf16::narrow(wide).0;
+            let is_tie = bits & 0xffff == 0x8000;
+            assert!(upper.0 == nearest || is_tie && upper.0 == nearest + 1 || wide.is_nan());
+        }
+    }
+
+    #[test]
+    fn every_pair_that_split_makes_is_the_only_one() {
+        for upper in 0..=u16::MAX {
+            for remainder in [i16::MIN, -1, 0, 1, i16::MAX] {
+                let wide = join(Bf16(upper), remainder);
+                let is_one = split(wide) == (Bf16(upper), remainder);
+                assert!(is_one || wide.is_nan(), "{upper:#06x} {remainder}");
+            }
         }
     }
 

@@ -119,6 +119,8 @@ pub enum Error {
     State { name: Label, problem: TensorProblem },
     #[error("state \"{name}\" would be {value:?}, expected {expected}")]
     StateValue { name: Label, value: f64, expected: &'static str },
+    #[error("param \"{0}\" is f16, which has no split master: multi_precision gives it an f32 one")]
+    NoSplit(Label),
     #[error(
         "param \"{param}\": element {element} of master does not round to param: adamw_sync_master \
          fills a master"
@@ -197,7 +199,7 @@ pub enum Error {
 impl Error {
     pub fn status(&self) -> Status {
         match self {
-            Error::StructTail { .. } => Status::Unsupported,
+            Error::StructTail { .. } | Error::NoSplit(_) => Status::Unsupported,
             Error::Tensor { problem, .. } => problem.status(),
             Error::NoParam { .. } | Error::NoGroup { .. } => Status::NotFound,
             Error::NoSchedule | Error::NoScaler => Status::NotFound,
@@ -257,6 +259,8 @@ pub enum TensorProblem {
     DtypeConstant(u32),
     #[error("is {is}, expected {expected}")]
     Dtype { is: Dtype, expected: Dtype },
+    #[error("is {0}, expected f32, f64, f16 or bf16")]
+    NotFloat(Dtype),
     #[error("is {is}, expected {param} as the param, or f32")]
     GradDtype { is: Dtype, param: Dtype },
     #[error("has {0} elements, expected 1")]
@@ -299,6 +303,8 @@ impl TensorProblem {
 pub enum Role {
     Param,
     Grad,
+    /// The lower halves of split masters.
+    Remainder,
     /// The numbers of the rows that a sparse gradient has.
     Rows,
     Master,
@@ -314,6 +320,7 @@ impl fmt::Display for Role {
             Role::Grad => "grad",
             Role::Rows => "rows",
             Role::Master => "master",
+            Role::Remainder => "remainder",
             Role::ExpAvg => "exp_avg",
             Role::ExpAvgSq => "exp_avg_sq",
             Role::MaxExpAvgSq => "max_exp_avg_sq",

@@ -189,6 +189,7 @@ pub enum SliceMut<'a> {
     F64(&'a mut [f64]),
     F16(&'a mut [F16]),
     Bf16(&'a mut [Bf16]),
+    I16(&'a mut [i16]),
 }
 
 impl Tensor {
@@ -202,6 +203,7 @@ impl Tensor {
                 Dtype::F64 => Slice::F64(self.slice(range)),
                 Dtype::F16 => Slice::F16(self.slice(range)),
                 Dtype::Bf16 => Slice::Bf16(self.slice(range)),
+                Dtype::I16 => unreachable!("remainders are only read and written at once"),
             }
         }
     }
@@ -216,6 +218,7 @@ impl Tensor {
                 Dtype::F64 => SliceMut::F64(self.slice_mut(range)),
                 Dtype::F16 => SliceMut::F16(self.slice_mut(range)),
                 Dtype::Bf16 => SliceMut::Bf16(self.slice_mut(range)),
+                Dtype::I16 => SliceMut::I16(self.slice_mut(range)),
             }
         }
     }

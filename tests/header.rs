@@ -151,6 +151,8 @@ fn structs_have_no_holes_and_the_fields_that_were_promised() {
         beta1_ptr: Number,
         beta2_ptr: Number,
         weight_decay_ptr: Number,
+        precision: u32,
+        reserved: u32,
     });
     assert_without_holes!(adamw_group_config {
         struct_size: usize,
@@ -167,6 +169,8 @@ fn structs_have_no_holes_and_the_fields_that_were_promised() {
         beta1_ptr: Number,
         beta2_ptr: Number,
         weight_decay_ptr: Number,
+        precision: u32,
+        reserved: u32,
     });
     assert_without_holes!(adamw_param_grad { grad: Data, param: u32, reserved: u32 });
     assert_without_holes!(adamw_minimize_args {
@@ -226,6 +230,7 @@ fn structs_have_no_holes_and_the_fields_that_were_promised() {
         regularizer_coeff: f64,
         regularizer: u32,
         reserved: u32,
+        remainder: Tensor,
     });
     assert_without_holes!(adamw_param_info {
         struct_size: usize,

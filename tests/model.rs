@@ -42,6 +42,7 @@ struct Hyper {
     clip: u8,
     clip_norm: f64,
     lazy: u8,
+    splits: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -67,11 +68,13 @@ fn hyper() -> impl Strategy<Value = Hyper> {
             0.0..1.0,
             prop_oneof![Just(0.0), Just(1.5), 0.1..1.0],
         ),
-        (1e-9..1e-2, 0u8..5, 0.01..4.0, 0u8..3),
+        (1e-9..1e-2, 0u8..5, 0.01..4.0, 0u8..3, any::<bool>()),
     )
-        .prop_map(|((lr_scale, weight_decay, beta1, beta2), (eps, clip, clip_norm, lazy))| {
-            Hyper { lr_scale, weight_decay, beta1, beta2, eps, clip, clip_norm, lazy }
-        })
+        .prop_map(
+            |((lr_scale, weight_decay, beta1, beta2), (eps, clip, clip_norm, lazy, splits))| {
+                Hyper { lr_scale, weight_decay, beta1, beta2, eps, clip, clip_norm, lazy, splits }
+            },
+        )
 }
 
 fn setup() -> impl Strategy<Value = Setup> {
@@ -141,6 +144,7 @@ impl Hyper {
         group.clip_norm = self.clip_norm;
         (group.clip_min, group.clip_max) = (-self.clip_norm / 2.0, self.clip_norm / 4.0);
         group.lazy_mode = self.lazy.into();
+        group.precision = self.splits.into();
     }
 
     /// Whether the library takes it: beta2 may be 1.5, clip may be 4.
@@ -174,6 +178,7 @@ impl Pair {
             clip_min: group.clip_min,
             clip_max: group.clip_max,
             lazy_mode: group.lazy_mode,
+            precision: group.precision,
             amsgrad: setup.amsgrad.into(),
             maximize: setup.maximize.into(),
             multi_precision: setup.multi_precision.into(),
@@ -352,11 +357,14 @@ impl Pair {
         let name = format!("w{}", self.model.params.len());
         let added =
             self.handle.try_add(&handle::Param { group, ..handle::Param::new(&name, &array) });
-        expect(&added, has_group, call);
+        let groups = self.model.groups.clone();
+        let is_split = |group| groups[group as usize].precision == ADAMW_PRECISION_SPLIT;
+        expect(&added, has_group && !(dtype == Dtype::F16 && is_split(group)), call);
         if let Ok(number) = added {
             let options = self.handle.options(number);
             let master = self.model.config.multi_precision == 1;
-            self.model.params.push(model::Param::new(dtype, array.values(), options, master));
+            let kept = (master, is_split(group) && dtype == Dtype::Bf16);
+            self.model.params.push(model::Param::new(dtype, array.values(), options, kept));
             self.arrays.push(array);
         }
     }

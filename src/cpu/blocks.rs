@@ -127,7 +127,7 @@ fn step_blocks<T, P, G>(
     G: Stored<T>,
 {
     let update = T::of(isa);
-    let Moments { exp_avg, exp_avg_sq, mut max_exp_avg_sq, mut master } = moments;
+    let Moments { exp_avg, exp_avg_sq, mut max_exp_avg_sq, mut master, mut remainder } = moments;
     let Blocks { param: wide_param, grad: grad_space, prepared, before } = space;
     let mut start = 0;
     while start < param.len() {
@@ -139,12 +139,10 @@ fn step_blocks<T, P, G>(
         let exp_avg_sq = &mut exp_avg_sq[at.clone()];
         let max_exp_avg_sq = max_exp_avg_sq.as_deref_mut().map(|max| &mut max[at.clone()]);
         let param = &mut param[at.clone()];
-        let mut master = master.as_deref_mut().map(|master| &mut master[at]);
+        let mut master = master.as_deref_mut().map(|master| &mut master[at.clone()]);
+        let mut remainder = remainder.as_deref_mut().map(|remainder| &mut remainder[at]);
         if sums.is_some() {
-            let now = match &master {
-                Some(master) => master,
-                None => P::widened(isa, param, wide_param),
-            };
+            let now = truth(isa, param, master.as_deref(), remainder.as_deref(), wide_param);
             before.get()[..n].copy_from_slice(now);
         }
         let step = |wide_param: &mut [T]| {
@@ -159,20 +157,42 @@ fn step_blocks<T, P, G>(
             };
             update.step(scalars, wide_param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq);
         };
-        match master.as_deref_mut() {
-            Some(master) => {
+        match (master.as_deref_mut(), remainder.as_deref_mut()) {
+            (Some(master), _) => {
                 step(master);
                 P::narrow(isa, master, param);
             }
-            None => P::edit(isa, param, wide_param, step),
+            (None, Some(remainder)) => {
+                let wide = &mut wide_param.get()[..n];
+                P::join(isa, param, remainder, wide);
+                step(wide);
+                P::split(isa, wide, param, remainder);
+            }
+            (None, None) => P::edit(isa, param, wide_param, step),
         }
         if let Some(sums) = sums.as_deref_mut() {
-            let now = match &master {
-                Some(master) => master,
-                None => P::widened(isa, param, wide_param),
-            };
+            let now = truth(isa, param, master.as_deref(), remainder.as_deref(), wide_param);
             sums.add(isa, &before.get()[..n], now);
         }
+    }
+}
+
+/// What a block's elements are, in the compute type: the master, where there is one.
+fn truth<'a, T: Real, P: StoredParam<T>>(
+    isa: &Isa,
+    param: &'a [P],
+    master: Option<&'a [T]>,
+    remainder: Option<&[i16]>,
+    space: &'a mut Room<T>,
+) -> &'a [T] {
+    match (master, remainder) {
+        (Some(master), _) => master,
+        (None, Some(remainder)) => {
+            let wide = &mut space.get()[..param.len()];
+            P::join(isa, param, remainder, wide);
+            wide
+        }
+        (None, None) => P::widened(isa, param, space),
     }
 }
 
@@ -184,6 +204,16 @@ trait StoredParam<T>: Stored<T> {
     }
 
     fn narrow(isa: &Isa, wide: &[T], stored: &mut [Self]);
+
+    /// Puts a split master together.
+    fn join(_: &Isa, _: &[Self], _: &[i16], _: &mut [T]) {
+        unreachable!("only bf16 parameters have a split master")
+    }
+
+    /// Takes it apart.
+    fn split(_: &Isa, _: &[T], _: &mut [Self], _: &mut [i16]) {
+        unreachable!("only bf16 parameters have a split master")
+    }
 
     /// Gives `work` a block's values to change, and stores what they have become.
     fn edit(isa: &Isa, stored: &mut [Self], space: &mut Room<T>, work: impl FnOnce(&mut [T]));
@@ -211,8 +241,9 @@ macro_rules! stored_wide {
 }
 
 macro_rules! stored_16_bit {
-    ($type:ty, $widen:ident, $narrow:ident) => {
+    ($type:ty, $widen:ident, $narrow:ident $(, $halves:item)*) => {
         impl StoredParam<f32> for $type {
+            $($halves)*
             fn narrow(isa: &Isa, wide: &[f32], stored: &mut [$type]) {
                 isa.$narrow(wide, stored);
             }
@@ -234,4 +265,14 @@ macro_rules! stored_16_bit {
 stored_wide!(f32);
 stored_wide!(f64);
 stored_16_bit!(F16, widen_f16, narrow_f16);
-stored_16_bit!(Bf16, widen_bf16, narrow_bf16);
+stored_16_bit!(
+    Bf16,
+    widen_bf16,
+    narrow_bf16,
+    fn join(isa: &Isa, upper: &[Bf16], remainder: &[i16], wide: &mut [f32]) {
+        isa.join(upper, remainder, wide)
+    },
+    fn split(isa: &Isa, wide: &[f32], upper: &mut [Bf16], remainder: &mut [i16]) {
+        isa.split(wide, upper, remainder)
+    }
+);

@@ -22,6 +22,8 @@ pub struct Isa {
     widen_f32: unsafe fn(&[f32], &mut [f64]),
     narrow_f16: unsafe fn(&[f32], &mut [F16]),
     narrow_bf16: unsafe fn(&[f32], &mut [Bf16]),
+    join: unsafe fn(&[Bf16], &[i16], &mut [f32]),
+    split: unsafe fn(&[f32], &mut [Bf16], &mut [i16]),
     add_squares_f32: unsafe fn(&mut [f64; LANES], &[f32]) -> u64,
     add_squares_f64: unsafe fn(&mut [f64; LANES], &[f64]) -> u64,
 }
@@ -60,6 +62,8 @@ macro_rules! isa {
             widen_f32: $module::widen_f32,
             narrow_f16: $module::narrow_f16,
             narrow_bf16: $module::narrow_bf16,
+            join: $module::join,
+            split: $module::split,
             add_squares_f32: $module::add_squares_f32,
             add_squares_f64: $module::add_squares_f64,
         };
@@ -132,6 +136,16 @@ macro_rules! isa {
             }
 
             $(#[target_feature(enable = $features)])?
+            pub unsafe fn join(upper: &[Bf16], remainder: &[i16], wide: &mut [f32]) {
+                loops::join(upper, remainder, wide)
+            }
+
+            $(#[target_feature(enable = $features)])?
+            pub unsafe fn split(wide: &[f32], upper: &mut [Bf16], remainder: &mut [i16]) {
+                loops::split(wide, upper, remainder)
+            }
+
+            $(#[target_feature(enable = $features)])?
             pub unsafe fn add_squares_f32(lanes: &mut [f64; LANES], values: &[f32]) -> u64 {
                 norm::add_squares(lanes, values)
             }
@@ -192,6 +206,18 @@ impl Isa {
     pub fn narrow_f16(&self, wide: &[f32], stored: &mut [F16]) {
         // SAFETY: as above.
         unsafe { (self.narrow_f16)(wide, stored) }
+    }
+
+    /// Puts split masters together.
+    pub fn join(&self, upper: &[Bf16], remainder: &[i16], wide: &mut [f32]) {
+        // SAFETY: as above.
+        unsafe { (self.join)(upper, remainder, wide) }
+    }
+
+    /// Takes f32 apart into split masters.
+    pub fn split(&self, wide: &[f32], upper: &mut [Bf16], remainder: &mut [i16]) {
+        // SAFETY: as above.
+        unsafe { (self.split)(wide, upper, remainder) }
     }
 
     pub fn narrow_bf16(&self, wide: &[f32], stored: &mut [Bf16]) {

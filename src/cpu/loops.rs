@@ -4,7 +4,7 @@
 //! nothing called that is not `inline(always)`, options known at compile time.
 #![forbid(unsafe_code)]
 
-use crate::dtype::{Narrow, Widen};
+use crate::dtype::{self, Bf16, Narrow, Widen};
 use crate::math::{Element, Preparation, Real, StepScalars, adamw, prepared};
 
 #[inline(always)]
@@ -76,5 +76,19 @@ pub fn widen<S: Widen<T>, T>(stored: &[S], wide: &mut [T]) {
 pub fn narrow<S: Narrow<T>, T: Copy>(wide: &[T], stored: &mut [S]) {
     for (stored, wide) in stored.iter_mut().zip(wide) {
         *stored = S::narrow(*wide);
+    }
+}
+
+#[inline(always)]
+pub fn join(upper: &[Bf16], remainder: &[i16], wide: &mut [f32]) {
+    for ((wide, upper), remainder) in wide.iter_mut().zip(upper).zip(remainder) {
+        *wide = dtype::join(*upper, *remainder);
+    }
+}
+
+#[inline(always)]
+pub fn split(wide: &[f32], upper: &mut [Bf16], remainder: &mut [i16]) {
+    for ((wide, upper), remainder) in wide.iter().zip(upper).zip(remainder) {
+        (*upper, *remainder) = dtype::split(*wide);
     }
 }

@@ -60,11 +60,12 @@ impl Cpu {
         (self.isa.cap, self.threads.count())
     }
 
-    /// Fills the f32 master, if there is one, with the parameter's values.
+    /// Makes the master, if there is one, what the parameter is.
     pub fn fill_master(&self, operands: &mut Operands) {
         if let Some((master, param)) = operands.master_and_param() {
             masters::fill(self.isa, master, param);
         }
+        operands.zero_remainder();
     }
 
     /// The first element of the master, if there is one, that does not round to the parameter.

@@ -11,6 +11,8 @@ pub const ADAMW_DTYPE_F64: adamw_dtype = 2;
 pub const ADAMW_DTYPE_F16: adamw_dtype = 3;
 /// bfloat16: the upper 16 bits of a binary32.
 pub const ADAMW_DTYPE_BF16: adamw_dtype = 4;
+/// int16, of remainders only.
+pub const ADAMW_DTYPE_I16: adamw_dtype = 5;
 
 /// An instruction set, as a cap: the highest available that is not above it is used. All of them
 /// give the same bits.
@@ -44,6 +46,19 @@ pub const ADAMW_BUFFER_STEP: adamw_buffer = 6;
 pub const ADAMW_BUFFER_BETA1_POWER: adamw_buffer = 7;
 /// A counter, one f64: the product of beta2 over those steps.
 pub const ADAMW_BUFFER_BETA2_POWER: adamw_buffer = 8;
+
+/// The lower halves of a split master, int16: the bits of the f32 are those of the parameter, shifted
+/// up by 16, plus this number.
+pub const ADAMW_BUFFER_REMAINDER: adamw_buffer = 9;
+
+/// What keeps the precision of 16-bit parameters that are added to a group.
+pub type adamw_precision = u32;
+/// With multi_precision an f32 master, otherwise nothing.
+pub const ADAMW_PRECISION_DEFAULT: adamw_precision = 0;
+/// bf16 parameters and a remainder `[n] i16` that together are the exact f32 master: the bits of
+/// ADAMW_PRECISION_DEFAULT with multi_precision, in 4 bytes and not 6. The parameter is the master
+/// rounded half away from zero. f16 has no such split: `ADAMW_STATUS_UNSUPPORTED`.
+pub const ADAMW_PRECISION_SPLIT: adamw_precision = 1;
 
 /// Whose names state has.
 pub type adamw_names = u32;

@@ -1,13 +1,13 @@
 //! Groups, the learning rate, and the callbacks that set hyper-parameters.
 
 use super::constants::*;
-use super::lifecycle::{clip, lazy};
+use super::lifecycle::{clip, lazy, precision};
 use super::sized;
 use super::types::*;
 use super::{Optimizer, Status, adamw_decay_filter, adamw_lr_ratio, guard, handle};
 use crate::callback::{DecayFilter, LrRatio};
 use crate::clip::Clip;
-use crate::config::{GroupConfig, HostValues, Lazy};
+use crate::config::{GroupConfig, HostValues, Lazy, Precision};
 use crate::error::Error;
 use crate::tensor::HostNumber;
 use core::ffi::c_void;
@@ -196,6 +196,7 @@ unsafe fn checked(group: &adamw_group_config) -> Result<GroupConfig, Error> {
     let limits = (group.clip_min, group.clip_max);
     let clip = clip("group.clip", group.clip, group.clip_norm, limits)?;
     let lazy = lazy("group.lazy_mode", group.lazy_mode)?;
+    let precision = precision(group.precision, group.reserved)?;
     // SAFETY: the caller's word.
     let hosts = unsafe {
         HostValues {
@@ -204,11 +205,12 @@ unsafe fn checked(group: &adamw_group_config) -> Result<GroupConfig, Error> {
             beta2: HostNumber::new(group.beta2_ptr),
         }
     };
-    Ok(GroupConfig { lr_scale, weight_decay, beta1, beta2, eps, clip, lazy, hosts })
+    Ok(GroupConfig { lr_scale, weight_decay, beta1, beta2, eps, clip, lazy, precision, hosts })
 }
 
 fn as_c(group: GroupConfig) -> adamw_group_config {
-    let GroupConfig { lr_scale, weight_decay, beta1, beta2, eps, clip, lazy, hosts } = group;
+    let GroupConfig { lr_scale, weight_decay, beta1, beta2, eps, clip, lazy, precision, hosts } =
+        group;
     let (clip, clip_norm, clip_min, clip_max) = match clip {
         Clip::None => (ADAMW_CLIP_NONE, 0.0, 0.0, 0.0),
         Clip::Norm(norm) => (ADAMW_CLIP_NORM, norm, 0.0, 0.0),
@@ -237,5 +239,10 @@ fn as_c(group: GroupConfig) -> adamw_group_config {
         beta1_ptr: pointer(hosts.beta1),
         beta2_ptr: pointer(hosts.beta2),
         weight_decay_ptr: pointer(hosts.weight_decay),
+        precision: match precision {
+            Precision::Plain => ADAMW_PRECISION_DEFAULT,
+            Precision::Split => ADAMW_PRECISION_SPLIT,
+        },
+        reserved: 0,
     }
 }

@@ -25,7 +25,7 @@ pub unsafe extern "C" fn adamw_get_capabilities(
             isas: backend::isas().fold(0, |bits, isa| bits | 1 << constant(isa)),
             best_isa: constant(backend::best_isa()?),
             devices: super::tensor::HOST_DEVICES.iter().fold(0, |bits, device| bits | 1 << device),
-            dtypes: Dtype::ALL.iter().fold(0, |bits, &dtype| bits | 1 << dtype as u32),
+            dtypes: Dtype::FLOATS.iter().fold(0, |bits, &dtype| bits | 1 << dtype as u32),
             num_cpus: sys::affinity_count() as u32,
             reserved: 0,
         };

@@ -6,7 +6,7 @@ use super::types::*;
 use super::{Optimizer, Status, guard, handle};
 use crate::callback::ParallelFor;
 use crate::clip::{Clip, Scope};
-use crate::config::{Config, GroupConfig, HostValues, IsaCap, Lazy, Nonfinite, Threads};
+use crate::config::{Config, GroupConfig, HostValues, IsaCap, Lazy, Nonfinite, Precision, Threads};
 use crate::error::Error;
 use crate::tensor::HostNumber;
 
@@ -89,6 +89,7 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
                 (config.clip_min, config.clip_max),
             )?,
             lazy: lazy("config.lazy_mode", config.lazy_mode)?,
+            precision: precision(config.precision, config.reserved)?,
             // SAFETY: the caller's word.
             hosts: unsafe {
                 HostValues {
@@ -149,6 +150,20 @@ pub(super) fn lazy(name: &'static str, value: adamw_lazy) -> Result<Lazy, Error>
         ADAMW_LAZY_ROWS => Ok(Lazy::Rows),
         ADAMW_LAZY_EXACT => Ok(Lazy::Exact),
         value => Err(Error::Constant { name, value, expected: "an ADAMW_LAZY constant, 0 to 2" }),
+    }
+}
+
+pub(super) fn precision(value: adamw_precision, reserved: u32) -> Result<Precision, Error> {
+    if reserved != 0 {
+        return Err(Error::Constant { name: "reserved", value: reserved, expected: "0" });
+    }
+    match value {
+        ADAMW_PRECISION_DEFAULT => Ok(Precision::Plain),
+        ADAMW_PRECISION_SPLIT => Ok(Precision::Split),
+        value => {
+            let expected = "an ADAMW_PRECISION constant, 0 or 1";
+            Err(Error::Constant { name: "precision", value, expected })
+        }
     }
 }
 

@@ -46,6 +46,7 @@ pub unsafe extern "C" fn adamw_add_param(
                 group: config.group,
                 param: required(config.param, Role::Param)?,
                 master: optional(config.master, Role::Master)?,
+                remainder: optional(config.remainder, Role::Remainder)?,
                 exp_avg: optional(config.exp_avg, Role::ExpAvg)?,
                 exp_avg_sq: optional(config.exp_avg_sq, Role::ExpAvgSq)?,
                 max_exp_avg_sq: optional(config.max_exp_avg_sq, Role::MaxExpAvgSq)?,
@@ -90,6 +91,7 @@ pub unsafe extern "C" fn adamw_add_array(
                 group: 0,
                 param,
                 master: None,
+                remainder: None,
                 exp_avg: None,
                 exp_avg_sq: None,
                 max_exp_avg_sq: None,
@@ -212,11 +214,12 @@ fn role(buffer: adamw_buffer) -> Result<Role, Error> {
     match buffer {
         ADAMW_BUFFER_PARAM => Ok(Role::Param),
         ADAMW_BUFFER_MASTER => Ok(Role::Master),
+        ADAMW_BUFFER_REMAINDER => Ok(Role::Remainder),
         ADAMW_BUFFER_EXP_AVG => Ok(Role::ExpAvg),
         ADAMW_BUFFER_EXP_AVG_SQ => Ok(Role::ExpAvgSq),
         ADAMW_BUFFER_MAX_EXP_AVG_SQ => Ok(Role::MaxExpAvgSq),
         value => {
-            let expected = "an ADAMW_BUFFER constant, 1 to 5";
+            let expected = "an ADAMW_BUFFER constant, 1 to 5 or 9";
             Err(Error::Constant { name: "buffer", value, expected })
         }
     }

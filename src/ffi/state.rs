@@ -250,8 +250,9 @@ unsafe fn put<T>(name: &'static str, to: *mut T, value: T) -> Result<(), Error> 
 }
 
 /// The parts of a state, and what C calls them.
-const ITEMS: [(adamw_buffer, Item); 7] = [
+const ITEMS: [(adamw_buffer, Item); 8] = [
     (ADAMW_BUFFER_MASTER, Item::Tensor(Role::Master)),
+    (ADAMW_BUFFER_REMAINDER, Item::Tensor(Role::Remainder)),
     (ADAMW_BUFFER_EXP_AVG, Item::Tensor(Role::ExpAvg)),
     (ADAMW_BUFFER_EXP_AVG_SQ, Item::Tensor(Role::ExpAvgSq)),
     (ADAMW_BUFFER_MAX_EXP_AVG_SQ, Item::Tensor(Role::MaxExpAvgSq)),
@@ -262,7 +263,7 @@ const ITEMS: [(adamw_buffer, Item); 7] = [
 
 fn item(buffer: adamw_buffer) -> Result<Item, Error> {
     let known = ITEMS.iter().find(|(known, _)| *known == buffer);
-    let expected = "an ADAMW_BUFFER constant, 2 to 8";
+    let expected = "an ADAMW_BUFFER constant, 2 to 9";
     let wrong = Error::Constant { name: "buffer", value: buffer, expected };
     known.map(|(_, item)| *item).ok_or(wrong)
 }

@@ -13,7 +13,8 @@ pub(super) const HOST_DEVICES: [i32; 3] = [1, 3, 11];
 const MAX_NDIM: i32 = 64;
 
 pub fn dtype(constant: adamw_dtype) -> Result<Dtype, TensorProblem> {
-    let known = Dtype::ALL.into_iter().find(|&dtype| dtype as u32 == constant);
+    let known =
+        Dtype::FLOATS.into_iter().chain([Dtype::I16]).find(|&dtype| dtype as u32 == constant);
     known.ok_or(TensorProblem::DtypeConstant(constant))
 }
 
@@ -44,6 +45,7 @@ pub unsafe fn dlpack(from: *const adamw_tensor) -> Result<Tensor, TensorProblem>
         (2, 32, 1) => Dtype::F32,
         (2, 64, 1) => Dtype::F64,
         (4, 16, 1) => Dtype::Bf16,
+        (0, 16, 1) => Dtype::I16,
         _ => return Err(TensorProblem::DlpackType { code, bits, lanes }),
     };
     // SAFETY: the caller's word.

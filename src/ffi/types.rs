@@ -112,6 +112,10 @@ pub struct adamw_config {
     pub beta2_ptr: *const f32,
     /// `[NULL]` Where the host keeps weight_decay, likewise.
     pub weight_decay_ptr: *const f32,
+    /// `[ADAMW_PRECISION_DEFAULT]` What keeps the precision of 16-bit parameters.
+    pub precision: adamw_precision,
+    /// 0.
+    pub reserved: u32,
 }
 
 /// The hyper-parameters of a group; `adamw_group_config_init` fills in the handle's, which are also
@@ -147,6 +151,10 @@ pub struct adamw_group_config {
     pub beta2_ptr: *const f32,
     /// As in `adamw_config`.
     pub weight_decay_ptr: *const f32,
+    /// As in `adamw_config`; of parameters that are added later.
+    pub precision: adamw_precision,
+    /// 0.
+    pub reserved: u32,
 }
 
 /// A parameter to be added. Zero it, set `struct_size`, `name` and `param`; the rest may stay 0.
@@ -186,6 +194,9 @@ pub struct adamw_param_config {
     pub regularizer: adamw_regularizer,
     /// 0.
     pub reserved: u32,
+    /// `[NULL]` The same number of elements, int16; only for bf16 with ADAMW_PRECISION_SPLIT. The host
+    /// has zeroed it, or brings it from earlier steps.
+    pub remainder: *const adamw_tensor,
 }
 
 /// What the last successful step found and did.
@@ -247,9 +258,9 @@ pub struct adamw_capabilities {
 
 // Without padding, so that a field appended later can never have been padding before.
 const _: () = assert!(size_of::<adamw_tensor>() == 48);
-const _: () = assert!(size_of::<adamw_config>() == 6 * 8 + 6 * 4 + 5 * 8 + 4 * 4 + 4 * 8);
-const _: () = assert!(size_of::<adamw_group_config>() == 9 * 8 + 2 * 4 + 3 * 8);
-const _: () = assert!(size_of::<adamw_param_config>() == 9 * 8 + 4 * 4);
+const _: () = assert!(size_of::<adamw_config>() == 6 * 8 + 6 * 4 + 5 * 8 + 4 * 4 + 4 * 8 + 2 * 4);
+const _: () = assert!(size_of::<adamw_group_config>() == 9 * 8 + 2 * 4 + 3 * 8 + 2 * 4);
+const _: () = assert!(size_of::<adamw_param_config>() == 9 * 8 + 4 * 4 + 8);
 const _: () = assert!(size_of::<adamw_capabilities>() == 8 + 6 * 4);
 const _: () = assert!(size_of::<adamw_step_info>() == 4 * 8 + 2 * 4 + 4 * 8 + 4 * 4);
 const _: () = assert!(size_of::<adamw_param_info>() == 4 * 8 + 4 * 4);
@@ -282,6 +293,8 @@ impl adamw_config {
         beta1_ptr: core::ptr::null(),
         beta2_ptr: core::ptr::null(),
         weight_decay_ptr: core::ptr::null(),
+        precision: ADAMW_PRECISION_DEFAULT,
+        reserved: 0,
     };
 }
 
@@ -301,6 +314,7 @@ impl adamw_param_config {
         regularizer_coeff: 0.0,
         regularizer: ADAMW_REGULARIZER_NONE,
         reserved: 0,
+        remainder: core::ptr::null(),
     };
 }
 

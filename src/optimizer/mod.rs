@@ -7,6 +7,7 @@ mod grads;
 mod hyper;
 mod measure;
 mod names;
+mod new_state;
 mod occupied;
 mod options;
 mod params;

@@ -15,8 +15,9 @@ pub enum Scheme {
     Paddle,
 }
 
-const NEUTRAL: [(Item, &str); 7] = [
+const NEUTRAL: [(Item, &str); 8] = [
     (Item::Tensor(Role::Master), ".master"),
+    (Item::Tensor(Role::Remainder), ".remainder"),
     (Item::Tensor(Role::ExpAvg), ".exp_avg"),
     (Item::Tensor(Role::ExpAvgSq), ".exp_avg_sq"),
     (Item::Tensor(Role::MaxExpAvgSq), ".max_exp_avg_sq"),

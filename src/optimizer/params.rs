@@ -1,16 +1,17 @@
 //! Parameters: added with their state, moved, looked up.
 #![forbid(unsafe_code)]
 
+use super::new_state::own_buffer;
 use super::occupied::Place;
 use super::step::Clock;
 use super::{Optimizer, label, next_number};
 use crate::callback::{DecayFilter, adamw_param_info};
-use crate::error::{Error, Label, Role};
+use crate::dtype::Dtype;
+use crate::error::{Error, Label, Role, TensorProblem};
 use crate::math::Regularizer;
 use crate::steps::Log;
 use crate::sys::memory::reserve;
 use crate::tensor::{Buffer, Operands, Tensor};
-use core::ops::Range;
 use std::ffi::{CStr, CString};
 
 /// What a parameter is beside its memory.
@@ -54,6 +55,7 @@ pub struct NewParam<'a> {
     pub group: u32,
     pub param: Tensor,
     pub master: Option<Tensor>,
+    pub remainder: Option<Tensor>,
     pub exp_avg: Option<Tensor>,
     pub exp_avg_sq: Option<Tensor>,
     pub max_exp_avg_sq: Option<Tensor>,
@@ -64,9 +66,6 @@ pub struct NewParam<'a> {
     /// Whose gradient is added to the parameter's.
     pub regularizer: Regularizer<f64>,
 }
-
-/// The state that a parameter needs: each role, with the host's tensor if it gives one.
-type NewState = [Option<(Role, Option<Tensor>)>; 4];
 
 /// The most steps that a state may bring: its beta powers are multiplied up one step at a time.
 pub(super) const MAX_INITIAL_STEP: u64 = 1 << 32;
@@ -83,6 +82,9 @@ impl Optimizer {
             return Err(Error::Number { name: "step", value: new.step as f64, expected });
         }
         check_regularizer(new.regularizer)?;
+        if !Dtype::FLOATS.contains(&new.param.dtype()) {
+            return Err(TensorProblem::NotFloat(new.param.dtype()).of(name, Role::Param));
+        }
         let state = self.state_of(&new)?;
         self.check_places(&new)?;
         let decays = decays(self.decay_filter, new.name)?;
@@ -214,65 +216,6 @@ impl Optimizer {
         }
     }
 
-    /// The state that a new parameter needs, with the host's tensor where it gives one.
-    fn state_of(&self, new: &NewParam) -> Result<NewState, Error> {
-        let param = label(new.name);
-        let no_master = match new.param.dtype().is_16_bit() {
-            true if self.config.multi_precision => None,
-            true => Some("the handle is not multi_precision"),
-            false => Some("only f16 and bf16 parameters have one"),
-        };
-        let no_max = (!self.config.amsgrad).then_some("the handle is not amsgrad");
-        let wanted = [
-            (Role::Master, new.master, no_master),
-            (Role::ExpAvg, new.exp_avg, None),
-            (Role::ExpAvgSq, new.exp_avg_sq, None),
-            (Role::MaxExpAvgSq, new.max_exp_avg_sq, no_max),
-        ];
-        let mut state = [None; 4];
-        for (slot, (buffer, given, not_used)) in state.iter_mut().zip(wanted) {
-            match (given, not_used) {
-                (None, Some(_)) => continue,
-                (Some(_), Some(reason)) => return Err(Error::NotUsed { param, buffer, reason }),
-                (None, None) if new.step > 0 => {
-                    return Err(Error::StepWithoutState { param, step: new.step, buffer });
-                }
-                _ => *slot = Some((buffer, given)),
-            }
-            if let Some(tensor) = given {
-                let fits = Operands::new(new.param).fits(buffer, &tensor);
-                fits.map_err(|problem| problem.of(param, buffer))?;
-            }
-        }
-        Ok(state)
-    }
-
-    /// That the host's buffers of a new parameter overlap neither each other nor what a step
-    /// writes already. (Gradients are looked at by the next step: one that is there now may be
-    /// replaced before it is read.)
-    fn check_places(&self, new: &NewParam) -> Result<(), Error> {
-        let param = label(new.name);
-        let given = [
-            (Role::Param, Some(new.param)),
-            (Role::Master, new.master),
-            (Role::ExpAvg, new.exp_avg),
-            (Role::ExpAvgSq, new.exp_avg_sq),
-            (Role::MaxExpAvgSq, new.max_exp_avg_sq),
-        ];
-        let given = given.map(|(role, tensor)| (role, tensor.map_or(0..0, |t| t.addresses())));
-        for (i, (buffer, addresses)) in given.iter().enumerate() {
-            let own = given[..i].iter().find(|(_, earlier)| overlap(earlier, addresses));
-            let other = self.occupied.overlapped(addresses);
-            let found = own.map(|(role, _)| (param, *role)).or_else(|| {
-                other.map(|place| (self.params[place.param as usize].label(), place.role))
-            });
-            if let Some((other, other_buffer)) = found {
-                return Err(Error::Overlap { param, buffer: *buffer, other, other_buffer });
-            }
-        }
-        Ok(())
-    }
-
     pub(super) fn overlap(&self, place: &Place, other: &Place) -> Error {
         Error::Overlap {
             param: self.params[place.param as usize].label(),
@@ -284,8 +227,8 @@ impl Optimizer {
 }
 
 /// What a step may write.
-const WRITTEN: [Role; 5] =
-    [Role::Param, Role::Master, Role::ExpAvg, Role::ExpAvgSq, Role::MaxExpAvgSq];
+const WRITTEN: [Role; 6] =
+    [Role::Param, Role::Master, Role::Remainder, Role::ExpAvg, Role::ExpAvgSq, Role::MaxExpAvgSq];
 
 /// Whether a parameter decays: all do, unless the filter says no.
 pub fn decays(filter: Option<DecayFilter>, name: &CStr) -> Result<bool, Error> {
@@ -302,17 +245,6 @@ pub fn check_regularizer(regularizer: Regularizer<f64>) -> Result<(), Error> {
     }
 }
 
-/// A state buffer of the library's own, zero.
-fn own_buffer(param: &Tensor, role: Role) -> Result<Buffer, Error> {
-    let what = match role {
-        Role::Master => "master",
-        Role::ExpAvg => "exp_avg",
-        Role::ExpAvgSq => "exp_avg_sq",
-        _ => "max_exp_avg_sq",
-    };
-    Buffer::zeroed(param.n_elements(), param.dtype().compute(), what)
-}
-
 /// A copy of a name, in memory that is allowed to be lacking.
 fn copied(name: &CStr) -> Result<CString, Error> {
     let mut bytes = Vec::new();
@@ -324,8 +256,4 @@ fn copied(name: &CStr) -> Result<CString, Error> {
     bytes.extend_from_slice(name.to_bytes_with_nul());
     // A `CStr` has one NUL, at its end.
     CString::from_vec_with_nul(bytes).map_err(|_| Error::NameEmpty)
-}
-
-fn overlap(a: &Range<usize>, b: &Range<usize>) -> bool {
-    !a.is_empty() && !b.is_empty() && a.start < b.end && b.start < a.end
 }

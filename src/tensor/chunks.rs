@@ -4,7 +4,7 @@ use super::changes::{self, Change, Changes};
 use super::line::{Line, Plan};
 use super::{Buffer, Grad, Operands, RowPart, Slice, SliceMut};
 use crate::dtype::Dtype;
-use crate::error::Error;
+use crate::error::{Error, Role};
 use crate::norm;
 use crate::sys::memory::reserve;
 use core::ops::Range;
@@ -225,6 +225,8 @@ pub struct Moments<'a, T> {
     pub exp_avg_sq: &'a mut [T],
     pub max_exp_avg_sq: Option<&'a mut [T]>,
     pub master: Option<&'a mut [T]>,
+    /// The lower halves of a split master.
+    pub remainder: Option<&'a mut [i16]>,
 }
 
 impl<'a> Chunk<'a> {
@@ -265,11 +267,14 @@ impl<'a, T> Moments<'a, T> {
     unsafe fn new(operands: &Operands, range: Range<usize>) -> Option<Self> {
         // SAFETY: the caller's word.
         let cut = |buffer: &Buffer| unsafe { buffer.tensor.slice_mut(range.clone()) };
+        // SAFETY: the caller's word; `fits` saw that a remainder is i16.
+        let cut_i16 = |buffer: &Buffer| unsafe { buffer.tensor.slice_mut(range.clone()) };
         Some(Moments {
             exp_avg: cut(operands.exp_avg.as_ref()?),
             exp_avg_sq: cut(operands.exp_avg_sq.as_ref()?),
             max_exp_avg_sq: operands.max_exp_avg_sq.as_ref().map(cut),
-            master: operands.master.as_ref().map(cut),
+            master: operands.state(Role::Master).map(cut),
+            remainder: operands.state(Role::Remainder).map(cut_i16),
         })
     }
 
@@ -280,6 +285,7 @@ impl<'a, T> Moments<'a, T> {
             exp_avg_sq: self.exp_avg_sq,
             max_exp_avg_sq: self.max_exp_avg_sq.as_deref_mut(),
             master: self.master.as_deref_mut(),
+            remainder: self.remainder.as_deref_mut(),
         }
     }
 }

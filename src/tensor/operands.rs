@@ -13,7 +13,8 @@ pub struct Operands {
     pub(super) param: Tensor,
     /// The host's; none: the parameter is skipped.
     pub(super) grad: Option<Grad>,
-    /// `[n] f32`, for 16-bit parameters with multi_precision.
+    /// `[n] f32`, for 16-bit parameters with multi_precision; or `[n] i16`, the lower halves of a
+    /// split master.
     pub(super) master: Option<Buffer>,
     /// `[n]` of the compute type, as the two below; none: the parameter is skipped.
     pub(super) exp_avg: Option<Buffer>,
@@ -102,7 +103,10 @@ impl Operands {
     pub fn state(&self, role: Role) -> Option<&Buffer> {
         match role {
             Role::Param | Role::Grad | Role::Rows => None,
-            Role::Master => self.master.as_ref(),
+            Role::Master => self.master.as_ref().filter(|master| master.tensor.dtype == Dtype::F32),
+            Role::Remainder => {
+                self.master.as_ref().filter(|master| master.tensor.dtype == Dtype::I16)
+            }
             Role::ExpAvg => self.exp_avg.as_ref(),
             Role::ExpAvgSq => self.exp_avg_sq.as_ref(),
             Role::MaxExpAvgSq => self.max_exp_avg_sq.as_ref(),
@@ -128,6 +132,7 @@ impl Operands {
             }
             Role::Grad => is,
             Role::Param => param,
+            Role::Remainder => Dtype::I16,
             _ => param.compute(),
         };
         if is == expected { Ok(()) } else { Err(TensorProblem::Dtype { is, expected }) }
@@ -187,7 +192,7 @@ impl Operands {
         match role {
             Role::Param => self.param = buffer.tensor,
             Role::Grad | Role::Rows => {}
-            Role::Master => self.master = Some(buffer),
+            Role::Master | Role::Remainder => self.master = Some(buffer),
             Role::ExpAvg => self.exp_avg = Some(buffer),
             Role::ExpAvgSq => self.exp_avg_sq = Some(buffer),
             Role::MaxExpAvgSq => self.max_exp_avg_sq = Some(buffer),
@@ -197,7 +202,7 @@ impl Operands {
 
     /// The master and the parameter that it is filled from, if there is a master.
     pub fn master_and_param(&mut self) -> Option<(&mut [f32], Slice<'_>)> {
-        let master = self.master.as_ref()?.tensor;
+        let master = self.state(Role::Master)?.tensor;
         let all = 0..self.param.n_elements as usize;
         // SAFETY: `fits` saw that a master is f32 and as long as its param, which is another
         // buffer; `&mut self` keeps both from being sliced elsewhere.
@@ -218,6 +223,14 @@ impl Operands {
         }
     }
 
+    /// Writes zeros over the lower halves of a split master, if there is one: it is what the
+    /// parameter is.
+    pub fn zero_remainder(&mut self) {
+        if let Some(remainder) = self.state(Role::Remainder) {
+            zero(&remainder.tensor);
+        }
+    }
+
     /// Writes zeros over the moments.
     pub fn zero_moments(&mut self) {
         let moments = [&self.exp_avg, &self.exp_avg_sq, &self.max_exp_avg_sq];
@@ -234,5 +247,6 @@ pub(super) fn zero(tensor: &Tensor) {
         SliceMut::F64(elements) => elements.fill(0.0),
         SliceMut::F16(elements) => elements.fill(F16(0)),
         SliceMut::Bf16(elements) => elements.fill(Bf16(0)),
+        SliceMut::I16(elements) => elements.fill(0),
     }
 }

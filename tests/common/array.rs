@@ -13,6 +13,8 @@ pub enum Dtype {
     F64,
     F16,
     Bf16,
+    /// Of remainders only.
+    I16,
 }
 
 impl Dtype {
@@ -24,6 +26,7 @@ impl Dtype {
             Dtype::F64 => ffi::ADAMW_DTYPE_F64,
             Dtype::F16 => ffi::ADAMW_DTYPE_F16,
             Dtype::Bf16 => ffi::ADAMW_DTYPE_BF16,
+            Dtype::I16 => ffi::ADAMW_DTYPE_I16,
         }
     }
 
@@ -31,7 +34,7 @@ impl Dtype {
         match self {
             Dtype::F64 => 8,
             Dtype::F32 => 4,
-            Dtype::F16 | Dtype::Bf16 => 2,
+            Dtype::F16 | Dtype::Bf16 | Dtype::I16 => 2,
         }
     }
 
@@ -41,7 +44,11 @@ impl Dtype {
     }
 
     fn dlpack(self) -> ffi::adamw_data_type {
-        let code = if self == Dtype::Bf16 { 4 } else { 2 };
+        let code = match self {
+            Dtype::I16 => 0,
+            Dtype::Bf16 => 4,
+            _ => 2,
+        };
         ffi::adamw_data_type { code, bits: 8 * self.bytes() as u8, lanes: 1 }
     }
 
@@ -52,6 +59,7 @@ impl Dtype {
             Dtype::F64 => f64::from_bits(bits),
             Dtype::F16 => f16::from_bits(bits as u16).to_f64(),
             Dtype::Bf16 => bf16::from_bits(bits as u16).to_f64(),
+            Dtype::I16 => (bits as u16 as i16).into(),
         }
     }
 
@@ -63,6 +71,7 @@ impl Dtype {
             Dtype::F64 => value.to_bits(),
             Dtype::F16 => f16::from_f32(value as f32).to_bits().into(),
             Dtype::Bf16 => bf16::from_f32(value as f32).to_bits().into(),
+            Dtype::I16 => (value as i16 as u16).into(),
         }
     }
 }

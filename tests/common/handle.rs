@@ -93,6 +93,7 @@ pub struct Param<'a> {
     pub name: &'a str,
     pub param: &'a Array,
     pub master: Option<&'a Array>,
+    pub remainder: Option<&'a Array>,
     pub exp_avg: Option<&'a Array>,
     pub exp_avg_sq: Option<&'a Array>,
     pub max_exp_avg_sq: Option<&'a Array>,
@@ -110,6 +111,7 @@ impl<'a> Param<'a> {
             name,
             param,
             master: None,
+            remainder: None,
             exp_avg: None,
             exp_avg_sq: None,
             max_exp_avg_sq: None,
@@ -195,9 +197,10 @@ impl Handle {
             param.exp_avg,
             param.exp_avg_sq,
             param.max_exp_avg_sq,
+            param.remainder,
         ]
         .map(|array| array.map(Array::tensor));
-        let [tensor, master, exp_avg, exp_avg_sq, max_exp_avg_sq] =
+        let [tensor, master, exp_avg, exp_avg_sq, max_exp_avg_sq, remainder] =
             tensors.each_ref().map(|tensor| tensor.as_ref().map_or(null(), |t| t as *const _));
         let config = ffi::adamw_param_config {
             struct_size: size_of::<ffi::adamw_param_config>(),
@@ -213,6 +216,7 @@ impl Handle {
             regularizer_coeff: param.regularizer.1,
             regularizer: param.regularizer.0,
             reserved: 0,
+            remainder,
         };
         let mut number = 0;
         call!(adamw_add_param(self.0, &config, &mut number))?;

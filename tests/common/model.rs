@@ -26,6 +26,8 @@ pub struct Param {
     pub param: Vec<f64>,
     /// What is stepped, where the parameter is only rounded to.
     pub master: Option<Vec<f64>>,
+    /// The parameter is the upper half of the master.
+    pub is_split: bool,
     pub exp_avg: Vec<f64>,
     pub exp_avg_sq: Vec<f64>,
     pub max_exp_avg_sq: Vec<f64>,
@@ -53,12 +55,18 @@ fn stored(dtype: Dtype, value: f64) -> f64 {
     array.get(0)
 }
 
+/// The bf16 that an f32 rounds to, half away from zero.
+fn upper_half(value: f64) -> f64 {
+    let bits = (value as f32).to_bits() + 0x8000;
+    f32::from_bits(bits & 0xffff_0000).into()
+}
+
 impl Param {
     pub fn new(
         dtype: Dtype,
         values: Vec<f64>,
         options: adamw_param_options,
-        master: bool,
+        (master, is_split): (bool, bool),
     ) -> Param {
         let zeros = vec![0.0; values.len()];
         Param {
@@ -68,7 +76,8 @@ impl Param {
             step: 0,
             beta1_power: 1.0,
             beta2_power: 1.0,
-            master: (master && dtype.bytes() == 2).then(|| values.clone()),
+            master: (is_split || master && dtype.bytes() == 2).then(|| values.clone()),
+            is_split,
             param: values,
             exp_avg: zeros.clone(),
             exp_avg_sq: zeros.clone(),
@@ -118,8 +127,8 @@ impl Param {
 
     pub fn reset(&mut self) {
         let (grad, options) = (self.grad.clone(), self.options);
-        let master = self.master.is_some();
-        *self = Param { grad, ..Param::new(self.dtype, self.param.clone(), options, master) };
+        let kept = (self.master.is_some(), self.is_split);
+        *self = Param { grad, ..Param::new(self.dtype, self.param.clone(), options, kept) };
     }
 }
 
@@ -229,7 +238,7 @@ impl Model {
             if let Some(master) = &mut p.master {
                 master[at] = param;
             }
-            p.param[at] = stored(p.dtype, param);
+            p.param[at] = if p.is_split { upper_half(param) } else { stored(p.dtype, param) };
         }
     }
 }

@@ -44,6 +44,7 @@ impl Random {
 /// rounding to f16 and bf16 is a tie, overflows or vanishes.
 fn edges(dtype: Dtype) -> &'static [u64] {
     match dtype {
+        Dtype::I16 => &[0x0000, 0x0001, 0x7fff, 0x8000, 0xffff],
         Dtype::F32 => &[
             0x0000_0000,
             0x0000_0001,
