@@ -11,7 +11,7 @@ use rayon::ThreadPoolBuilder;
 use std::cell::RefCell;
 use std::time::Instant;
 use support::rows::{LISTED, ROW, Table};
-use support::{Param, Streams};
+use support::{Param, Split, Streams};
 
 /// One line of the table: the step's and the reference's nanoseconds per element, round by round.
 struct Line {
@@ -29,7 +29,7 @@ const ROUNDS: usize = 41;
 
 fn main() {
     let sizes = [16 * KI, MI, 64 * MI];
-    let n_lines = 2 * (2 * sizes.len() + 3);
+    let n_lines = 2 * (3 * sizes.len() + 3);
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}").unwrap();
     let progress = ProgressBar::new(n_lines as u64).with_style(style);
     let mut lines = Vec::new();
@@ -37,6 +37,7 @@ fn main() {
         for elements in sizes {
             lines.push(beside_traffic::<f32>(elements, threads, &progress));
             lines.push(beside_traffic::<u16>(elements, threads, &progress));
+            lines.push(beside_traffic::<Split>(elements, threads, &progress));
         }
         lines.push(clipped_beside_traffic(64 * MI, threads, &progress));
         lines.push(many_beside_one(1_000, 1_024, threads, &progress));

@@ -52,6 +52,7 @@ pub struct Streams<P> {
     pub grad: Elements<P>,
     /// For 16-bit parameters.
     pub master: Option<Elements<f32>>,
+    pub remainder: Option<Elements<u16>>,
     pub exp_avg: Elements<f32>,
     pub exp_avg_sq: Elements<f32>,
 }
@@ -61,6 +62,8 @@ pub trait Param: Copy + Send + Sync + 'static {
     const NAME: &'static str;
     const CODE: u8;
     const HAS_MASTER: bool;
+    /// The lower half of a split master.
+    const HAS_REMAINDER: bool = false;
     const VALUE: Self;
     const GRAD: Self;
     fn bits(self) -> u32;
@@ -100,12 +103,34 @@ impl Param for u16 {
     }
 }
 
+/// bf16 with a split master, as its bits.
+#[derive(Clone, Copy)]
+pub struct Split(u16);
+
+impl Param for Split {
+    const NAME: &'static str = "bf16 + remainder";
+    const CODE: u8 = 4;
+    const HAS_MASTER: bool = false;
+    const HAS_REMAINDER: bool = true;
+    const VALUE: Split = Split(0x3f00);
+    const GRAD: Split = Split(0x3c24);
+    #[inline(always)]
+    fn bits(self) -> u32 {
+        self.0 as u32
+    }
+    #[inline(always)]
+    fn from_bits(bits: u32) -> Split {
+        Split(bits as u16)
+    }
+}
+
 impl<P: Param> Streams<P> {
     pub fn new(count: usize) -> Self {
         Streams {
             param: Elements::new(count, P::VALUE),
             grad: Elements::new(count, P::GRAD),
             master: P::HAS_MASTER.then(|| Elements::new(count, 0.5)),
+            remainder: P::HAS_REMAINDER.then(|| Elements::new(count, 0)),
             exp_avg: Elements::new(count, 0.01),
             exp_avg_sq: Elements::new(count, 0.01),
         }
@@ -116,7 +141,8 @@ impl<P: Param> Streams<P> {
         let moments = 2 * size_of::<f32>();
         let param = if P::HAS_MASTER { 0 } else { size_of::<P>() };
         let master = if P::HAS_MASTER { size_of::<f32>() } else { 0 };
-        size_of::<P>() + param + master + moments + size_of::<P>() + master + moments
+        let remainder = if P::HAS_REMAINDER { 2 * size_of::<u16>() } else { 0 };
+        size_of::<P>() + param + master + moments + size_of::<P>() + master + moments + remainder
     }
 
     /// An optimizer of these streams cut into parameters of `part` elements.
@@ -134,6 +160,7 @@ impl<P: Param> Streams<P> {
         let mut config = adamw_config {
             num_threads: threads,
             multi_precision: P::HAS_MASTER as u32,
+            precision: P::HAS_REMAINDER as u32,
             ..Optimizer::defaults()
         };
         edit(&mut config);
@@ -155,7 +182,12 @@ impl<P: Param> Streams<P> {
             let exp_avg = f32s(&mut self.exp_avg, &mut n);
             let exp_avg_sq = f32s(&mut self.exp_avg_sq, &mut n);
             let master = self.master.as_mut().map(|master| f32s(master, &mut n));
-            optimizer.add(start, &param, &grad, &exp_avg, &exp_avg_sq, master.as_ref());
+            let remainder = self
+                .remainder
+                .as_mut()
+                .map(|remainder| tensor(remainder.slice()[start..].as_mut_ptr(), 0, &mut n));
+            let kept = (master.as_ref(), remainder.as_ref());
+            optimizer.add(start, &param, &grad, &exp_avg, &exp_avg_sq, kept);
         }
     }
 
@@ -165,17 +197,22 @@ impl<P: Param> Streams<P> {
         let grad = self.grad.slice();
         let moments = (self.exp_avg.slice(), self.exp_avg_sq.slice());
         let master = self.master.as_mut().map_or(&mut [][..], Elements::slice);
+        let remainder = self.remainder.as_mut().map_or(&mut [][..], Elements::slice);
         match pool {
-            None => traffic(param, grad, master, moments.0, moments.1),
+            None => traffic(param, grad, (master, remainder), moments.0, moments.1),
             Some(pool) => {
                 let half = param.len() / 2;
                 let (p0, p1) = param.split_at_mut(half);
                 let (g0, g1) = grad.split_at(half);
                 let (w0, w1) = master.split_at_mut(half.min(master.len()));
+                let (r0, r1) = remainder.split_at_mut(half.min(remainder.len()));
                 let (m0, m1) = moments.0.split_at_mut(half);
                 let (v0, v1) = moments.1.split_at_mut(half);
                 pool.install(|| {
-                    rayon::join(|| traffic(p0, g0, w0, m0, v0), || traffic(p1, g1, w1, m1, v1))
+                    rayon::join(
+                        || traffic(p0, g0, (w0, r0), m0, v0),
+                        || traffic(p1, g1, (w1, r1), m1, v1),
+                    )
                 });
             }
         }
@@ -209,7 +246,7 @@ impl Optimizer {
         grad: &adamw_tensor,
         exp_avg: &adamw_tensor,
         exp_avg_sq: &adamw_tensor,
-        master: Option<&adamw_tensor>,
+        (master, remainder): (Option<&adamw_tensor>, Option<&adamw_tensor>),
     ) {
         let name = CString::new(format!("param.{number}")).unwrap();
         // SAFETY: the streams outlive the bench's use of the optimizer.
@@ -221,6 +258,7 @@ impl Optimizer {
                 exp_avg,
                 exp_avg_sq,
                 master: master.map_or(std::ptr::null(), |master| master),
+                remainder: remainder.map_or(std::ptr::null(), |remainder| remainder),
                 ..std::mem::zeroed()
             };
             let mut number = 0;
@@ -268,7 +306,7 @@ fn tensor<T>(data: *mut T, code: u8, shape: *mut i64) -> adamw_tensor {
 fn traffic<P: Param>(
     param: &mut [P],
     grad: &[P],
-    master: &mut [f32],
+    kept: (&mut [f32], &mut [u16]),
     exp_avg: &mut [f32],
     exp_avg_sq: &mut [f32],
 ) {
@@ -278,14 +316,14 @@ fn traffic<P: Param>(
         // SAFETY: the features were detected.
         unsafe {
             if is_x86_feature_detected!("avx512f") {
-                return traffic_avx512(param, grad, master, exp_avg, exp_avg_sq, zero);
+                return traffic_avx512(param, grad, kept, exp_avg, exp_avg_sq, zero);
             }
             if is_x86_feature_detected!("avx2") {
-                return traffic_avx2(param, grad, master, exp_avg, exp_avg_sq, zero);
+                return traffic_avx2(param, grad, kept, exp_avg, exp_avg_sq, zero);
             }
         }
     }
-    traffic_loop(param, grad, master, exp_avg, exp_avg_sq, zero)
+    traffic_loop(param, grad, kept, exp_avg, exp_avg_sq, zero)
 }
 
 macro_rules! traffic_with {
@@ -295,12 +333,12 @@ macro_rules! traffic_with {
         unsafe fn $name<P: Param>(
             param: &mut [P],
             grad: &[P],
-            master: &mut [f32],
+            kept: (&mut [f32], &mut [u16]),
             exp_avg: &mut [f32],
             exp_avg_sq: &mut [f32],
             zero: u32,
         ) {
-            traffic_loop(param, grad, master, exp_avg, exp_avg_sq, zero)
+            traffic_loop(param, grad, kept, exp_avg, exp_avg_sq, zero)
         }
     };
 }
@@ -312,11 +350,12 @@ traffic_with!(traffic_avx512, "avx512f,avx512bw,avx512vl,avx512dq");
 fn traffic_loop<P: Param>(
     param: &mut [P],
     grad: &[P],
-    master: &mut [f32],
+    kept: (&mut [f32], &mut [u16]),
     exp_avg: &mut [f32],
     exp_avg_sq: &mut [f32],
     zero: u32,
 ) {
+    let (master, remainder) = kept;
     // Blocks keep the loops of mixed widths apart, as the library's own do.
     for (at, param) in param.chunks_mut(512).enumerate() {
         let range = at * 512..at * 512 + param.len();
@@ -324,7 +363,18 @@ fn traffic_loop<P: Param>(
         let exp_avg = &mut exp_avg[range.clone()];
         let exp_avg_sq = &mut exp_avg_sq[range.clone()];
         let n = param.len();
-        if P::HAS_MASTER {
+        if P::HAS_REMAINDER {
+            let remainder = &mut remainder[range];
+            for i in 0..n {
+                let grad = grad[i].bits() & zero;
+                remainder[i] |= grad as u16;
+                exp_avg[i] = f32::from_bits(exp_avg[i].to_bits() | grad);
+                exp_avg_sq[i] = f32::from_bits(exp_avg_sq[i].to_bits() | grad);
+            }
+            for param in param {
+                *param = P::from_bits(param.bits() | zero);
+            }
+        } else if P::HAS_MASTER {
             let master = &mut master[range];
             for i in 0..n {
                 let grad = grad[i].bits() & zero;

@@ -72,7 +72,7 @@ impl Table {
             traffic(
                 &mut self.streams.param.slice()[row.clone()],
                 &self.values.slice()[place * ROW..(place + 1) * ROW],
-                &mut [],
+                (&mut [], &mut []),
                 &mut self.streams.exp_avg.slice()[row.clone()],
                 &mut self.streams.exp_avg_sq.slice()[row],
             );
