@@ -12,10 +12,10 @@ CTEST := .venv/bin/ctest
 CMAKE_PACKAGE := cmake==$(CMAKE_VERSION)
 endif
 
-.PHONY: help demo test bench header clean
+.PHONY: help demo test bench bench-quick header clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
 
 demo: ## train a network on handwritten digits
 	cargo build --release --locked --lib --target-dir target
@@ -36,6 +36,9 @@ endif
 bench: ## the step beside a loop that moves the same bytes, and Criterion's figures
 	cargo bench --locked --bench compare
 	cargo bench --locked --bench step
+
+bench-quick: ## the cases that have a bound, within a minute, as one JSON object a line
+	@cargo bench --quiet --locked --bench compare -- --quick
 
 header: ## regenerate include/adamw.h
 	ADAMW_UPDATE_HEADER=1 cargo test --locked --test header

@@ -1,143 +1,252 @@
 //! The step beside a loop that moves the same bytes, interleaved in one run.
 //!
-//! `cargo bench --bench compare` prints a table. What counts is the ratio: each round times both,
-//! one after the other, so that a machine whose memory speed drifts does not favour either.
+//! `cargo bench --bench compare` prints a table; with `--quick` it takes fewer rounds of the cases
+//! that have a bound and prints one JSON object a line. What counts is the ratio: each round times
+//! both, one after the other, so that a machine whose memory speed drifts does not favour either.
 
 mod support;
 
-use adamw::ffi::ADAMW_CLIP_GLOBAL_NORM;
+use adamw::ffi::{ADAMW_CLIP_GLOBAL_NORM, adamw_config};
 use indicatif::{ProgressBar, ProgressStyle};
-use rayon::ThreadPoolBuilder;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::cell::RefCell;
 use std::time::Instant;
 use support::rows::{LISTED, ROW, Table};
-use support::{Param, Split, Streams};
+use support::{Optimizer, Param, Split, Streams};
 
 /// One line of the table: the step's and the reference's nanoseconds per element, round by round.
 struct Line {
     case: String,
     threads: u32,
+    /// What a step moves for each element.
     bytes: usize,
+    reference_is: &'static str,
     ours: Vec<f64>,
     reference: Vec<f64>,
+    /// The largest ratio that is good enough, or NaN.
     bound: f64,
 }
 
 const KI: usize = 1 << 10;
 const MI: usize = 1 << 20;
-const ROUNDS: usize = 41;
+
+/// The cases that have been measured.
+struct Bench {
+    rounds: usize,
+    progress: ProgressBar,
+    lines: Vec<Line>,
+}
 
 fn main() {
-    let sizes = [16 * KI, MI, 64 * MI];
-    let n_lines = 2 * (3 * sizes.len() + 3);
+    let quick = std::env::args().any(|argument| argument == "--quick");
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}").unwrap();
-    let progress = ProgressBar::new(n_lines as u64).with_style(style);
-    let mut lines = Vec::new();
+    let progress = ProgressBar::new(if quick { 18 } else { 36 }).with_style(style);
+    let mut bench = Bench { rounds: if quick { 9 } else { 41 }, progress, lines: Vec::new() };
     for threads in [1, 2] {
-        for elements in sizes {
-            lines.push(beside_traffic::<f32>(elements, threads, &progress));
-            lines.push(beside_traffic::<u16>(elements, threads, &progress));
-            lines.push(beside_traffic::<Split>(elements, threads, &progress));
+        if !quick {
+            for elements in [16 * KI, MI] {
+                bench.beside_traffic::<f32>(elements, threads);
+                bench.beside_traffic::<u16>(elements, threads);
+                bench.beside_traffic::<Split>(elements, threads);
+            }
+            bench.beside_traffic::<u16>(64 * MI, threads);
+            bench.clipped_beside_traffic(64 * MI, threads);
+            bench.beside_traffic::<Split>(64 * MI, threads);
         }
-        lines.push(clipped_beside_traffic(64 * MI, threads, &progress));
-        lines.push(many_beside_one(1_000, 1_024, threads, &progress));
-        lines.push(rows_beside_traffic(threads, &progress));
+        bench.beside_traffic::<f32>(64 * MI, threads);
+        bench.split_beside_f32(64 * MI, threads);
+        bench.beside_bare(16 * KI, threads);
+        bench.beside_bare(MI, threads);
+        bench.parts_beside_one("f32, GPT-2 124M", &gpt2_124m(), threads, 1.03);
+        bench.clear_and_clip(&gpt2_124m(), threads);
+        bench.parts_beside_one("f32, 1000 of 1024", &[1024; 1000], threads, 1.15);
+        bench.parts_beside_one("f32, 10000 of 64", &[64; 10_000], threads, 1.6);
+        bench.rows_beside_traffic(threads);
     }
-    progress.finish_and_clear();
-    print(&lines);
+    bench.progress.finish_and_clear();
+    if quick {
+        print_json(&bench.lines);
+    } else {
+        print_table(&bench);
+    }
 }
 
-/// A step of one tensor beside the loop with the same traffic.
-fn beside_traffic<P: Param>(elements: usize, threads: u32, progress: &ProgressBar) -> Line {
-    let mut streams = Streams::<P>::new(elements);
-    let case = format!("{} x {}", P::NAME, size(elements));
-    progress.set_message(case.clone());
-    let pool = ThreadPoolBuilder::new().num_threads(threads as usize).build().unwrap();
-    // Work this small runs on one thread in the library, so the loop gets one too.
-    let pool = (threads > 1 && elements >= 256 * KI).then_some(&pool);
-    let mut optimizer = streams.optimizer(elements, threads);
-    let (ours, reference) = interleaved(elements, || optimizer.step(), || streams.traffic(pool));
-    progress.inc(1);
-    let bound = if elements == 64 * MI { 1.0 / 0.95 } else { f64::NAN };
-    Line { case, threads, bytes: streams.bytes_per_element(), ours, reference, bound }
+/// The lengths of the tensors of the smallest GPT-2.
+fn gpt2_124m() -> Vec<usize> {
+    const D: usize = 768;
+    let block = [D, D, D * 3 * D, 3 * D, D * D, D, D, D, D * 4 * D, 4 * D, 4 * D * D, D];
+    let blocks = std::iter::repeat_n(block, 12).flatten();
+    [50_257 * D, 1024 * D].into_iter().chain(blocks).chain([D, D]).collect()
 }
 
-/// A step with a global norm, which reads the gradients once more, beside the same loop.
-fn clipped_beside_traffic(elements: usize, threads: u32, progress: &ProgressBar) -> Line {
-    let mut streams = Streams::<f32>::new(elements);
-    let case = format!("f32 x {}, global norm", size(elements));
-    progress.set_message(case.clone());
-    let pool = ThreadPoolBuilder::new().num_threads(threads as usize).build().unwrap();
-    let mut optimizer = streams.optimizer_with(elements, threads, |config| {
-        config.clip = ADAMW_CLIP_GLOBAL_NORM;
-        config.clip_norm = 1.0;
-    });
-    let pool = (threads > 1).then_some(&pool);
-    let (ours, reference) = interleaved(elements, || optimizer.step(), || streams.traffic(pool));
-    progress.inc(1);
-    let bytes = streams.bytes_per_element() + size_of::<f32>();
-    Line { case, threads, bytes, ours, reference, bound: f64::NAN }
+impl Bench {
+    /// Times both, in rounds, after both have run once.
+    fn measure(
+        &mut self,
+        (case, threads, bytes): (String, u32, usize),
+        elements: usize,
+        mut ours: impl FnMut(),
+        (reference_is, mut reference): (&'static str, impl FnMut()),
+        bound: f64,
+    ) {
+        self.progress.set_message(case.clone());
+        let repeats = (4 * MI / elements).max(1);
+        let time = |work: &mut dyn FnMut()| {
+            let start = Instant::now();
+            (0..repeats).for_each(|_| work());
+            start.elapsed().as_secs_f64() * 1e9 / (repeats * elements) as f64
+        };
+        time(&mut ours);
+        time(&mut reference);
+        let rounds = (0..self.rounds).map(|_| (time(&mut ours), time(&mut reference)));
+        let (ours, reference) = rounds.unzip();
+        self.lines.push(Line { case, threads, bytes, reference_is, ours, reference, bound });
+        self.progress.inc(1);
+    }
+
+    /// A step of one tensor beside the loop with the same traffic.
+    fn beside_traffic<P: Param>(&mut self, elements: usize, threads: u32) {
+        let mut streams = Streams::<P>::new(elements);
+        let case = format!("{} x {}", P::NAME, size(elements));
+        // Work this small runs on one thread in the library, so the loop gets one too.
+        let pool = if elements < 256 * KI { None } else { pool(threads) };
+        let mut optimizer = streams.optimizer(elements, threads);
+        let bound = if elements == 64 * MI { 1.05 } else { f64::NAN };
+        let title = (case, threads, streams.bytes_per_element());
+        let reference = ("the same traffic", || streams.traffic(pool.as_ref()));
+        self.measure(title, elements, || optimizer.step(), reference, bound);
+    }
+
+    /// A step with a global norm, which reads the gradients once more, beside the same loop.
+    fn clipped_beside_traffic(&mut self, elements: usize, threads: u32) {
+        let mut streams = Streams::<f32>::new(elements);
+        let case = format!("f32 x {}, global norm", size(elements));
+        let pool = pool(threads);
+        let mut optimizer = streams.optimizer_with(elements, threads, clip);
+        let title = (case, threads, streams.bytes_per_element() + size_of::<f32>());
+        let reference = ("the traffic without a norm", || streams.traffic(pool.as_ref()));
+        self.measure(title, elements, || optimizer.step(), reference, f64::NAN);
+    }
+
+    /// Unscaling, a global norm, the step and clearing the gradients, beside a loop for each.
+    fn clear_and_clip(&mut self, parts: &[usize], threads: u32) {
+        let elements = parts.iter().sum();
+        let mut streams = Streams::<f32>::new(elements);
+        let mut config = adamw_config { num_threads: threads, ..Optimizer::defaults() };
+        clip(&mut config);
+        let mut optimizer = streams.optimizer_of(parts, &config);
+        let pool = pool(threads);
+        let title = ("f32, GPT-2 124M, clip, step and clear".to_owned(), threads, 36);
+        let ours = || {
+            optimizer.step();
+            optimizer.clear();
+        };
+        let reference = || {
+            streams.read_grads();
+            streams.traffic(pool.as_ref());
+            streams.write_grads();
+        };
+        self.measure(title, elements, ours, ("read, traffic, write", reference), 1.10);
+    }
+
+    /// A step with a split master beside a step of f32 parameters.
+    fn split_beside_f32(&mut self, elements: usize, threads: u32) {
+        let mut split = Streams::<Split>::new(elements);
+        let mut whole = Streams::<f32>::new(elements);
+        let bytes = split.bytes_per_element();
+        let mut ours = split.optimizer(elements, threads);
+        let mut reference = whole.optimizer(elements, threads);
+        let title = (format!("{} x {} / f32", Split::NAME, size(elements)), threads, bytes);
+        let reference = ("the f32 step", || reference.step());
+        self.measure(title, elements, || ours.step(), reference, 1.05);
+    }
+
+    /// A step in cache beside its bare arithmetic on one thread.
+    fn beside_bare(&mut self, elements: usize, threads: u32) {
+        let mut streams = Streams::<f32>::new(elements);
+        let mut optimizer = streams.optimizer(elements, threads);
+        let title = (format!("f32 x {} / bare", size(elements)), threads, 28);
+        let reference = ("a bare loop", || streams.bare());
+        self.measure(title, elements, || optimizer.step(), reference, 1.05);
+    }
+
+    /// A step of many tensors beside a step of one of the same total.
+    fn parts_beside_one(&mut self, name: &str, parts: &[usize], threads: u32, bound: f64) {
+        let elements = parts.iter().sum();
+        let (mut many, mut one) = (Streams::<f32>::new(elements), Streams::<f32>::new(elements));
+        let config = adamw_config { num_threads: threads, ..Optimizer::defaults() };
+        let mut many = many.optimizer_of(parts, &config);
+        let mut one = one.optimizer_of(&[elements], &config);
+        let title = (format!("{name} / one"), threads, 28);
+        self.measure(title, elements, || many.step(), ("one tensor", || one.step()), bound);
+    }
+
+    /// A lazy step of some rows of a large table beside a loop over such rows on one thread.
+    fn rows_beside_traffic(&mut self, threads: u32) {
+        let table = RefCell::new(Table::new());
+        let mut optimizer = table.borrow_mut().optimizer(threads);
+        let step = || table.borrow_mut().step(&mut optimizer);
+        let title = (format!("f32, {LISTED} of 1 Mi rows of {ROW}"), threads, 28);
+        let reference = ("the traffic of such rows", || table.borrow_mut().traffic());
+        self.measure(title, LISTED * ROW, step, reference, 1.5);
+    }
 }
 
-/// A lazy step of some rows of a large table beside a loop over such rows on one thread.
-fn rows_beside_traffic(threads: u32, progress: &ProgressBar) -> Line {
-    let table = RefCell::new(Table::new());
-    let case = format!("f32, {LISTED} of 1 Mi rows of {ROW}");
-    progress.set_message(case.clone());
-    let mut optimizer = table.borrow_mut().optimizer(threads);
-    let step = || table.borrow_mut().step(&mut optimizer);
-    let (ours, reference) = interleaved(LISTED * ROW, step, || table.borrow_mut().traffic());
-    progress.inc(1);
-    Line { case, threads, bytes: 28, ours, reference, bound: f64::NAN }
+fn clip(config: &mut adamw_config) {
+    config.clip = ADAMW_CLIP_GLOBAL_NORM;
+    config.clip_norm = 1.0;
 }
 
-/// A step of many small tensors beside a step of one of the same total.
-fn many_beside_one(count: usize, part: usize, threads: u32, progress: &ProgressBar) -> Line {
-    let case = format!("f32, {count} of {part} / one");
-    progress.set_message(case.clone());
-    let elements = count * part;
-    let (mut many, mut one) = (Streams::<f32>::new(elements), Streams::<f32>::new(elements));
-    let bytes = many.bytes_per_element();
-    let (mut many, mut one) = (many.optimizer(part, threads), one.optimizer(elements, threads));
-    let (ours, reference) = interleaved(elements, || many.step(), || one.step());
-    progress.inc(1);
-    Line { case, threads, bytes, ours, reference, bound: 1.2 }
+/// Threads for the loops; one is the caller's.
+fn pool(threads: u32) -> Option<ThreadPool> {
+    let pool = || ThreadPoolBuilder::new().num_threads(threads as usize).build().unwrap();
+    (threads > 1).then(pool)
 }
 
-/// Nanoseconds per element of both, in every round.
-fn interleaved(
-    elements: usize,
-    mut ours: impl FnMut(),
-    mut reference: impl FnMut(),
-) -> (Vec<f64>, Vec<f64>) {
-    let repeats = (4 * MI / elements).max(1);
-    let time = |work: &mut dyn FnMut()| {
-        let start = Instant::now();
-        (0..repeats).for_each(|_| work());
-        start.elapsed().as_secs_f64() * 1e9 / (repeats * elements) as f64
-    };
-    time(&mut ours);
-    time(&mut reference);
-    (0..ROUNDS).map(|_| (time(&mut ours), time(&mut reference))).unzip()
+impl Line {
+    /// The quartiles of the ratio.
+    fn ratios(&self) -> (f64, f64, f64) {
+        let ratios = self.ours.iter().zip(&self.reference).map(|(ours, other)| ours / other);
+        spread(ratios.collect())
+    }
 }
 
-fn print(lines: &[Line]) {
+fn print_json(lines: &[Line]) {
+    for line in lines {
+        let (_, ratio, _) = line.ratios();
+        let bound = if line.bound.is_nan() { None } else { Some(line.bound) };
+        let object = serde_json::json!({
+            "case": format!("{}, {} threads", line.case, line.threads),
+            "ns_per_element": spread(line.ours.clone()).1,
+            "reference": spread(line.reference.clone()).1,
+            "reference_is": line.reference_is,
+            "ratio": ratio,
+            "bound": bound,
+        });
+        println!("{object}");
+    }
+}
+
+fn print_table(bench: &Bench) {
     println!("processor: {}", processor());
     println!("library:   {} with {}", env!("CARGO_PKG_VERSION"), best_isa());
-    println!("ratio:     ours over the reference, median of {ROUNDS} rounds (and quartiles)\n");
-    println!("| case | threads | ns/element | GB/s | reference ns | ratio | at most |");
-    println!("|---|---|---|---|---|---|---|");
-    for line in lines {
-        let ratios = line.ours.iter().zip(&line.reference).map(|(ours, other)| ours / other);
-        let (low, ratio, high) = spread(ratios.collect());
+    println!(
+        "ratio:     ours over the reference, median of {} rounds (and quartiles)\n",
+        bench.rounds
+    );
+    println!("| case | threads | ns/element | GB/s | reference | ns | ratio | at most |");
+    println!("|---|---|---|---|---|---|---|---|");
+    for line in &bench.lines {
+        let (low, ratio, high) = line.ratios();
         let (_, ours, _) = spread(line.ours.clone());
         let (_, reference, _) = spread(line.reference.clone());
         let bound = if line.bound.is_nan() { "-".to_owned() } else { format!("{:.2}", line.bound) };
         println!(
-            "| {} | {} | {ours:.3} | {:.1} | {reference:.3} | {ratio:.2} ({low:.2} to {high:.2}) | {bound} |",
+            "| {} | {} | {ours:.3} | {:.1} | {} | {reference:.3} | {ratio:.2} ({low:.2} to {high:.2}) | {bound} |",
             line.case,
             line.threads,
             line.bytes as f64 / ours,
+            line.reference_is,
         );
     }
 }

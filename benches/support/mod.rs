@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each bench is a crate of its own and uses a part of this")]
 
+pub mod bare;
 pub mod rows;
 
 use adamw::ffi::*;
@@ -13,6 +14,15 @@ use std::ptr::null_mut;
 pub struct Elements<T> {
     address: *mut T,
     count: usize,
+    /// The whole mapping.
+    mapped: (*mut libc::c_void, usize),
+}
+
+impl<T> Drop for Elements<T> {
+    fn drop(&mut self) {
+        // SAFETY: `new` mapped it.
+        unsafe { libc::munmap(self.mapped.0, self.mapped.1) };
+    }
 }
 
 // SAFETY: owned memory.
@@ -27,15 +37,15 @@ impl<T: Copy> Elements<T> {
         let bytes = (count * size_of::<T>()).next_multiple_of(HUGE_PAGE) + HUGE_PAGE;
         let access = libc::PROT_READ | libc::PROT_WRITE;
         let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        // SAFETY: a new mapping, which the bench keeps until it ends.
-        let address = unsafe {
+        // SAFETY: a new mapping.
+        let (start, address) = unsafe {
             let start = libc::mmap(null_mut(), bytes, access, kind, -1, 0);
             assert_ne!(start, libc::MAP_FAILED, "no memory for {bytes} bytes");
             let address = start.byte_add(start.align_offset(HUGE_PAGE));
             libc::madvise(address, bytes - HUGE_PAGE, libc::MADV_HUGEPAGE);
-            address.cast::<T>()
+            (start, address.cast::<T>())
         };
-        let mut elements = Elements { address, count };
+        let mut elements = Elements { address, count, mapped: (start, bytes) };
         elements.slice().fill(value);
         elements
     }
@@ -150,6 +160,13 @@ impl<P: Param> Streams<P> {
         self.optimizer_with(part, threads, |_| ())
     }
 
+    /// An optimizer of these streams cut into parameters of these lengths.
+    pub fn optimizer_of(&mut self, parts: &[usize], config: &adamw_config) -> Optimizer {
+        let mut optimizer = Optimizer::new(config);
+        self.add_parts(&mut optimizer, parts.iter().copied());
+        optimizer
+    }
+
     /// The same with other options.
     pub fn optimizer_with(
         &mut self,
@@ -172,8 +189,16 @@ impl<P: Param> Streams<P> {
     /// Adds these streams, cut into parameters of `part` elements.
     pub fn add_to(&mut self, optimizer: &mut Optimizer, part: usize) {
         let count = self.param.count;
-        for start in (0..count).step_by(part) {
-            let mut n = (count - start).min(part) as i64;
+        let parts = (0..count).step_by(part).map(|start| (count - start).min(part));
+        self.add_parts(optimizer, parts);
+    }
+
+    fn add_parts(&mut self, optimizer: &mut Optimizer, parts: impl Iterator<Item = usize>) {
+        let mut next = 0;
+        for part in parts {
+            let start = next;
+            next += part;
+            let mut n = part as i64;
             let f32s = |from: &mut Elements<f32>, n: *mut i64| {
                 tensor(from.slice()[start..].as_mut_ptr(), 2, n)
             };
@@ -189,6 +214,19 @@ impl<P: Param> Streams<P> {
             let kept = (master.as_ref(), remainder.as_ref());
             optimizer.add(start, &param, &grad, &exp_avg, &exp_avg_sq, kept);
         }
+    }
+
+    /// Reads the gradients, as the pass for a norm does, on one thread.
+    pub fn read_grads(&mut self) {
+        let grads = self.grad.slice();
+        let any = grads.iter().fold(0, |any, grad| any | grad.bits());
+        std::hint::black_box(any);
+    }
+
+    /// Writes the gradients, on one thread.
+    pub fn write_grads(&mut self) {
+        let value = std::hint::black_box(P::GRAD);
+        self.grad.slice().fill(value);
     }
 
     /// The same streams read and written as in a step, with an addition for arithmetic.
@@ -271,6 +309,11 @@ impl Optimizer {
     pub fn set_sparse_grad(&mut self, rows: &adamw_tensor, values: &adamw_tensor) {
         // SAFETY: the table outlives the bench's use of the optimizer.
         check(unsafe { adamw_set_sparse_grad(self.0, 0, rows, values) });
+    }
+
+    /// Writes zeros over the gradients.
+    pub fn clear(&mut self) {
+        check(adamw_clear_grad(self.0, ADAMW_CLEAR_ZERO));
     }
 
     pub fn step(&mut self) {
