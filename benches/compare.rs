@@ -142,9 +142,9 @@ impl Bench {
             optimizer.clear();
         };
         let reference = || {
-            streams.read_grads();
+            streams.read_grads(pool.as_ref());
             streams.traffic(pool.as_ref());
-            streams.write_grads();
+            streams.write_grads(pool.as_ref());
         };
         self.measure(title, elements, ours, ("read, traffic, write", reference), 1.10);
     }

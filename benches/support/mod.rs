@@ -216,17 +216,18 @@ impl<P: Param> Streams<P> {
         }
     }
 
-    /// Reads the gradients, as the pass for a norm does, on one thread.
-    pub fn read_grads(&mut self) {
-        let grads = self.grad.slice();
-        let any = grads.iter().fold(0, |any, grad| any | grad.bits());
-        std::hint::black_box(any);
+    /// Reads the gradients, as the pass for a norm does.
+    pub fn read_grads(&mut self, pool: Option<&rayon::ThreadPool>) {
+        let read = |grads: &mut [P]| {
+            std::hint::black_box(grads.iter().fold(0, |any, grad| any | grad.bits()));
+        };
+        halves(pool, self.grad.slice(), read);
     }
 
-    /// Writes the gradients, on one thread.
-    pub fn write_grads(&mut self) {
+    /// Writes the gradients, as clearing them does.
+    pub fn write_grads(&mut self, pool: Option<&rayon::ThreadPool>) {
         let value = std::hint::black_box(P::GRAD);
-        self.grad.slice().fill(value);
+        halves(pool, self.grad.slice(), |grads: &mut [P]| grads.fill(value));
     }
 
     /// The same streams read and written as in a step, with an addition for arithmetic.
@@ -253,6 +254,21 @@ impl<P: Param> Streams<P> {
                     )
                 });
             }
+        }
+    }
+}
+
+/// Works on the whole, or on each half on a thread of the pool.
+fn halves<T: Send>(
+    pool: Option<&rayon::ThreadPool>,
+    all: &mut [T],
+    work: impl Fn(&mut [T]) + Sync,
+) {
+    match pool {
+        None => work(all),
+        Some(pool) => {
+            let (left, right) = all.split_at_mut(all.len() / 2);
+            pool.install(|| rayon::join(|| work(left), || work(right)));
         }
     }
 }

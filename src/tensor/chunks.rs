@@ -114,6 +114,11 @@ impl<'a> Chunks<'a> {
     pub fn claim(&self, mut each: impl FnMut(Chunk<'a>)) -> bool {
         self.line.claim(|piece| {
             let (operands, extent) = (&self.operands[piece.param], &self.extents[piece.param]);
+            if piece.range.end - piece.range.start < SMALL
+                && let Some(next) = self.operands.get(piece.param + PARAMS_AHEAD)
+            {
+                next.prefetch_start();
+            }
             let mut cut = |elements: Range<usize>, change| {
                 let part = Part::first(operands, extent, elements);
                 let n = part.elements.len();
@@ -142,6 +147,11 @@ impl<'a> Chunks<'a> {
         })
     }
 }
+
+/// Parameters of fewer elements end before the processor has foreseen how they go on, so memory is
+/// asked for so many parameters ahead.
+const SMALL: u64 = 512;
+const PARAMS_AHEAD: usize = 8;
 
 /// How many listed rows ahead memory is asked for: no processor foresees where the next row lies.
 const AHEAD: usize = 8;

@@ -152,14 +152,25 @@ impl Operands {
         self.rare.as_deref_mut().ok_or(Error::OutOfMemory { what: "a parameter's rows", bytes: 0 })
     }
 
+    /// Asks for the first memory of every tensor.
+    pub(super) fn prefetch_start(&self) {
+        if let Some(grad) = &self.grad {
+            grad.values().prefetch(0);
+        }
+        self.prefetch(0);
+    }
+
+    fn prefetch(&self, element: usize) {
+        let state = [&self.master, &self.exp_avg, &self.exp_avg_sq, &self.max_exp_avg_sq];
+        let state = state.into_iter().flatten().map(|buffer| &buffer.tensor);
+        state.chain([&self.param]).for_each(|tensor| tensor.prefetch(element));
+    }
+
     /// Asks for the memory of the i-th listed row, if there is one.
     pub(super) fn prefetch_listed(&self, i: usize) {
         let index = self.index();
         if let Some(row) = index.listed(i) {
-            let element = (row * index.row_elements()) as usize;
-            let state = [&self.master, &self.exp_avg, &self.exp_avg_sq, &self.max_exp_avg_sq];
-            let state = state.into_iter().flatten().map(|buffer| &buffer.tensor);
-            state.chain([&self.param]).for_each(|tensor| tensor.prefetch(element));
+            self.prefetch((row * index.row_elements()) as usize);
         }
     }
 
