@@ -338,7 +338,7 @@ typedef struct adamw_device {
 
 // An element type. Binary-identical to DLPack's `DLDataType`.
 typedef struct adamw_data_type {
-  // 2: IEEE float, 4: bfloat.
+  // 2: IEEE float, 4: bfloat; 0: integer, of rows and remainders.
   uint8_t code;
   // 16, 32 or 64.
   uint8_t bits;

@@ -20,7 +20,7 @@ pub struct adamw_device {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct adamw_data_type {
-    /// 2: IEEE float, 4: bfloat.
+    /// 2: IEEE float, 4: bfloat; 0: integer, of rows and remainders.
     pub code: u8,
     /// 16, 32 or 64.
     pub bits: u8,

@@ -1,11 +1,10 @@
-//! Memory that may be lacking. Zeroed memory for optimizer state: from the allocator where it is small, mapped on huge pages
-//! where it is large.
+//! Memory that may be lacking. Zeroed memory for optimizer state: from the allocator where it is
+//! small, mapped on huge pages where it is large.
 //!
 //! A mapping costs nothing until it is touched, so that the pages of a large state come into being
 //! on the thread that first steps them, and go back to the system at once when it is dropped.
 
 use crate::error::Error;
-use core::ffi::c_void;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
@@ -14,15 +13,13 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 const ALIGN: usize = 64;
 const HUGE_PAGE: usize = 2 << 20;
 
-/// An owned allocation; all its bytes are initialised.
+/// An owned allocation; all its bytes are initialised. Two words: a step passes over one or more of
+/// them for each parameter.
 pub struct Memory {
-    address: NonNull<u8>,
-    origin: Origin,
-}
-
-enum Origin {
-    Allocator(Layout),
-    Mapping { start: *mut c_void, bytes: usize },
+    /// Where the allocation or the mapping starts.
+    start: NonNull<u8>,
+    /// How many bytes were asked for, which tells the one from the other.
+    bytes: usize,
 }
 
 // SAFETY: the memory is owned, and reached only through `tensor.rs`'s disjoint chunks.
@@ -32,12 +29,14 @@ unsafe impl Sync for Memory {}
 
 impl Memory {
     pub fn zeroed(bytes: usize, what: &'static str) -> Result<Memory, Error> {
-        let memory = if bytes < HUGE_PAGE { allocated(bytes) } else { mapped(bytes) };
-        memory.ok_or(Error::OutOfMemory { what, bytes })
+        let start = if bytes < HUGE_PAGE { allocated(bytes) } else { mapped(bytes) };
+        let start = start.ok_or(Error::OutOfMemory { what, bytes })?;
+        Ok(Memory { start, bytes })
     }
 
     pub fn address(&self) -> usize {
-        self.address.expose_provenance().get()
+        let start = self.start.expose_provenance().get();
+        if self.bytes < HUGE_PAGE { start } else { start.next_multiple_of(HUGE_PAGE) }
     }
 }
 
@@ -72,16 +71,22 @@ impl<T> DerefMut for Boxed<T> {
     }
 }
 
-fn allocated(bytes: usize) -> Option<Memory> {
-    let layout = Layout::from_size_align(bytes.max(1), ALIGN).ok()?;
-    // SAFETY: the size is not zero.
-    let address = NonNull::new(unsafe { alloc_zeroed(layout) })?;
-    Some(Memory { address, origin: Origin::Allocator(layout) })
+fn layout(bytes: usize) -> Option<Layout> {
+    Layout::from_size_align(bytes.max(1), ALIGN).ok()
 }
 
-fn mapped(bytes: usize) -> Option<Memory> {
-    // One huge page more, so that the state can start on the boundary of one.
-    let length = bytes.checked_add(HUGE_PAGE)?;
+fn allocated(bytes: usize) -> Option<NonNull<u8>> {
+    // SAFETY: the size is not zero.
+    NonNull::new(unsafe { alloc_zeroed(layout(bytes)?) })
+}
+
+/// One huge page more than asked for, so that the state can start on the boundary of one.
+fn mapped_bytes(bytes: usize) -> Option<usize> {
+    bytes.checked_add(HUGE_PAGE)
+}
+
+fn mapped(bytes: usize) -> Option<NonNull<u8>> {
+    let length = mapped_bytes(bytes)?;
     let access = libc::PROT_READ | libc::PROT_WRITE;
     let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: a new anonymous mapping touches nothing that exists.
@@ -89,24 +94,23 @@ fn mapped(bytes: usize) -> Option<Memory> {
     if start == libc::MAP_FAILED {
         return None;
     }
-    let origin = Origin::Mapping { start, bytes: length };
     let to_boundary = start.addr().next_multiple_of(HUGE_PAGE) - start.addr();
-    // SAFETY: less than a huge page further is still inside the mapping.
-    let address = NonNull::new(unsafe { start.cast::<u8>().add(to_boundary) })?;
-    // SAFETY: the range is ours. A refusal only means ordinary pages.
-    unsafe { libc::madvise(address.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE) };
-    Some(Memory { address, origin })
+    // SAFETY: the range is ours: less than a huge page further is still inside the mapping. A
+    // refusal only means ordinary pages.
+    unsafe { libc::madvise(start.byte_add(to_boundary), bytes, libc::MADV_HUGEPAGE) };
+    NonNull::new(start.cast())
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        match self.origin {
-            // SAFETY: allocated in `allocated` with this layout, and not freed before.
-            Origin::Allocator(layout) => unsafe { dealloc(self.address.as_ptr(), layout) },
+        if self.bytes < HUGE_PAGE {
+            if let Some(layout) = layout(self.bytes) {
+                // SAFETY: allocated in `allocated` with this layout, and not freed before.
+                unsafe { dealloc(self.start.as_ptr(), layout) };
+            }
+        } else if let Some(length) = mapped_bytes(self.bytes) {
             // SAFETY: mapped in `mapped` with this length, and not unmapped before.
-            Origin::Mapping { start, bytes } => unsafe {
-                libc::munmap(start, bytes);
-            },
+            unsafe { libc::munmap(self.start.as_ptr().cast(), length) };
         }
     }
 }

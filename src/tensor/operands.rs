@@ -8,27 +8,30 @@ use crate::sys::memory::Boxed;
 
 /// All the memory of one parameter. Every tensor in it has the parameter's number of elements and
 /// the element type of its role: that is checked where it comes in, and relied on where it is cut.
+///
+/// In this order what a step looks at for every parameter lies side by side.
+#[repr(C)]
 pub struct Operands {
     /// `[n] f32|f64|f16|bf16`, the host's.
     pub(super) param: Tensor,
     /// The host's; none: the parameter is skipped.
     pub(super) grad: Option<Grad>,
-    /// `[n] f32`, for 16-bit parameters with multi_precision; or `[n] i16`, the lower halves of a
-    /// split master.
-    pub(super) master: Option<Buffer>,
-    /// `[n]` of the compute type, as the two below; none: the parameter is skipped.
-    pub(super) exp_avg: Option<Buffer>,
-    pub(super) exp_avg_sq: Option<Buffer>,
-    /// With amsgrad.
-    pub(super) max_exp_avg_sq: Option<Buffer>,
-    /// What most parameters never need.
-    pub(super) rare: Option<Boxed<Rare>>,
     /// How many gradients have been added up; if any, their sum is the gradient.
     pub(super) n_accumulated: u64,
+    /// What most parameters never need.
+    pub(super) rare: Option<Boxed<Rare>>,
     /// Not stepped, whatever gradient there is.
     pub(super) resting: bool,
     /// Not stepped for now.
     pub(super) left_out: bool,
+    /// `[n]` of the compute type, as the two below; there wherever there is a gradient.
+    pub(super) exp_avg: Option<Buffer>,
+    pub(super) exp_avg_sq: Option<Buffer>,
+    /// With amsgrad.
+    pub(super) max_exp_avg_sq: Option<Buffer>,
+    /// `[n] f32`, for 16-bit parameters with multi_precision; or `[n] i16`, the lower halves of a
+    /// split master.
+    pub(super) master: Option<Buffer>,
 }
 
 /// What only sparse or accumulated gradients need: apart, so that a step over many small parameters
@@ -83,11 +86,7 @@ impl Operands {
             Some(Grad::Dense(_)) => true,
             Some(Grad::Sparse(sparse)) => sparse.rows.len() > 0,
         };
-        has_grad
-            && !self.resting
-            && !self.left_out
-            && self.exp_avg.is_some()
-            && self.exp_avg_sq.is_some()
+        has_grad && !self.resting && !self.left_out
     }
 
     /// The tensor in a role, if the parameter has one.

@@ -154,8 +154,8 @@ static void state_by_name(void) {
           ADAMW_STATUS_INVALID_ARGUMENT, "out_length is NULL");
   refused(adamw_get_state_name(world.optimizer, W1, ADAMW_BUFFER_MASTER, 0, NULL, 0, &length),
           ADAMW_STATUS_NOT_FOUND, "\"w1\" has no master");
-  refused(adamw_get_state_name(world.optimizer, W1, 9, 0, NULL, 0, &length),
-          ADAMW_STATUS_INVALID_ARGUMENT, "buffer is 9");
+  refused(adamw_get_state_name(world.optimizer, W1, 10, 0, NULL, 0, &length),
+          ADAMW_STATUS_INVALID_ARGUMENT, "buffer is 10");
   refused(adamw_find_state(world.optimizer, NULL, &world.outputs.number, &buffer),
           ADAMW_STATUS_INVALID_ARGUMENT, "name is NULL");
   refused(adamw_find_state(world.optimizer, "state.w1.step", NULL, &buffer),
