@@ -27,11 +27,11 @@
  * it was compiled with. They only ever grow at the end: what a struct of an older version lacks has
  * its default, and a longer one is accepted if what this library does not know is zero. Fill
  * adamw_config and adamw_group_config with their _init functions first: zeros are not their
- * defaults. Enumerations
- * that come in are uint32_t; an unknown value is an error.
+ * defaults. Enumerations that come in are uint32_t; an unknown value is an error.
  *
  * Threads. Different handles are independent. Two calls at once on one handle, or a call on it from
- * one of its callbacks, are refused with ADAMW_STATUS_BUSY. Between a step's start and its end the
+ * one of its callbacks (the closure of adamw_minimize excepted), are refused with
+ * ADAMW_STATUS_BUSY. Between a step's start and its end the
  * library may use threads of its own, which belong to the handle, block all signals, and are
  * joined by adamw_destroy; a forked child steps on the calling thread alone. Callbacks must not
  * throw or longjmp; parallel_for's tasks may run on any thread, all other callbacks run on the
@@ -620,8 +620,8 @@ typedef struct adamw_step_info {
   uint64_t n_nonfinite;
   // The norm of all gradients together, unscaled and before clipping, if they were measured.
   double grad_norm;
-  // 1 if the gradients were measured: for clipping by norm, or because what is not finite is
-  // not to be propagated.
+  // 1 if the gradients were measured: for clipping by norm, or because it matters whether they
+  // are finite.
   uint32_t measured;
   // 1 if the step was skipped.
   uint32_t skipped;

@@ -81,15 +81,14 @@ pub unsafe extern "C" fn adamw_minimize(
         let closure = closure.ok_or(Error::Null("args.closure"))?;
         not_null("args.no_grad", args.no_grad, args.num_no_grad)?;
         not_null("args.updated", args.updated, args.capacity)?;
+        not_null("args.params", args.params, args.num_params)?;
         // SAFETY: the caller's word.
-        let (params, no_grad) =
-            unsafe { (list(args.params, args.num_params), list(args.no_grad, args.num_no_grad)) };
-        if args.params.is_null() {
-            not_null("args.params", args.params, args.num_params)?;
-        }
+        let params = (0..args.num_params).map(|i| unsafe { entry(args.params, i) });
+        // SAFETY: the caller's word.
+        let no_grad = (0..args.num_no_grad).map(|i| unsafe { entry(args.no_grad, i) });
         handle::with(optimizer, |optimizer| {
-            optimizer.check_numbers(params)?;
-            optimizer.check_numbers(no_grad)
+            optimizer.check_numbers(params.clone())?;
+            optimizer.check_numbers(no_grad.clone())
         })?;
         let loss = closure.loss()?;
         let num_updated = handle::with(optimizer, |optimizer| {
@@ -147,14 +146,4 @@ pub unsafe extern "C" fn adamw_apply_gradients(
 
 fn address(grad: &Grad) -> *mut c_void {
     with_exposed_provenance_mut(grad.values().addresses().start)
-}
-
-/// # Safety
-/// `array` is NULL, or readable for `n` numbers that nobody writes during `'a`.
-unsafe fn list<'a>(array: *const u32, n: usize) -> &'a [u32] {
-    if array.is_null() || n == 0 {
-        return &[];
-    }
-    // SAFETY: the caller's word.
-    unsafe { core::slice::from_raw_parts(array, n) }
 }

@@ -211,8 +211,8 @@ pub struct adamw_step_info {
     pub n_nonfinite: u64,
     /// The norm of all gradients together, unscaled and before clipping, if they were measured.
     pub grad_norm: f64,
-    /// 1 if the gradients were measured: for clipping by norm, or because what is not finite is
-    /// not to be propagated.
+    /// 1 if the gradients were measured: for clipping by norm, or because it matters whether they
+    /// are finite.
     pub measured: u32,
     /// 1 if the step was skipped.
     pub skipped: u32,

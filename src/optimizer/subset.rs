@@ -12,18 +12,18 @@ impl Optimizer {
     /// gradient. Returns how many were. If there are more than `most`, no step is taken.
     pub fn step_some(
         &mut self,
-        selected: Option<&[u32]>,
-        left_out: &[u32],
+        selected: Option<impl Iterator<Item = u32> + Clone>,
+        left_out: impl Iterator<Item = u32> + Clone,
         most: usize,
         mut updated: impl FnMut(usize, u32, Grad),
     ) -> Result<usize, Error> {
-        self.check_numbers(selected.unwrap_or_default())?;
-        self.check_numbers(left_out)?;
+        self.check_numbers(selected.clone().into_iter().flatten())?;
+        self.check_numbers(left_out.clone())?;
         self.leave_out(selected.is_some());
-        for &number in selected.unwrap_or_default() {
+        for number in selected.into_iter().flatten() {
             self.operands[number as usize].set_left_out(false);
         }
-        for &number in left_out {
+        for number in left_out {
             self.operands[number as usize].set_left_out(true);
         }
         // Listed first: a step uses up accumulated gradients.
@@ -71,8 +71,8 @@ impl Optimizer {
     }
 
     /// That there are parameters of these numbers.
-    pub fn check_numbers(&self, numbers: &[u32]) -> Result<(), Error> {
-        numbers.iter().try_for_each(|&number| self.label(number).map(|_| ()))
+    pub fn check_numbers(&self, mut numbers: impl Iterator<Item = u32>) -> Result<(), Error> {
+        numbers.try_for_each(|number| self.label(number).map(|_| ()))
     }
 
     fn leave_out(&mut self, left_out: bool) {
