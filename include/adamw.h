@@ -585,6 +585,24 @@ typedef struct adamw_schedule_state {
   uint32_t cooldown;
 } adamw_schedule_state;
 
+// What the state of one parameter takes, in bytes.
+typedef struct adamw_memory {
+  // `sizeof(adamw_memory)`.
+  size_t struct_size;
+  // 4 an element of f16 and bf16 with multi_precision.
+  uint64_t master;
+  // 2 an element of bf16 with ADAMW_PRECISION_SPLIT.
+  uint64_t remainder;
+  // 4 an element, 8 of f64.
+  uint64_t exp_avg;
+  // As exp_avg.
+  uint64_t exp_avg_sq;
+  // As exp_avg, with amsgrad.
+  uint64_t max_exp_avg_sq;
+  // All of them together.
+  uint64_t total;
+} adamw_memory;
+
 // Where a part of a parameter's state is.
 typedef struct adamw_state_info {
   // `sizeof(adamw_state_info)`.
@@ -1217,6 +1235,18 @@ adamw_status adamw_sparse_prepare(struct adamw_optimizer *optimizer,
 // Brings every row of every parameter up to date: before parameters or state are saved, evaluated
 // or copied.
 adamw_status adamw_sparse_flush(struct adamw_optimizer *optimizer);
+
+// Says how much memory the state of a parameter of this type and length takes if it is added to
+// this group now, the library's or the host's. `struct_size` is the caller's `sizeof(adamw_memory)`.
+//
+// The caller ensures:
+// `out_memory` is NULL, or writable for `struct_size` bytes.
+adamw_status adamw_memory_plan(const struct adamw_optimizer *optimizer,
+                               uint32_t group,
+                               adamw_dtype dtype,
+                               uint64_t n_elements,
+                               struct adamw_memory *out_memory,
+                               size_t struct_size);
 
 // Writes how many numbers have been given to parameters to `out_num_params`: all parameters have
 // numbers below it; those that were removed are `ADAMW_STATUS_NOT_FOUND`.

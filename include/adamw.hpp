@@ -541,6 +541,14 @@ public:
     return state;
   }
 
+  // What the state of a parameter of this type and length would take.
+  adamw_memory memory_plan(dtype type, std::uint64_t n_elements, group number = group(0)) const {
+    adamw_memory memory{};
+    call(adamw_memory_plan(handle_, static_cast<std::uint32_t>(number),
+                           static_cast<adamw_dtype>(type), n_elements, &memory, sizeof memory));
+    return memory;
+  }
+
   std::string state_name(param number, adamw_buffer buffer,
                          adamw_names names = ADAMW_NAMES_NEUTRAL) const {
     std::size_t length;

@@ -193,6 +193,15 @@ fn structs_have_no_holes_and_the_fields_that_were_promised() {
         dtype: u32,
         is_hosts: u32,
     });
+    assert_without_holes!(adamw_memory {
+        struct_size: usize,
+        master: u64,
+        remainder: u64,
+        exp_avg: u64,
+        exp_avg_sq: u64,
+        max_exp_avg_sq: u64,
+        total: u64,
+    });
     assert_without_holes!(adamw_param_options {
         struct_size: usize,
         lr_scale: f64,

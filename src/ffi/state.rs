@@ -39,6 +39,65 @@ const _: () = assert!(size_of::<adamw_state_info>() == 3 * 8 + 4 * 4);
 
 sized_struct!(adamw_state_info, "out_info", 40);
 
+/// What the state of one parameter takes, in bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct adamw_memory {
+    /// `sizeof(adamw_memory)`.
+    pub struct_size: usize,
+    /// 4 an element of f16 and bf16 with multi_precision.
+    pub master: u64,
+    /// 2 an element of bf16 with ADAMW_PRECISION_SPLIT.
+    pub remainder: u64,
+    /// 4 an element, 8 of f64.
+    pub exp_avg: u64,
+    /// As exp_avg.
+    pub exp_avg_sq: u64,
+    /// As exp_avg, with amsgrad.
+    pub max_exp_avg_sq: u64,
+    /// All of them together.
+    pub total: u64,
+}
+
+const _: () = assert!(size_of::<adamw_memory>() == 7 * 8);
+
+sized_struct!(adamw_memory, "out_memory", 56);
+
+/// Says how much memory the state of a parameter of this type and length takes if it is added to
+/// this group now, the library's or the host's. `struct_size` is the caller's `sizeof(adamw_memory)`.
+///
+/// # Safety
+/// `out_memory` is NULL, or writable for `struct_size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_memory_plan(
+    optimizer: *const Optimizer,
+    group: u32,
+    dtype: adamw_dtype,
+    n_elements: u64,
+    out_memory: *mut adamw_memory,
+    struct_size: usize,
+) -> Status {
+    guard(|| {
+        let dtype = tensor::dtype(dtype);
+        let dtype = dtype.map_err(|problem| problem.of(Label::new(b"planned"), Role::Param))?;
+        let plan =
+            handle::with(optimizer, |optimizer| optimizer.memory_plan(group, dtype, n_elements))?;
+        let [master, remainder, exp_avg, exp_avg_sq, max_exp_avg_sq] = plan.map(|(_, bytes)| bytes);
+        let total = plan.iter().fold(0u64, |total, (_, bytes)| total.saturating_add(*bytes));
+        let memory = adamw_memory {
+            struct_size,
+            master,
+            remainder,
+            exp_avg,
+            exp_avg_sq,
+            max_exp_avg_sq,
+            total,
+        };
+        // SAFETY: the caller's word.
+        unsafe { sized::write(out_memory, struct_size, memory) }
+    })
+}
+
 /// Writes how many numbers have been given to parameters to `out_num_params`: all parameters have
 /// numbers below it; those that were removed are `ADAMW_STATUS_NOT_FOUND`.
 ///

@@ -5,7 +5,7 @@ use super::params::NewParam;
 use super::{Optimizer, label};
 use crate::config::Precision;
 use crate::dtype::Dtype;
-use crate::error::{Error, Role};
+use crate::error::{Error, Label, Role, TensorProblem};
 use crate::tensor::{Buffer, Operands, Tensor};
 use core::ops::Range;
 
@@ -13,31 +13,63 @@ use core::ops::Range;
 pub(super) type NewState = [Option<(Role, Option<Tensor>)>; 5];
 
 impl Optimizer {
-    /// The state that a new parameter needs, with the host's tensor where it gives one.
-    pub(super) fn state_of(&self, new: &NewParam) -> Result<NewState, Error> {
-        let param = label(new.name);
-        let precision = self.group(new.group)?.precision;
-        let no_master = match (new.param.dtype(), precision) {
+    /// Each role that state can have, and why a parameter of this type in this group has none.
+    fn roles_of(
+        &self,
+        param: Label,
+        group: u32,
+        dtype: Dtype,
+    ) -> Result<[(Role, Option<&'static str>); 5], Error> {
+        let precision = self.group(group)?.precision;
+        let no_master = match (dtype, precision) {
             (Dtype::F16, Precision::Split) => return Err(Error::NoSplit(param)),
             (Dtype::Bf16, Precision::Split) => Some("its master is split"),
             (Dtype::F16 | Dtype::Bf16, _) if self.config.multi_precision => None,
             (Dtype::F16 | Dtype::Bf16, _) => Some("the handle is not multi_precision"),
             _ => Some("only f16 and bf16 parameters have one"),
         };
-        let no_remainder = match (new.param.dtype(), precision) {
+        let no_remainder = match (dtype, precision) {
             (Dtype::Bf16, Precision::Split) => None,
             _ => Some("only bf16 parameters of a group with ADAMW_PRECISION_SPLIT have one"),
         };
         let no_max = (!self.config.amsgrad).then_some("the handle is not amsgrad");
-        let wanted = [
-            (Role::Master, new.master, no_master),
-            (Role::Remainder, new.remainder, no_remainder),
-            (Role::ExpAvg, new.exp_avg, None),
-            (Role::ExpAvgSq, new.exp_avg_sq, None),
-            (Role::MaxExpAvgSq, new.max_exp_avg_sq, no_max),
-        ];
+        Ok([
+            (Role::Master, no_master),
+            (Role::Remainder, no_remainder),
+            (Role::ExpAvg, None),
+            (Role::ExpAvgSq, None),
+            (Role::MaxExpAvgSq, no_max),
+        ])
+    }
+
+    /// How many bytes each part of the state takes that a parameter of this type and length needs in
+    /// this group.
+    pub fn memory_plan(
+        &self,
+        group: u32,
+        dtype: Dtype,
+        n_elements: u64,
+    ) -> Result<[(Role, u64); 5], Error> {
+        let name = Label::new(b"planned");
+        if !Dtype::FLOATS.contains(&dtype) {
+            return Err(TensorProblem::NotFloat(dtype).of(name, Role::Param));
+        }
+        let roles = self.roles_of(name, group, dtype)?;
+        Ok(roles.map(|(role, absent)| {
+            let bytes = n_elements.saturating_mul(dtype_of(role, dtype).bytes() as u64);
+            (role, if absent.is_some() { 0 } else { bytes })
+        }))
+    }
+
+    /// The state that a new parameter needs, with the host's tensor where it gives one.
+    pub(super) fn state_of(&self, new: &NewParam) -> Result<NewState, Error> {
+        let param = label(new.name);
+        let roles = self.roles_of(param, new.group, new.param.dtype())?;
+        let given = [new.master, new.remainder, new.exp_avg, new.exp_avg_sq, new.max_exp_avg_sq];
         let mut state = [None; 5];
-        for (slot, (buffer, given, not_used)) in state.iter_mut().zip(wanted) {
+        for (slot, ((buffer, not_used), given)) in
+            state.iter_mut().zip(roles.into_iter().zip(given))
+        {
             match (given, not_used) {
                 (None, Some(_)) => continue,
                 (Some(_), Some(reason)) => return Err(Error::NotUsed { param, buffer, reason }),
@@ -82,6 +114,14 @@ impl Optimizer {
     }
 }
 
+/// What the state in a role of a parameter of this type is made of.
+fn dtype_of(role: Role, param: Dtype) -> Dtype {
+    match role {
+        Role::Remainder => Dtype::I16,
+        _ => param.compute(),
+    }
+}
+
 /// A state buffer of the library's own, zero.
 pub(super) fn own_buffer(param: &Tensor, role: Role) -> Result<Buffer, Error> {
     let what = match role {
@@ -91,11 +131,7 @@ pub(super) fn own_buffer(param: &Tensor, role: Role) -> Result<Buffer, Error> {
         Role::ExpAvgSq => "exp_avg_sq",
         _ => "max_exp_avg_sq",
     };
-    let dtype = match role {
-        Role::Remainder => Dtype::I16,
-        _ => param.dtype().compute(),
-    };
-    Buffer::zeroed(param.n_elements(), dtype, what)
+    Buffer::zeroed(param.n_elements(), dtype_of(role, param.dtype()), what)
 }
 
 fn overlap(a: &Range<usize>, b: &Range<usize>) -> bool {

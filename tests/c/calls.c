@@ -229,6 +229,11 @@ static adamw_status set_state(adamw_optimizer *optimizer) {
   return adamw_set_state(optimizer, "state.w1.step", &step, 1, ADAMW_DTYPE_F64);
 }
 
+static adamw_status memory_plan(adamw_optimizer *optimizer) {
+  adamw_memory memory;
+  return adamw_memory_plan(optimizer, 0, ADAMW_DTYPE_F32, N, &memory, sizeof memory);
+}
+
 static adamw_status set_statistics(adamw_optimizer *optimizer) {
   return adamw_set_statistics(optimizer, 1);
 }
@@ -273,6 +278,7 @@ const struct call every_call[] = {
     {"adamw_get_state", get_state},
     {"adamw_set_state", set_state},
     {"adamw_set_statistics", set_statistics},
+    {"adamw_memory_plan", memory_plan},
     {"adamw_set_decay_filter", set_decay_filter},
     {"adamw_set_lr_ratio", set_lr_ratio},
     {"adamw_set_lr_schedule", set_lr_schedule},

@@ -144,6 +144,18 @@ static void state_by_name(void) {
   char name[8];
   size_t length;
   adamw_buffer buffer;
+  adamw_memory memory;
+  row("adamw_memory_plan");
+  refused(adamw_memory_plan(world.optimizer, 0, ADAMW_DTYPE_F32, N, NULL, sizeof memory),
+          ADAMW_STATUS_INVALID_ARGUMENT, "out_memory is NULL");
+  refused(adamw_memory_plan(world.optimizer, 0, ADAMW_DTYPE_F32, N, &memory, 8),
+          ADAMW_STATUS_INVALID_ARGUMENT, "struct_size is 8");
+  refused(adamw_memory_plan(world.optimizer, 9, ADAMW_DTYPE_F32, N, &memory, sizeof memory),
+          ADAMW_STATUS_NOT_FOUND, "no group 9");
+  refused(adamw_memory_plan(world.optimizer, 0, 9, N, &memory, sizeof memory),
+          ADAMW_STATUS_INVALID_ARGUMENT, "dtype 9");
+  refused(adamw_memory_plan(world.optimizer, 0, ADAMW_DTYPE_I16, N, &memory, sizeof memory),
+          ADAMW_STATUS_INVALID_ARGUMENT, "i16");
   row("state");
   refused(adamw_get_state_name(world.optimizer, W1, ADAMW_BUFFER_EXP_AVG, 0, name, sizeof name,
                                &length),

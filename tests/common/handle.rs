@@ -384,6 +384,18 @@ impl Handle {
         call!(adamw_apply_gradients(self.0, params.as_ptr(), pointers.as_ptr(), grads.len()))
     }
 
+    pub fn memory_plan(
+        &self,
+        group: u32,
+        dtype: ffi::adamw_dtype,
+        n: u64,
+    ) -> Answer<ffi::adamw_memory> {
+        // SAFETY: a struct of numbers.
+        let mut memory: ffi::adamw_memory = unsafe { core::mem::zeroed() };
+        call!(adamw_memory_plan(self.0, group, dtype, n, &mut memory, size_of_val(&memory)))?;
+        Ok(memory)
+    }
+
     pub fn num_params(&self) -> u32 {
         let mut count = 0;
         call!(adamw_num_params(self.0, &mut count)).unwrap();

@@ -291,6 +291,7 @@ static void state_is_seen_and_named() {
   HOLDS(name == "state.a.exp_avg");
   HOLDS(w.optimizer.state_name(w.first, ADAMW_BUFFER_EXP_AVG, ADAMW_NAMES_PADDLE) == "a_moment1_0");
   HOLDS(w.optimizer.find_state(name) == std::make_pair(w.first, adamw_buffer(ADAMW_BUFFER_EXP_AVG)));
+  HOLDS(w.optimizer.memory_plan(adamw::dtype::f32, 3).total == 24);
   std::vector<float> copy(3);
   w.optimizer.get_state(name, copy);
   HOLDS(copy[2] == exp_avg.as<float>()[2]);
