@@ -22,6 +22,9 @@
 #include <utility>
 #include <vector>
 
+#if __cplusplus >= 202002L
+#include <span>
+#endif
 #if __has_include(<stdfloat>) && __cplusplus > 202002L
 #include <stdfloat>
 #endif
@@ -79,30 +82,33 @@ inline adamw_data_type dlpack(dtype type) {
   return {0, 0, 0};
 }
 
+// What a container with data() and size() holds.
+template <class C, class = decltype(std::declval<C &>().size())>
+using element = std::remove_pointer_t<decltype(std::declval<C &>().data())>;
+
 } // namespace detail
 
-// Elements that lie side by side: made from a std::vector, std::array, std::span or array of
-// float or double (or std::float16_t, std::bfloat16_t), or from a pointer, a count and a type.
-class tensor {
+// Elements that lie side by side and are only read, during the call that they are given to: a
+// container or array of float or double (or std::float16_t, std::bfloat16_t), or a pointer, a count
+// and a type. May be const, and temporary.
+class input {
 public:
-  template <class C, class T = std::remove_pointer_t<decltype(std::declval<C &>().data())>,
-            class = decltype(std::declval<C &>().size()),
+  template <class C, class T = detail::element<const C>,
             class = decltype(detail::dtype_of<std::remove_const_t<T>>::value)>
-  tensor(C &&elements)
-      : tensor(elements.data(), elements.size(), detail::dtype_of<std::remove_const_t<T>>::value) {}
+  input(const C &elements) : input(elements.data(), elements.size()) {}
 
-  template <class T, std::size_t N> tensor(T (&elements)[N]) : tensor(elements, N) {}
+  template <class T, std::size_t N> input(const T (&elements)[N]) : input(elements, N) {}
 
   template <class T>
-  tensor(T *data, std::size_t n) : tensor(data, n, detail::dtype_of<std::remove_const_t<T>>::value) {}
+  input(const T *data, std::size_t n) : input(data, n, detail::dtype_of<T>::value) {}
 
   // 16-bit elements as std::uint16_t, or anything else that has this type in memory.
-  tensor(const void *data, std::size_t n, dtype type)
+  input(const void *data, std::size_t n, dtype type)
       : data_(const_cast<void *>(data)), n_(static_cast<std::int64_t>(n)), type_(type) {}
 
   std::size_t size() const noexcept { return static_cast<std::size_t>(n_); }
 
-  // As the library takes it; valid as long as this tensor.
+  // As the library takes it; valid as long as this object.
   adamw_tensor get() const {
     return {data_, {1, 0}, 1, detail::dlpack(type_), const_cast<std::int64_t *>(&n_), nullptr, 0};
   }
@@ -116,12 +122,39 @@ private:
   dtype type_;
 };
 
-// The numbers of rows: made from a container or array of std::int32_t or std::int64_t.
+// Elements as in `input` that the library keeps or writes. So neither const nor a temporary can be
+// one: a std::vector, std::array or array by its name, a std::span, or a pointer and a count.
+class tensor : public input {
+public:
+  template <class C, class T = detail::element<C>, class = std::enable_if_t<!std::is_const_v<T>>,
+            class = decltype(detail::dtype_of<T>::value)>
+  tensor(C &elements) : tensor(elements.data(), elements.size()) {}
+
+#ifdef __cpp_lib_span
+  template <class T, std::size_t N, class = decltype(detail::dtype_of<T>::value)>
+  tensor(std::span<T, N> elements) : tensor(elements.data(), elements.size()) {}
+#endif
+
+  template <class T, std::size_t N, class = decltype(detail::dtype_of<T>::value)>
+  tensor(T (&elements)[N]) : tensor(elements, N) {}
+
+  template <class T, class = decltype(detail::dtype_of<T>::value)>
+  tensor(T *data, std::size_t n) : input(data, n) {}
+
+  tensor(void *data, std::size_t n, dtype type) : input(data, n, type) {}
+};
+
+// The numbers of rows, which the library keeps and only reads: a container or array of std::int32_t
+// or std::int64_t by its name, a std::span, or a pointer and a count.
 class rows {
 public:
-  template <class C, class T = std::remove_pointer_t<decltype(std::declval<C &>().data())>,
-            class = decltype(std::declval<C &>().size())>
-  rows(C &&numbers) : rows(numbers.data(), numbers.size()) {}
+  template <class C, class = detail::element<C>>
+  rows(C &numbers) : rows(numbers.data(), numbers.size()) {}
+
+#ifdef __cpp_lib_span
+  template <class T, std::size_t N>
+  rows(std::span<T, N> numbers) : rows(numbers.data(), numbers.size()) {}
+#endif
 
   template <class T, std::size_t N> rows(T (&numbers)[N]) : rows(numbers, N) {}
 
@@ -448,7 +481,7 @@ public:
 
   void sparse_flush() { call(adamw_sparse_flush(handle_)); }
 
-  void accumulate_grad(param number, const tensor &grad) {
+  void accumulate_grad(param number, const input &grad) {
     const adamw_tensor whole = grad.get();
     call(adamw_accumulate_grad(handle_, raw(number), &whole));
   }
@@ -570,7 +603,7 @@ public:
                          static_cast<adamw_dtype>(to.type())));
   }
 
-  void set_state(const std::string &name, const tensor &from) {
+  void set_state(const std::string &name, const input &from) {
     call(adamw_set_state(handle_, name.c_str(), from.data(), from.size(),
                          static_cast<adamw_dtype>(from.type())));
   }

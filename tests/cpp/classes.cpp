@@ -101,6 +101,23 @@ static void elements_come_from_any_container() {
   HOLDS(fails([&] { optimizer.add("vector", array); }, ADAMW_STATUS_INVALID_ARGUMENT));
 }
 
+// The library keeps what it steps, reads in later steps, or clears: that is neither const nor gone
+// after the call.
+using floats = std::vector<float>;
+template <class... From> constexpr bool is_tensor = std::is_constructible_v<adamw::tensor, From...>;
+static_assert(is_tensor<floats &> && !is_tensor<floats> && !is_tensor<const floats &>);
+static_assert(is_tensor<float (&)[3]> && !is_tensor<const float (&)[3]>);
+static_assert(is_tensor<std::array<float, 3> &> && !is_tensor<std::array<float, 3>>);
+static_assert(is_tensor<float *, std::size_t> && !is_tensor<const float *, std::size_t>);
+static_assert(is_tensor<void *, std::size_t, adamw::dtype> && !is_tensor<const void *, std::size_t, adamw::dtype>);
+static_assert(!is_tensor<std::vector<int> &> && !is_tensor<std::vector<std::uint16_t> &>);
+static_assert(std::is_constructible_v<adamw::input, const floats &> && std::is_constructible_v<adamw::input, floats>);
+static_assert(!std::is_constructible_v<adamw::rows, std::vector<std::int64_t>>);
+#if __cplusplus >= 202002L
+static_assert(is_tensor<std::span<float>> && is_tensor<const std::span<float, 3> &> && !is_tensor<std::span<const float>>);
+static_assert(std::is_constructible_v<adamw::rows, std::span<const std::int32_t>>);
+#endif
+
 static void callbacks_are_lambdas_and_their_exceptions_come_out() {
   world w;
   int number = 0;
@@ -237,7 +254,7 @@ static void gradients_of_every_kind() {
   HOLDS(w.steps() == 1);
   const std::vector<std::int64_t> listed{2, 0};
   const std::int32_t one[] = {1};
-  const std::vector<float> values{1, 2};
+  std::vector<float> values{1, 2};
   w.optimizer.set_sparse_grad(w.first, listed, values);
   w.optimizer.step();
   const float before = w.a[1];
@@ -246,7 +263,7 @@ static void gradients_of_every_kind() {
   w.optimizer.sparse_flush();
   w.grad_a = {3, 3, 3};
   w.optimizer.accumulate_grad(w.first, w.grad_a);
-  w.optimizer.accumulate_grad(w.first, w.grad_a);
+  w.optimizer.accumulate_grad(w.first, floats{3, 3, 3});
   w.optimizer.set_statistics(true);
   w.optimizer.step();
   HOLDS(w.steps() == 3 && w.optimizer.step_info().update_norm > 0);
