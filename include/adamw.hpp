@@ -86,6 +86,43 @@ inline adamw_data_type dlpack(dtype type) {
 template <class C, class = decltype(std::declval<C &>().size())>
 using element = std::remove_pointer_t<decltype(std::declval<C &>().data())>;
 
+// A call of the library that is under way on this thread. The library calls back on the thread that
+// called it, so the innermost is the one that led to a callback, and what it throws waits here.
+struct under_way {
+  under_way() noexcept : outer(std::exchange(innermost, this)) {}
+  ~under_way() { innermost = outer; }
+  under_way(const under_way &) = delete;
+  under_way &operator=(const under_way &) = delete;
+
+  static inline thread_local under_way *innermost = nullptr;
+  under_way *outer;
+  std::exception_ptr thrown; // the first
+};
+
+// Calls a function of adamw.h and throws what a callback threw, or else the library's error.
+template <class F, class... Args> void call(F function, Args... args) {
+  under_way now;
+  const adamw_status status = function(args...);
+  if (now.thrown)
+    std::rethrow_exception(now.thrown);
+  check(status);
+}
+
+// Runs a callback for the library. What it throws waits for `call`; without one, when the host
+// itself has called the library, the status is all there is.
+template <class F> std::int32_t carry(F &&callback) noexcept {
+  under_way *const now = std::exchange(under_way::innermost, nullptr);
+  std::int32_t answer = -1;
+  try {
+    answer = callback();
+  } catch (...) {
+    if (now && !now->thrown)
+      now->thrown = std::current_exception();
+  }
+  under_way::innermost = now;
+  return answer;
+}
+
 } // namespace detail
 
 // Elements that lie side by side and are only read, during the call that they are given to: a
@@ -126,7 +163,7 @@ private:
 // one: a std::vector, std::array or array by its name, a std::span, or a pointer and a count.
 class tensor : public input {
 public:
-  template <class C, class T = detail::element<C>, class = std::enable_if_t<!std::is_const_v<T>>,
+  template <class C, class T = detail::element<C>,
             class = decltype(detail::dtype_of<T>::value)>
   tensor(C &elements) : tensor(elements.data(), elements.size()) {}
 
@@ -189,6 +226,11 @@ private:
 using task = std::function<void(std::size_t index)>;
 using parallel_for = std::function<void(std::size_t num_tasks, const task &run)>;
 
+// As adamw_decay_filter, adamw_lr_ratio and adamw_schedule_function, with the answer returned.
+using decay_filter = std::function<bool(std::string_view name)>;
+using lr_ratio = std::function<double(const adamw_param_info &info)>;
+using schedule_function = std::function<double(std::uint64_t index)>;
+
 // adamw_config with the defaults, and a loop of the host's for its threads.
 struct config : adamw_config {
   config() : adamw_config() { detail::check(adamw_config_init(this, sizeof(adamw_config))); }
@@ -207,7 +249,7 @@ struct schedule : adamw_schedule {
 // The learning rates that a schedule gives, without an optimizer.
 inline std::vector<double> schedule_trace(const adamw_schedule &schedule, std::size_t n) {
   std::vector<double> lrs(n);
-  detail::check(adamw_schedule_trace(&schedule, lrs.data(), n));
+  detail::call(adamw_schedule_trace, &schedule, lrs.data(), n);
   return lrs;
 }
 
@@ -259,30 +301,31 @@ struct minimized {
   std::vector<updated> params;
 };
 
-// An optimizer, which ends with its owner. It can be moved, and is empty then.
+// An optimizer, which ends with its owner. It can be moved, and is empty then: all calls of an empty
+// one fail with ADAMW_STATUS_BAD_HANDLE. It owns its callbacks. It must not end during a call of its
+// own, in a callback: the library cannot end it then, and its memory stays.
+//
+// Two calls at once, of two threads, are refused with ADAMW_STATUS_BUSY as in C, but only one thread
+// at a time may set callbacks or a schedule.
 class optimizer {
 public:
   explicit optimizer(config config = adamw::config()) : callbacks_(new callbacks) {
-    callbacks_->loop = std::move(config.loop);
-    if (callbacks_->loop) {
+    if (config.loop) {
+      callbacks_->loop = std::make_unique<parallel_for>(std::move(config.loop));
       config.parallel_for = run_loop;
-      config.parallel_for_data = callbacks_.get();
+      config.parallel_for_data = callbacks_->loop.get();
     }
-    call(adamw_create(&config, &handle_));
+    detail::call(adamw_create, &config, &handle_);
   }
 
-  ~optimizer() {
-    if (handle_)
-      adamw_destroy(handle_);
-  }
+  ~optimizer() { end(); }
 
   optimizer(optimizer &&other) noexcept
       : callbacks_(std::move(other.callbacks_)), handle_(std::exchange(other.handle_, nullptr)) {}
 
   optimizer &operator=(optimizer &&other) noexcept {
     if (this != &other) {
-      if (handle_)
-        adamw_destroy(handle_);
+      end();
       callbacks_ = std::move(other.callbacks_);
       handle_ = std::exchange(other.handle_, nullptr);
     }
@@ -292,15 +335,16 @@ public:
   optimizer(const optimizer &) = delete;
   optimizer &operator=(const optimizer &) = delete;
 
-  // The handle, for calls of adamw.h.
+  // The handle, for calls of adamw.h; it stays this object's. What a callback throws in such a call
+  // comes out as ADAMW_STATUS_CALLBACK and no more.
   adamw_optimizer *get() const noexcept { return handle_; }
 
   // Parameters.
 
   param add(const std::string &name, const tensor &elements) {
     std::uint32_t number;
-    call(adamw_add_array(handle_, name.c_str(), elements.data(), elements.size(),
-                         static_cast<adamw_dtype>(elements.type()), &number));
+    detail::call(adamw_add_array, handle_, name.c_str(), elements.data(), elements.size(),
+         static_cast<adamw_dtype>(elements.type()), &number);
     return param(number);
   }
 
@@ -322,20 +366,20 @@ public:
     config.regularizer = given.regularizer;
     config.regularizer_coeff = given.regularizer_coeff;
     std::uint32_t number;
-    call(adamw_add_param(handle_, &config, &number));
+    detail::call(adamw_add_param, handle_, &config, &number);
     return param(number);
   }
 
-  void remove(param number) { call(adamw_remove_param(handle_, raw(number))); }
-  void reset(param number) { call(adamw_reset_param(handle_, raw(number))); }
-  void sync_master(param number) { call(adamw_sync_master(handle_, raw(number))); }
+  void remove(param number) { detail::call(adamw_remove_param, handle_, raw(number)); }
+  void reset(param number) { detail::call(adamw_reset_param, handle_, raw(number)); }
+  void sync_master(param number) { detail::call(adamw_sync_master, handle_, raw(number)); }
 
   // Says that one of the host's buffers is elsewhere now, with the same elements.
   void rebind(param number, adamw_buffer buffer, const tensor &moved) {
     const std::uint32_t numbers[] = {raw(number)};
     const adamw_tensor whole = moved.get();
     const adamw_tensor *const tensors[] = {&whole};
-    call(adamw_rebind(handle_, numbers, &buffer, tensors, 1));
+    detail::call(adamw_rebind, handle_, numbers, &buffer, tensors, 1);
   }
 
   adamw_param_info info(param number) const {
@@ -347,18 +391,18 @@ public:
   }
 
   void set_options(param number, const adamw_param_options &options) {
-    call(adamw_set_param_options(handle_, raw(number), &options));
+    detail::call(adamw_set_param_options, handle_, raw(number), &options);
   }
 
   std::uint32_t num_params() const {
     std::uint32_t count;
-    call(adamw_num_params(handle_, &count));
+    detail::call(adamw_num_params, handle_, &count);
     return count;
   }
 
   param find(const std::string &name) const {
     std::uint32_t number;
-    call(adamw_find_param(handle_, name.c_str(), &number));
+    detail::call(adamw_find_param, handle_, name.c_str(), &number);
     return param(number);
   }
 
@@ -367,13 +411,13 @@ public:
   // The values that a new group starts with.
   adamw_group_config group_config() const {
     adamw_group_config config{};
-    call(adamw_group_config_init(handle_, &config, sizeof config));
+    detail::call(adamw_group_config_init, handle_, &config, sizeof config);
     return config;
   }
 
   group add_group(const adamw_group_config &config) {
     std::uint32_t number;
-    call(adamw_add_group(handle_, &config, &number));
+    detail::call(adamw_add_group, handle_, &config, &number);
     return group(number);
   }
 
@@ -382,130 +426,123 @@ public:
   }
 
   void set_values(group number, const adamw_group_config &values) {
-    call(adamw_set_group(handle_, static_cast<std::uint32_t>(number), &values));
+    detail::call(adamw_set_group, handle_, static_cast<std::uint32_t>(number), &values);
   }
 
   double lr() const {
     double lr;
-    call(adamw_get_lr(handle_, &lr));
+    detail::call(adamw_get_lr, handle_, &lr);
     return lr;
   }
 
   double lr(param number) const {
     double lr;
-    call(adamw_get_param_lr(handle_, raw(number), &lr));
+    detail::call(adamw_get_param_lr, handle_, raw(number), &lr);
     return lr;
   }
 
-  void set_lr(double lr) { call(adamw_set_lr(handle_, lr)); }
+  void set_lr(double lr) { detail::call(adamw_set_lr, handle_, lr); }
 
   // Which parameters decay: those of whose name `filter` says true; none given: all.
-  void set_decay_filter(std::function<bool(std::string_view name)> filter) {
-    install(callbacks_->decay_filter, std::move(filter), [this](bool is_there) {
-      return adamw_set_decay_filter(handle_, is_there ? run_decay_filter : nullptr,
-                                    callbacks_.get());
+  void set_decay_filter(decay_filter filter) {
+    install(&callbacks::decays, std::move(filter), [handle = handle_](decay_filter *own) {
+      return adamw_set_decay_filter(handle, own ? run_decay_filter : nullptr, own);
     });
   }
 
   // What the learning rate of each parameter is multiplied by, asked at every step.
-  void set_lr_ratio(std::function<double(const adamw_param_info &)> ratio) {
-    install(callbacks_->lr_ratio, std::move(ratio), [this](bool is_there) {
-      return adamw_set_lr_ratio(handle_, is_there ? run_lr_ratio : nullptr, callbacks_.get());
+  void set_lr_ratio(adamw::lr_ratio ratio) {
+    install(&callbacks::ratio, std::move(ratio), [handle = handle_](adamw::lr_ratio *own) {
+      return adamw_set_lr_ratio(handle, own ? run_lr_ratio : nullptr, own);
     });
   }
 
-  void set_schedule(const adamw_schedule &schedule) {
-    call(adamw_set_lr_schedule(handle_, &schedule));
-    callbacks_->schedule = nullptr;
-  }
+  // The schedule's own function, if it has one, is the caller's to keep.
+  void set_schedule(const adamw_schedule &schedule) { replace_schedule(&schedule); }
 
   // The learning rate as a function of the number of steps.
-  void set_schedule(std::function<double(std::uint64_t index)> function) {
-    install(callbacks_->schedule, std::move(function), [this](bool is_there) {
-      schedule own(ADAMW_SCHEDULE_FUNCTION);
-      own.function = run_schedule;
-      own.user_data = callbacks_.get();
-      return adamw_set_lr_schedule(handle_, is_there ? &own : nullptr);
+  void set_schedule(schedule_function function) {
+    install(&callbacks::schedule, std::move(function), [handle = handle_](schedule_function *own) {
+      adamw::schedule schedule(ADAMW_SCHEDULE_FUNCTION);
+      schedule.function = run_schedule;
+      schedule.user_data = own;
+      return adamw_set_lr_schedule(handle, own ? &schedule : nullptr);
     });
   }
 
-  void remove_schedule() {
-    call(adamw_set_lr_schedule(handle_, nullptr));
-    callbacks_->schedule = nullptr;
-  }
+  void remove_schedule() { replace_schedule(nullptr); }
 
-  void advance_schedule() { call(adamw_schedule_advance(handle_)); }
+  void advance_schedule() { detail::call(adamw_schedule_advance, handle_); }
   void advance_schedule(double metric) {
-    call(adamw_schedule_advance_with_metric(handle_, metric));
+    detail::call(adamw_schedule_advance_with_metric, handle_, metric);
   }
 
   adamw_schedule_state schedule_state() const {
     adamw_schedule_state state{};
-    call(adamw_get_schedule_state(handle_, &state, sizeof state));
+    detail::call(adamw_get_schedule_state, handle_, &state, sizeof state);
     return state;
   }
 
   void set_schedule_state(const adamw_schedule_state &state) {
-    call(adamw_set_schedule_state(handle_, &state));
+    detail::call(adamw_set_schedule_state, handle_, &state);
   }
 
   // Gradients.
 
   void set_grad(param number, const tensor &grad) {
-    call(adamw_set_grad_array(handle_, raw(number), grad.data(), grad.size(),
-                              static_cast<adamw_dtype>(grad.type())));
+    detail::call(adamw_set_grad_array, handle_, raw(number), grad.data(), grad.size(),
+         static_cast<adamw_dtype>(grad.type()));
   }
 
   // All of them or, on an error, none.
   void set_grads(std::initializer_list<std::pair<param, tensor>> grads) {
     const grad_list list(grads.begin(), grads.size());
-    call(adamw_set_grads(handle_, list.numbers(), list.tensors(), list.size()));
+    detail::call(adamw_set_grads, handle_, list.numbers(), list.tensors(), list.size());
   }
 
   void set_grads(const std::vector<std::pair<param, tensor>> &grads) {
     const grad_list list(grads.data(), grads.size());
-    call(adamw_set_grads(handle_, list.numbers(), list.tensors(), list.size()));
+    detail::call(adamw_set_grads, handle_, list.numbers(), list.tensors(), list.size());
   }
 
-  void forget_grad(param number) { call(adamw_set_grad(handle_, raw(number), nullptr)); }
+  void forget_grad(param number) { detail::call(adamw_set_grad, handle_, raw(number), nullptr); }
 
   void set_sparse_grad(param number, const rows &rows, const tensor &values) {
     const adamw_tensor numbers = rows.get(), whole = values.get();
-    call(adamw_set_sparse_grad(handle_, raw(number), &numbers, &whole));
+    detail::call(adamw_set_sparse_grad, handle_, raw(number), &numbers, &whole);
   }
 
   void sparse_prepare(param number, const rows &rows) {
     const adamw_tensor numbers = rows.get();
-    call(adamw_sparse_prepare(handle_, raw(number), &numbers));
+    detail::call(adamw_sparse_prepare, handle_, raw(number), &numbers);
   }
 
-  void sparse_flush() { call(adamw_sparse_flush(handle_)); }
+  void sparse_flush() { detail::call(adamw_sparse_flush, handle_); }
 
   void accumulate_grad(param number, const input &grad) {
     const adamw_tensor whole = grad.get();
-    call(adamw_accumulate_grad(handle_, raw(number), &whole));
+    detail::call(adamw_accumulate_grad, handle_, raw(number), &whole);
   }
 
   void clear_grad(clear mode = clear::zero) {
-    call(adamw_clear_grad(handle_, static_cast<adamw_clear>(mode)));
+    detail::call(adamw_clear_grad, handle_, static_cast<adamw_clear>(mode));
   }
 
   // Steps.
 
   // An exception of the loop (config.loop) that was thrown after work had begun is thrown again
   // once the step has been taken.
-  void step() { call(adamw_step(handle_)); }
+  void step() { detail::call(adamw_step, handle_); }
 
   // Calls the closure, which computes gradients and returns the loss, then steps the parameters of
   // `params` (none given: all) but for those of `no_grad`.
   minimized minimize(const std::function<double()> &closure, const std::vector<param> &params = {},
                      const std::vector<param> &no_grad = {}) {
-    closure_run run{callbacks_.get(), &closure};
     std::vector<adamw_param_grad> updated(num_params());
     adamw_minimize_args args{};
     args.struct_size = sizeof args;
     args.closure = run_closure;
-    args.user_data = &run;
+    args.user_data = const_cast<std::function<double()> *>(&closure);
     args.params = params.empty() ? nullptr : raw(params.data());
     args.num_params = params.size();
     args.no_grad = raw(no_grad.data());
@@ -514,7 +551,7 @@ public:
     args.capacity = updated.size();
     double loss = 0;
     std::size_t count = 0;
-    call(adamw_minimize(handle_, &args, &loss, &count));
+    detail::call(adamw_minimize, handle_, &args, &loss, &count);
     minimized result{loss, {}};
     result.params.reserve(count);
     for (std::size_t i = 0; i < count; i++)
@@ -524,113 +561,97 @@ public:
 
   void apply_gradients(const std::vector<std::pair<param, tensor>> &grads) {
     const grad_list list(grads.data(), grads.size());
-    call(adamw_apply_gradients(handle_, list.numbers(), list.tensors(), list.size()));
+    detail::call(adamw_apply_gradients, handle_, list.numbers(), list.tensors(), list.size());
   }
 
-  void set_statistics(bool statistics) { call(adamw_set_statistics(handle_, statistics)); }
+  void set_statistics(bool statistics) { detail::call(adamw_set_statistics, handle_, statistics); }
 
   adamw_step_info step_info() const {
     adamw_step_info info{};
-    call(adamw_get_step_info(handle_, &info, sizeof info));
+    detail::call(adamw_get_step_info, handle_, &info, sizeof info);
     return info;
   }
 
   // The loss scale.
 
-  void set_grad_scale(double scale) { call(adamw_set_grad_scale(handle_, scale)); }
+  void set_grad_scale(double scale) { detail::call(adamw_set_grad_scale, handle_, scale); }
 
   double grad_scale() const {
     double scale;
-    call(adamw_get_grad_scale(handle_, &scale));
+    detail::call(adamw_get_grad_scale, handle_, &scale);
     return scale;
   }
 
   void set_loss_scaler(adamw_loss_scaler scaler = {}) {
     scaler.struct_size = sizeof scaler;
-    call(adamw_set_loss_scaler(handle_, &scaler));
+    detail::call(adamw_set_loss_scaler, handle_, &scaler);
   }
 
-  void remove_loss_scaler() { call(adamw_set_loss_scaler(handle_, nullptr)); }
+  void remove_loss_scaler() { detail::call(adamw_set_loss_scaler, handle_, nullptr); }
 
   adamw_loss_scaler_state loss_scaler_state() const {
     adamw_loss_scaler_state state{};
-    call(adamw_get_loss_scaler_state(handle_, &state, sizeof state));
+    detail::call(adamw_get_loss_scaler_state, handle_, &state, sizeof state);
     return state;
   }
 
   void set_loss_scaler_state(const adamw_loss_scaler_state &state) {
-    call(adamw_set_loss_scaler_state(handle_, &state));
+    detail::call(adamw_set_loss_scaler_state, handle_, &state);
   }
 
   void set_found_inf(const float *found_inf, float *out_found_inf) {
-    call(adamw_set_found_inf(handle_, found_inf, out_found_inf));
+    detail::call(adamw_set_found_inf, handle_, found_inf, out_found_inf);
   }
 
   // State.
 
   adamw::state state(param number, adamw_buffer buffer) const {
     adamw::state state{};
-    call(adamw_get_state_info(handle_, raw(number), buffer, &state, sizeof(adamw_state_info)));
+    detail::call(adamw_get_state_info, handle_, raw(number), buffer, &state, sizeof(adamw_state_info));
     return state;
   }
 
   // What the state of a parameter of this type and length would take.
   adamw_memory memory_plan(dtype type, std::uint64_t n_elements, group number = group(0)) const {
     adamw_memory memory{};
-    call(adamw_memory_plan(handle_, static_cast<std::uint32_t>(number),
-                           static_cast<adamw_dtype>(type), n_elements, &memory, sizeof memory));
+    detail::call(adamw_memory_plan, handle_, static_cast<std::uint32_t>(number),
+                 static_cast<adamw_dtype>(type), n_elements, &memory, sizeof memory);
     return memory;
   }
 
   std::string state_name(param number, adamw_buffer buffer,
                          adamw_names names = ADAMW_NAMES_NEUTRAL) const {
     std::size_t length;
-    call(adamw_get_state_name(handle_, raw(number), buffer, names, nullptr, 0, &length));
+    detail::call(adamw_get_state_name, handle_, raw(number), buffer, names, nullptr, 0, &length);
     std::string name(length, '\0'); // a string has room for its NUL
-    call(adamw_get_state_name(handle_, raw(number), buffer, names, &name[0], length + 1, &length));
+    detail::call(adamw_get_state_name, handle_, raw(number), buffer, names, &name[0], length + 1, &length);
     return name;
   }
 
   std::pair<param, adamw_buffer> find_state(const std::string &name) const {
     std::uint32_t number;
     adamw_buffer buffer;
-    call(adamw_find_state(handle_, name.c_str(), &number, &buffer));
+    detail::call(adamw_find_state, handle_, name.c_str(), &number, &buffer);
     return {param(number), buffer};
   }
 
   void get_state(const std::string &name, const tensor &to) const {
-    call(adamw_get_state(handle_, name.c_str(), to.data(), to.size(),
-                         static_cast<adamw_dtype>(to.type())));
+    detail::call(adamw_get_state, handle_, name.c_str(), to.data(), to.size(),
+         static_cast<adamw_dtype>(to.type()));
   }
 
   void set_state(const std::string &name, const input &from) {
-    call(adamw_set_state(handle_, name.c_str(), from.data(), from.size(),
-                         static_cast<adamw_dtype>(from.type())));
+    detail::call(adamw_set_state, handle_, name.c_str(), from.data(), from.size(),
+         static_cast<adamw_dtype>(from.type()));
   }
 
 private:
-  // What the library calls back. It stays where it is when its owner moves.
+  // What the library calls back. Each stays where it is until another has taken its place.
   struct callbacks {
-    parallel_for loop;
-    std::function<bool(std::string_view)> decay_filter;
-    std::function<double(const adamw_param_info &)> lr_ratio;
-    std::function<double(std::uint64_t)> schedule;
-    std::exception_ptr thrown;
-
-    // Runs `work`; what it throws waits for `call`.
-    template <class F> std::int32_t carry(F &&work) noexcept {
-      try {
-        return work();
-      } catch (...) {
-        thrown = std::current_exception();
-        return -1;
-      }
-    }
-  };
-
-  struct closure_run {
-    callbacks *own;
-    const std::function<double()> *closure;
+    std::unique_ptr<parallel_for> loop;
+    std::unique_ptr<decay_filter> decays;
+    std::unique_ptr<adamw::lr_ratio> ratio;
+    std::unique_ptr<schedule_function> schedule;
   };
 
   // Arrays of numbers and tensors from pairs of them.
@@ -675,56 +696,55 @@ private:
     return reinterpret_cast<const std::uint32_t *>(numbers);
   }
 
-  // Throws what a callback threw, or else the library's error.
-  void call(adamw_status status) const {
-    if (callbacks_ && callbacks_->thrown)
-      std::rethrow_exception(std::exchange(callbacks_->thrown, nullptr));
-    detail::check(status);
-  }
-
   template <class T, class F> T read(F function, std::uint32_t number) const {
     T value{};
-    call(function(handle_, number, &value, sizeof value));
+    detail::call(function, handle_, number, &value, sizeof value);
     return value;
   }
 
-  // Puts a callback in the place of another, which stays if the library refuses the new one.
-  template <class F, class G> void install(F &place, F callback, G set) {
-    const bool is_there = static_cast<bool>(callback);
-    std::swap(place, callback);
-    const adamw_status status = set(is_there);
-    if (status != ADAMW_STATUS_OK)
-      std::swap(place, callback);
-    call(status);
+  // While one of its own calls runs, the library keeps the handle and may call back.
+  void end() noexcept {
+    if (handle_ && adamw_destroy(handle_) == ADAMW_STATUS_BUSY)
+      static_cast<void>(callbacks_.release());
   }
 
-  static std::int32_t run_decay_filter(const char *name, void *user_data) noexcept {
-    auto &own = *static_cast<callbacks *>(user_data);
-    return own.carry([&] { return own.decay_filter(name) ? 1 : 0; });
+  // Puts a callback in the place of another, which stays if the library refuses the new one. An
+  // empty optimizer is refused before its callbacks, which are not there, are touched.
+  template <class F, class Set>
+  void install(std::unique_ptr<F> callbacks::*place, F callback, Set set) {
+    std::unique_ptr<F> own = callback ? std::make_unique<F>(std::move(callback)) : nullptr;
+    callbacks *const all = callbacks_.get();
+    detail::call(set, own.get());
+    std::swap(all->*place, own);
   }
 
-  static std::int32_t run_lr_ratio(const adamw_param_info *info, double *out_ratio,
-                                   void *user_data) noexcept {
-    auto &own = *static_cast<callbacks *>(user_data);
-    return own.carry([&] { return *out_ratio = own.lr_ratio(*info), 0; });
+  void replace_schedule(const adamw_schedule *schedule) {
+    install(&callbacks::schedule, schedule_function(), [&](schedule_function *) {
+      return adamw_set_lr_schedule(handle_, schedule);
+    });
   }
 
-  static std::int32_t run_schedule(std::uint64_t index, double *out_value,
-                                   void *user_data) noexcept {
-    auto &own = *static_cast<callbacks *>(user_data);
-    return own.carry([&] { return *out_value = own.schedule(index), 0; });
+  static std::int32_t run_decay_filter(const char *name, void *own) noexcept {
+    return detail::carry([&] { return (*static_cast<decay_filter *>(own))(name) ? 1 : 0; });
   }
 
-  static std::int32_t run_closure(double *out_loss, void *user_data) noexcept {
-    auto &run = *static_cast<closure_run *>(user_data);
-    return run.own->carry([&] { return *out_loss = (*run.closure)(), 0; });
+  static std::int32_t run_lr_ratio(const adamw_param_info *info, double *out, void *own) noexcept {
+    return detail::carry([&] { return *out = (*static_cast<adamw::lr_ratio *>(own))(*info), 0; });
+  }
+
+  static std::int32_t run_schedule(std::uint64_t index, double *out, void *own) noexcept {
+    return detail::carry([&] { return *out = (*static_cast<schedule_function *>(own))(index), 0; });
+  }
+
+  static std::int32_t run_closure(double *out_loss, void *closure) noexcept {
+    return detail::carry(
+        [&] { return *out_loss = (*static_cast<const std::function<double()> *>(closure))(), 0; });
   }
 
   static std::int32_t run_loop(std::size_t num_tasks, adamw_task run, void *task_data,
-                               void *user_data) noexcept {
-    auto &own = *static_cast<callbacks *>(user_data);
-    return own.carry([&] {
-      own.loop(num_tasks, [=](std::size_t index) { run(task_data, index); });
+                               void *own) noexcept {
+    return detail::carry([&] {
+      (*static_cast<parallel_for *>(own))(num_tasks, [=](std::size_t i) { run(task_data, i); });
       return 0;
     });
   }

@@ -3,8 +3,10 @@
 #include <adamw.hpp>
 
 #include <array>
+#include <atomic>
 #include <cstdio>
-#include <numeric>
+#include <memory>
+#include <sanitizer/lsan_interface.h>
 #include <thread>
 #if __cplusplus >= 202002L
 #include <span>
@@ -69,7 +71,13 @@ static void owners_move_and_end() {
     HOLDS(moved.get() == handle && w.optimizer.get() == nullptr);
     moved.step();
     HOLDS(asked == 2);
-    HOLDS(fails([&] { w.optimizer.step(); }, ADAMW_STATUS_BAD_HANDLE));
+    adamw::optimizer &empty = w.optimizer;
+    HOLDS(fails([&] { empty.step(); }, ADAMW_STATUS_BAD_HANDLE));
+    HOLDS(fails([&] { empty.set_decay_filter([](std::string_view) { return true; }); }, ADAMW_STATUS_BAD_HANDLE));
+    HOLDS(fails([&] { empty.set_lr_ratio(nullptr); }, ADAMW_STATUS_BAD_HANDLE));
+    HOLDS(fails([&] { empty.set_schedule([](std::uint64_t) { return 1.0; }); }, ADAMW_STATUS_BAD_HANDLE));
+    HOLDS(fails([&] { empty.remove_schedule(); }, ADAMW_STATUS_BAD_HANDLE));
+    HOLDS(fails([&] { empty.minimize([] { return 0.0; }); }, ADAMW_STATUS_BAD_HANDLE));
     adamw::optimizer other;
     other = std::move(moved);
     other.step();
@@ -150,6 +158,95 @@ static void callbacks_are_lambdas_and_their_exceptions_come_out() {
   HOLDS(w.steps() == 1);
 }
 
+// The copies of a callback that there are.
+struct counted {
+  int *alive;
+  explicit counted(int *count) : alive(count) { ++*alive; }
+  counted(const counted &other) : counted(other.alive) {}
+  ~counted() { --*alive; }
+};
+
+static void callbacks_live_as_long_as_the_library_may_call_them() {
+  int first = 0, second = 0;
+  {
+    world w;
+    w.optimizer.set_decay_filter([own = counted(&first)](std::string_view) { return *own.alive > 0; });
+    HOLDS(first == 1);
+    HOLDS(throws_mine([&] {
+      w.optimizer.set_decay_filter([own = counted(&second)](std::string_view) -> bool { throw mine{own.alive ? 1 : 0}; });
+    }, 1));
+    HOLDS(first == 1 && second == 0); // the new one was refused, the old one stays
+    w.optimizer.set_decay_filter([own = counted(&second)](std::string_view) { return *own.alive > 0; });
+    HOLDS(first == 0 && second == 1);
+    // A callback cannot replace itself while it runs.
+    w.optimizer.set_lr_ratio([&, own = counted(&first)](const adamw_param_info &) {
+      HOLDS(fails([&] { w.optimizer.set_lr_ratio(nullptr); }, ADAMW_STATUS_BUSY));
+      return double(*own.alive);
+    });
+    w.optimizer.step();
+    HOLDS(first == 1 && w.steps() == 1);
+  }
+  HOLDS(first == 0 && second == 0);
+}
+
+// An optimizer that is lost during a call of its own stays, with the callback that is running.
+static void an_owner_may_be_lost_in_a_callback() {
+  const __lsan::ScopedDisabler leaks_on_purpose;
+  world w;
+  adamw_optimizer *handle = w.optimizer.get();
+  const std::vector<double> ratios{1, 2};
+  w.optimizer.set_lr_ratio([&w, ratios](const adamw_param_info &info) {
+    w.optimizer = adamw::optimizer();
+    return ratios[info.param];
+  });
+  w.optimizer.step();
+  double lr = 0;
+  HOLDS(w.optimizer.get() != handle && w.optimizer.num_params() == 0);
+  HOLDS(adamw_get_lr(handle, &lr) == ADAMW_STATUS_OK && adamw_destroy(handle) == ADAMW_STATUS_OK);
+}
+
+static void what_a_callback_throws_belongs_to_its_call() {
+  // One that the host led to by the C function is not thrown by a later call.
+  world w;
+  const auto throw_one = [](const adamw_param_info &) -> double { throw mine{1}; };
+  w.optimizer.set_lr_ratio(throw_one);
+  HOLDS(adamw_step(w.optimizer.get()) == ADAMW_STATUS_CALLBACK);
+  HOLDS(w.optimizer.lr() == 0.001 && w.optimizer.find("a") == w.first);
+
+  // Of two optimizers, one stepped in a callback of the other, each has its own.
+  world outer;
+  int inner_threw = 0;
+  outer.optimizer.set_lr_ratio([&](const adamw_param_info &) {
+    inner_threw += throws_mine([&] { w.optimizer.step(); }, 1);
+    HOLDS(adamw_step(w.optimizer.get()) == ADAMW_STATUS_CALLBACK);
+    return 1.0;
+  });
+  outer.optimizer.step();
+  HOLDS(inner_threw == 2 && outer.steps() == 1 && w.steps() == 0);
+  outer.optimizer.set_lr_ratio([&](const adamw_param_info &) -> double { w.optimizer.step(); return 1; });
+  HOLDS(throws_mine([&] { outer.optimizer.step(); }, 1) && outer.steps() == 1);
+
+  // Another thread that only looks never gets it, and the one that stepped always does.
+  std::atomic<bool> done{false};
+  int stolen = 0;
+  std::thread watcher([&] {
+    while (!done)
+      stolen += throws<mine>([&] { w.optimizer.lr(); }, [](const mine &) { return true; });
+  });
+  int lost = 0;
+  for (int i = 0; i < 20000; i++)
+    try {
+      w.optimizer.step();
+      lost++;
+    } catch (const mine &) {
+    } catch (const adamw::error &error) {
+      lost += error.status() != ADAMW_STATUS_BUSY;
+    }
+  done = true;
+  watcher.join();
+  HOLDS(stolen == 0 && lost == 0);
+}
+
 static void schedules_of_both_kinds() {
   world w;
   int number = 0;
@@ -215,6 +312,30 @@ static void the_hosts_loop_and_what_it_throws() {
   HOLDS(throws_mine([&] { optimizer.step(); }, 5) && optimizer.info(number).step == 1);
   thrown = 2;
   HOLDS(throws_mine([&] { optimizer.step(); }, 6) && optimizer.info(number).step == 2);
+  // A step that measures first calls the loop twice; the first exception is the one that comes out.
+  int throws_from = 1;
+  config.clip = ADAMW_CLIP_GLOBAL_NORM;
+  config.clip_norm = 1;
+  config.loop = [&](std::size_t num_tasks, const adamw::task &run) {
+    for (std::size_t i = 0; i < num_tasks; i++)
+      run(i);
+    if (++calls >= throws_from)
+      throw mine{calls};
+  };
+  calls = 0;
+  adamw::optimizer clipping(config);
+  std::vector<float> other(large), other_grad(grad);
+  clipping.set_grad(clipping.add("large", other), other_grad);
+  HOLDS(throws_mine([&] { clipping.step(); }, 1) && calls == 2);
+  // It comes out too if a C callback of that step has used another optimizer before.
+  const adamw_lr_ratio in_c = [](const adamw_param_info *, double *out, void *another) {
+    *out = static_cast<adamw::optimizer *>(another)->lr();
+    return 0;
+  };
+  adamw_set_lr_ratio(clipping.get(), in_c, &optimizer);
+  calls = 0;
+  throws_from = 2;
+  HOLDS(throws_mine([&] { clipping.step(); }, 2));
   thrown = 0;
   optimizer.step();
   HOLDS(optimizer.info(number).step == 3);
@@ -360,6 +481,9 @@ int main() {
   owners_move_and_end();
   elements_come_from_any_container();
   callbacks_are_lambdas_and_their_exceptions_come_out();
+  callbacks_live_as_long_as_the_library_may_call_them();
+  an_owner_may_be_lost_in_a_callback();
+  what_a_callback_throws_belongs_to_its_call();
   schedules_of_both_kinds();
   the_hosts_loop_and_what_it_throws();
   minimize_and_pairs();
