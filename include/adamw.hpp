@@ -52,7 +52,8 @@ enum class dtype : adamw_dtype {
   f32 = ADAMW_DTYPE_F32,
   f64 = ADAMW_DTYPE_F64,
   f16 = ADAMW_DTYPE_F16,
-  bf16 = ADAMW_DTYPE_BF16
+  bf16 = ADAMW_DTYPE_BF16,
+  i16 = ADAMW_DTYPE_I16 // of remainders
 };
 
 namespace detail {
@@ -65,6 +66,7 @@ inline void check(adamw_status status) {
 template <class T> struct dtype_of;
 template <> struct dtype_of<float> { static constexpr dtype value = dtype::f32; };
 template <> struct dtype_of<double> { static constexpr dtype value = dtype::f64; };
+template <> struct dtype_of<std::int16_t> { static constexpr dtype value = dtype::i16; };
 #ifdef __STDCPP_FLOAT16_T__
 template <> struct dtype_of<std::float16_t> { static constexpr dtype value = dtype::f16; };
 #endif
@@ -78,6 +80,7 @@ inline adamw_data_type dlpack(dtype type) {
   case dtype::f64: return {2, 64, 1};
   case dtype::f16: return {2, 16, 1};
   case dtype::bf16: return {4, 16, 1};
+  case dtype::i16: return {0, 16, 1};
   }
   return {0, 0, 0};
 }
@@ -126,8 +129,8 @@ template <class F> std::int32_t carry(F &&callback) noexcept {
 } // namespace detail
 
 // Elements that lie side by side and are only read, during the call that they are given to: a
-// container or array of float or double (or std::float16_t, std::bfloat16_t), or a pointer, a count
-// and a type. May be const, and temporary.
+// container or array of float or double (or std::float16_t, std::bfloat16_t; std::int16_t for
+// remainders), or a pointer, a count and a type. May be const, and temporary.
 class input {
 public:
   template <class C, class T = detail::element<const C>,
@@ -277,6 +280,7 @@ struct param_config {
   bool no_clip = false;
   adamw_regularizer regularizer = ADAMW_REGULARIZER_NONE;
   double regularizer_coeff = 0;
+  const tensor *remainder = nullptr;
 };
 
 // Part of a parameter's state: as<float>() is its memory, without a copy; null for a counter.
@@ -355,7 +359,7 @@ public:
     const adamw_tensor whole = given.param.get();
     config.param = &whole;
     maybe master(given.master), exp_avg(given.exp_avg), exp_avg_sq(given.exp_avg_sq),
-        max_exp_avg_sq(given.max_exp_avg_sq);
+        max_exp_avg_sq(given.max_exp_avg_sq), remainder(given.remainder);
     config.master = master.get();
     config.exp_avg = exp_avg.get();
     config.exp_avg_sq = exp_avg_sq.get();
@@ -365,6 +369,7 @@ public:
     config.no_clip = given.no_clip;
     config.regularizer = given.regularizer;
     config.regularizer_coeff = given.regularizer_coeff;
+    config.remainder = remainder.get();
     std::uint32_t number;
     detail::call(adamw_add_param, handle_, &config, &number);
     return param(number);

@@ -466,6 +466,25 @@ static void state_of_the_hosts() {
   HOLDS(exp_avg[0] == 0 && elsewhere[0] != 0);
 }
 
+// A field that adamw_param_config gets must get its place in adamw::param_config too.
+static_assert(sizeof(adamw_param_config) == 96, "adamw::param_config has every field of the C struct");
+
+static void a_remainder_of_the_hosts() {
+  adamw::config config;
+  config.precision = ADAMW_PRECISION_SPLIT;
+  adamw::optimizer optimizer(config);
+  std::vector<std::uint16_t> bf16{0x3f80, 0x4000};
+  std::vector<std::int16_t> remainder(2);
+  std::vector<float> grad{1, 1};
+  const adamw::tensor remainders(remainder);
+  adamw::param_config given{"w", {bf16.data(), 2, adamw::dtype::bf16}};
+  given.remainder = &remainders;
+  const adamw::param number = optimizer.add(given);
+  optimizer.set_grad(number, grad);
+  optimizer.step();
+  HOLDS(remainder[0] != 0 && optimizer.state(number, ADAMW_BUFFER_REMAINDER).as<std::int16_t>() == remainder.data());
+}
+
 static void what_the_library_says() {
   HOLDS(std::string(adamw::version()) == std::to_string(ADAMW_VERSION_MAJOR) + "." +
                                              std::to_string(ADAMW_VERSION_MINOR) + "." +
@@ -491,6 +510,7 @@ int main() {
   groups_options_and_scales();
   state_is_seen_and_named();
   state_of_the_hosts();
+  a_remainder_of_the_hosts();
   what_the_library_says();
   return failures == 0 ? 0 : 1;
 }
