@@ -283,6 +283,13 @@ struct param_config {
   const tensor *remainder = nullptr;
 };
 
+// A buffer of the host's, and where it is now.
+struct moved {
+  adamw::param param;
+  adamw_buffer buffer;
+  tensor to;
+};
+
 // Part of a parameter's state: as<float>() is its memory, without a copy; null for a counter.
 class state : public adamw_state_info {
 public:
@@ -305,12 +312,12 @@ struct minimized {
   std::vector<updated> params;
 };
 
-// An optimizer, which ends with its owner. It can be moved, and is empty then: all calls of an empty
-// one fail with ADAMW_STATUS_BAD_HANDLE. It owns its callbacks. It must not end during a call of its
-// own, in a callback: the library cannot end it then, and its memory stays.
+// An optimizer, which ends with its owner. It can be moved, and is empty then: all calls of an
+// empty one fail with ADAMW_STATUS_BAD_HANDLE. It owns its callbacks. It must not end in a callback
+// of its own: the library cannot end it then, and its memory stays.
 //
-// Two calls at once, of two threads, are refused with ADAMW_STATUS_BUSY as in C, but only one thread
-// at a time may set callbacks or a schedule.
+// Two calls at once, of two threads, are refused with ADAMW_STATUS_BUSY as in C, but only one
+// thread at a time may set callbacks or a schedule.
 class optimizer {
 public:
   explicit optimizer(config config = adamw::config()) : callbacks_(new callbacks) {
@@ -343,12 +350,21 @@ public:
   // comes out as ADAMW_STATUS_CALLBACK and no more.
   adamw_optimizer *get() const noexcept { return handle_; }
 
+  // Gives the handle to the caller, who ends it with adamw_destroy; this object is empty then.
+  // Throws as long as the library may call a callback of this object's.
+  adamw_optimizer *release() {
+    const callbacks *own = callbacks_.get();
+    if (own && (own->loop || own->decays || own->ratio || own->schedule))
+      throw error(ADAMW_STATUS_INVALID_ARGUMENT, "the handle has callbacks of the object's");
+    return std::exchange(handle_, nullptr);
+  }
+
   // Parameters.
 
   param add(const std::string &name, const tensor &elements) {
     std::uint32_t number;
     detail::call(adamw_add_array, handle_, name.c_str(), elements.data(), elements.size(),
-         static_cast<adamw_dtype>(elements.type()), &number);
+                 static_cast<adamw_dtype>(elements.type()), &number);
     return param(number);
   }
 
@@ -380,11 +396,25 @@ public:
   void sync_master(param number) { detail::call(adamw_sync_master, handle_, raw(number)); }
 
   // Says that one of the host's buffers is elsewhere now, with the same elements.
-  void rebind(param number, adamw_buffer buffer, const tensor &moved) {
-    const std::uint32_t numbers[] = {raw(number)};
-    const adamw_tensor whole = moved.get();
-    const adamw_tensor *const tensors[] = {&whole};
-    detail::call(adamw_rebind, handle_, numbers, &buffer, tensors, 1);
+  void rebind(param number, adamw_buffer buffer, const tensor &moved_to) {
+    rebind({{number, buffer, moved_to}});
+  }
+
+  // The same for several buffers: all of them or, on an error, none.
+  void rebind(const std::vector<moved> &buffers) {
+    std::vector<std::uint32_t> numbers;
+    std::vector<adamw_buffer> kinds;
+    std::vector<adamw_tensor> wholes;
+    std::vector<const adamw_tensor *> tensors;
+    wholes.reserve(buffers.size());
+    for (const moved &one : buffers) {
+      numbers.push_back(raw(one.param));
+      kinds.push_back(one.buffer);
+      wholes.push_back(one.to.get());
+      tensors.push_back(&wholes.back());
+    }
+    detail::call(adamw_rebind, handle_, numbers.data(), kinds.data(), tensors.data(),
+                 buffers.size());
   }
 
   adamw_param_info info(param number) const {
@@ -496,7 +526,7 @@ public:
 
   void set_grad(param number, const tensor &grad) {
     detail::call(adamw_set_grad_array, handle_, raw(number), grad.data(), grad.size(),
-         static_cast<adamw_dtype>(grad.type()));
+                 static_cast<adamw_dtype>(grad.type()));
   }
 
   // All of them or, on an error, none.
@@ -612,7 +642,8 @@ public:
 
   adamw::state state(param number, adamw_buffer buffer) const {
     adamw::state state{};
-    detail::call(adamw_get_state_info, handle_, raw(number), buffer, &state, sizeof(adamw_state_info));
+    detail::call(adamw_get_state_info, handle_, raw(number), buffer, &state,
+                 sizeof(adamw_state_info));
     return state;
   }
 
@@ -629,7 +660,8 @@ public:
     std::size_t length;
     detail::call(adamw_get_state_name, handle_, raw(number), buffer, names, nullptr, 0, &length);
     std::string name(length, '\0'); // a string has room for its NUL
-    detail::call(adamw_get_state_name, handle_, raw(number), buffer, names, &name[0], length + 1, &length);
+    detail::call(adamw_get_state_name, handle_, raw(number), buffer, names, &name[0], length + 1,
+                 &length);
     return name;
   }
 
@@ -642,12 +674,12 @@ public:
 
   void get_state(const std::string &name, const tensor &to) const {
     detail::call(adamw_get_state, handle_, name.c_str(), to.data(), to.size(),
-         static_cast<adamw_dtype>(to.type()));
+                 static_cast<adamw_dtype>(to.type()));
   }
 
   void set_state(const std::string &name, const input &from) {
     detail::call(adamw_set_state, handle_, name.c_str(), from.data(), from.size(),
-         static_cast<adamw_dtype>(from.type()));
+                 static_cast<adamw_dtype>(from.type()));
   }
 
 private:

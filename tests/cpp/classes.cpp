@@ -158,6 +158,27 @@ static void callbacks_are_lambdas_and_their_exceptions_come_out() {
   HOLDS(w.steps() == 1);
 }
 
+static void a_handle_can_be_released_without_callbacks() {
+  world w;
+  const auto refuses = [&] { return fails([&] { w.optimizer.release(); }, ADAMW_STATUS_INVALID_ARGUMENT); };
+  adamw_optimizer *const handle = w.optimizer.get();
+  w.optimizer.set_decay_filter([](std::string_view) { return true; });
+  HOLDS(refuses());
+  w.optimizer.set_decay_filter(nullptr);
+  w.optimizer.set_lr_ratio([](const adamw_param_info &) { return 1.0; });
+  HOLDS(refuses());
+  w.optimizer.set_lr_ratio(nullptr);
+  w.optimizer.set_schedule([](std::uint64_t) { return 1.0; });
+  HOLDS(refuses() && w.optimizer.get() == handle);
+  w.optimizer.remove_schedule();
+  HOLDS(w.optimizer.release() == handle && w.optimizer.get() == nullptr && w.optimizer.release() == nullptr);
+  HOLDS(adamw_step(handle) == ADAMW_STATUS_OK && adamw_destroy(handle) == ADAMW_STATUS_OK);
+  adamw::config config;
+  config.loop = [](std::size_t, const adamw::task &) {};
+  adamw::optimizer with_loop(config);
+  HOLDS(fails([&] { with_loop.release(); }, ADAMW_STATUS_INVALID_ARGUMENT));
+}
+
 // The copies of a callback that there are.
 struct counted {
   int *alive;
@@ -464,6 +485,20 @@ static void state_of_the_hosts() {
   exp_avg = {0, 0};
   optimizer.step();
   HOLDS(exp_avg[0] == 0 && elsewhere[0] != 0);
+  // Several at once: all or, since one of them is too short, none.
+  const float was = elsewhere[0];
+  std::vector<float> squares_elsewhere(exp_avg_sq), too_short(1);
+  exp_avg = elsewhere;
+  HOLDS(fails([&] {
+    optimizer.rebind({{number, ADAMW_BUFFER_EXP_AVG, exp_avg}, {number, ADAMW_BUFFER_EXP_AVG_SQ, too_short}});
+  }, ADAMW_STATUS_INVALID_ARGUMENT));
+  optimizer.step();
+  HOLDS(exp_avg[0] == was && elsewhere[0] != was);
+  exp_avg = elsewhere;
+  squares_elsewhere = exp_avg_sq;
+  optimizer.rebind({{number, ADAMW_BUFFER_EXP_AVG, exp_avg}, {number, ADAMW_BUFFER_EXP_AVG_SQ, squares_elsewhere}});
+  optimizer.step();
+  HOLDS(exp_avg[0] != elsewhere[0] && squares_elsewhere[0] != exp_avg_sq[0]);
 }
 
 // A field that adamw_param_config gets must get its place in adamw::param_config too.
@@ -500,6 +535,7 @@ int main() {
   owners_move_and_end();
   elements_come_from_any_container();
   callbacks_are_lambdas_and_their_exceptions_come_out();
+  a_handle_can_be_released_without_callbacks();
   callbacks_live_as_long_as_the_library_may_call_them();
   an_owner_may_be_lost_in_a_callback();
   what_a_callback_throws_belongs_to_its_call();
