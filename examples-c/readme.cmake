@@ -24,3 +24,13 @@ string(FIND "${example}" "${block}" at)
 if(at EQUAL -1)
   message(FATAL_ERROR "The second ```c block of README.md is not in examples-c/embedding.c:\n${block}")
 endif()
+
+# The C++ block stands in a program that the tests build against an installation.
+string(REGEX MATCH "```cpp\n([^`]*)```\n" block "${readme}")
+set(block "${CMAKE_MATCH_1}")
+file(READ ${CMAKE_CURRENT_LIST_DIR}/consumer/consumer.cpp example)
+string(REPLACE "\n  " "\n" example "${example}")
+string(FIND "${example}" "${block}" at)
+if(block STREQUAL "" OR at EQUAL -1)
+  message(FATAL_ERROR "The ```cpp block of README.md is not in examples-c/consumer/consumer.cpp:\n${block}")
+endif()

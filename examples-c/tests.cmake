@@ -53,7 +53,7 @@ function(add_consumer name)
       --build-and-test ${CMAKE_CURRENT_SOURCE_DIR}/consumer ${CMAKE_CURRENT_BINARY_DIR}/consumer-${name}
       --build-generator ${CMAKE_GENERATOR}
       --build-options -DCMAKE_C_COMPILER=${CMAKE_C_COMPILER} ${ARGN}
-      --test-command consumer)
+      --test-command ${CMAKE_CTEST_COMMAND} --output-on-failure --no-tests=error)
 endfunction()
 set(from_source -DADAMW_SOURCE_DIR=${PROJECT_SOURCE_DIR} -DADAMW_CARGO=${ADAMW_CARGO}
                 -DADAMW_CARGO_FLAGS=${ADAMW_CARGO_FLAGS} -DADAMW_CARGO_TARGET_DIR=${ADAMW_CARGO_TARGET_DIR})

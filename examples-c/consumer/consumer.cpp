@@ -1,0 +1,16 @@
+#include <adamw.hpp>
+
+#include <string_view>
+#include <vector>
+
+int main() {
+  std::vector<float> weights{1, 2}, grad{1, 1};
+
+  adamw::optimizer optimizer;
+  const adamw::param w = optimizer.add("w", weights); // a std::vector<float> of yours
+  optimizer.set_grad(w, grad);
+  optimizer.set_decay_filter([](std::string_view name) { return name != "bias"; });
+  optimizer.step();
+
+  return weights[0] < 1 ? 0 : 1;
+}
