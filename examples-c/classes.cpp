@@ -2,9 +2,11 @@
 // warmup and a weight decay that a lambda keeps off the intercept.
 #include <adamw.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdio>
+#include <stdexcept>
 #include <vector>
 
 int main() {
@@ -46,8 +48,16 @@ int main() {
   }
   std::printf("slope %.3f, intercept %.3f, loss %.2e\n", slope[0], intercept[0], loss);
 
+  try { // what a callback throws comes out of the call that led to it, and nothing has changed
+    optimizer.minimize([]() -> double { throw std::runtime_error("the data ran out"); });
+    return 1;
+  } catch (const std::runtime_error &error) {
+    std::printf("as it should be: %s\n", error.what());
+  }
+
   try {
     optimizer.add("slope", intercept);
+    return 1;
   } catch (const adamw::error &error) {
     std::printf("as it should be: %s\n", error.what());
   }
