@@ -1,13 +1,13 @@
 //! Groups, the learning rate, and the callbacks that set hyper-parameters.
 
 use super::constants::*;
-use super::lifecycle::{clip, lazy, precision};
+use super::lifecycle::{clip, hosts, lazy, precision};
 use super::sized;
 use super::types::*;
-use super::{Optimizer, Status, adamw_decay_filter, adamw_lr_ratio, guard, handle};
+use super::{Optimizer, Status, adamw_decay_filter, adamw_lr_ratio, guard, handle, put};
 use crate::callback::{DecayFilter, LrRatio};
 use crate::clip::Clip;
-use crate::config::{GroupConfig, HostValues, Lazy, Precision};
+use crate::config::{GroupConfig, Lazy, Precision};
 use crate::error::Error;
 use crate::tensor::HostNumber;
 use core::ffi::c_void;
@@ -115,12 +115,8 @@ pub extern "C" fn adamw_set_lr(optimizer: *mut Optimizer, lr: f64) -> Status {
 pub unsafe extern "C" fn adamw_get_lr(optimizer: *const Optimizer, out_lr: *mut f64) -> Status {
     guard(|| {
         let lr = handle::with(optimizer, |optimizer| Ok(optimizer.lr()))?;
-        if out_lr.is_null() {
-            return Err(Error::Null("out_lr"));
-        }
-        // SAFETY: not NULL, and the caller's word.
-        unsafe { out_lr.write_unaligned(lr) };
-        Ok(())
+        // SAFETY: the caller's word.
+        unsafe { put("out_lr", out_lr, lr) }
     })
 }
 
@@ -137,12 +133,8 @@ pub unsafe extern "C" fn adamw_get_param_lr(
 ) -> Status {
     guard(|| {
         let lr = handle::with(optimizer, |optimizer| optimizer.param_lr(param))?;
-        if out_lr.is_null() {
-            return Err(Error::Null("out_lr"));
-        }
-        // SAFETY: not NULL, and the caller's word.
-        unsafe { out_lr.write_unaligned(lr) };
-        Ok(())
+        // SAFETY: the caller's word.
+        unsafe { put("out_lr", out_lr, lr) }
     })
 }
 
@@ -198,13 +190,7 @@ unsafe fn checked(group: &adamw_group_config) -> Result<GroupConfig, Error> {
     let lazy = lazy("group.lazy_mode", group.lazy_mode)?;
     let precision = precision(group.precision, group.reserved)?;
     // SAFETY: the caller's word.
-    let hosts = unsafe {
-        HostValues {
-            weight_decay: HostNumber::new(group.weight_decay_ptr),
-            beta1: HostNumber::new(group.beta1_ptr),
-            beta2: HostNumber::new(group.beta2_ptr),
-        }
-    };
+    let hosts = unsafe { hosts(group.weight_decay_ptr, group.beta1_ptr, group.beta2_ptr) };
     Ok(GroupConfig { lr_scale, weight_decay, beta1, beta2, eps, clip, lazy, precision, hosts })
 }
 

@@ -91,13 +91,7 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
             lazy: lazy("config.lazy_mode", config.lazy_mode)?,
             precision: precision(config.precision, config.reserved)?,
             // SAFETY: the caller's word.
-            hosts: unsafe {
-                HostValues {
-                    weight_decay: HostNumber::new(config.weight_decay_ptr),
-                    beta1: HostNumber::new(config.beta1_ptr),
-                    beta2: HostNumber::new(config.beta2_ptr),
-                }
-            },
+            hosts: unsafe { hosts(config.weight_decay_ptr, config.beta1_ptr, config.beta2_ptr) },
         },
         amsgrad: flag("config.amsgrad", config.amsgrad)?,
         maximize: flag("config.maximize", config.maximize)?,
@@ -127,6 +121,23 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
         },
         isa,
     })
+}
+
+/// # Safety
+/// As `HostNumber::new`.
+pub(super) unsafe fn hosts(
+    weight_decay: *const f32,
+    beta1: *const f32,
+    beta2: *const f32,
+) -> HostValues {
+    // SAFETY: the caller's word.
+    unsafe {
+        HostValues {
+            weight_decay: HostNumber::new(weight_decay),
+            beta1: HostNumber::new(beta1),
+            beta2: HostNumber::new(beta2),
+        }
+    }
 }
 
 pub(super) fn clip(

@@ -70,6 +70,19 @@ fn not_null<T>(name: &'static str, array: *const T, n_entries: usize) -> Result<
     if array.is_null() && n_entries > 0 { Err(Error::Null(name)) } else { Ok(()) }
 }
 
+/// Writes an output, which need not be aligned.
+///
+/// # Safety
+/// `to` is NULL or writable.
+unsafe fn put<T>(name: &'static str, to: *mut T, value: T) -> Result<(), Error> {
+    if to.is_null() {
+        return Err(Error::Null(name));
+    }
+    // SAFETY: not NULL, and the caller's word.
+    unsafe { to.write_unaligned(value) };
+    Ok(())
+}
+
 /// The i-th entry of a host's array, which need not be aligned.
 ///
 /// # Safety

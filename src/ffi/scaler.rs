@@ -1,9 +1,8 @@
 //! The loss scale, and flags about gradients that are not finite.
 
 use super::option_types::*;
-use super::{Optimizer, Status, guard, handle, sized};
+use super::{Optimizer, Status, guard, handle, put, sized};
 use crate::config::LossScaler;
-use crate::error::Error;
 use crate::optimizer::{FoundInf, ScalerState};
 use crate::tensor::HostNumber;
 
@@ -27,12 +26,8 @@ pub unsafe extern "C" fn adamw_get_grad_scale(
 ) -> Status {
     guard(|| {
         let scale = handle::with(optimizer, |optimizer| Ok(optimizer.loss_scale()))?;
-        if out_scale.is_null() {
-            return Err(Error::Null("out_scale"));
-        }
-        // SAFETY: not NULL, and the caller's word.
-        unsafe { out_scale.write_unaligned(scale) };
-        Ok(())
+        // SAFETY: the caller's word.
+        unsafe { put("out_scale", out_scale, scale) }
     })
 }
 

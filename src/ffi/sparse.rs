@@ -1,9 +1,10 @@
 //! Gradients that have values for some rows only.
 
+use super::stepping::of_param;
 use super::types::*;
 use super::{Optimizer, Status, guard, handle, tensor};
-use crate::error::Role;
-use crate::tensor::SparseGrad;
+use crate::error::{Error, Role};
+use crate::tensor::{RowList, SparseGrad};
 
 /// Sets a sparse gradient of a parameter `[height, ...]`, an embedding table: `rows [n]`, int32 or
 /// int64 (DLPack type code 0), in any order, and `values [n, ...]`, one row of the parameter for
@@ -27,13 +28,11 @@ pub unsafe extern "C" fn adamw_set_sparse_grad(
 ) -> Status {
     guard(|| {
         handle::with(optimizer, |optimizer| {
-            let label = optimizer.label(param)?;
             // SAFETY: the caller's word.
-            let rows = unsafe { tensor::rows(rows) };
-            let rows = rows.map_err(|problem| problem.of(label, Role::Rows))?;
+            let rows = unsafe { rows_of(optimizer, param, rows) }?;
             // SAFETY: the caller's word.
             let values = unsafe { tensor::dlpack(values) };
-            let values = values.map_err(|problem| problem.of(label, Role::Grad))?;
+            let values = of_param(optimizer, param, values)?;
             optimizer.set_sparse_grad(param, SparseGrad { rows, values })
         })
     })
@@ -54,10 +53,8 @@ pub unsafe extern "C" fn adamw_sparse_prepare(
 ) -> Status {
     guard(|| {
         handle::with(optimizer, |optimizer| {
-            let label = optimizer.label(param)?;
             // SAFETY: the caller's word.
-            let rows = unsafe { tensor::rows(rows) };
-            let rows = rows.map_err(|problem| problem.of(label, Role::Rows))?;
+            let rows = unsafe { rows_of(optimizer, param, rows) }?;
             optimizer.prepare_rows(param, &rows)
         })
     })
@@ -68,4 +65,18 @@ pub unsafe extern "C" fn adamw_sparse_prepare(
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_sparse_flush(optimizer: *mut Optimizer) -> Status {
     guard(|| handle::with(optimizer, |optimizer| optimizer.flush_rows()))
+}
+
+/// The rows that are listed for a parameter.
+///
+/// # Safety
+/// As `tensor::rows`.
+unsafe fn rows_of(
+    optimizer: &Optimizer,
+    param: u32,
+    rows: *const adamw_tensor,
+) -> Result<RowList, Error> {
+    let label = optimizer.label(param)?;
+    // SAFETY: the caller's word.
+    unsafe { tensor::rows(rows) }.map_err(|problem| problem.of(label, Role::Rows))
 }

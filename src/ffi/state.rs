@@ -6,7 +6,7 @@
 use super::constants::*;
 use super::params::name;
 use super::sized::{self, sized_struct};
-use super::{Optimizer, Status, guard, handle, tensor};
+use super::{Optimizer, Status, guard, handle, put, tensor};
 use crate::dtype::Dtype;
 use crate::error::{Error, Label, Role, TensorProblem};
 use crate::optimizer::{Item, Scheme};
@@ -295,17 +295,6 @@ pub unsafe extern "C" fn adamw_set_state(
 
 fn of_state(name: &CStr, problem: TensorProblem) -> Error {
     Error::State { name: Label::new(name.to_bytes()), problem }
-}
-
-/// # Safety
-/// `to` is NULL or writable.
-unsafe fn put<T>(name: &'static str, to: *mut T, value: T) -> Result<(), Error> {
-    if to.is_null() {
-        return Err(Error::Null(name));
-    }
-    // SAFETY: not NULL, and the caller's word.
-    unsafe { to.write_unaligned(value) };
-    Ok(())
 }
 
 /// The parts of a state, and what C calls them.

@@ -4,7 +4,7 @@
 
 use super::Optimizer;
 use crate::callback::{DecayFilter, LrRatio};
-use crate::config::{self, GroupConfig};
+use crate::config::{self, GroupConfig, HostValues};
 use crate::error::Error;
 use crate::sys::memory::reserve;
 use crate::tensor::HostNumber;
@@ -37,14 +37,24 @@ impl Optimizer {
 
     /// The learning rate that a step would give a parameter now. Asks the host's callback.
     pub fn param_lr(&self, number: u32) -> Result<f64, Error> {
-        let info = self.param_info(number)?;
+        self.label(number)?;
+        let ratio = self.ratio(number)?;
+        let lr = self.lr();
+        config::learning_rate(lr)?;
+        self.scaled_lr(lr, self.params[number as usize].group, ratio)
+    }
+
+    /// What the learning rate of a parameter that is there is multiplied by, beside its group's
+    /// scale. Asks the host's callback.
+    pub(super) fn ratio(&self, number: u32) -> Result<f64, Error> {
         let param = &self.params[number as usize];
-        let ratio = match self.lr_ratio {
-            Some(lr_ratio) => lr_ratio.ratio(&info, param.label())?,
-            None => 1.0,
-        };
-        config::learning_rate(self.lr())?;
-        self.scaled_lr(self.lr(), param.group, param.lr_scale * ratio)
+        match self.lr_ratio {
+            Some(lr_ratio) => {
+                let ratio = lr_ratio.ratio(&self.param_info(number)?, param.label())?;
+                Ok(param.lr_scale * ratio)
+            }
+            None => Ok(param.lr_scale),
+        }
     }
 
     /// A learning rate times what a group and a parameter of it scale it by.
@@ -58,7 +68,7 @@ impl Optimizer {
     pub(super) fn read_hosts_values(&mut self) -> Result<(), Error> {
         let lr = self.lr();
         config::learning_rate(lr)?;
-        for group in &mut self.groups {
+        for group in self.groups.iter_mut().filter(|group| group.hosts != HostValues::default()) {
             *group = group.current()?;
         }
         self.lr = lr;

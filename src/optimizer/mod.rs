@@ -107,9 +107,7 @@ impl Optimizer {
     pub fn report(&self) -> Report {
         self.report
     }
-}
 
-impl Optimizer {
     /// The hyper-parameters of a parameter that is there.
     fn group_of(&self, param: u32) -> &GroupConfig {
         &self.groups[self.params[param as usize].group as usize]

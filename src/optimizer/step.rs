@@ -222,11 +222,7 @@ impl Optimizer {
                 scratch.scalars_of.push(NO_STEP);
                 continue;
             }
-            let ratio = match self.lr_ratio {
-                Some(lr_ratio) => lr_ratio.ratio(&self.param_info(number)?, param.label())?,
-                None => 1.0,
-            };
-            let ratio = param.lr_scale * ratio;
+            let ratio = self.ratio(number)?;
             let group = &self.groups[param.group as usize];
             let (grad_scale, clip_factor) = self.factor(number, param, scratch);
             if clip_factor < scratch.clip_factor || clip_factor.is_nan() {

@@ -64,9 +64,7 @@ impl Pass {
         operands: &'a mut [Operands],
         extent: impl Fn(usize, &Operands) -> Extent,
     ) -> Chunks<'a> {
-        self.extents.clear();
-        self.extents.extend(operands.iter().enumerate().map(|(i, operands)| extent(i, operands)));
-        let lengths = self.extents.iter().zip(&*operands);
+        let lengths = Self::visit(&mut self.extents, operands, extent);
         let lengths = lengths.map(|(extent, operands)| extent.n_elements(operands));
         let line = self.plan.lay(lengths, 1, task_elements);
         Chunks { operands, extents: &self.extents, line, changes: None }
@@ -79,14 +77,23 @@ impl Pass {
         extent: impl Fn(usize, &Operands) -> Extent,
         changes: &'a mut Changes,
     ) -> Chunks<'a> {
-        self.extents.clear();
-        self.extents.extend(operands.iter().enumerate().map(|(i, operands)| extent(i, operands)));
-        let lengths = self.extents.iter().zip(&*operands);
+        let lengths = Self::visit(&mut self.extents, operands, extent);
         let lengths = lengths.map(|(extent, operands)| changes::n_units(extent, operands));
         let unit = norm::BLOCK as u64;
         let line = self.plan.lay(lengths, unit, |n_units| task_elements(n_units * unit) / unit);
         let changes = Some(changes.lay(line.length()));
         Chunks { operands, extents: &self.extents, line, changes }
+    }
+
+    /// Each parameter with what is visited of it.
+    fn visit<'a>(
+        extents: &'a mut Vec<Extent>,
+        operands: &'a [Operands],
+        extent: impl Fn(usize, &Operands) -> Extent,
+    ) -> impl Iterator<Item = (&'a Extent, &'a Operands)> {
+        extents.clear();
+        extents.extend(operands.iter().enumerate().map(|(i, operands)| extent(i, operands)));
+        extents.iter().zip(operands)
     }
 
     /// Which of the changes of the last measured pass are a parameter's.

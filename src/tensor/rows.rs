@@ -17,6 +17,15 @@ pub enum RowNumber {
     I64,
 }
 
+impl RowNumber {
+    fn bytes(self) -> usize {
+        match self {
+            RowNumber::I32 => 4,
+            RowNumber::I64 => 8,
+        }
+    }
+}
+
 /// Numbers of rows in the host's memory, in any order, some more than once.
 #[derive(Clone, Copy, Debug)]
 pub struct RowList {
@@ -35,11 +44,7 @@ impl RowList {
         n_rows: u64,
         number: RowNumber,
     ) -> Result<RowList, TensorProblem> {
-        let bytes = match number {
-            RowNumber::I32 => 4,
-            RowNumber::I64 => 8,
-        };
-        check_memory(address, n_rows, bytes)?;
+        check_memory(address, n_rows, number.bytes())?;
         Ok(RowList { address, n_rows: n_rows as usize, number })
     }
 
@@ -49,11 +54,7 @@ impl RowList {
 
     /// The addresses it covers, for finding overlaps.
     pub fn addresses(&self) -> Range<usize> {
-        let bytes = match self.number {
-            RowNumber::I32 => 4,
-            RowNumber::I64 => 8,
-        };
-        self.address..self.address + self.n_rows * bytes
+        self.address..self.address + self.n_rows * self.number.bytes()
     }
 
     fn numbers(&self) -> impl Iterator<Item = i64> {
