@@ -71,7 +71,7 @@ fn take<'a, T, P, G>(
     change: Option<&Change>,
     space: &mut Blocks<T>,
 ) where
-    T: Real + Compute,
+    T: Compute,
     P: StoredParam<T>,
     G: Stored<T>,
 {
@@ -99,7 +99,7 @@ fn step<T, P, G>(
     moments: Moments<T>,
     space: &mut Blocks<T>,
 ) where
-    T: Real + Compute,
+    T: Compute,
     P: StoredParam<T>,
     G: Stored<T>,
 {
@@ -107,7 +107,7 @@ fn step<T, P, G>(
         && let (Some(param), Some(grad)) = (<P as StoredParam<T>>::in_place(param), grad.in_place())
     {
         let Moments { exp_avg, exp_avg_sq, max_exp_avg_sq, .. } = moments;
-        T::of(isa).step(scalars, param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq);
+        T::step(isa, scalars, param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq);
     } else {
         step_blocks(isa, scalars, param, grad, moments, space, None);
     }
@@ -122,11 +122,10 @@ fn step_blocks<T, P, G>(
     space: &mut Blocks<T>,
     mut sums: Option<&mut Sums>,
 ) where
-    T: Real + Compute,
+    T: Compute,
     P: StoredParam<T>,
     G: Stored<T>,
 {
-    let update = T::of(isa);
     let Moments { exp_avg, exp_avg_sq, mut max_exp_avg_sq, mut master, mut remainder } = moments;
     let Blocks { param: wide_param, grad: grad_space, prepared, before } = space;
     let mut start = 0;
@@ -151,11 +150,11 @@ fn step_blocks<T, P, G>(
                 Some(preparation) => {
                     let prepared = &mut prepared.get()[..n];
                     prepared.copy_from_slice(grad);
-                    update.prepare(preparation, prepared, wide_param);
+                    T::prepare(isa, preparation, prepared, wide_param);
                     prepared
                 }
             };
-            update.step(scalars, wide_param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq);
+            T::step(isa, scalars, wide_param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq);
         };
         match (master.as_deref_mut(), remainder.as_deref_mut()) {
             (Some(master), _) => {

@@ -5,7 +5,6 @@ use super::blocks::BLOCK;
 use super::isa::{Compute, Isa};
 use super::rows::{GradSpace, Gradient, Stored};
 use crate::dtype::Dtype;
-use crate::math::Real;
 use crate::norm::{LANES, join_lanes};
 use crate::tensor::{GradBlock, Slice, Squares};
 
@@ -33,7 +32,7 @@ impl Sums {
     }
 
     /// Adds elements that start at lane 0.
-    pub fn add<T: Real + Compute>(&mut self, isa: &Isa, before: &[T], after: &[T]) {
+    pub fn add<T: Compute>(&mut self, isa: &Isa, before: &[T], after: &[T]) {
         let mut update = [0.0; BLOCK];
         let update = &mut update[..after.len()];
         for ((update, before), after) in update.iter_mut().zip(before).zip(after) {
@@ -51,7 +50,7 @@ impl Sums {
 /// Blocks that are widened are whole rows of lanes, so that each starts at lane 0.
 const _: () = assert!(BLOCK.is_multiple_of(LANES));
 
-fn sum<T: Real + Compute, G: Stored<T>>(isa: &Isa, grad: Gradient<G>, n: usize) -> (f64, u64) {
+fn sum<T: Compute, G: Stored<T>>(isa: &Isa, grad: Gradient<G>, n: usize) -> (f64, u64) {
     let mut lanes = [0.0; LANES];
     if let Some(values) = grad.in_place() {
         let n_nonfinite = T::add_squares(isa, &mut lanes, values);
