@@ -6,13 +6,13 @@
 
 mod support;
 
-use adamw::ffi::{ADAMW_CLIP_GLOBAL_NORM, adamw_config};
+use adamw::ffi::*;
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::cell::RefCell;
 use std::time::Instant;
 use support::rows::{LISTED, ROW, Table};
-use support::{Optimizer, Param, Split, Streams};
+use support::{Optimizer, Owned, Param, Split, Streams};
 
 /// One line of the table: the step's and the reference's nanoseconds per element, round by round.
 struct Line {
@@ -27,6 +27,55 @@ struct Line {
     bound: f64,
 }
 
+/// Fewer bytes than f32 has.
+struct Mode {
+    name: &'static str,
+    precision: adamw_precision,
+    moments: adamw_moments,
+    /// What a step moves for each element, without scales.
+    bytes: usize,
+    /// With one thread and with two.
+    bounds: [f64; 2],
+}
+
+const SPLIT: Mode = Mode {
+    name: "bf16 + remainder",
+    precision: ADAMW_PRECISION_SPLIT,
+    moments: ADAMW_MOMENTS_F32,
+    bytes: 26,
+    bounds: [1.05; 2],
+};
+const SPLIT_8BIT: Mode = Mode {
+    name: "bf16 + remainder, 8-bit moments",
+    moments: ADAMW_MOMENTS_8BIT,
+    bytes: 14,
+    bounds: [1.2, 1.0],
+    ..SPLIT
+};
+const F32_8BIT: Mode = Mode {
+    name: "f32, 8-bit moments",
+    precision: ADAMW_PRECISION_DEFAULT,
+    bytes: 16,
+    ..SPLIT_8BIT
+};
+const WITHOUT_BOUND: [Mode; 3] = [
+    Mode {
+        name: "bf16 + remainder, bf16 moments",
+        moments: ADAMW_MOMENTS_BF16,
+        bytes: 18,
+        bounds: [f64::NAN; 2],
+        ..SPLIT
+    },
+    Mode {
+        name: "bf16 stochastic, bf16 moments",
+        precision: ADAMW_PRECISION_STOCHASTIC,
+        moments: ADAMW_MOMENTS_BF16,
+        bytes: 14,
+        bounds: [f64::NAN; 2],
+    },
+    Mode { name: "bf16 Kahan", precision: ADAMW_PRECISION_KAHAN, bounds: [f64::NAN; 2], ..SPLIT },
+];
+
 const KI: usize = 1 << 10;
 const MI: usize = 1 << 20;
 
@@ -40,7 +89,7 @@ struct Bench {
 fn main() {
     let quick = std::env::args().any(|argument| argument == "--quick");
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}").unwrap();
-    let progress = ProgressBar::new(if quick { 18 } else { 36 }).with_style(style);
+    let progress = ProgressBar::new(if quick { 22 } else { 46 }).with_style(style);
     let mut bench = Bench { rounds: if quick { 9 } else { 41 }, progress, lines: Vec::new() };
     for threads in [1, 2] {
         if !quick {
@@ -52,9 +101,15 @@ fn main() {
             bench.beside_traffic::<u16>(64 * MI, threads);
             bench.clipped_beside_traffic(64 * MI, threads);
             bench.beside_traffic::<Split>(64 * MI, threads);
+            for mode in &WITHOUT_BOUND {
+                bench.beside_f32::<u16>(mode, 64 * MI, threads);
+            }
         }
         bench.beside_traffic::<f32>(64 * MI, threads);
-        bench.split_beside_f32(64 * MI, threads);
+        for mode in [&SPLIT, &SPLIT_8BIT] {
+            bench.beside_f32::<u16>(mode, 64 * MI, threads);
+        }
+        bench.beside_f32::<f32>(&F32_8BIT, 64 * MI, threads);
         bench.beside_bare(16 * KI, threads);
         bench.beside_bare(MI, threads);
         bench.parts_beside_one("f32, GPT-2 124M", &gpt2_124m(), threads, 1.03);
@@ -149,16 +204,17 @@ impl Bench {
         self.measure(title, elements, ours, ("read, traffic, write", reference), 1.10);
     }
 
-    /// A step with a split master beside a step of f32 parameters.
-    fn split_beside_f32(&mut self, elements: usize, threads: u32) {
-        let mut split = Streams::<Split>::new(elements);
-        let mut whole = Streams::<f32>::new(elements);
-        let bytes = split.bytes_per_element();
-        let mut ours = split.optimizer(elements, threads);
-        let mut reference = whole.optimizer(elements, threads);
-        let title = (format!("{} x {} / f32", Split::NAME, size(elements)), threads, bytes);
+    /// A step of parameters and moments in fewer bytes beside a step of f32.
+    fn beside_f32<P: Param>(&mut self, mode: &Mode, elements: usize, threads: u32) {
+        let (mut fewer, mut whole) = (Owned::<P>::new(elements), Owned::<f32>::new(elements));
+        let config = adamw_config { num_threads: threads, ..Optimizer::defaults() };
+        let mut reference = whole.optimizer(&config);
+        let (precision, moments) = (mode.precision, mode.moments);
+        let mut ours = fewer.optimizer(&adamw_config { precision, moments, ..config });
+        let title = (format!("{} x {} / f32", mode.name, size(elements)), threads, mode.bytes);
+        let bound = mode.bounds[threads as usize - 1];
         let reference = ("the f32 step", || reference.step());
-        self.measure(title, elements, || ours.step(), reference, 1.05);
+        self.measure(title, elements, || ours.step(), reference, bound);
     }
 
     /// A step in cache beside its bare arithmetic on one thread.

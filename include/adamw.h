@@ -114,6 +114,10 @@ typedef uint32_t adamw_lazy;
 // What keeps the precision of 16-bit parameters that are added to a group.
 typedef uint32_t adamw_precision;
 
+// What the moments of f32, f16 and bf16 parameters that are added to a group are kept in. f64
+// parameters have f64 moments.
+typedef uint32_t adamw_moments;
+
 // The hyper-parameters of a group; `adamw_group_config_init` fills in the handle's, which are also
 // what a shorter struct lacks.
 typedef struct adamw_group_config {
@@ -147,8 +151,8 @@ typedef struct adamw_group_config {
   const float *weight_decay_ptr;
   // As in `adamw_config`; of parameters that are added later.
   adamw_precision precision;
-  // 0.
-  uint32_t reserved;
+  // As in `adamw_config`; of parameters that are added later.
+  adamw_moments moments;
 } adamw_group_config;
 
 // Says whether weight decay applies to the parameter of this name: 1 yes, 0 no, negative: an
@@ -285,8 +289,10 @@ typedef struct adamw_config {
   const float *weight_decay_ptr;
   // `[ADAMW_PRECISION_DEFAULT]` What keeps the precision of 16-bit parameters.
   adamw_precision precision;
-  // 0.
-  uint32_t reserved;
+  // `[ADAMW_MOMENTS_F32]` What moments are kept in.
+  adamw_moments moments;
+  // `[0]` Of the random bits that stochastic rounding takes.
+  uint64_t seed;
 } adamw_config;
 
 // Computes the loss and the gradients (into the memory that the handle knows, or set by calls on
@@ -338,9 +344,9 @@ typedef struct adamw_device {
 
 // An element type. Binary-identical to DLPack's `DLDataType`.
 typedef struct adamw_data_type {
-  // 2: IEEE float, 4: bfloat; 0: integer, of rows and remainders.
+  // 2: IEEE float, 4: bfloat; 0: integer, of rows and remainders; 1: unsigned, of 8-bit moments.
   uint8_t code;
-  // 16, 32 or 64.
+  // 8, 16, 32 or 64.
   uint8_t bits;
   // 1.
   uint16_t lanes;
@@ -406,7 +412,8 @@ typedef struct adamw_param_config {
   // `[NULL]` The same number of elements, f32; only for f16 and bf16 with multi_precision. If
   // `step` is 0, the first step looks whether it rounds to the parameter, and fails if not.
   const struct adamw_tensor *master;
-  // `[NULL]` The same number of elements, f32 (f64 for an f64 parameter).
+  // `[NULL]` The same number of elements, f32 (f64 for an f64 parameter) or what the group's
+  // `moments` say.
   const struct adamw_tensor *exp_avg;
   // `[NULL]` As exp_avg; never negative.
   const struct adamw_tensor *exp_avg_sq;
@@ -425,9 +432,20 @@ typedef struct adamw_param_config {
   adamw_regularizer regularizer;
   // 0.
   uint32_t reserved;
-  // `[NULL]` The same number of elements, int16; only for bf16 with ADAMW_PRECISION_SPLIT. The host
-  // has zeroed it, or brings it from earlier steps.
+  // `[NULL]` The same number of elements, int16 with ADAMW_PRECISION_SPLIT, of the parameter's type
+  // with ADAMW_PRECISION_KAHAN. The host has zeroed it, or brings it from earlier steps.
   const struct adamw_tensor *remainder;
+  // `[NULL]` One f32 for each 256 elements, the last of which may be fewer; only for 8-bit moments.
+  // The host has zeroed it, or brings it from earlier steps.
+  const struct adamw_tensor *exp_avg_scale;
+  // `[NULL]` As exp_avg_scale.
+  const struct adamw_tensor *exp_avg_sq_scale;
+  // `[NULL]` As exp_avg_scale; only with amsgrad.
+  const struct adamw_tensor *max_exp_avg_sq_scale;
+  // `[0]` Where the host has cut a parameter into shards of one name: which element of the whole is
+  // this one's first, so that random bits are those of the whole. 8-bit moments have the bits of
+  // the whole if it is a multiple of 256.
+  uint64_t first_element;
 } adamw_param_config;
 
 // Element type of a plain array.
@@ -591,9 +609,10 @@ typedef struct adamw_memory {
   size_t struct_size;
   // 4 an element of f16 and bf16 with multi_precision.
   uint64_t master;
-  // 2 an element of bf16 with ADAMW_PRECISION_SPLIT.
+  // 2 an element of bf16 with ADAMW_PRECISION_SPLIT, of f16 and bf16 with ADAMW_PRECISION_KAHAN.
   uint64_t remainder;
-  // 4 an element, 8 of f64.
+  // 4 an element, 8 of f64; 2 with ADAMW_MOMENTS_BF16; 1, and 4 for each 256 elements, with
+  // ADAMW_MOMENTS_8BIT.
   uint64_t exp_avg;
   // As exp_avg.
   uint64_t exp_avg_sq;
@@ -665,6 +684,8 @@ typedef struct adamw_step_info {
 
 
 
+
+
 // IEEE 754 binary32.
 #define ADAMW_DTYPE_F32 1
 
@@ -679,6 +700,9 @@ typedef struct adamw_step_info {
 
 // int16, of remainders only.
 #define ADAMW_DTYPE_I16 5
+
+// uint8, of 8-bit moments only.
+#define ADAMW_DTYPE_U8 6
 
 // As high as the processor has; the environment variable `ADAMW_ISA` (`portable`, `avx2` or
 // `avx512`) caps it, and every other choice too.
@@ -717,9 +741,19 @@ typedef struct adamw_step_info {
 // A counter, one f64: the product of beta2 over those steps.
 #define ADAMW_BUFFER_BETA2_POWER 8
 
-// The lower halves of a split master, int16: the bits of the f32 are those of the parameter, shifted
-// up by 16, plus this number.
+// What rounding a parameter left over. With ADAMW_PRECISION_SPLIT int16: the bits of the f32 master
+// are those of the parameter, shifted up by 16, plus this number. With ADAMW_PRECISION_KAHAN of the
+// parameter's type: the parameter is more precisely the sum of the two.
 #define ADAMW_BUFFER_REMAINDER 9
+
+// The scales `[n / 256, rounded up] f32` of an 8-bit exp_avg.
+#define ADAMW_BUFFER_EXP_AVG_SCALE 10
+
+// The scales of an 8-bit exp_avg_sq.
+#define ADAMW_BUFFER_EXP_AVG_SQ_SCALE 11
+
+// The scales of an 8-bit max_exp_avg_sq.
+#define ADAMW_BUFFER_MAX_EXP_AVG_SQ_SCALE 12
 
 // With multi_precision an f32 master, otherwise nothing.
 #define ADAMW_PRECISION_DEFAULT 0
@@ -728,6 +762,30 @@ typedef struct adamw_step_info {
 // ADAMW_PRECISION_DEFAULT with multi_precision, in 4 bytes and not 6. The parameter is the master
 // rounded half away from zero. f16 has no such split: `ADAMW_STATUS_UNSUPPORTED`.
 #define ADAMW_PRECISION_SPLIT 1
+
+// No master: bf16 parameters are rounded up or down at random, each as likely as the sum is near it,
+// so that on average nothing is lost. The random bits are a function of `seed`, of the parameter's
+// name, of its step and of the element. Not for f16: `ADAMW_STATUS_UNSUPPORTED`.
+#define ADAMW_PRECISION_STOCHASTIC 2
+
+// Kahan's compensation: f16 and bf16 parameters with a remainder `[n]` of their own type, which
+// holds what rounding left over, and which the next step adds first. (With bf16
+// ADAMW_PRECISION_SPLIT takes the same memory and is exact. An f16 remainder is at most as fine as
+// 6e-8, the smallest f16.)
+#define ADAMW_PRECISION_KAHAN 3
+
+// f32.
+#define ADAMW_MOMENTS_F32 0
+
+// bf16. exp_avg is rounded to nearest, exp_avg_sq at random (as ADAMW_PRECISION_STOCHASTIC has it):
+// it moves by less than rounding to nearest would see.
+#define ADAMW_MOMENTS_BF16 1
+
+// 8 bits: `[n] u8`, and an f32 scale for each 256 elements, the largest magnitude among them. A code
+// is a small float: exp_avg has a sign, 4 bits of exponent and 3 of fraction, exp_avg_sq 5 and 3,
+// rounded at random. Tensors of fewer than 4,096 elements have f32 moments. What is not finite
+// spreads to the other elements of its 256. Sparse gradients need ADAMW_LAZY_OFF.
+#define ADAMW_MOMENTS_8BIT 2
 
 // `state.<param>.exp_avg`, `.exp_avg_sq`, `.max_exp_avg_sq`, `.master`, `.step`, `.beta1_power`,
 // `.beta2_power`.

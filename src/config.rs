@@ -4,6 +4,7 @@
 use crate::callback::ParallelFor;
 use crate::clip::{Clip, Scope};
 use crate::error::Error;
+use crate::format::{MomentFormat, Precision};
 use crate::tensor::HostNumber;
 
 /// The choices made at creation.
@@ -23,6 +24,8 @@ pub struct Config {
     pub nonfinite: Nonfinite,
     pub threads: Threads,
     pub isa: IsaCap,
+    /// Of the random bits that stochastic rounding takes.
+    pub seed: u64,
 }
 
 /// What a step does with gradients that are not finite.
@@ -42,15 +45,6 @@ pub enum Lazy {
     Rows,
     /// Nothing now: they catch up before they are used.
     Exact,
-}
-
-/// What keeps the precision of 16-bit parameters.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Precision {
-    /// An f32 master with multi_precision, otherwise nothing.
-    Plain,
-    /// A master split into the parameter and a remainder.
-    Split,
 }
 
 /// Where a step's work runs.
@@ -84,6 +78,8 @@ pub struct GroupConfig {
     pub lazy: Lazy,
     /// Of parameters that are added to the group.
     pub precision: Precision,
+    /// Likewise.
+    pub moments: MomentFormat,
     /// Where the host keeps a value, which is read at each step.
     pub hosts: HostValues,
 }

@@ -17,6 +17,8 @@ pub enum Dtype {
     Bf16 = 4,
     /// Of remainders only.
     I16 = 5,
+    /// Of 8-bit codes only.
+    U8 = 6,
 }
 
 impl Dtype {
@@ -29,6 +31,7 @@ impl Dtype {
             Dtype::F64 => 8,
             Dtype::F32 => 4,
             Dtype::F16 | Dtype::Bf16 | Dtype::I16 => 2,
+            Dtype::U8 => 1,
         }
     }
 
@@ -38,11 +41,6 @@ impl Dtype {
             Dtype::F64 => Dtype::F64,
             _ => Dtype::F32,
         }
-    }
-
-    /// Whether an f32 master makes sense beside a parameter of this type.
-    pub fn is_16_bit(self) -> bool {
-        self.bytes() == 2
     }
 }
 
@@ -54,6 +52,7 @@ impl fmt::Display for Dtype {
             Dtype::F16 => "f16",
             Dtype::Bf16 => "bf16",
             Dtype::I16 => "i16",
+            Dtype::U8 => "u8",
         })
     }
 }
@@ -77,6 +76,30 @@ pub trait Widen<T>: Copy {
 pub trait Narrow<T>: Copy {
     fn narrow(wide: T) -> Self;
 }
+
+/// A 16-bit element as bits.
+pub trait Bits: Copy {
+    fn from_bits(bits: u16) -> Self;
+    fn to_bits(self) -> u16;
+}
+
+macro_rules! bits {
+    ($type:ident) => {
+        impl Bits for $type {
+            #[inline(always)]
+            fn from_bits(bits: u16) -> $type {
+                $type(bits)
+            }
+            #[inline(always)]
+            fn to_bits(self) -> u16 {
+                self.0
+            }
+        }
+    };
+}
+
+bits!(F16);
+bits!(Bf16);
 
 impl Widen<f64> for f32 {
     #[inline(always)]
@@ -103,6 +126,19 @@ impl Narrow<f32> for Bf16 {
     }
 }
 
+impl Bf16 {
+    /// The bf16 above or below, each as likely as `wide` is near it. `noise` is 16 random bits.
+    #[inline(always)]
+    pub fn narrow_randomly(wide: f32, noise: u32) -> Bf16 {
+        let bits = wide.to_bits();
+        let is_finite = bits & 0x7f80_0000 != 0x7f80_0000;
+        let rounded = bits.wrapping_add(noise) >> 16;
+        let nan = (bits >> 16) | 0x40;
+        let other = if is_nan(bits) { nan } else { bits >> 16 };
+        Bf16(if is_finite { rounded } else { other } as u16)
+    }
+}
+
 /// The f32 that a bf16 and its remainder are the halves of: its bits, less those of the bf16, are the
 /// remainder.
 #[inline(always)]
@@ -118,6 +154,16 @@ pub fn split(wide: f32) -> (Bf16, i16) {
     let bits = if is_nan(bits) { 0x7fc0_0000 } else { bits };
     let upper = bits.wrapping_add(0x8000) >> 16;
     (Bf16(upper as u16), bits.wrapping_sub(upper << 16) as i16)
+}
+
+/// What a value leaves over when it is rounded, rounded in turn: Kahan's compensation, which the next
+/// step adds to the parameter first. Nothing is left of what rounds to an infinity.
+#[inline(always)]
+pub fn compensated<S: Widen<f32> + Narrow<f32>>(wide: f32) -> (S, S) {
+    let upper = S::narrow(wide);
+    let rounded = upper.widen();
+    let rest = if rounded.is_infinite() { 0.0 } else { wide - rounded };
+    (upper, S::narrow(rest))
 }
 
 // The two directions of f16 re-bias the exponent by integer addition; subnormals are normalized
@@ -202,6 +248,44 @@ mod tests {
             let wide = f32::from_bits(bits);
             assert_eq!(F16::narrow(wide).0, half::f16::from_f32(wide).to_bits(), "{bits:#010x}");
             assert_eq!(Bf16::narrow(wide).0, half::bf16::from_f32(wide).to_bits(), "{bits:#010x}");
+        }
+    }
+
+    #[test]
+    fn a_random_bf16_is_the_value_on_average() {
+        for bits in (0..=u32::MAX).step_by(0x00f1_2347) {
+            let wide = f32::from_bits(bits);
+            if !wide.is_finite() || bits & 0x7fff_ffff >= 0x7f7f_0000 {
+                continue; // the largest may become infinite, as they do to nearest
+            }
+            let ups = (0..0x1_0000).filter(|noise| {
+                let rounded = Bf16::narrow_randomly(wide, *noise).0 as u32;
+                assert!(rounded == bits >> 16 || rounded == (bits >> 16) + 1, "{bits:#010x}");
+                rounded != bits >> 16
+            });
+            // Of 65,536 equally likely ways as many go up as the rest is of the gap.
+            assert_eq!(ups.count() as u32, bits & 0xffff, "{bits:#010x}");
+        }
+        for (wide, expected) in [(f32::INFINITY, 0x7f80), (f32::NEG_INFINITY, 0xff80)] {
+            assert_eq!(Bf16::narrow_randomly(wide, 0xffff).0, expected);
+        }
+        let nan: f32 = Bf16::narrow_randomly(f32::from_bits(0x7f80_0001), 0xffff).widen();
+        assert!(nan.is_nan());
+    }
+
+    #[test]
+    fn a_compensation_is_what_rounding_left_over() {
+        for bits in (0..=u32::MAX).step_by(9973) {
+            let wide = f32::from_bits(bits);
+            let (rounded, rest) = compensated::<Bf16>(wide);
+            assert_eq!(rounded, Bf16::narrow(wide));
+            let (rounded, rest): (f32, f32) = (rounded.widen(), rest.widen());
+            if rounded.is_infinite() {
+                assert_eq!(rest, 0.0);
+            } else if !wide.is_nan() && wide.abs() > 1e-30 {
+                // Twice eight bits, but for the one that the sign of the rest is.
+                assert!((rounded + rest - wide).abs() <= wide.abs() / 131_072.0, "{wide:e}");
+            }
         }
     }
 

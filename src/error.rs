@@ -4,11 +4,12 @@
 #![forbid(unsafe_code)]
 
 mod label;
+mod role;
 
 pub use label::Label;
+pub use role::Role;
 
 use crate::dtype::Dtype;
-use core::fmt;
 use thiserror::Error;
 
 /// What a call came to. Zero is success. A number is never reused for another meaning; the text of
@@ -122,6 +123,16 @@ pub enum Error {
     #[error("param \"{0}\" is f16, which has no split master: multi_precision gives it an f32 one")]
     NoSplit(Label),
     #[error(
+        "param \"{0}\" is f16, which is not rounded stochastically: multi_precision gives it an f32 \
+         master, ADAMW_PRECISION_KAHAN a remainder"
+    )]
+    NoStochastic(Label),
+    #[error(
+        "param \"{0}\" has 8-bit moments, which are stepped in blocks of 256 and not by rows: its \
+         group's lazy_mode must be ADAMW_LAZY_OFF"
+    )]
+    CodedRows(Label),
+    #[error(
         "param \"{param}\": element {element} of master does not round to param: adamw_sync_master \
          fills a master"
     )]
@@ -199,7 +210,10 @@ pub enum Error {
 impl Error {
     pub fn status(&self) -> Status {
         match self {
-            Error::StructTail { .. } | Error::NoSplit(_) => Status::Unsupported,
+            Error::StructTail { .. }
+            | Error::NoSplit(_)
+            | Error::NoStochastic(_)
+            | Error::CodedRows(_) => Status::Unsupported,
             Error::Tensor { problem, .. } => problem.status(),
             Error::NoParam { .. } | Error::NoGroup { .. } => Status::NotFound,
             Error::NoSchedule | Error::NoScaler => Status::NotFound,
@@ -267,6 +281,8 @@ pub enum TensorProblem {
     NotOne(u64),
     #[error("has {is} elements, param has {param}")]
     Elements { is: u64, param: u64 },
+    #[error("has {is} elements, expected {expected}: one for each 256 of param")]
+    Scales { is: u64, expected: u64 },
     #[error(
         "has DLPack type code {code}, {bits} bits, {lanes} lanes, expected code 0 with 32 or 64 bits, and 1 lane"
     )]
@@ -295,36 +311,6 @@ impl TensorProblem {
     /// Says whose tensor has the problem.
     pub fn of(self, param: Label, buffer: Role) -> Error {
         Error::Tensor { param, buffer, problem: self }
-    }
-}
-
-/// What a buffer is to its parameter.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Role {
-    Param,
-    Grad,
-    /// The lower halves of split masters.
-    Remainder,
-    /// The numbers of the rows that a sparse gradient has.
-    Rows,
-    Master,
-    ExpAvg,
-    ExpAvgSq,
-    MaxExpAvgSq,
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Role::Param => "param",
-            Role::Grad => "grad",
-            Role::Rows => "rows",
-            Role::Master => "master",
-            Role::Remainder => "remainder",
-            Role::ExpAvg => "exp_avg",
-            Role::ExpAvgSq => "exp_avg_sq",
-            Role::MaxExpAvgSq => "max_exp_avg_sq",
-        })
     }
 }
 

@@ -17,7 +17,10 @@
 //! norm.rs      the sum of squares of a gradient, in one fixed order
 //! config.rs    what a handle and its groups are made with
 //! tensor.rs    memory as tensors and rows, cut into disjoint chunks
+//! format.rs    what the state of a parameter is made of
 //! dtype.rs     element types, widening and narrowing
+//! codes.rs     moments in 8 bits
+//! philox.rs    random bits that are a function of a counter
 //! error.rs     every error, its text and its status
 //! callback.rs  the host's functions
 //! sys/         floating-point environment, memory, processors, panics
@@ -37,14 +40,17 @@ compile_error!("sizes, offsets and handles are 64-bit");
 mod backend;
 mod callback;
 mod clip;
+mod codes;
 mod config;
 mod cpu;
 mod dtype;
 mod error;
 pub mod ffi;
+mod format;
 mod math;
 mod norm;
 mod optimizer;
+mod philox;
 mod schedule;
 mod steps;
 mod sys;

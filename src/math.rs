@@ -143,7 +143,9 @@ pub struct Step {
     pub limits: Option<(f64, f64)>,
     pub regularizer: Regularizer<f64>,
     pub maximize: bool,
-    /// beta1^t for the t-th step (the first is 1), as a running product.
+    /// Which step it is, t; the first is 1.
+    pub number: u64,
+    /// beta1^t, as a running product.
     pub beta1_power: f64,
     /// beta2^t likewise.
     pub beta2_power: f64,
@@ -209,6 +211,8 @@ impl StepScalars<f64> {
 /// The constants of one step for both compute types; parameters that step alike share one.
 #[derive(Clone, Copy)]
 pub struct Scalars {
+    /// Which step of the parameter's it is; the first is 1.
+    pub step: u64,
     pub f32: StepScalars<f32>,
     pub f64: StepScalars<f64>,
 }
@@ -216,6 +220,6 @@ pub struct Scalars {
 impl Scalars {
     pub fn new(step: &Step) -> Self {
         let f64 = StepScalars::new(step);
-        Scalars { f32: f64.rounded(), f64 }
+        Scalars { step: step.number, f32: f64.rounded(), f64 }
     }
 }

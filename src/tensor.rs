@@ -9,9 +9,10 @@ mod line;
 mod number;
 mod operands;
 mod rows;
+mod state;
 
 pub use changes::{Change, Changes, Squares};
-pub use chunks::{Chunk, Chunks, Extent, Moments, Pass, State};
+pub use chunks::{Chunk, Chunks, Extent, Pass};
 pub use grad::Grad;
 pub use grad_blocks::{GradBlock, GradBlocks, Tallies};
 pub use lag::{LOGGED, Lag};
@@ -19,6 +20,7 @@ pub use line::Line;
 pub use number::HostNumber;
 pub use operands::Operands;
 pub use rows::{NoRow, RowList, RowNumber, RowPart, SparseGrad};
+pub use state::{Moment, Precise, State, StateOf};
 
 use crate::dtype::{Bf16, Dtype, F16};
 use crate::error::{Error, TensorProblem};
@@ -74,6 +76,20 @@ impl Tensor {
                 with_exposed_provenance_mut::<u8>(to),
                 if from == 0 || to == 0 { 0 } else { bytes },
             );
+        }
+    }
+
+    /// Writes zeros over it.
+    ///
+    /// # Safety
+    /// Nothing else touches its elements meanwhile.
+    unsafe fn zero(&self) {
+        let bytes = self.addresses().len();
+        if bytes > 0 {
+            let start = with_exposed_provenance_mut::<u8>(self.address);
+            // SAFETY: `new`'s caller vouched for the memory, this function's for the rest; all
+            // element types have a zero of zero bits.
+            unsafe { start.write_bytes(0, bytes) };
         }
     }
 
@@ -189,7 +205,6 @@ pub enum SliceMut<'a> {
     F64(&'a mut [f64]),
     F16(&'a mut [F16]),
     Bf16(&'a mut [Bf16]),
-    I16(&'a mut [i16]),
 }
 
 impl Tensor {
@@ -203,7 +218,7 @@ impl Tensor {
                 Dtype::F64 => Slice::F64(self.slice(range)),
                 Dtype::F16 => Slice::F16(self.slice(range)),
                 Dtype::Bf16 => Slice::Bf16(self.slice(range)),
-                Dtype::I16 => unreachable!("remainders are only read and written at once"),
+                Dtype::I16 | Dtype::U8 => unreachable!("no parameter or gradient is made of them"),
             }
         }
     }
@@ -218,7 +233,7 @@ impl Tensor {
                 Dtype::F64 => SliceMut::F64(self.slice_mut(range)),
                 Dtype::F16 => SliceMut::F16(self.slice_mut(range)),
                 Dtype::Bf16 => SliceMut::Bf16(self.slice_mut(range)),
-                Dtype::I16 => SliceMut::I16(self.slice_mut(range)),
+                Dtype::I16 | Dtype::U8 => unreachable!("as above"),
             }
         }
     }

@@ -152,7 +152,8 @@ fn structs_have_no_holes_and_the_fields_that_were_promised() {
         beta2_ptr: Number,
         weight_decay_ptr: Number,
         precision: u32,
-        reserved: u32,
+        moments: u32,
+        seed: u64,
     });
     assert_without_holes!(adamw_group_config {
         struct_size: usize,
@@ -170,7 +171,7 @@ fn structs_have_no_holes_and_the_fields_that_were_promised() {
         beta2_ptr: Number,
         weight_decay_ptr: Number,
         precision: u32,
-        reserved: u32,
+        moments: u32,
     });
     assert_without_holes!(adamw_param_grad { grad: Data, param: u32, reserved: u32 });
     assert_without_holes!(adamw_minimize_args {
@@ -240,6 +241,10 @@ fn structs_have_no_holes_and_the_fields_that_were_promised() {
         regularizer: u32,
         reserved: u32,
         remainder: Tensor,
+        exp_avg_scale: Tensor,
+        exp_avg_sq_scale: Tensor,
+        max_exp_avg_sq_scale: Tensor,
+        first_element: u64,
     });
     assert_without_holes!(adamw_param_info {
         struct_size: usize,

@@ -294,39 +294,3 @@ fn a_name_that_does_not_fit_is_not_written() {
     assert_eq!(name, [0x7f; 15]);
     assert_eq!(common::handle::last_error(), "capacity is 15, expected 16");
 }
-
-#[test]
-fn a_memory_plan_is_what_the_state_takes() {
-    for (multi_precision, amsgrad, precision) in [(0, 0, 0), (1, 0, 0), (1, 1, 0), (1, 1, 1)] {
-        let config = adamw_config { multi_precision, amsgrad, precision, ..config() };
-        for dtype in Dtype::ALL {
-            let handle = Handle::new(&config);
-            let n = 1000;
-            let plan = handle.memory_plan(0, dtype.code(), n);
-            if dtype == Dtype::F16 && precision == ADAMW_PRECISION_SPLIT {
-                assert_eq!(plan.unwrap_err().status, Status::Unsupported);
-                continue;
-            }
-            let plan = plan.unwrap();
-            let param = Array::zeros(dtype, n as usize);
-            let number = handle.add_array("w", &param);
-            let bytes = |buffer| {
-                let Ok(info) = handle.state_info(number, buffer) else { return 0 };
-                let of = [Dtype::F32, Dtype::F64, Dtype::I16];
-                let of = of.into_iter().find(|dtype| dtype.code() == info.dtype).unwrap();
-                info.n_elements * of.bytes() as u64
-            };
-            let planned = [
-                (ADAMW_BUFFER_MASTER, plan.master),
-                (ADAMW_BUFFER_REMAINDER, plan.remainder),
-                (ADAMW_BUFFER_EXP_AVG, plan.exp_avg),
-                (ADAMW_BUFFER_EXP_AVG_SQ, plan.exp_avg_sq),
-                (ADAMW_BUFFER_MAX_EXP_AVG_SQ, plan.max_exp_avg_sq),
-            ];
-            for (buffer, planned) in planned {
-                assert_eq!(planned, bytes(buffer), "{dtype:?}, buffer {buffer}");
-            }
-            assert_eq!(plan.total, planned.iter().map(|(_, bytes)| bytes).sum::<u64>());
-        }
-    }
-}

@@ -208,8 +208,8 @@ fn other_types_have_no_split_master() {
     let refused = [
         (
             Param { remainder: Some(&remainder), ..Param::new("v", &another) },
-            "param \"v\": remainder was given, but only bf16 parameters of a group with \
-             ADAMW_PRECISION_SPLIT have one",
+            "param \"v\": remainder was given, but only 16-bit parameters of a group with \
+             ADAMW_PRECISION_SPLIT or ADAMW_PRECISION_KAHAN have one",
         ),
         (
             Param { master: Some(&master), ..Param::new("b", &bf16) },

@@ -8,7 +8,7 @@ pub mod rows;
 
 use adamw::ffi::*;
 use std::ffi::CString;
-use std::ptr::null_mut;
+use std::ptr::{from_ref, null, null_mut};
 
 /// Zeroed elements on huge pages, so that both sides of a comparison have the same pages.
 pub struct Elements<T> {
@@ -65,6 +65,27 @@ pub struct Streams<P> {
     pub remainder: Option<Elements<u16>>,
     pub exp_avg: Elements<f32>,
     pub exp_avg_sq: Elements<f32>,
+}
+
+/// A parameter and its gradient, with state of the library's own.
+pub struct Owned<P> {
+    param: Elements<P>,
+    grad: Elements<P>,
+}
+
+impl<P: Param> Owned<P> {
+    pub fn new(count: usize) -> Self {
+        Owned { param: Elements::new(count, P::VALUE), grad: Elements::new(count, P::GRAD) }
+    }
+
+    pub fn optimizer(&mut self, config: &adamw_config) -> Optimizer {
+        let mut optimizer = Optimizer::new(config);
+        let mut n = self.param.count as i64;
+        let param = tensor(self.param.slice().as_mut_ptr(), P::CODE, &mut n);
+        let grad = tensor(self.grad.slice().as_mut_ptr(), P::CODE, &mut n);
+        optimizer.add(0, &param, &grad, [null(); 4]);
+        optimizer
+    }
 }
 
 /// Parameters of one element type.
@@ -211,8 +232,9 @@ impl<P: Param> Streams<P> {
                 .remainder
                 .as_mut()
                 .map(|remainder| tensor(remainder.slice()[start..].as_mut_ptr(), 0, &mut n));
-            let kept = (master.as_ref(), remainder.as_ref());
-            optimizer.add(start, &param, &grad, &exp_avg, &exp_avg_sq, kept);
+            let pointer = |tensor: &Option<adamw_tensor>| tensor.as_ref().map_or(null(), from_ref);
+            let state = [&raw const exp_avg, &exp_avg_sq, pointer(&master), pointer(&remainder)];
+            optimizer.add(start, &param, &grad, state);
         }
     }
 
@@ -298,9 +320,7 @@ impl Optimizer {
         number: usize,
         param: &adamw_tensor,
         grad: &adamw_tensor,
-        exp_avg: &adamw_tensor,
-        exp_avg_sq: &adamw_tensor,
-        (master, remainder): (Option<&adamw_tensor>, Option<&adamw_tensor>),
+        [exp_avg, exp_avg_sq, master, remainder]: [*const adamw_tensor; 4],
     ) {
         let name = CString::new(format!("param.{number}")).unwrap();
         // SAFETY: the streams outlive the bench's use of the optimizer.
@@ -311,8 +331,8 @@ impl Optimizer {
                 param,
                 exp_avg,
                 exp_avg_sq,
-                master: master.map_or(std::ptr::null(), |master| master),
-                remainder: remainder.map_or(std::ptr::null(), |remainder| remainder),
+                master,
+                remainder,
                 ..std::mem::zeroed()
             };
             let mut number = 0;

@@ -3,12 +3,15 @@
 #![forbid(unsafe_code)]
 
 use super::isa::{Compute, Isa};
+use super::moments::Kind;
+use super::noise::Noise;
 use super::norms::Sums;
 use super::rows::{GradSpace, Gradient, Room, Stored};
-use crate::dtype::{Bf16, F16};
-use crate::math::{Real, Scalars, StepScalars};
+use super::weights::{self, StoredParam};
+use crate::math::{Scalars, StepScalars};
+use crate::philox::Key;
 use crate::steps::Steps;
-use crate::tensor::{Change, Chunk, Moments, RowPart, Slice, SliceMut, State};
+use crate::tensor::{Change, Chunk, Moment, Precise, RowPart, Slice, SliceMut, State, StateOf};
 
 /// Elements of a block: two of them in f32 take 4 KiB, and stay in the first-level cache.
 pub const BLOCK: usize = 512;
@@ -27,36 +30,54 @@ struct Blocks<T> {
     prepared: Room<T>,
     /// The parameter before the step.
     before: Room<T>,
+    exp_avg: Room<T>,
+    exp_avg_sq: Room<T>,
+    max_exp_avg_sq: Room<T>,
+    noise: Noise,
+}
+
+/// The elements of a chunk that are not the gradient's.
+struct Elements<'a, T, P> {
+    param: &'a mut [P],
+    state: StateOf<'a, T>,
+    random: Option<(Key, u64)>,
 }
 
 /// Steps the elements of one chunk: through the steps that they have yet to take, then this one.
 pub fn update(isa: &'static Isa, steps: &Steps, chunk: Chunk, space: &mut Space) {
     use Slice as G;
     use SliceMut as P;
-    let Chunk { index, param, grad, rows, state, behind, change } = chunk;
+    let Chunk { index, random, param, grad, rows, state, behind, change } = chunk;
     let behind = behind.map(|step| steps.logged(index, step));
     let now = steps.now(index);
     match (state, param, grad) {
-        (State::F32(m), P::F32(p), G::F32(g)) => {
-            take(isa, (behind, now), p, (g, rows), m, change, &mut space.f32)
+        (State::F32(state), P::F32(param), G::F32(g)) => {
+            let elements = Elements { param, state, random };
+            take(isa, (behind, now), elements, (g, rows), change, &mut space.f32)
         }
-        (State::F32(m), P::F16(p), G::F16(g)) => {
-            take(isa, (behind, now), p, (g, rows), m, change, &mut space.f32)
+        (State::F32(state), P::F16(param), G::F16(g)) => {
+            let elements = Elements { param, state, random };
+            take(isa, (behind, now), elements, (g, rows), change, &mut space.f32)
         }
-        (State::F32(m), P::F16(p), G::F32(g)) => {
-            take(isa, (behind, now), p, (g, rows), m, change, &mut space.f32)
+        (State::F32(state), P::F16(param), G::F32(g)) => {
+            let elements = Elements { param, state, random };
+            take(isa, (behind, now), elements, (g, rows), change, &mut space.f32)
         }
-        (State::F32(m), P::Bf16(p), G::Bf16(g)) => {
-            take(isa, (behind, now), p, (g, rows), m, change, &mut space.f32)
+        (State::F32(state), P::Bf16(param), G::Bf16(g)) => {
+            let elements = Elements { param, state, random };
+            take(isa, (behind, now), elements, (g, rows), change, &mut space.f32)
         }
-        (State::F32(m), P::Bf16(p), G::F32(g)) => {
-            take(isa, (behind, now), p, (g, rows), m, change, &mut space.f32)
+        (State::F32(state), P::Bf16(param), G::F32(g)) => {
+            let elements = Elements { param, state, random };
+            take(isa, (behind, now), elements, (g, rows), change, &mut space.f32)
         }
-        (State::F64(m), P::F64(p), G::F64(g)) => {
-            take(isa, (behind, now), p, (g, rows), m, change, &mut space.f64)
+        (State::F64(state), P::F64(param), G::F64(g)) => {
+            let elements = Elements { param, state, random };
+            take(isa, (behind, now), elements, (g, rows), change, &mut space.f64)
         }
-        (State::F64(m), P::F64(p), G::F32(g)) => {
-            take(isa, (behind, now), p, (g, rows), m, change, &mut space.f64)
+        (State::F64(state), P::F64(param), G::F32(g)) => {
+            let elements = Elements { param, state, random };
+            take(isa, (behind, now), elements, (g, rows), change, &mut space.f64)
         }
         _ => unreachable!("Operands::fits admits no other pair"),
     }
@@ -65,9 +86,8 @@ pub fn update(isa: &'static Isa, steps: &Steps, chunk: Chunk, space: &mut Space)
 fn take<'a, T, P, G>(
     isa: &'static Isa,
     (behind, now): (impl Iterator<Item = &'a Scalars>, Option<&Scalars>),
-    param: &mut [P],
+    mut elements: Elements<T, P>,
     (values, rows): (&[G], Option<RowPart>),
-    mut moments: Moments<T>,
     change: Option<&Change>,
     space: &mut Blocks<T>,
 ) where
@@ -76,16 +96,15 @@ fn take<'a, T, P, G>(
     G: Stored<T>,
 {
     for scalars in behind {
-        let none = Gradient::<G>::none();
-        step(isa, T::scalars(scalars), param, none, moments.again(), space);
+        step(isa, scalars, &mut elements, Gradient::<G>::none(), space);
     }
     let Some(scalars) = now else { return };
-    let (scalars, grad) = (T::scalars(scalars), Gradient::new(values, rows));
+    let grad = Gradient::new(values, rows);
     match change {
-        None => step(isa, scalars, param, grad, moments, space),
+        None => step(isa, scalars, &mut elements, grad, space),
         Some(change) => {
             let mut sums = Sums::new();
-            step_blocks(isa, scalars, param, grad, moments, space, Some(&mut sums));
+            step_blocks(isa, scalars, &mut elements, grad, space, Some(&mut sums));
             change.set(sums.squares());
         }
     }
@@ -93,32 +112,50 @@ fn take<'a, T, P, G>(
 
 fn step<T, P, G>(
     isa: &'static Isa,
-    scalars: &StepScalars<T>,
-    param: &mut [P],
+    scalars: &Scalars,
+    elements: &mut Elements<T, P>,
     grad: Gradient<G>,
-    moments: Moments<T>,
     space: &mut Blocks<T>,
 ) where
     T: Compute,
     P: StoredParam<T>,
     G: Stored<T>,
 {
-    if scalars.preparation.is_none()
-        && let (Some(param), Some(grad)) = (<P as StoredParam<T>>::in_place(param), grad.in_place())
+    if let Some(grad) = grad.in_place()
+        && let Some(()) = step_in_place(isa, T::scalars(scalars), elements, grad)
     {
-        let Moments { exp_avg, exp_avg_sq, max_exp_avg_sq, .. } = moments;
-        T::step(isa, scalars, param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq);
-    } else {
-        step_blocks(isa, scalars, param, grad, moments, space, None);
+        return;
     }
+    step_blocks(isa, scalars, elements, grad, space, None);
+}
+
+/// Steps what needs no widening, if that is all there is.
+fn step_in_place<T: Compute, P: StoredParam<T>>(
+    isa: &'static Isa,
+    scalars: &StepScalars<T>,
+    elements: &mut Elements<T, P>,
+    grad: &[T],
+) -> Option<()> {
+    let StateOf { exp_avg, exp_avg_sq, max_exp_avg_sq, precise } = &mut elements.state;
+    let (Moment::Full(exp_avg), Moment::Full(exp_avg_sq)) = (exp_avg, exp_avg_sq) else {
+        return None;
+    };
+    let (Precise::Nothing, None) = (precise, &scalars.preparation) else { return None };
+    let max_exp_avg_sq = match max_exp_avg_sq {
+        None => None,
+        Some(Moment::Full(max)) => Some(&mut **max),
+        Some(_) => return None,
+    };
+    let param = <P as StoredParam<T>>::in_place(elements.param)?;
+    T::step(isa, scalars, param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq);
+    Some(())
 }
 
 fn step_blocks<T, P, G>(
     isa: &'static Isa,
-    scalars: &StepScalars<T>,
-    param: &mut [P],
+    scalars: &Scalars,
+    elements: &mut Elements<T, P>,
     grad: Gradient<G>,
-    moments: Moments<T>,
     space: &mut Blocks<T>,
     mut sums: Option<&mut Sums>,
 ) where
@@ -126,152 +163,56 @@ fn step_blocks<T, P, G>(
     P: StoredParam<T>,
     G: Stored<T>,
 {
-    let Moments { exp_avg, exp_avg_sq, mut max_exp_avg_sq, mut master, mut remainder } = moments;
-    let Blocks { param: wide_param, grad: grad_space, prepared, before } = space;
+    let step = scalars.step;
+    let scalars = T::scalars(scalars);
     let mut start = 0;
-    while start < param.len() {
-        let at = start..param.len().min(start + BLOCK);
-        start = at.end;
+    while start < elements.param.len() {
+        let at = start..elements.param.len().min(start + BLOCK);
         let n = at.len();
-        let grad = grad.widened(isa, at.clone(), grad_space);
-        let exp_avg = &mut exp_avg[at.clone()];
-        let exp_avg_sq = &mut exp_avg_sq[at.clone()];
-        let max_exp_avg_sq = max_exp_avg_sq.as_deref_mut().map(|max| &mut max[at.clone()]);
-        let param = &mut param[at.clone()];
-        let mut master = master.as_deref_mut().map(|master| &mut master[at.clone()]);
-        let mut remainder = remainder.as_deref_mut().map(|remainder| &mut remainder[at]);
+        let param = &mut elements.param[at.clone()];
+        let StateOf { mut exp_avg, mut exp_avg_sq, mut max_exp_avg_sq, mut precise } =
+            elements.state.part(at.clone());
+        let grad = grad.widened(isa, at, &mut space.grad);
+
+        let weights = weights::open(isa, param, &mut precise, &mut space.param);
         if sums.is_some() {
-            let now = truth(isa, param, master.as_deref(), remainder.as_deref(), wide_param);
-            before.get()[..n].copy_from_slice(now);
+            space.before.get()[..n].copy_from_slice(weights);
         }
-        let step = |wide_param: &mut [T]| {
-            let grad = match &scalars.preparation {
-                None => grad,
-                Some(preparation) => {
-                    let prepared = &mut prepared.get()[..n];
-                    prepared.copy_from_slice(grad);
-                    T::prepare(isa, preparation, prepared, wide_param);
-                    prepared
-                }
-            };
-            T::step(isa, scalars, wide_param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq);
+        let grad = match &scalars.preparation {
+            None => grad,
+            Some(preparation) => {
+                let prepared = &mut space.prepared.get()[..n];
+                prepared.copy_from_slice(grad);
+                T::prepare(isa, preparation, prepared, weights);
+                prepared
+            }
         };
-        match (master.as_deref_mut(), remainder.as_deref_mut()) {
-            (Some(master), _) => {
-                step(master);
-                P::narrow(isa, master, param);
-            }
-            (None, Some(remainder)) => {
-                let wide = &mut wide_param.get()[..n];
-                P::join(isa, param, remainder, wide);
-                step(wide);
-                P::split(isa, wide, param, remainder);
-            }
-            (None, None) => P::edit(isa, param, wide_param, step),
+        T::step(
+            isa,
+            scalars,
+            weights,
+            grad,
+            Kind::First.open(isa, &mut exp_avg, &mut space.exp_avg),
+            Kind::Second.open(isa, &mut exp_avg_sq, &mut space.exp_avg_sq),
+            max_exp_avg_sq
+                .as_mut()
+                .map(|max| Kind::Largest.open(isa, max, &mut space.max_exp_avg_sq)),
+        );
+
+        let noise = match elements.random {
+            None => &[],
+            Some((key, first)) => space.noise.fill(isa, key, step, first + start as u64, n),
+        };
+        weights::close(isa, param, &mut precise, noise, &mut space.param);
+        Kind::First.close(isa, &mut exp_avg, noise, &mut space.exp_avg);
+        Kind::Second.close(isa, &mut exp_avg_sq, noise, &mut space.exp_avg_sq);
+        if let Some(max) = &mut max_exp_avg_sq {
+            Kind::Largest.close(isa, max, noise, &mut space.max_exp_avg_sq);
         }
         if let Some(sums) = sums.as_deref_mut() {
-            let now = truth(isa, param, master.as_deref(), remainder.as_deref(), wide_param);
-            sums.add(isa, &before.get()[..n], now);
+            let weights = weights::open(isa, param, &mut precise, &mut space.param);
+            sums.add(isa, &space.before.get()[..n], weights);
         }
+        start += n;
     }
 }
-
-/// What a block's elements are, in the compute type: the master, where there is one.
-fn truth<'a, T: Real, P: StoredParam<T>>(
-    isa: &Isa,
-    param: &'a [P],
-    master: Option<&'a [T]>,
-    remainder: Option<&[i16]>,
-    space: &'a mut Room<T>,
-) -> &'a [T] {
-    match (master, remainder) {
-        (Some(master), _) => master,
-        (None, Some(remainder)) => {
-            let wide = &mut space.get()[..param.len()];
-            P::join(isa, param, remainder, wide);
-            wide
-        }
-        (None, None) => P::widened(isa, param, space),
-    }
-}
-
-/// An element type that parameters are stored in.
-trait StoredParam<T>: Stored<T> {
-    /// The same elements, where they are stored in the compute type.
-    fn in_place(_: &mut [Self]) -> Option<&mut [T]> {
-        None
-    }
-
-    fn narrow(isa: &Isa, wide: &[T], stored: &mut [Self]);
-
-    /// Puts a split master together.
-    fn join(_: &Isa, _: &[Self], _: &[i16], _: &mut [T]) {
-        unreachable!("only bf16 parameters have a split master")
-    }
-
-    /// Takes it apart.
-    fn split(_: &Isa, _: &[T], _: &mut [Self], _: &mut [i16]) {
-        unreachable!("only bf16 parameters have a split master")
-    }
-
-    /// Gives `work` a block's values to change, and stores what they have become.
-    fn edit(isa: &Isa, stored: &mut [Self], space: &mut Room<T>, work: impl FnOnce(&mut [T]));
-}
-
-macro_rules! stored_wide {
-    ($type:ty) => {
-        impl StoredParam<$type> for $type {
-            fn in_place(stored: &mut [$type]) -> Option<&mut [$type]> {
-                Some(stored)
-            }
-            fn narrow(_: &Isa, wide: &[$type], stored: &mut [$type]) {
-                stored.copy_from_slice(wide);
-            }
-            fn edit(
-                _: &Isa,
-                stored: &mut [$type],
-                _: &mut Room<$type>,
-                work: impl FnOnce(&mut [$type]),
-            ) {
-                work(stored);
-            }
-        }
-    };
-}
-
-macro_rules! stored_16_bit {
-    ($type:ty, $widen:ident, $narrow:ident $(, $halves:item)*) => {
-        impl StoredParam<f32> for $type {
-            $($halves)*
-            fn narrow(isa: &Isa, wide: &[f32], stored: &mut [$type]) {
-                isa.$narrow(wide, stored);
-            }
-            fn edit(
-                isa: &Isa,
-                stored: &mut [$type],
-                space: &mut Room<f32>,
-                work: impl FnOnce(&mut [f32]),
-            ) {
-                let wide = &mut space.get()[..stored.len()];
-                isa.$widen(stored, wide);
-                work(wide);
-                isa.$narrow(wide, stored);
-            }
-        }
-    };
-}
-
-stored_wide!(f32);
-stored_wide!(f64);
-stored_16_bit!(F16, widen_f16, narrow_f16);
-stored_16_bit!(
-    Bf16,
-    widen_bf16,
-    narrow_bf16,
-    fn join(isa: &Isa, upper: &[Bf16], remainder: &[i16], wide: &mut [f32]) {
-        isa.join(upper, remainder, wide)
-    },
-    fn split(isa: &Isa, wide: &[f32], upper: &mut [Bf16], remainder: &mut [i16]) {
-        isa.split(wide, upper, remainder)
-    }
-);

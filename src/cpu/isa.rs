@@ -9,6 +9,7 @@ use crate::dtype::{Bf16, F16};
 use crate::error::{Error, Label};
 use crate::math::{Preparation, Real, Scalars, StepScalars};
 use crate::norm::{self, LANES};
+use crate::philox::Key;
 use crate::sys;
 
 /// Declares `Isa` from its loops, each once: the table of function pointers, a copy of every loop for
@@ -94,6 +95,32 @@ loops! {
     /// Takes f32 apart into split masters.
     split(wide: &[f32], upper: &mut [Bf16], remainder: &mut [i16]) = loops::split;
 
+    /// Adds compensations to what they compensate.
+    join_kahan_f16(stored: &[F16], rest: &[u16], wide: &mut [f32]) = loops::join_kahan;
+    join_kahan_bf16(stored: &[Bf16], rest: &[u16], wide: &mut [f32]) = loops::join_kahan;
+    /// Rounds, and keeps what rounding leaves over.
+    split_kahan_f16(wide: &[f32], stored: &mut [F16], rest: &mut [u16]) = loops::split_kahan;
+    split_kahan_bf16(wide: &[f32], stored: &mut [Bf16], rest: &mut [u16]) = loops::split_kahan;
+
+    /// The random words of a step for `noise.len()` elements, the first of which is `4 * quad`.
+    fill_noise(key: Key, step: u64, quad: u64, noise: &mut [[u32; 4]]) = loops::fill_noise;
+    /// Rounds by random bits: the lower halves of the words.
+    narrow_randomly_low(wide: &[f32], noise: &[u32], stored: &mut [Bf16])
+        = loops::narrow_randomly_low;
+    /// By their upper halves.
+    narrow_randomly_high(wide: &[f32], noise: &[u32], stored: &mut [Bf16])
+        = loops::narrow_randomly_high;
+
+    /// Codes with a scale for each block of them.
+    decode_signed(codes: &[u8], scales: &[f32], wide: &mut [f32]) = loops::decode_signed;
+    decode_unsigned(codes: &[u8], scales: &[f32], wide: &mut [f32]) = loops::decode_unsigned;
+    encode_signed(wide: &[f32], codes: &mut [u8], scales: &mut [f32]) = loops::encode_signed;
+    encode_unsigned(wide: &[f32], codes: &mut [u8], scales: &mut [f32]) = loops::encode_unsigned;
+    /// Rounds by random bits: the upper halves of the words.
+    encode_unsigned_randomly(
+        wide: &[f32], noise: &[u32], codes: &mut [u8], scales: &mut [f32]
+    ) = loops::encode_unsigned_randomly;
+
     /// See `norm::add_squares`.
     add_squares_f32(lanes: &mut [f64; LANES], values: &[f32]) -> u64 = norm::add_squares;
     add_squares_f64(lanes: &mut [f64; LANES], values: &[f64]) -> u64 = norm::add_squares;
@@ -145,10 +172,14 @@ pub trait Compute: Real + 'static {
 
     /// See `norm::add_squares`.
     fn add_squares(isa: &Isa, lanes: &mut [f64; LANES], values: &[Self]) -> u64;
+
+    /// The same elements, of moments that are stored in less than the compute type.
+    fn f32s(wide: &mut [Self]) -> &mut [f32];
 }
 
 macro_rules! compute {
-    ($type:ident, $update:ident, $update_amsgrad:ident, $prepare:ident, $add_squares:ident) => {
+    ($type:ident, $update:ident, $update_amsgrad:ident, $prepare:ident, $add_squares:ident,
+     $f32s:expr) => {
         impl Compute for $type {
             fn scalars(scalars: &Scalars) -> &StepScalars<$type> {
                 &scalars.$type
@@ -175,12 +206,17 @@ macro_rules! compute {
             fn add_squares(isa: &Isa, lanes: &mut [f64; LANES], values: &[$type]) -> u64 {
                 isa.$add_squares(lanes, values)
             }
+            fn f32s(wide: &mut [$type]) -> &mut [f32] {
+                $f32s(wide)
+            }
         }
     };
 }
 
-compute!(f32, update_f32, update_f32_amsgrad, prepare_f32, add_squares_f32);
-compute!(f64, update_f64, update_f64_amsgrad, prepare_f64, add_squares_f64);
+compute!(f32, update_f32, update_f32_amsgrad, prepare_f32, add_squares_f32, |wide| wide);
+compute!(f64, update_f64, update_f64_amsgrad, prepare_f64, add_squares_f64, |_| {
+    unreachable!("f64 parameters have f64 moments")
+});
 
 fn environment_cap() -> Result<IsaCap, Error> {
     sys::environment(c"ADAMW_ISA", |value| match value {

@@ -4,8 +4,10 @@
 //! nothing called that is not `inline(always)`, options known at compile time.
 #![forbid(unsafe_code)]
 
-use crate::dtype::{self, Bf16, Narrow, Widen};
+use crate::codes::{self, signed, unsigned};
+use crate::dtype::{self, Bf16, Bits, Narrow, Widen};
 use crate::math::{Element, Preparation, Real, StepScalars, adamw, prepared};
+use crate::philox::Key;
 
 #[inline(always)]
 pub fn update<T: Real>(
@@ -90,5 +92,103 @@ pub fn join(upper: &[Bf16], remainder: &[i16], wide: &mut [f32]) {
 pub fn split(wide: &[f32], upper: &mut [Bf16], remainder: &mut [i16]) {
     for ((wide, upper), remainder) in wide.iter().zip(upper).zip(remainder) {
         (*upper, *remainder) = dtype::split(*wide);
+    }
+}
+
+#[inline(always)]
+pub fn join_kahan<S: Widen<f32> + Bits>(stored: &[S], rest: &[u16], wide: &mut [f32]) {
+    for ((wide, stored), rest) in wide.iter_mut().zip(stored).zip(rest) {
+        *wide = stored.widen() + S::from_bits(*rest).widen();
+    }
+}
+
+#[inline(always)]
+pub fn split_kahan<S>(wide: &[f32], stored: &mut [S], rest: &mut [u16])
+where
+    S: Widen<f32> + Narrow<f32> + Bits,
+{
+    for ((wide, stored), rest) in wide.iter().zip(stored).zip(rest) {
+        let (rounded, left_over) = dtype::compensated::<S>(*wide);
+        (*stored, *rest) = (rounded, left_over.to_bits());
+    }
+}
+
+#[inline(always)]
+pub fn fill_noise(key: Key, step: u64, quad: u64, noise: &mut [[u32; 4]]) {
+    for (i, words) in noise.iter_mut().enumerate() {
+        *words = key.words(step, quad.wrapping_add(i as u64));
+    }
+}
+
+#[inline(always)]
+pub fn narrow_randomly_low(wide: &[f32], noise: &[u32], stored: &mut [Bf16]) {
+    for ((stored, wide), noise) in stored.iter_mut().zip(wide).zip(noise) {
+        *stored = Bf16::narrow_randomly(*wide, noise & 0xffff);
+    }
+}
+
+#[inline(always)]
+pub fn narrow_randomly_high(wide: &[f32], noise: &[u32], stored: &mut [Bf16]) {
+    for ((stored, wide), noise) in stored.iter_mut().zip(wide).zip(noise) {
+        *stored = Bf16::narrow_randomly(*wide, noise >> 16);
+    }
+}
+
+#[inline(always)]
+pub fn decode_signed(codes: &[u8], scales: &[f32], wide: &mut [f32]) {
+    decode(codes, scales, wide, signed::decode)
+}
+
+#[inline(always)]
+pub fn decode_unsigned(codes: &[u8], scales: &[f32], wide: &mut [f32]) {
+    decode(codes, scales, wide, unsigned::decode)
+}
+
+#[inline(always)]
+pub fn encode_signed(wide: &[f32], codes: &mut [u8], scales: &mut [f32]) {
+    encode(wide, codes, scales, |_, value, inverse| signed::encode(value, inverse))
+}
+
+#[inline(always)]
+pub fn encode_unsigned(wide: &[f32], codes: &mut [u8], scales: &mut [f32]) {
+    encode(wide, codes, scales, |_, value, inverse| unsigned::encode(value, inverse))
+}
+
+#[inline(always)]
+pub fn encode_unsigned_randomly(wide: &[f32], noise: &[u32], codes: &mut [u8], scales: &mut [f32]) {
+    let noise = &noise[..wide.len()];
+    encode(wide, codes, scales, |i, value, inverse| {
+        unsigned::encode_randomly(value, inverse, noise[i] >> 16)
+    })
+}
+
+#[inline(always)]
+fn decode(codes: &[u8], scales: &[f32], wide: &mut [f32], decode: impl Fn(u8) -> f32) {
+    let blocks = wide.chunks_mut(codes::BLOCK).zip(codes.chunks(codes::BLOCK));
+    for ((wide, codes), scale) in blocks.zip(scales) {
+        for (wide, code) in wide.iter_mut().zip(codes) {
+            *wide = decode(*code) * *scale;
+        }
+    }
+}
+
+/// `encode` takes the place of an element, the element and the reciprocal of its block's scale.
+#[inline(always)]
+fn encode(
+    wide: &[f32],
+    codes: &mut [u8],
+    scales: &mut [f32],
+    encode: impl Fn(usize, f32, f32) -> u8,
+) {
+    let blocks = wide.chunks(codes::BLOCK).zip(codes.chunks_mut(codes::BLOCK));
+    for (block, ((wide, codes), scale)) in blocks.zip(scales).enumerate() {
+        let magnitude = |value: &f32| value.to_bits() & 0x7fff_ffff;
+        let largest = wide.iter().fold(0, |largest: u32, value| largest.max(magnitude(value)));
+        let (block_scale, inverse) = codes::scale(largest);
+        *scale = block_scale;
+        let first = block * codes::BLOCK;
+        for (i, (code, value)) in codes.iter_mut().zip(wide).enumerate() {
+            *code = encode(first + i, *value, inverse);
+        }
     }
 }

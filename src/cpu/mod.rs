@@ -5,9 +5,12 @@ mod blocks;
 pub mod isa;
 mod loops;
 mod masters;
+mod moments;
+mod noise;
 mod norms;
 mod rows;
 mod threads;
+mod weights;
 
 use crate::config;
 use crate::error::Error;

@@ -13,6 +13,8 @@ pub const ADAMW_DTYPE_F16: adamw_dtype = 3;
 pub const ADAMW_DTYPE_BF16: adamw_dtype = 4;
 /// int16, of remainders only.
 pub const ADAMW_DTYPE_I16: adamw_dtype = 5;
+/// uint8, of 8-bit moments only.
+pub const ADAMW_DTYPE_U8: adamw_dtype = 6;
 
 /// An instruction set, as a cap: the highest available that is not above it is used. All of them
 /// give the same bits.
@@ -47,9 +49,16 @@ pub const ADAMW_BUFFER_BETA1_POWER: adamw_buffer = 7;
 /// A counter, one f64: the product of beta2 over those steps.
 pub const ADAMW_BUFFER_BETA2_POWER: adamw_buffer = 8;
 
-/// The lower halves of a split master, int16: the bits of the f32 are those of the parameter, shifted
-/// up by 16, plus this number.
+/// What rounding a parameter left over. With ADAMW_PRECISION_SPLIT int16: the bits of the f32 master
+/// are those of the parameter, shifted up by 16, plus this number. With ADAMW_PRECISION_KAHAN of the
+/// parameter's type: the parameter is more precisely the sum of the two.
 pub const ADAMW_BUFFER_REMAINDER: adamw_buffer = 9;
+/// The scales `[n / 256, rounded up] f32` of an 8-bit exp_avg.
+pub const ADAMW_BUFFER_EXP_AVG_SCALE: adamw_buffer = 10;
+/// The scales of an 8-bit exp_avg_sq.
+pub const ADAMW_BUFFER_EXP_AVG_SQ_SCALE: adamw_buffer = 11;
+/// The scales of an 8-bit max_exp_avg_sq.
+pub const ADAMW_BUFFER_MAX_EXP_AVG_SQ_SCALE: adamw_buffer = 12;
 
 /// What keeps the precision of 16-bit parameters that are added to a group.
 pub type adamw_precision = u32;
@@ -59,6 +68,29 @@ pub const ADAMW_PRECISION_DEFAULT: adamw_precision = 0;
 /// ADAMW_PRECISION_DEFAULT with multi_precision, in 4 bytes and not 6. The parameter is the master
 /// rounded half away from zero. f16 has no such split: `ADAMW_STATUS_UNSUPPORTED`.
 pub const ADAMW_PRECISION_SPLIT: adamw_precision = 1;
+/// No master: bf16 parameters are rounded up or down at random, each as likely as the sum is near it,
+/// so that on average nothing is lost. The random bits are a function of `seed`, of the parameter's
+/// name, of its step and of the element. Not for f16: `ADAMW_STATUS_UNSUPPORTED`.
+pub const ADAMW_PRECISION_STOCHASTIC: adamw_precision = 2;
+/// Kahan's compensation: f16 and bf16 parameters with a remainder `[n]` of their own type, which
+/// holds what rounding left over, and which the next step adds first. (With bf16
+/// ADAMW_PRECISION_SPLIT takes the same memory and is exact. An f16 remainder is at most as fine as
+/// 6e-8, the smallest f16.)
+pub const ADAMW_PRECISION_KAHAN: adamw_precision = 3;
+
+/// What the moments of f32, f16 and bf16 parameters that are added to a group are kept in. f64
+/// parameters have f64 moments.
+pub type adamw_moments = u32;
+/// f32.
+pub const ADAMW_MOMENTS_F32: adamw_moments = 0;
+/// bf16. exp_avg is rounded to nearest, exp_avg_sq at random (as ADAMW_PRECISION_STOCHASTIC has it):
+/// it moves by less than rounding to nearest would see.
+pub const ADAMW_MOMENTS_BF16: adamw_moments = 1;
+/// 8 bits: `[n] u8`, and an f32 scale for each 256 elements, the largest magnitude among them. A code
+/// is a small float: exp_avg has a sign, 4 bits of exponent and 3 of fraction, exp_avg_sq 5 and 3,
+/// rounded at random. Tensors of fewer than 4,096 elements have f32 moments. What is not finite
+/// spreads to the other elements of its 256. Sparse gradients need ADAMW_LAZY_OFF.
+pub const ADAMW_MOMENTS_8BIT: adamw_moments = 2;
 
 /// Whose names state has.
 pub type adamw_names = u32;

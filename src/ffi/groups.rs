@@ -1,14 +1,15 @@
 //! Groups, the learning rate, and the callbacks that set hyper-parameters.
 
 use super::constants::*;
-use super::lifecycle::{clip, hosts, lazy, precision};
+use super::lifecycle::{clip, hosts, lazy, moments, precision};
 use super::sized;
 use super::types::*;
 use super::{Optimizer, Status, adamw_decay_filter, adamw_lr_ratio, guard, handle, put};
 use crate::callback::{DecayFilter, LrRatio};
 use crate::clip::Clip;
-use crate::config::{GroupConfig, Lazy, Precision};
+use crate::config::{GroupConfig, Lazy};
 use crate::error::Error;
+use crate::format::{MomentFormat, Precision};
 use crate::tensor::HostNumber;
 use core::ffi::c_void;
 
@@ -188,16 +189,26 @@ unsafe fn checked(group: &adamw_group_config) -> Result<GroupConfig, Error> {
     let limits = (group.clip_min, group.clip_max);
     let clip = clip("group.clip", group.clip, group.clip_norm, limits)?;
     let lazy = lazy("group.lazy_mode", group.lazy_mode)?;
-    let precision = precision(group.precision, group.reserved)?;
+    let (precision, moments) = (precision(group.precision)?, moments(group.moments)?);
     // SAFETY: the caller's word.
     let hosts = unsafe { hosts(group.weight_decay_ptr, group.beta1_ptr, group.beta2_ptr) };
-    Ok(GroupConfig { lr_scale, weight_decay, beta1, beta2, eps, clip, lazy, precision, hosts })
+    Ok(GroupConfig {
+        lr_scale,
+        weight_decay,
+        beta1,
+        beta2,
+        eps,
+        clip,
+        lazy,
+        precision,
+        moments,
+        hosts,
+    })
 }
 
 fn as_c(group: GroupConfig) -> adamw_group_config {
-    let GroupConfig { lr_scale, weight_decay, beta1, beta2, eps, clip, lazy, precision, hosts } =
-        group;
-    let (clip, clip_norm, clip_min, clip_max) = match clip {
+    let GroupConfig { lr_scale, weight_decay, beta1, beta2, eps, hosts, .. } = group;
+    let (clip, clip_norm, clip_min, clip_max) = match group.clip {
         Clip::None => (ADAMW_CLIP_NONE, 0.0, 0.0, 0.0),
         Clip::Norm(norm) => (ADAMW_CLIP_NORM, norm, 0.0, 0.0),
         Clip::GlobalNorm(norm) => (ADAMW_CLIP_GLOBAL_NORM, norm, 0.0, 0.0),
@@ -217,7 +228,7 @@ fn as_c(group: GroupConfig) -> adamw_group_config {
         clip_min,
         clip_max,
         clip,
-        lazy_mode: match lazy {
+        lazy_mode: match group.lazy {
             Lazy::Off => ADAMW_LAZY_OFF,
             Lazy::Rows => ADAMW_LAZY_ROWS,
             Lazy::Exact => ADAMW_LAZY_EXACT,
@@ -225,10 +236,16 @@ fn as_c(group: GroupConfig) -> adamw_group_config {
         beta1_ptr: pointer(hosts.beta1),
         beta2_ptr: pointer(hosts.beta2),
         weight_decay_ptr: pointer(hosts.weight_decay),
-        precision: match precision {
+        precision: match group.precision {
             Precision::Plain => ADAMW_PRECISION_DEFAULT,
             Precision::Split => ADAMW_PRECISION_SPLIT,
+            Precision::Stochastic => ADAMW_PRECISION_STOCHASTIC,
+            Precision::Kahan => ADAMW_PRECISION_KAHAN,
         },
-        reserved: 0,
+        moments: match group.moments {
+            MomentFormat::Full => ADAMW_MOMENTS_F32,
+            MomentFormat::Bf16 => ADAMW_MOMENTS_BF16,
+            MomentFormat::Codes => ADAMW_MOMENTS_8BIT,
+        },
     }
 }

@@ -6,8 +6,9 @@ use super::types::*;
 use super::{Optimizer, Status, guard, handle};
 use crate::callback::ParallelFor;
 use crate::clip::{Clip, Scope};
-use crate::config::{Config, GroupConfig, HostValues, IsaCap, Lazy, Nonfinite, Precision, Threads};
+use crate::config::{Config, GroupConfig, HostValues, IsaCap, Lazy, Nonfinite, Threads};
 use crate::error::Error;
+use crate::format::{MomentFormat, Precision};
 use crate::tensor::HostNumber;
 
 /// Fills `config` with the defaults. `struct_size` is the caller's `sizeof(adamw_config)`.
@@ -89,7 +90,8 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
                 (config.clip_min, config.clip_max),
             )?,
             lazy: lazy("config.lazy_mode", config.lazy_mode)?,
-            precision: precision(config.precision, config.reserved)?,
+            precision: precision(config.precision)?,
+            moments: moments(config.moments)?,
             // SAFETY: the caller's word.
             hosts: unsafe { hosts(config.weight_decay_ptr, config.beta1_ptr, config.beta2_ptr) },
         },
@@ -120,6 +122,7 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
             }
         },
         isa,
+        seed: config.seed,
     })
 }
 
@@ -164,16 +167,27 @@ pub(super) fn lazy(name: &'static str, value: adamw_lazy) -> Result<Lazy, Error>
     }
 }
 
-pub(super) fn precision(value: adamw_precision, reserved: u32) -> Result<Precision, Error> {
-    if reserved != 0 {
-        return Err(Error::Constant { name: "reserved", value: reserved, expected: "0" });
-    }
+pub(super) fn precision(value: adamw_precision) -> Result<Precision, Error> {
     match value {
         ADAMW_PRECISION_DEFAULT => Ok(Precision::Plain),
         ADAMW_PRECISION_SPLIT => Ok(Precision::Split),
+        ADAMW_PRECISION_STOCHASTIC => Ok(Precision::Stochastic),
+        ADAMW_PRECISION_KAHAN => Ok(Precision::Kahan),
         value => {
-            let expected = "an ADAMW_PRECISION constant, 0 or 1";
+            let expected = "an ADAMW_PRECISION constant, 0 to 3";
             Err(Error::Constant { name: "precision", value, expected })
+        }
+    }
+}
+
+pub(super) fn moments(value: adamw_moments) -> Result<MomentFormat, Error> {
+    match value {
+        ADAMW_MOMENTS_F32 => Ok(MomentFormat::Full),
+        ADAMW_MOMENTS_BF16 => Ok(MomentFormat::Bf16),
+        ADAMW_MOMENTS_8BIT => Ok(MomentFormat::Codes),
+        value => {
+            let expected = "an ADAMW_MOMENTS constant, 0 to 2";
+            Err(Error::Constant { name: "moments", value, expected })
         }
     }
 }

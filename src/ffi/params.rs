@@ -38,18 +38,28 @@ pub unsafe extern "C" fn adamw_add_param(
                 // SAFETY: the caller's word.
                 unsafe { tensor::dlpack(from) }.map_err(|problem| problem.of(label, role))
             };
-            let optional = |from: *const adamw_tensor, role| {
-                if from.is_null() { Ok(None) } else { required(from, role).map(Some) }
-            };
+            let given = [
+                config.master,
+                config.remainder,
+                config.exp_avg,
+                config.exp_avg_sq,
+                config.max_exp_avg_sq,
+                config.exp_avg_scale,
+                config.exp_avg_sq_scale,
+                config.max_exp_avg_sq_scale,
+            ];
+            let mut state = [None; Role::STATE.len()];
+            for ((slot, role), from) in state.iter_mut().zip(Role::STATE).zip(given) {
+                if !from.is_null() {
+                    *slot = Some(required(from, role)?);
+                }
+            }
             let new = NewParam {
                 name,
                 group: config.group,
                 param: required(config.param, Role::Param)?,
-                master: optional(config.master, Role::Master)?,
-                remainder: optional(config.remainder, Role::Remainder)?,
-                exp_avg: optional(config.exp_avg, Role::ExpAvg)?,
-                exp_avg_sq: optional(config.exp_avg_sq, Role::ExpAvgSq)?,
-                max_exp_avg_sq: optional(config.max_exp_avg_sq, Role::MaxExpAvgSq)?,
+                state,
+                first_element: config.first_element,
                 step: config.step,
                 no_clip: flag("param.no_clip", config.no_clip)?,
                 regularizer: regularizer(
@@ -90,11 +100,8 @@ pub unsafe extern "C" fn adamw_add_array(
                 name,
                 group: 0,
                 param,
-                master: None,
-                remainder: None,
-                exp_avg: None,
-                exp_avg_sq: None,
-                max_exp_avg_sq: None,
+                state: [None; Role::STATE.len()],
+                first_element: 0,
                 step: 0,
                 no_clip: false,
                 regularizer: Regularizer::None,
@@ -218,6 +225,9 @@ fn role(buffer: adamw_buffer) -> Result<Role, Error> {
         ADAMW_BUFFER_EXP_AVG => Ok(Role::ExpAvg),
         ADAMW_BUFFER_EXP_AVG_SQ => Ok(Role::ExpAvgSq),
         ADAMW_BUFFER_MAX_EXP_AVG_SQ => Ok(Role::MaxExpAvgSq),
+        ADAMW_BUFFER_EXP_AVG_SCALE => Ok(Role::ExpAvgScale),
+        ADAMW_BUFFER_EXP_AVG_SQ_SCALE => Ok(Role::ExpAvgSqScale),
+        ADAMW_BUFFER_MAX_EXP_AVG_SQ_SCALE => Ok(Role::MaxExpAvgSqScale),
         value => {
             let expected = "an ADAMW_BUFFER constant, 1 to 5 or 9";
             Err(Error::Constant { name: "buffer", value, expected })

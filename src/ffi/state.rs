@@ -47,9 +47,10 @@ pub struct adamw_memory {
     pub struct_size: usize,
     /// 4 an element of f16 and bf16 with multi_precision.
     pub master: u64,
-    /// 2 an element of bf16 with ADAMW_PRECISION_SPLIT.
+    /// 2 an element of bf16 with ADAMW_PRECISION_SPLIT, of f16 and bf16 with ADAMW_PRECISION_KAHAN.
     pub remainder: u64,
-    /// 4 an element, 8 of f64.
+    /// 4 an element, 8 of f64; 2 with ADAMW_MOMENTS_BF16; 1, and 4 for each 256 elements, with
+    /// ADAMW_MOMENTS_8BIT.
     pub exp_avg: u64,
     /// As exp_avg.
     pub exp_avg_sq: u64,
@@ -82,16 +83,18 @@ pub unsafe extern "C" fn adamw_memory_plan(
         let dtype = dtype.map_err(|problem| problem.of(Label::new(b"planned"), Role::Param))?;
         let plan =
             handle::with(optimizer, |optimizer| optimizer.memory_plan(group, dtype, n_elements))?;
-        let [master, remainder, exp_avg, exp_avg_sq, max_exp_avg_sq] = plan.map(|(_, bytes)| bytes);
-        let total = plan.iter().fold(0u64, |total, (_, bytes)| total.saturating_add(*bytes));
+        let bytes = |roles: &[Role]| {
+            let all = plan.iter().filter(|(role, _)| roles.contains(role));
+            all.fold(0u64, |sum, (_, bytes)| sum.saturating_add(*bytes))
+        };
         let memory = adamw_memory {
             struct_size,
-            master,
-            remainder,
-            exp_avg,
-            exp_avg_sq,
-            max_exp_avg_sq,
-            total,
+            master: bytes(&[Role::Master]),
+            remainder: bytes(&[Role::Remainder]),
+            exp_avg: bytes(&[Role::ExpAvg, Role::ExpAvgScale]),
+            exp_avg_sq: bytes(&[Role::ExpAvgSq, Role::ExpAvgSqScale]),
+            max_exp_avg_sq: bytes(&[Role::MaxExpAvgSq, Role::MaxExpAvgSqScale]),
+            total: bytes(&Role::STATE),
         };
         // SAFETY: the caller's word.
         unsafe { sized::write(out_memory, struct_size, memory) }
@@ -298,12 +301,15 @@ fn of_state(name: &CStr, problem: TensorProblem) -> Error {
 }
 
 /// The parts of a state, and what C calls them.
-const ITEMS: [(adamw_buffer, Item); 8] = [
+const ITEMS: [(adamw_buffer, Item); 11] = [
     (ADAMW_BUFFER_MASTER, Item::Tensor(Role::Master)),
     (ADAMW_BUFFER_REMAINDER, Item::Tensor(Role::Remainder)),
     (ADAMW_BUFFER_EXP_AVG, Item::Tensor(Role::ExpAvg)),
     (ADAMW_BUFFER_EXP_AVG_SQ, Item::Tensor(Role::ExpAvgSq)),
     (ADAMW_BUFFER_MAX_EXP_AVG_SQ, Item::Tensor(Role::MaxExpAvgSq)),
+    (ADAMW_BUFFER_EXP_AVG_SCALE, Item::Tensor(Role::ExpAvgScale)),
+    (ADAMW_BUFFER_EXP_AVG_SQ_SCALE, Item::Tensor(Role::ExpAvgSqScale)),
+    (ADAMW_BUFFER_MAX_EXP_AVG_SQ_SCALE, Item::Tensor(Role::MaxExpAvgSqScale)),
     (ADAMW_BUFFER_STEP, Item::Step),
     (ADAMW_BUFFER_BETA1_POWER, Item::Beta1Power),
     (ADAMW_BUFFER_BETA2_POWER, Item::Beta2Power),
@@ -311,7 +317,7 @@ const ITEMS: [(adamw_buffer, Item); 8] = [
 
 fn item(buffer: adamw_buffer) -> Result<Item, Error> {
     let known = ITEMS.iter().find(|(known, _)| *known == buffer);
-    let expected = "an ADAMW_BUFFER constant, 2 to 9";
+    let expected = "an ADAMW_BUFFER constant, 2 to 12";
     let wrong = Error::Constant { name: "buffer", value: buffer, expected };
     known.map(|(_, item)| *item).ok_or(wrong)
 }

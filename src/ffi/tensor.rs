@@ -13,8 +13,10 @@ pub(super) const HOST_DEVICES: [i32; 3] = [1, 3, 11];
 const MAX_NDIM: i32 = 64;
 
 pub fn dtype(constant: adamw_dtype) -> Result<Dtype, TensorProblem> {
-    let known =
-        Dtype::FLOATS.into_iter().chain([Dtype::I16]).find(|&dtype| dtype as u32 == constant);
+    let known = Dtype::FLOATS
+        .into_iter()
+        .chain([Dtype::I16, Dtype::U8])
+        .find(|&dtype| dtype as u32 == constant);
     known.ok_or(TensorProblem::DtypeConstant(constant))
 }
 
@@ -46,6 +48,7 @@ pub unsafe fn dlpack(from: *const adamw_tensor) -> Result<Tensor, TensorProblem>
         (2, 64, 1) => Dtype::F64,
         (4, 16, 1) => Dtype::Bf16,
         (0, 16, 1) => Dtype::I16,
+        (1, 8, 1) => Dtype::U8,
         _ => return Err(TensorProblem::DlpackType { code, bits, lanes }),
     };
     // SAFETY: the caller's word.

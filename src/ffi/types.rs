@@ -20,9 +20,9 @@ pub struct adamw_device {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct adamw_data_type {
-    /// 2: IEEE float, 4: bfloat; 0: integer, of rows and remainders.
+    /// 2: IEEE float, 4: bfloat; 0: integer, of rows and remainders; 1: unsigned, of 8-bit moments.
     pub code: u8,
-    /// 16, 32 or 64.
+    /// 8, 16, 32 or 64.
     pub bits: u8,
     /// 1.
     pub lanes: u16,
@@ -114,8 +114,10 @@ pub struct adamw_config {
     pub weight_decay_ptr: *const f32,
     /// `[ADAMW_PRECISION_DEFAULT]` What keeps the precision of 16-bit parameters.
     pub precision: adamw_precision,
-    /// 0.
-    pub reserved: u32,
+    /// `[ADAMW_MOMENTS_F32]` What moments are kept in.
+    pub moments: adamw_moments,
+    /// `[0]` Of the random bits that stochastic rounding takes.
+    pub seed: u64,
 }
 
 /// The hyper-parameters of a group; `adamw_group_config_init` fills in the handle's, which are also
@@ -153,8 +155,8 @@ pub struct adamw_group_config {
     pub weight_decay_ptr: *const f32,
     /// As in `adamw_config`; of parameters that are added later.
     pub precision: adamw_precision,
-    /// 0.
-    pub reserved: u32,
+    /// As in `adamw_config`; of parameters that are added later.
+    pub moments: adamw_moments,
 }
 
 /// A parameter to be added. Zero it, set `struct_size`, `name` and `param`; the rest may stay 0.
@@ -175,7 +177,8 @@ pub struct adamw_param_config {
     /// `[NULL]` The same number of elements, f32; only for f16 and bf16 with multi_precision. If
     /// `step` is 0, the first step looks whether it rounds to the parameter, and fails if not.
     pub master: *const adamw_tensor,
-    /// `[NULL]` The same number of elements, f32 (f64 for an f64 parameter).
+    /// `[NULL]` The same number of elements, f32 (f64 for an f64 parameter) or what the group's
+    /// `moments` say.
     pub exp_avg: *const adamw_tensor,
     /// `[NULL]` As exp_avg; never negative.
     pub exp_avg_sq: *const adamw_tensor,
@@ -194,9 +197,20 @@ pub struct adamw_param_config {
     pub regularizer: adamw_regularizer,
     /// 0.
     pub reserved: u32,
-    /// `[NULL]` The same number of elements, int16; only for bf16 with ADAMW_PRECISION_SPLIT. The host
-    /// has zeroed it, or brings it from earlier steps.
+    /// `[NULL]` The same number of elements, int16 with ADAMW_PRECISION_SPLIT, of the parameter's type
+    /// with ADAMW_PRECISION_KAHAN. The host has zeroed it, or brings it from earlier steps.
     pub remainder: *const adamw_tensor,
+    /// `[NULL]` One f32 for each 256 elements, the last of which may be fewer; only for 8-bit moments.
+    /// The host has zeroed it, or brings it from earlier steps.
+    pub exp_avg_scale: *const adamw_tensor,
+    /// `[NULL]` As exp_avg_scale.
+    pub exp_avg_sq_scale: *const adamw_tensor,
+    /// `[NULL]` As exp_avg_scale; only with amsgrad.
+    pub max_exp_avg_sq_scale: *const adamw_tensor,
+    /// `[0]` Where the host has cut a parameter into shards of one name: which element of the whole is
+    /// this one's first, so that random bits are those of the whole. 8-bit moments have the bits of
+    /// the whole if it is a multiple of 256.
+    pub first_element: u64,
 }
 
 /// What the last successful step found and did.
@@ -258,9 +272,10 @@ pub struct adamw_capabilities {
 
 // Without padding, so that a field appended later can never have been padding before.
 const _: () = assert!(size_of::<adamw_tensor>() == 48);
-const _: () = assert!(size_of::<adamw_config>() == 6 * 8 + 6 * 4 + 5 * 8 + 4 * 4 + 4 * 8 + 2 * 4);
+const _: () =
+    assert!(size_of::<adamw_config>() == 6 * 8 + 6 * 4 + 5 * 8 + 4 * 4 + 4 * 8 + 2 * 4 + 8);
 const _: () = assert!(size_of::<adamw_group_config>() == 9 * 8 + 2 * 4 + 3 * 8 + 2 * 4);
-const _: () = assert!(size_of::<adamw_param_config>() == 9 * 8 + 4 * 4 + 8);
+const _: () = assert!(size_of::<adamw_param_config>() == 9 * 8 + 4 * 4 + 5 * 8);
 const _: () = assert!(size_of::<adamw_capabilities>() == 8 + 6 * 4);
 const _: () = assert!(size_of::<adamw_step_info>() == 4 * 8 + 2 * 4 + 4 * 8 + 4 * 4);
 const _: () = assert!(size_of::<adamw_param_info>() == 4 * 8 + 4 * 4);
@@ -294,7 +309,8 @@ impl adamw_config {
         beta2_ptr: core::ptr::null(),
         weight_decay_ptr: core::ptr::null(),
         precision: ADAMW_PRECISION_DEFAULT,
-        reserved: 0,
+        moments: ADAMW_MOMENTS_F32,
+        seed: 0,
     };
 }
 
@@ -315,6 +331,10 @@ impl adamw_param_config {
         regularizer: ADAMW_REGULARIZER_NONE,
         reserved: 0,
         remainder: core::ptr::null(),
+        exp_avg_scale: core::ptr::null(),
+        exp_avg_sq_scale: core::ptr::null(),
+        max_exp_avg_sq_scale: core::ptr::null(),
+        first_element: 0,
     };
 }
 

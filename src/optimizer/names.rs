@@ -15,12 +15,15 @@ pub enum Scheme {
     Paddle,
 }
 
-const NEUTRAL: [(Item, &str); 8] = [
+const NEUTRAL: [(Item, &str); 11] = [
     (Item::Tensor(Role::Master), ".master"),
     (Item::Tensor(Role::Remainder), ".remainder"),
     (Item::Tensor(Role::ExpAvg), ".exp_avg"),
     (Item::Tensor(Role::ExpAvgSq), ".exp_avg_sq"),
     (Item::Tensor(Role::MaxExpAvgSq), ".max_exp_avg_sq"),
+    (Item::Tensor(Role::ExpAvgScale), ".exp_avg_scale"),
+    (Item::Tensor(Role::ExpAvgSqScale), ".exp_avg_sq_scale"),
+    (Item::Tensor(Role::MaxExpAvgSqScale), ".max_exp_avg_sq_scale"),
     (Item::Step, ".step"),
     (Item::Beta1Power, ".beta1_power"),
     (Item::Beta2Power, ".beta2_power"),

@@ -1,17 +1,15 @@
 //! Parameters: added with their state, moved, looked up.
 #![forbid(unsafe_code)]
 
-use super::new_state::own_buffer;
 use super::occupied::Place;
 use super::step::Clock;
 use super::{Optimizer, label, next_number};
 use crate::callback::{DecayFilter, adamw_param_info};
-use crate::dtype::Dtype;
-use crate::error::{Error, Label, Role, TensorProblem};
+use crate::error::{Error, Label, Role};
 use crate::math::Regularizer;
 use crate::steps::Log;
 use crate::sys::memory::reserve;
-use crate::tensor::{Buffer, Operands, Tensor};
+use crate::tensor::{Buffer, Tensor};
 use std::ffi::{CStr, CString};
 
 /// What a parameter is beside its memory.
@@ -54,11 +52,10 @@ pub struct NewParam<'a> {
     pub name: &'a CStr,
     pub group: u32,
     pub param: Tensor,
-    pub master: Option<Tensor>,
-    pub remainder: Option<Tensor>,
-    pub exp_avg: Option<Tensor>,
-    pub exp_avg_sq: Option<Tensor>,
-    pub max_exp_avg_sq: Option<Tensor>,
+    /// In the order of `Role::STATE`.
+    pub state: [Option<Tensor>; Role::STATE.len()],
+    /// Which element of the whole parameter is its first, if it is a shard.
+    pub first_element: u64,
     /// Steps that the host's state has taken.
     pub step: u64,
     /// Not to be clipped, nor part of a global norm.
@@ -73,7 +70,6 @@ pub(super) const MAX_INITIAL_STEP: u64 = 1 << 32;
 impl Optimizer {
     /// Adds a parameter and returns its number.
     pub fn add_param(&mut self, new: NewParam) -> Result<u32, Error> {
-        let name = label(new.name);
         let place_by_name = self.place_for_name(new.name)?;
         let number = next_number(self.params.len())?;
         let group = self.group(new.group)?.current()?;
@@ -82,21 +78,9 @@ impl Optimizer {
             return Err(Error::Number { name: "step", value: new.step as f64, expected });
         }
         check_regularizer(new.regularizer)?;
-        if !Dtype::FLOATS.contains(&new.param.dtype()) {
-            return Err(TensorProblem::NotFloat(new.param.dtype()).of(name, Role::Param));
-        }
-        let state = self.state_of(&new)?;
-        self.check_places(&new)?;
+        let operands = self.new_operands(&new)?;
         let decays = decays(self.decay_filter, new.name)?;
 
-        let mut operands = Operands::new(new.param);
-        for (role, given) in state.into_iter().flatten() {
-            let buffer = match given {
-                Some(tensor) => Buffer::host(tensor),
-                None => own_buffer(&new.param, role)?,
-            };
-            operands.set_state(role, buffer).map_err(|problem| problem.of(name, role))?;
-        }
         let master = match operands.state(Role::Master) {
             Some(master) if !master.is_hosts() => Master::Stale,
             Some(_) if new.step == 0 => Master::Unseen,
@@ -118,7 +102,7 @@ impl Optimizer {
         reserve(&mut self.operands, 1, "the parameters")?;
         reserve(&mut self.logs, 1, "the parameters")?;
         reserve(&mut self.by_name, 1, "the parameters")?;
-        self.occupied.reserve(WRITTEN.len())?;
+        self.occupied.reserve(1 + Role::STATE.len())?;
         self.scratch.reserve(self.params.len() + 1, self.groups.len())?;
         self.scratch.tallies.reserve(&self.operands, new.param.n_elements())?;
         self.operands.push(operands);
@@ -129,7 +113,7 @@ impl Optimizer {
             return Err(error);
         }
 
-        for role in WRITTEN {
+        for role in [Role::Param].into_iter().chain(Role::STATE) {
             if let Some(tensor) = self.operands[number as usize].tensor(role) {
                 self.occupied.insert(Place::new(tensor.addresses(), number, role));
             }
@@ -225,10 +209,6 @@ impl Optimizer {
         }
     }
 }
-
-/// What a step may write.
-const WRITTEN: [Role; 6] =
-    [Role::Param, Role::Master, Role::Remainder, Role::ExpAvg, Role::ExpAvgSq, Role::MaxExpAvgSq];
 
 /// Whether a parameter decays: all do, unless the filter says no.
 pub fn decays(filter: Option<DecayFilter>, name: &CStr) -> Result<bool, Error> {

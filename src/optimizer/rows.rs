@@ -5,6 +5,7 @@ use super::Optimizer;
 use super::step::Scratch;
 use crate::config::Lazy;
 use crate::error::{Error, Label, Role};
+use crate::format::MomentFormat;
 use crate::steps::Steps;
 use crate::tensor::{Extent, Grad, Lag, NoRow, Operands, RowList, SparseGrad};
 
@@ -13,6 +14,7 @@ impl Optimizer {
     pub fn set_sparse_grad(&mut self, number: u32, sparse: SparseGrad) -> Result<(), Error> {
         let (name, grad) = (self.label(number)?, Grad::Sparse(sparse));
         self.check_grad(number, Some(grad))?;
+        self.check_laziness(number)?;
         let operands = &mut self.operands[number as usize];
         operands.reserve_rows(sparse.rows.len(), sparse.row_elements())?;
         if self.group_of(number).lazy == Lazy::Exact {
@@ -25,11 +27,23 @@ impl Optimizer {
         operands.set_grad(Some(grad)).map_err(|problem| problem.of(name, Role::Grad))
     }
 
+    /// That a parameter whose gradient is sparse can be stepped row by row, if its group wants that.
+    pub(super) fn check_laziness(&self, number: u32) -> Result<(), Error> {
+        let is_coded = self.operands[number as usize].format().moments() == MomentFormat::Codes;
+        match self.group_of(number).lazy {
+            Lazy::Rows | Lazy::Exact if is_coded => Err(Error::CodedRows(self.label(number)?)),
+            _ => Ok(()),
+        }
+    }
+
     /// Lets the rows of a parameter lag, if they are rows of so many elements and do not lag yet.
     fn keep_lag(&mut self, number: usize, row_elements: u64) -> Result<(), Error> {
         let operands = &mut self.operands[number];
         if row_elements == 0 || operands.lag().is_some() {
             return Ok(());
+        }
+        if operands.format().moments() == MomentFormat::Codes {
+            return Ok(()); // the next step refuses it
         }
         let lag = Lag::new(operands.param().n_elements() / row_elements, row_elements)?;
         self.logs[number].reserve()?;
@@ -122,9 +136,16 @@ impl Optimizer {
 
     /// Reads which rows the sparse gradients list now.
     pub(super) fn read_rows(&mut self) -> Result<(), Error> {
-        let stepped = self.params.iter().zip(&mut self.operands);
-        for (param, operands) in stepped.filter(|(_, operands)| operands.is_stepped()) {
-            operands.read_rows().map_err(|no_row| outside(param.label(), no_row))?;
+        for number in 0..self.operands.len() {
+            let operands = &self.operands[number];
+            if !operands.is_stepped() {
+                continue;
+            }
+            if operands.has_rows() {
+                self.check_laziness(number as u32)?;
+            }
+            let read = self.operands[number].read_rows();
+            read.map_err(|no_row| outside(self.params[number].label(), no_row))?;
         }
         Ok(())
     }

@@ -2,10 +2,10 @@
 
 use super::changes::{self, Change, Changes};
 use super::line::{Line, Plan};
-use super::{Buffer, Grad, Operands, RowPart, Slice, SliceMut};
-use crate::dtype::Dtype;
-use crate::error::{Error, Role};
+use super::{Grad, Operands, RowPart, Slice, SliceMut, State};
+use crate::error::Error;
 use crate::norm;
+use crate::philox::Key;
 use crate::sys::memory::reserve;
 use core::ops::Range;
 
@@ -219,6 +219,9 @@ impl<'a> Part<'a> {
 pub struct Chunk<'a> {
     /// Which parameter.
     pub index: usize,
+    /// Where its random bits come from, if its rounding takes any: the key, and which of the whole
+    /// parameter's elements is the first.
+    pub random: Option<(Key, u64)>,
     pub param: SliceMut<'a>,
     /// The gradient of these elements or, if it has to be gathered, all its values.
     pub grad: Slice<'a>,
@@ -229,21 +232,6 @@ pub struct Chunk<'a> {
     pub behind: Range<u64>,
     /// Where what the step changes is added up, if that is asked for.
     pub change: Option<&'a Change>,
-}
-
-/// The state, in the parameter's compute type.
-pub enum State<'a> {
-    F32(Moments<'a, f32>),
-    F64(Moments<'a, f64>),
-}
-
-pub struct Moments<'a, T> {
-    pub exp_avg: &'a mut [T],
-    pub exp_avg_sq: &'a mut [T],
-    pub max_exp_avg_sq: Option<&'a mut [T]>,
-    pub master: Option<&'a mut [T]>,
-    /// The lower halves of a split master.
-    pub remainder: Option<&'a mut [i16]>,
 }
 
 impl<'a> Chunk<'a> {
@@ -267,42 +255,14 @@ impl<'a> Chunk<'a> {
                     Some(grad) => grad.values().elements(values),
                 },
                 rows,
-                state: match operands.param.dtype.compute() {
-                    Dtype::F64 => State::F64(Moments::new(operands, elements)?),
-                    _ => State::F32(Moments::new(operands, elements)?),
+                random: match operands.format.is_random() {
+                    true => operands.random(elements.start),
+                    false => None,
                 },
+                state: State::new(operands, elements)?,
                 behind,
                 change,
             })
-        }
-    }
-}
-
-impl<'a, T> Moments<'a, T> {
-    /// # Safety
-    /// As `Chunk::new`, and `T` is the compute type of these operands.
-    unsafe fn new(operands: &Operands, range: Range<usize>) -> Option<Self> {
-        // SAFETY: the caller's word.
-        let cut = |buffer: &Buffer| unsafe { buffer.tensor.slice_mut(range.clone()) };
-        // SAFETY: the caller's word; `fits` saw that a remainder is i16.
-        let cut_i16 = |buffer: &Buffer| unsafe { buffer.tensor.slice_mut(range.clone()) };
-        Some(Moments {
-            exp_avg: cut(operands.exp_avg.as_ref()?),
-            exp_avg_sq: cut(operands.exp_avg_sq.as_ref()?),
-            max_exp_avg_sq: operands.max_exp_avg_sq.as_ref().map(cut),
-            master: operands.state(Role::Master).map(cut),
-            remainder: operands.state(Role::Remainder).map(cut_i16),
-        })
-    }
-
-    /// The same for a shorter time.
-    pub fn again(&mut self) -> Moments<'_, T> {
-        Moments {
-            exp_avg: self.exp_avg,
-            exp_avg_sq: self.exp_avg_sq,
-            max_exp_avg_sq: self.max_exp_avg_sq.as_deref_mut(),
-            master: self.master.as_deref_mut(),
-            remainder: self.remainder.as_deref_mut(),
         }
     }
 }

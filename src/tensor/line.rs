@@ -9,6 +9,10 @@ use crate::sys::memory::reserve;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+/// Cuts inside a parameter lie at a multiple of so many units from its start: whole blocks of 8-bit
+/// codes, and whole cache lines.
+const GRAIN: u64 = 256;
+
 /// Where each parameter's part of the line ends. Kept between steps for its memory alone.
 #[derive(Default)]
 pub struct Plan {
@@ -43,7 +47,8 @@ impl Plan {
             length
         }));
         let task_length = task_length(length);
-        Line { ends: &self.ends, length, unit, task_length, next_task: AtomicU64::new(0) }
+        let grain = GRAIN.div_ceil(unit);
+        Line { ends: &self.ends, length, unit, task_length, next_task: AtomicU64::new(0), grain }
     }
 }
 
@@ -55,6 +60,7 @@ pub struct Line<'a> {
     unit: u64,
     task_length: u64,
     next_task: AtomicU64,
+    grain: u64,
 }
 
 /// Part of one parameter, which no other piece of the line meets.
@@ -98,8 +104,15 @@ impl Line<'_> {
                 param += 1; // it has no part in the line
             }
             let param_start = if param == 0 { 0 } else { self.ends[param - 1] };
-            let stop = end.min(self.ends[param]);
-            each(Piece { param, range: position - param_start..stop - param_start, position });
+            let param_end = self.ends[param];
+            let cut = |position: u64| {
+                (position - param_start).next_multiple_of(self.grain).min(param_end - param_start)
+            };
+            let stop = end.min(param_end);
+            let range = cut(position)..cut(stop);
+            if !range.is_empty() {
+                each(Piece { param, position: param_start + range.start, range });
+            }
             position = stop;
             param += 1;
         }
@@ -114,12 +127,13 @@ mod tests {
     #[test]
     fn every_unit_of_every_parameter_is_in_one_piece() {
         for task_length in [1, 2, 3, 7, 100] {
-            let lengths = [0, 5, 0, 0, 1, 12, 0];
+            let lengths = [0, 5, 0, 0, 1, 700, 0];
             let mut plan = Plan::default();
             let line = plan.lay(lengths.into_iter(), 1, |_| task_length);
             let mut covered = lengths.map(|length| vec![0; length as usize]);
             while line.claim(|piece| {
                 assert!(!piece.range.is_empty());
+                assert!(piece.range.start.is_multiple_of(GRAIN));
                 for unit in piece.range {
                     covered[piece.param][unit as usize] += 1;
                 }

@@ -1,9 +1,11 @@
 //! All the memory of one parameter.
 
 use super::rows::RowIndex;
-use super::{Buffer, Grad, Lag, Slice, SliceMut, Tensor};
-use crate::dtype::{Bf16, Dtype, F16};
+use super::{Buffer, Grad, Lag, Slice, Tensor};
+use crate::dtype::Dtype;
 use crate::error::{Error, Role, TensorProblem};
+use crate::format::{Format, Kept};
+use crate::philox::Key;
 use crate::sys::memory::Boxed;
 
 /// All the memory of one parameter. Every tensor in it has the parameter's number of elements and
@@ -24,18 +26,19 @@ pub struct Operands {
     pub(super) resting: bool,
     /// Not stepped for now.
     pub(super) left_out: bool,
-    /// `[n]` of the compute type, as the two below; there wherever there is a gradient.
+    /// What the state below is made of.
+    pub(super) format: Format,
+    /// `[n]`, as the two below; there wherever there is a gradient.
     pub(super) exp_avg: Option<Buffer>,
     pub(super) exp_avg_sq: Option<Buffer>,
     /// With amsgrad.
     pub(super) max_exp_avg_sq: Option<Buffer>,
-    /// `[n] f32`, for 16-bit parameters with multi_precision; or `[n] i16`, the lower halves of a
-    /// split master.
+    /// `[n]`, for 16-bit parameters: the f32 master, or the remainder.
     pub(super) master: Option<Buffer>,
 }
 
-/// What only sparse or accumulated gradients need: apart, so that a step over many small parameters
-/// does not pass over it.
+/// What only sparse or accumulated gradients, random rounding and 8-bit codes need: apart, so that a
+/// step over many small parameters does not pass over it.
 #[derive(Default)]
 pub struct Rare {
     /// The rows that a sparse gradient listed when they were last read.
@@ -44,6 +47,10 @@ pub struct Rare {
     pub(super) lag: Option<Lag>,
     /// The sum of gradients, in the compute type.
     pub(super) accumulated: Option<Buffer>,
+    /// Of the random bits, where the format takes some, with the first element's place in the whole.
+    pub(super) key: Option<(Key, u64)>,
+    /// `[n / 256] f32`: of exp_avg, exp_avg_sq and max_exp_avg_sq, where they are codes.
+    pub(super) scales: [Option<Buffer>; 3],
 }
 
 /// The rows that a dense gradient lists.
@@ -51,9 +58,10 @@ static NO_ROWS: RowIndex = RowIndex::EMPTY;
 
 impl Operands {
     /// A parameter that has no gradient and no state yet.
-    pub fn new(param: Tensor) -> Operands {
+    pub fn new(param: Tensor, format: Format) -> Operands {
         Operands {
             param,
+            format,
             grad: None,
             master: None,
             exp_avg: None,
@@ -68,7 +76,8 @@ impl Operands {
 
     /// What is left of a parameter that was removed.
     pub fn none() -> Operands {
-        Operands::new(Tensor { address: 0, n_elements: 0, dtype: Dtype::F32 })
+        let param = Tensor { address: 0, n_elements: 0, dtype: Dtype::F32 };
+        Operands::new(param, Format::plain(Dtype::F32))
     }
 
     pub fn param(&self) -> Tensor {
@@ -77,6 +86,23 @@ impl Operands {
 
     pub fn grad(&self) -> Option<Grad> {
         self.grad
+    }
+
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Where the random bits of an element come from, if its rounding takes any: the key, and which
+    /// element of the whole parameter it is.
+    pub(super) fn random(&self, element: usize) -> Option<(Key, u64)> {
+        let (key, first) = self.rare.as_ref()?.key?;
+        Some((key, first.wrapping_add(element as u64)))
+    }
+
+    /// Gives the parameter random bits; its first element is this one of the whole.
+    pub fn set_key(&mut self, key: Key, first_element: u64) -> Result<(), Error> {
+        self.rare()?.key = Some((key, first_element));
+        Ok(())
     }
 
     /// Whether a step has anything to do here. A gradient that lists no row is none.
@@ -102,24 +128,26 @@ impl Operands {
     pub fn state(&self, role: Role) -> Option<&Buffer> {
         match role {
             Role::Param | Role::Grad | Role::Rows => None,
-            Role::Master => self.master.as_ref().filter(|master| master.tensor.dtype == Dtype::F32),
-            Role::Remainder => {
-                self.master.as_ref().filter(|master| master.tensor.dtype == Dtype::I16)
-            }
+            Role::Master => self.master.as_ref().filter(|_| self.format.kept() == Kept::Master),
+            Role::Remainder => self.master.as_ref().filter(|_| self.format.kept() != Kept::Master),
             Role::ExpAvg => self.exp_avg.as_ref(),
             Role::ExpAvgSq => self.exp_avg_sq.as_ref(),
             Role::MaxExpAvgSq => self.max_exp_avg_sq.as_ref(),
+            Role::ExpAvgScale => self.scale(0),
+            Role::ExpAvgSqScale => self.scale(1),
+            Role::MaxExpAvgSqScale => self.scale(2),
         }
     }
 
     /// Whether a tensor has the elements and the type that its role asks for.
     pub fn fits(&self, role: Role, tensor: &Tensor) -> Result<(), TensorProblem> {
         self.fits_type(role, tensor)?;
-        if tensor.n_elements != self.param.n_elements {
-            let (is, param) = (tensor.n_elements, self.param.n_elements);
-            return Err(TensorProblem::Elements { is, param });
+        let (is, param) = (tensor.n_elements, self.param.n_elements);
+        match Format::n_elements(role, param) {
+            expected if is == expected => Ok(()),
+            expected if expected == param => Err(TensorProblem::Elements { is, param }),
+            expected => Err(TensorProblem::Scales { is, expected }),
         }
-        Ok(())
     }
 
     pub(super) fn fits_type(&self, role: Role, tensor: &Tensor) -> Result<(), TensorProblem> {
@@ -131,10 +159,13 @@ impl Operands {
             }
             Role::Grad => is,
             Role::Param => param,
-            Role::Remainder => Dtype::I16,
-            _ => param.compute(),
+            _ => self.format.buffer(role).unwrap_or(is),
         };
         if is == expected { Ok(()) } else { Err(TensorProblem::Dtype { is, expected }) }
+    }
+
+    pub(super) fn scale(&self, i: usize) -> Option<&Buffer> {
+        self.rare.as_ref()?.scales[i].as_ref()
     }
 
     /// The rows that were last read.
@@ -206,8 +237,18 @@ impl Operands {
             Role::ExpAvg => self.exp_avg = Some(buffer),
             Role::ExpAvgSq => self.exp_avg_sq = Some(buffer),
             Role::MaxExpAvgSq => self.max_exp_avg_sq = Some(buffer),
+            Role::ExpAvgScale => self.set_scale(0, buffer),
+            Role::ExpAvgSqScale => self.set_scale(1, buffer),
+            Role::MaxExpAvgSqScale => self.set_scale(2, buffer),
         }
         Ok(())
+    }
+
+    /// Codes are made with random bits, whose key came first.
+    fn set_scale(&mut self, i: usize, buffer: Buffer) {
+        if let Some(rare) = &mut self.rare {
+            rare.scales[i] = Some(buffer);
+        }
     }
 
     /// The master and the parameter that it is filled from, if there is a master.
@@ -233,30 +274,21 @@ impl Operands {
         }
     }
 
-    /// Writes zeros over the lower halves of a split master, if there is one: it is what the
-    /// parameter is.
+    /// Writes zeros over the remainder, if there is one: the parameter is all there is.
     pub fn zero_remainder(&mut self) {
-        if let Some(remainder) = self.state(Role::Remainder) {
-            zero(&remainder.tensor);
-        }
+        self.zero(&[Role::Remainder]);
     }
 
     /// Writes zeros over the moments.
     pub fn zero_moments(&mut self) {
-        let moments = [&self.exp_avg, &self.exp_avg_sq, &self.max_exp_avg_sq];
-        moments.into_iter().flatten().for_each(|buffer| zero(&buffer.tensor));
+        use Role::*;
+        self.zero(&[ExpAvg, ExpAvgSq, MaxExpAvgSq, ExpAvgScale, ExpAvgSqScale, MaxExpAvgSqScale]);
     }
-}
 
-/// Writes zeros over a tensor of operands that are borrowed mutably.
-pub(super) fn zero(tensor: &Tensor) {
-    // SAFETY: the memory is writable by contract, and the operands' borrow keeps it from being
-    // sliced elsewhere.
-    match unsafe { tensor.elements_mut(0..tensor.n_elements as usize) } {
-        SliceMut::F32(elements) => elements.fill(0.0),
-        SliceMut::F64(elements) => elements.fill(0.0),
-        SliceMut::F16(elements) => elements.fill(F16(0)),
-        SliceMut::Bf16(elements) => elements.fill(Bf16(0)),
-        SliceMut::I16(elements) => elements.fill(0),
+    fn zero(&mut self, roles: &[Role]) {
+        for buffer in roles.iter().filter_map(|role| self.state(*role)) {
+            // SAFETY: `&mut self` keeps the memory from being sliced elsewhere.
+            unsafe { buffer.tensor.zero() };
+        }
     }
 }

@@ -15,6 +15,8 @@ pub enum Dtype {
     Bf16,
     /// Of remainders only.
     I16,
+    /// Of 8-bit moments only.
+    U8,
 }
 
 impl Dtype {
@@ -27,6 +29,7 @@ impl Dtype {
             Dtype::F16 => ffi::ADAMW_DTYPE_F16,
             Dtype::Bf16 => ffi::ADAMW_DTYPE_BF16,
             Dtype::I16 => ffi::ADAMW_DTYPE_I16,
+            Dtype::U8 => ffi::ADAMW_DTYPE_U8,
         }
     }
 
@@ -35,6 +38,7 @@ impl Dtype {
             Dtype::F64 => 8,
             Dtype::F32 => 4,
             Dtype::F16 | Dtype::Bf16 | Dtype::I16 => 2,
+            Dtype::U8 => 1,
         }
     }
 
@@ -46,6 +50,7 @@ impl Dtype {
     fn dlpack(self) -> ffi::adamw_data_type {
         let code = match self {
             Dtype::I16 => 0,
+            Dtype::U8 => 1,
             Dtype::Bf16 => 4,
             _ => 2,
         };
@@ -60,6 +65,7 @@ impl Dtype {
             Dtype::F16 => f16::from_bits(bits as u16).to_f64(),
             Dtype::Bf16 => bf16::from_bits(bits as u16).to_f64(),
             Dtype::I16 => (bits as u16 as i16).into(),
+            Dtype::U8 => (bits as u8).into(),
         }
     }
 
@@ -72,6 +78,7 @@ impl Dtype {
             Dtype::F16 => f16::from_f32(value as f32).to_bits().into(),
             Dtype::Bf16 => bf16::from_f32(value as f32).to_bits().into(),
             Dtype::I16 => (value as i16 as u16).into(),
+            Dtype::U8 => (value as u8).into(),
         }
     }
 }
@@ -215,7 +222,8 @@ impl Array {
             match self.dtype.bytes() {
                 8 => at.cast::<u64>().read(),
                 4 => at.cast::<u32>().read().into(),
-                _ => at.cast::<u16>().read().into(),
+                2 => at.cast::<u16>().read().into(),
+                _ => at.read().into(),
             }
         }
     }
@@ -228,7 +236,8 @@ impl Array {
             match self.dtype.bytes() {
                 8 => at.cast::<u64>().write(bits),
                 4 => at.cast::<u32>().write(bits as u32),
-                _ => at.cast::<u16>().write(bits as u16),
+                2 => at.cast::<u16>().write(bits as u16),
+                _ => at.write(bits as u8),
             }
         }
     }

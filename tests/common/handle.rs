@@ -97,6 +97,9 @@ pub struct Param<'a> {
     pub exp_avg: Option<&'a Array>,
     pub exp_avg_sq: Option<&'a Array>,
     pub max_exp_avg_sq: Option<&'a Array>,
+    /// Of exp_avg, exp_avg_sq and max_exp_avg_sq.
+    pub scales: [Option<&'a Array>; 3],
+    pub first_element: u64,
     pub step: u64,
     pub group: u32,
     pub no_clip: bool,
@@ -115,6 +118,8 @@ impl<'a> Param<'a> {
             exp_avg: None,
             exp_avg_sq: None,
             max_exp_avg_sq: None,
+            scales: [None; 3],
+            first_element: 0,
             step: 0,
             group: 0,
             no_clip: false,
@@ -198,9 +203,12 @@ impl Handle {
             param.exp_avg_sq,
             param.max_exp_avg_sq,
             param.remainder,
+            param.scales[0],
+            param.scales[1],
+            param.scales[2],
         ]
         .map(|array| array.map(Array::tensor));
-        let [tensor, master, exp_avg, exp_avg_sq, max_exp_avg_sq, remainder] =
+        let [tensor, master, exp_avg, exp_avg_sq, max_exp_avg_sq, remainder, scales @ ..] =
             tensors.each_ref().map(|tensor| tensor.as_ref().map_or(null(), |t| t as *const _));
         let config = ffi::adamw_param_config {
             struct_size: size_of::<ffi::adamw_param_config>(),
@@ -217,6 +225,10 @@ impl Handle {
             regularizer: param.regularizer.0,
             reserved: 0,
             remainder,
+            exp_avg_scale: scales[0],
+            exp_avg_sq_scale: scales[1],
+            max_exp_avg_sq_scale: scales[2],
+            first_element: param.first_element,
         };
         let mut number = 0;
         call!(adamw_add_param(self.0, &config, &mut number))?;

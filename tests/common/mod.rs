@@ -8,6 +8,7 @@ pub mod kind;
 pub mod model;
 pub mod oracle;
 pub mod random;
+pub mod rounding;
 pub mod rows;
 pub mod sums;
 pub mod tensors;

@@ -1,7 +1,8 @@
 //! The optimizer as one would write it first: slow, obvious, one element after the other, every
 //! option an `if`. The library must have its bits.
 
-use super::array::{Array, Dtype};
+use super::array::Dtype;
+use super::rounding::{self, Kind, nearest};
 use super::sums::sum_squares;
 use adamw::ffi::*;
 
@@ -17,7 +18,9 @@ pub enum Grad {
 
 #[derive(Clone)]
 pub struct Param {
+    pub name: String,
     pub dtype: Dtype,
+    pub format: Format,
     pub options: adamw_param_options,
     pub removed: bool,
     pub step: u64,
@@ -26,12 +29,18 @@ pub struct Param {
     pub param: Vec<f64>,
     /// What is stepped, where the parameter is only rounded to.
     pub master: Option<Vec<f64>>,
-    /// The parameter is the upper half of the master.
-    pub is_split: bool,
     pub exp_avg: Vec<f64>,
     pub exp_avg_sq: Vec<f64>,
     pub max_exp_avg_sq: Vec<f64>,
     pub grad: Option<Grad>,
+}
+
+/// What the state of a parameter is kept in; it stays what the group said when it was added.
+#[derive(Clone, Copy)]
+pub struct Format {
+    pub multi_precision: bool,
+    pub precision: adamw_precision,
+    pub moments: adamw_moments,
 }
 
 #[derive(Clone)]
@@ -48,36 +57,37 @@ fn round(dtype: Dtype, value: f64) -> f64 {
     if dtype == Dtype::F64 { value } else { (value as f32).into() }
 }
 
-/// To the parameter's own type.
-fn stored(dtype: Dtype, value: f64) -> f64 {
-    let array = Array::zeros(dtype, 1);
-    array.set(0, value);
-    array.get(0)
-}
-
-/// The bf16 that an f32 rounds to, half away from zero.
-fn upper_half(value: f64) -> f64 {
-    let bits = (value as f32).to_bits() + 0x8000;
-    f32::from_bits(bits & 0xffff_0000).into()
-}
-
 impl Param {
     pub fn new(
+        name: String,
         dtype: Dtype,
         values: Vec<f64>,
         options: adamw_param_options,
-        (master, is_split): (bool, bool),
+        format: Format,
     ) -> Param {
         let zeros = vec![0.0; values.len()];
+        let has_master = dtype.bytes() == 2
+            && match format.precision {
+                ADAMW_PRECISION_STOCHASTIC => false,
+                ADAMW_PRECISION_DEFAULT => format.multi_precision,
+                _ => true,
+            };
+        let moments = match format.moments {
+            ADAMW_MOMENTS_8BIT if values.len() < 4096 => ADAMW_MOMENTS_F32,
+            _ if dtype == Dtype::F64 => ADAMW_MOMENTS_F32,
+            moments => moments,
+        };
+        let precision = if dtype.bytes() == 2 { format.precision } else { ADAMW_PRECISION_DEFAULT };
         Param {
+            name,
             dtype,
+            format: Format { moments, precision, ..format },
             options,
             removed: false,
             step: 0,
             beta1_power: 1.0,
             beta2_power: 1.0,
-            master: (is_split || master && dtype.bytes() == 2).then(|| values.clone()),
-            is_split,
+            master: has_master.then(|| values.clone()),
             param: values,
             exp_avg: zeros.clone(),
             exp_avg_sq: zeros.clone(),
@@ -126,13 +136,50 @@ impl Param {
     }
 
     pub fn reset(&mut self) {
-        let (grad, options) = (self.grad.clone(), self.options);
-        let kept = (self.master.is_some(), self.is_split);
-        *self = Param { grad, ..Param::new(self.dtype, self.param.clone(), options, kept) };
+        let (name, grad, values) = (self.name.clone(), self.grad.clone(), self.param.clone());
+        *self = Param { grad, ..Param::new(name, self.dtype, values, self.options, self.format) };
+    }
+
+    /// Stores what a step has made of the elements that it touched.
+    fn store(&mut self, seed: u64, touched: impl Fn(usize) -> bool) {
+        let n = self.param.len();
+        let noise = rounding::noise(seed, &self.name, self.step, 0..n as u64);
+        for at in (0..n).filter(|at| touched(*at)) {
+            let whole = self.master.as_ref().unwrap_or(&self.param)[at];
+            self.param[at] = match self.format.precision {
+                ADAMW_PRECISION_SPLIT => rounding::upper_half(whole),
+                ADAMW_PRECISION_STOCHASTIC => rounding::bf16_randomly(whole, noise[at].0),
+                _ => nearest(self.dtype, whole),
+            };
+            if self.format.precision == ADAMW_PRECISION_KAHAN {
+                let rest = nearest(self.dtype, whole - self.param[at]);
+                self.master.as_mut().unwrap()[at] = round(self.dtype, self.param[at] + rest);
+            }
+            if self.format.moments == ADAMW_MOMENTS_BF16 {
+                self.exp_avg[at] = nearest(Dtype::Bf16, self.exp_avg[at]);
+                self.exp_avg_sq[at] = rounding::bf16_randomly(self.exp_avg_sq[at], noise[at].1);
+                self.max_exp_avg_sq[at] = nearest(Dtype::Bf16, self.max_exp_avg_sq[at]);
+            }
+        }
+        if self.format.moments == ADAMW_MOMENTS_8BIT {
+            let noise: Vec<u32> = noise.iter().map(|(_, noise)| *noise).collect();
+            self.exp_avg = rounding::coded(Kind::First, &self.exp_avg, &noise);
+            self.exp_avg_sq = rounding::coded(Kind::Second, &self.exp_avg_sq, &noise);
+            self.max_exp_avg_sq = rounding::coded(Kind::Largest, &self.max_exp_avg_sq, &noise);
+        }
     }
 }
 
 impl Model {
+    /// A parameter with 8-bit moments cannot be stepped by rows.
+    pub fn is_refused(&self) -> bool {
+        self.params.iter().any(|param| {
+            let lazy = self.groups[param.options.group as usize].lazy_mode != ADAMW_LAZY_OFF;
+            let by_rows = lazy && matches!(param.grad, Some(Grad::Rows(..)));
+            param.is_stepped() && by_rows && param.format.moments == ADAMW_MOMENTS_8BIT
+        })
+    }
+
     pub fn step(&mut self) {
         let stepped: Vec<usize> =
             (0..self.params.len()).filter(|&i| self.params[i].is_stepped()).collect();
@@ -206,10 +253,8 @@ impl Model {
         let (decay, step_size) = (r(lr * group.weight_decay), r(lr / (1.0 - p.beta1_power)));
         let (eps, scale, coeff) = (r(group.eps), r(scale), r(p.options.regularizer_coeff));
         let clips = group.clip == ADAMW_CLIP_VALUE && p.options.no_clip == 0;
-        for at in 0..p.param.len() {
-            if group.lazy_mode == ADAMW_LAZY_ROWS && !touched[at] {
-                continue;
-            }
+        let touched = |at: usize| group.lazy_mode != ADAMW_LAZY_ROWS || touched[at];
+        for at in (0..p.param.len()).filter(|at| touched(*at)) {
             let param = p.master.as_ref().unwrap_or(&p.param)[at];
             let mut grad = r(grads[at] * scale);
             if clips {
@@ -235,10 +280,8 @@ impl Model {
             let denom = r(r(r(u.sqrt()) * correction2) + eps);
             let param = r(param - r(r(decay * param) + r(step_size * r(m / denom))));
             (p.exp_avg[at], p.exp_avg_sq[at]) = (m, v);
-            if let Some(master) = &mut p.master {
-                master[at] = param;
-            }
-            p.param[at] = if p.is_split { upper_half(param) } else { stored(p.dtype, param) };
+            p.master.as_mut().unwrap_or(&mut p.param)[at] = param;
         }
+        p.store(self.config.seed, touched);
     }
 }

@@ -45,6 +45,7 @@ impl Random {
 fn edges(dtype: Dtype) -> &'static [u64] {
     match dtype {
         Dtype::I16 => &[0x0000, 0x0001, 0x7fff, 0x8000, 0xffff],
+        Dtype::U8 => &[0x00, 0x01, 0x7f, 0x80, 0xff],
         Dtype::F32 => &[
             0x0000_0000,
             0x0000_0001,

@@ -1,0 +1,176 @@
+//! Moments in 8 bits: blocks of 256 elements with one f32 scale, their largest magnitude. A code is
+//! a small float: the upper bits of the f32 that an element is of the scale, counted down from 1.
+//! So it is made by arithmetic on bits, which vectorizes; `docs/quantization.md` holds the choice
+//! of its bits against others.
+#![forbid(unsafe_code)]
+
+/// Elements that share a scale.
+pub const BLOCK: usize = 256;
+
+/// A tensor of fewer elements is not worth coding.
+pub const MIN_ELEMENTS: u64 = 4096;
+
+/// Bits of an f32 that a code drops: three of the fraction stay.
+const DROPPED: u32 = 20;
+const ONE: u32 = 1.0f32.to_bits() >> DROPPED;
+
+/// A code of the first moment: a sign and 7 bits, 16 octaves below the scale, then 0.
+pub mod signed {
+    use super::*;
+
+    const TOP: u32 = 127;
+    const BIAS: u32 = ONE - TOP;
+    /// The upper bits of half the smallest magnitude: what is below rounds to 0.
+    const HALF_SMALLEST: u32 = ((BIAS + 1) << DROPPED) - (1 << 23);
+
+    #[inline(always)]
+    pub fn decode(code: u8) -> f32 {
+        let magnitude = code as u32 & TOP;
+        let bits = (magnitude + BIAS) << DROPPED;
+        let sign = (code as u32 & 0x80) << 24;
+        f32::from_bits(if magnitude == 0 { 0 } else { bits | sign })
+    }
+
+    /// The nearest code; half rounds away from 0.
+    #[inline(always)]
+    pub fn encode(value: f32, inverse_scale: f32) -> u8 {
+        let bits = (value * inverse_scale).to_bits() & 0x7fff_ffff;
+        let rounded = (bits + (1 << (DROPPED - 1))) >> DROPPED;
+        let magnitude = rounded.clamp(BIAS + 1, BIAS + TOP) - BIAS;
+        let magnitude = if bits < HALF_SMALLEST { 0 } else { magnitude };
+        // Processors differ in the sign of a NaN.
+        let sign = if value < 0.0 { 0x80 } else { 0 };
+        (magnitude | sign) as u8
+    }
+}
+
+/// A code of the second moment: 8 bits, 32 octaves below the scale. Only 0 has the code of 0: what
+/// divides a moment is never rounded to nothing.
+pub mod unsigned {
+    use super::*;
+
+    const TOP: u32 = 255;
+    const BIAS: u32 = ONE - TOP;
+
+    #[inline(always)]
+    pub fn decode(code: u8) -> f32 {
+        let bits = (code as u32 + BIAS) << DROPPED;
+        f32::from_bits(if code == 0 { 0 } else { bits })
+    }
+
+    /// The nearest code; half rounds up.
+    #[inline(always)]
+    pub fn encode(value: f32, inverse_scale: f32) -> u8 {
+        rounded(value, inverse_scale, 1 << (DROPPED - 1))
+    }
+
+    /// The code above or below, each as likely as the value is near it. `noise` is 16 random bits.
+    #[inline(always)]
+    pub fn encode_randomly(value: f32, inverse_scale: f32, noise: u32) -> u8 {
+        rounded(value, inverse_scale, noise << (DROPPED - 16))
+    }
+
+    #[inline(always)]
+    fn rounded(value: f32, inverse_scale: f32, up: u32) -> u8 {
+        let bits = (value * inverse_scale).to_bits() & 0x7fff_ffff;
+        let code = ((bits + up) >> DROPPED).clamp(BIAS + 1, BIAS + TOP) - BIAS;
+        // Not the product: that may be too small for an f32.
+        (if value == 0.0 { 0 } else { code }) as u8
+    }
+}
+
+/// The scale of a block whose largest magnitude has these bits, and its reciprocal. It is a normal
+/// number, so that the reciprocal is finite; infinite or NaN if that is in the block.
+#[inline(always)]
+pub fn scale(largest: u32) -> (f32, f32) {
+    let scale = f32::from_bits(largest.max(f32::MIN_POSITIVE.to_bits()));
+    (scale, 1.0 / scale)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_the_nearest_of_what_it_stands_for() {
+        for scale in [1.0, 3.7e-9, 1e30, 1e-28] {
+            let inverse = 1.0 / scale;
+            for code in 0..=255u8 {
+                let value = unsigned::decode(code) * scale;
+                assert_eq!(unsigned::encode(value, inverse), code, "{code} of {scale:e}");
+                assert_eq!(unsigned::encode_randomly(value, inverse, 0x8000), code, "{code}");
+                let value = signed::decode(code) * scale;
+                let expected = if code == 0x80 { 0 } else { code }; // what is 0 has no sign
+                assert_eq!(signed::encode(value, inverse), expected, "{code} of {scale:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn codes_rise_with_what_they_stand_for_up_to_the_scale() {
+        for code in 1..=255u8 {
+            assert!(unsigned::decode(code) > unsigned::decode(code - 1));
+        }
+        for code in 1..=127u8 {
+            assert!(signed::decode(code) > signed::decode(code - 1));
+            assert_eq!(signed::decode(code | 0x80), -signed::decode(code));
+        }
+        assert_eq!((unsigned::decode(0), signed::decode(0)), (0.0, 0.0));
+        assert_eq!((unsigned::decode(255), signed::decode(127)), (1.0, 1.0));
+    }
+
+    /// Every 251st f32 from the smallest to 1.
+    fn sweep() -> impl Iterator<Item = f32> {
+        (1..=1.0f32.to_bits()).step_by(251).map(f32::from_bits)
+    }
+
+    #[test]
+    fn rounding_to_nearest_errs_by_a_sixteenth_at_most() {
+        let smallest = [signed::decode(1), unsigned::decode(1)];
+        for value in sweep() {
+            let first = signed::decode(signed::encode(value, 1.0));
+            let second = unsigned::decode(unsigned::encode(value, 1.0));
+            for (decoded, smallest) in [first, second].into_iter().zip(smallest) {
+                let bound = if value < smallest { smallest / 1.9 } else { value / 16.0 };
+                let holds = (decoded - value).abs() <= bound;
+                // A second moment below the smallest code is that code: larger, never 0.
+                assert!(holds || decoded == smallest && value < smallest, "{value:e}: {decoded:e}");
+            }
+            assert!(second > 0.0, "{value:e}");
+            assert_eq!(signed::encode(-value, 1.0) & 0x7f, signed::encode(value, 1.0));
+        }
+    }
+
+    #[test]
+    fn a_random_code_is_right_on_average() {
+        for value in sweep().step_by(9973).filter(|value| *value >= unsigned::decode(1)) {
+            let code =
+                |noise| unsigned::decode(unsigned::encode_randomly(value, 1.0, noise)) as f64;
+            let mean = (0..0x1_0000).map(code).sum::<f64>() / 65_536.0;
+            // What 16 bits of noise cannot tell apart, of a gap of an eighth.
+            let bound = value as f64 / 8.0 / 65_536.0;
+            assert!((mean - value as f64).abs() <= bound, "{value:e}: {mean:e}");
+        }
+    }
+
+    #[test]
+    fn a_scale_has_a_finite_reciprocal_wherever_it_is_finite() {
+        for largest in [0, 1, 0x007f_ffff, 0x0080_0000, 0x3f80_0000, 0x7f7f_ffff] {
+            let (scale, inverse) = scale(largest);
+            assert!(scale.is_normal() && inverse.is_finite() && inverse > 0.0, "{largest:#x}");
+            assert!(f32::from_bits(largest) * inverse <= 1.000_001);
+        }
+        assert!(scale(0x7fc0_0000).0.is_nan());
+    }
+
+    #[test]
+    fn no_second_moment_but_zero_becomes_zero() {
+        let (_, inverse) = scale(f32::MAX.to_bits());
+        for value in [f32::from_bits(1), 1e-30, 1.0] {
+            for noise in [0, 0xffff] {
+                assert!(unsigned::encode_randomly(value, inverse, noise) > 0, "{value:e}");
+            }
+        }
+        assert_eq!(unsigned::encode_randomly(0.0, inverse, 0xffff), 0);
+    }
+}

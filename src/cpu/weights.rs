@@ -1,0 +1,158 @@
+//! A block of a parameter in the compute type, out of what it is kept in and back.
+#![forbid(unsafe_code)]
+
+use super::isa::Isa;
+use super::rows::{Room, Stored};
+use crate::dtype::{Bf16, F16};
+use crate::math::Real;
+use crate::tensor::Precise;
+
+/// The elements in the compute type, in `room` if they have to be put somewhere.
+pub fn open<'s, P: StoredParam<T>, T: Real>(
+    isa: &Isa,
+    param: &'s mut [P],
+    precise: &'s mut Precise<T>,
+    room: &'s mut Room<T>,
+) -> &'s mut [T] {
+    let n = param.len();
+    match precise {
+        Precise::Master(master) => master,
+        Precise::Nothing | Precise::Stochastic => P::open(isa, param, room),
+        Precise::Split(remainder) => {
+            let wide = &mut room.get()[..n];
+            P::join(isa, param, remainder, wide);
+            wide
+        }
+        Precise::Kahan(rest) => {
+            let wide = &mut room.get()[..n];
+            P::join_kahan(isa, param, rest, wide);
+            wide
+        }
+    }
+}
+
+/// Stores what `open` gave and has changed since, in the same room. `noise` has a random word for
+/// each element.
+pub fn close<P: StoredParam<T>, T: Real>(
+    isa: &Isa,
+    param: &mut [P],
+    precise: &mut Precise<T>,
+    noise: &[u32],
+    room: &mut Room<T>,
+) {
+    let n = param.len();
+    match precise {
+        Precise::Master(master) => P::narrow(isa, master, param),
+        Precise::Nothing => P::close(isa, param, room),
+        Precise::Stochastic => P::narrow_randomly(isa, &room.get()[..n], noise, param),
+        Precise::Split(remainder) => P::split(isa, &room.get()[..n], param, remainder),
+        Precise::Kahan(rest) => P::split_kahan(isa, &room.get()[..n], param, rest),
+    }
+}
+
+/// An element type that parameters are stored in. `Format` gives only 16-bit parameters anything
+/// that makes them more precise, and only bf16 what needs random bits or is split.
+pub trait StoredParam<T>: Stored<T> {
+    /// The same elements, where they are stored in the compute type.
+    fn in_place(_: &mut [Self]) -> Option<&mut [T]> {
+        None
+    }
+
+    /// The elements in the compute type, in `room` if they have to be put somewhere.
+    fn open<'s>(isa: &Isa, stored: &'s mut [Self], room: &'s mut Room<T>) -> &'s mut [T];
+
+    /// Rounds what `open` put somewhere.
+    fn close(isa: &Isa, stored: &mut [Self], room: &mut Room<T>);
+
+    /// Rounds to nearest.
+    fn narrow(_: &Isa, _: &[T], _: &mut [Self]) {
+        unreachable!("only 16-bit parameters have a master")
+    }
+
+    fn narrow_randomly(_: &Isa, _: &[T], _: &[u32], _: &mut [Self]) {
+        unreachable!("only bf16 parameters are rounded randomly")
+    }
+
+    fn join(_: &Isa, _: &[Self], _: &[i16], _: &mut [T]) {
+        unreachable!("only bf16 parameters are split")
+    }
+
+    fn split(_: &Isa, _: &[T], _: &mut [Self], _: &mut [i16]) {
+        unreachable!("only bf16 parameters are split")
+    }
+
+    fn join_kahan(_: &Isa, _: &[Self], _: &[u16], _: &mut [T]) {
+        unreachable!("only 16-bit parameters are compensated")
+    }
+
+    fn split_kahan(_: &Isa, _: &[T], _: &mut [Self], _: &mut [u16]) {
+        unreachable!("only 16-bit parameters are compensated")
+    }
+}
+
+macro_rules! stored_wide {
+    ($type:ty) => {
+        impl StoredParam<$type> for $type {
+            fn in_place(stored: &mut [$type]) -> Option<&mut [$type]> {
+                Some(stored)
+            }
+            fn open<'s>(
+                _: &Isa,
+                stored: &'s mut [$type],
+                _: &'s mut Room<$type>,
+            ) -> &'s mut [$type] {
+                stored
+            }
+            fn close(_: &Isa, _: &mut [$type], _: &mut Room<$type>) {}
+        }
+    };
+}
+
+macro_rules! stored_16_bit {
+    ($type:ty, $widen:ident, $narrow:ident, $join:ident, $split:ident $(, $bf16:item)*) => {
+        impl StoredParam<f32> for $type {
+            fn open<'s>(
+                isa: &Isa,
+                stored: &'s mut [$type],
+                room: &'s mut Room<f32>,
+            ) -> &'s mut [f32] {
+                let wide = &mut room.get()[..stored.len()];
+                isa.$widen(stored, wide);
+                wide
+            }
+            fn close(isa: &Isa, stored: &mut [$type], room: &mut Room<f32>) {
+                isa.$narrow(&room.get()[..stored.len()], stored);
+            }
+            fn narrow(isa: &Isa, wide: &[f32], stored: &mut [$type]) {
+                isa.$narrow(wide, stored);
+            }
+            fn join_kahan(isa: &Isa, stored: &[$type], rest: &[u16], wide: &mut [f32]) {
+                isa.$join(stored, rest, wide);
+            }
+            fn split_kahan(isa: &Isa, wide: &[f32], stored: &mut [$type], rest: &mut [u16]) {
+                isa.$split(wide, stored, rest);
+            }
+            $($bf16)*
+        }
+    };
+}
+
+stored_wide!(f32);
+stored_wide!(f64);
+stored_16_bit!(F16, widen_f16, narrow_f16, join_kahan_f16, split_kahan_f16);
+stored_16_bit!(
+    Bf16,
+    widen_bf16,
+    narrow_bf16,
+    join_kahan_bf16,
+    split_kahan_bf16,
+    fn narrow_randomly(isa: &Isa, wide: &[f32], noise: &[u32], stored: &mut [Bf16]) {
+        isa.narrow_randomly_low(wide, noise, stored)
+    },
+    fn join(isa: &Isa, upper: &[Bf16], remainder: &[i16], wide: &mut [f32]) {
+        isa.join(upper, remainder, wide)
+    },
+    fn split(isa: &Isa, wide: &[f32], upper: &mut [Bf16], remainder: &mut [i16]) {
+        isa.split(wide, upper, remainder)
+    }
+);

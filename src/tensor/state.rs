@@ -1,0 +1,149 @@
+//! The state of some elements of one parameter, as slices.
+
+use super::{Buffer, Operands};
+use crate::codes;
+use crate::dtype::{Bf16, Dtype};
+use crate::format::{Kept, MomentFormat};
+use core::ops::Range;
+
+/// The state, in the parameter's compute type.
+pub enum State<'a> {
+    F32(StateOf<'a, f32>),
+    F64(StateOf<'a, f64>),
+}
+
+pub struct StateOf<'a, T> {
+    pub exp_avg: Moment<'a, T>,
+    pub exp_avg_sq: Moment<'a, T>,
+    pub max_exp_avg_sq: Option<Moment<'a, T>>,
+    pub precise: Precise<'a, T>,
+}
+
+/// A moment as it is stored.
+pub enum Moment<'a, T> {
+    /// In the compute type.
+    Full(&'a mut [T]),
+    Bf16(&'a mut [Bf16]),
+    /// Codes, and a scale for each block of them: the first starts a block.
+    Codes(&'a mut [u8], &'a mut [f32]),
+}
+
+/// What makes a parameter more precise than its own elements.
+pub enum Precise<'a, T> {
+    Nothing,
+    Master(&'a mut [T]),
+    /// The lower halves of a split master.
+    Split(&'a mut [i16]),
+    /// Bits of the parameter's own type.
+    Kahan(&'a mut [u16]),
+    /// Nothing but random rounding.
+    Stochastic,
+}
+
+impl<'a> State<'a> {
+    /// # Safety
+    /// `range` lies inside, and nothing else touches those elements during `'a`. Where moments are
+    /// codes it starts a block of them.
+    #[inline]
+    pub(super) unsafe fn new(operands: &Operands, range: Range<usize>) -> Option<Self> {
+        // SAFETY: the caller's word; `fits` saw the types and lengths.
+        unsafe {
+            Some(match operands.param.dtype.compute() {
+                Dtype::F64 => State::F64(StateOf::new(operands, range)?),
+                _ => State::F32(StateOf::new(operands, range)?),
+            })
+        }
+    }
+}
+
+impl<'a, T> StateOf<'a, T> {
+    /// # Safety
+    /// As `State::new`, and `T` is the compute type of these operands.
+    #[inline]
+    unsafe fn new(operands: &Operands, range: Range<usize>) -> Option<Self> {
+        let moments = operands.format.moments();
+        let (exp_avg, exp_avg_sq) = (operands.exp_avg.as_ref()?, operands.exp_avg_sq.as_ref()?);
+        // SAFETY: the caller's word.
+        let cut = |moment: &Buffer, scale| unsafe {
+            Moment::new(moments, moment, || operands.scale(scale), range.clone())
+        };
+        let master = || operands.master.as_ref().map(|buffer| &buffer.tensor);
+        // SAFETY: the caller's word; the buffer is what the format says.
+        let precise = unsafe {
+            match operands.format.kept() {
+                Kept::Itself => Precise::Nothing,
+                Kept::Stochastic => Precise::Stochastic,
+                Kept::Master => Precise::Master(master()?.slice_mut(range.clone())),
+                Kept::Split => Precise::Split(master()?.slice_mut(range.clone())),
+                Kept::Kahan => Precise::Kahan(master()?.slice_mut(range.clone())),
+            }
+        };
+        Some(StateOf {
+            exp_avg: cut(exp_avg, 0)?,
+            exp_avg_sq: cut(exp_avg_sq, 1)?,
+            max_exp_avg_sq: match &operands.max_exp_avg_sq {
+                None => None,
+                Some(max) => Some(cut(max, 2)?),
+            },
+            precise,
+        })
+    }
+
+    /// The state of some of the elements; where moments are codes, from the start of a block on.
+    #[inline]
+    pub fn part(&mut self, at: Range<usize>) -> StateOf<'_, T> {
+        StateOf {
+            exp_avg: self.exp_avg.part(at.clone()),
+            exp_avg_sq: self.exp_avg_sq.part(at.clone()),
+            max_exp_avg_sq: self.max_exp_avg_sq.as_mut().map(|max| max.part(at.clone())),
+            precise: match &mut self.precise {
+                Precise::Nothing => Precise::Nothing,
+                Precise::Stochastic => Precise::Stochastic,
+                Precise::Master(master) => Precise::Master(&mut master[at]),
+                Precise::Split(remainder) => Precise::Split(&mut remainder[at]),
+                Precise::Kahan(remainder) => Precise::Kahan(&mut remainder[at]),
+            },
+        }
+    }
+}
+
+impl<'a, T> Moment<'a, T> {
+    /// # Safety
+    /// As `StateOf::new`.
+    #[inline]
+    unsafe fn new<'b>(
+        format: MomentFormat,
+        moment: &Buffer,
+        scale: impl FnOnce() -> Option<&'b Buffer>,
+        range: Range<usize>,
+    ) -> Option<Self> {
+        // SAFETY: the caller's word.
+        unsafe {
+            Some(match format {
+                MomentFormat::Full => Moment::Full(moment.tensor.slice_mut(range)),
+                MomentFormat::Bf16 => Moment::Bf16(moment.tensor.slice_mut(range)),
+                MomentFormat::Codes => {
+                    let scales = scale()?.tensor.slice_mut(blocks(&range));
+                    Moment::Codes(moment.tensor.slice_mut(range), scales)
+                }
+            })
+        }
+    }
+
+    #[inline]
+    fn part(&mut self, at: Range<usize>) -> Moment<'_, T> {
+        match self {
+            Moment::Full(moment) => Moment::Full(&mut moment[at]),
+            Moment::Bf16(moment) => Moment::Bf16(&mut moment[at]),
+            Moment::Codes(codes, scales) => {
+                Moment::Codes(&mut codes[at.clone()], &mut scales[blocks(&at)])
+            }
+        }
+    }
+}
+
+/// The blocks of codes that hold these elements.
+fn blocks(elements: &Range<usize>) -> Range<usize> {
+    debug_assert!(elements.start.is_multiple_of(codes::BLOCK));
+    elements.start / codes::BLOCK..elements.end.div_ceil(codes::BLOCK)
+}

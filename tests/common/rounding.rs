@@ -1,0 +1,104 @@
+//! How the library rounds what it stores, written another way: in f64, by value and by search.
+
+use super::array::{Array, Dtype};
+
+/// The nearest value of a type.
+pub fn nearest(dtype: Dtype, value: f64) -> f64 {
+    let array = Array::zeros(dtype, 1);
+    array.set(0, value);
+    array.get(0)
+}
+
+/// The bf16 that an f32 rounds to, half away from zero.
+pub fn upper_half(value: f64) -> f64 {
+    let bits = (value as f32).to_bits() + 0x8000;
+    f32::from_bits(bits & 0xffff_0000).into()
+}
+
+/// The upper neighbour if `noise`, of 65,536ths, reaches over the rest of the way to it.
+fn between(lower: f64, upper: f64, value: f64, noise: u32) -> f64 {
+    let part = (value - lower) / (upper - lower);
+    if part + f64::from(noise) / 65_536.0 >= 1.0 { upper } else { lower }
+}
+
+/// A finite f32 to the bf16 below or above it in magnitude.
+pub fn bf16_randomly(value: f64, noise: u32) -> f64 {
+    let bits = (value as f32).to_bits() & 0xffff_0000;
+    let [lower, upper] = [bits, bits + 0x1_0000].map(|bits| f64::from(f32::from_bits(bits)));
+    between(lower, upper, value, noise)
+}
+
+/// What the codes from 1 on stand for, of a scale of 1: eight to an octave, the last one is 1.
+fn magnitudes(n_codes: i32) -> Vec<f64> {
+    let magnitude = |below: i32| {
+        let (octave, eighth) = (-below.div_euclid(8), below.rem_euclid(8));
+        let octave = if eighth == 0 { octave } else { octave - 1 };
+        f64::from(8 + (8 - eighth) % 8) / 8.0 * f64::from(octave).exp2()
+    };
+    (0..n_codes).rev().map(magnitude).collect()
+}
+
+/// Which moment it is: each is coded in its own way.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Kind {
+    First,
+    Second,
+    Largest,
+}
+
+/// A moment after it has been stored in 8 bits. `noise` has 16 random bits for each element.
+pub fn coded(kind: Kind, values: &[f64], noise: &[u32]) -> Vec<f64> {
+    let known = magnitudes(if kind == Kind::First { 127 } else { 255 });
+    let mut stored = Vec::new();
+    for (values, noise) in values.chunks(256).zip(noise.chunks(256)) {
+        let largest = values.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
+        let scale = (largest as f32).max(f32::MIN_POSITIVE);
+        let inverse = 1.0 / scale;
+        for (value, noise) in values.iter().zip(noise) {
+            let normal = f64::from(*value as f32 * inverse).abs();
+            let above = known.partition_point(|code| *code <= normal);
+            let code = match (above, kind) {
+                _ if *value == 0.0 => 0.0,
+                (0, Kind::First) if normal < known[0] / 2.0 => 0.0,
+                (0, _) => known[0],
+                (above, _) if above == known.len() => 1.0,
+                (above, Kind::Second) => between(known[above - 1], known[above], normal, *noise),
+                (above, _) => {
+                    let [lower, upper] = [known[above - 1], known[above]];
+                    if normal - lower < upper - normal { lower } else { upper }
+                }
+            };
+            stored.push(f64::from(code as f32 * scale).copysign(*value));
+        }
+    }
+    stored
+}
+
+/// Philox4x32-10, as the paper's figure has it: two multiplications a round, the words change places.
+fn philox(counter: [u64; 4], key: [u64; 2]) -> [u64; 4] {
+    const LOW: u64 = 0xffff_ffff;
+    (0..10).fold(counter, |c, round| {
+        let key = [key[0] + round * 0x9e37_79b9, key[1] + round * 0xbb67_ae85].map(|k| k & LOW);
+        let (a, b) = (c[0] * 0xd251_1f53, c[2] * 0xcd9e_8d57);
+        [(b >> 32) ^ c[1] ^ key[0], b & LOW, (a >> 32) ^ c[3] ^ key[1], a & LOW]
+    })
+}
+
+/// The random bits of a parameter of this name: of each element in a step, 16 for the parameter and
+/// 16 for its second moment.
+pub fn noise(seed: u64, name: &str, step: u64, elements: core::ops::Range<u64>) -> Vec<(u32, u32)> {
+    let halves = |word: u64| [word & 0xffff_ffff, word >> 32];
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    });
+    let [name, seed, step] = [hash, seed, step].map(halves);
+    let key = philox([name[0], name[1], seed[0], seed[1]], [0, 0]);
+    elements
+        .map(|element| {
+            let quad = halves(element / 4);
+            let words = philox([quad[0], quad[1], step[0], step[1]], [key[0], key[1]]);
+            let word = words[(element % 4) as usize] as u32;
+            (word & 0xffff, word >> 16)
+        })
+        .collect()
+}
