@@ -33,13 +33,21 @@ impl Key {
         Key([key0, key1])
     }
 
-    /// The random words of four elements side by side, from element `4 * quad` on, in a step. The
-    /// lower half of a word is the parameter's, the upper half the second moment's.
+    /// Random bits for a tensor in a step: 16 for each of eight elements side by side, from element
+    /// `8 * octet` on. Little-endian; an octet's number has bits to spare for the tensor's.
     #[inline(always)]
-    pub fn words(self, step: u64, quad: u64) -> [u32; 4] {
-        let ([quad0, quad1], [step0, step1]) = (halves(quad), halves(step));
-        philox4x32_10([quad0, quad1, step0, step1], self.0)
+    pub fn bits(self, tensor: Which, step: u64, octet: u64) -> [[u8; 4]; 4] {
+        let ([octet0, octet1], [step0, step1]) = (halves(octet), halves(step));
+        let counter = [octet0, octet1 ^ ((tensor as u32) << 31), step0, step1];
+        philox4x32_10(counter, self.0).map(u32::to_le_bytes)
     }
+}
+
+/// What is rounded: each tensor has random bits of its own.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Which {
+    Param = 0,
+    ExpAvgSq = 1,
 }
 
 /// FNV-1a of 64 bits (Fowler, Noll & Vo).
@@ -87,16 +95,19 @@ mod tests {
     }
 
     #[test]
-    fn seed_name_step_and_place_each_make_other_words() {
-        let words = Key::new(1, b"w").words(5, 9);
+    fn seed_name_tensor_step_and_place_each_make_other_bits() {
+        let of =
+            |seed, name: &[u8], tensor, step, octet| Key::new(seed, name).bits(tensor, step, octet);
+        let bits = of(1, b"w", Which::Param, 5, 9);
         let others = [
-            Key::new(2, b"w").words(5, 9),
-            Key::new(1, b"v").words(5, 9),
-            Key::new(1, b"w").words(6, 9),
-            Key::new(1, b"w").words(5, 10),
-            Key::new(1, b"w").words(5 + (1 << 32), 9),
-            Key::new(1, b"w").words(5, 9 + (1 << 32)),
+            of(2, b"w", Which::Param, 5, 9),
+            of(1, b"v", Which::Param, 5, 9),
+            of(1, b"w", Which::ExpAvgSq, 5, 9),
+            of(1, b"w", Which::Param, 6, 9),
+            of(1, b"w", Which::Param, 5, 10),
+            of(1, b"w", Which::Param, 5 + (1 << 32), 9),
+            of(1, b"w", Which::Param, 5, 9 + (1 << 32)),
         ];
-        assert!(others.iter().all(|other| *other != words));
+        assert!(others.iter().all(|other| *other != bits));
     }
 }

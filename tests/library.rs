@@ -171,7 +171,7 @@ const WIDEST: [(&str, &str); 3] = [("portable", "%xmm"), ("avx2", "%ymm"), ("avx
 /// Does a loop do the kernel's work in registers of one width?
 type Works = fn(&[Instruction], &str) -> bool;
 
-const KERNELS: [(&str, Works); 23] = [
+const KERNELS: [(&str, Works); 22] = [
     ("update_f32", |l, register| packed(l, register, "ps")),
     ("update_f64", |l, register| packed(l, register, "pd")),
     ("update_f32_amsgrad", |l, register| packed(l, register, "ps")),
@@ -188,8 +188,7 @@ const KERNELS: [(&str, Works); 23] = [
     ("split_kahan_f16", |l, register| l.iter().any(|i| i.loads(register))),
     ("split_kahan_bf16", |l, register| l.iter().any(|i| i.loads(register))),
     ("fill_noise", |l, register| l.iter().any(|i| i.stores(register))),
-    ("narrow_randomly_low", |l, register| l.iter().any(|i| i.loads(register))),
-    ("narrow_randomly_high", |l, register| l.iter().any(|i| i.loads(register))),
+    ("narrow_randomly", |l, register| l.iter().any(|i| i.loads(register))),
     ("decode_signed", |l, register| l.iter().any(|i| i.stores(register))),
     ("decode_unsigned", |l, register| l.iter().any(|i| i.stores(register))),
     ("encode_signed", |l, register| l.iter().any(|i| i.loads(register))),

@@ -4,7 +4,7 @@
 
 use super::isa::{Compute, Isa};
 use super::moments::Kind;
-use super::noise::Noise;
+use super::noise::{self, Source};
 use super::norms::Sums;
 use super::rows::{GradSpace, Gradient, Room, Stored};
 use super::weights::{self, StoredParam};
@@ -33,7 +33,7 @@ struct Blocks<T> {
     exp_avg: Room<T>,
     exp_avg_sq: Room<T>,
     max_exp_avg_sq: Room<T>,
-    noise: Noise,
+    noise: noise::Room,
 }
 
 /// The elements of a chunk that are not the gradient's.
@@ -199,10 +199,8 @@ fn step_blocks<T, P, G>(
                 .map(|max| Kind::Largest.open(isa, max, &mut space.max_exp_avg_sq)),
         );
 
-        let noise = match elements.random {
-            None => &[],
-            Some((key, first)) => space.noise.fill(isa, key, step, first + start as u64, n),
-        };
+        let random = elements.random.map(|(key, first)| (key, first + start as u64));
+        let noise = &mut Source { isa, random, step, room: &mut space.noise };
         weights::close(isa, param, &mut precise, noise, &mut space.param);
         Kind::First.close(isa, &mut exp_avg, noise, &mut space.exp_avg);
         Kind::Second.close(isa, &mut exp_avg_sq, noise, &mut space.exp_avg_sq);

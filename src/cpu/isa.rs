@@ -9,7 +9,7 @@ use crate::dtype::{Bf16, F16};
 use crate::error::{Error, Label};
 use crate::math::{Preparation, Real, Scalars, StepScalars};
 use crate::norm::{self, LANES};
-use crate::philox::Key;
+use crate::philox::{Key, Which};
 use crate::sys;
 
 /// Declares `Isa` from its loops, each once: the table of function pointers, a copy of every loop for
@@ -102,23 +102,20 @@ loops! {
     split_kahan_f16(wide: &[f32], stored: &mut [F16], rest: &mut [u16]) = loops::split_kahan;
     split_kahan_bf16(wide: &[f32], stored: &mut [Bf16], rest: &mut [u16]) = loops::split_kahan;
 
-    /// The random words of a step for `noise.len()` elements, the first of which is `4 * quad`.
-    fill_noise(key: Key, step: u64, quad: u64, noise: &mut [[u32; 4]]) = loops::fill_noise;
-    /// Rounds by random bits: the lower halves of the words.
-    narrow_randomly_low(wide: &[f32], noise: &[u32], stored: &mut [Bf16])
-        = loops::narrow_randomly_low;
-    /// By their upper halves.
-    narrow_randomly_high(wide: &[f32], noise: &[u32], stored: &mut [Bf16])
-        = loops::narrow_randomly_high;
+    /// The random bits of a step for eight elements an entry, from element `8 * octet` on.
+    fill_noise(key: Key, tensor: Which, step: u64, octet: u64, noise: &mut [[[u8; 4]; 4]])
+        = loops::fill_noise;
+    /// Rounds by random bits.
+    narrow_randomly(wide: &[f32], noise: &[[u8; 2]], stored: &mut [Bf16]) = loops::narrow_randomly;
 
     /// Codes with a scale for each block of them.
     decode_signed(codes: &[u8], scales: &[f32], wide: &mut [f32]) = loops::decode_signed;
     decode_unsigned(codes: &[u8], scales: &[f32], wide: &mut [f32]) = loops::decode_unsigned;
     encode_signed(wide: &[f32], codes: &mut [u8], scales: &mut [f32]) = loops::encode_signed;
     encode_unsigned(wide: &[f32], codes: &mut [u8], scales: &mut [f32]) = loops::encode_unsigned;
-    /// Rounds by random bits: the upper halves of the words.
+    /// Rounds by random bits.
     encode_unsigned_randomly(
-        wide: &[f32], noise: &[u32], codes: &mut [u8], scales: &mut [f32]
+        wide: &[f32], noise: &[[u8; 2]], codes: &mut [u8], scales: &mut [f32]
     ) = loops::encode_unsigned_randomly;
 
     /// See `norm::add_squares`.

@@ -7,7 +7,7 @@
 use crate::codes::{self, signed, unsigned};
 use crate::dtype::{self, Bf16, Bits, Narrow, Widen};
 use crate::math::{Element, Preparation, Real, StepScalars, adamw, prepared};
-use crate::philox::Key;
+use crate::philox::{Key, Which};
 
 #[inline(always)]
 pub fn update<T: Real>(
@@ -114,23 +114,16 @@ where
 }
 
 #[inline(always)]
-pub fn fill_noise(key: Key, step: u64, quad: u64, noise: &mut [[u32; 4]]) {
-    for (i, words) in noise.iter_mut().enumerate() {
-        *words = key.words(step, quad.wrapping_add(i as u64));
+pub fn fill_noise(key: Key, tensor: Which, step: u64, octet: u64, noise: &mut [[[u8; 4]; 4]]) {
+    for (i, bits) in noise.iter_mut().enumerate() {
+        *bits = key.bits(tensor, step, octet.wrapping_add(i as u64));
     }
 }
 
 #[inline(always)]
-pub fn narrow_randomly_low(wide: &[f32], noise: &[u32], stored: &mut [Bf16]) {
+pub fn narrow_randomly(wide: &[f32], noise: &[[u8; 2]], stored: &mut [Bf16]) {
     for ((stored, wide), noise) in stored.iter_mut().zip(wide).zip(noise) {
-        *stored = Bf16::narrow_randomly(*wide, noise & 0xffff);
-    }
-}
-
-#[inline(always)]
-pub fn narrow_randomly_high(wide: &[f32], noise: &[u32], stored: &mut [Bf16]) {
-    for ((stored, wide), noise) in stored.iter_mut().zip(wide).zip(noise) {
-        *stored = Bf16::narrow_randomly(*wide, noise >> 16);
+        *stored = Bf16::narrow_randomly(*wide, u16::from_le_bytes(*noise) as u32);
     }
 }
 
@@ -146,20 +139,31 @@ pub fn decode_unsigned(codes: &[u8], scales: &[f32], wide: &mut [f32]) {
 
 #[inline(always)]
 pub fn encode_signed(wide: &[f32], codes: &mut [u8], scales: &mut [f32]) {
-    encode(wide, codes, scales, |_, value, inverse| signed::encode(value, inverse))
+    encode(wide, codes, scales, signed::encode)
 }
 
 #[inline(always)]
 pub fn encode_unsigned(wide: &[f32], codes: &mut [u8], scales: &mut [f32]) {
-    encode(wide, codes, scales, |_, value, inverse| unsigned::encode(value, inverse))
+    encode(wide, codes, scales, unsigned::encode)
 }
 
 #[inline(always)]
-pub fn encode_unsigned_randomly(wide: &[f32], noise: &[u32], codes: &mut [u8], scales: &mut [f32]) {
-    let noise = &noise[..wide.len()];
-    encode(wide, codes, scales, |i, value, inverse| {
-        unsigned::encode_randomly(value, inverse, noise[i] >> 16)
-    })
+pub fn encode_unsigned_randomly(
+    wide: &[f32],
+    noise: &[[u8; 2]],
+    codes: &mut [u8],
+    scales: &mut [f32],
+) {
+    let blocks = wide.chunks(codes::BLOCK).zip(codes.chunks_mut(codes::BLOCK));
+    let noise = noise.chunks(codes::BLOCK);
+    for (((wide, codes), noise), scale) in blocks.zip(noise).zip(scales) {
+        let inverse;
+        (*scale, inverse) = codes::scale(largest(wide));
+        for ((code, value), noise) in codes.iter_mut().zip(wide).zip(noise) {
+            let noise = u16::from_le_bytes(*noise) as u32;
+            *code = unsigned::encode_randomly(*value, inverse, noise);
+        }
+    }
 }
 
 #[inline(always)]
@@ -172,23 +176,20 @@ fn decode(codes: &[u8], scales: &[f32], wide: &mut [f32], decode: impl Fn(u8) ->
     }
 }
 
-/// `encode` takes the place of an element, the element and the reciprocal of its block's scale.
 #[inline(always)]
-fn encode(
-    wide: &[f32],
-    codes: &mut [u8],
-    scales: &mut [f32],
-    encode: impl Fn(usize, f32, f32) -> u8,
-) {
+fn encode(wide: &[f32], codes: &mut [u8], scales: &mut [f32], encode: impl Fn(f32, f32) -> u8) {
     let blocks = wide.chunks(codes::BLOCK).zip(codes.chunks_mut(codes::BLOCK));
-    for (block, ((wide, codes), scale)) in blocks.zip(scales).enumerate() {
-        let magnitude = |value: &f32| value.to_bits() & 0x7fff_ffff;
-        let largest = wide.iter().fold(0, |largest: u32, value| largest.max(magnitude(value)));
-        let (block_scale, inverse) = codes::scale(largest);
-        *scale = block_scale;
-        let first = block * codes::BLOCK;
-        for (i, (code, value)) in codes.iter_mut().zip(wide).enumerate() {
-            *code = encode(first + i, *value, inverse);
+    for ((wide, codes), scale) in blocks.zip(scales) {
+        let inverse;
+        (*scale, inverse) = codes::scale(largest(wide));
+        for (code, value) in codes.iter_mut().zip(wide) {
+            *code = encode(*value, inverse);
         }
     }
+}
+
+/// The bits of the largest magnitude, which a NaN is.
+#[inline(always)]
+fn largest(block: &[f32]) -> u32 {
+    block.iter().fold(0, |largest, value| largest.max(value.to_bits() & 0x7fff_ffff))
 }

@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 use super::isa::{Compute, Isa};
+use super::noise::Source;
 use super::rows::Room;
+use crate::philox::Which;
 use crate::tensor::Moment;
 
 /// Which moment: each is rounded in its own way.
@@ -43,29 +45,35 @@ impl Kind {
         }
     }
 
-    /// Stores what `open` gave and has changed since, in the same room. `noise` has a random word
-    /// for each element.
+    /// Stores what `open` gave and has changed since, in the same room.
     pub fn close<T: Compute>(
         self,
         isa: &Isa,
         moment: &mut Moment<T>,
-        noise: &[u32],
+        noise: &mut Source,
         room: &mut Room<T>,
     ) {
         match moment {
             Moment::Full(_) => {}
             Moment::Bf16(stored) => {
-                let wide = T::f32s(&mut room.get()[..stored.len()]);
+                let n = stored.len();
+                let wide = T::f32s(&mut room.get()[..n]);
                 match self {
-                    Kind::Second => isa.narrow_randomly_high(wide, noise, stored),
+                    Kind::Second => {
+                        isa.narrow_randomly(wide, noise.bits(Which::ExpAvgSq, n), stored)
+                    }
                     _ => isa.narrow_bf16(wide, stored),
                 }
             }
             Moment::Codes(codes, scales) => {
-                let wide = T::f32s(&mut room.get()[..codes.len()]);
+                let n = codes.len();
+                let wide = T::f32s(&mut room.get()[..n]);
                 match self {
                     Kind::First => isa.encode_signed(wide, codes, scales),
-                    Kind::Second => isa.encode_unsigned_randomly(wide, noise, codes, scales),
+                    Kind::Second => {
+                        let noise = noise.bits(Which::ExpAvgSq, n);
+                        isa.encode_unsigned_randomly(wide, noise, codes, scales)
+                    }
                     Kind::Largest => isa.encode_unsigned(wide, codes, scales),
                 }
             }

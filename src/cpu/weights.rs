@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 use super::isa::Isa;
+use super::noise::{Bits, Source};
 use super::rows::{Room, Stored};
 use crate::dtype::{Bf16, F16};
 use crate::math::Real;
+use crate::philox::Which;
 use crate::tensor::Precise;
 
 /// The elements in the compute type, in `room` if they have to be put somewhere.
@@ -31,20 +33,21 @@ pub fn open<'s, P: StoredParam<T>, T: Real>(
     }
 }
 
-/// Stores what `open` gave and has changed since, in the same room. `noise` has a random word for
-/// each element.
+/// Stores what `open` gave and has changed since, in the same room.
 pub fn close<P: StoredParam<T>, T: Real>(
     isa: &Isa,
     param: &mut [P],
     precise: &mut Precise<T>,
-    noise: &[u32],
+    noise: &mut Source,
     room: &mut Room<T>,
 ) {
     let n = param.len();
     match precise {
         Precise::Master(master) => P::narrow(isa, master, param),
         Precise::Nothing => P::close(isa, param, room),
-        Precise::Stochastic => P::narrow_randomly(isa, &room.get()[..n], noise, param),
+        Precise::Stochastic => {
+            P::narrow_randomly(isa, &room.get()[..n], noise.bits(Which::Param, n), param)
+        }
         Precise::Split(remainder) => P::split(isa, &room.get()[..n], param, remainder),
         Precise::Kahan(rest) => P::split_kahan(isa, &room.get()[..n], param, rest),
     }
@@ -69,7 +72,7 @@ pub trait StoredParam<T>: Stored<T> {
         unreachable!("only 16-bit parameters have a master")
     }
 
-    fn narrow_randomly(_: &Isa, _: &[T], _: &[u32], _: &mut [Self]) {
+    fn narrow_randomly(_: &Isa, _: &[T], _: &[Bits], _: &mut [Self]) {
         unreachable!("only bf16 parameters are rounded randomly")
     }
 
@@ -146,8 +149,8 @@ stored_16_bit!(
     narrow_bf16,
     join_kahan_bf16,
     split_kahan_bf16,
-    fn narrow_randomly(isa: &Isa, wide: &[f32], noise: &[u32], stored: &mut [Bf16]) {
-        isa.narrow_randomly_low(wide, noise, stored)
+    fn narrow_randomly(isa: &Isa, wide: &[f32], noise: &[Bits], stored: &mut [Bf16]) {
+        isa.narrow_randomly(wide, noise, stored)
     },
     fn join(isa: &Isa, upper: &[Bf16], remainder: &[i16], wide: &mut [f32]) {
         isa.join(upper, remainder, wide)

@@ -59,7 +59,7 @@ pub fn coded(kind: Kind, values: &[f64], noise: &[u32]) -> Vec<f64> {
             let above = known.partition_point(|code| *code <= normal);
             let code = match (above, kind) {
                 _ if *value == 0.0 => 0.0,
-                (0, Kind::First) if normal < known[0] / 2.0 => 0.0,
+                (0, Kind::First) if normal < known[0] * 17.0 / 18.0 => 0.0,
                 (0, _) => known[0],
                 (above, _) if above == known.len() => 1.0,
                 (above, Kind::Second) => between(known[above - 1], known[above], normal, *noise),
@@ -93,12 +93,11 @@ pub fn noise(seed: u64, name: &str, step: u64, elements: core::ops::Range<u64>) 
     });
     let [name, seed, step] = [hash, seed, step].map(halves);
     let key = philox([name[0], name[1], seed[0], seed[1]], [0, 0]);
-    elements
-        .map(|element| {
-            let quad = halves(element / 4);
-            let words = philox([quad[0], quad[1], step[0], step[1]], [key[0], key[1]]);
-            let word = words[(element % 4) as usize] as u32;
-            (word & 0xffff, word >> 16)
-        })
-        .collect()
+    let bits = |element: u64, tensor: u64| {
+        let octet = halves(element / 8);
+        let counter = [octet[0], octet[1] + (tensor << 31), step[0], step[1]];
+        let words = philox(counter, [key[0], key[1]]);
+        (words[(element % 8 / 2) as usize] >> (element % 2 * 16)) as u32 & 0xffff
+    };
+    elements.map(|element| (bits(element, 0), bits(element, 1))).collect()
 }
