@@ -53,7 +53,8 @@ enum class dtype : adamw_dtype {
   f64 = ADAMW_DTYPE_F64,
   f16 = ADAMW_DTYPE_F16,
   bf16 = ADAMW_DTYPE_BF16,
-  i16 = ADAMW_DTYPE_I16 // of remainders
+  i16 = ADAMW_DTYPE_I16, // of remainders
+  u8 = ADAMW_DTYPE_U8    // of 8-bit moments
 };
 
 namespace detail {
@@ -281,6 +282,10 @@ struct param_config {
   adamw_regularizer regularizer = ADAMW_REGULARIZER_NONE;
   double regularizer_coeff = 0;
   const tensor *remainder = nullptr;
+  const tensor *exp_avg_scale = nullptr;
+  const tensor *exp_avg_sq_scale = nullptr;
+  const tensor *max_exp_avg_sq_scale = nullptr;
+  std::uint64_t first_element = 0;
 };
 
 // A buffer of the host's, and where it is now.
@@ -375,7 +380,8 @@ public:
     const adamw_tensor whole = given.param.get();
     config.param = &whole;
     maybe master(given.master), exp_avg(given.exp_avg), exp_avg_sq(given.exp_avg_sq),
-        max_exp_avg_sq(given.max_exp_avg_sq), remainder(given.remainder);
+        max_exp_avg_sq(given.max_exp_avg_sq), remainder(given.remainder), exp_avg_scale(given.exp_avg_scale),
+        exp_avg_sq_scale(given.exp_avg_sq_scale), max_exp_avg_sq_scale(given.max_exp_avg_sq_scale);
     config.master = master.get();
     config.exp_avg = exp_avg.get();
     config.exp_avg_sq = exp_avg_sq.get();
@@ -386,6 +392,10 @@ public:
     config.regularizer = given.regularizer;
     config.regularizer_coeff = given.regularizer_coeff;
     config.remainder = remainder.get();
+    config.exp_avg_scale = exp_avg_scale.get();
+    config.exp_avg_sq_scale = exp_avg_sq_scale.get();
+    config.max_exp_avg_sq_scale = max_exp_avg_sq_scale.get();
+    config.first_element = given.first_element;
     std::uint32_t number;
     detail::call(adamw_add_param, handle_, &config, &number);
     return param(number);
