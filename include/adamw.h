@@ -87,6 +87,8 @@ enum adamw_status
   ADAMW_STATUS_LR_CONFLICT = 11,
   // A gradient is not finite, and the handle was told to fail then.
   ADAMW_STATUS_NONFINITE = 12,
+  // One parameter cannot be stepped alone: its step depends on the gradients of others.
+  ADAMW_STATUS_CLIP_CONFLICT = 13,
   // A panic was caught at the boundary: a bug in this library.
   ADAMW_STATUS_INTERNAL = 99,
 };
@@ -1435,6 +1437,19 @@ adamw_status adamw_clear_grad(struct adamw_optimizer *optimizer, adamw_clear mod
 // The bits of the result do not depend on the instruction set, the number of threads, or how
 // tensors are cut. Gradients are read only. With nothing to step it does nothing.
 adamw_status adamw_step(struct adamw_optimizer *optimizer);
+
+// Says that the gradient of a parameter is complete. If the next step needs its norm, or whether it
+// is finite, the gradient is measured now, while it is in cache, and not again by the step; otherwise
+// nothing is done. The host does not change it until then. The step has the same bits with it or without.
+adamw_status adamw_grad_ready(struct adamw_optimizer *optimizer,
+                              uint32_t param);
+
+// Steps one parameter now, if it has a gradient, with the bits that `adamw_step` would give it, and
+// forgets the gradient, so that a host may step inside its backward pass and reuse the memory. A
+// schedule does not go on: `adamw_step`, which steps the parameters that are left, has it do so.
+// `ADAMW_STATUS_CLIP_CONFLICT` if the step depends on all gradients: with clipping by global norm
+// (unless the parameter is left out of it), a loss scaler, ADAMW_NONFINITE_SKIP or found_inf flags.
+adamw_status adamw_step_param(struct adamw_optimizer *optimizer, uint32_t param);
 
 // Has each step add up the norms of its update and of the parameters for `adamw_get_step_info`, 1,
 // or not, 0. They are summed while the elements are in cache, in the order that norms have: no

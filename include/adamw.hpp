@@ -68,6 +68,7 @@ template <class T> struct dtype_of;
 template <> struct dtype_of<float> { static constexpr dtype value = dtype::f32; };
 template <> struct dtype_of<double> { static constexpr dtype value = dtype::f64; };
 template <> struct dtype_of<std::int16_t> { static constexpr dtype value = dtype::i16; };
+template <> struct dtype_of<std::uint8_t> { static constexpr dtype value = dtype::u8; };
 #ifdef __STDCPP_FLOAT16_T__
 template <> struct dtype_of<std::float16_t> { static constexpr dtype value = dtype::f16; };
 #endif
@@ -82,6 +83,7 @@ inline adamw_data_type dlpack(dtype type) {
   case dtype::f16: return {2, 16, 1};
   case dtype::bf16: return {4, 16, 1};
   case dtype::i16: return {0, 16, 1};
+  case dtype::u8: return {1, 8, 1};
   }
   return {0, 0, 0};
 }
@@ -131,7 +133,7 @@ template <class F> std::int32_t carry(F &&callback) noexcept {
 
 // Elements that lie side by side and are only read, during the call that they are given to: a
 // container or array of float or double (or std::float16_t, std::bfloat16_t; std::int16_t for
-// remainders), or a pointer, a count and a type. May be const, and temporary.
+// remainders, std::uint8_t for 8-bit moments), or a pointer, a count and a type. May be const, and temporary.
 class input {
 public:
   template <class C, class T = detail::element<const C>,
@@ -578,6 +580,12 @@ public:
   // An exception of the loop (config.loop) that was thrown after work had begun is thrown again
   // once the step has been taken.
   void step() { detail::call(adamw_step, handle_); }
+
+  // Measures a gradient as it arrives, where the next step would; the step is the same without it.
+  void grad_ready(param number) { detail::call(adamw_grad_ready, handle_, raw(number)); }
+
+  // Steps one parameter alone, and forgets its gradient.
+  void step(param number) { detail::call(adamw_step_param, handle_, raw(number)); }
 
   // Calls the closure, which computes gradients and returns the loss, then steps the parameters of
   // `params` (none given: all) but for those of `no_grad`.

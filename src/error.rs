@@ -40,12 +40,14 @@ pub enum Status {
     LrConflict = 11,
     /// A gradient is not finite, and the handle was told to fail then.
     Nonfinite = 12,
+    /// One parameter cannot be stepped alone: its step depends on the gradients of others.
+    ClipConflict = 13,
     /// A panic was caught at the boundary: a bug in this library.
     Internal = 99,
 }
 
 impl Status {
-    pub(crate) const ALL: [Status; 12] = [
+    pub(crate) const ALL: [Status; 13] = [
         Status::Ok,
         Status::InvalidArgument,
         Status::Unsupported,
@@ -57,6 +59,7 @@ impl Status {
         Status::Callback,
         Status::LrConflict,
         Status::Nonfinite,
+        Status::ClipConflict,
         Status::Internal,
     ];
 
@@ -74,6 +77,7 @@ impl Status {
             Status::Callback => c"ADAMW_STATUS_CALLBACK",
             Status::LrConflict => c"ADAMW_STATUS_LR_CONFLICT",
             Status::Nonfinite => c"ADAMW_STATUS_NONFINITE",
+            Status::ClipConflict => c"ADAMW_STATUS_CLIP_CONFLICT",
             Status::Internal => c"ADAMW_STATUS_INTERNAL",
         }
     }
@@ -185,6 +189,11 @@ pub enum Error {
     ScheduleValue { index: u64, value: f64 },
     #[error("lr is {0}")]
     LrConflict(&'static str),
+    #[error(
+        "param \"{param}\" cannot be stepped alone, because {reason}: what to do depends on the \
+         gradients of all"
+    )]
+    ClipConflict { param: Label, reason: &'static str },
     #[error("the loss scale is the scaler's: adamw_set_loss_scaler with NULL removes it")]
     ScaleConflict,
     #[error("the handle has no loss scaler")]
@@ -230,6 +239,7 @@ impl Error {
             | Error::ScheduleCallback { .. }
             | Error::ScheduleValue { .. } => Status::Callback,
             Error::LrConflict(_) => Status::LrConflict,
+            Error::ClipConflict { .. } => Status::ClipConflict,
             Error::OutOfMemory { .. } | Error::Threads(_) => Status::OutOfMemory,
             Error::Nonfinite { .. } => Status::Nonfinite,
             Error::NullHandle | Error::BadHandle(_) => Status::BadHandle,

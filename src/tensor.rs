@@ -14,7 +14,7 @@ mod state;
 pub use changes::{Change, Changes, Squares};
 pub use chunks::{Chunk, Chunks, Extent, Pass};
 pub use grad::Grad;
-pub use grad_blocks::{GradBlock, GradBlocks, Tallies};
+pub use grad_blocks::{GradBlock, GradBlocks, Tallies, Total};
 pub use lag::{LOGGED, Lag};
 pub use line::Line;
 pub use number::HostNumber;

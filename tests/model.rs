@@ -26,6 +26,8 @@ enum Call {
     ForgetGrad(u8),
     ClearGrad { zero: bool },
     Step,
+    GradReady(u8),
+    StepParam(u8),
     Apply { params: Vec<u8>, seed: u64 },
     Options { param: u8, group: u8, lr_scale: f64, frozen: bool, no_clip: bool, regularizer: u8 },
     Reset(u8),
@@ -127,6 +129,8 @@ fn call() -> impl Strategy<Value = Call> {
         1 => byte().prop_map(Call::ForgetGrad),
         1 => any::<bool>().prop_map(|zero| Call::ClearGrad { zero }),
         12 => Just(Call::Step),
+        4 => byte().prop_map(Call::GradReady),
+        3 => byte().prop_map(Call::StepParam),
         1 => (prop::collection::vec(byte(), 0..4), any::<u64>())
             .prop_map(|(params, seed)| Call::Apply { params, seed }),
         3 => (byte(), byte(), prop_oneof![Just(-1.0), 0.0..2.0], any::<[bool; 2]>(), 0u8..4).prop_map(
@@ -324,6 +328,22 @@ impl Pair {
                 expect(&self.handle.try_step(), is_good, call);
                 if is_good {
                     self.model.step();
+                }
+            }
+            Call::GradReady(param) => {
+                let (number, is_there) = self.param(*param);
+                let is_good = is_there
+                    && !(self.model.measures() && self.model.is_refused_alone(number as usize));
+                expect(&self.handle.grad_ready(number), is_good, call);
+            }
+            Call::StepParam(param) => {
+                let (number, is_there) = self.param(*param);
+                let i = number as usize;
+                let is_good =
+                    is_there && !self.model.conflicts(i) && !self.model.is_refused_alone(i);
+                expect(&self.handle.step_param(number), is_good, call);
+                if is_good {
+                    self.model.step_one(i);
                 }
             }
             Call::Apply { params, seed } => self.apply(params, *seed, call),

@@ -134,6 +134,24 @@ pub extern "C" fn adamw_step(optimizer: *mut Optimizer) -> Status {
     guard(|| handle::with(optimizer, |optimizer| optimizer.step()))
 }
 
+/// Says that the gradient of a parameter is complete. If the next step needs its norm, or whether it
+/// is finite, the gradient is measured now, while it is in cache, and not again by the step; otherwise
+/// nothing is done. The host does not change it until then. The step has the same bits with it or without.
+#[unsafe(no_mangle)]
+pub extern "C" fn adamw_grad_ready(optimizer: *mut Optimizer, param: u32) -> Status {
+    guard(|| handle::with(optimizer, |optimizer| optimizer.grad_ready(param)))
+}
+
+/// Steps one parameter now, if it has a gradient, with the bits that `adamw_step` would give it, and
+/// forgets the gradient, so that a host may step inside its backward pass and reuse the memory. A
+/// schedule does not go on: `adamw_step`, which steps the parameters that are left, has it do so.
+/// `ADAMW_STATUS_CLIP_CONFLICT` if the step depends on all gradients: with clipping by global norm
+/// (unless the parameter is left out of it), a loss scaler, ADAMW_NONFINITE_SKIP or found_inf flags.
+#[unsafe(no_mangle)]
+pub extern "C" fn adamw_step_param(optimizer: *mut Optimizer, param: u32) -> Status {
+    guard(|| handle::with(optimizer, |optimizer| optimizer.step_param(param)))
+}
+
 /// Has each step add up the norms of its update and of the parameters for `adamw_get_step_info`, 1,
 /// or not, 0. They are summed while the elements are in cache, in the order that norms have: no
 /// second pass over memory, and the same bits everywhere.

@@ -5,6 +5,7 @@ use super::Optimizer;
 use super::occupied::Place;
 use crate::error::{Error, Role};
 use crate::tensor::{Grad, Tensor};
+use core::ops::Range;
 
 /// What `adamw_clear_grad` does with the gradients there are.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,9 +49,11 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Forgets the accumulated gradients that a step has used.
-    pub(super) fn use_up_grads(&mut self) {
-        for operands in self.operands.iter_mut().filter(|operands| operands.is_stepped()) {
+    /// Forgets the accumulated gradients that a step has used, and what others were measured as.
+    pub(super) fn use_up_grads(&mut self, of: &Range<usize>) {
+        let stepped = self.operands[of.clone()].iter_mut();
+        for operands in stepped.filter(|operands| operands.is_stepped()) {
+            operands.forget_measured();
             operands.forget_accumulated();
         }
     }

@@ -8,6 +8,7 @@ use crate::clip::{Clip, Scope};
 use crate::config::{Config, Nonfinite};
 use crate::error::Error;
 use crate::tensor::{GradBlocks, Operands};
+use core::ops::Range;
 
 /// What the last step found, and whether it was taken.
 #[derive(Clone, Copy)]
@@ -52,38 +53,34 @@ impl Report {
 }
 
 impl Optimizer {
-    /// Passes over the gradients, if their norms or their finiteness matter.
-    pub(super) fn measure(&mut self, n_elements: u64) -> Result<Report, Error> {
-        let Scratch { tallies, sums, .. } = &mut self.scratch;
-        sums.clear();
-        sums.resize(self.groups.len(), 0.0);
+    /// Passes over the gradients of some parameters, if their norms or their finiteness matter.
+    pub(super) fn measure(&mut self, of: &Range<usize>, n_elements: u64) -> Result<Report, Error> {
         let mut report = Report { n_elements, ..Report::NONE };
-        let clips_by_norm = self.groups.iter().any(|group| group.clip.needs_norms());
-        let nonfinite = match self.scaler {
-            Some(_) => Nonfinite::Skip,
-            None => self.config.nonfinite,
-        };
         // The flag is read once: another thread of the host's may write it.
         report.raised = self.found_inf.hosts.is_some_and(|flag| flag.read() != 0.0);
         report.skipped = report.raised;
-        let is_asked = self.found_inf.ours.is_some();
-        if !clips_by_norm && nonfinite == Nonfinite::Propagate && !is_asked {
+        if !self.measures() {
             return Ok(report);
         }
-        self.backend.measure(&GradBlocks::new(&self.operands, tallies))?;
+        let nonfinite = self.nonfinite();
+        let operands = &self.operands[of.clone()];
+        let Scratch { tallies, sums, .. } = &mut self.scratch;
+        sums.clear();
+        sums.resize(self.groups.len(), 0.0);
+        self.backend.measure(&GradBlocks::new(operands, tallies))?;
         report.measured = true;
         let mut sum_squares = 0.0;
-        for (number, param) in self.params.iter().enumerate() {
-            let total = tallies.total(number, &self.operands[number]);
+        for (place, (param, operands)) in self.params[of.clone()].iter().zip(operands).enumerate() {
+            let total = tallies.total(place, operands);
             if total.n_nonfinite > 0 && nonfinite == Nonfinite::Fail {
                 return Err(Error::Nonfinite {
                     param: param.label(),
                     count: total.n_nonfinite,
-                    n_elements: self.operands[number].param().n_elements(),
+                    n_elements: operands.param().n_elements(),
                 });
             }
             report.n_nonfinite += total.n_nonfinite;
-            let mean = mean(&self.config, &self.operands[number]);
+            let mean = mean(&self.config, operands);
             let squares = total.sum_squares * (mean * mean);
             sum_squares += squares;
             let clip = self.groups[param.group as usize].clip;
@@ -96,6 +93,18 @@ impl Optimizer {
         Ok(report)
     }
 
+    /// Whether a step passes over the gradients before it writes.
+    pub(super) fn measures(&self) -> bool {
+        self.nonfinite() != Nonfinite::Propagate
+            || self.found_inf.ours.is_some()
+            || self.groups.iter().any(|group| group.clip.needs_norms())
+    }
+
+    /// What a step does with gradients that are not finite.
+    pub(super) fn nonfinite(&self) -> Nonfinite {
+        if self.scaler.is_some() { Nonfinite::Skip } else { self.config.nonfinite }
+    }
+
     /// Has what each step changes added up, or not.
     pub fn set_statistics(&mut self, statistics: bool) -> Result<(), Error> {
         if statistics {
@@ -106,14 +115,14 @@ impl Optimizer {
     }
 
     /// What the step that was taken has changed, parameter by parameter.
-    pub(super) fn add_up(&self, report: &mut Report) {
+    pub(super) fn add_up(&self, of: &Range<usize>, report: &mut Report) {
         report.clip_factor = self.scratch.clip_factor;
         report.has_statistics = self.statistics;
         if self.statistics {
             let Scratch { pass, changes, .. } = &self.scratch;
             let (mut update, mut param) = (0.0, 0.0);
-            for number in 0..self.params.len() {
-                let squares = changes.total(pass.units(number));
+            for place in 0..of.len() {
+                let squares = changes.total(pass.units(place));
                 update += squares.update;
                 param += squares.param;
             }
@@ -122,14 +131,19 @@ impl Optimizer {
     }
 
     /// What the gradient of a parameter is multiplied by, and what part of that is clipping.
-    pub(super) fn factor(&self, number: u32, param: &Param, scratch: &Scratch) -> (f64, f64) {
-        let operands = &self.operands[number as usize];
+    pub(super) fn factor(
+        &self,
+        param: &Param,
+        place: usize,
+        operands: &Operands,
+        scratch: &Scratch,
+    ) -> (f64, f64) {
         let mean = mean(&self.config, operands);
         let scale = self.inv_grad_scale() * mean;
         let clip = self.groups[param.group as usize].clip;
         let sum_squares = match clip {
             Clip::Norm(_) if !param.no_clip => {
-                scratch.tallies.total(number as usize, operands).sum_squares * (mean * mean)
+                scratch.tallies.total(place, operands).sum_squares * (mean * mean)
             }
             Clip::GlobalNorm(_) if !param.no_clip => {
                 scratch.sums[scope(self.config.clip_scope, param)]

@@ -14,6 +14,7 @@ mod params;
 mod rows;
 mod scaler;
 mod schedule;
+mod single;
 mod state;
 mod step;
 mod subset;

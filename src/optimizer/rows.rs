@@ -8,6 +8,7 @@ use crate::error::{Error, Label, Role};
 use crate::format::MomentFormat;
 use crate::steps::Steps;
 use crate::tensor::{Extent, Grad, Lag, NoRow, Operands, RowList, SparseGrad};
+use core::ops::Range;
 
 impl Optimizer {
     /// Sets a sparse gradient; the rows are read by each step.
@@ -68,8 +69,9 @@ impl Optimizer {
         let Some(row_elements) = operands.lag().map(Lag::row_elements) else { return Ok(()) };
         operands.reserve_rows(rows.len(), row_elements)?;
         operands.list_rows(rows, row_elements).map_err(|no_row| outside(name, no_row))?;
-        self.catch_up(|i, _| if i == number as usize { Extent::Listed } else { Extent::Nothing })?;
-        if let Some((lag, index)) = self.operands[number as usize].lag_and_index() {
+        let number = number as usize;
+        self.catch_up(&(number..number + 1), |_| Extent::Listed)?;
+        if let Some((lag, index)) = self.operands[number].lag_and_index() {
             index.rows().for_each(|row| lag.caught_up(row));
         }
         Ok(())
@@ -77,10 +79,7 @@ impl Optimizer {
 
     /// Brings every row of every parameter up to date.
     pub fn flush_rows(&mut self) -> Result<(), Error> {
-        self.catch_up(|_, operands| match operands.lag() {
-            Some(lag) => Extent::Rows(0..lag.height()),
-            None => Extent::Nothing,
-        })?;
+        self.catch_up(&(0..self.operands.len()), all_rows)?;
         for operands in &mut self.operands {
             if let Some((lag, _)) = operands.lag_and_index() {
                 lag.all_caught_up();
@@ -91,10 +90,7 @@ impl Optimizer {
 
     /// Brings every row of a parameter up to date.
     pub(super) fn catch_up_rows(&mut self, number: usize) -> Result<(), Error> {
-        self.catch_up(|i, operands| match operands.lag() {
-            Some(lag) if i == number => Extent::Rows(0..lag.height()),
-            _ => Extent::Nothing,
-        })?;
+        self.catch_up(&(number..number + 1), all_rows)?;
         if let Some((lag, _)) = self.operands[number].lag_and_index() {
             lag.all_caught_up();
         }
@@ -110,14 +106,15 @@ impl Optimizer {
 
     /// Brings up to date the rows whose turn it is, where a step is about to be logged, and all rows
     /// of a parameter whose gradient is dense.
-    pub(super) fn take_turns(&mut self) -> Result<(), Error> {
+    pub(super) fn take_turns(&mut self, of: &Range<usize>) -> Result<(), Error> {
         let is_listed = |operands: &Operands| operands.index().len() > 0;
-        self.catch_up(|_, operands| match operands.lag() {
+        self.catch_up(of, |operands| match operands.lag() {
             Some(lag) if operands.is_stepped() && is_listed(operands) => Extent::Rows(lag.turn()),
-            Some(lag) if operands.is_stepped() => Extent::Rows(0..lag.height()),
+            Some(_) if operands.is_stepped() => all_rows(operands),
             _ => Extent::Nothing,
         })?;
-        for operands in self.operands.iter_mut().filter(|operands| operands.is_stepped()) {
+        let stepped = self.operands[of.clone()].iter_mut();
+        for operands in stepped.filter(|operands| operands.is_stepped()) {
             let is_listed = is_listed(operands);
             match operands.lag_and_index() {
                 Some((lag, _)) if is_listed => lag.turn_is_over(),
@@ -128,15 +125,20 @@ impl Optimizer {
         Ok(())
     }
 
-    fn catch_up(&mut self, extent: impl Fn(usize, &Operands) -> Extent) -> Result<(), Error> {
-        let chunks = self.scratch.pass.over(&mut self.operands, extent);
-        let steps = Steps { scalars: &[], scalars_of: &[], logs: &self.logs };
+    fn catch_up(
+        &mut self,
+        of: &Range<usize>,
+        extent: impl Fn(&Operands) -> Extent,
+    ) -> Result<(), Error> {
+        let operands = &mut self.operands[of.clone()];
+        let chunks = self.scratch.pass.over(operands, |_, operands| extent(operands));
+        let steps = Steps { scalars: &[], scalars_of: &[], logs: &self.logs[of.clone()] };
         self.backend.update(&chunks, &steps)
     }
 
     /// Reads which rows the sparse gradients list now.
-    pub(super) fn read_rows(&mut self) -> Result<(), Error> {
-        for number in 0..self.operands.len() {
+    pub(super) fn read_rows(&mut self, of: &Range<usize>) -> Result<(), Error> {
+        for number in of.clone() {
             let operands = &self.operands[number];
             if !operands.is_stepped() {
                 continue;
@@ -151,15 +153,16 @@ impl Optimizer {
     }
 
     /// Counts the step that has been taken for the rows that took it, and logs it for the others.
-    pub(super) fn log_steps(&mut self) {
+    pub(super) fn log_steps(&mut self, of: &Range<usize>) {
         let Scratch { scalars, scalars_of, .. } = &self.scratch;
         let steps = Steps { scalars, scalars_of, logs: &[] };
-        for (number, operands) in self.operands.iter_mut().enumerate() {
-            let (Some(scalars), Some((lag, index))) = (steps.now(number), operands.lag_and_index())
+        let (operands, logs) = (&mut self.operands[of.clone()], &mut self.logs[of.clone()]);
+        for (place, (operands, log)) in operands.iter_mut().zip(logs).enumerate() {
+            let (Some(scalars), Some((lag, index))) = (steps.now(place), operands.lag_and_index())
             else {
                 continue;
             };
-            self.logs[number].set(lag.steps(), *scalars);
+            log.set(lag.steps(), *scalars);
             lag.count_step();
             if index.len() > 0 {
                 index.rows().for_each(|row| lag.caught_up(row));
@@ -168,6 +171,11 @@ impl Optimizer {
             }
         }
     }
+}
+
+/// Every row that may lag.
+fn all_rows(operands: &Operands) -> Extent {
+    operands.lag().map_or(Extent::Nothing, |lag| Extent::Rows(0..lag.height()))
 }
 
 fn outside(param: Label, no_row: NoRow) -> Error {

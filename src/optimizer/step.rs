@@ -6,9 +6,11 @@ use super::params::{Master, Param};
 use crate::config::{GroupConfig, Lazy};
 use crate::error::Error;
 use crate::math::{Regularizer, Scalars, Step};
+use crate::schedule;
 use crate::steps::{NO_STEP, Steps};
 use crate::sys::memory::reserve;
 use crate::tensor::{Changes, Extent, Operands, Pass, Tallies};
+use core::ops::Range;
 use std::time::Instant;
 
 /// How far a parameter has come.
@@ -53,7 +55,7 @@ pub struct Scratch {
     pub pass: Pass,
     /// The scalars of this step, each for one or more parameters.
     pub scalars: Vec<Scalars>,
-    /// By parameter: the number of its scalars, or `NO_STEP`.
+    /// By place among the parameters of the step: the number of its scalars, or `NO_STEP`.
     pub scalars_of: Vec<u32>,
     /// The smallest factor that a gradient is clipped with.
     pub clip_factor: f64,
@@ -108,8 +110,8 @@ struct Gathered {
     rows: bool,
     /// Rows that may lag.
     lags: bool,
-    /// Accumulated gradients.
-    sums: bool,
+    /// Gradients that were accumulated, or measured when they arrived: for one step.
+    uses_up: bool,
     stale_masters: bool,
     unseen_masters: bool,
 }
@@ -122,40 +124,50 @@ impl Optimizer {
 
     /// The same; `taken` sees the optimizer once the step has been taken, if it is.
     pub(super) fn step_then(&mut self, taken: impl FnOnce(&Optimizer)) -> Result<(), Error> {
+        self.take_step(0..self.params.len(), Optimizer::next_scheduled, taken)
+    }
+
+    /// Steps those of some parameters that have a gradient. `next` says where the schedule goes.
+    pub(super) fn take_step(
+        &mut self,
+        of: Range<usize>,
+        next: impl FnOnce(&Optimizer) -> Result<Option<schedule::State>, Error>,
+        taken: impl FnOnce(&Optimizer),
+    ) -> Result<(), Error> {
         let started = self.statistics.then(Instant::now);
         self.check_grads()?;
         self.read_hosts_values()?;
-        let gathered = self.gather();
+        let gathered = self.gather(&of);
         if gathered.rows || gathered.lags {
-            self.read_rows()?;
+            self.read_rows(&of)?;
         }
         if gathered.unseen_masters {
-            self.look_at_masters()?;
+            self.look_at_masters(&of)?;
         }
-        let mut report = self.measure(gathered.n_elements)?;
+        let mut report = self.measure(&of, gathered.n_elements)?;
         if report.skipped {
             report.seconds = seconds_since(started);
             self.report = report;
             self.tell(&report);
-            if gathered.sums {
-                self.use_up_grads();
+            if gathered.uses_up {
+                self.use_up_grads(&of);
             }
             return Ok(());
         }
-        self.decide()?;
-        let scheduled = self.next_scheduled()?;
+        self.decide(&of)?;
+        let scheduled = next(self)?;
         if gathered.stale_masters {
-            self.fill_stale_masters();
+            self.fill_stale_masters(&of);
         }
         if gathered.lags {
-            self.take_turns()?;
+            self.take_turns(&of)?;
         }
-        self.update()?;
-        self.advance();
+        self.update(&of)?;
+        self.advance(&of);
         if gathered.lags {
-            self.log_steps();
+            self.log_steps(&of);
         }
-        self.add_up(&mut report);
+        self.add_up(&of, &mut report);
         report.seconds = seconds_since(started);
         self.report = report;
         self.tell(&report);
@@ -163,21 +175,22 @@ impl Optimizer {
             self.go_to(state);
         }
         taken(self);
-        if gathered.sums {
-            self.use_up_grads();
+        if gathered.uses_up {
+            self.use_up_grads(&of);
         }
         Ok(())
     }
 
     /// Looks once at every parameter, so that what few need costs the others nothing.
-    fn gather(&self) -> Gathered {
+    fn gather(&self, of: &Range<usize>) -> Gathered {
         let mut gathered = Gathered::default();
-        for (param, operands) in self.params.iter().zip(&self.operands) {
+        let params = self.params[of.clone()].iter();
+        for (param, operands) in params.zip(&self.operands[of.clone()]) {
             if operands.is_stepped() {
                 gathered.n_elements += operands.param().n_elements();
                 gathered.rows |= operands.has_rows();
                 gathered.lags |= operands.lag().is_some();
-                gathered.sums |= operands.n_accumulated() > 0;
+                gathered.uses_up |= operands.n_accumulated() > 0 || operands.is_ready();
                 gathered.stale_masters |= param.master == Master::Stale;
                 gathered.unseen_masters |= param.master == Master::Unseen;
             }
@@ -185,46 +198,49 @@ impl Optimizer {
         gathered
     }
 
-    fn update(&mut self) -> Result<(), Error> {
+    fn update(&mut self, of: &Range<usize>) -> Result<(), Error> {
         let Scratch { pass, scalars, scalars_of, changes, .. } = &mut self.scratch;
-        let (params, groups) = (&self.params, &self.groups);
-        let extent = |number: usize, operands: &Operands| match scalars_of[number] {
+        let (params, groups) = (&self.params[of.clone()], &self.groups);
+        let extent = |place: usize, operands: &Operands| match scalars_of[place] {
             NO_STEP => Extent::Nothing,
             _ if !operands.has_rows() => Extent::All,
-            _ => match groups[params[number].group as usize].lazy {
+            _ => match groups[params[place].group as usize].lazy {
                 Lazy::Off => Extent::All,
                 Lazy::Rows | Lazy::Exact => Extent::Listed,
             },
         };
+        let operands = &mut self.operands[of.clone()];
         let chunks = match self.statistics {
-            false => pass.over(&mut self.operands, extent),
-            true => pass.measured_over(&mut self.operands, extent, changes),
+            false => pass.over(operands, extent),
+            true => pass.measured_over(operands, extent, changes),
         };
-        self.backend.update(&chunks, &Steps { scalars, scalars_of, logs: &self.logs })
+        let logs = &self.logs[of.clone()];
+        self.backend.update(&chunks, &Steps { scalars, scalars_of, logs })
     }
 
     /// The scalars of this step. Asks the host's callbacks; changes nothing but the scratch.
-    fn decide(&mut self) -> Result<(), Error> {
+    fn decide(&mut self, of: &Range<usize>) -> Result<(), Error> {
         let mut scratch = core::mem::take(&mut self.scratch);
-        let decided = self.decide_into(&mut scratch);
+        let decided = self.decide_into(of, &mut scratch);
         self.scratch = scratch;
         decided
     }
 
-    fn decide_into(&self, scratch: &mut Scratch) -> Result<(), Error> {
+    fn decide_into(&self, of: &Range<usize>, scratch: &mut Scratch) -> Result<(), Error> {
         scratch.clip_factor = 1.0;
         scratch.scalars.clear();
         scratch.scalars_of.clear();
         scratch.latest.clear();
         scratch.latest.resize(self.groups.len(), [None; 2]);
-        for (number, (param, operands)) in (0..).zip(self.params.iter().zip(&self.operands)) {
+        for (place, number) in of.clone().enumerate() {
+            let (param, operands) = (&self.params[number], &self.operands[number]);
             if !operands.is_stepped() {
                 scratch.scalars_of.push(NO_STEP);
                 continue;
             }
-            let ratio = self.ratio(number)?;
+            let ratio = self.ratio(number as u32)?;
             let group = &self.groups[param.group as usize];
-            let (grad_scale, clip_factor) = self.factor(number, param, scratch);
+            let (grad_scale, clip_factor) = self.factor(param, place, operands, scratch);
             if clip_factor < scratch.clip_factor || clip_factor.is_nan() {
                 scratch.clip_factor = clip_factor;
             }
@@ -274,8 +290,9 @@ impl Optimizer {
     /// The library's own masters start as what the parameter is at its first step, so that a host
     /// may register parameters before it has filled them. A master stays stale until the step has
     /// been taken: if it is refused, the host may yet write the parameter.
-    fn fill_stale_masters(&mut self) {
-        for (param, operands) in self.params.iter().zip(&mut self.operands) {
+    fn fill_stale_masters(&mut self, of: &Range<usize>) {
+        let params = self.params[of.clone()].iter();
+        for (param, operands) in params.zip(&mut self.operands[of.clone()]) {
             if param.master == Master::Stale && operands.is_stepped() {
                 self.backend.fill_master(operands);
             }
@@ -284,8 +301,9 @@ impl Optimizer {
 
     /// That the host's masters of parameters that have taken no step are what the parameters were
     /// rounded from: a master that nobody filled would overwrite its parameter.
-    fn look_at_masters(&mut self) -> Result<(), Error> {
-        for (param, operands) in self.params.iter().zip(&mut self.operands) {
+    fn look_at_masters(&mut self, of: &Range<usize>) -> Result<(), Error> {
+        let params = self.params[of.clone()].iter();
+        for (param, operands) in params.zip(&mut self.operands[of.clone()]) {
             if param.master == Master::Unseen
                 && operands.is_stepped()
                 && let Some(element) = self.backend.strange_master(operands)
@@ -297,8 +315,8 @@ impl Optimizer {
     }
 
     /// Counts the step that has been taken.
-    fn advance(&mut self) {
-        let stepped = self.params.iter_mut().zip(&self.scratch.scalars_of);
+    fn advance(&mut self, of: &Range<usize>) {
+        let stepped = self.params[of.clone()].iter_mut().zip(&self.scratch.scalars_of);
         for (param, _) in stepped.filter(|(_, scalars)| **scalars != NO_STEP) {
             param.clock = param.clock.advanced(&self.groups[param.group as usize]);
             param.master = Master::Settled;

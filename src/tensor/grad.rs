@@ -2,7 +2,7 @@
 
 use super::Buffer;
 use super::rows::NoRow;
-use super::{Operands, RowList, Slice, SliceMut, SparseGrad, Tensor};
+use super::{Operands, RowList, Slice, SliceMut, SparseGrad, Tensor, Total};
 use crate::error::{Error, Role, TensorProblem};
 use core::ops::Range;
 
@@ -99,6 +99,23 @@ impl Operands {
     /// Puts back what `gradient` gave.
     pub fn put_gradient(&mut self, (grad, n_accumulated): (Option<Grad>, u64)) {
         (self.grad, self.n_accumulated) = (grad, n_accumulated);
+        self.is_ready = false;
+    }
+
+    /// Whether the gradient has been measured for the next step.
+    pub fn is_ready(&self) -> bool {
+        self.is_ready
+    }
+
+    /// What the gradient adds up to, for the next step.
+    pub fn set_measured(&mut self, total: Total) -> Result<(), Error> {
+        self.rare()?.measured = total;
+        self.is_ready = true;
+        Ok(())
+    }
+
+    pub fn forget_measured(&mut self) {
+        self.is_ready = false;
     }
 
     pub fn n_accumulated(&self) -> u64 {
@@ -134,6 +151,7 @@ impl Operands {
     pub fn count_accumulation(&mut self) {
         self.grad = self.accumulated().map(Grad::Dense);
         self.n_accumulated += 1;
+        self.is_ready = false;
     }
 
     /// Forgets the gradient if it is a sum.
@@ -165,6 +183,7 @@ impl Operands {
 
     /// Writes zeros over the gradient, if there is one.
     pub fn zero_grad(&mut self) {
+        self.is_ready = false;
         if let Some(grad) = self.grad {
             // SAFETY: the host's word, and `&mut self` keeps it from being sliced elsewhere.
             unsafe { grad.values().zero() };

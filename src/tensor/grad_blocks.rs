@@ -53,6 +53,9 @@ impl Tallies {
 
     /// What the gradient of a parameter added up to when it was last measured: nothing, if it was not.
     pub fn total(&self, param: usize, operands: &Operands) -> Total {
+        if let (true, Some(rare)) = (operands.is_ready, &operands.rare) {
+            return rare.measured;
+        }
         let blocks = &self.blocks[self.plan.part(param)];
         let sum = |i: usize| f64::from_bits(blocks[i].sum_squares.load(Ordering::Relaxed));
         Total {
@@ -91,7 +94,7 @@ pub struct GradBlock<'a> {
 impl<'a> GradBlocks<'a> {
     pub fn new(operands: &'a [Operands], tallies: &'a mut Tallies) -> Self {
         let lengths = operands.iter().map(|operands| match operands.grad {
-            _ if !operands.is_stepped() => 0,
+            _ if !operands.is_stepped() || operands.is_ready => 0,
             Some(Grad::Sparse(_)) => operands.index().blocks().len() as u64,
             _ => n_blocks(operands.param.n_elements),
         });

@@ -1,7 +1,7 @@
 //! All the memory of one parameter.
 
 use super::rows::RowIndex;
-use super::{Buffer, Grad, Lag, Slice, Tensor};
+use super::{Buffer, Grad, Lag, Slice, Tensor, Total};
 use crate::dtype::Dtype;
 use crate::error::{Error, Role, TensorProblem};
 use crate::format::{Format, Kept};
@@ -26,6 +26,8 @@ pub struct Operands {
     pub(super) resting: bool,
     /// Not stepped for now.
     pub(super) left_out: bool,
+    /// The gradient has been measured for the next step.
+    pub(super) is_ready: bool,
     /// What the state below is made of.
     pub(super) format: Format,
     /// `[n]`, as the two below; there wherever there is a gradient.
@@ -47,6 +49,8 @@ pub struct Rare {
     pub(super) lag: Option<Lag>,
     /// The sum of gradients, in the compute type.
     pub(super) accumulated: Option<Buffer>,
+    /// What the gradient was measured as, where it is ready.
+    pub(super) measured: Total,
     /// Of the random bits, where the format takes some, with the first element's place in the whole.
     pub(super) key: Option<(Key, u64)>,
     /// `[n / 256] f32`: of exp_avg, exp_avg_sq and max_exp_avg_sq, where they are codes.
@@ -71,6 +75,7 @@ impl Operands {
             n_accumulated: 0,
             resting: false,
             left_out: false,
+            is_ready: false,
         }
     }
 

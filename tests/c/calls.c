@@ -238,6 +238,14 @@ static adamw_status set_statistics(adamw_optimizer *optimizer) {
   return adamw_set_statistics(optimizer, 1);
 }
 
+static adamw_status grad_ready(adamw_optimizer *optimizer) {
+  return adamw_grad_ready(optimizer, 0);
+}
+
+static adamw_status step_param(adamw_optimizer *optimizer) {
+  return adamw_step_param(optimizer, 0);
+}
+
 const struct call every_call[] = {
     {"adamw_group_config_init", group_config_init},
     {"adamw_add_group", add_group},
@@ -253,6 +261,8 @@ const struct call every_call[] = {
     {"adamw_clear_grad", clear_grad},
     {"adamw_sync_master", sync_master},
     {"adamw_step", adamw_step},
+    {"adamw_grad_ready", grad_ready},
+    {"adamw_step_param", step_param},
     {"adamw_set_lr", set_lr},
     {"adamw_get_lr", get_lr},
     {"adamw_get_param_lr", get_param_lr},

@@ -129,8 +129,8 @@ static void element_types_that_do_not_fit(void) {
     refused(way->offer(&world, rows[i].role, &described.tensor), ADAMW_STATUS_INVALID_ARGUMENT,
             param_names[way->param], role_names[rows[i].role], rows[i].is, rows[i].expected);
   }
-  static const adamw_dtype unknown[] = {0, 6, UINT32_MAX};
-  static const char *const texts[] = {"0", "6", "4294967295"};
+  static const adamw_dtype unknown[] = {0, 7, UINT32_MAX};
+  static const char *const texts[] = {"0", "7", "4294967295"};
   for (int i = 0; i < 3; i++) {
     row("dtype constant %u", unknown[i]);
     refused(adamw_add_array(world.optimizer, "new", world.memory[NEW][PARAM], N, unknown[i],

@@ -129,6 +129,9 @@ static void groups_and_options(void) {
 static void loss_scales(void) {
   const adamw_loss_scaler_state state = {.struct_size = sizeof state, .scale = 1};
   const adamw_loss_scaler bad = {.struct_size = sizeof bad, .growth_factor = 0.5};
+  row("one parameter alone");
+  refused(adamw_grad_ready(world.optimizer, 99), ADAMW_STATUS_NOT_FOUND, "no param 99");
+  refused(adamw_step_param(world.optimizer, 99), ADAMW_STATUS_NOT_FOUND, "no param 99");
   row("the loss scale");
   refused(adamw_get_grad_scale(world.optimizer, NULL), ADAMW_STATUS_INVALID_ARGUMENT, "out_scale");
   refused(adamw_set_loss_scaler(world.optimizer, &bad), ADAMW_STATUS_INVALID_ARGUMENT,
@@ -166,8 +169,8 @@ static void state_by_name(void) {
           ADAMW_STATUS_INVALID_ARGUMENT, "out_length is NULL");
   refused(adamw_get_state_name(world.optimizer, W1, ADAMW_BUFFER_MASTER, 0, NULL, 0, &length),
           ADAMW_STATUS_NOT_FOUND, "\"w1\" has no master");
-  refused(adamw_get_state_name(world.optimizer, W1, 10, 0, NULL, 0, &length),
-          ADAMW_STATUS_INVALID_ARGUMENT, "buffer is 10");
+  refused(adamw_get_state_name(world.optimizer, W1, 13, 0, NULL, 0, &length),
+          ADAMW_STATUS_INVALID_ARGUMENT, "buffer is 13");
   refused(adamw_find_state(world.optimizer, NULL, &world.outputs.number, &buffer),
           ADAMW_STATUS_INVALID_ARGUMENT, "name is NULL");
   refused(adamw_find_state(world.optimizer, "state.w1.step", NULL, &buffer),

@@ -323,6 +323,14 @@ impl Handle {
         self.try_step().unwrap()
     }
 
+    pub fn grad_ready(&self, param: u32) -> Answer {
+        call!(adamw_grad_ready(self.0, param))
+    }
+
+    pub fn step_param(&self, param: u32) -> Answer {
+        call!(adamw_step_param(self.0, param))
+    }
+
     pub fn try_step(&self) -> Answer {
         call!(adamw_step(self.0))
     }

@@ -173,16 +173,42 @@ impl Param {
 impl Model {
     /// A parameter with 8-bit moments cannot be stepped by rows.
     pub fn is_refused(&self) -> bool {
-        self.params.iter().any(|param| {
-            let lazy = self.groups[param.options.group as usize].lazy_mode != ADAMW_LAZY_OFF;
-            let by_rows = lazy && matches!(param.grad, Some(Grad::Rows(..)));
-            param.is_stepped() && by_rows && param.format.moments == ADAMW_MOMENTS_8BIT
-        })
+        (0..self.params.len()).any(|i| self.is_refused_alone(i))
+    }
+
+    pub fn is_refused_alone(&self, i: usize) -> bool {
+        let param = &self.params[i];
+        let lazy = self.groups[param.options.group as usize].lazy_mode != ADAMW_LAZY_OFF;
+        let by_rows = lazy && matches!(param.grad, Some(Grad::Rows(..)));
+        param.is_stepped() && by_rows && param.format.moments == ADAMW_MOMENTS_8BIT
+    }
+
+    /// Whether gradients are looked at before a step.
+    pub fn measures(&self) -> bool {
+        let norms = [ADAMW_CLIP_NORM, ADAMW_CLIP_GLOBAL_NORM];
+        self.config.nonfinite == ADAMW_NONFINITE_SKIP
+            || self.groups.iter().any(|group| norms.contains(&group.clip))
+    }
+
+    /// A parameter whose step depends on all gradients cannot be stepped alone.
+    pub fn conflicts(&self, i: usize) -> bool {
+        let options = &self.params[i].options;
+        let clip = self.groups[options.group as usize].clip;
+        clip == ADAMW_CLIP_GLOBAL_NORM && options.no_clip == 0
+            || self.config.nonfinite == ADAMW_NONFINITE_SKIP
     }
 
     pub fn step(&mut self) {
-        let stepped: Vec<usize> =
-            (0..self.params.len()).filter(|&i| self.params[i].is_stepped()).collect();
+        self.step_those((0..self.params.len()).filter(|&i| self.params[i].is_stepped()).collect());
+    }
+
+    /// Steps one parameter, which then has no gradient.
+    pub fn step_one(&mut self, i: usize) {
+        self.step_those(if self.params[i].is_stepped() { vec![i] } else { vec![] });
+        self.params[i].grad = None;
+    }
+
+    fn step_those(&mut self, stepped: Vec<usize>) {
         let is_sound = |&i: &usize| self.params[i].dense_grad().0.iter().all(|g| g.is_finite());
         if self.config.nonfinite == ADAMW_NONFINITE_SKIP && !stepped.iter().all(is_sound) {
             self.use_up(&stepped);

@@ -394,6 +394,12 @@ static void gradients_of_every_kind() {
   w.optimizer.clear_grad(adamw::clear::forget);
   w.optimizer.step();
   HOLDS(w.steps() == 1);
+  w.optimizer.set_grad(w.second, w.grad_b);
+  w.optimizer.grad_ready(w.second);
+  w.optimizer.step(w.second);
+  HOLDS(w.optimizer.info(w.second).step == 1);
+  w.optimizer.step();
+  HOLDS(w.optimizer.info(w.second).step == 1);
   const std::vector<std::int64_t> listed{2, 0};
   const std::int32_t one[] = {1};
   std::vector<float> values{1, 2};
@@ -502,7 +508,7 @@ static void state_of_the_hosts() {
 }
 
 // A field that adamw_param_config gets must get its place in adamw::param_config too.
-static_assert(sizeof(adamw_param_config) == 96, "adamw::param_config has every field of the C struct");
+static_assert(sizeof(adamw_param_config) == 128, "adamw::param_config has every field of the C struct");
 
 static void a_remainder_of_the_hosts() {
   adamw::config config;
@@ -518,6 +524,23 @@ static void a_remainder_of_the_hosts() {
   optimizer.set_grad(number, grad);
   optimizer.step();
   HOLDS(remainder[0] != 0 && optimizer.state(number, ADAMW_BUFFER_REMAINDER).as<std::int16_t>() == remainder.data());
+}
+
+static void moments_of_the_hosts_in_eight_bits() {
+  adamw::config config;
+  config.moments = ADAMW_MOMENTS_8BIT;
+  adamw::optimizer optimizer(config);
+  std::vector<float> weights(4096, 1.0f), grad(4096, 1.0f), scales(3 * 16);
+  std::vector<std::uint8_t> codes(2 * 4096);
+  const adamw::tensor exp_avg(codes.data(), 4096, adamw::dtype::u8);
+  const adamw::tensor exp_avg_sq(codes.data() + 4096, 4096, adamw::dtype::u8);
+  const adamw::tensor scale(scales.data(), 16, adamw::dtype::f32), scale_sq(scales.data() + 16, 16, adamw::dtype::f32);
+  adamw::param_config given{"w", weights};
+  given.exp_avg = &exp_avg, given.exp_avg_sq = &exp_avg_sq;
+  given.exp_avg_scale = &scale, given.exp_avg_sq_scale = &scale_sq;
+  optimizer.set_grad(optimizer.add(given), grad);
+  optimizer.step();
+  HOLDS(codes[0] == 127 && codes[4096] == 255 && scales[0] > 0.09f && scales[0] < 0.11f);
 }
 
 static void what_the_library_says() {
@@ -547,6 +570,7 @@ int main() {
   state_is_seen_and_named();
   state_of_the_hosts();
   a_remainder_of_the_hosts();
+  moments_of_the_hosts_in_eight_bits();
   what_the_library_says();
   return failures == 0 ? 0 : 1;
 }
