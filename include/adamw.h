@@ -295,6 +295,12 @@ typedef struct adamw_config {
   adamw_moments moments;
   // `[0]` Of the random bits that stochastic rounding takes.
   uint64_t seed;
+  // `[0]` 1: a step, taken or skipped, writes zeros over the gradients that it has used, while they
+  // are in cache: what `adamw_clear_grad` would do after it. They must be writable then, and no two
+  // parameters may share gradient memory.
+  uint32_t clear_grads;
+  // 0.
+  uint32_t reserved;
 } adamw_config;
 
 // Computes the loss and the gradients (into the memory that the handle knows, or set by calls on

@@ -20,6 +20,8 @@ pub struct Config {
     pub multi_precision: bool,
     /// A step takes the mean of accumulated gradients, not their sum.
     pub average_grads: bool,
+    /// A step writes zeros over the gradients that it has used.
+    pub clear_grads: bool,
     pub clip_scope: Scope,
     pub nonfinite: Nonfinite,
     pub threads: Threads,

@@ -79,6 +79,12 @@ impl Tensor {
         }
     }
 
+    /// Some of its elements.
+    fn part(&self, range: Range<usize>) -> Tensor {
+        let address = self.address + range.start * self.dtype.bytes();
+        Tensor { address, n_elements: range.len() as u64, dtype: self.dtype }
+    }
+
     /// Writes zeros over it.
     ///
     /// # Safety

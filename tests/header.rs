@@ -154,6 +154,8 @@ fn structs_have_no_holes_and_the_fields_that_were_promised() {
         precision: u32,
         moments: u32,
         seed: u64,
+        clear_grads: u32,
+        reserved: u32,
     });
     assert_without_holes!(adamw_group_config {
         struct_size: usize,

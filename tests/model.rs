@@ -59,6 +59,7 @@ struct Setup {
     isa: usize,
     threads: u32,
     statistics: bool,
+    clear_grads: bool,
     group: Hyper,
 }
 
@@ -91,10 +92,10 @@ fn hyper() -> impl Strategy<Value = Hyper> {
 }
 
 fn setup() -> impl Strategy<Value = Setup> {
-    let flags = any::<[bool; 7]>();
+    let flags = any::<[bool; 8]>();
     (flags, 0usize..3, 1u32..4, hyper()).prop_map(|(flags, isa, threads, group)| {
-        let [amsgrad, maximize, multi_precision, average_grads, skip, handle_scope, statistics] =
-            flags;
+        let [amsgrad, maximize, multi_precision, average_grads, ..] = flags;
+        let [.., skip, handle_scope, statistics, clear_grads] = flags;
         let group = Hyper { beta2: group.beta2.min(0.999), ..group };
         Setup {
             amsgrad,
@@ -106,6 +107,7 @@ fn setup() -> impl Strategy<Value = Setup> {
             isa,
             threads,
             statistics,
+            clear_grads,
             group,
         }
     })
@@ -201,6 +203,7 @@ impl Pair {
             maximize: setup.maximize.into(),
             multi_precision: setup.multi_precision.into(),
             average_grads: setup.average_grads.into(),
+            clear_grads: setup.clear_grads.into(),
             nonfinite: if setup.skip { ADAMW_NONFINITE_SKIP } else { ADAMW_NONFINITE_PROPAGATE },
             clip_scope: setup.handle_scope.into(),
             isa: isas()[setup.isa % isas().len()],

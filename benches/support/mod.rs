@@ -347,11 +347,6 @@ impl Optimizer {
         check(unsafe { adamw_set_sparse_grad(self.0, 0, rows, values) });
     }
 
-    /// Writes zeros over the gradients.
-    pub fn clear(&mut self) {
-        check(adamw_clear_grad(self.0, ADAMW_CLEAR_ZERO));
-    }
-
     pub fn step(&mut self) {
         check(adamw_step(self.0));
     }

@@ -1,13 +1,38 @@
 //! What the library says about itself and about the last failure.
+#![allow(non_camel_case_types)]
 
 use super::constants::*;
-use super::types::*;
-use super::{Status, guard, last_error, sized};
+use super::sized::{self, sized_struct};
+use super::{Status, guard, last_error};
 use crate::backend;
 use crate::config::IsaCap;
 use crate::dtype::Dtype;
 use crate::sys;
 use core::ffi::c_char;
+
+/// What this build can do on this machine.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct adamw_capabilities {
+    /// `sizeof(adamw_capabilities)`.
+    pub struct_size: usize,
+    /// Bit `1 << ADAMW_ISA_x` for each instruction set that is built in and that runs here.
+    pub isas: u32,
+    /// What `ADAMW_ISA_BEST` comes to now.
+    pub best_isa: adamw_isa,
+    /// Bit `1 << device_type` (DLPack's numbers) for each kind of memory that can be stepped.
+    pub devices: u32,
+    /// Bit `1 << ADAMW_DTYPE_x` for each element type that a parameter can have.
+    pub dtypes: u32,
+    /// Processors in the affinity mask of this process.
+    pub num_cpus: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<adamw_capabilities>() == 8 + 6 * 4);
+
+sized_struct!(adamw_capabilities, "out_capabilities", 32);
 
 /// Writes what this build can do on this machine to `out_capabilities`. `struct_size` is the
 /// caller's `sizeof(adamw_capabilities)`.

@@ -63,6 +63,10 @@ pub extern "C" fn adamw_destroy(optimizer: *mut Optimizer) -> Status {
 /// # Safety
 /// As `ParallelFor::new` and `HostNumber::new`.
 unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
+    if config.reserved != 0 {
+        let (name, value) = ("config.reserved", config.reserved);
+        return Err(Error::Constant { name, value, expected: "0" });
+    }
     let isa = match config.isa {
         ADAMW_ISA_BEST => IsaCap::Best,
         ADAMW_ISA_PORTABLE => IsaCap::Portable,
@@ -99,6 +103,7 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
         maximize: flag("config.maximize", config.maximize)?,
         multi_precision: flag("config.multi_precision", config.multi_precision)?,
         average_grads: flag("config.average_grads", config.average_grads)?,
+        clear_grads: flag("config.clear_grads", config.clear_grads)?,
         threads: Threads {
             count: (config.num_threads > 0).then_some(config.num_threads as usize),
             // SAFETY: the caller's word.

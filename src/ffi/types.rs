@@ -118,6 +118,12 @@ pub struct adamw_config {
     pub moments: adamw_moments,
     /// `[0]` Of the random bits that stochastic rounding takes.
     pub seed: u64,
+    /// `[0]` 1: a step, taken or skipped, writes zeros over the gradients that it has used, while they
+    /// are in cache: what `adamw_clear_grad` would do after it. They must be writable then, and no two
+    /// parameters may share gradient memory.
+    pub clear_grads: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 /// The hyper-parameters of a group; `adamw_group_config_init` fills in the handle's, which are also
@@ -250,33 +256,12 @@ pub struct adamw_step_info {
     pub reserved: u32,
 }
 
-/// What this build can do on this machine.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct adamw_capabilities {
-    /// `sizeof(adamw_capabilities)`.
-    pub struct_size: usize,
-    /// Bit `1 << ADAMW_ISA_x` for each instruction set that is built in and that runs here.
-    pub isas: u32,
-    /// What `ADAMW_ISA_BEST` comes to now.
-    pub best_isa: adamw_isa,
-    /// Bit `1 << device_type` (DLPack's numbers) for each kind of memory that can be stepped.
-    pub devices: u32,
-    /// Bit `1 << ADAMW_DTYPE_x` for each element type that a parameter can have.
-    pub dtypes: u32,
-    /// Processors in the affinity mask of this process.
-    pub num_cpus: u32,
-    /// 0.
-    pub reserved: u32,
-}
-
 // Without padding, so that a field appended later can never have been padding before.
 const _: () = assert!(size_of::<adamw_tensor>() == 48);
 const _: () =
-    assert!(size_of::<adamw_config>() == 6 * 8 + 6 * 4 + 5 * 8 + 4 * 4 + 4 * 8 + 2 * 4 + 8);
+    assert!(size_of::<adamw_config>() == 6 * 8 + 6 * 4 + 5 * 8 + 4 * 4 + 4 * 8 + 2 * 4 + 8 + 2 * 4);
 const _: () = assert!(size_of::<adamw_group_config>() == 9 * 8 + 2 * 4 + 3 * 8 + 2 * 4);
 const _: () = assert!(size_of::<adamw_param_config>() == 9 * 8 + 4 * 4 + 5 * 8);
-const _: () = assert!(size_of::<adamw_capabilities>() == 8 + 6 * 4);
 const _: () = assert!(size_of::<adamw_step_info>() == 4 * 8 + 2 * 4 + 4 * 8 + 4 * 4);
 const _: () = assert!(size_of::<adamw_param_info>() == 4 * 8 + 4 * 4);
 
@@ -311,6 +296,8 @@ impl adamw_config {
         precision: ADAMW_PRECISION_DEFAULT,
         moments: ADAMW_MOMENTS_F32,
         seed: 0,
+        clear_grads: 0,
+        reserved: 0,
     };
 }
 
@@ -342,5 +329,4 @@ sized_struct!(adamw_config, "config", 88);
 sized_struct!(adamw_group_config, "group", 48);
 sized_struct!(adamw_param_config, "param", 88);
 sized_struct!(adamw_param_info, "out_info", 48);
-sized_struct!(adamw_capabilities, "out_capabilities", 32);
 sized_struct!(adamw_step_info, "out_info", 40);

@@ -4,7 +4,7 @@
 use super::Optimizer;
 use super::occupied::Place;
 use crate::error::{Error, Role};
-use crate::tensor::{Grad, Tensor};
+use crate::tensor::{Grad, Operands, Tensor};
 use core::ops::Range;
 
 /// What `adamw_clear_grad` does with the gradients there are.
@@ -32,6 +32,7 @@ impl Optimizer {
         for i in 0..count {
             let (number, grad) = entry(self, i)?;
             let name = self.label(number)?;
+            self.grads_unchecked |= self.config.clear_grads;
             let set = self.operands[number as usize].set_grad(grad.map(Grad::Dense));
             set.map_err(|problem| problem.of(name, Role::Grad))?;
         }
@@ -55,6 +56,18 @@ impl Optimizer {
         for operands in stepped.filter(|operands| operands.is_stepped()) {
             operands.forget_measured();
             operands.forget_accumulated();
+        }
+    }
+
+    /// Writes zeros over those of the gradients that a step has used, if it is to, which lie in the
+    /// host's memory and of which the step has not done so itself.
+    pub(super) fn clear_used(&mut self, of: &Range<usize>, is_left: impl Fn(&Operands) -> bool) {
+        if self.config.clear_grads {
+            for operands in &mut self.operands[of.clone()] {
+                if operands.is_stepped() && operands.n_accumulated() == 0 && is_left(operands) {
+                    operands.zero_grad();
+                }
+            }
         }
     }
 
@@ -90,9 +103,30 @@ impl Optimizer {
                     self.check_place(number, &grad)?;
                 }
             }
+            if self.config.clear_grads {
+                self.check_sharing()?;
+            }
             self.grads_unchecked = false;
         }
         Ok(())
+    }
+
+    /// That no two gradients share memory, where a step writes them.
+    fn check_sharing(&mut self) -> Result<(), Error> {
+        let places = &mut self.scratch.grads;
+        places.clear();
+        for (number, operands) in (0..).zip(&self.operands) {
+            let addresses = operands.grad().map_or(0..0, |grad| grad.values().addresses());
+            if !addresses.is_empty() {
+                places.push(Place::new(addresses, number, Role::Grad));
+            }
+        }
+        places.sort_unstable_by_key(|place| place.start);
+        let overlap = places
+            .windows(2)
+            .find(|pair| pair[0].end > pair[1].start)
+            .map(|pair| (pair[0], pair[1]));
+        overlap.map_or(Ok(()), |(a, b)| Err(self.overlap(&b, &a)))
     }
 
     fn check_place(&self, number: u32, grad: &Grad) -> Result<(), Error> {

@@ -16,6 +16,7 @@ impl Optimizer {
         let (name, grad) = (self.label(number)?, Grad::Sparse(sparse));
         self.check_grad(number, Some(grad))?;
         self.check_laziness(number)?;
+        self.grads_unchecked |= self.config.clear_grads;
         let operands = &mut self.operands[number as usize];
         operands.reserve_rows(sparse.rows.len(), sparse.row_elements())?;
         if self.group_of(number).lazy == Lazy::Exact {

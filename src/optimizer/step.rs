@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::Optimizer;
+use super::occupied::Place;
 use super::params::{Master, Param};
 use crate::config::{GroupConfig, Lazy};
 use crate::error::Error;
@@ -67,6 +68,8 @@ pub struct Scratch {
     pub tallies: Tallies,
     /// By group: the sum of squares of what it clips together.
     pub sums: Vec<f64>,
+    /// Where the gradients are that a step writes.
+    pub grads: Vec<Place>,
 }
 
 /// Scalars that the next parameter of the group can share, if it agrees in the terms.
@@ -94,6 +97,8 @@ impl Scratch {
         self.scalars_of.clear();
         self.latest.clear();
         self.sums.clear();
+        self.grads.clear();
+        reserve(&mut self.grads, n_params, "the places of gradients")?;
         reserve(&mut self.sums, n_groups, "the step's norms")?;
         reserve(&mut self.scalars, n_params, "the step's scalars")?;
         reserve(&mut self.scalars_of, n_params, "the step's scalars")?;
@@ -149,6 +154,7 @@ impl Optimizer {
             report.seconds = seconds_since(started);
             self.report = report;
             self.tell(&report);
+            self.clear_used(&of, |_| true);
             if gathered.uses_up {
                 self.use_up_grads(&of);
             }
@@ -163,6 +169,7 @@ impl Optimizer {
             self.take_turns(&of)?;
         }
         self.update(&of)?;
+        self.clear_used(&of, Operands::has_rows);
         self.advance(&of);
         if gathered.lags {
             self.log_steps(&of);
@@ -210,10 +217,13 @@ impl Optimizer {
             },
         };
         let operands = &mut self.operands[of.clone()];
-        let chunks = match self.statistics {
+        let mut chunks = match self.statistics {
             false => pass.over(operands, extent),
             true => pass.measured_over(operands, extent, changes),
         };
+        if self.config.clear_grads {
+            chunks.clear_grads();
+        }
         let logs = &self.logs[of.clone()];
         self.backend.update(&chunks, &Steps { scalars, scalars_of, logs })
     }

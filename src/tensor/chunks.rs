@@ -67,7 +67,7 @@ impl Pass {
         let lengths = Self::visit(&mut self.extents, operands, extent);
         let lengths = lengths.map(|(extent, operands)| extent.n_elements(operands));
         let line = self.plan.lay(lengths, 1, task_elements);
-        Chunks { operands, extents: &self.extents, line, changes: None }
+        Chunks { operands, extents: &self.extents, line, changes: None, clears: false }
     }
 
     /// The same, in chunks whose changes are added up.
@@ -82,7 +82,7 @@ impl Pass {
         let unit = norm::BLOCK as u64;
         let line = self.plan.lay(lengths, unit, |n_units| task_elements(n_units * unit) / unit);
         let changes = Some(changes.lay(line.length()));
-        Chunks { operands, extents: &self.extents, line, changes }
+        Chunks { operands, extents: &self.extents, line, changes, clears: false }
     }
 
     /// Each parameter with what is visited of it.
@@ -109,9 +109,19 @@ pub struct Chunks<'a> {
     line: Line<'a>,
     /// Where the changes of each unit of the line are put; none: it is a line of elements.
     changes: Option<&'a [Change]>,
+    /// Dense gradients become zeros when they have been used.
+    clears: bool,
 }
 
+/// How many elements are stepped before their gradients are cleared, which must be in cache still.
+const CLEARED_AT_ONCE: usize = 8192;
+
 impl<'a> Chunks<'a> {
+    /// Writes zeros over the dense gradients of the host's when they have been used.
+    pub fn clear_grads(&mut self) {
+        self.clears = true;
+    }
+
     /// For sharing the tasks out.
     pub fn line(&self) -> &Line<'a> {
         &self.line
@@ -126,14 +136,20 @@ impl<'a> Chunks<'a> {
             {
                 next.prefetch_start();
             }
+            let clears = self.clears && operands.n_accumulated == 0;
             let mut cut = |elements: Range<usize>, change| {
                 let part = Part::first(operands, extent, elements);
-                let n = part.elements.len();
+                let (elements, n) = (part.elements.clone(), part.elements.len());
                 // SAFETY: the line was laid over these very operands and extents, so that the
                 // range lies inside; no two parts meet; `over` borrowed the operands mutably for
                 // `'a`.
                 if let Some(chunk) = unsafe { Chunk::new(piece.param, operands, part, change) } {
                     each(chunk);
+                }
+                if clears && let Some(Grad::Dense(grad)) = operands.grad {
+                    // SAFETY: as above, and the chunk with its slice of the gradient is gone; no
+                    // gradient shares memory with another, the optimizer has seen to that.
+                    unsafe { grad.part(elements).zero() };
                 }
                 n
             };
@@ -141,7 +157,9 @@ impl<'a> Chunks<'a> {
                 None => {
                     let mut left = piece.range.start as usize..piece.range.end as usize;
                     while !left.is_empty() {
-                        left.start += cut(left.clone(), None);
+                        let most = if clears { CLEARED_AT_ONCE } else { usize::MAX };
+                        let end = left.end.min(left.start.saturating_add(most));
+                        left.start += cut(left.start..end, None);
                     }
                 }
                 Some(changes) => {

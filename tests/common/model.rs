@@ -223,8 +223,14 @@ impl Model {
 
     fn use_up(&mut self, stepped: &[usize]) {
         for &i in stepped {
-            if let Some(Grad::Sum(..)) = self.params[i].grad {
-                self.params[i].grad = None;
+            match &mut self.params[i].grad {
+                sum @ Some(Grad::Sum(..)) => *sum = None,
+                Some(Grad::Dense(values) | Grad::Rows(_, values))
+                    if self.config.clear_grads == 1 =>
+                {
+                    values.fill(0.0)
+                }
+                _ => {}
             }
         }
     }
