@@ -26,6 +26,7 @@ impl Threads {
     pub fn run(&mut self, line: &Line, drain: &(dyn Fn() + Sync)) -> Result<(), Error> {
         let count = self.count();
         if count > 1 && line.n_elements() >= SERIAL_BELOW {
+            line.share();
             match self.config.host {
                 Some(host) => {
                     let n_tasks = usize::try_from(line.n_tasks()).unwrap_or(usize::MAX);

@@ -7,7 +7,7 @@
 use crate::error::Error;
 use crate::sys::memory::reserve;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Cuts inside a parameter lie at a multiple of so many units from its start: whole blocks of 8-bit
 /// codes, and whole cache lines.
@@ -48,7 +48,15 @@ impl Plan {
         }));
         let task_length = task_length(length);
         let grain = GRAIN.div_ceil(unit);
-        Line { ends: &self.ends, length, unit, task_length, next_task: AtomicU64::new(0), grain }
+        Line {
+            ends: &self.ends,
+            length,
+            unit,
+            task_length,
+            next_task: AtomicU64::new(0),
+            is_shared: AtomicBool::new(false),
+            grain,
+        }
     }
 }
 
@@ -60,6 +68,8 @@ pub struct Line<'a> {
     unit: u64,
     task_length: u64,
     next_task: AtomicU64,
+    /// Whether other threads claim too.
+    is_shared: AtomicBool,
     grain: u64,
 }
 
@@ -84,15 +94,28 @@ impl Line<'_> {
         self.length.div_ceil(self.task_length)
     }
 
+    /// Says that other threads are going to claim tasks too.
+    pub fn share(&self) {
+        self.is_shared.store(true, Ordering::Relaxed);
+    }
+
     /// Whether any task has been claimed.
     pub fn started(&self) -> bool {
         self.next_task.load(Ordering::Relaxed) > 0
     }
 
     /// Claims a task and calls `each` with its pieces; false: there is none left. The counter orders
-    /// nothing: whoever joins the threads afterwards sees what they wrote.
+    /// nothing: whoever starts threads lets them see that the line is shared, and whoever joins them
+    /// afterwards sees what they wrote.
     pub(super) fn claim(&self, mut each: impl FnMut(Piece)) -> bool {
-        let task = self.next_task.fetch_add(1, Ordering::Relaxed);
+        let task = if self.is_shared.load(Ordering::Relaxed) {
+            self.next_task.fetch_add(1, Ordering::Relaxed)
+        } else {
+            // Alone, without the bus lock: it would wait for all that was written before.
+            let task = self.next_task.load(Ordering::Relaxed);
+            self.next_task.store(task + 1, Ordering::Relaxed);
+            task
+        };
         if task >= self.n_tasks() {
             return false;
         }
