@@ -5,7 +5,8 @@
 #include "digits_data.h"
 #include "digits_net.h"
 #include "digits_plot.h"
-#include "digits_random.h"
+#include "precision.h"
+#include "random.h"
 
 #include <adamw.h>
 #include <stdio.h>
@@ -18,13 +19,15 @@ enum { BATCH = 32, MAX_EPOCHS = 1000, WANTED_PERCENT = 97 };
 enum { EXIT_INACCURATE = 1, EXIT_USAGE = 2 };
 
 static const double LR = 1e-3, WEIGHT_DECAY = 0.1;
-static const uint64_t SEED = 1;
 
 typedef struct options {
   const char *data, *svg;
   uint32_t threads;
   adamw_isa isa;
   int epochs;
+  const precision *precision;
+  const moments *moments;
+  uint64_t seed;
 } options;
 
 static const char *const ISA_NAMES[] = {"best", "portable", "avx2", "avx512"}; /* in the order of ADAMW_ISA_* */
@@ -36,6 +39,9 @@ static const char USAGE[] =
     "  --threads N    threads for adamw_step; 0: as many as there are processors (default: 0)\n"
     "  --isa NAME     use nothing above portable, avx2 or avx512 (default: best)\n"
     "  --epochs N     passes over the training images (default: 16)\n"
+    "  --precision NAME  " PRECISION_NAMES " (default: f32)\n"
+    "  --moments NAME " MOMENTS_NAMES " (default: f32)\n"
+    "  --seed N       of the first weights, the order and the rounding (default: 1)\n"
     "  --svg FILE     where to draw the loss curve (default: digits-loss.svg)\n"
     "  --help         this text\n";
 
@@ -59,7 +65,8 @@ static adamw_isa parse_isa(const char *text) {
 }
 
 static options parse_options(int argc, char **argv) {
-  options opts = {ADAMW_EXAMPLES_DATA "/digits.csv", "digits-loss.svg", 0, ADAMW_ISA_BEST, 16};
+  options opts = {ADAMW_EXAMPLES_DATA "/digits.csv", "digits-loss.svg", 0, ADAMW_ISA_BEST, 16,
+                  precision_find(NULL),              moments_find(NULL), 1};
   for (int i = 1; i < argc; i += 2) {
     const char *option = argv[i], *value = argv[i + 1]; /* argv[argc] is NULL */
     if (strcmp(option, "--help") == 0) {
@@ -77,8 +84,16 @@ static options parse_options(int argc, char **argv) {
       opts.threads = (uint32_t)parse_number("--threads is not 0 to 1024", value, 0, 1024);
     else if (strcmp(option, "--epochs") == 0)
       opts.epochs = (int)parse_number("--epochs is not 1 to 1000", value, 1, MAX_EPOCHS);
+    else if (strcmp(option, "--seed") == 0)
+      opts.seed = (uint64_t)parse_number("--seed is not 0 to 1000000", value, 0, 1000000);
+    else if (strcmp(option, "--precision") == 0)
+      opts.precision = precision_find(value);
+    else if (strcmp(option, "--moments") == 0)
+      opts.moments = moments_find(value);
     else
       die_usage("unknown option", option);
+    if (!opts.precision) die_usage("--precision is none of " PRECISION_NAMES, value);
+    if (!opts.moments) die_usage("--moments is none of " MOMENTS_NAMES, value);
   }
   return opts;
 }
@@ -105,8 +120,9 @@ static int32_t decay_weights_only(const char *name, void *user_data) {
   return strstr(name, "bias") == NULL;
 }
 
-/* The optimizer updates the arrays of `model` in place and reads the gradients that net_backward leaves in it. */
-static adamw_optimizer *create_optimizer(const options *opts, net *model) {
+/* The optimizer steps the arrays of `model`, or bf16 ones beside them, and reads the gradients that net_backward leaves
+ * there. */
+static adamw_optimizer *create_optimizer(const options *opts, net *model, weights *stepped) {
   adamw_optimizer *optimizer;
   adamw_config config;
   check(adamw_config_init(&config, sizeof config));
@@ -114,20 +130,20 @@ static adamw_optimizer *create_optimizer(const options *opts, net *model) {
   config.weight_decay = WEIGHT_DECAY;
   config.num_threads = opts->threads;
   config.isa = opts->isa;
+  config.multi_precision = opts->precision->multi_precision;
+  config.precision = opts->precision->precision;
+  config.moments = opts->moments->moments;
+  config.seed = opts->seed;
   check(adamw_create(&config, &optimizer));
   check(adamw_set_decay_filter(optimizer, decay_weights_only, NULL));
 
   for (int l = 0; l < NET_LAYERS; l++) {
     net_layer *layer = &model->layers[l];
-    size_t weights = layer->inputs * layer->outputs;
     char name[32];
-    uint32_t param;
     snprintf(name, sizeof name, "layer%d.weight", l);
-    check(adamw_add_array(optimizer, name, layer->weight, weights, ADAMW_DTYPE_F32, &param));
-    check(adamw_set_grad_array(optimizer, param, layer->weight_grad, weights, ADAMW_DTYPE_F32));
+    check(weights_add(stepped, optimizer, name, layer->weight, layer->weight_grad, layer->inputs * layer->outputs));
     snprintf(name, sizeof name, "layer%d.bias", l);
-    check(adamw_add_array(optimizer, name, layer->bias, layer->outputs, ADAMW_DTYPE_F32, &param));
-    check(adamw_set_grad_array(optimizer, param, layer->bias_grad, layer->outputs, ADAMW_DTYPE_F32));
+    check(weights_add(stepped, optimizer, name, layer->bias, layer->bias_grad, layer->outputs));
   }
   return optimizer;
 }
@@ -172,8 +188,8 @@ static void evaluate(training *record, const net *model, const digits *train, co
   record->test_correct = test_score.correct;
 }
 
-static void train_epoch(adamw_optimizer *optimizer, net *model, const digits *train, const int *order, int total_steps,
-                        training *record) {
+static void train_epoch(adamw_optimizer *optimizer, const weights *stepped, net *model, const digits *train,
+                        const int *order, int total_steps, training *record) {
   for (int start = 0; start < train->count; start += BATCH) {
     int size = train->count - start < BATCH ? train->count - start : BATCH;
     for (int i = start; i < start + size; i++)
@@ -184,6 +200,7 @@ static void train_epoch(adamw_optimizer *optimizer, net *model, const digits *tr
     check(adamw_step(optimizer));
     record->step_seconds += seconds_now() - before;
     record->steps++;
+    weights_take(stepped);
     check(adamw_clear_grad(optimizer, ADAMW_CLEAR_ZERO));
   }
 }
@@ -196,15 +213,17 @@ static int train_network(const options *opts, net *model, uint64_t *random, cons
   for (int i = 0; i < train->count; i++) order[i] = i;
   int total_steps = opts->epochs * ((train->count + BATCH - 1) / BATCH);
 
-  adamw_optimizer *optimizer = create_optimizer(opts, model);
+  weights stepped = {.kept = opts->precision};
+  adamw_optimizer *optimizer = create_optimizer(opts, model, &stepped);
   evaluate(record, model, train, test, 0);
   for (int epoch = 1; epoch <= opts->epochs; epoch++) {
     shuffle(order, train->count, random);
-    train_epoch(optimizer, model, train, order, total_steps, record);
+    train_epoch(optimizer, &stepped, model, train, order, total_steps, record);
     evaluate(record, model, train, test, epoch);
     show_progress(epoch, opts->epochs, record->test_loss[epoch]);
   }
   check(adamw_destroy(optimizer));
+  weights_free(&stepped);
   free(order);
   return 0;
 }
@@ -220,6 +239,7 @@ static int report(const options *opts, const net *model, const training *record,
   plot_terminal(&curves);
   if (plot_svg(&curves, "Handwritten digits", subtitle, opts->svg)) return EXIT_USAGE;
   printf("loss curve: %s\n", opts->svg);
+  printf("test loss: %.4f\n", record->test_loss[opts->epochs]);
   printf("test accuracy: %.1f %%\n", accuracy);
   printf("adamw_step: %.1f ms in %d steps, %.1f µs per step\n", 1e3 * record->step_seconds, record->steps,
          1e6 * record->step_seconds / record->steps);
@@ -235,7 +255,7 @@ int main(int argc, char **argv) {
   if (digits_read(opts.data, &train, &test)) return EXIT_USAGE;
 
   int status = EXIT_FAILURE;
-  uint64_t random = SEED;
+  uint64_t random = opts.seed;
   net model;
   static training record; /* all zero */
   if (net_init(&model, &random)) {

@@ -1,5 +1,5 @@
 #include "digits_net.h"
-#include "digits_random.h"
+#include "random.h"
 
 #include <math.h>
 #include <stdlib.h>

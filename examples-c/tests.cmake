@@ -25,6 +25,15 @@ add_test(NAME example.digits-same-weights
   COMMAND ${CMAKE_COMMAND} -D "OUTPUTS=${outputs}" -P ${CMAKE_CURRENT_SOURCE_DIR}/same_weights.cmake)
 set_tests_properties(example.digits-same-weights PROPERTIES FIXTURES_REQUIRED digits)
 
+# Every choice of bytes trains. (`make test-long` compares ten seeds of each.)
+foreach(precision f32 nothing master split stochastic kahan)
+  add_test(NAME example.digits-${precision}
+    COMMAND digits --precision ${precision} --moments 8bit --svg digits-${precision}.svg)
+endforeach()
+foreach(moments f32 bf16 8bit)
+  add_test(NAME example.chargpt-${moments} COMMAND chargpt --precision split --moments ${moments})
+endforeach()
+
 # What digits does when it cannot do what is asked: exit status 2 and a word about the reason on stderr.
 function(add_refusal name reason)
   list(JOIN ARGN " " arguments)
@@ -37,6 +46,8 @@ add_refusal(missing-value "without its value: --threads" --threads)
 add_refusal(bad-threads "--threads" --threads many)
 add_refusal(bad-isa "--isa" --isa sse9)
 add_refusal(bad-epochs "--epochs" --epochs 0)
+add_refusal(bad-precision "none of f32" --precision f8)
+add_refusal(bad-moments "none of f32, bf16 or 8bit" --moments 4bit)
 add_refusal(missing-data "No such file" --data no-such-file.csv)
 add_refusal(bad-data "line 1" --data ${CMAKE_CURRENT_SOURCE_DIR}/data/README.md)
 

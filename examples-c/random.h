@@ -1,6 +1,6 @@
 /* SplitMix64 (Steele, Lea, Flood 2014): small, and the same numbers on every machine, which rand() does not promise. */
-#ifndef DIGITS_RANDOM_H
-#define DIGITS_RANDOM_H
+#ifndef RANDOM_H
+#define RANDOM_H
 #include <stdint.h>
 
 static inline uint64_t random_bits(uint64_t *state) {
