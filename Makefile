@@ -1,6 +1,8 @@
 # What a contributor runs; `make help` lists it. Needs Rust, a C compiler and, for the tests, python3 with venv.
 CMAKE_VERSION := 3.31.10
 NUMPY_VERSION := 2.4.6
+PEERS := torch==2.15.0 deepspeed==0.19.8 paddlepaddle==3.3.1 bitsandbytes==0.50.2 setuptools wheel ninja
+MATPLOTLIB_VERSION := 3.11.2
 
 # The system's CMake if it knows what CMake 3.21 brought, otherwise one from PyPI.
 ifeq ($(shell cmake --help-variable PROJECT_IS_TOP_LEVEL >/dev/null 2>&1 && echo yes),yes)
@@ -12,7 +14,7 @@ CTEST := .venv/bin/ctest
 CMAKE_PACKAGE := cmake==$(CMAKE_VERSION)
 endif
 
-.PHONY: help demo test bench bench-quick header clean
+.PHONY: help demo test test-long bench bench-peers bench-quick quantization header clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -33,9 +35,27 @@ ifeq ($(CI),true)
 	@! grep '<skipped' build/ctest.xml || { echo "CI has everything: nothing may be skipped there"; exit 1; }
 endif
 
+test-long: .venv/plots ## ten seeds of both example networks in every precision, some ten minutes
+	$(CMAKE) -S . -B build -DPython3_EXECUTABLE=$(CURDIR)/.venv/bin/python
+	$(CMAKE) --build build --parallel 2
+	.venv/bin/python tests/long/training.py build/examples-c docs/training.svg
+
+quantization: .venv/plots ## the error of 8-bit codes on the moments of a transformer
+	$(CMAKE) -S . -B build -DPython3_EXECUTABLE=$(CURDIR)/.venv/bin/python
+	$(CMAKE) --build build --parallel 2 --target chargpt
+	.venv/bin/python benches/quantization.py build/examples-c/chargpt docs/quantization.svg
+
 bench: ## the step beside a loop that moves the same bytes, and Criterion's figures
 	cargo bench --locked --bench compare
 	cargo bench --locked --bench step
+
+bench-peers: .venv-peers/ready ## this library beside PyTorch, DeepSpeed, Paddle and bitsandbytes (fetches some GB)
+	cargo build --release --locked --lib --target-dir target
+	mkdir -p build
+	$(CC) -O3 -march=native -fopenmp -shared -fPIC -Iinclude benches/peers/helper.c benches/peers/traffic.c \
+	  -Ltarget/release -ladamw -Wl,-rpath,$(CURDIR)/target/release -o build/peers.so
+	LIBADAMW=$(CURDIR)/target/release/libadamw.so PEERS_HELPER=$(CURDIR)/build/peers.so \
+	  .venv-peers/bin/python benches/peers/compare.py docs/peers.svg
 
 bench-quick: ## the cases that have a bound, within a minute, as one JSON object a line
 	@cargo bench --quiet --locked --bench compare -- --quick
@@ -45,7 +65,16 @@ header: ## regenerate include/adamw.h
 
 clean: ## remove what was built and fetched
 	cargo clean
-	rm -rf build .venv
+	rm -rf build .venv .venv-peers
+
+.venv-peers/ready: Makefile
+	python3 -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet $(PEERS) numpy==$(NUMPY_VERSION) matplotlib==$(MATPLOTLIB_VERSION)
+	touch $@
+
+.venv/plots: .venv/ready
+	.venv/bin/pip install --quiet matplotlib==$(MATPLOTLIB_VERSION)
+	touch $@
 
 .venv/ready: Makefile
 	python3 -m venv .venv

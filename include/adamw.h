@@ -790,9 +790,10 @@ typedef struct adamw_step_info {
 #define ADAMW_MOMENTS_BF16 1
 
 // 8 bits: `[n] u8`, and an f32 scale for each 256 elements, the largest magnitude among them. A code
-// is a small float: exp_avg has a sign, 4 bits of exponent and 3 of fraction, exp_avg_sq 5 and 3,
-// rounded at random. Tensors of fewer than 4,096 elements have f32 moments. What is not finite
-// spreads to the other elements of its 256. Sparse gradients need ADAMW_LAZY_OFF.
+// counts down from it, sixteen values to an octave, then eight: exp_avg, which has a sign, for 4
+// octaves and 8 more, below which is 0; exp_avg_sq, rounded at random, for 8 and 16 more, and never to
+// 0. Tensors of fewer than 4,096 elements have f32 moments. What is not finite spreads to the other
+// elements of its 256. Sparse gradients need ADAMW_LAZY_OFF.
 #define ADAMW_MOMENTS_8BIT 2
 
 // `state.<param>.exp_avg`, `.exp_avg_sq`, `.max_exp_avg_sq`, `.master`, `.step`, `.beta1_power`,

@@ -1,7 +1,7 @@
 //! Moments in 8 bits: blocks of 256 elements with one f32 scale, their largest magnitude. A code is
-//! a small float: the upper bits of the f32 that an element is of the scale, counted down from 1.
-//! So it is made by arithmetic on bits, which vectorizes; `docs/quantization.md` holds the choice
-//! of its bits against others.
+//! a tapered float: counted down from 1, sixteen values to an octave as far as a knee, and eight below
+//! it. So it is made of the upper bits of an f32 by arithmetic, which vectorizes;
+//! `docs/quantization.md` holds it against others.
 #![forbid(unsafe_code)]
 
 /// Elements that share a scale.
@@ -12,64 +12,87 @@ pub const MIN_ELEMENTS: u64 = 4096;
 
 /// Bits of an f32 that a code drops: three of the fraction stay.
 const DROPPED: u32 = 20;
-const ONE: u32 = 1.0f32.to_bits() >> DROPPED;
+const ONE: u32 = 1.0f32.to_bits();
 
-/// A code of the first moment: a sign and 7 bits, 16 octaves below the scale, then 0.
-pub mod signed {
-    use super::*;
+/// Magnitudes as codes from 0 to `TOP`, which stands for 1, the upper half of them above the knee.
+///
+/// A code is what is left of a sum of bits: of the magnitude and, of the larger of it and the knee,
+/// which doubles its slope from the knee on.
+struct Taper<const TOP: u32>;
 
-    const TOP: u32 = 127;
-    const BIAS: u32 = ONE - TOP;
+impl<const TOP: u32> Taper<TOP> {
+    const KNEE: u32 = ONE - ((TOP.div_ceil(2)) << (DROPPED - 1));
+    const BIAS: u32 = ((2 * ONE) >> DROPPED) - TOP;
+
+    /// The bits of the magnitude that a code stands for.
     #[inline(always)]
-    pub fn decode(code: u8) -> f32 {
-        let magnitude = code as u32 & TOP;
-        let bits = (magnitude + BIAS) << DROPPED;
-        let sign = (code as u32 & 0x80) << 24;
-        f32::from_bits(if magnitude == 0 { 0 } else { bits | sign })
+    fn decode(code: u32) -> u32 {
+        let sum = (code + Self::BIAS) << DROPPED;
+        let bits = (sum >> 1).min(sum - Self::KNEE);
+        if code == 0 { 0 } else { bits }
     }
 
-    /// The nearest code, half away from 0; 0 for what is below 17/18 of the smallest magnitude.
+    /// The code of a magnitude's bits, at least `least`; `up` of 65,536ths of a code are added first.
     #[inline(always)]
-    pub fn encode(value: f32, inverse_scale: f32) -> u8 {
-        let bits = (value * inverse_scale).to_bits() & 0x7fff_ffff;
-        let rounded = (bits + (1 << (DROPPED - 1))) >> DROPPED;
-        let magnitude = rounded.clamp(BIAS, BIAS + TOP) - BIAS;
-        // Processors differ in the sign of a NaN.
-        let sign = if value < 0.0 { 0x80 } else { 0 };
-        (magnitude | sign) as u8
+    fn encode(bits: u32, up: u32, least: u32) -> u32 {
+        let bits = bits.min(ONE);
+        let sum = bits + bits.max(Self::KNEE) + (up << (DROPPED - 16));
+        (sum >> DROPPED).max(Self::BIAS + least) - Self::BIAS
     }
 }
 
-/// A code of the second moment: 8 bits, 32 octaves below the scale. Only 0 has the code of 0: what
-/// divides a moment is never rounded to nothing.
-pub mod unsigned {
+const HALF: u32 = 1 << 15;
+
+/// A code of the first moment: a sign and 7 bits, the knee 4 octaves below the scale, the end 8 more.
+pub mod signed {
     use super::*;
 
-    const TOP: u32 = 255;
-    const BIAS: u32 = ONE - TOP;
+    type Magnitude = Taper<127>;
 
     #[inline(always)]
     pub fn decode(code: u8) -> f32 {
-        let bits = (code as u32 + BIAS) << DROPPED;
-        f32::from_bits(if code == 0 { 0 } else { bits })
+        let magnitude = Magnitude::decode(code as u32 & 0x7f);
+        f32::from_bits(magnitude | (code as u32 & 0x80) << 24)
+    }
+
+    /// The nearest code, half away from 0; 0 for what is below 19/20 of the smallest magnitude.
+    #[inline(always)]
+    pub fn encode(value: f32, inverse_scale: f32) -> u8 {
+        let bits = (value * inverse_scale).to_bits() & 0x7fff_ffff;
+        // Processors differ in the sign of a NaN.
+        let sign = if value < 0.0 { 0x80 } else { 0 };
+        (Magnitude::encode(bits, HALF, 0) | sign) as u8
+    }
+}
+
+/// A code of the second moment: 8 bits, the knee 8 octaves below the scale, the end 16 more. Only 0
+/// has the code of 0: what divides a moment is never rounded to nothing.
+pub mod unsigned {
+    use super::*;
+
+    type Magnitude = Taper<255>;
+
+    #[inline(always)]
+    pub fn decode(code: u8) -> f32 {
+        f32::from_bits(Magnitude::decode(code as u32))
     }
 
     /// The nearest code; half rounds up.
     #[inline(always)]
     pub fn encode(value: f32, inverse_scale: f32) -> u8 {
-        rounded(value, inverse_scale, 1 << (DROPPED - 1))
+        rounded(value, inverse_scale, HALF)
     }
 
     /// The code above or below, each as likely as the value is near it. `noise` is 16 random bits.
     #[inline(always)]
     pub fn encode_randomly(value: f32, inverse_scale: f32, noise: u32) -> u8 {
-        rounded(value, inverse_scale, noise << (DROPPED - 16))
+        rounded(value, inverse_scale, noise)
     }
 
     #[inline(always)]
     fn rounded(value: f32, inverse_scale: f32, up: u32) -> u8 {
         let bits = (value * inverse_scale).to_bits() & 0x7fff_ffff;
-        let code = ((bits + up) >> DROPPED).clamp(BIAS + 1, BIAS + TOP) - BIAS;
+        let code = Magnitude::encode(bits, up, 1);
         // Not the product: that may be too small for an f32.
         (if value == 0.0 { 0 } else { code }) as u8
     }
@@ -113,6 +136,9 @@ mod tests {
         }
         assert_eq!((unsigned::decode(0), signed::decode(0)), (0.0, 0.0));
         assert_eq!((unsigned::decode(255), signed::decode(127)), (1.0, 1.0));
+        assert_eq!((unsigned::decode(127), signed::decode(63)), (1.0 / 256.0, 1.0 / 16.0));
+        let ends = (unsigned::decode(1), signed::decode(1));
+        assert_eq!(ends, (1.25 * 2f32.powi(-24), 1.25 * 2f32.powi(-12)));
     }
 
     /// Every 251st f32 from the smallest to 1.
@@ -121,13 +147,19 @@ mod tests {
     }
 
     #[test]
-    fn rounding_to_nearest_errs_by_a_sixteenth_at_most() {
+    fn rounding_to_nearest_errs_by_a_32nd_above_the_knee_and_a_16th_below() {
         let smallest = [signed::decode(1), unsigned::decode(1)];
         for value in sweep() {
             let first = signed::decode(signed::encode(value, 1.0));
             let second = unsigned::decode(unsigned::encode(value, 1.0));
-            for (decoded, smallest) in [first, second].into_iter().zip(smallest) {
-                let bound = if value < smallest { smallest } else { value / 16.0 };
+            let knees = [1.0 / 16.0, 1.0 / 256.0];
+            for (i, decoded) in [first, second].into_iter().enumerate() {
+                let smallest = smallest[i];
+                let bound = match value {
+                    _ if value >= knees[i] => value / 32.0,
+                    _ if value >= smallest => value / 16.0,
+                    _ => smallest,
+                };
                 let holds = (decoded - value).abs() <= bound;
                 // A second moment below the smallest code is that code: larger, never 0.
                 assert!(holds || decoded == smallest && value < smallest, "{value:e}: {decoded:e}");
@@ -143,7 +175,7 @@ mod tests {
             let code =
                 |noise| unsigned::decode(unsigned::encode_randomly(value, 1.0, noise)) as f64;
             let mean = (0..0x1_0000).map(code).sum::<f64>() / 65_536.0;
-            // What 16 bits of noise cannot tell apart, of a gap of an eighth.
+            // What 16 bits of noise cannot tell apart, of a gap of an eighth at most.
             let bound = value as f64 / 8.0 / 65_536.0;
             assert!((mean - value as f64).abs() <= bound, "{value:e}: {mean:e}");
         }

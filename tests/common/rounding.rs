@@ -28,14 +28,22 @@ pub fn bf16_randomly(value: f64, noise: u32) -> f64 {
     between(lower, upper, value, noise)
 }
 
-/// What the codes from 1 on stand for, of a scale of 1: eight to an octave, the last one is 1.
-fn magnitudes(n_codes: i32) -> Vec<f64> {
-    let magnitude = |below: i32| {
-        let (octave, eighth) = (-below.div_euclid(8), below.rem_euclid(8));
-        let octave = if eighth == 0 { octave } else { octave - 1 };
-        f64::from(8 + (8 - eighth) % 8) / 8.0 * f64::from(octave).exp2()
-    };
-    (0..n_codes).rev().map(magnitude).collect()
+/// What the codes from 1 on stand for, of a scale of 1, the last: sixteen to an octave for the upper
+/// half of them, eight to an octave for the others.
+fn magnitudes(n_codes: usize) -> Vec<f64> {
+    let mut magnitudes = vec![1.0];
+    for octave in 0.. {
+        let per_octave = if magnitudes.len() <= n_codes / 2 { 16 } else { 8 };
+        let top = (-f64::from(octave)).exp2();
+        let parts = (1..=per_octave).map(|i| f64::from(i) / f64::from(2 * per_octave));
+        magnitudes.extend(parts.map(|part| top * (1.0 - part)));
+        if magnitudes.len() >= n_codes {
+            break;
+        }
+    }
+    magnitudes.truncate(n_codes);
+    magnitudes.reverse();
+    magnitudes
 }
 
 /// Which moment it is: each is coded in its own way.
@@ -59,7 +67,7 @@ pub fn coded(kind: Kind, values: &[f64], noise: &[u32]) -> Vec<f64> {
             let above = known.partition_point(|code| *code <= normal);
             let code = match (above, kind) {
                 _ if *value == 0.0 => 0.0,
-                (0, Kind::First) if normal < known[0] * 17.0 / 18.0 => 0.0,
+                (0, Kind::First) if normal < known[0] * 19.0 / 20.0 => 0.0,
                 (0, _) => known[0],
                 (above, _) if above == known.len() => 1.0,
                 (above, Kind::Second) => between(known[above - 1], known[above], normal, *noise),
