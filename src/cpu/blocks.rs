@@ -50,35 +50,20 @@ pub fn update(isa: &'static Isa, steps: &Steps, chunk: Chunk, space: &mut Space)
     let Chunk { index, random, param, grad, rows, state, behind, change } = chunk;
     let behind = behind.map(|step| steps.logged(index, step));
     let now = steps.now(index);
+    macro_rules! taken {
+        ($state:ident, $param:ident, $grad:ident, $space:ident) => {{
+            let elements = Elements { param: $param, state: $state, random };
+            take(isa, (behind, now), elements, ($grad, rows), change, &mut space.$space)
+        }};
+    }
     match (state, param, grad) {
-        (State::F32(state), P::F32(param), G::F32(g)) => {
-            let elements = Elements { param, state, random };
-            take(isa, (behind, now), elements, (g, rows), change, &mut space.f32)
-        }
-        (State::F32(state), P::F16(param), G::F16(g)) => {
-            let elements = Elements { param, state, random };
-            take(isa, (behind, now), elements, (g, rows), change, &mut space.f32)
-        }
-        (State::F32(state), P::F16(param), G::F32(g)) => {
-            let elements = Elements { param, state, random };
-            take(isa, (behind, now), elements, (g, rows), change, &mut space.f32)
-        }
-        (State::F32(state), P::Bf16(param), G::Bf16(g)) => {
-            let elements = Elements { param, state, random };
-            take(isa, (behind, now), elements, (g, rows), change, &mut space.f32)
-        }
-        (State::F32(state), P::Bf16(param), G::F32(g)) => {
-            let elements = Elements { param, state, random };
-            take(isa, (behind, now), elements, (g, rows), change, &mut space.f32)
-        }
-        (State::F64(state), P::F64(param), G::F64(g)) => {
-            let elements = Elements { param, state, random };
-            take(isa, (behind, now), elements, (g, rows), change, &mut space.f64)
-        }
-        (State::F64(state), P::F64(param), G::F32(g)) => {
-            let elements = Elements { param, state, random };
-            take(isa, (behind, now), elements, (g, rows), change, &mut space.f64)
-        }
+        (State::F32(s), P::F32(p), G::F32(g)) => taken!(s, p, g, f32),
+        (State::F32(s), P::F16(p), G::F16(g)) => taken!(s, p, g, f32),
+        (State::F32(s), P::F16(p), G::F32(g)) => taken!(s, p, g, f32),
+        (State::F32(s), P::Bf16(p), G::Bf16(g)) => taken!(s, p, g, f32),
+        (State::F32(s), P::Bf16(p), G::F32(g)) => taken!(s, p, g, f32),
+        (State::F64(s), P::F64(p), G::F64(g)) => taken!(s, p, g, f64),
+        (State::F64(s), P::F64(p), G::F32(g)) => taken!(s, p, g, f64),
         _ => unreachable!("Operands::fits admits no other pair"),
     }
 }
