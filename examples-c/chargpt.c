@@ -25,7 +25,7 @@ typedef struct options {
 static const char USAGE[] =
     "usage: chargpt [options]\n"
     "  --data FILE       the text (default: " ADAMW_EXAMPLES_DATA "/constitution.txt)\n"
-    "  --steps N         steps of training (default: 400)\n"
+    "  --steps N         steps of training, 20 of them to warm up (default: 400)\n"
     "  --seed N          of the first weights, the batches and the rounding (default: 1)\n"
     "  --threads N       threads for adamw_step; 0: as many as there are processors (default: 0)\n"
     "  --precision NAME  " PRECISION_NAMES " (default: f32)\n"
@@ -63,7 +63,7 @@ static options parse_options(int argc, char **argv) {
     else if (strcmp(option, "--dump") == 0)
       opts.dump = value;
     else if (strcmp(option, "--steps") == 0)
-      opts.steps = parse_number("--steps is not 1 to 100000", value, 1, 100000);
+      opts.steps = parse_number("--steps is not 20 to 100000", value, WARMUP, 100000);
     else if (strcmp(option, "--seed") == 0)
       opts.seed = parse_number("--seed is not 0 to 1000000", value, 0, 1000000);
     else if (strcmp(option, "--threads") == 0)
@@ -97,6 +97,11 @@ static FILE *open_file(const char *path, const char *mode) {
   return file;
 }
 
+static void close_file(FILE *file, const char *path) {
+  int failed = ferror(file);
+  if (fclose(file) || failed) die_usage("could not be written", path);
+}
+
 /* A text as numbers of characters. */
 typedef struct corpus {
   unsigned char *text;
@@ -113,8 +118,11 @@ static corpus read_corpus(const char *path) {
   for (int c = 0; c < 256; c++) number_of[c] = -1;
   for (size_t i = 0; i < read.length; i++) {
     int c = read.text[i];
-    if (number_of[c] < 0 && seen < GPT_MAX_VOCABULARY) read.characters[number_of[c] = seen++] = (char)c;
-    read.text[i] = (unsigned char)(number_of[c] < 0 ? 0 : number_of[c]);
+    if (number_of[c] < 0) {
+      if (seen == GPT_MAX_VOCABULARY) die_usage("--data has more than 128 kinds of characters", path);
+      read.characters[number_of[c] = seen++] = (char)c;
+    }
+    read.text[i] = (unsigned char)number_of[c];
   }
   read.vocabulary = (size_t)(seen + 7) / 8 * 8;
   if (read.length < 20 * (GPT_CONTEXT + 1)) die_usage("--data is too short a text", path);
@@ -198,7 +206,7 @@ static void train(const options *opts, adamw_optimizer *optimizer, const weights
   }
   if (losses) {
     fprintf(losses, "validation,%.6f\n", validate(model, pass, read));
-    fclose(losses);
+    close_file(losses, opts->losses);
   }
 }
 
@@ -214,7 +222,7 @@ static void dump_moments(const char *path, adamw_optimizer *optimizer, const wei
     fwrite(m.data, sizeof(float), m.n_elements, file);
     fwrite(v.data, sizeof(float), v.n_elements, file);
   }
-  if (fclose(file)) die_usage("--dump could not be written", path);
+  close_file(file, path);
 }
 
 /* Writes what the model would go on with, character by character. */

@@ -34,13 +34,20 @@ foreach(moments f32 bf16 8bit)
   add_test(NAME example.chargpt-${moments} COMMAND chargpt --precision split --moments ${moments})
 endforeach()
 
-# What digits does when it cannot do what is asked: exit status 2 and a word about the reason on stderr.
-function(add_refusal name reason)
+# What a program does when it cannot do what is asked: exit status 2 and a word about the reason on stderr.
+function(add_refusal_of program name reason)
   list(JOIN ARGN " " arguments)
-  add_test(NAME example.digits-refuses-${name}
-    COMMAND sh -c "message=$(\"$0\" ${arguments} 2>&1 >digits-refusal-${name}.txt); test $? = 2 || exit 1; \
-                   echo \"$message\" | grep -F -e '${reason}'" $<TARGET_FILE:digits>)
+  add_test(NAME example.${program}-refuses-${name}
+    COMMAND sh -c "message=$(\"$0\" ${arguments} 2>&1 >${program}-refusal-${name}.txt); test $? = 2 || exit 1; \
+                   echo \"$message\" | grep -F -e '${reason}'" $<TARGET_FILE:${program}>)
 endfunction()
+function(add_refusal)
+  add_refusal_of(digits ${ARGN})
+endfunction()
+add_refusal_of(chargpt bad-seed "--seed" --seed x)
+add_refusal_of(chargpt dump-of-codes "needs --moments f32" --moments 8bit --dump dump.bin)
+add_refusal_of(chargpt full-disk "could not be written: /dev/full" --steps 20 --losses /dev/full)
+add_refusal_of(chargpt binary-data "128 kinds" --data $<TARGET_FILE:chargpt>)
 add_refusal(unknown-option "unknown option: --nonsense" --nonsense 1)
 add_refusal(missing-value "without its value: --threads" --threads)
 add_refusal(bad-threads "--threads" --threads many)
