@@ -12,10 +12,11 @@
 #include <unistd.h>
 
 /* BIG elements have state on pages of its own, SMALL ones in the allocator. */
-enum { BIG = 530000, SMALL = 1000, ROLES = 6, KINDS = 4 };
+enum { BIG = 530000, SMALL = 1000, CODED = 5000, ROLES = 6, KINDS = 4 };
 
 struct memory {
   float big[BIG], big_grad[BIG];
+  uint16_t coded[CODED], coded_grad[CODED]; /* bf16 */
   /* By element type: param, grad, master, exp_avg, exp_avg_sq, max_exp_avg_sq. */
   double hosts[KINDS][ROLES][SMALL], librarys[KINDS][2][SMALL], moved[SMALL];
 };
@@ -32,7 +33,7 @@ struct run {
   adamw_optimizer *optimizer;
   struct threads threads;
   uint32_t group;
-  uint32_t numbers[2 * KINDS + 1];
+  uint32_t numbers[2 * KINDS + 1], coded_group, coded;
 };
 
 static const struct kind {
@@ -113,6 +114,48 @@ static adamw_status add_big(struct run *run, int unused) {
   (void)unused;
   return adamw_add_array(run->optimizer, "big", run->memory.big, BIG, ADAMW_DTYPE_F32,
                          &run->numbers[2 * KINDS]);
+}
+
+/* A group whose parameters are rounded at random and have 8-bit moments. */
+static adamw_status add_coded_group(struct run *run, int unused) {
+  adamw_group_config group;
+  (void)unused;
+  adamw_group_config_init(run->optimizer, &group, sizeof group);
+  group.precision = ADAMW_PRECISION_STOCHASTIC;
+  group.moments = ADAMW_MOMENTS_8BIT;
+  group.clip = ADAMW_CLIP_NORM;
+  group.clip_norm = 1;
+  return adamw_add_group(run->optimizer, &group, &run->coded_group);
+}
+
+static adamw_status add_coded(struct run *run, int unused) {
+  static int64_t shape[1] = {CODED};
+  const adamw_tensor param = {run->memory.coded, {1, 0}, 1, {4, 16, 1}, shape, NULL, 0};
+  const adamw_param_config config = {
+      .struct_size = sizeof config, .name = "coded", .param = &param, .group = run->coded_group};
+  (void)unused;
+  return adamw_add_param(run->optimizer, &config, &run->coded);
+}
+
+static adamw_status set_coded_grad(struct run *run, int unused) {
+  (void)unused;
+  return adamw_set_grad_array(run->optimizer, run->coded, run->memory.coded_grad, CODED,
+                              ADAMW_DTYPE_BF16);
+}
+
+static adamw_status grad_ready(struct run *run, int unused) {
+  (void)unused;
+  return adamw_grad_ready(run->optimizer, run->coded);
+}
+
+static adamw_status big_grad_ready(struct run *run, int unused) {
+  (void)unused;
+  return adamw_grad_ready(run->optimizer, run->numbers[2 * KINDS]);
+}
+
+static adamw_status step_coded(struct run *run, int unused) {
+  (void)unused;
+  return adamw_step_param(run->optimizer, run->coded);
 }
 
 static adamw_status set_filter(struct run *run, int unused) {
@@ -263,6 +306,13 @@ static const struct {
     {"add another group", add_group, 0},
     {"set_decay_filter", set_filter, 0},
     {"set_lr_schedule", set_schedule, 5},
+    {"add a group of codes", add_coded_group, 0},
+    {"add_param with codes", add_coded, 0},
+    {"set_grad of codes", set_coded_grad, 0},
+    {"grad_ready of codes", grad_ready, 0},
+    {"grad_ready of many elements", big_grad_ready, 0},
+    {"step_param", step_coded, 0},
+    {"set_grad of codes", set_coded_grad, 0},
     {"set_grads", set_grads, 0},
     {"sync_master of f16", sync_master, 2},
     {"sync_master of bf16", sync_master, 3},
@@ -293,7 +343,9 @@ static void start_run(struct run *run, struct threads threads) {
   run->threads = threads;
   for (int i = 0; i < BIG; i++)
     run->memory.big[i] = (float)(i % 101) / 64, run->memory.big_grad[i] = (float)(i % 37) - 18;
-  /* Any bytes that are finite in every element type do for the small ones. */
+  /* Any bytes that are finite in every element type do for the others. */
+  memset(run->memory.coded, 0x3e, sizeof run->memory.coded);
+  memset(run->memory.coded_grad, 0x3a, sizeof run->memory.coded_grad);
   for (int kind = 0; kind < KINDS; kind++)
     for (int role = 0; role < 2; role++) {
       memset(run->memory.hosts[kind][role], 0x30 + kind + role, sizeof run->memory.hosts[0][0]);

@@ -14,11 +14,29 @@ void large_fill(struct large *large) {
   for (uint32_t i = 0; i < LARGE_F32; i++)
     large->f32[i] = value(i), large->f32_grad[i] = value(i + 1);
   for (uint32_t i = 0; i < LARGE_BF16; i++)
-    large->bf16[i] = bf16(value(i + 2)), large->bf16_grad[i] = bf16(value(i + 3));
+    large->coded[i] = large->bf16[i] = bf16(value(i + 2)), large->bf16_grad[i] = bf16(value(i + 3));
   for (uint32_t i = 0; i < LARGE_F64; i++)
     large->f64[i] = (double)value(i + 4) / 3, large->f64_grad[i] = (double)value(i + 5) / 3;
   for (uint32_t i = 0; i < LARGE_F16; i++)
     large->f16[i] = (uint16_t)(0x3c00 + i), large->f16_grad[i] = value(i + 6);
+}
+
+static adamw_status add_coded(struct large *large, adamw_optimizer *optimizer) {
+  int64_t shape[1] = {LARGE_BF16};
+  const adamw_tensor coded = {large->coded, {1, 0}, 1, {4, 16, 1}, shape, NULL, 0};
+  adamw_param_config config = {.struct_size = sizeof config, .name = "coded", .param = &coded};
+  adamw_group_config group;
+  uint32_t number;
+  adamw_status status = adamw_group_config_init(optimizer, &group, sizeof group);
+  group.precision = ADAMW_PRECISION_STOCHASTIC;
+  group.moments = ADAMW_MOMENTS_8BIT;
+  if (!status)
+    status = adamw_add_group(optimizer, &group, &config.group);
+  if (!status)
+    status = adamw_add_param(optimizer, &config, &number);
+  return status ? status
+                : adamw_set_grad_array(optimizer, number, large->bf16_grad, LARGE_BF16,
+                                       ADAMW_DTYPE_BF16);
 }
 
 static adamw_status add_all(struct large *large, adamw_optimizer *optimizer) {
@@ -52,7 +70,7 @@ static adamw_status add_all(struct large *large, adamw_optimizer *optimizer) {
       status = adamw_set_grad_array(optimizer, number, arrays[i].grad, arrays[i].n_elements,
                                     arrays[i].grad_dtype);
   }
-  return status;
+  return status ? status : add_coded(large, optimizer);
 }
 
 adamw_status large_create(struct large *large, const adamw_config *config,
