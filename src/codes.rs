@@ -137,8 +137,8 @@ mod tests {
         assert_eq!((unsigned::decode(0), signed::decode(0)), (0.0, 0.0));
         assert_eq!((unsigned::decode(255), signed::decode(127)), (1.0, 1.0));
         assert_eq!((unsigned::decode(127), signed::decode(63)), (1.0 / 256.0, 1.0 / 16.0));
-        let ends = (unsigned::decode(1), signed::decode(1));
-        assert_eq!(ends, (1.25 * 2f32.powi(-24), 1.25 * 2f32.powi(-12)));
+        let ends = (unsigned::decode(1) * 16_777_216.0, signed::decode(1) * 4096.0);
+        assert_eq!(ends, (1.25, 1.25), "octaves below");
     }
 
     /// Every 251st f32 from the smallest to 1.
