@@ -91,6 +91,19 @@ impl Format {
         self.moments
     }
 
+    pub fn amsgrad(&self) -> bool {
+        self.amsgrad
+    }
+
+    /// What moments are made of.
+    pub fn moment(&self) -> Dtype {
+        match self.moments {
+            MomentFormat::Full => self.param.compute(),
+            MomentFormat::Bf16 => Dtype::Bf16,
+            MomentFormat::Codes => Dtype::U8,
+        }
+    }
+
     /// Whether a step takes random bits.
     pub fn is_random(&self) -> bool {
         self.kept == Kept::Stochastic || self.moments != MomentFormat::Full
@@ -98,11 +111,6 @@ impl Format {
 
     /// What the buffer in a role of state is made of, or why there is none.
     pub fn buffer(&self, role: Role) -> Result<Dtype, &'static str> {
-        let moment = match self.moments {
-            MomentFormat::Full => self.param.compute(),
-            MomentFormat::Bf16 => Dtype::Bf16,
-            MomentFormat::Codes => Dtype::U8,
-        };
         let has_scales = self.moments == MomentFormat::Codes;
         let is_16_bit = matches!(self.param, Dtype::F16 | Dtype::Bf16);
         match (role, self.kept) {
@@ -121,7 +129,7 @@ impl Format {
             (Role::MaxExpAvgSq | Role::MaxExpAvgSqScale, _) if !self.amsgrad => {
                 Err("the handle is not amsgrad")
             }
-            (Role::ExpAvg | Role::ExpAvgSq | Role::MaxExpAvgSq, _) => Ok(moment),
+            (Role::ExpAvg | Role::ExpAvgSq | Role::MaxExpAvgSq, _) => Ok(self.moment()),
             (Role::ExpAvgScale | Role::ExpAvgSqScale | Role::MaxExpAvgSqScale, _) if has_scales => {
                 Ok(Dtype::F32)
             }

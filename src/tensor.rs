@@ -111,20 +111,6 @@ impl Tensor {
         unsafe { with_exposed_provenance_mut::<f64>(self.address).write(value) }
     }
 
-    /// Asks for the first cache lines from this element on, which will be needed soon: further ones
-    /// the processor foresees by itself.
-    fn prefetch(&self, element: usize) {
-        #[cfg(target_arch = "x86_64")]
-        for line in 0..4 {
-            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let address = self.address + element * self.dtype.bytes() + line * 64;
-            // SAFETY: a hint, which no address makes fault.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(core::ptr::without_provenance(address)) };
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = element;
-    }
-
     /// Elements `range`, as `T`s.
     ///
     /// # Safety
@@ -141,13 +127,37 @@ impl Tensor {
     /// `T` is the tensor's element type, `range` lies inside, and nothing else touches those
     /// elements during `'a`.
     unsafe fn slice_mut<'a, T>(&self, range: Range<usize>) -> &'a mut [T] {
-        if range.is_empty() {
-            return &mut []; // An empty tensor's address may be anything.
-        }
-        let first = with_exposed_provenance_mut::<T>(self.address);
-        // SAFETY: `new`'s caller vouched for the memory, this function's for the rest.
-        unsafe { core::slice::from_raw_parts_mut(first.add(range.start), range.len()) }
+        // SAFETY: the caller's word.
+        unsafe { slice_at(self.address, range) }
     }
+}
+
+/// Elements `range` of a tensor at this address, as `T`s.
+///
+/// # Safety
+/// As `Tensor::slice_mut`.
+#[inline]
+unsafe fn slice_at<'a, T>(address: usize, range: Range<usize>) -> &'a mut [T] {
+    if range.is_empty() {
+        return &mut []; // An empty tensor's address may be anything.
+    }
+    let first = with_exposed_provenance_mut::<T>(address);
+    // SAFETY: `Tensor::new`'s caller vouched for the memory, this function's for the rest.
+    unsafe { core::slice::from_raw_parts_mut(first.add(range.start), range.len()) }
+}
+
+/// Asks for the first cache lines at an address, which will be needed soon: further ones the processor
+/// foresees by itself.
+#[inline]
+fn prefetch(address: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in 0..4 {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, which no address makes fault.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(core::ptr::without_provenance(address + line * 64)) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }
 
 /// That so many elements at this address lie in memory and are aligned.
@@ -169,33 +179,43 @@ fn check_memory(address: usize, n_elements: u64, bytes_each: usize) -> Result<()
     Ok(())
 }
 
-/// One state tensor, in the host's memory or the library's own.
-pub struct Buffer {
-    tensor: Tensor,
-    own: Option<Memory>,
+/// Where a state tensor is: what it is made of, its parameter's format says. Two words: a step passes
+/// over some of them for every parameter.
+pub enum Buffer {
+    Host(usize),
+    Own(Memory),
 }
 
 impl Buffer {
-    pub fn host(tensor: Tensor) -> Buffer {
-        Buffer { tensor, own: None }
+    /// Of no elements.
+    const NONE: Buffer = Buffer::Host(0);
+
+    pub fn host(tensor: &Tensor) -> Buffer {
+        Buffer::Host(tensor.address)
     }
 
     /// `n_elements` zeros in memory of the library's.
     pub fn zeroed(n_elements: u64, dtype: Dtype, role: &'static str) -> Result<Buffer, Error> {
         // A parameter of that many elements exists, but its state may be four times as wide.
         let bytes = (n_elements as usize).saturating_mul(dtype.bytes());
-        let memory = Memory::zeroed(bytes, role)?;
-        // SAFETY: the memory lives beside the tensor, is as long, aligned and initialised.
-        let tensor = unsafe { Tensor::new(memory.address(), n_elements, dtype) }
-            .map_err(|_| Error::OutOfMemory { what: role, bytes })?;
-        Ok(Buffer { tensor, own: Some(memory) })
+        Ok(Buffer::Own(Memory::zeroed(bytes, role)?))
+    }
+
+    #[inline]
+    fn address(&self) -> usize {
+        match self {
+            Buffer::Host(address) => *address,
+            Buffer::Own(memory) => memory.address(),
+        }
     }
 
     /// Whether the host gave it, and may move it.
     pub fn is_hosts(&self) -> bool {
-        self.own.is_none()
+        matches!(self, Buffer::Host(_))
     }
 }
+
+const _: () = assert!(size_of::<Buffer>() == 16);
 
 /// Elements that are read.
 pub enum Slice<'a> {

@@ -70,10 +70,10 @@ impl Optimizer {
         for (role, given) in Role::STATE.into_iter().zip(new.state) {
             let Ok(dtype) = format.buffer(role) else { continue };
             let buffer = match given {
-                Some(tensor) => Buffer::host(tensor),
+                Some(tensor) => Buffer::host(&tensor),
                 None => Buffer::zeroed(Format::n_elements(role, n_elements), dtype, role.name())?,
             };
-            operands.set_state(role, buffer).map_err(|problem| problem.of(param, role))?;
+            operands.set_state(role, buffer);
         }
         Ok(operands)
     }

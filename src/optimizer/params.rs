@@ -145,9 +145,11 @@ impl Optimizer {
         }
         let occupied = self.occupied.moved(&places)?.map_err(|(a, b)| self.overlap(&a, &b))?;
         for &(param, role, tensor) in moves {
-            self.operands[param as usize]
-                .set_state(role, Buffer::host(tensor))
-                .map_err(|problem| problem.of(self.params[param as usize].label(), role))?;
+            let operands = &mut self.operands[param as usize];
+            match role {
+                Role::Param => operands.set_param(tensor),
+                _ => operands.set_state(role, Buffer::host(&tensor)),
+            }
         }
         self.occupied = occupied;
         self.grads_unchecked = true;

@@ -146,7 +146,7 @@ impl<'a> Chunks<'a> {
                 if let Some(chunk) = unsafe { Chunk::new(piece.param, operands, part, change) } {
                     each(chunk);
                 }
-                if clears && let Some(Grad::Dense(grad)) = operands.grad {
+                if clears && let (Some(grad), false) = (operands.grad, operands.is_sparse) {
                     // SAFETY: as above, and the chunk with its slice of the gradient is gone; no
                     // gradient shares memory with another, the optimizer has seen to that.
                     unsafe { grad.part(elements).zero() };
@@ -218,7 +218,7 @@ impl<'a> Part<'a> {
             _ => (range, index.entries(), None),
         };
         let behind = lag.zip(row).map_or(0..0, |(lag, row)| lag.behind(row));
-        let (values, rows) = match operands.grad {
+        let (values, rows) = match operands.grad() {
             None => (0..0, None),
             Some(Grad::Dense(_)) => (elements.clone(), None),
             Some(Grad::Sparse(sparse)) => {
@@ -270,7 +270,7 @@ impl<'a> Chunk<'a> {
                 param: operands.param.elements_mut(elements.clone()),
                 grad: match operands.grad {
                     None => Slice::F32(&[]),
-                    Some(grad) => grad.values().elements(values),
+                    Some(grad) => grad.elements(values),
                 },
                 rows,
                 random: match operands.format.is_random() {

@@ -36,7 +36,7 @@ impl Grad {
 impl Operands {
     /// Whether the gradient is one of some rows.
     pub fn has_rows(&self) -> bool {
-        matches!(self.grad, Some(Grad::Sparse(_)))
+        self.is_sparse
     }
 
     /// Whether the gradient has the elements and the type that it should.
@@ -93,12 +93,18 @@ impl Operands {
 
     /// The gradient, and how many were added up in it.
     pub fn gradient(&self) -> (Option<Grad>, u64) {
-        (self.grad, self.n_accumulated)
+        (self.grad(), self.n_accumulated)
     }
 
     /// Puts back what `gradient` gave.
     pub fn put_gradient(&mut self, (grad, n_accumulated): (Option<Grad>, u64)) {
-        (self.grad, self.n_accumulated) = (grad, n_accumulated);
+        self.grad = grad.map(|grad| *grad.values());
+        self.is_sparse = matches!(grad, Some(Grad::Sparse(_)));
+        // Where there are rows, `reserve_rows` has made room for them.
+        if let (Some(Grad::Sparse(sparse)), Some(rare)) = (grad, &mut self.rare) {
+            rare.rows = Some(sparse.rows);
+        }
+        self.n_accumulated = n_accumulated;
         self.is_ready = false;
     }
 
@@ -134,7 +140,11 @@ impl Operands {
     }
 
     fn accumulated(&self) -> Option<Tensor> {
-        Some(self.rare.as_ref()?.accumulated.as_ref()?.tensor)
+        Some(Tensor {
+            address: self.rare.as_ref()?.accumulated.as_ref()?.address(),
+            n_elements: self.param.n_elements,
+            dtype: self.param.dtype.compute(),
+        })
     }
 
     /// The sum of gradients, one to be added, and whether it is the first.
@@ -149,7 +159,8 @@ impl Operands {
 
     /// The sum is the gradient, of one more.
     pub fn count_accumulation(&mut self) {
-        self.grad = self.accumulated().map(Grad::Dense);
+        self.grad = self.accumulated();
+        self.is_sparse = false;
         self.n_accumulated += 1;
         self.is_ready = false;
     }
@@ -166,7 +177,7 @@ impl Operands {
         if let Some(rare) = &mut self.rare {
             rare.index.clear();
         }
-        match self.grad {
+        match self.grad() {
             Some(Grad::Sparse(sparse)) => self.list_rows(&sparse.rows, sparse.row_elements()),
             _ => Ok(()),
         }
@@ -186,7 +197,7 @@ impl Operands {
         self.is_ready = false;
         if let Some(grad) = self.grad {
             // SAFETY: the host's word, and `&mut self` keeps it from being sliced elsewhere.
-            unsafe { grad.values().zero() };
+            unsafe { grad.zero() };
         }
     }
 }

@@ -59,10 +59,10 @@ impl Tallies {
         let blocks = &self.blocks[self.plan.part(param)];
         let sum = |i: usize| f64::from_bits(blocks[i].sum_squares.load(Ordering::Relaxed));
         Total {
-            sum_squares: match operands.grad {
+            sum_squares: match operands.is_sparse {
                 _ if blocks.is_empty() => 0.0,
-                Some(Grad::Sparse(_)) => norm::join_some_blocks(operands.index().blocks(), &sum),
-                _ => norm::join_blocks(blocks.len(), &sum),
+                true => norm::join_some_blocks(operands.index().blocks(), &sum),
+                false => norm::join_blocks(blocks.len(), &sum),
             },
             n_nonfinite: blocks.iter().map(|b| b.n_nonfinite.load(Ordering::Relaxed)).sum(),
         }
@@ -93,10 +93,10 @@ pub struct GradBlock<'a> {
 
 impl<'a> GradBlocks<'a> {
     pub fn new(operands: &'a [Operands], tallies: &'a mut Tallies) -> Self {
-        let lengths = operands.iter().map(|operands| match operands.grad {
+        let lengths = operands.iter().map(|operands| match operands.is_sparse {
             _ if !operands.is_stepped() || operands.is_ready => 0,
-            Some(Grad::Sparse(_)) => operands.index().blocks().len() as u64,
-            _ => n_blocks(operands.param.n_elements),
+            true => operands.index().blocks().len() as u64,
+            false => n_blocks(operands.param.n_elements),
         });
         let line = tallies.plan.lay(lengths, norm::BLOCK as u64, |_| TASK);
         tallies.blocks.resize_with(line.length() as usize, Tally::default);
@@ -124,7 +124,7 @@ impl<'a> GradBlocks<'a> {
 /// The i-th block of a gradient that is to be measured.
 fn block<'a>(operands: &'a Operands, i: usize, tally: &'a Tally) -> Option<GradBlock<'a>> {
     let index = operands.index();
-    let grad = operands.grad?;
+    let grad = operands.grad()?;
     let block = match grad {
         Grad::Dense(_) => i,
         Grad::Sparse(_) => index.blocks()[i] as usize,

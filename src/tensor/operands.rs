@@ -1,7 +1,7 @@
 //! All the memory of one parameter.
 
 use super::rows::RowIndex;
-use super::{Buffer, Grad, Lag, Slice, Tensor, Total};
+use super::{Buffer, Grad, Lag, RowList, Slice, SparseGrad, Tensor, Total, prefetch};
 use crate::dtype::Dtype;
 use crate::error::{Error, Role, TensorProblem};
 use crate::format::{Format, Kept};
@@ -16,12 +16,14 @@ use crate::sys::memory::Boxed;
 pub struct Operands {
     /// `[n] f32|f64|f16|bf16`, the host's.
     pub(super) param: Tensor,
-    /// The host's; none: the parameter is skipped.
-    pub(super) grad: Option<Grad>,
+    /// The values of the gradient, the host's; none: the parameter is skipped.
+    pub(super) grad: Option<Tensor>,
     /// How many gradients have been added up; if any, their sum is the gradient.
     pub(super) n_accumulated: u64,
     /// What most parameters never need.
     pub(super) rare: Option<Boxed<Rare>>,
+    /// The gradient has values for some rows, which are `Rare`.
+    pub(super) is_sparse: bool,
     /// Not stepped, whatever gradient there is.
     pub(super) resting: bool,
     /// Not stepped for now.
@@ -30,20 +32,23 @@ pub struct Operands {
     pub(super) is_ready: bool,
     /// What the state below is made of.
     pub(super) format: Format,
-    /// `[n]`, as the two below; there wherever there is a gradient.
-    pub(super) exp_avg: Option<Buffer>,
-    pub(super) exp_avg_sq: Option<Buffer>,
+    /// `[n]`, as the two below; where the format has one.
+    pub(super) exp_avg: Buffer,
+    pub(super) exp_avg_sq: Buffer,
     /// With amsgrad.
-    pub(super) max_exp_avg_sq: Option<Buffer>,
+    pub(super) max_exp_avg_sq: Buffer,
     /// `[n]`, for 16-bit parameters: the f32 master, or the remainder.
-    pub(super) master: Option<Buffer>,
+    pub(super) master: Buffer,
 }
+
+const _: () = assert!(size_of::<Operands>() <= 160);
 
 /// What only sparse or accumulated gradients, random rounding and 8-bit codes need: apart, so that a
 /// step over many small parameters does not pass over it.
-#[derive(Default)]
 pub struct Rare {
-    /// The rows that a sparse gradient listed when they were last read.
+    /// The rows of a sparse gradient.
+    pub(super) rows: Option<RowList>,
+    /// The rows that it listed when they were last read.
     pub(super) index: RowIndex,
     /// What the rows that are not listed have yet to catch up with.
     pub(super) lag: Option<Lag>,
@@ -54,7 +59,21 @@ pub struct Rare {
     /// Of the random bits, where the format takes some, with the first element's place in the whole.
     pub(super) key: Option<(Key, u64)>,
     /// `[n / 256] f32`: of exp_avg, exp_avg_sq and max_exp_avg_sq, where they are codes.
-    pub(super) scales: [Option<Buffer>; 3],
+    pub(super) scales: [Buffer; 3],
+}
+
+impl Rare {
+    fn new() -> Rare {
+        Rare {
+            rows: None,
+            index: RowIndex::default(),
+            lag: None,
+            accumulated: None,
+            measured: Total::default(),
+            key: None,
+            scales: [Buffer::NONE; 3],
+        }
+    }
 }
 
 /// The rows that a dense gradient lists.
@@ -67,10 +86,11 @@ impl Operands {
             param,
             format,
             grad: None,
-            master: None,
-            exp_avg: None,
-            exp_avg_sq: None,
-            max_exp_avg_sq: None,
+            is_sparse: false,
+            master: Buffer::NONE,
+            exp_avg: Buffer::NONE,
+            exp_avg_sq: Buffer::NONE,
+            max_exp_avg_sq: Buffer::NONE,
             rare: None,
             n_accumulated: 0,
             resting: false,
@@ -89,8 +109,14 @@ impl Operands {
         self.param
     }
 
+    #[inline]
     pub fn grad(&self) -> Option<Grad> {
-        self.grad
+        let values = self.grad?;
+        if !self.is_sparse {
+            return Some(Grad::Dense(values));
+        }
+        let rows = self.rare.as_ref()?.rows?;
+        Some(Grad::Sparse(SparseGrad { rows, values }))
     }
 
     pub fn format(&self) -> Format {
@@ -112,10 +138,10 @@ impl Operands {
 
     /// Whether a step has anything to do here. A gradient that lists no row is none.
     pub fn is_stepped(&self) -> bool {
-        let has_grad = match &self.grad {
+        let has_grad = match self.grad {
             None => false,
-            Some(Grad::Dense(_)) => true,
-            Some(Grad::Sparse(sparse)) => sparse.rows.len() > 0,
+            Some(_) if !self.is_sparse => true,
+            Some(values) => values.n_elements > 0,
         };
         has_grad && !self.resting && !self.left_out
     }
@@ -124,24 +150,28 @@ impl Operands {
     pub fn tensor(&self, role: Role) -> Option<Tensor> {
         match role {
             Role::Param => Some(self.param),
-            Role::Grad => self.grad.map(|grad| *grad.values()),
-            _ => self.state(role).map(|buffer| buffer.tensor),
+            Role::Grad => self.grad,
+            _ => Some(Tensor {
+                address: self.state(role)?.address(),
+                n_elements: Format::n_elements(role, self.param.n_elements),
+                dtype: self.format.buffer(role).ok()?,
+            }),
         }
     }
 
     /// The state buffer in a role, if the parameter has one.
     pub fn state(&self, role: Role) -> Option<&Buffer> {
-        match role {
-            Role::Param | Role::Grad | Role::Rows => None,
-            Role::Master => self.master.as_ref().filter(|_| self.format.kept() == Kept::Master),
-            Role::Remainder => self.master.as_ref().filter(|_| self.format.kept() != Kept::Master),
-            Role::ExpAvg => self.exp_avg.as_ref(),
-            Role::ExpAvgSq => self.exp_avg_sq.as_ref(),
-            Role::MaxExpAvgSq => self.max_exp_avg_sq.as_ref(),
-            Role::ExpAvgScale => self.scale(0),
-            Role::ExpAvgSqScale => self.scale(1),
-            Role::MaxExpAvgSqScale => self.scale(2),
-        }
+        self.format.buffer(role).ok()?;
+        Some(match role {
+            Role::Param | Role::Grad | Role::Rows => return None,
+            Role::Master | Role::Remainder => &self.master,
+            Role::ExpAvg => &self.exp_avg,
+            Role::ExpAvgSq => &self.exp_avg_sq,
+            Role::MaxExpAvgSq => &self.max_exp_avg_sq,
+            Role::ExpAvgScale => self.scale(0)?,
+            Role::ExpAvgSqScale => self.scale(1)?,
+            Role::MaxExpAvgSqScale => self.scale(2)?,
+        })
     }
 
     /// Whether a tensor has the elements and the type that its role asks for.
@@ -170,7 +200,7 @@ impl Operands {
     }
 
     pub(super) fn scale(&self, i: usize) -> Option<&Buffer> {
-        self.rare.as_ref()?.scales[i].as_ref()
+        Some(&self.rare.as_ref()?.scales[i])
     }
 
     /// The rows that were last read.
@@ -181,7 +211,7 @@ impl Operands {
     /// What few parameters have, made if it is not there.
     pub(super) fn rare(&mut self) -> Result<&mut Rare, Error> {
         if self.rare.is_none() {
-            self.rare = Some(Boxed::new(Rare::default(), "a parameter's rows")?);
+            self.rare = Some(Boxed::new(Rare::new(), "a parameter's rows")?);
         }
         // It is there now; the other arm is for the types alone.
         self.rare.as_deref_mut().ok_or(Error::OutOfMemory { what: "a parameter's rows", bytes: 0 })
@@ -190,15 +220,24 @@ impl Operands {
     /// Asks for the first memory of every tensor.
     pub(super) fn prefetch_start(&self) {
         if let Some(grad) = &self.grad {
-            grad.values().prefetch(0);
+            prefetch(grad.address);
         }
         self.prefetch(0);
     }
 
     fn prefetch(&self, element: usize) {
-        let state = [&self.master, &self.exp_avg, &self.exp_avg_sq, &self.max_exp_avg_sq];
-        let state = state.into_iter().flatten().map(|buffer| &buffer.tensor);
-        state.chain([&self.param]).for_each(|tensor| tensor.prefetch(element));
+        prefetch(self.param.address + element * self.param.dtype.bytes());
+        let moment = element * self.format.moment().bytes();
+        prefetch(self.exp_avg.address() + moment);
+        prefetch(self.exp_avg_sq.address() + moment);
+        if self.format.amsgrad() {
+            prefetch(self.max_exp_avg_sq.address() + moment);
+        }
+        match self.format.kept() {
+            Kept::Itself | Kept::Stochastic => {}
+            Kept::Master => prefetch(self.master.address() + element * 4),
+            Kept::Split | Kept::Kahan => prefetch(self.master.address() + element * 2),
+        }
     }
 
     /// Asks for the memory of the i-th listed row, if there is one.
@@ -232,33 +271,35 @@ impl Operands {
         }
     }
 
-    /// Puts a state buffer where there was none, or another.
-    pub fn set_state(&mut self, role: Role, buffer: Buffer) -> Result<(), TensorProblem> {
-        self.fits(role, &buffer.tensor)?;
+    /// Moves the parameter to a tensor that fits it.
+    pub fn set_param(&mut self, param: Tensor) {
+        self.param = param;
+    }
+
+    /// Puts a state buffer that fits where there was none, or another.
+    pub fn set_state(&mut self, role: Role, buffer: Buffer) {
         match role {
-            Role::Param => self.param = buffer.tensor,
-            Role::Grad | Role::Rows => {}
-            Role::Master | Role::Remainder => self.master = Some(buffer),
-            Role::ExpAvg => self.exp_avg = Some(buffer),
-            Role::ExpAvgSq => self.exp_avg_sq = Some(buffer),
-            Role::MaxExpAvgSq => self.max_exp_avg_sq = Some(buffer),
+            Role::Param | Role::Grad | Role::Rows => {}
+            Role::Master | Role::Remainder => self.master = buffer,
+            Role::ExpAvg => self.exp_avg = buffer,
+            Role::ExpAvgSq => self.exp_avg_sq = buffer,
+            Role::MaxExpAvgSq => self.max_exp_avg_sq = buffer,
             Role::ExpAvgScale => self.set_scale(0, buffer),
             Role::ExpAvgSqScale => self.set_scale(1, buffer),
             Role::MaxExpAvgSqScale => self.set_scale(2, buffer),
         }
-        Ok(())
     }
 
     /// Codes are made with random bits, whose key came first.
     fn set_scale(&mut self, i: usize, buffer: Buffer) {
         if let Some(rare) = &mut self.rare {
-            rare.scales[i] = Some(buffer);
+            rare.scales[i] = buffer;
         }
     }
 
     /// The master and the parameter that it is filled from, if there is a master.
     pub fn master_and_param(&mut self) -> Option<(&mut [f32], Slice<'_>)> {
-        let master = self.state(Role::Master)?.tensor;
+        let master = self.tensor(Role::Master)?;
         let all = 0..self.param.n_elements as usize;
         // SAFETY: `fits` saw that a master is f32 and as long as its param, which is another
         // buffer; `&mut self` keeps both from being sliced elsewhere.
@@ -267,15 +308,15 @@ impl Operands {
 
     /// Copies a state tensor into memory of the host's that fits it.
     pub fn copy_state(&self, role: Role, to: &Tensor) {
-        if let Some(buffer) = self.state(role) {
-            to.copy_from(&buffer.tensor);
+        if let Some(state) = self.tensor(role) {
+            to.copy_from(&state);
         }
     }
 
     /// Copies memory of the host's that fits it into a state tensor.
     pub fn set_state_from(&mut self, role: Role, from: &Tensor) {
-        if let Some(buffer) = self.state(role) {
-            buffer.tensor.copy_from(from);
+        if let Some(state) = self.tensor(role) {
+            state.copy_from(from);
         }
     }
 
@@ -291,9 +332,9 @@ impl Operands {
     }
 
     fn zero(&mut self, roles: &[Role]) {
-        for buffer in roles.iter().filter_map(|role| self.state(*role)) {
+        for state in roles.iter().filter_map(|role| self.tensor(*role)) {
             // SAFETY: `&mut self` keeps the memory from being sliced elsewhere.
-            unsafe { buffer.tensor.zero() };
+            unsafe { state.zero() };
         }
     }
 }

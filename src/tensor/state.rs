@@ -1,6 +1,6 @@
 //! The state of some elements of one parameter, as slices.
 
-use super::{Buffer, Operands};
+use super::{Buffer, Operands, slice_at};
 use crate::codes;
 use crate::dtype::{Bf16, Dtype};
 use crate::format::{Kept, MomentFormat};
@@ -62,28 +62,27 @@ impl<'a, T> StateOf<'a, T> {
     #[inline]
     unsafe fn new(operands: &Operands, range: Range<usize>) -> Option<Self> {
         let moments = operands.format.moments();
-        let (exp_avg, exp_avg_sq) = (operands.exp_avg.as_ref()?, operands.exp_avg_sq.as_ref()?);
         // SAFETY: the caller's word.
         let cut = |moment: &Buffer, scale| unsafe {
             Moment::new(moments, moment, || operands.scale(scale), range.clone())
         };
-        let master = || operands.master.as_ref().map(|buffer| &buffer.tensor);
+        let master = operands.master.address();
         // SAFETY: the caller's word; the buffer is what the format says.
         let precise = unsafe {
             match operands.format.kept() {
                 Kept::Itself => Precise::Nothing,
                 Kept::Stochastic => Precise::Stochastic,
-                Kept::Master => Precise::Master(master()?.slice_mut(range.clone())),
-                Kept::Split => Precise::Split(master()?.slice_mut(range.clone())),
-                Kept::Kahan => Precise::Kahan(master()?.slice_mut(range.clone())),
+                Kept::Master => Precise::Master(slice_at(master, range.clone())),
+                Kept::Split => Precise::Split(slice_at(master, range.clone())),
+                Kept::Kahan => Precise::Kahan(slice_at(master, range.clone())),
             }
         };
         Some(StateOf {
-            exp_avg: cut(exp_avg, 0)?,
-            exp_avg_sq: cut(exp_avg_sq, 1)?,
-            max_exp_avg_sq: match &operands.max_exp_avg_sq {
-                None => None,
-                Some(max) => Some(cut(max, 2)?),
+            exp_avg: cut(&operands.exp_avg, 0)?,
+            exp_avg_sq: cut(&operands.exp_avg_sq, 1)?,
+            max_exp_avg_sq: match operands.format.amsgrad() {
+                false => None,
+                true => Some(cut(&operands.max_exp_avg_sq, 2)?),
             },
             precise,
         })
@@ -120,11 +119,11 @@ impl<'a, T> Moment<'a, T> {
         // SAFETY: the caller's word.
         unsafe {
             Some(match format {
-                MomentFormat::Full => Moment::Full(moment.tensor.slice_mut(range)),
-                MomentFormat::Bf16 => Moment::Bf16(moment.tensor.slice_mut(range)),
+                MomentFormat::Full => Moment::Full(slice_at(moment.address(), range)),
+                MomentFormat::Bf16 => Moment::Bf16(slice_at(moment.address(), range)),
                 MomentFormat::Codes => {
-                    let scales = scale()?.tensor.slice_mut(blocks(&range));
-                    Moment::Codes(moment.tensor.slice_mut(range), scales)
+                    let scales = slice_at(scale()?.address(), blocks(&range));
+                    Moment::Codes(slice_at(moment.address(), range), scales)
                 }
             })
         }
