@@ -73,6 +73,8 @@ impl Optimizer {
     pub fn remove(&mut self, number: u32) -> Result<(), Error> {
         self.label(number)?;
         self.settle_rows(number as usize)?;
+        let n_elements = self.operands[number as usize].param().n_elements();
+        self.scratch.tallies.release(n_elements);
         self.operands[number as usize] = Operands::none();
         self.logs[number as usize] = Log::default();
         self.params[number as usize].removed = true;

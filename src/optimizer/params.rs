@@ -104,12 +104,13 @@ impl Optimizer {
         reserve(&mut self.by_name, 1, "the parameters")?;
         self.occupied.reserve(1 + Role::STATE.len())?;
         self.scratch.reserve(self.params.len() + 1, self.groups.len())?;
-        self.scratch.tallies.reserve(&self.operands, new.param.n_elements())?;
+        self.scratch.tallies.reserve(self.params.len() + 1, new.param.n_elements())?;
         self.operands.push(operands);
         if self.statistics
             && let Err(error) = self.scratch.changes.reserve(&self.operands)
         {
             self.operands.pop();
+            self.scratch.tallies.release(new.param.n_elements());
             return Err(error);
         }
 

@@ -13,6 +13,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 pub struct Tallies {
     plan: Plan,
     blocks: Vec<Tally>,
+    /// How many blocks all parameters have together.
+    n_blocks: u64,
 }
 
 /// What one block adds up to.
@@ -42,13 +44,19 @@ fn n_blocks(n_elements: u64) -> u64 {
 }
 
 impl Tallies {
-    /// Makes room for one more parameter, so that a step need not.
-    pub fn reserve(&mut self, operands: &[Operands], n_elements: u64) -> Result<(), Error> {
-        let blocks = operands.iter().map(|o| n_blocks(o.param.n_elements)).sum::<u64>();
-        let needed = blocks.saturating_add(n_blocks(n_elements)) as usize;
-        let missing = needed.saturating_sub(self.blocks.len());
+    /// Makes room for one more parameter, the last of so many, so that a step need not.
+    pub fn reserve(&mut self, n_params: usize, n_elements: u64) -> Result<(), Error> {
+        let needed = self.n_blocks.saturating_add(n_blocks(n_elements));
+        let missing = (needed as usize).saturating_sub(self.blocks.len());
         reserve(&mut self.blocks, missing, "the gradients' norms")?;
-        self.plan.reserve(operands.len() + 1)
+        self.plan.reserve(n_params)?;
+        self.n_blocks = needed;
+        Ok(())
+    }
+
+    /// Gives the room of a parameter up, for another.
+    pub fn release(&mut self, n_elements: u64) {
+        self.n_blocks -= n_blocks(n_elements);
     }
 
     /// What the gradient of a parameter added up to when it was last measured: nothing, if it was not.
