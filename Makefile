@@ -35,7 +35,8 @@ ifeq ($(CI),true)
 	@! grep '<skipped' build/ctest.xml || { echo "CI has everything: nothing may be skipped there"; exit 1; }
 endif
 
-test-long: .venv/plots ## ten seeds of both example networks in every precision, some ten minutes
+test-long: .venv/plots ## 150,000 sequences of calls beside the model; ten seeds of both networks in every precision
+	ADAMW_MODEL_CASES=150000 cargo test --locked --test model
 	$(CMAKE) -S . -B build -DPython3_EXECUTABLE=$(CURDIR)/.venv/bin/python
 	$(CMAKE) --build build --parallel 2
 	.venv/bin/python tests/long/training.py build/examples-c docs/training.svg

@@ -520,8 +520,13 @@ fn handle_defaults() -> adamw_group_config {
     Handle::new(&handle::config()).group(0)
 }
 
+/// `make test-long` asks for more.
+fn cases() -> u32 {
+    std::env::var("ADAMW_MODEL_CASES").map_or(2000, |cases| cases.parse().unwrap())
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn any_sequence_of_calls_leaves_what_the_model_has(

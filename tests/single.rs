@@ -68,6 +68,26 @@ fn gradients_that_were_ready_are_not_read_again_for_the_norm() {
 }
 
 #[test]
+fn what_is_ready_but_not_stepped_is_no_part_of_the_norm() {
+    let (plain, of_plain, expected, grads) = world(&CLIPPED());
+    let (handle, numbers, params, _grads) = world(&CLIPPED());
+    for number in &numbers {
+        handle.grad_ready(*number).unwrap();
+    }
+    handle.edit_options(numbers[2], |options| options.frozen = 1);
+    plain.forget_grad(of_plain[2]);
+    plain.step();
+    handle.step();
+    assert_same(&params, &expected);
+    // Explicit gradients are measured by themselves.
+    handle.grad_ready(numbers[0]).unwrap();
+    for (handle, numbers) in [(&plain, &of_plain), (&handle, &numbers)] {
+        handle.apply_gradients(&[(numbers[1], &grads[1])]).unwrap();
+    }
+    assert_same(&params, &expected);
+}
+
+#[test]
 fn a_gradient_that_is_not_finite_is_found_when_it_is_ready() {
     let (handle, numbers, params, grads) =
         world(&adamw_config { nonfinite: ADAMW_NONFINITE_SKIP, ..config() });

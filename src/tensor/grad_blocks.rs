@@ -59,10 +59,11 @@ impl Tallies {
         self.n_blocks -= n_blocks(n_elements);
     }
 
-    /// What the gradient of a parameter added up to when it was last measured: nothing, if it was not.
+    /// What the gradient of a parameter that is stepped adds up to, when it was last measured; nothing, if
+    /// it is not stepped or was not measured.
     pub fn total(&self, param: usize, operands: &Operands) -> Total {
         if let (true, Some(rare)) = (operands.is_ready, &operands.rare) {
-            return rare.measured;
+            return if operands.is_stepped() { rare.measured } else { Total::default() };
         }
         let blocks = &self.blocks[self.plan.part(param)];
         let sum = |i: usize| f64::from_bits(blocks[i].sum_squares.load(Ordering::Relaxed));
