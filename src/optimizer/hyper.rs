@@ -46,6 +46,7 @@ impl Optimizer {
 
     /// What the learning rate of a parameter that is there is multiplied by, beside its group's
     /// scale. Asks the host's callback.
+    #[inline]
     pub(super) fn ratio(&self, number: u32) -> Result<f64, Error> {
         let param = &self.params[number as usize];
         match self.lr_ratio {

@@ -133,13 +133,14 @@ impl Optimizer {
     /// What the gradient of a parameter is multiplied by, and what part of that is clipping.
     pub(super) fn factor(
         &self,
+        inv_grad_scale: f64,
         param: &Param,
         place: usize,
         operands: &Operands,
         scratch: &Scratch,
     ) -> (f64, f64) {
         let mean = mean(&self.config, operands);
-        let scale = self.inv_grad_scale() * mean;
+        let scale = inv_grad_scale * mean;
         let clip = self.groups[param.group as usize].clip;
         let sum_squares = match clip {
             Clip::Norm(_) if !param.no_clip => {
@@ -150,7 +151,7 @@ impl Optimizer {
             }
             _ => return (scale, 1.0),
         };
-        let factor = clip.factor(sum_squares.sqrt() * self.inv_grad_scale());
+        let factor = clip.factor(sum_squares.sqrt() * inv_grad_scale);
         (factor * scale, factor)
     }
 }

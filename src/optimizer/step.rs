@@ -242,6 +242,7 @@ impl Optimizer {
         scratch.scalars_of.clear();
         scratch.latest.clear();
         scratch.latest.resize(self.groups.len(), [None; 2]);
+        let inv_grad_scale = self.inv_grad_scale();
         for (place, number) in of.clone().enumerate() {
             let (param, operands) = (&self.params[number], &self.operands[number]);
             if !operands.is_stepped() {
@@ -250,7 +251,7 @@ impl Optimizer {
             }
             let ratio = self.ratio(number as u32)?;
             let group = &self.groups[param.group as usize];
-            let (grad_scale, clip_factor) = self.factor(param, place, operands, scratch);
+            let (grad_scale, clip_factor) = self.factor(inv_grad_scale, param, place, operands, scratch);
             if clip_factor < scratch.clip_factor || clip_factor.is_nan() {
                 scratch.clip_factor = clip_factor;
             }
