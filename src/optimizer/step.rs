@@ -251,7 +251,8 @@ impl Optimizer {
             }
             let ratio = self.ratio(number as u32)?;
             let group = &self.groups[param.group as usize];
-            let (grad_scale, clip_factor) = self.factor(inv_grad_scale, param, place, operands, scratch);
+            let (grad_scale, clip_factor) =
+                self.factor(inv_grad_scale, param, place, operands, scratch);
             if clip_factor < scratch.clip_factor || clip_factor.is_nan() {
                 scratch.clip_factor = clip_factor;
             }
