@@ -1447,7 +1447,8 @@ adamw_status adamw_step(struct adamw_optimizer *optimizer);
 
 // Says that the gradient of a parameter is complete. If the next step needs its norm, or whether it
 // is finite, the gradient is measured now, while it is in cache, and not again by the step; otherwise
-// nothing is done. The host does not change it until then. The step has the same bits with it or without.
+// nothing is done. The host does not change it until the next step (`adamw_step_param` of other
+// parameters is none). The step has the same bits with it or without.
 adamw_status adamw_grad_ready(struct adamw_optimizer *optimizer,
                               uint32_t param);
 

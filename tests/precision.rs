@@ -397,6 +397,25 @@ fn what_cannot_be_done_is_refused_with_a_way_out() {
 }
 
 #[test]
+fn what_is_not_finite_stays_among_the_256_of_its_block() {
+    for value in [f64::NAN, f64::INFINITY] {
+        let handle = Handle::new(&adamw_config { moments: ADAMW_MOMENTS_8BIT, ..config() });
+        let param = Array::of(Dtype::F32, &[1.0; 5000]);
+        let grad = Array::of(Dtype::F32, &[0.5; 5000]);
+        let number = handle.add_array("w", &param);
+        grad.set(300, value);
+        handle.set_grad(number, &grad);
+        handle.step();
+        grad.set(300, 0.5);
+        handle.step();
+        for (i, value) in param.values().into_iter().enumerate() {
+            let is_finite_block = !(256..512).contains(&i);
+            assert_eq!(value.is_finite(), is_finite_block, "element {i}");
+        }
+    }
+}
+
+#[test]
 fn eight_bit_moments_are_not_stepped_by_rows() {
     let handle = Handle::new(&adamw_config { moments: ADAMW_MOMENTS_8BIT, ..config() });
     let lazy = handle.add_group(|group| group.lazy_mode = ADAMW_LAZY_ROWS);

@@ -88,6 +88,22 @@ fn what_is_ready_but_not_stepped_is_no_part_of_the_norm() {
 }
 
 #[test]
+fn what_was_ready_for_one_step_is_measured_again_for_the_next() {
+    let (plain, of_plain, expected, of_plains) = world(&CLIPPED());
+    let (handle, numbers, params, grads) = world(&CLIPPED());
+    handle.grad_ready(numbers[2]).unwrap();
+    // Frozen, it has no part in the step; then the host may change the gradient.
+    for (handle, numbers, grads) in [(&plain, &of_plain, &of_plains), (&handle, &numbers, &grads)] {
+        handle.edit_options(numbers[2], |options| options.frozen = 1);
+        handle.step();
+        handle.edit_options(numbers[2], |options| options.frozen = 0);
+        (0..LONG).for_each(|i| grads[2].set(i, 3.0 * grads[2].get(i)));
+        handle.step();
+    }
+    assert_same(&params, &expected);
+}
+
+#[test]
 fn a_gradient_that_is_not_finite_is_found_when_it_is_ready() {
     let (handle, numbers, params, grads) =
         world(&adamw_config { nonfinite: ADAMW_NONFINITE_SKIP, ..config() });
@@ -145,16 +161,21 @@ fn a_schedule_goes_on_with_the_step_of_all_only() {
 #[test]
 fn what_depends_on_all_gradients_cannot_be_done_for_one() {
     let flag = 0.0f32;
+    let scaler = adamw_loss_scaler::defaults();
     let skip = adamw_config { nonfinite: ADAMW_NONFINITE_SKIP, ..config() };
     let handles = [
         (CLIPPED(), "its group clips by global norm"),
         (skip, "the handle has ADAMW_NONFINITE_SKIP"),
         (config(), "the handle has found_inf flags"),
+        (config(), "the handle has a loss scaler"),
     ];
     for (config, reason) in handles {
         let (handle, numbers, params, _grads) = world(&config);
         if reason.contains("found_inf") {
             handle.set_found_inf(&flag, core::ptr::null_mut());
+        }
+        if reason.contains("scaler") {
+            handle.set_scaler(&scaler).unwrap();
         }
         let before: Vec<Array> = params.iter().map(Array::duplicate).collect();
         let failure = handle.step_param(numbers[1]).unwrap_err();

@@ -136,7 +136,8 @@ pub extern "C" fn adamw_step(optimizer: *mut Optimizer) -> Status {
 
 /// Says that the gradient of a parameter is complete. If the next step needs its norm, or whether it
 /// is finite, the gradient is measured now, while it is in cache, and not again by the step; otherwise
-/// nothing is done. The host does not change it until then. The step has the same bits with it or without.
+/// nothing is done. The host does not change it until the next step (`adamw_step_param` of other
+/// parameters is none). The step has the same bits with it or without.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_grad_ready(optimizer: *mut Optimizer, param: u32) -> Status {
     guard(|| handle::with(optimizer, |optimizer| optimizer.grad_ready(param)))

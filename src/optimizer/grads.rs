@@ -52,10 +52,12 @@ impl Optimizer {
 
     /// Forgets the accumulated gradients that a step has used, and what others were measured as.
     pub(super) fn use_up_grads(&mut self, of: &Range<usize>) {
-        let stepped = self.operands[of.clone()].iter_mut();
-        for operands in stepped.filter(|operands| operands.is_stepped()) {
+        for operands in &mut self.operands[of.clone()] {
+            // Of all: after this step the host may change what had no part in it too.
             operands.forget_measured();
-            operands.forget_accumulated();
+            if operands.is_stepped() {
+                operands.forget_accumulated();
+            }
         }
     }
 

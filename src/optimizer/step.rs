@@ -193,11 +193,12 @@ impl Optimizer {
         let mut gathered = Gathered::default();
         let params = self.params[of.clone()].iter();
         for (param, operands) in params.zip(&self.operands[of.clone()]) {
+            gathered.uses_up |= operands.is_ready();
             if operands.is_stepped() {
                 gathered.n_elements += operands.param().n_elements();
                 gathered.rows |= operands.has_rows();
                 gathered.lags |= operands.lag().is_some();
-                gathered.uses_up |= operands.n_accumulated() > 0 || operands.is_ready();
+                gathered.uses_up |= operands.n_accumulated() > 0;
                 gathered.stale_masters |= param.master == Master::Stale;
                 gathered.unseen_masters |= param.master == Master::Unseen;
             }
