@@ -23,7 +23,7 @@ demo: ## train a network on handwritten digits
 	cargo build --release --locked --lib --target-dir target
 	mkdir -p build
 	$(CC) -std=c99 -O3 -ffp-contract=off -Iinclude -DADAMW_EXAMPLES_DATA='"examples-c/data"' \
-	  examples-c/digits*.c examples-c/precision.c target/release/libadamw.a -lpthread -ldl -lm -lgcc_s -o build/demo
+	  examples-c/digits*.c examples-c/precision.c examples-c/command_line.c target/release/libadamw.a -lpthread -ldl -lm -lgcc_s -o build/demo
 	build/demo --svg build/digits-loss.svg
 
 test: .venv/ready ## everything: Rust, C, the header, Python

@@ -1,6 +1,7 @@
 /* Trains a small transformer on the characters of a text with libadamw, as such models are trained: a decay filter,
  * clipping by the global norm, a warmup and a cosine. --precision and --moments choose in how many bytes. */
 #include "chargpt_net.h"
+#include "command_line.h"
 #include "precision.h"
 #include "random.h"
 
@@ -11,7 +12,7 @@
 #include <string.h>
 
 enum { BATCH = 8, WARMUP = 20, MAX_TEXT = 1 << 22, SAMPLE = 200 };
-enum { EXIT_UNTRAINED = 1, EXIT_USAGE = 2 };
+enum { EXIT_UNTRAINED = 1 };
 
 static const double LR = 3e-3, WEIGHT_DECAY = 0.1, WANTED_LOSS = 2.2;
 
@@ -22,7 +23,8 @@ typedef struct options {
   long steps, seed, threads;
 } options;
 
-static const char USAGE[] =
+const char PROGRAM[] = "chargpt";
+const char USAGE[] =
     "usage: chargpt [options]\n"
     "  --data FILE       the text (default: " ADAMW_EXAMPLES_DATA "/constitution.txt)\n"
     "  --steps N         steps of training, 20 of them to warm up (default: 400)\n"
@@ -33,18 +35,6 @@ static const char USAGE[] =
     "  --losses FILE     where to write the losses as CSV\n"
     "  --dump FILE       where to write the moments of all larger weights: a count, exp_avg and exp_avg_sq of each\n"
     "  --help            this text\n";
-
-static void die_usage(const char *message, const char *value) {
-  fprintf(stderr, "chargpt: %s: %s\n%s", message, value, USAGE);
-  exit(EXIT_USAGE);
-}
-
-static long parse_number(const char *option, const char *text, long min, long max) {
-  char *end;
-  long number = strtol(text, &end, 10);
-  if (end == text || *end || number < min || number > max) die_usage(option, text);
-  return number;
-}
 
 static options parse_options(int argc, char **argv) {
   options opts = {.data = ADAMW_EXAMPLES_DATA "/constitution.txt", .precision = precision_find(NULL),

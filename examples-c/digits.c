@@ -2,6 +2,7 @@
  * accuracy, the time spent in adamw_step, and a hash of the final weights, which is the same for every number of
  * threads and every instruction set. */
 #define _POSIX_C_SOURCE 200809L
+#include "command_line.h"
 #include "digits_data.h"
 #include "digits_net.h"
 #include "digits_plot.h"
@@ -16,7 +17,7 @@
 #include <unistd.h>
 
 enum { BATCH = 32, MAX_EPOCHS = 1000, WANTED_PERCENT = 97 };
-enum { EXIT_INACCURATE = 1, EXIT_USAGE = 2 };
+enum { EXIT_INACCURATE = 1 };
 
 static const double LR = 1e-3, WEIGHT_DECAY = 0.1;
 
@@ -33,29 +34,18 @@ typedef struct options {
 static const char *const ISA_NAMES[] = {"best", "portable", "avx2", "avx512"}; /* in the order of ADAMW_ISA_* */
 enum { NUM_ISAS = sizeof ISA_NAMES / sizeof *ISA_NAMES };
 
-static const char USAGE[] =
+const char PROGRAM[] = "digits";
+const char USAGE[] =
     "usage: digits [options]\n"
-    "  --data FILE    the digits, CSV (default: " ADAMW_EXAMPLES_DATA "/digits.csv)\n"
-    "  --threads N    threads for adamw_step; 0: as many as there are processors (default: 0)\n"
-    "  --isa NAME     use nothing above portable, avx2 or avx512 (default: best)\n"
-    "  --epochs N     passes over the training images (default: 16)\n"
+    "  --data FILE       the digits, CSV (default: " ADAMW_EXAMPLES_DATA "/digits.csv)\n"
+    "  --threads N       threads for adamw_step; 0: as many as there are processors (default: 0)\n"
+    "  --isa NAME        use nothing above portable, avx2 or avx512 (default: best)\n"
+    "  --epochs N        passes over the training images (default: 16)\n"
     "  --precision NAME  " PRECISION_NAMES " (default: f32)\n"
-    "  --moments NAME " MOMENTS_NAMES " (default: f32)\n"
-    "  --seed N       of the first weights, the order and the rounding (default: 1)\n"
-    "  --svg FILE     where to draw the loss curve (default: digits-loss.svg)\n"
-    "  --help         this text\n";
-
-static void die_usage(const char *message, const char *value) {
-  fprintf(stderr, "digits: %s: %s\n%s", message, value, USAGE);
-  exit(EXIT_USAGE);
-}
-
-static long parse_number(const char *option, const char *text, long min, long max) {
-  char *end;
-  long number = strtol(text, &end, 10);
-  if (end == text || *end || number < min || number > max) die_usage(option, text);
-  return number;
-}
+    "  --moments NAME    " MOMENTS_NAMES " (default: f32)\n"
+    "  --seed N          of the first weights, the order and the rounding (default: 1)\n"
+    "  --svg FILE        where to draw the loss curve (default: digits-loss.svg)\n"
+    "  --help            this text\n";
 
 static adamw_isa parse_isa(const char *text) {
   for (adamw_isa isa = 0; isa < NUM_ISAS; isa++)

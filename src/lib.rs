@@ -8,7 +8,8 @@
 //! optimizer/   groups, parameters, their state, and the step
 //! schedule/    learning rates by the number of steps
 //! backend.rs   the one seam: the update over a table of chunks
-//! cpu/         loops, one copy per instruction set; blocks; threads
+//! cpu/         loops, one copy per instruction set; blocks, their weights, moments and random
+//!              bits; threads
 //! steps.rs     what each parameter is stepped with
 //! math.rs      the AdamW update of one element: the only place where the formula stands
 //!

@@ -44,7 +44,8 @@ pub fn close<P: StoredParam<T>, T: Real>(
     let n = param.len();
     match precise {
         Precise::Master(master) => P::narrow(isa, master, param),
-        Precise::Nothing => P::close(isa, param, room),
+        Precise::Nothing if <P as StoredParam<T>>::in_place(param).is_some() => {}
+        Precise::Nothing => P::narrow(isa, &room.get()[..n], param),
         Precise::Stochastic => {
             P::narrow_randomly(isa, &room.get()[..n], noise.bits(Which::Param, n), param)
         }
@@ -64,12 +65,9 @@ pub trait StoredParam<T>: Stored<T> {
     /// The elements in the compute type, in `room` if they have to be put somewhere.
     fn open<'s>(isa: &Isa, stored: &'s mut [Self], room: &'s mut Room<T>) -> &'s mut [T];
 
-    /// Rounds what `open` put somewhere.
-    fn close(isa: &Isa, stored: &mut [Self], room: &mut Room<T>);
-
     /// Rounds to nearest.
     fn narrow(_: &Isa, _: &[T], _: &mut [Self]) {
-        unreachable!("only 16-bit parameters have a master")
+        unreachable!("only 16-bit parameters are rounded")
     }
 
     fn narrow_randomly(_: &Isa, _: &[T], _: &[Bits], _: &mut [Self]) {
@@ -106,7 +104,6 @@ macro_rules! stored_wide {
             ) -> &'s mut [$type] {
                 stored
             }
-            fn close(_: &Isa, _: &mut [$type], _: &mut Room<$type>) {}
         }
     };
 }
@@ -122,9 +119,6 @@ macro_rules! stored_16_bit {
                 let wide = &mut room.get()[..stored.len()];
                 isa.$widen(stored, wide);
                 wide
-            }
-            fn close(isa: &Isa, stored: &mut [$type], room: &mut Room<f32>) {
-                isa.$narrow(&room.get()[..stored.len()], stored);
             }
             fn narrow(isa: &Isa, wide: &[f32], stored: &mut [$type]) {
                 isa.$narrow(wide, stored);

@@ -2,11 +2,12 @@
 
 use super::constants::*;
 use super::lifecycle::flag;
+use super::state::item;
 use super::types::*;
 use super::{Optimizer, Status, adamw_param_info, entry, guard, handle, not_null, sized, tensor};
 use crate::error::{Error, Label, Role};
 use crate::math::Regularizer;
-use crate::optimizer::NewParam;
+use crate::optimizer::{Item, NewParam};
 use crate::sys::memory::reserve;
 use core::ffi::{CStr, c_char, c_void};
 
@@ -217,20 +218,14 @@ pub(super) fn regularizer(
     }
 }
 
+/// Which tensor of a parameter a buffer is.
 fn role(buffer: adamw_buffer) -> Result<Role, Error> {
-    match buffer {
-        ADAMW_BUFFER_PARAM => Ok(Role::Param),
-        ADAMW_BUFFER_MASTER => Ok(Role::Master),
-        ADAMW_BUFFER_REMAINDER => Ok(Role::Remainder),
-        ADAMW_BUFFER_EXP_AVG => Ok(Role::ExpAvg),
-        ADAMW_BUFFER_EXP_AVG_SQ => Ok(Role::ExpAvgSq),
-        ADAMW_BUFFER_MAX_EXP_AVG_SQ => Ok(Role::MaxExpAvgSq),
-        ADAMW_BUFFER_EXP_AVG_SCALE => Ok(Role::ExpAvgScale),
-        ADAMW_BUFFER_EXP_AVG_SQ_SCALE => Ok(Role::ExpAvgSqScale),
-        ADAMW_BUFFER_MAX_EXP_AVG_SQ_SCALE => Ok(Role::MaxExpAvgSqScale),
-        value => {
-            let expected = "an ADAMW_BUFFER constant, 1 to 5 or 9";
-            Err(Error::Constant { name: "buffer", value, expected })
+    match item(buffer) {
+        _ if buffer == ADAMW_BUFFER_PARAM => Ok(Role::Param),
+        Ok(Item::Tensor(role)) => Ok(role),
+        _ => {
+            let expected = "an ADAMW_BUFFER constant, 1 to 5 or 9 to 12";
+            Err(Error::Constant { name: "buffer", value: buffer, expected })
         }
     }
 }

@@ -315,7 +315,7 @@ const ITEMS: [(adamw_buffer, Item); 11] = [
     (ADAMW_BUFFER_BETA2_POWER, Item::Beta2Power),
 ];
 
-fn item(buffer: adamw_buffer) -> Result<Item, Error> {
+pub(super) fn item(buffer: adamw_buffer) -> Result<Item, Error> {
     let known = ITEMS.iter().find(|(known, _)| *known == buffer);
     let expected = "an ADAMW_BUFFER constant, 2 to 12";
     let wrong = Error::Constant { name: "buffer", value: buffer, expected };
