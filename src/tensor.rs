@@ -1,6 +1,7 @@
 //! Memory as tensors: the only place where a raw address becomes a slice.
 
 mod changes;
+mod chunk;
 mod chunks;
 mod grad;
 mod grad_blocks;
@@ -12,7 +13,8 @@ mod rows;
 mod state;
 
 pub use changes::{Change, Changes, Squares};
-pub use chunks::{Chunk, Chunks, Extent, Pass};
+pub use chunk::{Chunk, PlainChunk, Visitor};
+pub use chunks::{Chunks, Extent, Pass};
 pub use grad::Grad;
 pub use grad_blocks::{GradBlock, GradBlocks, Tallies, Total};
 pub use lag::{LOGGED, Lag};

@@ -11,14 +11,47 @@ use super::weights::{self, StoredParam};
 use crate::math::{Scalars, StepScalars};
 use crate::philox::Key;
 use crate::steps::Steps;
-use crate::tensor::{Change, Chunk, Moment, Precise, RowPart, Slice, SliceMut, State, StateOf};
+use crate::tensor::{
+    Change, Chunk, Moment, PlainChunk, Precise, RowPart, Slice, SliceMut, State, StateOf, Visitor,
+};
 
 /// Elements of a block: two of them in f32 take 4 KiB, and stay in the first-level cache.
 pub const BLOCK: usize = 512;
 
+/// A thread that steps chunks.
+pub struct Stepper<'a> {
+    isa: &'static Isa,
+    steps: &'a Steps<'a>,
+    space: Space,
+}
+
+impl<'a> Stepper<'a> {
+    pub fn new(isa: &'static Isa, steps: &'a Steps) -> Stepper<'a> {
+        Stepper { isa, steps, space: Space::default() }
+    }
+}
+
+impl Visitor for Stepper<'_> {
+    fn any(&mut self, chunk: Chunk) {
+        update(self.isa, self.steps, chunk, &mut self.space);
+    }
+
+    #[inline]
+    fn plain(&mut self, chunk: PlainChunk) {
+        match self.steps.now(chunk.index) {
+            None => {}
+            Some(now) if now.f32.preparation.is_some() => self.any(chunk.into()),
+            Some(now) => {
+                let PlainChunk { param, grad, exp_avg, exp_avg_sq, .. } = chunk;
+                self.isa.update_f32(&now.f32, param, grad, exp_avg, exp_avg_sq)
+            }
+        }
+    }
+}
+
 /// Where a thread puts the blocks that it works on, one after the other.
 #[derive(Default)]
-pub struct Space {
+struct Space {
     f32: Blocks<f32>,
     f64: Blocks<f64>,
 }
@@ -44,7 +77,7 @@ struct Elements<'a, T, P> {
 }
 
 /// Steps the elements of one chunk: through the steps that they have yet to take, then this one.
-pub fn update(isa: &'static Isa, steps: &Steps, chunk: Chunk, space: &mut Space) {
+fn update(isa: &'static Isa, steps: &Steps, chunk: Chunk, space: &mut Space) {
     use Slice as G;
     use SliceMut as P;
     let Chunk { index, random, param, grad, rows, state, behind, change } = chunk;

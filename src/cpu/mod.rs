@@ -16,7 +16,7 @@ use crate::config;
 use crate::error::Error;
 use crate::steps::Steps;
 use crate::tensor::{Chunks, GradBlocks, Operands, Tensor};
-use blocks::Space;
+use blocks::Stepper;
 use isa::Isa;
 use threads::Threads;
 
@@ -35,8 +35,8 @@ impl Cpu {
     pub fn update(&mut self, chunks: &Chunks, steps: &Steps) -> Result<(), Error> {
         let isa = self.isa;
         self.threads.run(chunks.line(), &|| {
-            let mut space = Space::default();
-            while chunks.claim(|chunk| blocks::update(isa, steps, chunk, &mut space)) {}
+            let mut stepper = Stepper::new(isa, steps);
+            while chunks.claim(&mut stepper) {}
         })
     }
 

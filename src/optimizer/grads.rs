@@ -33,7 +33,13 @@ impl Optimizer {
             let (number, grad) = entry(self, i)?;
             let name = self.label(number)?;
             self.grads_unchecked |= self.config.clear_grads;
-            let set = self.operands[number as usize].set_grad(grad.map(Grad::Dense));
+            // A gradient in the place of another changes nothing about who is stepped.
+            let replaces = grad.is_some() && self.operands[number as usize].has_dense_grad();
+            let operands = match replaces {
+                true => self.operands.unmarked(),
+                false => &mut *self.operands,
+            };
+            let set = operands[number as usize].set_grad(grad.map(Grad::Dense));
             set.map_err(|problem| problem.of(name, Role::Grad))?;
         }
         Ok(())
@@ -65,7 +71,7 @@ impl Optimizer {
     /// host's memory and of which the step has not done so itself.
     pub(super) fn clear_used(&mut self, of: &Range<usize>, is_left: impl Fn(&Operands) -> bool) {
         if self.config.clear_grads {
-            for operands in &mut self.operands[of.clone()] {
+            for operands in &mut self.operands.unmarked()[of.clone()] {
                 if operands.is_stepped() && operands.n_accumulated() == 0 && is_left(operands) {
                     operands.zero_grad();
                 }
@@ -78,7 +84,7 @@ impl Optimizer {
         if clear == Clear::Zero {
             self.check_grads()?;
         }
-        for operands in &mut self.operands {
+        for operands in self.operands.iter_mut() {
             operands.forget_accumulated();
             match clear {
                 Clear::Zero => operands.zero_grad(),
@@ -100,7 +106,7 @@ impl Optimizer {
     /// That no gradient lies in memory that a step writes, where that has changed.
     pub(super) fn check_grads(&mut self) -> Result<(), Error> {
         if self.grads_unchecked {
-            for (number, operands) in (0..).zip(&self.operands) {
+            for (number, operands) in (0..).zip(self.operands.iter()) {
                 if let Some(grad) = operands.grad() {
                     self.check_place(number, &grad)?;
                 }
@@ -117,7 +123,7 @@ impl Optimizer {
     fn check_sharing(&mut self) -> Result<(), Error> {
         let places = &mut self.scratch.grads;
         places.clear();
-        for (number, operands) in (0..).zip(&self.operands) {
+        for (number, operands) in (0..).zip(self.operands.iter()) {
             let addresses = operands.grad().map_or(0..0, |grad| grad.values().addresses());
             if !addresses.is_empty() {
                 places.push(Place::new(addresses, number, Role::Grad));

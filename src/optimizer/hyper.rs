@@ -69,7 +69,9 @@ impl Optimizer {
     pub(super) fn read_hosts_values(&mut self) -> Result<(), Error> {
         let lr = self.lr();
         config::learning_rate(lr)?;
-        for group in self.groups.iter_mut().filter(|group| group.hosts != HostValues::default()) {
+        // Parameters of one group go on sharing what they share.
+        let groups = self.groups.unmarked().iter_mut();
+        for group in groups.filter(|group| group.hosts != HostValues::default()) {
             *group = group.current()?;
         }
         self.lr = lr;
@@ -114,7 +116,7 @@ impl Optimizer {
     pub fn set_decay_filter(&mut self, filter: Option<DecayFilter>) -> Result<(), Error> {
         let mut answers = Vec::new();
         reserve(&mut answers, self.params.len(), "the decay filter's answers")?;
-        for param in &self.params {
+        for param in self.params.iter() {
             answers.push(param.removed || super::params::decays(filter, &param.name)?);
         }
         for (param, decays) in self.params.iter_mut().zip(answers) {

@@ -133,13 +133,13 @@ impl Optimizer {
     /// What the gradient of a parameter is multiplied by, and what part of that is clipping.
     pub(super) fn factor(
         &self,
-        inv_grad_scale: f64,
         param: &Param,
         place: usize,
         operands: &Operands,
         scratch: &Scratch,
     ) -> (f64, f64) {
         let mean = mean(&self.config, operands);
+        let inv_grad_scale = self.inv_grad_scale();
         let scale = inv_grad_scale * mean;
         let clip = self.groups[param.group as usize].clip;
         let sum_squares = match clip {

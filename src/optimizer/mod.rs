@@ -3,6 +3,7 @@
 //! Every method checks all it can before it writes: on an error nothing has changed.
 #![forbid(unsafe_code)]
 
+mod decide;
 mod grads;
 mod hyper;
 mod measure;
@@ -18,6 +19,7 @@ mod single;
 mod state;
 mod step;
 mod subset;
+mod watched;
 
 pub use grads::Clear;
 pub use measure::Report;
@@ -39,15 +41,16 @@ use occupied::Occupied;
 use params::Param;
 use scaler::Scaler;
 use step::Scratch;
+use watched::Watched;
 
 /// An optimizer: a handle from `adamw_create`, opaque to the host.
 pub struct Optimizer {
     config: Config,
     lr: f64,
-    groups: Vec<GroupConfig>,
-    params: Vec<Param>,
+    groups: Watched<Vec<GroupConfig>>,
+    params: Watched<Vec<Param>>,
     /// The memory of each parameter, by the same number.
-    operands: Vec<Operands>,
+    operands: Watched<Vec<Operands>>,
     /// The steps that rows of each parameter may have yet to take, by the same number.
     logs: Vec<Log>,
     /// The numbers of the parameters, in the order of their names.
@@ -79,9 +82,9 @@ impl Optimizer {
         Ok(Optimizer {
             config,
             lr: config.lr,
-            groups,
-            params: Vec::new(),
-            operands: Vec::new(),
+            groups: Watched::new(groups),
+            params: Watched::default(),
+            operands: Watched::default(),
             logs: Vec::new(),
             by_name: Vec::new(),
             occupied: Occupied::default(),

@@ -81,7 +81,7 @@ impl Optimizer {
     /// Brings every row of every parameter up to date.
     pub fn flush_rows(&mut self) -> Result<(), Error> {
         self.catch_up(&(0..self.operands.len()), all_rows)?;
-        for operands in &mut self.operands {
+        for operands in self.operands.iter_mut() {
             if let Some((lag, _)) = operands.lag_and_index() {
                 lag.all_caught_up();
             }

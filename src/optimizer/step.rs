@@ -2,11 +2,13 @@
 #![forbid(unsafe_code)]
 
 use super::Optimizer;
+use super::decide::Decided;
 use super::occupied::Place;
-use super::params::{Master, Param};
+use super::params::Master;
+use crate::clip::Clip;
 use crate::config::{GroupConfig, Lazy};
 use crate::error::Error;
-use crate::math::{Regularizer, Scalars, Step};
+use crate::math::Scalars;
 use crate::schedule;
 use crate::steps::{NO_STEP, Steps};
 use crate::sys::memory::reserve;
@@ -41,7 +43,7 @@ impl Clock {
         Clock { step, beta1_power: power(group.beta1), beta2_power: power(group.beta2) }
     }
 
-    fn advanced(&self, group: &GroupConfig) -> Clock {
+    pub(super) fn advanced(&self, group: &GroupConfig) -> Clock {
         Clock {
             step: self.step.saturating_add(1),
             beta1_power: self.beta1_power * group.beta1,
@@ -56,12 +58,18 @@ pub struct Scratch {
     pub pass: Pass,
     /// The scalars of this step, each for one or more parameters.
     pub scalars: Vec<Scalars>,
+    /// By number of scalars: the first place that has them.
+    pub(super) first_of: Vec<usize>,
     /// By place among the parameters of the step: the number of its scalars, or `NO_STEP`.
     pub scalars_of: Vec<u32>,
+    /// The elements of the parameters that are stepped.
+    n_elements: u64,
+    /// Who is stepped and who shares scalars holds for the next step too, unless something changes.
+    repeats: bool,
     /// The smallest factor that a gradient is clipped with.
     pub clip_factor: f64,
     /// By group, with decay and without: what the last such parameter stepped with.
-    latest: Vec<[Option<Decided>; 2]>,
+    pub(super) latest: Vec<[Option<Decided>; 2]>,
     /// What a step changes.
     pub changes: Changes,
     /// What the gradients add up to.
@@ -72,28 +80,13 @@ pub struct Scratch {
     pub grads: Vec<Place>,
 }
 
-/// Scalars that the next parameter of the group can share, if it agrees in the terms.
-#[derive(Clone, Copy)]
-struct Decided {
-    terms: Terms,
-    scalars: u32,
-}
-
-/// What makes the scalars of a parameter, beside its group and whether it decays.
-#[derive(Clone, Copy, PartialEq)]
-struct Terms {
-    clock: Clock,
-    ratio: f64,
-    grad_scale: f64,
-    limits: Option<(f64, f64)>,
-    regularizer: Regularizer<f64>,
-}
-
 impl Scratch {
     /// Makes room for so many parameters and groups, so that a step need not.
     pub fn reserve(&mut self, n_params: usize, n_groups: usize) -> Result<(), Error> {
         // Each `Vec` may be empty or hold the entries of the last step.
+        self.repeats = false;
         self.scalars.clear();
+        self.first_of.clear();
         self.scalars_of.clear();
         self.latest.clear();
         self.sums.clear();
@@ -101,6 +94,7 @@ impl Scratch {
         reserve(&mut self.grads, n_params, "the places of gradients")?;
         reserve(&mut self.sums, n_groups, "the step's norms")?;
         reserve(&mut self.scalars, n_params, "the step's scalars")?;
+        reserve(&mut self.first_of, n_params, "the step's scalars")?;
         reserve(&mut self.scalars_of, n_params, "the step's scalars")?;
         reserve(&mut self.latest, n_groups, "the step's scalars")?;
         self.pass.reserve(n_params)
@@ -142,7 +136,11 @@ impl Optimizer {
         let started = self.statistics.then(Instant::now);
         self.check_grads()?;
         self.read_hosts_values()?;
-        let gathered = self.gather(&of);
+        let repeats = self.repeats(&of);
+        let gathered = match repeats {
+            true => Gathered { n_elements: self.scratch.n_elements, ..Gathered::default() },
+            false => self.gather(&of),
+        };
         if gathered.rows || gathered.lags {
             self.read_rows(&of)?;
         }
@@ -160,7 +158,7 @@ impl Optimizer {
             }
             return Ok(());
         }
-        self.decide(&of)?;
+        self.decide(&of, repeats)?;
         let scheduled = next(self)?;
         if gathered.stale_masters {
             self.fill_stale_masters(&of);
@@ -168,8 +166,10 @@ impl Optimizer {
         if gathered.lags {
             self.take_turns(&of)?;
         }
-        self.update(&of)?;
-        self.clear_used(&of, Operands::has_rows);
+        self.update(&of, repeats)?;
+        if gathered.rows {
+            self.clear_used(&of, Operands::has_rows);
+        }
         self.advance(&of);
         if gathered.lags {
             self.log_steps(&of);
@@ -185,7 +185,28 @@ impl Optimizer {
         if gathered.uses_up {
             self.use_up_grads(&of);
         }
+        self.scratch.n_elements = gathered.n_elements;
+        self.scratch.repeats = self.can_repeat(&of);
         Ok(())
+    }
+
+    /// Whether this step is of the same parameters as the last one, which share scalars as they did,
+    /// so that there is nothing to find out for each of them. Rows to be read, sums to be used up and
+    /// masters to be filled count as changes: the step that does so writes the operands.
+    fn repeats(&mut self, of: &Range<usize>) -> bool {
+        let changed =
+            [self.groups.has_changed(), self.params.has_changed(), self.operands.has_changed()];
+        // Until this step too has been taken.
+        let repeats = core::mem::take(&mut self.scratch.repeats);
+        repeats && changed == [false; 3] && self.can_repeat(of)
+    }
+
+    fn can_repeat(&self, of: &Range<usize>) -> bool {
+        let clips_each = |group: &GroupConfig| matches!(group.clip, Clip::Norm(_));
+        *of == (0..self.params.len())
+            && self.lr_ratio.is_none()
+            && !self.statistics
+            && !self.groups.iter().any(clips_each)
     }
 
     /// Looks once at every parameter, so that what few need costs the others nothing.
@@ -206,7 +227,7 @@ impl Optimizer {
         gathered
     }
 
-    fn update(&mut self, of: &Range<usize>) -> Result<(), Error> {
+    fn update(&mut self, of: &Range<usize>, repeats: bool) -> Result<(), Error> {
         let Scratch { pass, scalars, scalars_of, changes, .. } = &mut self.scratch;
         let (params, groups) = (&self.params[of.clone()], &self.groups);
         let extent = |place: usize, operands: &Operands| match scalars_of[place] {
@@ -217,8 +238,9 @@ impl Optimizer {
                 Lazy::Rows | Lazy::Exact => Extent::Listed,
             },
         };
-        let operands = &mut self.operands[of.clone()];
+        let operands = &mut self.operands.unmarked()[of.clone()];
         let mut chunks = match self.statistics {
+            false if repeats => pass.again_over(operands),
             false => pass.over(operands, extent),
             true => pass.measured_over(operands, extent, changes),
         };
@@ -227,77 +249,6 @@ impl Optimizer {
         }
         let logs = &self.logs[of.clone()];
         self.backend.update(&chunks, &Steps { scalars, scalars_of, logs })
-    }
-
-    /// The scalars of this step. Asks the host's callbacks; changes nothing but the scratch.
-    fn decide(&mut self, of: &Range<usize>) -> Result<(), Error> {
-        let mut scratch = core::mem::take(&mut self.scratch);
-        let decided = self.decide_into(of, &mut scratch);
-        self.scratch = scratch;
-        decided
-    }
-
-    fn decide_into(&self, of: &Range<usize>, scratch: &mut Scratch) -> Result<(), Error> {
-        scratch.clip_factor = 1.0;
-        scratch.scalars.clear();
-        scratch.scalars_of.clear();
-        scratch.latest.clear();
-        scratch.latest.resize(self.groups.len(), [None; 2]);
-        let inv_grad_scale = self.inv_grad_scale();
-        for (place, number) in of.clone().enumerate() {
-            let (param, operands) = (&self.params[number], &self.operands[number]);
-            if !operands.is_stepped() {
-                scratch.scalars_of.push(NO_STEP);
-                continue;
-            }
-            let ratio = self.ratio(number as u32)?;
-            let group = &self.groups[param.group as usize];
-            let (grad_scale, clip_factor) =
-                self.factor(inv_grad_scale, param, place, operands, scratch);
-            if clip_factor < scratch.clip_factor || clip_factor.is_nan() {
-                scratch.clip_factor = clip_factor;
-            }
-            let terms = Terms {
-                clock: param.clock,
-                ratio,
-                grad_scale,
-                limits: group.clip.limits().filter(|_| !param.no_clip),
-                regularizer: param.regularizer,
-            };
-            let latest = &mut scratch.latest[param.group as usize][param.decays as usize];
-            let scalars = match latest.filter(|latest| latest.terms == terms) {
-                Some(latest) => latest.scalars,
-                None => {
-                    let scalars = scratch.scalars.len() as u32;
-                    let step = self.step_of(param, &terms)?;
-                    scratch.scalars.push(Scalars::new(&step));
-                    *latest = Some(Decided { terms, scalars });
-                    scalars
-                }
-            };
-            scratch.scalars_of.push(scalars);
-        }
-        Ok(())
-    }
-
-    fn step_of(&self, param: &Param, terms: &Terms) -> Result<Step, Error> {
-        let group = &self.groups[param.group as usize];
-        let clock = terms.clock.advanced(group);
-        let lr = self.scaled_lr(self.lr, param.group, terms.ratio)?;
-        Ok(Step {
-            lr,
-            beta1: group.beta1,
-            beta2: group.beta2,
-            eps: group.eps,
-            grad_scale: terms.grad_scale,
-            limits: terms.limits,
-            regularizer: terms.regularizer,
-            weight_decay: if param.decays { group.weight_decay } else { 0.0 },
-            maximize: self.config.maximize,
-            number: clock.step,
-            beta1_power: clock.beta1_power,
-            beta2_power: clock.beta2_power,
-        })
     }
 
     /// The library's own masters start as what the parameter is at its first step, so that a host
@@ -329,7 +280,8 @@ impl Optimizer {
 
     /// Counts the step that has been taken.
     fn advance(&mut self, of: &Range<usize>) {
-        let stepped = self.params[of.clone()].iter_mut().zip(&self.scratch.scalars_of);
+        let params = &mut self.params.unmarked()[of.clone()];
+        let stepped = params.iter_mut().zip(&self.scratch.scalars_of);
         for (param, _) in stepped.filter(|(_, scalars)| **scalars != NO_STEP) {
             param.clock = param.clock.advanced(&self.groups[param.group as usize]);
             param.master = Master::Settled;

@@ -83,7 +83,7 @@ impl Optimizer {
 
     /// The parameters that a step steps now, each with its gradient.
     fn stepped(&self) -> impl Iterator<Item = (u32, Grad)> {
-        let stepped = (0..).zip(&self.operands).filter(|(_, operands)| operands.is_stepped());
+        let stepped = (0..).zip(self.operands.iter()).filter(|(_, operands)| operands.is_stepped());
         stepped.filter_map(|(number, operands)| Some((number, operands.grad()?)))
     }
 }

@@ -16,7 +16,6 @@ const HUGE_PAGE: usize = 2 << 20;
 /// An owned allocation; all its bytes are initialised. Two words: a step passes over one or more of
 /// them for each parameter.
 pub struct Memory {
-    /// Where the allocation or the mapping starts.
     start: NonNull<u8>,
     /// How many bytes were asked for, which tells the one from the other.
     bytes: usize,
@@ -35,8 +34,7 @@ impl Memory {
     }
 
     pub fn address(&self) -> usize {
-        let start = self.start.expose_provenance().get();
-        if self.bytes < HUGE_PAGE { start } else { start.next_multiple_of(HUGE_PAGE) }
+        self.start.expose_provenance().get()
     }
 }
 
@@ -80,13 +78,15 @@ fn allocated(bytes: usize) -> Option<NonNull<u8>> {
     NonNull::new(unsafe { alloc_zeroed(layout(bytes)?) })
 }
 
-/// One huge page more than asked for, so that the state can start on the boundary of one.
+/// Whole huge pages.
 fn mapped_bytes(bytes: usize) -> Option<usize> {
-    bytes.checked_add(HUGE_PAGE)
+    bytes.checked_next_multiple_of(HUGE_PAGE)
 }
 
 fn mapped(bytes: usize) -> Option<NonNull<u8>> {
-    let length = mapped_bytes(bytes)?;
+    let kept = mapped_bytes(bytes)?;
+    // One more than is kept, so that there is room to start on the boundary of one.
+    let length = kept.checked_add(HUGE_PAGE)?;
     let access = libc::PROT_READ | libc::PROT_WRITE;
     let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: a new anonymous mapping touches nothing that exists.
@@ -94,11 +94,19 @@ fn mapped(bytes: usize) -> Option<NonNull<u8>> {
     if start == libc::MAP_FAILED {
         return None;
     }
-    let to_boundary = start.addr().next_multiple_of(HUGE_PAGE) - start.addr();
-    // SAFETY: the range is ours: less than a huge page further is still inside the mapping. A
-    // refusal only means ordinary pages.
-    unsafe { libc::madvise(start.byte_add(to_boundary), bytes, libc::MADV_HUGEPAGE) };
-    NonNull::new(start.cast())
+    let before = start.addr().next_multiple_of(HUGE_PAGE) - start.addr();
+    let after = HUGE_PAGE - before;
+    // SAFETY: the three ranges make up the mapping, which is ours, and only the middle one is used
+    // from here on. A refused advice only means ordinary pages.
+    unsafe {
+        let (first, rest) = (start.byte_add(before), start.byte_add(before + kept));
+        if before > 0 && libc::munmap(start, before) != 0 || libc::munmap(rest, after) != 0 {
+            libc::munmap(start, length);
+            return None;
+        }
+        libc::madvise(first, bytes, libc::MADV_HUGEPAGE);
+        NonNull::new(first.cast())
+    }
 }
 
 impl Drop for Memory {

@@ -1,11 +1,11 @@
 //! A step's elements, cut into disjoint chunks.
 
 use super::changes::{self, Change, Changes};
-use super::line::{Line, Plan};
-use super::{Grad, Operands, RowPart, Slice, SliceMut, State};
+use super::chunk::{Chunk, Part, PlainChunk};
+use super::line::{Line, Piece, Plan};
+use super::{Operands, Visitor};
 use crate::error::Error;
 use crate::norm;
-use crate::philox::Key;
 use crate::sys::memory::reserve;
 use core::ops::Range;
 
@@ -70,6 +70,12 @@ impl Pass {
         Chunks { operands, extents: &self.extents, line, changes: None, clears: false }
     }
 
+    /// The same as the last pass, over the same parameters, which was not a measured one.
+    pub fn again_over<'a>(&'a mut self, operands: &'a mut [Operands]) -> Chunks<'a> {
+        let line = self.plan.line(1, task_elements);
+        Chunks { operands, extents: &self.extents, line, changes: None, clears: false }
+    }
+
     /// The same, in chunks whose changes are added up.
     pub fn measured_over<'a>(
         &'a mut self,
@@ -127,8 +133,8 @@ impl<'a> Chunks<'a> {
         &self.line
     }
 
-    /// Claims a task and calls `each` with its chunks; false: there is none left.
-    pub fn claim(&self, mut each: impl FnMut(Chunk<'a>)) -> bool {
+    /// Claims a task and has its chunks visited; false: there is none left.
+    pub fn claim(&self, visitor: &mut impl Visitor) -> bool {
         self.line.claim(|piece| {
             let (operands, extent) = (&self.operands[piece.param], &self.extents[piece.param]);
             if piece.range.end - piece.range.start < SMALL
@@ -136,40 +142,73 @@ impl<'a> Chunks<'a> {
             {
                 next.prefetch_start();
             }
-            let clears = self.clears && operands.n_accumulated == 0;
-            let mut cut = |elements: Range<usize>, change| {
-                let part = Part::first(operands, extent, elements);
-                let (elements, n) = (part.elements.clone(), part.elements.len());
-                // SAFETY: the line was laid over these very operands and extents, so that the
-                // range lies inside; no two parts meet; `over` borrowed the operands mutably for
-                // `'a`.
-                if let Some(chunk) = unsafe { Chunk::new(piece.param, operands, part, change) } {
-                    each(chunk);
-                }
-                if clears && let (Some(grad), false) = (operands.grad, operands.is_sparse) {
-                    // SAFETY: as above, and the chunk with its slice of the gradient is gone; no
-                    // gradient shares memory with another, the optimizer has seen to that.
-                    unsafe { grad.part(elements).zero() };
-                }
-                n
-            };
             match self.changes {
-                None => {
-                    let mut left = piece.range.start as usize..piece.range.end as usize;
-                    while !left.is_empty() {
-                        let most = if clears { CLEARED_AT_ONCE } else { usize::MAX };
-                        let end = left.end.min(left.start.saturating_add(most));
-                        left.start += cut(left.start..end, None);
-                    }
-                }
+                None => self.visit(visitor, piece),
                 Some(changes) => {
                     for (i, unit) in piece.range.enumerate() {
                         let elements = changes::unit(extent, operands, unit);
-                        cut(elements, Some(&changes[piece.position as usize + i]));
+                        let change = Some(&changes[piece.position as usize + i]);
+                        let visited = self.visit_first(visitor, piece.param, elements, change);
+                        self.clear(operands, visited);
                     }
                 }
             }
         })
+    }
+
+    /// Has elements visited whose changes are not added up.
+    #[inline]
+    fn visit(&self, visitor: &mut impl Visitor, piece: Piece) {
+        let operands = &self.operands[piece.param];
+        let is_plain = operands.is_plain && matches!(self.extents[piece.param], Extent::All);
+        let most = if self.clears { CLEARED_AT_ONCE } else { usize::MAX };
+        let mut left = piece.range.start as usize..piece.range.end as usize;
+        while !left.is_empty() {
+            let part = left.start..left.end.min(left.start.saturating_add(most));
+            let visited = match is_plain {
+                true => {
+                    // SAFETY: as in `visit_first`.
+                    visitor.plain(unsafe { PlainChunk::new(piece.param, operands, part.clone()) });
+                    part
+                }
+                false => self.visit_first(visitor, piece.param, part, None),
+            };
+            left.start += visited.len();
+            self.clear(operands, visited);
+        }
+    }
+
+    /// Has the first part of a range of an extent visited; returns its elements.
+    fn visit_first(
+        &self,
+        visitor: &mut impl Visitor,
+        param: usize,
+        range: Range<usize>,
+        change: Option<&'a Change>,
+    ) -> Range<usize> {
+        let operands = &self.operands[param];
+        let part = Part::first(operands, &self.extents[param], range);
+        let elements = part.elements.clone();
+        // SAFETY: the line was laid over these very operands and extents, so that the range lies
+        // inside; no two pieces of it meet; `over` borrowed the operands mutably for `'a`.
+        if let Some(chunk) = unsafe { Chunk::new(param, operands, part, change) } {
+            visitor.any(chunk);
+        }
+        elements
+    }
+
+    /// Writes zeros over the gradient of elements that have been visited, if it is to be cleared.
+    #[inline]
+    fn clear(&self, operands: &Operands, elements: Range<usize>) {
+        if self.clears
+            && operands.n_accumulated == 0
+            && !operands.is_sparse
+            && let Some(grad) = operands.grad
+        {
+            // SAFETY: as in `visit_first`, and the chunk with its slice of the gradient is gone; no
+            // gradient shares memory with another, the optimizer has seen to that.
+            unsafe { grad.part(elements).zero() };
+        }
     }
 }
 
@@ -177,110 +216,3 @@ impl<'a> Chunks<'a> {
 /// asked for so many parameters ahead.
 const SMALL: u64 = 512;
 const PARAMS_AHEAD: usize = 8;
-
-/// How many listed rows ahead memory is asked for: no processor foresees where the next row lies.
-const AHEAD: usize = 8;
-
-/// Elements that lie side by side and have the same steps to take.
-struct Part<'a> {
-    elements: Range<usize>,
-    /// Which elements of the gradient's values are theirs, or are gathered from.
-    values: Range<usize>,
-    /// How their gradient is gathered, if it is sparse.
-    rows: Option<RowPart<'a>>,
-    /// The logged steps that they have yet to take.
-    behind: Range<u64>,
-}
-
-impl<'a> Part<'a> {
-    /// The first part of this range of an extent.
-    #[inline]
-    fn first(operands: &'a Operands, extent: &Extent, range: Range<usize>) -> Part<'a> {
-        let index = operands.index();
-        let lag = operands.lag();
-        let (elements, entries, row) = match (extent, lag) {
-            (Extent::Listed, _) => {
-                let n = index.row_elements() as usize;
-                let (row, entries) = index.row(range.start / n);
-                operands.prefetch_listed(range.start / n + AHEAD);
-                let start = row as usize * n + range.start % n;
-                let end = (row as usize + 1) * n;
-                (start..end.min(start + range.len()), entries, Some(row))
-            }
-            (Extent::Rows(rows), Some(lag)) => {
-                let n = lag.row_elements() as usize;
-                let row = rows.start + (range.start / n) as u64;
-                let start = rows.start as usize * n + range.start;
-                let end = (row as usize + 1) * n;
-                (start..end.min(start + range.len()), index.entries(), Some(row))
-            }
-            // Where all of a parameter is stepped, its rows have caught up before.
-            _ => (range, index.entries(), None),
-        };
-        let behind = lag.zip(row).map_or(0..0, |(lag, row)| lag.behind(row));
-        let (values, rows) = match operands.grad() {
-            None => (0..0, None),
-            Some(Grad::Dense(_)) => (elements.clone(), None),
-            Some(Grad::Sparse(sparse)) => {
-                let rows = RowPart::new(entries, index.row_elements(), elements.start);
-                match rows.values_in_place(elements.len()).filter(|_| *extent == Extent::Listed) {
-                    Some(values) => (values, None),
-                    None => (0..sparse.values.n_elements as usize, Some(rows)),
-                }
-            }
-        };
-        Part { elements, values, rows, behind }
-    }
-}
-
-/// The same elements of all the tensors of one parameter.
-pub struct Chunk<'a> {
-    /// Which parameter.
-    pub index: usize,
-    /// Where its random bits come from, if its rounding takes any: the key, and which of the whole
-    /// parameter's elements is the first.
-    pub random: Option<(Key, u64)>,
-    pub param: SliceMut<'a>,
-    /// The gradient of these elements or, if it has to be gathered, all its values.
-    pub grad: Slice<'a>,
-    /// How the gradient of these elements is gathered, if it has to be.
-    pub rows: Option<RowPart<'a>>,
-    pub state: State<'a>,
-    /// The logged steps that these elements have yet to take, without a gradient, before this one.
-    pub behind: Range<u64>,
-    /// Where what the step changes is added up, if that is asked for.
-    pub change: Option<&'a Change>,
-}
-
-impl<'a> Chunk<'a> {
-    /// # Safety
-    /// The part lies inside the tensors, and nothing else touches its elements during `'a`.
-    #[inline]
-    unsafe fn new(
-        index: usize,
-        operands: &Operands,
-        part: Part<'a>,
-        change: Option<&'a Change>,
-    ) -> Option<Self> {
-        let Part { elements, values, rows, behind } = part;
-        // SAFETY: the caller's word; `Operands::fits` and `fits_grad` saw the types and lengths.
-        unsafe {
-            Some(Chunk {
-                index,
-                param: operands.param.elements_mut(elements.clone()),
-                grad: match operands.grad {
-                    None => Slice::F32(&[]),
-                    Some(grad) => grad.elements(values),
-                },
-                rows,
-                random: match operands.format.is_random() {
-                    true => operands.random(elements.start),
-                    false => None,
-                },
-                state: State::new(operands, elements)?,
-                behind,
-                change,
-            })
-        }
-    }
-}

@@ -3,7 +3,9 @@
 use super::Buffer;
 use super::rows::NoRow;
 use super::{Operands, RowList, Slice, SliceMut, SparseGrad, Tensor, Total};
+use crate::dtype::Dtype;
 use crate::error::{Error, Role, TensorProblem};
+use crate::format::Format;
 use core::ops::Range;
 
 /// A gradient in the host's memory.
@@ -37,6 +39,11 @@ impl Operands {
     /// Whether the gradient is one of some rows.
     pub fn has_rows(&self) -> bool {
         self.is_sparse
+    }
+
+    /// Whether there is a gradient of every element.
+    pub fn has_dense_grad(&self) -> bool {
+        self.grad.is_some() && !self.is_sparse
     }
 
     /// Whether the gradient has the elements and the type that it should.
@@ -98,14 +105,22 @@ impl Operands {
 
     /// Puts back what `gradient` gave.
     pub fn put_gradient(&mut self, (grad, n_accumulated): (Option<Grad>, u64)) {
-        self.grad = grad.map(|grad| *grad.values());
-        self.is_sparse = matches!(grad, Some(Grad::Sparse(_)));
+        let is_sparse = matches!(grad, Some(Grad::Sparse(_)));
+        self.put_values(grad.map(|grad| *grad.values()), is_sparse, n_accumulated);
         // Where there are rows, `reserve_rows` has made room for them.
         if let (Some(Grad::Sparse(sparse)), Some(rare)) = (grad, &mut self.rare) {
             rare.rows = Some(sparse.rows);
         }
+    }
+
+    fn put_values(&mut self, values: Option<Tensor>, is_sparse: bool, n_accumulated: u64) {
+        self.grad = values;
+        self.is_sparse = is_sparse;
         self.n_accumulated = n_accumulated;
         self.is_ready = false;
+        self.is_plain = self.format == Format::plain(Dtype::F32)
+            && !is_sparse
+            && values.is_some_and(|values| values.dtype == Dtype::F32);
     }
 
     /// Whether the gradient has been measured for the next step.
@@ -159,10 +174,7 @@ impl Operands {
 
     /// The sum is the gradient, of one more.
     pub fn count_accumulation(&mut self) {
-        self.grad = self.accumulated();
-        self.is_sparse = false;
-        self.n_accumulated += 1;
-        self.is_ready = false;
+        self.put_values(self.accumulated(), false, self.n_accumulated + 1);
     }
 
     /// Forgets the gradient if it is a sum.

@@ -46,6 +46,12 @@ impl Plan {
             length += part;
             length
         }));
+        self.line(unit, task_length)
+    }
+
+    /// The line as it was last laid out.
+    pub(super) fn line(&self, unit: u64, task_length: impl FnOnce(u64) -> u64) -> Line<'_> {
+        let length = self.ends.last().copied().unwrap_or(0);
         let task_length = task_length(length);
         let grain = GRAIN.div_ceil(unit);
         Line {
@@ -121,15 +127,19 @@ impl Line<'_> {
         }
         let mut position = task * self.task_length;
         let end = (position + self.task_length).min(self.length);
-        let mut param = self.ends.partition_point(|&param_end| param_end <= position);
-        while position < end {
-            while self.ends[param] == position {
-                param += 1; // it has no part in the line
+        let first = self.ends.partition_point(|&param_end| param_end <= position);
+        let mut param_start = if first == 0 { 0 } else { self.ends[first - 1] };
+        for (param, &param_end) in self.ends.iter().enumerate().skip(first) {
+            if position == end {
+                break;
             }
-            let param_start = if param == 0 { 0 } else { self.ends[param - 1] };
-            let param_end = self.ends[param];
+            // Most parameters are not cut at all, and a division is slow.
             let cut = |position: u64| {
-                (position - param_start).next_multiple_of(self.grain).min(param_end - param_start)
+                let length = position - param_start;
+                match position == param_start || position == param_end {
+                    true => length,
+                    false => length.next_multiple_of(self.grain).min(param_end - param_start),
+                }
             };
             let stop = end.min(param_end);
             let range = cut(position)..cut(stop);
@@ -137,7 +147,7 @@ impl Line<'_> {
                 each(Piece { param, position: param_start + range.start, range });
             }
             position = stop;
-            param += 1;
+            param_start = param_end;
         }
         true
     }

@@ -30,6 +30,8 @@ pub struct Operands {
     pub(super) left_out: bool,
     /// The gradient has been measured for the next step.
     pub(super) is_ready: bool,
+    /// A dense step reads and writes f32 and nothing else.
+    pub(super) is_plain: bool,
     /// What the state below is made of.
     pub(super) format: Format,
     /// `[n]`, as the two below; where the format has one.
@@ -87,6 +89,7 @@ impl Operands {
             format,
             grad: None,
             is_sparse: false,
+            is_plain: false,
             master: Buffer::NONE,
             exp_avg: Buffer::NONE,
             exp_avg_sq: Buffer::NONE,
@@ -218,11 +221,18 @@ impl Operands {
     }
 
     /// Asks for the first memory of every tensor.
+    #[inline]
     pub(super) fn prefetch_start(&self) {
         if let Some(grad) = &self.grad {
             prefetch(grad.address);
         }
-        self.prefetch(0);
+        if self.is_plain {
+            prefetch(self.param.address);
+            prefetch(self.exp_avg.address());
+            prefetch(self.exp_avg_sq.address());
+        } else {
+            self.prefetch(0);
+        }
     }
 
     fn prefetch(&self, element: usize) {
