@@ -58,6 +58,13 @@ const F32_8BIT: Mode = Mode {
     bytes: 16,
     ..SPLIT_8BIT
 };
+const F32_4BIT: Mode = Mode {
+    name: "f32, 4-bit moments",
+    moments: ADAMW_MOMENTS_4BIT,
+    bytes: 14,
+    bounds: [f64::NAN; 2],
+    ..F32_8BIT
+};
 const WITHOUT_BOUND: [Mode; 3] = [
     Mode {
         name: "bf16 + remainder, bf16 moments",
@@ -89,7 +96,7 @@ struct Bench {
 fn main() {
     let quick = std::env::args().any(|argument| argument == "--quick");
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}").unwrap();
-    let progress = ProgressBar::new(if quick { 22 } else { 46 }).with_style(style);
+    let progress = ProgressBar::new(if quick { 22 } else { 48 }).with_style(style);
     let mut bench = Bench { rounds: if quick { 9 } else { 41 }, progress, lines: Vec::new() };
     for threads in [1, 2] {
         if !quick {
@@ -104,6 +111,7 @@ fn main() {
             for mode in &WITHOUT_BOUND {
                 bench.beside_f32::<u16>(mode, 64 * MI, threads);
             }
+            bench.beside_f32::<f32>(&F32_4BIT, 64 * MI, threads);
         }
         bench.beside_traffic::<f32>(64 * MI, threads);
         for mode in [&SPLIT, &SPLIT_8BIT] {

@@ -1,7 +1,8 @@
-"""The error of 8-bit codes on real moments of Adam: `make quantization`.
+"""The error of 8-bit and 4-bit codes on real moments of Adam: `make quantization`.
 
-Takes the moments that examples-c/chargpt has after training, codes each block of 256 in several ways to the nearest
-value that the code has, and compares what becomes of the update m / (sqrt(v) + eps).
+Takes the moments that examples-c/chargpt has after training, codes each block in several ways, and compares what becomes
+of the update m / (sqrt(v) + eps). Codes of 8 bits are held against each other rounded to nearest, codes of 4 bits rounded
+at random: to nearest, a moment in so few values would never move.
 """
 
 import subprocess
@@ -37,13 +38,13 @@ def linear_code(n):
     return np.arange(n) / (n - 1)
 
 
-def dynamic_code(signed):
+def dynamic_code(signed, decades=7):
     """The dynamic map of bitsandbytes (Dettmers et al., "8-bit Optimizers via Block-wise Quantization", ICLR 2022):
-    seven decades, each with twice the values of the one below, at the middles of equal parts of 0.1 to 1."""
+    decades, each with twice the values of the one below, at the middles of equal parts of 0.1 to 1."""
     values = [0.0, 1.0]
-    for decade in range(7):
+    for decade in range(decades):
         edges = np.linspace(0.1, 1, 2 ** (decade if signed else decade + 1) + 1)
-        values += list(10.0 ** (decade - 6) * (edges[:-1] + edges[1:]) / 2)
+        values += list(10.0 ** (decade - decades + 1) * (edges[:-1] + edges[1:]) / 2)
     return np.sort(np.array(values))
 
 
@@ -67,9 +68,34 @@ SECOND = {
 }
 
 
-def coded(values, magnitudes, keep_positive=False, rng=None):
+def octaves(n, each=1):
+    """Of n codes: 1, then so many to an octave, evenly in the exponent, and 0."""
+    return np.concatenate([[0], 2.0 ** (-np.arange(n - 2, -1, -1) / each)])
+
+
+def squares(n):
+    return linear_code(n) ** 2
+
+
+FIRST_OF_4 = {
+    "dynamic map": dynamic_code(True, 3),
+    "linear": linear_code(8),
+    "squares": squares(8),
+    "half octaves": octaves(8, 2),
+    "octaves": octaves(8),
+}
+SECOND_OF_4 = {
+    "dynamic map": dynamic_code(False, 3),
+    "linear": linear_code(16),
+    "squares": squares(16),
+    "half octaves": octaves(16, 2),
+    "octaves": octaves(16),
+}
+
+
+def coded(values, magnitudes, keep_positive=False, rng=None, block=BLOCK):
     """The nearest values (with rng: one of the two neighbours, right on average) of blocks with a scale each."""
-    blocks = values.reshape(-1, BLOCK)
+    blocks = values.reshape(-1, block)
     scales = np.abs(blocks).max(axis=1, keepdims=True)
     scales[scales == 0] = 1
     normal = np.abs(blocks) / scales
@@ -138,6 +164,14 @@ def main(chargpt, plot):
     for name in ("dynamic map", "tapered"):
         both = update(coded(m, FIRST[name]), coded(v, SECOND[name], keep_positive=True))
         print(f"| {name} | {rms(both - exact) / size:.4f} |")
+
+    print("\n| 4 bits, rounded at random | exp_avg: error of the update | exp_avg_sq, never 0 | both |\n|---|---|---|---|")
+    for name in FIRST_OF_4:
+        rng = np.random.default_rng(1)
+        c = coded(m, FIRST_OF_4[name], rng=rng, block=128)
+        d = coded(v, SECOND_OF_4[name], True, rng, block=128)
+        errors = [rms(update(*pair) - exact) / size for pair in ((c, v), (m, d), (c, d))]
+        print(f"| {name} | " + " | ".join(f"{error:.3f}" for error in errors) + " |")
 
     figure, axes = pyplot.subplots(1, 3, figsize=(15, 4))
     axes[0].barh(list(first), list(first.values()), color="C0")

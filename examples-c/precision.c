@@ -16,7 +16,8 @@ const precision *precision_find(const char *name) {
 
 const moments *moments_find(const char *name) {
   static const moments KNOWN[] = {
-      {"f32", ADAMW_MOMENTS_F32}, {"bf16", ADAMW_MOMENTS_BF16}, {"8bit", ADAMW_MOMENTS_8BIT}};
+      {"f32", ADAMW_MOMENTS_F32}, {"bf16", ADAMW_MOMENTS_BF16}, {"8bit", ADAMW_MOMENTS_8BIT},
+      {"4bit", ADAMW_MOMENTS_4BIT}};
   for (size_t i = 0; i < sizeof KNOWN / sizeof *KNOWN; i++)
     if (!name || strcmp(KNOWN[i].name, name) == 0) return &KNOWN[i];
   return NULL;

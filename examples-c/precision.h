@@ -17,7 +17,7 @@ typedef struct moments {
 } moments;
 
 #define PRECISION_NAMES "f32, or bf16 parameters with: nothing, master, split, stochastic, kahan"
-#define MOMENTS_NAMES "f32, bf16 or 8bit"
+#define MOMENTS_NAMES "f32, bf16, 8bit or 4bit"
 
 /* The choice of this name, the first one for NULL; NULL: there is none. */
 const precision *precision_find(const char *name);

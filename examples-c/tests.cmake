@@ -30,7 +30,7 @@ foreach(precision f32 nothing master split stochastic kahan)
   add_test(NAME example.digits-${precision}
     COMMAND digits --precision ${precision} --moments 8bit --svg digits-${precision}.svg)
 endforeach()
-foreach(moments f32 bf16 8bit)
+foreach(moments f32 bf16 8bit 4bit)
   add_test(NAME example.chargpt-${moments} COMMAND chargpt --precision split --moments ${moments})
 endforeach()
 
@@ -54,7 +54,7 @@ add_refusal(bad-threads "--threads" --threads many)
 add_refusal(bad-isa "--isa" --isa sse9)
 add_refusal(bad-epochs "--epochs" --epochs 0)
 add_refusal(bad-precision "none of f32" --precision f8)
-add_refusal(bad-moments "none of f32, bf16 or 8bit" --moments 4bit)
+add_refusal(bad-moments "none of f32, bf16, 8bit or 4bit" --moments 2bit)
 add_refusal(missing-data "No such file" --data no-such-file.csv)
 add_refusal(bad-data "line 1" --data ${CMAKE_CURRENT_SOURCE_DIR}/data/README.md)
 

@@ -352,7 +352,7 @@ typedef struct adamw_device {
 
 // An element type. Binary-identical to DLPack's `DLDataType`.
 typedef struct adamw_data_type {
-  // 2: IEEE float, 4: bfloat; 0: integer, of rows and remainders; 1: unsigned, of 8-bit moments.
+  // 2: IEEE float, 4: bfloat; 0: integer, of rows and remainders; 1: unsigned, of moments in codes.
   uint8_t code;
   // 8, 16, 32 or 64.
   uint8_t bits;
@@ -421,7 +421,7 @@ typedef struct adamw_param_config {
   // `step` is 0, the first step looks whether it rounds to the parameter, and fails if not.
   const struct adamw_tensor *master;
   // `[NULL]` The same number of elements, f32 (f64 for an f64 parameter) or what the group's
-  // `moments` say.
+  // `moments` say; with ADAMW_MOMENTS_4BIT as many bytes as they say.
   const struct adamw_tensor *exp_avg;
   // `[NULL]` As exp_avg; never negative.
   const struct adamw_tensor *exp_avg_sq;
@@ -443,15 +443,15 @@ typedef struct adamw_param_config {
   // `[NULL]` The same number of elements, int16 with ADAMW_PRECISION_SPLIT, of the parameter's type
   // with ADAMW_PRECISION_KAHAN. The host has zeroed it, or brings it from earlier steps.
   const struct adamw_tensor *remainder;
-  // `[NULL]` One f32 for each 256 elements, the last of which may be fewer; only for 8-bit moments.
-  // The host has zeroed it, or brings it from earlier steps.
+  // `[NULL]` One f32 for each 256 elements of 8-bit moments, for each 128 of 4-bit moments, the last
+  // of which may be fewer; only for those. The host has zeroed it, or brings it from earlier steps.
   const struct adamw_tensor *exp_avg_scale;
   // `[NULL]` As exp_avg_scale.
   const struct adamw_tensor *exp_avg_sq_scale;
   // `[NULL]` As exp_avg_scale; only with amsgrad.
   const struct adamw_tensor *max_exp_avg_sq_scale;
   // `[0]` Where the host has cut a parameter into shards of one name: which element of the whole is
-  // this one's first, so that random bits are those of the whole. 8-bit moments have the bits of
+  // this one's first, so that random bits are those of the whole. Moments in codes have the bits of
   // the whole if it is a multiple of 256.
   uint64_t first_element;
 } adamw_param_config;
@@ -620,7 +620,7 @@ typedef struct adamw_memory {
   // 2 an element of bf16 with ADAMW_PRECISION_SPLIT, of f16 and bf16 with ADAMW_PRECISION_KAHAN.
   uint64_t remainder;
   // 4 an element, 8 of f64; 2 with ADAMW_MOMENTS_BF16; 1, and 4 for each 256 elements, with
-  // ADAMW_MOMENTS_8BIT.
+  // ADAMW_MOMENTS_8BIT; 68 for each 128 elements with ADAMW_MOMENTS_4BIT.
   uint64_t exp_avg;
   // As exp_avg.
   uint64_t exp_avg_sq;
@@ -709,7 +709,7 @@ typedef struct adamw_step_info {
 // int16, of remainders only.
 #define ADAMW_DTYPE_I16 5
 
-// uint8, of 8-bit moments only.
+// uint8, of 8-bit and 4-bit moments only.
 #define ADAMW_DTYPE_U8 6
 
 // As high as the processor has; the environment variable `ADAMW_ISA` (`portable`, `avx2` or
@@ -754,13 +754,14 @@ typedef struct adamw_step_info {
 // parameter's type: the parameter is more precisely the sum of the two.
 #define ADAMW_BUFFER_REMAINDER 9
 
-// The scales `[n / 256, rounded up] f32` of an 8-bit exp_avg.
+// The scales of an 8-bit exp_avg, `[n / 256, rounded up] f32`, or of a 4-bit one, `[n / 128, rounded
+// up] f32`.
 #define ADAMW_BUFFER_EXP_AVG_SCALE 10
 
-// The scales of an 8-bit exp_avg_sq.
+// As ADAMW_BUFFER_EXP_AVG_SCALE, of exp_avg_sq.
 #define ADAMW_BUFFER_EXP_AVG_SQ_SCALE 11
 
-// The scales of an 8-bit max_exp_avg_sq.
+// As ADAMW_BUFFER_EXP_AVG_SCALE, of an 8-bit max_exp_avg_sq.
 #define ADAMW_BUFFER_MAX_EXP_AVG_SQ_SCALE 12
 
 // With multi_precision an f32 master, otherwise nothing.
@@ -795,6 +796,13 @@ typedef struct adamw_step_info {
 // 0. Tensors of fewer than 4,096 elements have f32 moments. What is not finite spreads to the other
 // elements of its 256. Sparse gradients need ADAMW_LAZY_OFF.
 #define ADAMW_MOMENTS_8BIT 2
+
+// 4 bits: 64 bytes for each 128 elements, the last of which may be fewer, byte i with the code of
+// element i in its low half and of element i + 64 in its high half; and an f32 scale for each 128,
+// the largest magnitude among them. A code is an octave: of exp_avg, with a sign, 6 of them below the
+// scale and 0; of exp_avg_sq 14, and never 0. Both are rounded at random. Otherwise as 8 bits; not
+// with amsgrad, which would keep the largest of what was rounded up.
+#define ADAMW_MOMENTS_4BIT 3
 
 // `state.<param>.exp_avg`, `.exp_avg_sq`, `.max_exp_avg_sq`, `.master`, `.step`, `.beta1_power`,
 // `.beta2_power`.

@@ -54,7 +54,7 @@ enum class dtype : adamw_dtype {
   f16 = ADAMW_DTYPE_F16,
   bf16 = ADAMW_DTYPE_BF16,
   i16 = ADAMW_DTYPE_I16, // of remainders
-  u8 = ADAMW_DTYPE_U8    // of 8-bit moments
+  u8 = ADAMW_DTYPE_U8    // of moments in codes
 };
 
 namespace detail {
@@ -133,7 +133,7 @@ template <class F> std::int32_t carry(F &&callback) noexcept {
 
 // Elements that lie side by side and are only read, during the call that they are given to: a
 // container or array of float or double (or std::float16_t, std::bfloat16_t; std::int16_t for
-// remainders, std::uint8_t for 8-bit moments), or a pointer, a count and a type. May be const, and temporary.
+// remainders, std::uint8_t for moments in codes), or a pointer, a count and a type. May be const, and temporary.
 class input {
 public:
   template <class C, class T = detail::element<const C>,

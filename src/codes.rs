@@ -4,6 +4,8 @@
 //! `docs/quantization.md` holds it against others.
 #![forbid(unsafe_code)]
 
+pub mod nibbles;
+
 /// Elements that share a scale.
 pub const BLOCK: usize = 256;
 

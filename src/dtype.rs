@@ -17,7 +17,7 @@ pub enum Dtype {
     Bf16 = 4,
     /// Of remainders only.
     I16 = 5,
-    /// Of 8-bit codes only.
+    /// Of codes only.
     U8 = 6,
 }
 

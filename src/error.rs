@@ -132,10 +132,14 @@ pub enum Error {
     )]
     NoStochastic(Label),
     #[error(
-        "param \"{0}\" has 8-bit moments, which are stepped in blocks of 256 and not by rows: its \
-         group's lazy_mode must be ADAMW_LAZY_OFF"
+        "param \"{0}\" has moments in codes, which are stepped in blocks and not by rows: its group's lazy_mode must be ADAMW_LAZY_OFF"
     )]
     CodedRows(Label),
+    #[error(
+        "param \"{0}\": 4-bit moments are not for amsgrad, which would keep the largest of what was \
+         rounded up: ADAMW_MOMENTS_8BIT are"
+    )]
+    NoNibbles(Label),
     #[error(
         "param \"{param}\": element {element} of master does not round to param: adamw_sync_master \
          fills a master"
@@ -222,6 +226,7 @@ impl Error {
             Error::StructTail { .. }
             | Error::NoSplit(_)
             | Error::NoStochastic(_)
+            | Error::NoNibbles(_)
             | Error::CodedRows(_) => Status::Unsupported,
             Error::Tensor { problem, .. } => problem.status(),
             Error::NoParam { .. } | Error::NoGroup { .. } => Status::NotFound,
@@ -291,8 +296,8 @@ pub enum TensorProblem {
     NotOne(u64),
     #[error("has {is} elements, param has {param}")]
     Elements { is: u64, param: u64 },
-    #[error("has {is} elements, expected {expected}: one for each 256 of param")]
-    Scales { is: u64, expected: u64 },
+    #[error("has {is} elements, expected {expected}, for the blocks of codes of param")]
+    Blocks { is: u64, expected: u64 },
     #[error(
         "has DLPack type code {code}, {bits} bits, {lanes} lanes, expected code 0 with 32 or 64 bits, and 1 lane"
     )]

@@ -1,7 +1,7 @@
 //! What the state of a parameter is made of: which buffers there are, of what type and length.
 #![forbid(unsafe_code)]
 
-use crate::codes;
+use crate::codes::{self, nibbles};
 use crate::dtype::Dtype;
 use crate::error::{Error, Label, Role};
 
@@ -25,7 +25,20 @@ pub enum MomentFormat {
     Full,
     Bf16,
     /// 8-bit codes with a scale for each block.
-    Codes,
+    Bytes,
+    /// 4-bit codes with a scale for each block, two in a byte.
+    Nibbles,
+}
+
+impl MomentFormat {
+    /// How many elements share a scale, if there are scales.
+    pub fn block(self) -> Option<u64> {
+        match self {
+            MomentFormat::Full | MomentFormat::Bf16 => None,
+            MomentFormat::Bytes => Some(codes::BLOCK as u64),
+            MomentFormat::Nibbles => Some(nibbles::BLOCK as u64),
+        }
+    }
 }
 
 /// How a parameter is kept between steps.
@@ -72,7 +85,10 @@ impl Format {
         };
         let moments = match moments {
             _ if param == Dtype::F64 => MomentFormat::Full,
-            MomentFormat::Codes if n_elements < codes::MIN_ELEMENTS => MomentFormat::Full,
+            MomentFormat::Nibbles if amsgrad => return Err(Error::NoNibbles(name)),
+            coded if coded.block().is_some() && n_elements < codes::MIN_ELEMENTS => {
+                MomentFormat::Full
+            }
             moments => moments,
         };
         Ok(Format { param, kept, moments, amsgrad })
@@ -100,7 +116,7 @@ impl Format {
         match self.moments {
             MomentFormat::Full => self.param.compute(),
             MomentFormat::Bf16 => Dtype::Bf16,
-            MomentFormat::Codes => Dtype::U8,
+            MomentFormat::Bytes | MomentFormat::Nibbles => Dtype::U8,
         }
     }
 
@@ -111,7 +127,7 @@ impl Format {
 
     /// What the buffer in a role of state is made of, or why there is none.
     pub fn buffer(&self, role: Role) -> Result<Dtype, &'static str> {
-        let has_scales = self.moments == MomentFormat::Codes;
+        let has_scales = self.moments.block().is_some();
         let is_16_bit = matches!(self.param, Dtype::F16 | Dtype::Bf16);
         match (role, self.kept) {
             (Role::Master, Kept::Master) => Ok(Dtype::F32),
@@ -134,17 +150,19 @@ impl Format {
                 Ok(Dtype::F32)
             }
             (Role::ExpAvgScale | Role::ExpAvgSqScale | Role::MaxExpAvgSqScale, _) => {
-                Err("only 8-bit moments have one")
+                Err("only 8-bit and 4-bit moments have one")
             }
             (Role::Param | Role::Grad | Role::Rows, _) => Err("it is no state"),
         }
     }
 
     /// How many elements the buffer in a role has, of a parameter of so many.
-    pub fn n_elements(role: Role, n_elements: u64) -> u64 {
-        match role {
-            Role::ExpAvgScale | Role::ExpAvgSqScale | Role::MaxExpAvgSqScale => {
-                n_elements.div_ceil(codes::BLOCK as u64)
+    pub fn n_elements(&self, role: Role, n_elements: u64) -> u64 {
+        let n_blocks = self.moments.block().map_or(0, |block| n_elements.div_ceil(block));
+        match (role, self.moments) {
+            (Role::ExpAvgScale | Role::ExpAvgSqScale | Role::MaxExpAvgSqScale, _) => n_blocks,
+            (Role::ExpAvg | Role::ExpAvgSq | Role::MaxExpAvgSq, MomentFormat::Nibbles) => {
+                n_blocks * nibbles::BYTES as u64
             }
             _ => n_elements,
         }

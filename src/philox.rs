@@ -38,7 +38,7 @@ impl Key {
     #[inline(always)]
     pub fn bits(self, tensor: Which, step: u64, octet: u64) -> [[u8; 4]; 4] {
         let ([octet0, octet1], [step0, step1]) = (halves(octet), halves(step));
-        let counter = [octet0, octet1 ^ ((tensor as u32) << 31), step0, step1];
+        let counter = [octet0, octet1 ^ ((tensor as u32) << 30), step0, step1];
         philox4x32_10(counter, self.0).map(u32::to_le_bytes)
     }
 }
@@ -47,7 +47,8 @@ impl Key {
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Which {
     Param = 0,
-    ExpAvgSq = 1,
+    ExpAvg = 1,
+    ExpAvgSq = 2,
 }
 
 /// FNV-1a of 64 bits (Fowler, Noll & Vo).
@@ -102,6 +103,7 @@ mod tests {
         let others = [
             of(2, b"w", Which::Param, 5, 9),
             of(1, b"v", Which::Param, 5, 9),
+            of(1, b"w", Which::ExpAvg, 5, 9),
             of(1, b"w", Which::ExpAvgSq, 5, 9),
             of(1, b"w", Which::Param, 6, 9),
             of(1, b"w", Which::Param, 5, 10),

@@ -171,7 +171,7 @@ const WIDEST: [(&str, &str); 3] = [("portable", "%xmm"), ("avx2", "%ymm"), ("avx
 /// Does a loop do the kernel's work in registers of one width?
 type Works = fn(&[Instruction], &str) -> bool;
 
-const KERNELS: [(&str, Works); 22] = [
+const KERNELS: [(&str, Works); 26] = [
     ("update_f32", |l, register| packed(l, register, "ps")),
     ("update_f64", |l, register| packed(l, register, "pd")),
     ("update_f32_amsgrad", |l, register| packed(l, register, "ps")),
@@ -194,6 +194,10 @@ const KERNELS: [(&str, Works); 22] = [
     ("encode_signed", |l, register| l.iter().any(|i| i.loads(register))),
     ("encode_unsigned", |l, register| l.iter().any(|i| i.loads(register))),
     ("encode_unsigned_randomly", |l, register| l.iter().any(|i| i.loads(register))),
+    ("decode_signed_nibbles", |l, register| l.iter().any(|i| i.stores(register))),
+    ("decode_unsigned_nibbles", |l, register| l.iter().any(|i| i.stores(register))),
+    ("encode_signed_nibbles", |l, register| l.iter().any(|i| i.loads(register))),
+    ("encode_unsigned_nibbles", |l, register| l.iter().any(|i| i.loads(register))),
 ];
 
 fn packed(instructions: &[Instruction], register: &str, suffix: &str) -> bool {

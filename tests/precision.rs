@@ -19,7 +19,7 @@ struct Mode {
     precision: adamw_precision,
     moments: adamw_moments,
     amsgrad: u32,
-    /// Bytes an element of state, without scales.
+    /// Bytes an element of state, without scales, and without moments of 4 bits.
     bytes: u64,
 }
 
@@ -34,7 +34,7 @@ const fn mode(
 }
 
 /// With multi_precision.
-const MODES: [Mode; 14] = [
+const MODES: [Mode; 17] = [
     mode(Dtype::Bf16, ADAMW_PRECISION_DEFAULT, ADAMW_MOMENTS_F32, 0, 12),
     mode(Dtype::Bf16, ADAMW_PRECISION_SPLIT, ADAMW_MOMENTS_BF16, 0, 6),
     mode(Dtype::Bf16, ADAMW_PRECISION_SPLIT, ADAMW_MOMENTS_8BIT, 0, 4),
@@ -49,6 +49,9 @@ const MODES: [Mode; 14] = [
     mode(Dtype::F32, ADAMW_PRECISION_DEFAULT, ADAMW_MOMENTS_BF16, 1, 6),
     mode(Dtype::F32, ADAMW_PRECISION_SPLIT, ADAMW_MOMENTS_8BIT, 1, 3),
     mode(Dtype::F64, ADAMW_PRECISION_STOCHASTIC, ADAMW_MOMENTS_8BIT, 0, 16),
+    mode(Dtype::F32, ADAMW_PRECISION_DEFAULT, ADAMW_MOMENTS_4BIT, 0, 0),
+    mode(Dtype::Bf16, ADAMW_PRECISION_STOCHASTIC, ADAMW_MOMENTS_4BIT, 0, 0),
+    mode(Dtype::F16, ADAMW_PRECISION_KAHAN, ADAMW_MOMENTS_4BIT, 0, 2),
 ];
 
 impl Mode {
@@ -164,7 +167,10 @@ fn shards_that_say_where_they_start_have_the_bits_of_the_whole() {
         let grads = [(); 3].map(|()| Array::ordinary(mode.param, N, &mut random));
         let whole = shard(mode, &start, &grads, 0..N);
         // Blocks of codes must not be cut; random bits come in fours, which may be.
-        let cut = if mode.moments == ADAMW_MOMENTS_8BIT { 256 * 61 } else { 15_001 };
+        let cut = match mode.moments {
+            ADAMW_MOMENTS_8BIT | ADAMW_MOMENTS_4BIT => 256 * 61,
+            _ => 15_001,
+        };
         let shards = [0..cut, cut..N].map(|of| shard(mode, &start, &grads, of));
         for (i, whole) in whole.iter().enumerate() {
             let bits =
@@ -327,9 +333,14 @@ fn state_takes_the_memory_that_is_planned_and_documented() {
         assert_eq!(plan.exp_avg, bytes(&["exp_avg", "exp_avg_scale"]));
         assert_eq!(plan.exp_avg_sq, bytes(&["exp_avg_sq", "exp_avg_sq_scale"]));
         assert_eq!(plan.max_exp_avg_sq, bytes(&["max_exp_avg_sq", "max_exp_avg_sq_scale"]));
-        let is_coded = mode.moments == ADAMW_MOMENTS_8BIT && mode.param != Dtype::F64;
-        let scales = if is_coded { (2 + u64::from(mode.amsgrad)) * 4 * N.div_ceil(256) } else { 0 };
-        assert_eq!(plan.total, mode.bytes * N + scales, "{mode:?}");
+        let n_moments = 2 + u64::from(mode.amsgrad);
+        let of_blocks = match mode.moments {
+            _ if mode.param == Dtype::F64 => 0,
+            ADAMW_MOMENTS_8BIT => n_moments * 4 * N.div_ceil(256),
+            ADAMW_MOMENTS_4BIT => n_moments * 68 * N.div_ceil(128),
+            _ => 0,
+        };
+        assert_eq!(plan.total, mode.bytes * N + of_blocks, "{mode:?}");
     }
     let small = Handle::new(&MODES[2].config()).memory_plan(0, ADAMW_DTYPE_BF16, 4095).unwrap();
     assert_eq!(small.exp_avg, 4 * 4095, "small tensors keep f32 moments");
@@ -343,6 +354,7 @@ fn what_cannot_be_done_is_refused_with_a_way_out() {
     let codes = Array::zeros(Dtype::U8, 4096);
     let stochastic = adamw_config { precision: ADAMW_PRECISION_STOCHASTIC, ..config() };
     let coded = adamw_config { moments: ADAMW_MOMENTS_8BIT, ..config() };
+    let nibbles = adamw_config { moments: ADAMW_MOMENTS_4BIT, ..config() };
     let cases = [
         (
             stochastic,
@@ -355,13 +367,26 @@ fn what_cannot_be_done_is_refused_with_a_way_out() {
             config(),
             Param { scales: [Some(&scale), None, None], ..Param::new("w", &wide) },
             Status::InvalidArgument,
-            "param \"w\": exp_avg_scale was given, but only 8-bit moments have one",
+            "param \"w\": exp_avg_scale was given, but only 8-bit and 4-bit moments have one",
         ),
         (
             coded,
             Param { scales: [None, Some(&short), None], ..Param::new("w", &wide) },
             Status::InvalidArgument,
-            "param \"w\": exp_avg_sq_scale has 15 elements, expected 16: one for each 256 of param",
+            "param \"w\": exp_avg_sq_scale has 15 elements, expected 16, for the blocks of codes of param",
+        ),
+        (
+            nibbles,
+            Param { exp_avg: Some(&codes), ..Param::new("w", &wide) },
+            Status::InvalidArgument,
+            "param \"w\": exp_avg has 4096 elements, expected 2048, for the blocks of codes of param",
+        ),
+        (
+            adamw_config { amsgrad: 1, ..nibbles },
+            Param::new("w", &wide),
+            Status::Unsupported,
+            "param \"w\": 4-bit moments are not for amsgrad, which would keep the largest of what was \
+             rounded up: ADAMW_MOMENTS_8BIT are",
         ),
         (
             coded,
@@ -380,7 +405,7 @@ fn what_cannot_be_done_is_refused_with_a_way_out() {
         let failure = Handle::new(&config).try_add(&param).unwrap_err();
         assert_eq!((failure.status, &*failure.text), (status, text));
     }
-    let values = [(4, "precision"), (3, "moments")];
+    let values = [(4, "precision"), (4, "moments")];
     for (value, name) in values {
         let mut config = config();
         *(if name == "moments" { &mut config.moments } else { &mut config.precision }) = value;
@@ -397,26 +422,27 @@ fn what_cannot_be_done_is_refused_with_a_way_out() {
 }
 
 #[test]
-fn what_is_not_finite_stays_among_the_256_of_its_block() {
-    for value in [f64::NAN, f64::INFINITY] {
-        let handle = Handle::new(&adamw_config { moments: ADAMW_MOMENTS_8BIT, ..config() });
-        let param = Array::of(Dtype::F32, &[1.0; 5000]);
-        let grad = Array::of(Dtype::F32, &[0.5; 5000]);
-        let number = handle.add_array("w", &param);
-        grad.set(300, value);
-        handle.set_grad(number, &grad);
-        handle.step();
-        grad.set(300, 0.5);
-        handle.step();
-        for (i, value) in param.values().into_iter().enumerate() {
-            let is_finite_block = !(256..512).contains(&i);
-            assert_eq!(value.is_finite(), is_finite_block, "element {i}");
+fn what_is_not_finite_stays_in_its_block() {
+    for (moments, block) in [(ADAMW_MOMENTS_8BIT, 256..512), (ADAMW_MOMENTS_4BIT, 256..384)] {
+        for value in [f64::NAN, f64::INFINITY] {
+            let handle = Handle::new(&adamw_config { moments, ..config() });
+            let param = Array::of(Dtype::F32, &[1.0; 5000]);
+            let grad = Array::of(Dtype::F32, &[0.5; 5000]);
+            let number = handle.add_array("w", &param);
+            grad.set(300, value);
+            handle.set_grad(number, &grad);
+            handle.step();
+            grad.set(300, 0.5);
+            handle.step();
+            for (i, value) in param.values().into_iter().enumerate() {
+                assert_eq!(value.is_finite(), !block.contains(&i), "element {i}");
+            }
         }
     }
 }
 
 #[test]
-fn eight_bit_moments_are_not_stepped_by_rows() {
+fn moments_in_codes_are_not_stepped_by_rows() {
     let handle = Handle::new(&adamw_config { moments: ADAMW_MOMENTS_8BIT, ..config() });
     let lazy = handle.add_group(|group| group.lazy_mode = ADAMW_LAZY_ROWS);
     let param = Array::of(Dtype::F32, &[1.0; 8192]);
@@ -432,8 +458,8 @@ fn eight_bit_moments_are_not_stepped_by_rows() {
         assert_eq!(failure.status, Status::Unsupported);
         assert_eq!(
             failure.text,
-            "param \"emb\" has 8-bit moments, which are stepped in blocks of 256 and not by rows: its \
-             group's lazy_mode must be ADAMW_LAZY_OFF"
+            "param \"emb\" has moments in codes, which are stepped in blocks and not by rows: its group's \
+             lazy_mode must be ADAMW_LAZY_OFF"
         );
     }
     assert_eq!(param.first_difference(&before), None);

@@ -210,20 +210,20 @@ fn step_blocks<T, P, G>(
             scalars,
             weights,
             grad,
-            Kind::First.open(isa, &mut exp_avg, &mut space.exp_avg),
-            Kind::Second.open(isa, &mut exp_avg_sq, &mut space.exp_avg_sq),
+            Kind::First.open(isa, n, &mut exp_avg, &mut space.exp_avg),
+            Kind::Second.open(isa, n, &mut exp_avg_sq, &mut space.exp_avg_sq),
             max_exp_avg_sq
                 .as_mut()
-                .map(|max| Kind::Largest.open(isa, max, &mut space.max_exp_avg_sq)),
+                .map(|max| Kind::Largest.open(isa, n, max, &mut space.max_exp_avg_sq)),
         );
 
         let random = elements.random.map(|(key, first)| (key, first + start as u64));
         let noise = &mut Source { isa, random, step, room: &mut space.noise };
         weights::close(isa, param, &mut precise, noise, &mut space.param);
-        Kind::First.close(isa, &mut exp_avg, noise, &mut space.exp_avg);
-        Kind::Second.close(isa, &mut exp_avg_sq, noise, &mut space.exp_avg_sq);
+        Kind::First.close(isa, n, &mut exp_avg, noise, &mut space.exp_avg);
+        Kind::Second.close(isa, n, &mut exp_avg_sq, noise, &mut space.exp_avg_sq);
         if let Some(max) = &mut max_exp_avg_sq {
-            Kind::Largest.close(isa, max, noise, &mut space.max_exp_avg_sq);
+            Kind::Largest.close(isa, n, max, noise, &mut space.max_exp_avg_sq);
         }
         if let Some(sums) = sums.as_deref_mut() {
             let weights = weights::open(isa, param, &mut precise, &mut space.param);

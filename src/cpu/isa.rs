@@ -118,6 +118,18 @@ loops! {
         wide: &[f32], noise: &[[u8; 2]], codes: &mut [u8], scales: &mut [f32]
     ) = loops::encode_unsigned_randomly;
 
+    /// The same, two codes in a byte; all are rounded by random bits.
+    decode_signed_nibbles(codes: &[u8], scales: &[f32], wide: &mut [f32])
+        = loops::decode_signed_nibbles;
+    decode_unsigned_nibbles(codes: &[u8], scales: &[f32], wide: &mut [f32])
+        = loops::decode_unsigned_nibbles;
+    encode_signed_nibbles(
+        wide: &[f32], noise: &[[u8; 2]], codes: &mut [u8], scales: &mut [f32]
+    ) = loops::encode_signed_nibbles;
+    encode_unsigned_nibbles(
+        wide: &[f32], noise: &[[u8; 2]], codes: &mut [u8], scales: &mut [f32]
+    ) = loops::encode_unsigned_nibbles;
+
     /// See `norm::add_squares`.
     add_squares_f32(lanes: &mut [f64; LANES], values: &[f32]) -> u64 = norm::add_squares;
     add_squares_f64(lanes: &mut [f64; LANES], values: &[f64]) -> u64 = norm::add_squares;

@@ -4,7 +4,7 @@
 //! nothing called that is not `inline(always)`, options known at compile time.
 #![forbid(unsafe_code)]
 
-use crate::codes::{self, signed, unsigned};
+use crate::codes::{self, nibbles, signed, unsigned};
 use crate::dtype::{self, Bf16, Bits, Narrow, Widen};
 use crate::math::{Element, Preparation, Real, StepScalars, adamw, prepared};
 use crate::philox::{Key, Which};
@@ -184,6 +184,75 @@ fn encode(wide: &[f32], codes: &mut [u8], scales: &mut [f32], encode: impl Fn(f3
         (*scale, inverse) = codes::scale(largest(wide));
         for (code, value) in codes.iter_mut().zip(wide) {
             *code = encode(*value, inverse);
+        }
+    }
+}
+
+#[inline(always)]
+pub fn decode_signed_nibbles(codes: &[u8], scales: &[f32], wide: &mut [f32]) {
+    decode_nibbles(codes, scales, wide, nibbles::decode_signed)
+}
+
+#[inline(always)]
+pub fn decode_unsigned_nibbles(codes: &[u8], scales: &[f32], wide: &mut [f32]) {
+    decode_nibbles(codes, scales, wide, nibbles::decode_unsigned)
+}
+
+#[inline(always)]
+pub fn encode_signed_nibbles(
+    wide: &[f32],
+    noise: &[[u8; 2]],
+    codes: &mut [u8],
+    scales: &mut [f32],
+) {
+    encode_nibbles(wide, noise, codes, scales, nibbles::encode_signed)
+}
+
+#[inline(always)]
+pub fn encode_unsigned_nibbles(
+    wide: &[f32],
+    noise: &[[u8; 2]],
+    codes: &mut [u8],
+    scales: &mut [f32],
+) {
+    encode_nibbles(wide, noise, codes, scales, nibbles::encode_unsigned)
+}
+
+#[inline(always)]
+fn decode_nibbles(codes: &[u8], scales: &[f32], wide: &mut [f32], decode: impl Fn(u8) -> f32) {
+    let blocks = wide.chunks_mut(nibbles::BLOCK).zip(codes.chunks(nibbles::BYTES));
+    for ((wide, codes), scale) in blocks.zip(scales) {
+        let (low, high) = wide.split_at_mut(wide.len().min(nibbles::BYTES));
+        for (wide, codes) in low.iter_mut().zip(codes) {
+            *wide = decode(codes & 0xf) * *scale;
+        }
+        for (wide, codes) in high.iter_mut().zip(codes) {
+            *wide = decode(codes >> 4) * *scale;
+        }
+    }
+}
+
+#[inline(always)]
+fn encode_nibbles(
+    wide: &[f32],
+    noise: &[[u8; 2]],
+    codes: &mut [u8],
+    scales: &mut [f32],
+    encode: impl Fn(f32, f32, u32) -> u8,
+) {
+    let blocks = wide.chunks(nibbles::BLOCK).zip(codes.chunks_mut(nibbles::BYTES));
+    let noise = noise.chunks(nibbles::BLOCK);
+    for (((wide, codes), noise), scale) in blocks.zip(noise).zip(scales) {
+        let inverse;
+        (*scale, inverse) = codes::scale(largest(wide));
+        let n_low = wide.len().min(nibbles::BYTES);
+        let (low, high) = wide.split_at(n_low);
+        let (low_noise, high_noise) = noise.split_at(n_low);
+        for ((codes, value), noise) in codes.iter_mut().zip(low).zip(low_noise) {
+            *codes = encode(*value, inverse, u16::from_le_bytes(*noise) as u32);
+        }
+        for ((codes, value), noise) in codes.iter_mut().zip(high).zip(high_noise) {
+            *codes |= encode(*value, inverse, u16::from_le_bytes(*noise) as u32) << 4;
         }
     }
 }

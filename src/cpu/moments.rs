@@ -11,7 +11,9 @@ use crate::tensor::Moment;
 ///
 /// A first moment moves by a tenth of what is new, and is rounded to nearest. A second moment moves
 /// by a thousandth, which rounding to nearest would lose again and again, so that it is rounded at
-/// random. The largest second moment stays, and is rounded to nearest.
+/// random. The largest second moment stays, and is rounded to nearest. The codes of 4 bits are so far
+/// apart that a first moment too has to be rounded at random: to nearest, one whose gradient is 0 would
+/// never move.
 #[derive(Clone, Copy)]
 pub enum Kind {
     First,
@@ -20,25 +22,34 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The elements in the compute type, in `room` if they have to be put somewhere.
+    /// The `n` elements in the compute type, in `room` if they have to be put somewhere.
     pub fn open<'s, T: Compute>(
         self,
         isa: &Isa,
+        n: usize,
         moment: &'s mut Moment<T>,
         room: &'s mut Room<T>,
     ) -> &'s mut [T] {
         match moment {
             Moment::Full(moment) => moment,
             Moment::Bf16(stored) => {
-                let wide = &mut room.get()[..stored.len()];
+                let wide = &mut room.get()[..n];
                 isa.widen_bf16(stored, T::f32s(wide));
                 wide
             }
-            Moment::Codes(codes, scales) => {
-                let wide = &mut room.get()[..codes.len()];
+            Moment::Bytes(codes, scales) => {
+                let wide = &mut room.get()[..n];
                 match self {
                     Kind::First => isa.decode_signed(codes, scales, T::f32s(wide)),
                     _ => isa.decode_unsigned(codes, scales, T::f32s(wide)),
+                }
+                wide
+            }
+            Moment::Nibbles(codes, scales) => {
+                let wide = &mut room.get()[..n];
+                match self {
+                    Kind::First => isa.decode_signed_nibbles(codes, scales, T::f32s(wide)),
+                    _ => isa.decode_unsigned_nibbles(codes, scales, T::f32s(wide)),
                 }
                 wide
             }
@@ -49,6 +60,7 @@ impl Kind {
     pub fn close<T: Compute>(
         self,
         isa: &Isa,
+        n: usize,
         moment: &mut Moment<T>,
         noise: &mut Source,
         room: &mut Room<T>,
@@ -56,7 +68,6 @@ impl Kind {
         match moment {
             Moment::Full(_) => {}
             Moment::Bf16(stored) => {
-                let n = stored.len();
                 let wide = T::f32s(&mut room.get()[..n]);
                 match self {
                     Kind::Second => {
@@ -65,8 +76,7 @@ impl Kind {
                     _ => isa.narrow_bf16(wide, stored),
                 }
             }
-            Moment::Codes(codes, scales) => {
-                let n = codes.len();
+            Moment::Bytes(codes, scales) => {
                 let wide = T::f32s(&mut room.get()[..n]);
                 match self {
                     Kind::First => isa.encode_signed(wide, codes, scales),
@@ -75,6 +85,20 @@ impl Kind {
                         isa.encode_unsigned_randomly(wide, noise, codes, scales)
                     }
                     Kind::Largest => isa.encode_unsigned(wide, codes, scales),
+                }
+            }
+            Moment::Nibbles(codes, scales) => {
+                let wide = T::f32s(&mut room.get()[..n]);
+                match self {
+                    Kind::First => {
+                        let noise = noise.bits(Which::ExpAvg, n);
+                        isa.encode_signed_nibbles(wide, noise, codes, scales)
+                    }
+                    Kind::Second => {
+                        let noise = noise.bits(Which::ExpAvgSq, n);
+                        isa.encode_unsigned_nibbles(wide, noise, codes, scales)
+                    }
+                    Kind::Largest => unreachable!("Format::new admits no 4-bit amsgrad"),
                 }
             }
         }

@@ -16,7 +16,7 @@ pub enum Role {
     ExpAvg,
     ExpAvgSq,
     MaxExpAvgSq,
-    /// The scales of 8-bit codes.
+    /// The scales of codes.
     ExpAvgScale,
     ExpAvgSqScale,
     MaxExpAvgSqScale,

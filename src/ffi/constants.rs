@@ -13,7 +13,7 @@ pub const ADAMW_DTYPE_F16: adamw_dtype = 3;
 pub const ADAMW_DTYPE_BF16: adamw_dtype = 4;
 /// int16, of remainders only.
 pub const ADAMW_DTYPE_I16: adamw_dtype = 5;
-/// uint8, of 8-bit moments only.
+/// uint8, of 8-bit and 4-bit moments only.
 pub const ADAMW_DTYPE_U8: adamw_dtype = 6;
 
 /// An instruction set, as a cap: the highest available that is not above it is used. All of them
@@ -53,11 +53,12 @@ pub const ADAMW_BUFFER_BETA2_POWER: adamw_buffer = 8;
 /// are those of the parameter, shifted up by 16, plus this number. With ADAMW_PRECISION_KAHAN of the
 /// parameter's type: the parameter is more precisely the sum of the two.
 pub const ADAMW_BUFFER_REMAINDER: adamw_buffer = 9;
-/// The scales `[n / 256, rounded up] f32` of an 8-bit exp_avg.
+/// The scales of an 8-bit exp_avg, `[n / 256, rounded up] f32`, or of a 4-bit one, `[n / 128, rounded
+/// up] f32`.
 pub const ADAMW_BUFFER_EXP_AVG_SCALE: adamw_buffer = 10;
-/// The scales of an 8-bit exp_avg_sq.
+/// As ADAMW_BUFFER_EXP_AVG_SCALE, of exp_avg_sq.
 pub const ADAMW_BUFFER_EXP_AVG_SQ_SCALE: adamw_buffer = 11;
-/// The scales of an 8-bit max_exp_avg_sq.
+/// As ADAMW_BUFFER_EXP_AVG_SCALE, of an 8-bit max_exp_avg_sq.
 pub const ADAMW_BUFFER_MAX_EXP_AVG_SQ_SCALE: adamw_buffer = 12;
 
 /// What keeps the precision of 16-bit parameters that are added to a group.
@@ -92,6 +93,12 @@ pub const ADAMW_MOMENTS_BF16: adamw_moments = 1;
 /// 0. Tensors of fewer than 4,096 elements have f32 moments. What is not finite spreads to the other
 /// elements of its 256. Sparse gradients need ADAMW_LAZY_OFF.
 pub const ADAMW_MOMENTS_8BIT: adamw_moments = 2;
+/// 4 bits: 64 bytes for each 128 elements, the last of which may be fewer, byte i with the code of
+/// element i in its low half and of element i + 64 in its high half; and an f32 scale for each 128,
+/// the largest magnitude among them. A code is an octave: of exp_avg, with a sign, 6 of them below the
+/// scale and 0; of exp_avg_sq 14, and never 0. Both are rounded at random. Otherwise as 8 bits; not
+/// with amsgrad, which would keep the largest of what was rounded up.
+pub const ADAMW_MOMENTS_4BIT: adamw_moments = 3;
 
 /// Whose names state has.
 pub type adamw_names = u32;

@@ -245,7 +245,8 @@ fn as_c(group: GroupConfig) -> adamw_group_config {
         moments: match group.moments {
             MomentFormat::Full => ADAMW_MOMENTS_F32,
             MomentFormat::Bf16 => ADAMW_MOMENTS_BF16,
-            MomentFormat::Codes => ADAMW_MOMENTS_8BIT,
+            MomentFormat::Bytes => ADAMW_MOMENTS_8BIT,
+            MomentFormat::Nibbles => ADAMW_MOMENTS_4BIT,
         },
     }
 }

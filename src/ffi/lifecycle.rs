@@ -189,9 +189,10 @@ pub(super) fn moments(value: adamw_moments) -> Result<MomentFormat, Error> {
     match value {
         ADAMW_MOMENTS_F32 => Ok(MomentFormat::Full),
         ADAMW_MOMENTS_BF16 => Ok(MomentFormat::Bf16),
-        ADAMW_MOMENTS_8BIT => Ok(MomentFormat::Codes),
+        ADAMW_MOMENTS_8BIT => Ok(MomentFormat::Bytes),
+        ADAMW_MOMENTS_4BIT => Ok(MomentFormat::Nibbles),
         value => {
-            let expected = "an ADAMW_MOMENTS constant, 0 to 2";
+            let expected = "an ADAMW_MOMENTS constant, 0 to 3";
             Err(Error::Constant { name: "moments", value, expected })
         }
     }

@@ -50,7 +50,7 @@ pub struct adamw_memory {
     /// 2 an element of bf16 with ADAMW_PRECISION_SPLIT, of f16 and bf16 with ADAMW_PRECISION_KAHAN.
     pub remainder: u64,
     /// 4 an element, 8 of f64; 2 with ADAMW_MOMENTS_BF16; 1, and 4 for each 256 elements, with
-    /// ADAMW_MOMENTS_8BIT.
+    /// ADAMW_MOMENTS_8BIT; 68 for each 128 elements with ADAMW_MOMENTS_4BIT.
     pub exp_avg: u64,
     /// As exp_avg.
     pub exp_avg_sq: u64,

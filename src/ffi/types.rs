@@ -20,7 +20,7 @@ pub struct adamw_device {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct adamw_data_type {
-    /// 2: IEEE float, 4: bfloat; 0: integer, of rows and remainders; 1: unsigned, of 8-bit moments.
+    /// 2: IEEE float, 4: bfloat; 0: integer, of rows and remainders; 1: unsigned, of moments in codes.
     pub code: u8,
     /// 8, 16, 32 or 64.
     pub bits: u8,
@@ -184,7 +184,7 @@ pub struct adamw_param_config {
     /// `step` is 0, the first step looks whether it rounds to the parameter, and fails if not.
     pub master: *const adamw_tensor,
     /// `[NULL]` The same number of elements, f32 (f64 for an f64 parameter) or what the group's
-    /// `moments` say.
+    /// `moments` say; with ADAMW_MOMENTS_4BIT as many bytes as they say.
     pub exp_avg: *const adamw_tensor,
     /// `[NULL]` As exp_avg; never negative.
     pub exp_avg_sq: *const adamw_tensor,
@@ -206,15 +206,15 @@ pub struct adamw_param_config {
     /// `[NULL]` The same number of elements, int16 with ADAMW_PRECISION_SPLIT, of the parameter's type
     /// with ADAMW_PRECISION_KAHAN. The host has zeroed it, or brings it from earlier steps.
     pub remainder: *const adamw_tensor,
-    /// `[NULL]` One f32 for each 256 elements, the last of which may be fewer; only for 8-bit moments.
-    /// The host has zeroed it, or brings it from earlier steps.
+    /// `[NULL]` One f32 for each 256 elements of 8-bit moments, for each 128 of 4-bit moments, the last
+    /// of which may be fewer; only for those. The host has zeroed it, or brings it from earlier steps.
     pub exp_avg_scale: *const adamw_tensor,
     /// `[NULL]` As exp_avg_scale.
     pub exp_avg_sq_scale: *const adamw_tensor,
     /// `[NULL]` As exp_avg_scale; only with amsgrad.
     pub max_exp_avg_sq_scale: *const adamw_tensor,
     /// `[0]` Where the host has cut a parameter into shards of one name: which element of the whole is
-    /// this one's first, so that random bits are those of the whole. 8-bit moments have the bits of
+    /// this one's first, so that random bits are those of the whole. Moments in codes have the bits of
     /// the whole if it is a multiple of 256.
     pub first_element: u64,
 }

@@ -39,7 +39,7 @@ impl Optimizer {
         let format = self.format(Label::new(b"planned"), group, dtype, n_elements)?;
         Ok(Role::STATE.map(|role| {
             let bytes = format.buffer(role).map_or(0, |dtype| dtype.bytes() as u64);
-            (role, Format::n_elements(role, n_elements).saturating_mul(bytes))
+            (role, format.n_elements(role, n_elements).saturating_mul(bytes))
         }))
     }
 
@@ -71,7 +71,7 @@ impl Optimizer {
             let Ok(dtype) = format.buffer(role) else { continue };
             let buffer = match given {
                 Some(tensor) => Buffer::host(&tensor),
-                None => Buffer::zeroed(Format::n_elements(role, n_elements), dtype, role.name())?,
+                None => Buffer::zeroed(format.n_elements(role, n_elements), dtype, role.name())?,
             };
             operands.set_state(role, buffer);
         }

@@ -5,7 +5,6 @@ use super::Optimizer;
 use super::step::Scratch;
 use crate::config::Lazy;
 use crate::error::{Error, Label, Role};
-use crate::format::MomentFormat;
 use crate::steps::Steps;
 use crate::tensor::{Extent, Grad, Lag, NoRow, Operands, RowList, SparseGrad};
 use core::ops::Range;
@@ -31,9 +30,11 @@ impl Optimizer {
 
     /// That a parameter whose gradient is sparse can be stepped row by row, if its group wants that.
     pub(super) fn check_laziness(&self, number: u32) -> Result<(), Error> {
-        let is_coded = self.operands[number as usize].format().moments() == MomentFormat::Codes;
+        let moments = self.operands[number as usize].format().moments();
         match self.group_of(number).lazy {
-            Lazy::Rows | Lazy::Exact if is_coded => Err(Error::CodedRows(self.label(number)?)),
+            Lazy::Rows | Lazy::Exact if moments.block().is_some() => {
+                Err(Error::CodedRows(self.label(number)?))
+            }
             _ => Ok(()),
         }
     }
@@ -44,7 +45,7 @@ impl Optimizer {
         if row_elements == 0 || operands.lag().is_some() {
             return Ok(());
         }
-        if operands.format().moments() == MomentFormat::Codes {
+        if operands.format().moments().block().is_some() {
             return Ok(()); // the next step refuses it
         }
         let lag = Lag::new(operands.param().n_elements() / row_elements, row_elements)?;

@@ -156,7 +156,7 @@ impl Operands {
             Role::Grad => self.grad,
             _ => Some(Tensor {
                 address: self.state(role)?.address(),
-                n_elements: Format::n_elements(role, self.param.n_elements),
+                n_elements: self.format.n_elements(role, self.param.n_elements),
                 dtype: self.format.buffer(role).ok()?,
             }),
         }
@@ -181,10 +181,10 @@ impl Operands {
     pub fn fits(&self, role: Role, tensor: &Tensor) -> Result<(), TensorProblem> {
         self.fits_type(role, tensor)?;
         let (is, param) = (tensor.n_elements, self.param.n_elements);
-        match Format::n_elements(role, param) {
+        match self.format.n_elements(role, param) {
             expected if is == expected => Ok(()),
             expected if expected == param => Err(TensorProblem::Elements { is, param }),
-            expected => Err(TensorProblem::Scales { is, expected }),
+            expected => Err(TensorProblem::Blocks { is, expected }),
         }
     }
 

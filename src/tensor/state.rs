@@ -1,7 +1,7 @@
 //! The state of some elements of one parameter, as slices.
 
 use super::{Buffer, Operands, slice_at};
-use crate::codes;
+use crate::codes::{self, nibbles};
 use crate::dtype::{Bf16, Dtype};
 use crate::format::{Kept, MomentFormat};
 use core::ops::Range;
@@ -25,7 +25,9 @@ pub enum Moment<'a, T> {
     Full(&'a mut [T]),
     Bf16(&'a mut [Bf16]),
     /// Codes, and a scale for each block of them: the first starts a block.
-    Codes(&'a mut [u8], &'a mut [f32]),
+    Bytes(&'a mut [u8], &'a mut [f32]),
+    /// The same, each two of a block in one byte; all the bytes of a block are there.
+    Nibbles(&'a mut [u8], &'a mut [f32]),
 }
 
 /// What makes a parameter more precise than its own elements.
@@ -121,9 +123,14 @@ impl<'a, T> Moment<'a, T> {
             Some(match format {
                 MomentFormat::Full => Moment::Full(slice_at(moment.address(), range)),
                 MomentFormat::Bf16 => Moment::Bf16(slice_at(moment.address(), range)),
-                MomentFormat::Codes => {
-                    let scales = slice_at(scale()?.address(), blocks(&range));
-                    Moment::Codes(slice_at(moment.address(), range), scales)
+                MomentFormat::Bytes => {
+                    let scales = slice_at(scale()?.address(), blocks(&range, codes::BLOCK));
+                    Moment::Bytes(slice_at(moment.address(), range), scales)
+                }
+                MomentFormat::Nibbles => {
+                    let blocks = blocks(&range, nibbles::BLOCK);
+                    let scales = slice_at(scale()?.address(), blocks.clone());
+                    Moment::Nibbles(slice_at(moment.address(), bytes(blocks)), scales)
                 }
             })
         }
@@ -134,15 +141,24 @@ impl<'a, T> Moment<'a, T> {
         match self {
             Moment::Full(moment) => Moment::Full(&mut moment[at]),
             Moment::Bf16(moment) => Moment::Bf16(&mut moment[at]),
-            Moment::Codes(codes, scales) => {
-                Moment::Codes(&mut codes[at.clone()], &mut scales[blocks(&at)])
+            Moment::Bytes(codes, scales) => {
+                Moment::Bytes(&mut codes[at.clone()], &mut scales[blocks(&at, codes::BLOCK)])
+            }
+            Moment::Nibbles(codes, scales) => {
+                let blocks = blocks(&at, nibbles::BLOCK);
+                Moment::Nibbles(&mut codes[bytes(blocks.clone())], &mut scales[blocks])
             }
         }
     }
 }
 
-/// The blocks of codes that hold these elements.
-fn blocks(elements: &Range<usize>) -> Range<usize> {
-    debug_assert!(elements.start.is_multiple_of(codes::BLOCK));
-    elements.start / codes::BLOCK..elements.end.div_ceil(codes::BLOCK)
+/// The blocks of so many codes that hold these elements.
+fn blocks(elements: &Range<usize>, block: usize) -> Range<usize> {
+    debug_assert!(elements.start.is_multiple_of(block));
+    elements.start / block..elements.end.div_ceil(block)
+}
+
+/// The bytes of blocks of 4-bit codes.
+fn bytes(blocks: Range<usize>) -> Range<usize> {
+    blocks.start * nibbles::BYTES..blocks.end * nibbles::BYTES
 }

@@ -73,7 +73,7 @@ impl Param {
                 _ => true,
             };
         let moments = match format.moments {
-            ADAMW_MOMENTS_8BIT if values.len() < 4096 => ADAMW_MOMENTS_F32,
+            ADAMW_MOMENTS_8BIT | ADAMW_MOMENTS_4BIT if values.len() < 4096 => ADAMW_MOMENTS_F32,
             _ if dtype == Dtype::F64 => ADAMW_MOMENTS_F32,
             moments => moments,
         };
@@ -148,7 +148,7 @@ impl Param {
             let whole = self.master.as_ref().unwrap_or(&self.param)[at];
             self.param[at] = match self.format.precision {
                 ADAMW_PRECISION_SPLIT => rounding::upper_half(whole),
-                ADAMW_PRECISION_STOCHASTIC => rounding::bf16_randomly(whole, noise[at].0),
+                ADAMW_PRECISION_STOCHASTIC => rounding::bf16_randomly(whole, noise[at].param),
                 _ => nearest(self.dtype, whole),
             };
             if self.format.precision == ADAMW_PRECISION_KAHAN {
@@ -157,21 +157,27 @@ impl Param {
             }
             if self.format.moments == ADAMW_MOMENTS_BF16 {
                 self.exp_avg[at] = nearest(Dtype::Bf16, self.exp_avg[at]);
-                self.exp_avg_sq[at] = rounding::bf16_randomly(self.exp_avg_sq[at], noise[at].1);
+                self.exp_avg_sq[at] =
+                    rounding::bf16_randomly(self.exp_avg_sq[at], noise[at].exp_avg_sq);
                 self.max_exp_avg_sq[at] = nearest(Dtype::Bf16, self.max_exp_avg_sq[at]);
             }
         }
+        let first: Vec<u32> = noise.iter().map(|noise| noise.exp_avg).collect();
+        let second: Vec<u32> = noise.iter().map(|noise| noise.exp_avg_sq).collect();
         if self.format.moments == ADAMW_MOMENTS_8BIT {
-            let noise: Vec<u32> = noise.iter().map(|(_, noise)| *noise).collect();
-            self.exp_avg = rounding::coded(Kind::First, &self.exp_avg, &noise);
-            self.exp_avg_sq = rounding::coded(Kind::Second, &self.exp_avg_sq, &noise);
-            self.max_exp_avg_sq = rounding::coded(Kind::Largest, &self.max_exp_avg_sq, &noise);
+            self.exp_avg = rounding::coded(Kind::First, &self.exp_avg, &first);
+            self.exp_avg_sq = rounding::coded(Kind::Second, &self.exp_avg_sq, &second);
+            self.max_exp_avg_sq = rounding::coded(Kind::Largest, &self.max_exp_avg_sq, &second);
+        }
+        if self.format.moments == ADAMW_MOMENTS_4BIT {
+            self.exp_avg = rounding::coded_in_4_bits(Kind::First, &self.exp_avg, &first);
+            self.exp_avg_sq = rounding::coded_in_4_bits(Kind::Second, &self.exp_avg_sq, &second);
         }
     }
 }
 
 impl Model {
-    /// A parameter with 8-bit moments cannot be stepped by rows.
+    /// A parameter with moments in codes cannot be stepped by rows.
     pub fn is_refused(&self) -> bool {
         (0..self.params.len()).any(|i| self.is_refused_alone(i))
     }
@@ -180,7 +186,8 @@ impl Model {
         let param = &self.params[i];
         let lazy = self.groups[param.options.group as usize].lazy_mode != ADAMW_LAZY_OFF;
         let by_rows = lazy && matches!(param.grad, Some(Grad::Rows(..)));
-        param.is_stepped() && by_rows && param.format.moments == ADAMW_MOMENTS_8BIT
+        let is_coded = matches!(param.format.moments, ADAMW_MOMENTS_8BIT | ADAMW_MOMENTS_4BIT);
+        param.is_stepped() && by_rows && is_coded
     }
 
     /// Whether gradients are looked at before a step.

@@ -54,13 +54,45 @@ pub enum Kind {
     Largest,
 }
 
+/// A moment after it has been stored in 4 bits. `noise` has 16 random bits for each element.
+pub fn coded_in_4_bits(kind: Kind, values: &[f64], noise: &[u32]) -> Vec<f64> {
+    let octaves = if kind == Kind::First { 6 } else { 14 };
+    let powers = (0..=octaves).rev().map(|octave| (-f64::from(octave)).exp2());
+    let known: Vec<f64> = [0.0].into_iter().chain(powers).collect();
+    let mut stored = Vec::new();
+    for (values, noise) in values.chunks(128).zip(noise.chunks(128)) {
+        let scale = scale(values);
+        for (value, noise) in values.iter().zip(noise) {
+            let normal = f64::from(*value as f32 * (1.0 / scale)).abs();
+            let above = known.partition_point(|code| *code <= normal);
+            let code = match (above, kind) {
+                _ if *value == 0.0 => 0.0,
+                (0 | 1, Kind::Second) => known[1],
+                (above, _) if above == known.len() => 1.0,
+                (1, Kind::First) => {
+                    // Below the smallest no finer than in the octave above it.
+                    let normal = f64::from((normal + known[1]) as f32) - known[1];
+                    between(0.0, known[1], normal, *noise)
+                }
+                (above, _) => between(known[above - 1], known[above], normal, *noise),
+            };
+            stored.push(f64::from(code as f32 * scale).copysign(*value));
+        }
+    }
+    stored
+}
+
+fn scale(block: &[f64]) -> f32 {
+    let largest = block.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
+    (largest as f32).max(f32::MIN_POSITIVE)
+}
+
 /// A moment after it has been stored in 8 bits. `noise` has 16 random bits for each element.
 pub fn coded(kind: Kind, values: &[f64], noise: &[u32]) -> Vec<f64> {
     let known = magnitudes(if kind == Kind::First { 127 } else { 255 });
     let mut stored = Vec::new();
     for (values, noise) in values.chunks(256).zip(noise.chunks(256)) {
-        let largest = values.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
-        let scale = (largest as f32).max(f32::MIN_POSITIVE);
+        let scale = scale(values);
         let inverse = 1.0 / scale;
         for (value, noise) in values.iter().zip(noise) {
             let normal = f64::from(*value as f32 * inverse).abs();
@@ -92,9 +124,15 @@ fn philox(counter: [u64; 4], key: [u64; 2]) -> [u64; 4] {
     })
 }
 
-/// The random bits of a parameter of this name: of each element in a step, 16 for the parameter and
-/// 16 for its second moment.
-pub fn noise(seed: u64, name: &str, step: u64, elements: core::ops::Range<u64>) -> Vec<(u32, u32)> {
+/// The random bits of one element in a step.
+pub struct Noise {
+    pub param: u32,
+    pub exp_avg: u32,
+    pub exp_avg_sq: u32,
+}
+
+/// The random bits of a parameter of this name, 16 for each of its tensors.
+pub fn noise(seed: u64, name: &str, step: u64, elements: core::ops::Range<u64>) -> Vec<Noise> {
     let halves = |word: u64| [word & 0xffff_ffff, word >> 32];
     let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
@@ -103,9 +141,14 @@ pub fn noise(seed: u64, name: &str, step: u64, elements: core::ops::Range<u64>) 
     let key = philox([name[0], name[1], seed[0], seed[1]], [0, 0]);
     let bits = |element: u64, tensor: u64| {
         let octet = halves(element / 8);
-        let counter = [octet[0], octet[1] + (tensor << 31), step[0], step[1]];
+        let counter = [octet[0], octet[1] + (tensor << 30), step[0], step[1]];
         let words = philox(counter, [key[0], key[1]]);
         (words[(element % 8 / 2) as usize] >> (element % 2 * 16)) as u32 & 0xffff
     };
-    elements.map(|element| (bits(element, 0), bits(element, 1))).collect()
+    let of = |element| Noise {
+        param: bits(element, 0),
+        exp_avg: bits(element, 1),
+        exp_avg_sq: bits(element, 2),
+    };
+    elements.map(of).collect()
 }

@@ -12,7 +12,7 @@ import tempfile
 
 SEEDS = range(1, 11)
 MODES = [(precision, "f32") for precision in ("f32", "nothing", "master", "split", "stochastic", "kahan")] + [
-    (precision, moments) for precision in ("f32", "split", "stochastic", "kahan") for moments in ("bf16", "8bit")
+    (precision, moments) for precision in ("f32", "split", "stochastic", "kahan") for moments in ("bf16", "8bit", "4bit")
 ]
 # bf16 parameters that are only rounded to nearest are shown, and promise nothing.
 UNHELD = {("nothing", "f32")}

@@ -1,0 +1,156 @@
+//! Moments in 4 bits: blocks of 128 elements with one f32 scale, their largest magnitude. A code is
+//! what octave below the scale a magnitude lies in, rounded up or down at random: the exponent of an
+//! f32. Byte i of a block has the code of element i in its low half, and that of element i + 64 in its
+//! high one, so that each half is a run of elements.
+#![forbid(unsafe_code)]
+
+use super::ONE;
+
+/// Elements that share a scale.
+pub const BLOCK: usize = 128;
+/// What a block takes, whole or not.
+pub const BYTES: usize = BLOCK / 2;
+
+/// Bits of the fraction of an f32, all of which a code drops.
+const FRACTION: u32 = f32::MANTISSA_DIGITS - 1;
+/// What is added to a code to make it the exponent of what it stands for, so that the last is 1.
+const BIAS_SIGNED: u32 = (ONE >> FRACTION) - 7;
+const BIAS_UNSIGNED: u32 = (ONE >> FRACTION) - 15;
+/// The smallest magnitude of the first moment but 0.
+const SMALLEST: u32 = (BIAS_SIGNED + 1) << FRACTION;
+const SIGN: u8 = 8;
+
+/// What a code of the first moment stands for: a sign, and 0 or one of 7 octaves.
+#[inline(always)]
+pub fn decode_signed(code: u8) -> f32 {
+    f32::from_bits(magnitude((code & 7) as u32, BIAS_SIGNED) | ((code & SIGN) as u32) << 28)
+}
+
+/// What a code of the second moment stands for: 0 or one of 15 octaves.
+#[inline(always)]
+pub fn decode_unsigned(code: u8) -> f32 {
+    f32::from_bits(magnitude(code as u32, BIAS_UNSIGNED))
+}
+
+#[inline(always)]
+fn magnitude(code: u32, bias: u32) -> u32 {
+    if code == 0 { 0 } else { (code + bias) << FRACTION }
+}
+
+/// The code above or below, each as likely as the value is near it. `noise` is 16 random bits.
+#[inline(always)]
+pub fn encode_signed(value: f32, inverse_scale: f32, noise: u32) -> u8 {
+    let bits = (value * inverse_scale).to_bits() & 0x7fff_ffff;
+    // From the smallest to 0 is one step, as long as the octave above: what lies there is rounded in
+    // that octave, and brought back.
+    let lifted = (f32::from_bits(bits) + f32::from_bits(SMALLEST)).to_bits() - (1 << FRACTION);
+    let code = octave(if bits < SMALLEST { lifted } else { bits }, noise) - BIAS_SIGNED;
+    // Processors differ in the sign of a NaN.
+    code as u8 | if value < 0.0 { SIGN } else { 0 }
+}
+
+/// The same. Only 0 has the code of 0: what divides a moment is never rounded to nothing.
+#[inline(always)]
+pub fn encode_unsigned(value: f32, inverse_scale: f32, noise: u32) -> u8 {
+    let bits = (value * inverse_scale).to_bits() & 0x7fff_ffff;
+    let code = octave(bits, noise).max(BIAS_UNSIGNED + 1) - BIAS_UNSIGNED;
+    // Not the product: that may be too small for an f32.
+    (if value == 0.0 { 0 } else { code }) as u8
+}
+
+/// The exponent of a magnitude that has been rounded to a power of 2, at most 1.
+#[inline(always)]
+fn octave(bits: u32, noise: u32) -> u32 {
+    (bits.min(ONE) + (noise << (FRACTION - 16))) >> FRACTION
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scale;
+    use super::*;
+
+    #[test]
+    fn every_code_comes_back_whatever_the_noise() {
+        for scale in [1.0, 3.7e-9, 1e30, 1e-28] {
+            for noise in [0, 1, 0x8000] {
+                for code in 0..16u8 {
+                    let inverse = 1.0 / scale;
+                    let value = decode_unsigned(code) * scale;
+                    // A scale's reciprocal is rounded, so that the product may be a little less than 1.
+                    let near = if noise == 0 { f32::EPSILON * 2.0 } else { 0.0 };
+                    let back = encode_unsigned(value * (1.0 + near), inverse, noise);
+                    assert_eq!(back, code, "{code} of {scale:e}");
+                    let value = decode_signed(code) * scale;
+                    let back = encode_signed(value * (1.0 + near), inverse, noise);
+                    let expected = if code == SIGN { 0 } else { code }; // what is 0 has no sign
+                    assert_eq!(back, expected, "{code} of {scale:e}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn codes_are_octaves_up_to_the_scale() {
+        assert_eq!((decode_unsigned(0), decode_signed(0)), (0.0, 0.0));
+        for code in 1..16u8 {
+            assert_eq!(decode_unsigned(code), f32::powi(2.0, i32::from(code) - 15));
+        }
+        for code in 1..8u8 {
+            assert_eq!(decode_signed(code), f32::powi(2.0, i32::from(code) - 7));
+            assert_eq!(decode_signed(code | SIGN), -decode_signed(code));
+        }
+    }
+
+    /// Every 250,007th f32 from the smallest to 1.
+    fn sweep() -> impl Iterator<Item = f32> {
+        (1..=1.0f32.to_bits()).step_by(250_007).map(f32::from_bits)
+    }
+
+    fn mean(decoded: impl Fn(u32) -> f32) -> f64 {
+        (0..0x1_0000).map(|noise| f64::from(decoded(noise))).sum::<f64>() / 65_536.0
+    }
+
+    #[test]
+    fn a_code_is_one_of_the_two_neighbours_and_right_on_average() {
+        for value in sweep() {
+            for sign in [1.0, -1.0] {
+                let decoded = |noise| decode_signed(encode_signed(value * sign, 1.0, noise));
+                // What 16 bits of noise cannot tell apart, of a gap that is the value at most, or 1/64.
+                let bound = f64::from(value.max(1.0 / 64.0)) / 65_536.0;
+                assert!((mean(decoded) - f64::from(value * sign)).abs() <= bound, "{value:e}");
+                let (least, most) = (decoded(0).abs(), decoded(0xffff).abs());
+                let gap = if least == 0.0 { 1.0 / 64.0 } else { least };
+                assert!(least <= value && (most == least || most == least + gap), "{value:e}");
+            }
+            let decoded = |noise| decode_unsigned(encode_unsigned(value, 1.0, noise));
+            if value >= decode_unsigned(1) {
+                let bound = f64::from(value) / 65_536.0;
+                assert!((mean(decoded) - f64::from(value)).abs() <= bound, "{value:e}");
+                let (least, most) = (decoded(0), decoded(0xffff));
+                assert!(least <= value && (most == least || most == least * 2.0), "{value:e}");
+            } else {
+                assert_eq!([decoded(0), decoded(0xffff)], [decode_unsigned(1); 2], "{value:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_second_moment_but_zero_becomes_zero() {
+        let (_, inverse) = scale(f32::MAX.to_bits());
+        for value in [f32::from_bits(1), 1e-30, 1.0] {
+            for noise in [0, 0xffff] {
+                assert!(encode_unsigned(value, inverse, noise) > 0, "{value:e}");
+            }
+        }
+        assert_eq!(encode_unsigned(0.0, inverse, 0xffff), 0);
+    }
+
+    #[test]
+    fn what_is_not_a_number_has_the_largest_code() {
+        for noise in [0, 0xffff] {
+            assert_eq!(encode_signed(f32::NAN, 1.0, noise), 7);
+            assert_eq!(encode_unsigned(f32::NAN, 1.0, noise), 15);
+            assert_eq!(encode_signed(f32::INFINITY, 0.0, noise), 7);
+        }
+    }
+}
