@@ -1,0 +1,175 @@
+//! Modules and their functions.
+#![allow(non_snake_case)]
+
+use super::call;
+use super::code::Code;
+use super::raw::{Out, Text, elements};
+use super::state::{Driver, Handle};
+use crate::machine::RangeKind;
+use crate::ptx::{self, Module};
+use std::ffi::{c_char, c_int, c_uint, c_void};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub(crate) struct LoadedModule {
+    pub module: Module,
+    /// Until it is unloaded; work that was captured may outlive that.
+    pub loaded: AtomicBool,
+}
+
+pub(crate) struct Function {
+    pub module: Handle,
+    pub kernel: usize,
+    /// The most shared bytes that a launch may add.
+    pub most_dynamic_shared: usize,
+}
+
+/// The shared bytes that a launch may use without asking.
+pub const SHARED_LIMIT: usize = 48 << 10;
+/// The compute capability, as a target's number.
+const DEVICE_TARGET: u32 = 90;
+
+/// Where a module's text is; images of machine code begin with numbers instead.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub struct Image(*const c_void);
+
+impl Image {
+    fn text(&self) -> Result<&str, Code> {
+        let start = elements(self.0.cast::<u8>(), 1)?[0];
+        match start {
+            // The first bytes of ELF and of a fat binary.
+            0x7F | 0x50 => Err(Code::NO_BINARY_FOR_GPU),
+            _ => {
+                // SAFETY: an image that is no machine code is a text that ends.
+                let text = unsafe { std::ffi::CStr::from_ptr(self.0.cast()) };
+                text.to_str().map_err(|_| Code::INVALID_PTX)
+            }
+        }
+    }
+}
+
+impl From<&std::ffi::CStr> for Image {
+    fn from(text: &std::ffi::CStr) -> Image {
+        Image(text.as_ptr().cast())
+    }
+}
+
+impl Driver {
+    /// Loads a text; what is wrong with it is in `trouble` too.
+    fn load(&mut self, image: Image, module: &Out<usize>) -> Result<(), Code> {
+        self.need_no_capture()?;
+        module.check()?;
+        let refuse = |driver: &mut Driver, code, text| {
+            driver.trouble = text;
+            Err(code)
+        };
+        let parsed = match ptx::parse(image.text()?) {
+            Ok(parsed) => parsed,
+            Err(error) => return refuse(self, Code::INVALID_PTX, error.to_string()),
+        };
+        if self.settings.max_ptx.is_some_and(|most| parsed.version > most) {
+            let text = format!("PTX version {}, newer than the driver", parsed.version);
+            return refuse(self, Code::UNSUPPORTED_PTX_VERSION, text);
+        }
+        if parsed.target > DEVICE_TARGET {
+            let text = format!("PTX for sm_{} on sm_{DEVICE_TARGET}", parsed.target);
+            return refuse(self, Code::INVALID_PTX, text);
+        }
+        for variable in &parsed.variables {
+            let kind = if variable.writable { RangeKind::Variable } else { RangeKind::Constant };
+            self.memory.register(variable.memory.as_ptr() as u64, variable.bytes as u64, kind);
+        }
+        let handle = self.handle();
+        let loaded = LoadedModule { module: parsed, loaded: AtomicBool::new(true) };
+        self.modules.insert(handle, Arc::new(loaded));
+        module.set(handle)
+    }
+
+    /// A function and its module.
+    pub fn function(&self, function: Handle) -> Result<(&Function, &Arc<LoadedModule>), Code> {
+        let function = self.functions.get(&function).ok_or(Code::INVALID_HANDLE)?;
+        let module = self.modules.get(&function.module).ok_or(Code::INVALID_HANDLE)?;
+        Ok((function, module))
+    }
+}
+
+/// Loads a module.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuModuleLoadData(module: Out<usize>, image: Image) -> c_int {
+    call("cuModuleLoadData", format_args!(""), |driver| driver.load(image, &module))
+}
+
+/// The options for the place and the length of a log of errors.
+const ERROR_LOG: c_uint = 5;
+const ERROR_LOG_BYTES: c_uint = 6;
+
+/// Loads a module; of the options, those for the log of errors have an effect.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuModuleLoadDataEx(
+    module: Out<usize>,
+    image: Image,
+    option_count: c_uint,
+    options: *const c_uint,
+    values: *mut *mut c_void,
+) -> c_int {
+    call("cuModuleLoadDataEx", format_args!("option_count={option_count}"), |driver| {
+        let names = elements(options, option_count as usize)?;
+        let given = elements(values.cast_const(), option_count as usize)?;
+        let position = |option| names.iter().position(|&name| name == option);
+        let result = driver.load(image, &module);
+        if let (Some(log), Some(bytes)) = (position(ERROR_LOG), position(ERROR_LOG_BYTES)) {
+            let capacity = given[bytes] as usize & u32::MAX as usize;
+            let text = if result.is_err() { driver.trouble.as_str() } else { "" };
+            let written = text.len().min(capacity.saturating_sub(1));
+            Out::from(given[log].cast::<c_char>()).set_text(text, capacity);
+            // The length's value becomes the length of what was written.
+            Out::from(values.wrapping_add(bytes)).set(written as *mut c_void)?;
+        }
+        result
+    })
+}
+
+/// Unloads a module, its work done.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuModuleUnload(module: usize) -> c_int {
+    call("cuModuleUnload", format_args!("module={module:#x}"), |driver| {
+        driver.need_no_capture()?;
+        if !driver.modules.contains_key(&module) {
+            return Err(Code::INVALID_HANDLE);
+        }
+        let waited = driver.wait_for_all();
+        if let Some(found) = driver.modules.remove(&module) {
+            found.loaded.store(false, Ordering::Relaxed);
+            for variable in &found.module.variables {
+                let start = variable.memory.as_ptr() as u64;
+                driver.memory.remove(start, &[RangeKind::Variable, RangeKind::Constant]);
+            }
+        }
+        driver.functions.retain(|_, function| function.module != module);
+        waited
+    })
+}
+
+/// A kernel of a module.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuModuleGetFunction(function: Out<usize>, module: usize, name: Text) -> c_int {
+    let arguments = format_args!("module={module:#x}, name={name:?}");
+    call("cuModuleGetFunction", arguments, |driver| {
+        driver.need_context()?;
+        function.check()?;
+        let found = driver.modules.get(&module).ok_or(Code::INVALID_HANDLE)?;
+        let name = name.get()?;
+        let mut kernels = found.module.kernels.iter();
+        let kernel = kernels.position(|kernel| kernel.name == name).ok_or(Code::NOT_FOUND)?;
+        let most = SHARED_LIMIT.saturating_sub(found.module.kernels[kernel].shared);
+        let mut known = driver.functions.iter();
+        let known = known.find(|(_, other)| other.module == module && other.kernel == kernel);
+        if let Some((&handle, _)) = known {
+            return function.set(handle);
+        }
+        let handle = driver.handle();
+        driver.functions.insert(handle, Function { module, kernel, most_dynamic_shared: most });
+        function.set(handle)
+    })
+}
