@@ -3,6 +3,9 @@ CMAKE_VERSION := 3.31.10
 NUMPY_VERSION := 2.4.6
 PEERS := torch==2.15.0 deepspeed==0.19.8 paddlepaddle==3.3.1 bitsandbytes==0.50.2 setuptools wheel ninja
 MATPLOTLIB_VERSION := 3.11.2
+# The compiler decides which drivers accept its PTX; the assembler and the disassembler only look at it.
+NVRTC := nvidia-cuda-nvrtc-cu11==11.8.89
+CUDA_TOOLS := nvidia-cuda-nvcc-cu12==12.9.86 nvidia-cuda-nvdisasm==13.5.37
 
 # The system's CMake if it knows what CMake 3.21 brought, otherwise one from PyPI.
 ifeq ($(shell cmake --help-variable PROJECT_IS_TOP_LEVEL >/dev/null 2>&1 && echo yes),yes)
@@ -14,7 +17,7 @@ CTEST := .venv/bin/ctest
 CMAKE_PACKAGE := cmake==$(CMAKE_VERSION)
 endif
 
-.PHONY: help demo test test-long bench bench-peers bench-quick quantization header clean
+.PHONY: help demo test test-long bench bench-peers bench-quick quantization header ptx ptx-check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -27,7 +30,7 @@ demo: ## train a network on handwritten digits
 	build/demo --svg build/digits-loss.svg
 
 test: .venv/ready ## everything: Rust, C, the header, Python
-	cargo test --locked
+	cargo test --locked --workspace
 	$(CMAKE) -S . -B build -DPython3_EXECUTABLE=$(CURDIR)/.venv/bin/python -DCMAKE_COMPILE_WARNING_AS_ERROR=ON
 	$(CMAKE) --build build --parallel 2
 	$(CTEST) --test-dir build --output-on-failure --parallel 2 --no-tests=error --output-junit ctest.xml
@@ -64,13 +67,25 @@ bench-quick: ## the cases that have a bound, within a minute, as one JSON object
 header: ## regenerate include/adamw.h
 	ADAMW_UPDATE_HEADER=1 cargo test --locked --test header
 
+ptx: .venv-cuda/ready ## regenerate src/cuda/kernels.ptx
+	.venv-cuda/bin/python tools/ptx.py
+
+ptx-check: .venv-cuda/ready ## that src/cuda/kernels.ptx is what the source gives, and what each GPU's machine code is (no GPU needed)
+	.venv-cuda/bin/python tools/ptx.py --check
+
 clean: ## remove what was built and fetched
 	cargo clean
-	rm -rf build .venv .venv-peers
+	rm -rf build .venv .venv-peers .venv-cuda
 
 .venv-peers/ready: Makefile
 	python3 -m venv .venv-peers
 	.venv-peers/bin/pip install --quiet $(PEERS) numpy==$(NUMPY_VERSION) matplotlib==$(MATPLOTLIB_VERSION)
+	touch $@
+
+.venv-cuda/ready: Makefile
+	python3 -m venv .venv-cuda
+	.venv-cuda/bin/pip install --quiet $(NVRTC) $(CUDA_TOOLS)
+	chmod +x .venv-cuda/lib/python3*/site-packages/nvidia/*/bin/*
 	touch $@
 
 .venv/plots: .venv/ready

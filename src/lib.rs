@@ -10,6 +10,7 @@
 //! backend.rs   the one seam: the update over a table of chunks
 //! cpu/         loops, one copy per instruction set; blocks, their weights, moments and random
 //!              bits; threads
+//! cuda/        kernels that mirror math.rs and the loops, as CUDA C++ and as the PTX that is made of it
 //! steps.rs     what each parameter is stepped with
 //! math.rs      the AdamW update of one element: the only place where the formula stands
 //!
@@ -20,7 +21,7 @@
 //! tensor.rs    memory as tensors and rows, cut into disjoint chunks
 //! format.rs    what the state of a parameter is made of
 //! dtype.rs     element types, widening and narrowing
-//! codes.rs     moments in 8 bits
+//! codes.rs     moments in 8 bits; codes/nibbles.rs: in 4
 //! philox.rs    random bits that are a function of a counter
 //! error.rs     every error, its text and its status
 //! callback.rs  the host's functions

@@ -10,6 +10,7 @@ use common::array::{Array, Dtype};
 use common::handle::{Handle, Param, config, isas};
 use common::random::Random;
 use common::rows::Rows;
+use common::state::state;
 use std::ops::Range;
 
 /// A type and what a group can say of it.
@@ -66,31 +67,6 @@ impl Mode {
             ..config()
         }
     }
-}
-
-const STATE: [(adamw_buffer, &str); 8] = [
-    (ADAMW_BUFFER_MASTER, "master"),
-    (ADAMW_BUFFER_REMAINDER, "remainder"),
-    (ADAMW_BUFFER_EXP_AVG, "exp_avg"),
-    (ADAMW_BUFFER_EXP_AVG_SQ, "exp_avg_sq"),
-    (ADAMW_BUFFER_MAX_EXP_AVG_SQ, "max_exp_avg_sq"),
-    (ADAMW_BUFFER_EXP_AVG_SCALE, "exp_avg_scale"),
-    (ADAMW_BUFFER_EXP_AVG_SQ_SCALE, "exp_avg_sq_scale"),
-    (ADAMW_BUFFER_MAX_EXP_AVG_SQ_SCALE, "max_exp_avg_sq_scale"),
-];
-
-const DTYPES: [Dtype; 6] = [Dtype::F32, Dtype::F64, Dtype::F16, Dtype::Bf16, Dtype::I16, Dtype::U8];
-
-/// Copies of all the state tensors of a parameter.
-fn state(handle: &Handle, number: u32, name: &str) -> Vec<(&'static str, Array)> {
-    let there = STATE.iter().filter_map(|&(buffer, part)| {
-        let info = handle.state_info(number, buffer).ok()?;
-        let dtype = DTYPES.into_iter().find(|dtype| dtype.code() == info.dtype).unwrap();
-        let copy = Array::zeros(dtype, info.n_elements as usize);
-        handle.get_state(&format!("state.{name}.{part}"), &copy).unwrap();
-        Some((part, copy))
-    });
-    there.collect()
 }
 
 #[track_caller]

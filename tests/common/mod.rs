@@ -2,14 +2,17 @@
 #![allow(dead_code, reason = "each test file is a crate of its own and uses a part of this")]
 
 pub mod array;
+pub mod device;
 pub mod handle;
 pub mod host;
+pub mod kernels;
 pub mod kind;
 pub mod model;
 pub mod oracle;
 pub mod random;
 pub mod rounding;
 pub mod rows;
+pub mod state;
 pub mod sums;
 pub mod tensors;
 

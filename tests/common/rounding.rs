@@ -131,18 +131,27 @@ pub struct Noise {
     pub exp_avg_sq: u32,
 }
 
-/// The random bits of a parameter of this name, 16 for each of its tensors.
-pub fn noise(seed: u64, name: &str, step: u64, elements: core::ops::Range<u64>) -> Vec<Noise> {
-    let halves = |word: u64| [word & 0xffff_ffff, word >> 32];
+fn halves(word: u64) -> [u64; 2] {
+    [word & 0xffff_ffff, word >> 32]
+}
+
+/// What makes the random bits of a parameter its own.
+pub fn key(seed: u64, name: &str) -> [u64; 2] {
     let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
     });
-    let [name, seed, step] = [hash, seed, step].map(halves);
+    let [name, seed] = [hash, seed].map(halves);
     let key = philox([name[0], name[1], seed[0], seed[1]], [0, 0]);
+    [key[0], key[1]]
+}
+
+/// The random bits of a parameter of this name, 16 for each of its tensors.
+pub fn noise(seed: u64, name: &str, step: u64, elements: core::ops::Range<u64>) -> Vec<Noise> {
+    let (step, key) = (halves(step), key(seed, name));
     let bits = |element: u64, tensor: u64| {
         let octet = halves(element / 8);
         let counter = [octet[0], octet[1] + (tensor << 30), step[0], step[1]];
-        let words = philox(counter, [key[0], key[1]]);
+        let words = philox(counter, key);
         (words[(element % 8 / 2) as usize] >> (element % 2 * 16)) as u32 & 0xffff
     };
     let of = |element| Noise {

@@ -1,0 +1,102 @@
+// The kernels: which element types and formats there are. `make ptx` compiles them.
+#include "coded.cuh"
+#include "norms.cuh"
+
+// Advances `steps [n]`, and makes the scalars of each.
+extern "C" __global__ void __launch_bounds__(256) prepare(Step *steps, Scalars *scalars, u32 n) {
+  for (u32 i = blockIdx.x * THREADS + threadIdx.x; i < n; i += gridDim.x * THREADS) {
+    Step step = steps[i];
+    advance(step);
+    steps[i] = step;
+    const StepScalars<double> wide = scalars_of(step);
+    scalars[i] = {step.number, rounded(wide), wide};
+  }
+}
+
+// Steps all chunks of tensors that are kept alike: `chunks [n_chunks]`, shared out over the blocks.
+template <class Stepper>
+__device__ __forceinline__ void step_chunks(const Tensor *tensors, const Chunk *chunks, u64 n_chunks, const Scalars *scalars, u32 flags) {
+  for (u64 i = blockIdx.x; i < n_chunks; i += gridDim.x) {
+    const Chunk chunk = chunks[i];
+    const Tensor tensor = tensors[chunk.tensor];
+    const Scalars *of_tensor = &scalars[tensor.scalars];
+    const u64 start = (u64)chunk.number * CHUNK;
+    const u64 left = tensor.n_elements - start;
+    const Random random = {{tensor.key[0], tensor.key[1]}, of_tensor->step, tensor.first_element};
+    const Work work = {tensor, of_tensor, random, start, (u32)min(left, (u64)CHUNK), flags};
+    Stepper::step(work);
+  }
+}
+
+#define STEP(name, ...)                                                                                                \
+  extern "C" __global__ void __launch_bounds__(256)                                                                    \
+      step_##name(const Tensor *tensors, const Chunk *chunks, u64 n_chunks, const Scalars *scalars, u32 flags) {       \
+    step_chunks<__VA_ARGS__>(tensors, chunks, n_chunks, scalars, flags);                                               \
+  }
+
+// One way to keep a parameter, with moments that are not codes.
+#define KEPT(name, P, Keep)                                                                                            \
+  STEP(name, Stepper<P, Keep, Full>)                                                                                   \
+  STEP(name##_bf16, Stepper<P, Keep, Half>)
+
+// All ways to keep a parameter, with moments in codes.
+#define CODED(name, P, ...)                                                                                            \
+  STEP(name##_8bit, CodedStepper<P, OneOf<__VA_ARGS__>, InBytes>)                                                      \
+  STEP(name##_4bit, CodedStepper<P, OneOf<__VA_ARGS__>, InNibbles>)
+
+STEP(f64, Stepper<double, Itself, Full>)
+KEPT(f32, float, Itself)
+KEPT(f16, f16, Itself)
+KEPT(f16_master, f16, Master)
+KEPT(f16_kahan, f16, Kahan)
+KEPT(bf16, bf16, Itself)
+KEPT(bf16_master, bf16, Master)
+KEPT(bf16_split, bf16, Split)
+KEPT(bf16_kahan, bf16, Kahan)
+KEPT(bf16_stochastic, bf16, Stochastic)
+CODED(f32, float, Itself)
+CODED(f16, f16, Itself, Master, Kahan)
+CODED(bf16, bf16, Itself, Master, Split, Kahan, Stochastic)
+
+// The sum of squares of each block of 4,096 gradients, and how many of them are not finite: a warp takes a
+// block; `sums` and `n_nonfinite [4 * n_chunks]` have a place for each block of each chunk.
+template <class G, class T>
+__device__ __forceinline__ void tally_chunks(const Tensor *tensors, const Chunk *chunks, u64 n_chunks, double *sums, u64 *n_nonfinite) {
+  const u32 per_chunk = CHUNK / NORM_BLOCK, warps = THREADS / WARP;
+  for (u64 i = (u64)blockIdx.x * warps + threadIdx.x / WARP; i < n_chunks * per_chunk; i += (u64)gridDim.x * warps) {
+    const Chunk chunk = chunks[i / per_chunk];
+    const u64 start = (u64)chunk.number * CHUNK + i % per_chunk * NORM_BLOCK, end = tensors[chunk.tensor].n_elements;
+    if (start >= end) continue;
+    u32 bad;
+    const double sum = tally_block<G, T>(tensors[chunk.tensor].grad, start, (u32)min((u64)NORM_BLOCK, end - start), bad);
+    if (threadIdx.x % WARP == 0) sums[i] = sum, n_nonfinite[i] = bad;
+  }
+}
+
+#define TALLY(name, G, T)                                                                                              \
+  extern "C" __global__ void __launch_bounds__(256)                                                                    \
+      tally_##name(const Tensor *tensors, const Chunk *chunks, u64 n_chunks, double *sums, u64 *n_nonfinite) {         \
+    tally_chunks<G, T>(tensors, chunks, n_chunks, sums, n_nonfinite);                                                  \
+  }
+
+TALLY(f32, float, float)
+TALLY(f64, double, double)
+TALLY(f16, f16, float)
+TALLY(bf16, bf16, float)
+
+// Joins the sums of the blocks of each tensor in pairs, again and again, in place, and adds up its counts:
+// `totals [n]`. The blocks of a tensor start at 4 times `first_chunk [n]`; one block of threads joins a tensor.
+extern "C" __global__ void __launch_bounds__(256)
+    join_sums(const Tensor *tensors, const u64 *first_chunk, u64 n, double *sums, u64 *n_nonfinite, Total *totals) {
+  for (u64 i = blockIdx.x; i < n; i += gridDim.x) {
+    const u64 first = first_chunk[i] * (CHUNK / NORM_BLOCK), count = (tensors[i].n_elements + NORM_BLOCK - 1) / NORM_BLOCK;
+    for (u64 width = 1; width < count; width *= 2) {
+      for (u64 left = 2 * width * threadIdx.x; left + width < count; left += 2 * width * THREADS) {
+        sums[first + left] = sums[first + left] + sums[first + left + width];
+        n_nonfinite[first + left] = n_nonfinite[first + left] + n_nonfinite[first + left + width];
+      }
+      __syncthreads();
+    }
+    if (threadIdx.x == 0) totals[i] = count == 0 ? Total{0.0, 0} : Total{sums[first], n_nonfinite[first]};
+  }
+}

@@ -1,0 +1,99 @@
+// The AdamW update of one element: `src/math.rs` line for line, where its sources and its reasons
+// stand. Compiled with contraction off, so that every operation rounds once, to nearest even.
+#pragma once
+
+// What one element keeps from step to step.
+template <class T> struct Element {
+  T param, exp_avg, exp_avg_sq;
+  T max_exp_avg_sq; // only read and written with amsgrad
+};
+
+// The coefficient of a penalty whose gradient is added.
+enum Regularizer : unsigned { REGULARIZER_NONE, REGULARIZER_L1, REGULARIZER_L2 };
+
+// The constants of one step.
+template <class T> struct StepScalars {
+  T grad_scale, one_minus_beta1, one_minus_beta2, inv_sqrt_bias_correction2, eps, lr_weight_decay, step_size;
+  // What is done to a gradient before the update, if `prepares`.
+  T scale, min, max, coefficient;
+  Regularizer regularizer;
+  unsigned prepares;
+};
+
+__device__ __forceinline__ float root(float x) { return __fsqrt_rn(x); }
+__device__ __forceinline__ double root(double x) { return __dsqrt_rn(x); }
+
+template <class T> __device__ __forceinline__ T prepared(const StepScalars<T> &s, T grad, T param) {
+  grad = grad * s.scale;
+  grad = grad < s.min ? s.min : grad;
+  grad = grad > s.max ? s.max : grad;
+  switch (s.regularizer) {
+  case REGULARIZER_NONE: return grad;
+  case REGULARIZER_L1: return param > T(0) ? grad + s.coefficient : param < T(0) ? grad - s.coefficient : grad;
+  case REGULARIZER_L2: return grad + s.coefficient * param;
+  }
+  return grad;
+}
+
+// The larger of the two, NaN if either is.
+template <class T> __device__ __forceinline__ T larger_or_nan(T larger, T max) {
+  return larger > max || larger != larger ? larger : max;
+}
+
+// One step of one element.
+template <class T> __device__ __forceinline__ Element<T> adamw(const StepScalars<T> &s, bool amsgrad, Element<T> e, T grad) {
+  grad = grad * s.grad_scale;
+  const T exp_avg = e.exp_avg + s.one_minus_beta1 * (grad - e.exp_avg);
+  const T exp_avg_sq = e.exp_avg_sq + s.one_minus_beta2 * (grad * grad - e.exp_avg_sq);
+  const T max_exp_avg_sq = amsgrad ? larger_or_nan(exp_avg_sq, e.max_exp_avg_sq) : e.max_exp_avg_sq;
+  const T second_moment = amsgrad ? max_exp_avg_sq : exp_avg_sq;
+  const T denom = root(second_moment) * s.inv_sqrt_bias_correction2 + s.eps;
+  const T param = e.param - (s.lr_weight_decay * e.param + s.step_size * (exp_avg / denom));
+  return {param, exp_avg, exp_avg_sq, max_exp_avg_sq};
+}
+
+// What a step is made of, before it is turned into the constants of the loop.
+struct Step {
+  double lr, beta1, beta2, eps, weight_decay;
+  double grad_scale; // what gradients are multiplied by: the clip factor
+  double min, max;   // what they are clamped to after that, if `limited`
+  double coefficient;
+  unsigned long long number; // which step it is; the first is 1
+  double beta1_power, beta2_power;
+  Regularizer regularizer;
+  unsigned limited, maximize, reserved;
+};
+
+// The step after this one, as running products have it.
+__device__ __forceinline__ void advance(Step &step) {
+  step.number = step.number == ~0ull ? step.number : step.number + 1;
+  step.beta1_power = step.beta1_power * step.beta1;
+  step.beta2_power = step.beta2_power * step.beta2;
+}
+
+// Each constant is computed in f64, and rounded once.
+__device__ __forceinline__ StepScalars<double> scalars_of(const Step &step) {
+  const bool needed = step.limited || step.regularizer != REGULARIZER_NONE;
+  const double grad_scale = needed ? 1.0 : step.grad_scale;
+  StepScalars<double> s;
+  s.grad_scale = step.maximize ? -grad_scale : grad_scale;
+  s.one_minus_beta1 = 1.0 - step.beta1;
+  s.one_minus_beta2 = 1.0 - step.beta2;
+  s.inv_sqrt_bias_correction2 = 1.0 / root(1.0 - step.beta2_power);
+  s.eps = step.eps;
+  s.lr_weight_decay = step.lr * step.weight_decay;
+  s.step_size = step.lr / (1.0 - step.beta1_power);
+  s.scale = step.grad_scale;
+  s.min = step.limited ? step.min : -__longlong_as_double(0x7ff0000000000000);
+  s.max = step.limited ? step.max : __longlong_as_double(0x7ff0000000000000);
+  s.coefficient = step.coefficient;
+  s.regularizer = step.regularizer;
+  s.prepares = needed;
+  return s;
+}
+
+__device__ __forceinline__ StepScalars<float> rounded(const StepScalars<double> &s) {
+  return {(float)s.grad_scale, (float)s.one_minus_beta1, (float)s.one_minus_beta2, (float)s.inv_sqrt_bias_correction2,
+          (float)s.eps, (float)s.lr_weight_decay, (float)s.step_size, (float)s.scale, (float)s.min, (float)s.max,
+          (float)s.coefficient, s.regularizer, s.prepares};
+}

@@ -1,0 +1,91 @@
+// Loads and stores of elements in global memory, once each: past what caches are for. An address that
+// comes out of a table is generic to the compiler, so that the state space is said in assembly.
+#pragma once
+#include "storage.cuh"
+
+#define LOAD_4(type, suffix, letter)                                                                                   \
+  __device__ __forceinline__ void load_4(u64 at, type *x) {                                                            \
+    asm volatile("ld.global.cs.v4." suffix " {%0, %1, %2, %3}, [%4];"                                                  \
+                 : "=" letter(x[0]), "=" letter(x[1]), "=" letter(x[2]), "=" letter(x[3])                              \
+                 : "l"(at));                                                                                           \
+  }                                                                                                                    \
+  __device__ __forceinline__ void store_4(u64 at, const type *x) {                                                     \
+    asm volatile("st.global.cs.v4." suffix " [%0], {%1, %2, %3, %4};" ::"l"(at), letter(x[0]), letter(x[1]),           \
+                 letter(x[2]), letter(x[3])                                                                            \
+                 : "memory");                                                                                          \
+  }                                                                                                                    \
+  __device__ __forceinline__ void load_1(u64 at, type *x) {                                                            \
+    asm volatile("ld.global.cs." suffix " %0, [%1];" : "=" letter(*x) : "l"(at));                                      \
+  }                                                                                                                    \
+  __device__ __forceinline__ void store_1(u64 at, const type *x) {                                                     \
+    asm volatile("st.global.cs." suffix " [%0], %1;" ::"l"(at), letter(*x) : "memory");                                \
+  }
+
+LOAD_4(float, "f32", "f")
+LOAD_4(u16, "u16", "h")
+
+// Four doubles are two vectors.
+__device__ __forceinline__ void load_1(u64 at, double *x) {
+  asm volatile("ld.global.cs.f64 %0, [%1];" : "=d"(*x) : "l"(at));
+}
+__device__ __forceinline__ void store_1(u64 at, const double *x) {
+  asm volatile("st.global.cs.f64 [%0], %1;" ::"l"(at), "d"(*x) : "memory");
+}
+__device__ __forceinline__ void load_4(u64 at, double *x) {
+  asm volatile("ld.global.cs.v2.f64 {%0, %1}, [%2];" : "=d"(x[0]), "=d"(x[1]) : "l"(at));
+  asm volatile("ld.global.cs.v2.f64 {%0, %1}, [%2];" : "=d"(x[2]), "=d"(x[3]) : "l"(at + 16));
+}
+__device__ __forceinline__ void store_4(u64 at, const double *x) {
+  asm volatile("st.global.cs.v2.f64 [%0], {%1, %2};" ::"l"(at), "d"(x[0]), "d"(x[1]) : "memory");
+  asm volatile("st.global.cs.v2.f64 [%0], {%1, %2};" ::"l"(at + 16), "d"(x[2]), "d"(x[3]) : "memory");
+}
+
+__device__ __forceinline__ void load_4(u64 at, f16 *x) { load_4(at, &x->bits); }
+__device__ __forceinline__ void store_4(u64 at, const f16 *x) { store_4(at, &x->bits); }
+__device__ __forceinline__ void load_1(u64 at, f16 *x) { load_1(at, &x->bits); }
+__device__ __forceinline__ void store_1(u64 at, const f16 *x) { store_1(at, &x->bits); }
+__device__ __forceinline__ void load_4(u64 at, bf16 *x) { load_4(at, &x->bits); }
+__device__ __forceinline__ void store_4(u64 at, const bf16 *x) { store_4(at, &x->bits); }
+__device__ __forceinline__ void load_1(u64 at, bf16 *x) { load_1(at, &x->bits); }
+__device__ __forceinline__ void store_1(u64 at, const bf16 *x) { store_1(at, &x->bits); }
+__device__ __forceinline__ void load_4(u64 at, i16 *x) { load_4(at, (u16 *)x); }
+__device__ __forceinline__ void store_4(u64 at, const i16 *x) { store_4(at, (const u16 *)x); }
+__device__ __forceinline__ void load_1(u64 at, i16 *x) { load_1(at, (u16 *)x); }
+__device__ __forceinline__ void store_1(u64 at, const i16 *x) { store_1(at, (const u16 *)x); }
+
+// Single bytes, and four of them as one word.
+__device__ __forceinline__ u32 load_byte(u64 at) {
+  u32 x;
+  asm volatile("ld.global.cs.u8 %0, [%1];" : "=r"(x) : "l"(at));
+  return x;
+}
+__device__ __forceinline__ void store_byte(u64 at, u32 x) {
+  asm volatile("st.global.cs.u8 [%0], %1;" ::"l"(at), "r"(x) : "memory");
+}
+__device__ __forceinline__ u32 load_word(u64 at) {
+  u32 x;
+  asm volatile("ld.global.cs.u32 %0, [%1];" : "=r"(x) : "l"(at));
+  return x;
+}
+__device__ __forceinline__ void store_word(u64 at, u32 x) {
+  asm volatile("st.global.cs.u32 [%0], %1;" ::"l"(at), "r"(x) : "memory");
+}
+
+// The first `n` of four elements side by side, in one access where there are four and they are aligned
+// for it. What is not there reads as 0.
+template <class S> __device__ __forceinline__ void load(u64 base, u64 element, u32 n, S (&x)[4]) {
+  const u64 at = base + element * sizeof(S);
+  if (n == 4 && at % (sizeof(S) < 4 ? 4 * sizeof(S) : 16) == 0) return load_4(at, x);
+#pragma unroll
+  for (u32 i = 0; i < 4; i++) {
+    x[i] = S();
+    if (i < n) load_1(at + i * sizeof(S), &x[i]);
+  }
+}
+template <class S> __device__ __forceinline__ void store(u64 base, u64 element, u32 n, const S (&x)[4]) {
+  const u64 at = base + element * sizeof(S);
+  if (n == 4 && at % (sizeof(S) < 4 ? 4 * sizeof(S) : 16) == 0) return store_4(at, x);
+#pragma unroll
+  for (u32 i = 0; i < 4; i++)
+    if (i < n) store_1(at + i * sizeof(S), &x[i]);
+}

@@ -1,0 +1,77 @@
+// Element types in memory: `src/dtype.rs` mirrored. The f16 conversions are the processor's own, which
+// give the same bits.
+#pragma once
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef short i16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+struct f16 {
+  u16 bits;
+};
+struct bf16 {
+  u16 bits;
+};
+
+// The type that a parameter computes in.
+template <class S> struct ComputeOf {
+  typedef float type;
+};
+template <> struct ComputeOf<double> {
+  typedef double type;
+};
+template <class S> using Compute = typename ComputeOf<S>::type;
+
+__device__ __forceinline__ u32 bits_of(float x) { return __float_as_uint(x); }
+__device__ __forceinline__ float float_of(u32 bits) { return __uint_as_float(bits); }
+__device__ __forceinline__ bool is_nan(u32 bits) { return (bits & 0x7fffffff) > 0x7f800000; }
+__device__ __forceinline__ u32 quiet_nan(u32 bits) { return is_nan(bits) ? bits | 0x00400000 : bits; }
+
+__device__ __forceinline__ void widen(float stored, float &wide) { wide = stored; }
+__device__ __forceinline__ void widen(float stored, double &wide) { wide = stored; }
+__device__ __forceinline__ void widen(double stored, double &wide) { wide = stored; }
+__device__ __forceinline__ void widen(bf16 stored, float &wide) { wide = float_of(quiet_nan((u32)stored.bits << 16)); }
+__device__ __forceinline__ void widen(f16 stored, float &wide) { asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(stored.bits)); }
+
+// To nearest even.
+__device__ __forceinline__ void narrow(float wide, float &stored) { stored = wide; }
+__device__ __forceinline__ void narrow(double wide, double &stored) { stored = wide; }
+__device__ __forceinline__ void narrow(float wide, f16 &stored) { asm("cvt.rn.f16.f32 %0, %1;" : "=h"(stored.bits) : "f"(wide)); }
+__device__ __forceinline__ void narrow(float wide, bf16 &stored) {
+  const u32 bits = bits_of(wide);
+  const u32 rounded = (bits + (0x7fff + (bits >> 16 & 1))) >> 16;
+  stored.bits = (u16)(is_nan(bits) ? bits >> 16 | 0x40 : rounded);
+}
+
+// The bf16 above or below, each as likely as `wide` is near it. `noise` is 16 random bits.
+__device__ __forceinline__ bf16 narrow_randomly(float wide, u32 noise) {
+  const u32 bits = bits_of(wide);
+  const bool is_finite = (bits & 0x7f800000) != 0x7f800000;
+  const u32 other = is_nan(bits) ? bits >> 16 | 0x40 : bits >> 16;
+  return {(u16)(is_finite ? (bits + noise) >> 16 : other)};
+}
+
+// The f32 that a bf16 and its remainder are the halves of.
+__device__ __forceinline__ float join(bf16 upper, i16 remainder) {
+  return float_of(((u32)upper.bits << 16) + (u32)(int)remainder);
+}
+
+// The halves of an f32: the bf16 that it rounds to, half away from zero, and the signed rest.
+__device__ __forceinline__ void split(float wide, bf16 &upper, i16 &remainder) {
+  u32 bits = bits_of(wide);
+  bits = is_nan(bits) ? 0x7fc00000 : bits;
+  const u32 above = (bits + 0x8000) >> 16;
+  upper.bits = (u16)above;
+  remainder = (i16)(bits - (above << 16));
+}
+
+// What a value leaves over when it is rounded, rounded in turn.
+template <class S> __device__ __forceinline__ void compensated(float wide, S &upper, S &rest) {
+  float rounded;
+  narrow(wide, upper);
+  widen(upper, rounded);
+  const bool is_infinite = (bits_of(rounded) & 0x7fffffff) == 0x7f800000;
+  narrow(is_infinite ? 0.0f : wide - rounded, rest);
+}

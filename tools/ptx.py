@@ -1,0 +1,163 @@
+"""Compiles src/cuda/kernels.cu to the PTX that the library carries, and looks at what becomes of it.
+
+    ptx.py            writes src/cuda/kernels.ptx
+    ptx.py --check    says whether the committed file is what the source gives now, and holds the machine code that
+                      ptxas makes of it for each architecture to what src/cuda promises
+
+    ptx.py --estimate prints what a step of 10^9 elements would take on an H100, from its machine code: no measurement
+
+The compiler is NVRTC 11.8, whose PTX (7.8) drivers from R520 on accept; contraction is off, so that a driver's own compiler
+cannot fuse either. None of it needs a GPU. `make ptx` and `make ptx-check` install the packages.
+"""
+
+import ctypes
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+
+FOLDER = pathlib.Path(__file__).resolve().parent.parent / "src" / "cuda"
+PTX = FOLDER / "kernels.ptx"
+OPTIONS = ["--gpu-architecture=compute_70", "--fmad=false", "--std=c++17", "-default-device"]
+ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"]
+# With 256 threads a block, so that two blocks or more fit a multiprocessor's 65,536 registers.
+MOST_REGISTERS = 128
+
+
+def package(path):
+    """A file of an installed nvidia wheel."""
+    for folder in sys.path:
+        for found in sorted(pathlib.Path(folder).glob(f"nvidia/{path}")):
+            return found
+    sys.exit(f"nvidia/{path} is not installed: run `make ptx-check`")
+
+
+def compiled():
+    """The PTX of kernels.cu."""
+    ctypes.CDLL(str(package("cuda_nvrtc/lib/libnvrtc-builtins.so*")), mode=ctypes.RTLD_GLOBAL)
+    nvrtc = ctypes.CDLL(str(package("cuda_nvrtc/lib/libnvrtc.so*")))
+    headers = sorted(FOLDER.glob("*.cuh"))
+    strings = lambda values: (ctypes.c_char_p * len(values))(*values)
+    program = ctypes.c_void_p()
+    source = (FOLDER / "kernels.cu").read_bytes()
+    texts, names = strings([h.read_bytes() for h in headers]), strings([h.name.encode() for h in headers])
+    assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, b"kernels.cu", len(headers), texts, names) == 0
+    failed = nvrtc.nvrtcCompileProgram(program, len(OPTIONS), strings([o.encode() for o in OPTIONS]))
+
+    def text(kind):
+        size = ctypes.c_size_t()
+        getattr(nvrtc, f"nvrtcGet{kind}Size")(program, ctypes.byref(size))
+        buffer = ctypes.create_string_buffer(size.value)
+        getattr(nvrtc, f"nvrtcGet{kind}")(program, buffer)
+        return buffer.value
+
+    log = text("ProgramLog").decode().strip()
+    if log or failed:
+        sys.exit(log or f"NVRTC failed: {failed}")
+    return text("PTX")
+
+
+def streams(kernel):
+    """The vectors of four elements that a step reads and writes, by bytes of an element: with amsgrad, and gradients of both types
+    of which one is there. Every tensor that is written is read but for a parameter beside its master."""
+    words = kernel.split("_")
+    param, keep, moments = words[1], "itself", "full"
+    for word in words[2:]:
+        keep, moments = (word, moments) if word in ("master", "split", "kahan", "stochastic") else (keep, word)
+    size = {"f32": 4, "f64": 8}.get(param, 2)
+    grads = [size] if size == 4 else [size, 4]
+    rest = {"master": [4], "split": [2], "kahan": [size]}.get(keep, [])
+    kept = [2] * 3 if moments == "bf16" else [8 if size == 8 else 4] * 3
+    loads = ([] if keep == "master" else [size]) + rest + grads + kept
+    return loads, [size] + rest + grads + kept
+
+
+def accesses(sizes):
+    """How many instructions of how many bytes: four elements of 8 bytes are two vectors."""
+    return Counter(width for size in sizes for width in ([16, 16] if size == 8 else [4 * size]))
+
+
+def assembled(architecture, ptx):
+    """What ptxas reports, and the machine code of each kernel."""
+    with tempfile.TemporaryDirectory() as folder:
+        cubin = f"{folder}/kernels.cubin"
+        ptxas = [package("cuda_nvcc/bin/ptxas"), "-v", f"-arch={architecture}", ptx, "-o", cubin]
+        report = subprocess.run(ptxas, capture_output=True, text=True, check=True).stderr
+        code = subprocess.run([package("cu13/bin/nvdisasm"), "-c", cubin], capture_output=True, text=True, check=True).stdout
+    kernels = re.split(r"^\s*\.text\.(\w+):", code, flags=re.M)
+    return report, dict(zip(kernels[1::2], kernels[2::2]))
+
+
+def look_at(architecture, ptx):
+    """What is wrong with the machine code of one architecture."""
+    report, kernels = assembled(architecture, ptx)
+    wrong = []
+    for kernel, spilled, registers in re.findall(
+        r"properties for (\w+)\n\s+(\d+ bytes stack frame, \d+ bytes spill stores, \d+ bytes spill loads).*?Used (\d+) registers", report, re.S
+    ):
+        if set(re.findall(r"\d+", spilled)) != {"0"}:
+            wrong.append(f"{kernel}: {spilled}")
+        if int(registers) > MOST_REGISTERS:
+            wrong.append(f"{kernel}: {registers} registers")
+    for kernel, text in kernels.items():
+        memory = re.findall(r"\b((?:LD|ST)[GL]?(?:\.[A-Z0-9]+)*) ", text)
+        generic = [m for m in memory if m.split(".")[0] in ("LD", "ST", "LDL", "STL")]
+        if generic:
+            wrong.append(f"{kernel}: {generic[0]}")
+        if kernel.startswith("step_") and not kernel.endswith("bit"):
+            # Elements are read and written past the caches (.EF), tables are not.
+            vectors = lambda name: Counter(
+                16 if ".128" in m else 8 for m in memory if m.startswith(name) and ".EF" in m and (".128" in m or ".64" in m)
+            )
+            for name, sizes in zip(("LDG", "STG"), streams(kernel)):
+                expected = accesses(sizes)
+                if 8 in expected or kernel != "step_f64":
+                    seen = vectors(name)
+                else:
+                    seen = Counter({16: vectors(name)[16]})  # single f64s are as long as vectors of 16-bit elements
+                if seen != expected:
+                    wrong.append(f"{kernel}: {name} {dict(seen)}, expected {dict(expected)}")
+    return [f"{architecture}: {what}" for what in wrong]
+
+
+def estimate(ptx):
+    """A table of bounds: the bytes of an element at 3.35 TB/s, and all instructions of a kernel, those of its side paths too, at
+    four a cycle on each of 132 multiprocessors at 1.755 GHz. A thread takes four elements at a time, eight where moments are codes."""
+    report, kernels = assembled("sm_90", ptx)
+    registers = dict(re.findall(r"properties for (\w+)\n.*?\n.*?Used (\d+) registers", report))
+    print("| kernel | registers | bytes an element | memory, ms | instructions an element, at most | issue, ms, at most |\n|---|---|---|---|---|---|")
+    for kernel in sorted(k for k in kernels if k.startswith("step_")):
+        coded = kernel.endswith("bit")
+        n = len(re.findall(r"^\s*/\*[0-9a-f]{4,}\*/\s+[^N;]", kernels[kernel], re.M)) / (8 if coded else 4)
+        if coded:
+            size = 4 if "f32" in kernel else 2
+            bytes_each = 3 * size + (4 if "8bit" in kernel else 2) + 4 * 4 / (256 if "8bit" in kernel else 128)
+        else:
+            loads, stores = streams(kernel)
+            moments = loads[-1]
+            # Without amsgrad, and with one gradient, of the parameter's type, which is not cleared.
+            of_grads = stores[0] if kernel.startswith("step_f32") else stores[0] + 4
+            bytes_each = sum(loads) + sum(stores) - 2 * moments - 2 * of_grads + stores[0]
+        memory, issue = bytes_each / 3.35, n / 32 / (132 * 4 * 1.755) * 1e3
+        print(f"| {kernel} | {registers[kernel]} | {bytes_each:.2f} | {memory:.2f} | {n:.0f} | {issue:.2f} |")
+
+
+def main():
+    ptx = compiled()
+    if sys.argv[1:] == ["--estimate"]:
+        return estimate(PTX)
+    if sys.argv[1:] != ["--check"]:
+        PTX.write_bytes(ptx)
+        print(f"{PTX.name}: {len(ptx)} bytes, {ptx.count(b'.entry')} kernels")
+        return
+    if PTX.read_bytes() != ptx:
+        sys.exit("src/cuda/kernels.ptx is not what kernels.cu gives: run `make ptx`")
+    wrong = [what for architecture in ARCHITECTURES for what in look_at(architecture, PTX)]
+    print("\n".join(wrong) or f"{PTX.name} is what the source gives, and holds on {', '.join(ARCHITECTURES)}")
+    sys.exit(bool(wrong))
+
+
+if __name__ == "__main__":
+    main()
