@@ -28,7 +28,7 @@ const fn mutation(
 }
 
 /// Each is caught: by the driver, which will not load it or sees what it does, or by the bits.
-const MUTATIONS: [Mutation; 19] = [
+const MUTATIONS: [Mutation; 22] = [
     mutation("a root that is near", "step_f32", 0, "sqrt.rn.f32", "sqrt.approx.f32"),
     mutation("a quotient that is near", "step_f32", 0, "div.rn.f32", "div.approx.f32"),
     mutation("a product that may be fused", "step_f32", 0, "mul.rn.f32", "mul.f32"),
@@ -63,6 +63,9 @@ const MUTATIONS: [Mutation; 19] = [
         "shfl.sync.up.b32",
     ),
     mutation("nine rounds of ten", "step_bf16_stochastic", 0, ", 10;", ", 9;"),
+    mutation("a power that grows", "prepare", 0, "mul.rn.f64", "add.rn.f64"),
+    mutation("a step that is not counted", "prepare", 0, "st.global.u64", "// "),
+    mutation("a constant that is rounded down", "prepare", 2, "cvt.rn.f32.f64", "cvt.rz.f32.f64"),
     mutation("a sum of other lanes", "tally_f32", 0, "shfl.sync.down.b32", "shfl.sync.up.b32"),
     mutation("a block that is left out", "tally_f32", 0, "st.global.f64", "// "),
     mutation("a level that does not wait", "join_sums", 0, "bar.sync", "// "),
@@ -82,7 +85,13 @@ impl Mutation {
     fn caught(&self, ptx: &str) -> Result<(), String> {
         device::reset();
         let device = Device::with_ptx(ptx)?;
-        for case in Case::all().iter().filter(|case| case.kernel(CHUNK) == self.kernel) {
+        // Whatever is stepped has been prepared, and what takes random bits counts steps.
+        let shown_by: &[&str] = match self.kernel {
+            "prepare" => &["step_f32", "step_bf16_stochastic"],
+            kernel => &[kernel],
+        };
+        let cases = Case::all();
+        for case in cases.iter().filter(|case| shown_by.contains(&&*case.kernel(CHUNK))) {
             // Of lengths that end within a vector some, since an element may be one that nothing changes.
             let lengths = [CHUNK + 77, 2 * CHUNK, 4098, 4099, 4102, 4103, 4107];
             compare(&device, case, &lengths, 2, |_| 0)?;
