@@ -4,15 +4,45 @@
 
 use super::Optimizer;
 use super::params::Param;
-use super::step::{Clock, Scratch};
+use super::step::Clock;
 use crate::error::Error;
 use crate::math::{Regularizer, Scalars, Step};
 use crate::steps::NO_STEP;
+use crate::sys::memory::reserve;
 use core::ops::Range;
+
+/// What has been decided, in memory that is kept for the next step.
+#[derive(Default)]
+pub struct Decisions {
+    /// The scalars of this step, each for one or more parameters.
+    pub scalars: Vec<Scalars>,
+    /// By number of scalars: the first place that has them.
+    first_of: Vec<usize>,
+    /// By place among the parameters of the step: the number of its scalars, or `NO_STEP`.
+    pub scalars_of: Vec<u32>,
+    /// The smallest factor that a gradient is clipped with.
+    pub clip_factor: f64,
+    /// By group, with decay and without: what the last such parameter stepped with.
+    latest: Vec<[Option<Decided>; 2]>,
+}
+
+impl Decisions {
+    /// Forgets them, and makes room for so many parameters and groups.
+    pub fn reserve(&mut self, n_params: usize, n_groups: usize) -> Result<(), Error> {
+        self.scalars.clear();
+        self.first_of.clear();
+        self.scalars_of.clear();
+        self.latest.clear();
+        reserve(&mut self.scalars, n_params, "the step's scalars")?;
+        reserve(&mut self.first_of, n_params, "the step's scalars")?;
+        reserve(&mut self.scalars_of, n_params, "the step's scalars")?;
+        reserve(&mut self.latest, n_groups, "the step's scalars")
+    }
+}
 
 /// Scalars that the next parameter of the group can share, if it agrees in the terms.
 #[derive(Clone, Copy)]
-pub struct Decided {
+struct Decided {
     terms: Terms,
     scalars: u32,
 }
@@ -32,63 +62,68 @@ struct Terms {
 impl Optimizer {
     /// The scalars of this step. Asks the host's callbacks; changes nothing but the scratch.
     pub(super) fn decide(&mut self, of: &Range<usize>, repeats: bool) -> Result<(), Error> {
-        let mut scratch = core::mem::take(&mut self.scratch);
-        scratch.clip_factor = 1.0;
+        let mut decisions = core::mem::take(&mut self.scratch.decisions);
+        decisions.clip_factor = 1.0;
         let decided = match repeats {
-            true => self.decide_again(&mut scratch),
-            false => self.decide_anew(of, &mut scratch),
+            true => self.decide_again(&mut decisions),
+            false => self.decide_anew(of, &mut decisions),
         };
-        self.scratch = scratch;
+        self.scratch.decisions = decisions;
         decided
     }
 
     /// For a step of all parameters that share scalars as they did.
-    fn decide_again(&self, scratch: &mut Scratch) -> Result<(), Error> {
-        for scalars in 0..scratch.scalars.len() {
-            let first = scratch.first_of[scalars];
-            let terms = self.terms(first, first, scratch)?;
-            scratch.scalars[scalars] = Scalars::new(&self.step_of(&self.params[first], &terms)?);
+    fn decide_again(&self, decisions: &mut Decisions) -> Result<(), Error> {
+        for scalars in 0..decisions.scalars.len() {
+            let first = decisions.first_of[scalars];
+            let terms = self.terms(first, first, decisions)?;
+            decisions.scalars[scalars] = Scalars::new(&self.step_of(&self.params[first], &terms)?);
         }
         Ok(())
     }
 
-    fn decide_anew(&self, of: &Range<usize>, scratch: &mut Scratch) -> Result<(), Error> {
-        scratch.scalars.clear();
-        scratch.first_of.clear();
-        scratch.scalars_of.clear();
-        scratch.latest.clear();
-        scratch.latest.resize(self.groups.len(), [None; 2]);
+    fn decide_anew(&self, of: &Range<usize>, decisions: &mut Decisions) -> Result<(), Error> {
+        decisions.scalars.clear();
+        decisions.first_of.clear();
+        decisions.scalars_of.clear();
+        decisions.latest.clear();
+        decisions.latest.resize(self.groups.len(), [None; 2]);
         for (place, number) in of.clone().enumerate() {
             let (param, operands) = (&self.params[number], &self.operands[number]);
             if !operands.is_stepped() {
-                scratch.scalars_of.push(NO_STEP);
+                decisions.scalars_of.push(NO_STEP);
                 continue;
             }
-            let terms = self.terms(place, number, scratch)?;
-            let latest = &mut scratch.latest[param.group as usize][param.decays as usize];
+            let terms = self.terms(place, number, decisions)?;
+            let latest = &mut decisions.latest[param.group as usize][param.decays as usize];
             let scalars = match latest.filter(|latest| latest.terms == terms) {
                 Some(latest) => latest.scalars,
                 None => {
-                    let scalars = scratch.scalars.len() as u32;
+                    let scalars = decisions.scalars.len() as u32;
                     let step = self.step_of(param, &terms)?;
-                    scratch.scalars.push(Scalars::new(&step));
-                    scratch.first_of.push(place);
+                    decisions.scalars.push(Scalars::new(&step));
+                    decisions.first_of.push(place);
                     *latest = Some(Decided { terms, scalars });
                     scalars
                 }
             };
-            scratch.scalars_of.push(scalars);
+            decisions.scalars_of.push(scalars);
         }
         Ok(())
     }
 
     /// What makes the scalars of a parameter, by its place in the step and by its number.
     #[inline]
-    fn terms(&self, place: usize, number: usize, scratch: &mut Scratch) -> Result<Terms, Error> {
+    fn terms(
+        &self,
+        place: usize,
+        number: usize,
+        decisions: &mut Decisions,
+    ) -> Result<Terms, Error> {
         let (param, operands) = (&self.params[number], &self.operands[number]);
-        let (grad_scale, clip_factor) = self.factor(param, place, operands, scratch);
-        if clip_factor < scratch.clip_factor || clip_factor.is_nan() {
-            scratch.clip_factor = clip_factor;
+        let (grad_scale, clip_factor) = self.factor(param, place, operands);
+        if clip_factor < decisions.clip_factor || clip_factor.is_nan() {
+            decisions.clip_factor = clip_factor;
         }
         let group = &self.groups[param.group as usize];
         Ok(Terms {

@@ -116,7 +116,7 @@ impl Optimizer {
 
     /// What the step that was taken has changed, parameter by parameter.
     pub(super) fn add_up(&self, of: &Range<usize>, report: &mut Report) {
-        report.clip_factor = self.scratch.clip_factor;
+        report.clip_factor = self.scratch.decisions.clip_factor;
         report.has_statistics = self.statistics;
         if self.statistics {
             let Scratch { pass, changes, .. } = &self.scratch;
@@ -131,23 +131,17 @@ impl Optimizer {
     }
 
     /// What the gradient of a parameter is multiplied by, and what part of that is clipping.
-    pub(super) fn factor(
-        &self,
-        param: &Param,
-        place: usize,
-        operands: &Operands,
-        scratch: &Scratch,
-    ) -> (f64, f64) {
+    pub(super) fn factor(&self, param: &Param, place: usize, operands: &Operands) -> (f64, f64) {
         let mean = mean(&self.config, operands);
         let inv_grad_scale = self.inv_grad_scale();
         let scale = inv_grad_scale * mean;
         let clip = self.groups[param.group as usize].clip;
         let sum_squares = match clip {
             Clip::Norm(_) if !param.no_clip => {
-                scratch.tallies.total(place, operands).sum_squares * (mean * mean)
+                self.scratch.tallies.total(place, operands).sum_squares * (mean * mean)
             }
             Clip::GlobalNorm(_) if !param.no_clip => {
-                scratch.sums[scope(self.config.clip_scope, param)]
+                self.scratch.sums[scope(self.config.clip_scope, param)]
             }
             _ => return (scale, 1.0),
         };

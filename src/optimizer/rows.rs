@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::Optimizer;
-use super::step::Scratch;
+use super::decide::Decisions;
 use crate::config::Lazy;
 use crate::error::{Error, Label, Role};
 use crate::steps::Steps;
@@ -156,7 +156,7 @@ impl Optimizer {
 
     /// Counts the step that has been taken for the rows that took it, and logs it for the others.
     pub(super) fn log_steps(&mut self, of: &Range<usize>) {
-        let Scratch { scalars, scalars_of, .. } = &self.scratch;
+        let Decisions { scalars, scalars_of, .. } = &self.scratch.decisions;
         let steps = Steps { scalars, scalars_of, logs: &[] };
         let (operands, logs) = (&mut self.operands[of.clone()], &mut self.logs[of.clone()]);
         for (place, (operands, log)) in operands.iter_mut().zip(logs).enumerate() {

@@ -2,13 +2,12 @@
 #![forbid(unsafe_code)]
 
 use super::Optimizer;
-use super::decide::Decided;
+use super::decide::Decisions;
 use super::occupied::Place;
 use super::params::Master;
 use crate::clip::Clip;
 use crate::config::{GroupConfig, Lazy};
 use crate::error::Error;
-use crate::math::Scalars;
 use crate::schedule;
 use crate::steps::{NO_STEP, Steps};
 use crate::sys::memory::reserve;
@@ -56,20 +55,11 @@ impl Clock {
 #[derive(Default)]
 pub struct Scratch {
     pub pass: Pass,
-    /// The scalars of this step, each for one or more parameters.
-    pub scalars: Vec<Scalars>,
-    /// By number of scalars: the first place that has them.
-    pub(super) first_of: Vec<usize>,
-    /// By place among the parameters of the step: the number of its scalars, or `NO_STEP`.
-    pub scalars_of: Vec<u32>,
+    pub decisions: Decisions,
     /// The elements of the parameters that are stepped.
     n_elements: u64,
     /// Who is stepped and who shares scalars holds for the next step too, unless something changes.
     repeats: bool,
-    /// The smallest factor that a gradient is clipped with.
-    pub clip_factor: f64,
-    /// By group, with decay and without: what the last such parameter stepped with.
-    pub(super) latest: Vec<[Option<Decided>; 2]>,
     /// What a step changes.
     pub changes: Changes,
     /// What the gradients add up to.
@@ -85,18 +75,11 @@ impl Scratch {
     pub fn reserve(&mut self, n_params: usize, n_groups: usize) -> Result<(), Error> {
         // Each `Vec` may be empty or hold the entries of the last step.
         self.repeats = false;
-        self.scalars.clear();
-        self.first_of.clear();
-        self.scalars_of.clear();
-        self.latest.clear();
         self.sums.clear();
         self.grads.clear();
         reserve(&mut self.grads, n_params, "the places of gradients")?;
         reserve(&mut self.sums, n_groups, "the step's norms")?;
-        reserve(&mut self.scalars, n_params, "the step's scalars")?;
-        reserve(&mut self.first_of, n_params, "the step's scalars")?;
-        reserve(&mut self.scalars_of, n_params, "the step's scalars")?;
-        reserve(&mut self.latest, n_groups, "the step's scalars")?;
+        self.decisions.reserve(n_params, n_groups)?;
         self.pass.reserve(n_params)
     }
 }
@@ -228,7 +211,8 @@ impl Optimizer {
     }
 
     fn update(&mut self, of: &Range<usize>, repeats: bool) -> Result<(), Error> {
-        let Scratch { pass, scalars, scalars_of, changes, .. } = &mut self.scratch;
+        let Scratch { pass, decisions, changes, .. } = &mut self.scratch;
+        let Decisions { scalars, scalars_of, .. } = decisions;
         let (params, groups) = (&self.params[of.clone()], &self.groups);
         let extent = |place: usize, operands: &Operands| match scalars_of[place] {
             NO_STEP => Extent::Nothing,
@@ -281,7 +265,7 @@ impl Optimizer {
     /// Counts the step that has been taken.
     fn advance(&mut self, of: &Range<usize>) {
         let params = &mut self.params.unmarked()[of.clone()];
-        let stepped = params.iter_mut().zip(&self.scratch.scalars_of);
+        let stepped = params.iter_mut().zip(&self.scratch.decisions.scalars_of);
         for (param, _) in stepped.filter(|(_, scalars)| **scalars != NO_STEP) {
             param.clock = param.clock.advanced(&self.groups[param.group as usize]);
             param.master = Master::Settled;
