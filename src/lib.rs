@@ -31,7 +31,7 @@
 //! What a change touches: an instruction set is one line of `cpu/isa.rs`; an element type is
 //! `dtype.rs` and its slots in `cpu/isa.rs` and `cpu/blocks.rs`; a way to keep parameters or moments
 //! is `format.rs`, `tensor/state.rs` and `cpu/weights.rs` or `cpu/moments.rs`; an option is `math.rs`,
-//! `config.rs`, `optimizer/step.rs` and, in `ffi/`, `types.rs`, `lifecycle.rs` and `groups.rs`.
+//! `config.rs`, `optimizer/decide.rs` and, in `ffi/`, `types.rs`, `lifecycle.rs` and `groups.rs`.
 //!
 //! `unsafe` stands only in `ffi/`, `tensor.rs`, `tensor/`, `callback.rs`, `sys/` and `cpu/isa.rs`.
 //!

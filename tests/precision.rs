@@ -418,6 +418,33 @@ fn what_is_not_finite_stays_in_its_block() {
 }
 
 #[test]
+fn codes_of_four_bits_lie_as_the_header_says() {
+    // Whole blocks of 128 and one that is not: 64 elements with gradients of 1, then 64 of a half.
+    const N: usize = 4096 + 70;
+    let handle = Handle::new(&adamw_config { moments: ADAMW_MOMENTS_4BIT, ..config() });
+    let param = Array::of(Dtype::F32, &[1.0; N]);
+    let grad: Vec<f64> = (0..N).map(|i| if i % 128 < 64 { 1.0 } else { 0.5 }).collect();
+    let grad = Array::of(Dtype::F32, &grad);
+    let number = handle.add_array("w", &param);
+    handle.set_grad(number, &grad);
+    handle.step();
+    let kept = state(&handle, number, "w");
+    let part = |name| &kept.iter().find(|(part, _)| *part == name).unwrap().1;
+    // A half is one octave below the scale, its square two.
+    for (name, low, high) in [("exp_avg", 7, 6), ("exp_avg_sq", 15, 13)] {
+        let codes = part(name);
+        assert_eq!(codes.len(), 33 * 64, "{name}");
+        for (i, byte) in codes.values().into_iter().enumerate() {
+            // Of the last block six elements are beyond the first half.
+            let high = if i < 32 * 64 + 6 { high } else { 0 };
+            assert_eq!(byte as u8, low | high << 4, "{name}, byte {i}");
+        }
+    }
+    assert_eq!((part("exp_avg_scale").len(), part("exp_avg_sq_scale").len()), (33, 33));
+    assert!(part("exp_avg_scale").values().iter().all(|scale| (scale - 0.1).abs() < 1e-7));
+}
+
+#[test]
 fn moments_in_codes_are_not_stepped_by_rows() {
     let handle = Handle::new(&adamw_config { moments: ADAMW_MOMENTS_8BIT, ..config() });
     let lazy = handle.add_group(|group| group.lazy_mode = ADAMW_LAZY_ROWS);

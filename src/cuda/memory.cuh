@@ -40,18 +40,16 @@ __device__ __forceinline__ void store_4(u64 at, const double *x) {
   asm volatile("st.global.cs.v2.f64 [%0], {%1, %2};" ::"l"(at + 16), "d"(x[2]), "d"(x[3]) : "memory");
 }
 
-__device__ __forceinline__ void load_4(u64 at, f16 *x) { load_4(at, &x->bits); }
-__device__ __forceinline__ void store_4(u64 at, const f16 *x) { store_4(at, &x->bits); }
-__device__ __forceinline__ void load_1(u64 at, f16 *x) { load_1(at, &x->bits); }
-__device__ __forceinline__ void store_1(u64 at, const f16 *x) { store_1(at, &x->bits); }
-__device__ __forceinline__ void load_4(u64 at, bf16 *x) { load_4(at, &x->bits); }
-__device__ __forceinline__ void store_4(u64 at, const bf16 *x) { store_4(at, &x->bits); }
-__device__ __forceinline__ void load_1(u64 at, bf16 *x) { load_1(at, &x->bits); }
-__device__ __forceinline__ void store_1(u64 at, const bf16 *x) { store_1(at, &x->bits); }
-__device__ __forceinline__ void load_4(u64 at, i16 *x) { load_4(at, (u16 *)x); }
-__device__ __forceinline__ void store_4(u64 at, const i16 *x) { store_4(at, (const u16 *)x); }
-__device__ __forceinline__ void load_1(u64 at, i16 *x) { load_1(at, (u16 *)x); }
-__device__ __forceinline__ void store_1(u64 at, const i16 *x) { store_1(at, (const u16 *)x); }
+// What is 16 bits long.
+#define LIKE_U16(type)                                                                                                 \
+  __device__ __forceinline__ void load_4(u64 at, type *x) { load_4(at, (u16 *)x); }                                    \
+  __device__ __forceinline__ void store_4(u64 at, const type *x) { store_4(at, (const u16 *)x); }                      \
+  __device__ __forceinline__ void load_1(u64 at, type *x) { load_1(at, (u16 *)x); }                                    \
+  __device__ __forceinline__ void store_1(u64 at, const type *x) { store_1(at, (const u16 *)x); }
+
+LIKE_U16(f16)
+LIKE_U16(bf16)
+LIKE_U16(i16)
 
 // Single bytes, and four of them as one word.
 __device__ __forceinline__ u32 load_byte(u64 at) {
@@ -71,11 +69,14 @@ __device__ __forceinline__ void store_word(u64 at, u32 x) {
   asm volatile("st.global.cs.u32 [%0], %1;" ::"l"(at), "r"(x) : "memory");
 }
 
+// Whether four elements can be had in one access, or in two of 16 bytes.
+template <class S> __device__ __forceinline__ bool is_aligned(u64 at) { return at % (sizeof(S) < 4 ? 4 * sizeof(S) : 16) == 0; }
+
 // The first `n` of four elements side by side, in one access where there are four and they are aligned
 // for it. What is not there reads as 0.
 template <class S> __device__ __forceinline__ void load(u64 base, u64 element, u32 n, S (&x)[4]) {
   const u64 at = base + element * sizeof(S);
-  if (n == 4 && at % (sizeof(S) < 4 ? 4 * sizeof(S) : 16) == 0) return load_4(at, x);
+  if (n == 4 && is_aligned<S>(at)) return load_4(at, x);
 #pragma unroll
   for (u32 i = 0; i < 4; i++) {
     x[i] = S();
@@ -84,7 +85,7 @@ template <class S> __device__ __forceinline__ void load(u64 base, u64 element, u
 }
 template <class S> __device__ __forceinline__ void store(u64 base, u64 element, u32 n, const S (&x)[4]) {
   const u64 at = base + element * sizeof(S);
-  if (n == 4 && at % (sizeof(S) < 4 ? 4 * sizeof(S) : 16) == 0) return store_4(at, x);
+  if (n == 4 && is_aligned<S>(at)) return store_4(at, x);
 #pragma unroll
   for (u32 i = 0; i < 4; i++)
     if (i < n) store_1(at + i * sizeof(S), &x[i]);

@@ -27,12 +27,16 @@ pub struct Decisions {
 }
 
 impl Decisions {
-    /// Forgets them, and makes room for so many parameters and groups.
-    pub fn reserve(&mut self, n_params: usize, n_groups: usize) -> Result<(), Error> {
+    fn clear(&mut self) {
         self.scalars.clear();
         self.first_of.clear();
         self.scalars_of.clear();
         self.latest.clear();
+    }
+
+    /// Forgets them, and makes room for so many parameters and groups.
+    pub fn reserve(&mut self, n_params: usize, n_groups: usize) -> Result<(), Error> {
+        self.clear();
         reserve(&mut self.scalars, n_params, "the step's scalars")?;
         reserve(&mut self.first_of, n_params, "the step's scalars")?;
         reserve(&mut self.scalars_of, n_params, "the step's scalars")?;
@@ -83,10 +87,7 @@ impl Optimizer {
     }
 
     fn decide_anew(&self, of: &Range<usize>, decisions: &mut Decisions) -> Result<(), Error> {
-        decisions.scalars.clear();
-        decisions.first_of.clear();
-        decisions.scalars_of.clear();
-        decisions.latest.clear();
+        decisions.clear();
         decisions.latest.resize(self.groups.len(), [None; 2]);
         for (place, number) in of.clone().enumerate() {
             let (param, operands) = (&self.params[number], &self.operands[number]);

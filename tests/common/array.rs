@@ -15,7 +15,7 @@ pub enum Dtype {
     Bf16,
     /// Of remainders only.
     I16,
-    /// Of 8-bit moments only.
+    /// Of moments in codes only.
     U8,
 }
 
