@@ -625,6 +625,17 @@ public:
     return info;
   }
 
+  // Parameters on a device.
+
+  void set_stream(void *stream) { detail::call(adamw_set_stream, handle_, stream); }
+
+  void set_device_inputs(adamw_device_inputs inputs = {}) {
+    inputs.struct_size = sizeof inputs;
+    detail::call(adamw_set_device_inputs, handle_, &inputs);
+  }
+
+  void prepare() { detail::call(adamw_prepare, handle_); }
+
   // The loss scale.
 
   void set_grad_scale(double scale) { detail::call(adamw_set_grad_scale, handle_, scale); }

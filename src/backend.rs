@@ -1,21 +1,24 @@
-//! The one seam between the optimizer and what computes: the update over a table of chunks.
+//! The one seam between the optimizer and what computes: the processor, and a device where a handle
+//! has parameters on one.
 #![forbid(unsafe_code)]
 
 use crate::config::{Config, IsaCap};
 use crate::cpu::Cpu;
 use crate::cpu::isa::Isa;
-use crate::error::Error;
+use crate::cuda::{self, Cuda};
+use crate::error::{Error, Role};
 use crate::steps::Steps;
-use crate::tensor::{Chunks, GradBlocks, Operands, Tensor};
+use crate::tensor::{Buffer, Chunks, GradBlocks, Operands, Tensor};
 
 /// Where the parameters of one handle are stepped.
 pub struct Backend {
     cpu: Cpu,
+    cuda: Option<Cuda>,
 }
 
 impl Backend {
     pub fn new(config: &Config) -> Result<Backend, Error> {
-        Ok(Backend { cpu: Cpu::new(config.isa, config.threads)? })
+        Ok(Backend { cpu: Cpu::new(config.isa, config.threads)?, cuda: None })
     }
 
     /// Steps every chunk. An error means that nothing was written.
@@ -28,9 +31,17 @@ impl Backend {
         self.cpu.measure(blocks)
     }
 
-    /// Adds a gradient to what a parameter has accumulated.
-    pub fn accumulate(&self, operands: &mut Operands, grad: &Tensor) {
-        self.cpu.accumulate(operands, grad)
+    /// Adds a gradient to what a parameter has accumulated, for which there is room.
+    pub fn accumulate(&self, operands: &mut Operands, grad: &Tensor) -> Result<(), Error> {
+        match (&self.cuda, operands.accumulated()) {
+            (Some(cuda), Some(sum)) if operands.is_on_device() => {
+                cuda.add(&sum, grad, operands.n_accumulated() == 0)
+            }
+            _ => {
+                self.cpu.accumulate(operands, grad);
+                Ok(())
+            }
+        }
     }
 
     /// The instruction set that is used, and how many threads work where there is work for them.
@@ -39,13 +50,90 @@ impl Backend {
     }
 
     /// Fills the f32 master, if there is one, with the parameter's values.
-    pub fn fill_master(&self, operands: &mut Operands) {
-        self.cpu.fill_master(operands)
+    pub fn fill_master(&self, operands: &mut Operands) -> Result<(), Error> {
+        match &self.cuda {
+            Some(cuda) if operands.is_on_device() => cuda.fill_master(operands),
+            _ => {
+                self.cpu.fill_master(operands);
+                Ok(())
+            }
+        }
     }
 
     /// The first element of the f32 master, if there is one, that does not round to the parameter.
     pub fn strange_master(&self, operands: &mut Operands) -> Option<usize> {
         self.cpu.strange_master(operands)
+    }
+
+    /// Writes zeros over the gradient.
+    pub fn zero_grad(&self, operands: &mut Operands) -> Result<(), Error> {
+        match (&self.cuda, operands.tensor(Role::Grad)) {
+            (Some(cuda), Some(grad)) if operands.is_on_device() => cuda.zero(&grad),
+            _ => {
+                operands.zero_grad();
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes zeros over the moments.
+    pub fn zero_moments(&self, operands: &mut Operands) -> Result<(), Error> {
+        match &self.cuda {
+            Some(cuda) if operands.is_on_device() => {
+                let moments = Role::MOMENTS.iter().filter_map(|role| operands.tensor(*role));
+                moments.into_iter().try_for_each(|moment| cuda.zero(&moment))
+            }
+            _ => {
+                operands.zero_moments();
+                Ok(())
+            }
+        }
+    }
+
+    /// Copies a state tensor into memory of the host's that fits it.
+    pub fn copy_state(&self, operands: &Operands, role: Role, to: &Tensor) -> Result<(), Error> {
+        match (&self.cuda, operands.tensor(role)) {
+            (Some(cuda), Some(state)) if operands.is_on_device() => cuda.copy_out(&state, to),
+            _ => {
+                operands.copy_state(role, to);
+                Ok(())
+            }
+        }
+    }
+
+    /// Copies memory of the host's that fits it into a state tensor.
+    pub fn set_state(
+        &self,
+        operands: &mut Operands,
+        role: Role,
+        from: &Tensor,
+    ) -> Result<(), Error> {
+        match (&self.cuda, operands.tensor(role)) {
+            (Some(cuda), Some(state)) if operands.is_on_device() => cuda.copy_in(&state, from),
+            _ => {
+                operands.set_state_from(role, from);
+                Ok(())
+            }
+        }
+    }
+
+    /// A sum for the gradients of a parameter on the device.
+    pub fn new_sum(&mut self, number: u32, operands: &Operands) -> Result<Buffer, Error> {
+        self.cuda.as_mut().ok_or(Error::NoDeviceYet)?.new_sum(number, operands)
+    }
+
+    /// The device, if there are parameters on one.
+    pub fn cuda(&mut self) -> Option<&mut Cuda> {
+        self.cuda.as_mut()
+    }
+
+    /// The device that parameters are on; the first one finds it.
+    pub fn open_cuda(&mut self, ordinal: u16) -> Result<&mut Cuda, Error> {
+        let cuda = match self.cuda.take() {
+            Some(cuda) => cuda,
+            None => Cuda::open(ordinal)?,
+        };
+        Ok(self.cuda.insert(cuda))
     }
 }
 
@@ -57,4 +145,9 @@ pub fn isas() -> impl Iterator<Item = IsaCap> {
 /// What `IsaCap::Best` comes to now.
 pub fn best_isa() -> Result<IsaCap, Error> {
     Ok(Isa::choose(IsaCap::Best)?.cap)
+}
+
+/// Whether a driver for CUDA devices is installed, and this build can use it.
+pub fn has_cuda() -> bool {
+    cuda::is_installed()
 }

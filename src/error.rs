@@ -5,83 +5,15 @@
 
 mod label;
 mod role;
+mod status;
+mod tensor_problem;
 
 pub use label::Label;
 pub use role::Role;
+pub use status::Status;
+pub use tensor_problem::TensorProblem;
 
-use crate::dtype::Dtype;
 use thiserror::Error;
-
-/// What a call came to. Zero is success. A number is never reused for another meaning; the text of
-/// the calling thread's last failure is `adamw_last_error()`.
-#[repr(i32)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Status {
-    /// The call did what it says.
-    Ok = 0,
-    /// A pointer was NULL, or a value outside its range.
-    InvalidArgument = 1,
-    /// The request is well formed, but this build, version or machine cannot do it.
-    Unsupported = 2,
-    /// Memory or threads could not be had.
-    OutOfMemory = 3,
-    /// No parameter or group of this handle has that number.
-    NotFound = 5,
-    /// The handle is NULL, was destroyed, or never was one.
-    BadHandle = 7,
-    /// The handle is in use: by another thread, or by the very call that called this callback.
-    Busy = 8,
-    /// A bug in this library interrupted an earlier call in the middle of its writes; only
-    /// `adamw_destroy` is allowed.
-    Poisoned = 9,
-    /// A function of the host reported an error.
-    Callback = 10,
-    /// The learning rate is a schedule's, and cannot be set beside it.
-    LrConflict = 11,
-    /// A gradient is not finite, and the handle was told to fail then.
-    Nonfinite = 12,
-    /// One parameter cannot be stepped alone: its step depends on the gradients of others.
-    ClipConflict = 13,
-    /// A panic was caught at the boundary: a bug in this library.
-    Internal = 99,
-}
-
-impl Status {
-    pub(crate) const ALL: [Status; 13] = [
-        Status::Ok,
-        Status::InvalidArgument,
-        Status::Unsupported,
-        Status::OutOfMemory,
-        Status::NotFound,
-        Status::BadHandle,
-        Status::Busy,
-        Status::Poisoned,
-        Status::Callback,
-        Status::LrConflict,
-        Status::Nonfinite,
-        Status::ClipConflict,
-        Status::Internal,
-    ];
-
-    /// NUL-terminated, as the constant is written in C.
-    pub fn name(self) -> &'static core::ffi::CStr {
-        match self {
-            Status::Ok => c"ADAMW_STATUS_OK",
-            Status::InvalidArgument => c"ADAMW_STATUS_INVALID_ARGUMENT",
-            Status::Unsupported => c"ADAMW_STATUS_UNSUPPORTED",
-            Status::OutOfMemory => c"ADAMW_STATUS_OUT_OF_MEMORY",
-            Status::NotFound => c"ADAMW_STATUS_NOT_FOUND",
-            Status::BadHandle => c"ADAMW_STATUS_BAD_HANDLE",
-            Status::Busy => c"ADAMW_STATUS_BUSY",
-            Status::Poisoned => c"ADAMW_STATUS_POISONED",
-            Status::Callback => c"ADAMW_STATUS_CALLBACK",
-            Status::LrConflict => c"ADAMW_STATUS_LR_CONFLICT",
-            Status::Nonfinite => c"ADAMW_STATUS_NONFINITE",
-            Status::ClipConflict => c"ADAMW_STATUS_CLIP_CONFLICT",
-            Status::Internal => c"ADAMW_STATUS_INTERNAL",
-        }
-    }
-}
 
 /// A failed call: nothing has changed.
 #[derive(Error, Clone, Copy, PartialEq, Debug)]
@@ -208,6 +140,32 @@ pub enum Error {
     #[error("could not start {0} threads")]
     Threads(usize),
 
+    #[error("{0}")]
+    NoCuda(&'static str),
+    #[error("there is no CUDA device {0}")]
+    NoDevice(u16),
+    #[error("{call} failed: CUDA error {code}, {name}")]
+    Cuda { call: &'static str, code: u32, name: &'static str },
+    #[error("the CUDA driver did not accept the kernels (CUDA error {code}): {log}")]
+    Jit { code: u32, log: Label },
+    #[error("{0} is not possible while the stream is being captured")]
+    Capturing(&'static str),
+    #[error("param \"{param}\" is on a device, where there is no {what}")]
+    NotOnDevice { param: Label, what: &'static str },
+    #[error("param \"{param}\" is on device {is}, the handle's others are on device {handles}")]
+    SecondDevice { param: Label, is: u16, handles: u16 },
+    #[error(
+        "the host has to know about this step, so that found_inf and grad_scale cannot be read by the \
+         device alone"
+    )]
+    DeviceInputs,
+    #[error("an input is at {0:#x}, which is not aligned to its 4 bytes")]
+    MisalignedInput(usize),
+    #[error("the handle has no param on a device")]
+    NoDeviceYet,
+    #[error("a step was queued up in part when the device failed: its params cannot be stepped on")]
+    BrokenDevice,
+
     #[error("optimizer is NULL")]
     NullHandle,
     #[error("no such handle: {0:#x} was destroyed, or never came from adamw_create")]
@@ -227,10 +185,18 @@ impl Error {
             | Error::NoSplit(_)
             | Error::NoStochastic(_)
             | Error::NoNibbles(_)
-            | Error::CodedRows(_) => Status::Unsupported,
+            | Error::CodedRows(_)
+            | Error::NoCuda(_)
+            | Error::Capturing(_)
+            | Error::SecondDevice { .. }
+            | Error::DeviceInputs
+            | Error::NotOnDevice { .. } => Status::Unsupported,
+            Error::Cuda { .. } | Error::Jit { .. } | Error::BrokenDevice => Status::Device,
             Error::Tensor { problem, .. } => problem.status(),
             Error::NoParam { .. } | Error::NoGroup { .. } => Status::NotFound,
-            Error::NoSchedule | Error::NoScaler => Status::NotFound,
+            Error::NoSchedule | Error::NoScaler | Error::NoDevice(_) | Error::NoDeviceYet => {
+                Status::NotFound
+            }
             Error::NoState { .. }
             | Error::NoStateNamed(_)
             | Error::NoParamNamed(_)
@@ -253,79 +219,6 @@ impl Error {
             Error::Panic(_) => Status::Internal,
             _ => Status::InvalidArgument,
         }
-    }
-}
-
-/// What is wrong with one tensor, taken alone or beside its parameter.
-#[derive(Error, Clone, Copy, PartialEq, Debug)]
-pub enum TensorProblem {
-    #[error("is NULL")]
-    Null,
-    #[error("has data NULL and {0} elements")]
-    NullData(u64),
-    #[error("has {0} elements, more than fit in memory")]
-    TooLarge(u64),
-    #[error("has ndim {0}, expected 0 to 64")]
-    Dimensions(i32),
-    #[error("has shape NULL and ndim {0}")]
-    NullShape(i32),
-    #[error("has a dimension of {0} elements")]
-    NegativeDimension(i64),
-    #[error("has more elements than fit in 64 bits")]
-    CountOverflow,
-    #[error("is not contiguous: stride {stride} in dimension {dimension}, expected {expected}")]
-    Strided { dimension: usize, stride: i64, expected: i64 },
-    #[error("has byte_offset {0}, which leaves the address space")]
-    ByteOffset(u64),
-    #[error("is at {address:#x}, which is not aligned to its {bytes}-byte elements")]
-    Misaligned { address: usize, bytes: usize },
-    #[error(
-        "has DLPack type code {code}, {bits} bits, {lanes} lanes, expected code 2 with 16, 32 or \
-         64 bits, or code 4 with 16, and 1 lane"
-    )]
-    DlpackType { code: u8, bits: u8, lanes: u16 },
-    #[error("has dtype {0}, expected ADAMW_DTYPE_F32, F64, F16 or BF16")]
-    DtypeConstant(u32),
-    #[error("is {is}, expected {expected}")]
-    Dtype { is: Dtype, expected: Dtype },
-    #[error("is {0}, expected f32, f64, f16 or bf16")]
-    NotFloat(Dtype),
-    #[error("is {is}, expected {param} as the param, or f32")]
-    GradDtype { is: Dtype, param: Dtype },
-    #[error("has {0} elements, expected 1")]
-    NotOne(u64),
-    #[error("has {is} elements, param has {param}")]
-    Elements { is: u64, param: u64 },
-    #[error("has {is} elements, expected {expected}, for the blocks of codes of param")]
-    Blocks { is: u64, expected: u64 },
-    #[error(
-        "has DLPack type code {code}, {bits} bits, {lanes} lanes, expected code 0 with 32 or 64 bits, and 1 lane"
-    )]
-    RowType { code: u8, bits: u8, lanes: u16 },
-    #[error("has {values} values for {rows} rows, expected the same number for each row")]
-    RowValues { values: u64, rows: u64 },
-    #[error("has rows of {row} elements, which do not divide the {param} of param")]
-    RowElements { row: u64, param: u64 },
-    #[error("has rows of {row} elements, earlier ones had {earlier}")]
-    RowsRecut { row: u64, earlier: u64 },
-    #[error(
-        "is on device type {0}: this build steps host memory only (DLPack device type 1, the CPU, \
-         3 or 11)"
-    )]
-    Device(i32),
-}
-
-impl TensorProblem {
-    fn status(&self) -> Status {
-        match self {
-            TensorProblem::Device(_) => Status::Unsupported,
-            _ => Status::InvalidArgument,
-        }
-    }
-
-    /// Says whose tensor has the problem.
-    pub fn of(self, param: Label, buffer: Role) -> Error {
-        Error::Tensor { param, buffer, problem: self }
     }
 }
 

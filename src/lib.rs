@@ -10,7 +10,8 @@
 //! backend.rs   the one seam: the update over a table of chunks
 //! cpu/         loops, one copy per instruction set; blocks, their weights, moments and random
 //!              bits; threads
-//! cuda/        kernels that mirror math.rs and the loops, as CUDA C++ and as the PTX that is made of it
+//! cuda/        a device: its driver, tables, and launches; kernels that mirror math.rs and the loops, as
+//!              CUDA C++ and as the PTX that is made of it
 //! steps.rs     what each parameter is stepped with
 //! math.rs      the AdamW update of one element: the only place where the formula stands
 //!
@@ -20,6 +21,7 @@
 //! config.rs    what a handle and its groups are made with
 //! tensor.rs    memory as tensors and rows, cut into disjoint chunks
 //! format.rs    what the state of a parameter is made of
+//! device.rs    whose memory it is that something lies in
 //! dtype.rs     element types, widening and narrowing
 //! codes.rs     moments in 8 bits; codes/nibbles.rs: in 4
 //! philox.rs    random bits that are a function of a counter
@@ -33,7 +35,8 @@
 //! is `format.rs`, `tensor/state.rs` and `cpu/weights.rs` or `cpu/moments.rs`; an option is `math.rs`,
 //! `config.rs`, `optimizer/decide.rs` and, in `ffi/`, `types.rs`, `lifecycle.rs` and `groups.rs`.
 //!
-//! `unsafe` stands only in `ffi/`, `tensor.rs`, `tensor/`, `callback.rs`, `sys/` and `cpu/isa.rs`.
+//! `unsafe` stands only in `ffi/`, `tensor.rs`, `tensor/`, `callback.rs`, `sys/`, `cpu/isa.rs` and
+//! `cuda/`.
 //!
 //! The Rust interface serves the tests and benches; it is no public API.
 
@@ -46,6 +49,8 @@ mod clip;
 mod codes;
 mod config;
 mod cpu;
+mod cuda;
+mod device;
 mod dtype;
 mod error;
 pub mod ffi;

@@ -33,6 +33,11 @@ impl Key {
         Key([key0, key1])
     }
 
+    /// As the device has it.
+    pub fn words(self) -> [u32; 2] {
+        self.0
+    }
+
     /// Random bits for a tensor in a step: 16 for each of eight elements side by side, from element
     /// `8 * octet` on. Little-endian; an octet's number has bits to spare for the tensor's.
     #[inline(always)]

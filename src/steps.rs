@@ -2,10 +2,48 @@
 //! of its rows have yet to take.
 #![forbid(unsafe_code)]
 
+use crate::config::GroupConfig;
 use crate::error::Error;
 use crate::math::Scalars;
 use crate::sys::memory::reserve;
 use crate::tensor::LOGGED;
+
+/// How far a parameter has come. On a device it is kept there, in this layout.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Clock {
+    pub step: u64,
+    /// beta1^step and beta2^step as running products, one multiplication a step: `pow` would give
+    /// other bits elsewhere.
+    pub beta1_power: f64,
+    pub beta2_power: f64,
+}
+
+impl Clock {
+    /// The clock of a parameter that has taken so many steps.
+    pub fn after(step: u64, group: &GroupConfig) -> Clock {
+        let power = |beta: f64| {
+            let mut power = 1.0;
+            for _ in 0..step {
+                let next = power * beta;
+                if next == power {
+                    break; // at 0, or at the smallest number that rounding keeps
+                }
+                power = next;
+            }
+            power
+        };
+        Clock { step, beta1_power: power(group.beta1), beta2_power: power(group.beta2) }
+    }
+
+    pub fn advanced(&self, group: &GroupConfig) -> Clock {
+        Clock {
+            step: self.step.saturating_add(1),
+            beta1_power: self.beta1_power * group.beta1,
+            beta2_power: self.beta2_power * group.beta2,
+        }
+    }
+}
 
 /// The scalars of the last `LOGGED` steps of one parameter.
 #[derive(Default)]

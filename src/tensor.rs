@@ -9,6 +9,7 @@ mod lag;
 mod line;
 mod number;
 mod operands;
+mod prefetch;
 mod rows;
 mod state;
 
@@ -24,6 +25,7 @@ pub use operands::Operands;
 pub use rows::{NoRow, RowList, RowNumber, RowPart, SparseGrad};
 pub use state::{Moment, Precise, State, StateOf};
 
+use crate::device::Device;
 use crate::dtype::{Bf16, Dtype, F16};
 use crate::error::{Error, TensorProblem};
 use crate::sys::memory::Memory;
@@ -31,11 +33,12 @@ use core::ops::Range;
 use core::ptr::with_exposed_provenance_mut;
 
 /// A contiguous run of elements in memory, described by plain numbers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Tensor {
     address: usize,
     n_elements: u64,
     dtype: Dtype,
+    device: Device,
 }
 
 impl Tensor {
@@ -51,7 +54,34 @@ impl Tensor {
         dtype: Dtype,
     ) -> Result<Tensor, TensorProblem> {
         check_memory(address, n_elements, dtype.bytes())?;
-        Ok(Tensor { address, n_elements, dtype })
+        Ok(Tensor { address, n_elements, dtype, device: Device::Host })
+    }
+
+    /// The same for memory of a device.
+    ///
+    /// # Safety
+    /// As `new`, for work on the device that the handle queues up.
+    pub unsafe fn on_device(
+        address: usize,
+        n_elements: u64,
+        dtype: Dtype,
+        device: u16,
+    ) -> Result<Tensor, TensorProblem> {
+        check_memory(address, n_elements, dtype.bytes())?;
+        Ok(Tensor { address, n_elements, dtype, device: Device::Cuda(device) })
+    }
+
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    pub fn address(&self) -> usize {
+        self.address
+    }
+
+    /// The same elements as if they were there, for holding them against others.
+    pub fn as_if_on(&self, device: Device) -> Tensor {
+        Tensor { device, ..*self }
     }
 
     pub fn n_elements(&self) -> u64 {
@@ -84,7 +114,7 @@ impl Tensor {
     /// Some of its elements.
     fn part(&self, range: Range<usize>) -> Tensor {
         let address = self.address + range.start * self.dtype.bytes();
-        Tensor { address, n_elements: range.len() as u64, dtype: self.dtype }
+        Tensor { address, n_elements: range.len() as u64, ..*self }
     }
 
     /// Writes zeros over it.
@@ -129,6 +159,7 @@ impl Tensor {
     /// `T` is the tensor's element type, `range` lies inside, and nothing else touches those
     /// elements during `'a`.
     unsafe fn slice_mut<'a, T>(&self, range: Range<usize>) -> &'a mut [T] {
+        debug_assert_eq!(self.device, Device::Host);
         // SAFETY: the caller's word.
         unsafe { slice_at(self.address, range) }
     }
@@ -146,20 +177,6 @@ unsafe fn slice_at<'a, T>(address: usize, range: Range<usize>) -> &'a mut [T] {
     let first = with_exposed_provenance_mut::<T>(address);
     // SAFETY: `Tensor::new`'s caller vouched for the memory, this function's for the rest.
     unsafe { core::slice::from_raw_parts_mut(first.add(range.start), range.len()) }
-}
-
-/// Asks for the first cache lines at an address, which will be needed soon: further ones the processor
-/// foresees by itself.
-#[inline]
-fn prefetch(address: usize) {
-    #[cfg(target_arch = "x86_64")]
-    for line in 0..4 {
-        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a hint, which no address makes fault.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(core::ptr::without_provenance(address + line * 64)) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
 }
 
 /// That so many elements at this address lie in memory and are aligned.
@@ -184,16 +201,22 @@ fn check_memory(address: usize, n_elements: u64, bytes_each: usize) -> Result<()
 /// Where a state tensor is: what it is made of, its parameter's format says. Two words: a step passes
 /// over some of them for every parameter.
 pub enum Buffer {
-    Host(usize),
+    /// Somebody else's: the host's, or on a device.
+    Lent(usize),
     Own(Memory),
 }
 
 impl Buffer {
     /// Of no elements.
-    const NONE: Buffer = Buffer::Host(0);
+    const NONE: Buffer = Buffer::Lent(0);
 
     pub fn host(tensor: &Tensor) -> Buffer {
-        Buffer::Host(tensor.address)
+        Buffer::Lent(tensor.address)
+    }
+
+    /// The library's own on a device: `cuda` has it.
+    pub fn on_device(address: u64) -> Buffer {
+        Buffer::Lent(address as usize)
     }
 
     /// `n_elements` zeros in memory of the library's.
@@ -206,14 +229,9 @@ impl Buffer {
     #[inline]
     fn address(&self) -> usize {
         match self {
-            Buffer::Host(address) => *address,
+            Buffer::Lent(address) => *address,
             Buffer::Own(memory) => memory.address(),
         }
-    }
-
-    /// Whether the host gave it, and may move it.
-    pub fn is_hosts(&self) -> bool {
-        matches!(self, Buffer::Host(_))
     }
 }
 

@@ -8,16 +8,17 @@ use code::{Source, sources, words};
 use std::collections::BTreeMap;
 
 /// From the top down: a module imports from those below it.
-const LAYERS: [&str; 7] = ["ffi", "optimizer", "schedule", "backend", "cpu", "steps", "math"];
+const LAYERS: [&str; 8] =
+    ["ffi", "optimizer", "schedule", "backend", "cuda", "cpu", "steps", "math"];
 
 /// Imported by every layer but `math`; imports nothing but itself.
-const VOCABULARY: [&str; 11] = [
-    "config", "clip", "norm", "tensor", "format", "dtype", "codes", "philox", "error", "callback",
-    "sys",
+const VOCABULARY: [&str; 12] = [
+    "config", "clip", "norm", "tensor", "format", "device", "dtype", "codes", "philox", "error",
+    "callback", "sys",
 ];
 
 /// Files and folders in which `unsafe` may stand.
-const MAY_BE_UNSAFE: [&str; 5] = ["ffi/", "tensor", "sys", "callback.rs", "cpu/isa.rs"];
+const MAY_BE_UNSAFE: [&str; 6] = ["ffi/", "tensor", "sys", "callback.rs", "cpu/isa.rs", "cuda/"];
 
 /// Files and folders that compute the update, exactly as it is written.
 const EXACT: [&str; 6] = ["math.rs", "dtype.rs", "codes.rs", "philox.rs", "cpu/", "optimizer/"];

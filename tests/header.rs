@@ -214,6 +214,12 @@ fn structs_have_no_holes_and_the_fields_that_were_promised() {
         frozen: u32,
         no_clip: u32,
     });
+    assert_without_holes!(adamw_device_inputs {
+        struct_size: usize,
+        lr: *const f32,
+        grad_scale: *const f32,
+        found_inf: *const f32,
+    });
     assert_without_holes!(adamw_loss_scaler {
         struct_size: usize,
         scale: f64,

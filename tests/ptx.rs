@@ -71,8 +71,12 @@ fn there_is_a_kernel_for_each_format() {
         .into_iter()
         .flat_map(|param| ["8bit", "4bit"].map(|code| format!("step_{param}_{code}")));
     let tallies = ["f32", "f64", "f16", "bf16"].map(|grad| format!("tally_{grad}"));
-    let others = ["prepare", "join_sums", "step_f64"].map(str::to_owned);
-    let expected: BTreeSet<String> = steps.chain(coded).chain(tallies).chain(others).collect();
+    let sums = ["f32_f32", "f32_f16", "f32_bf16", "f64_f64", "f64_f32"]
+        .map(|types| format!("accumulate_{types}"));
+    let others = ["prepare", "decide", "look_at_flag", "join_sums", "clear_skipped", "step_f64"]
+        .map(str::to_owned);
+    let expected: BTreeSet<String> =
+        steps.chain(coded).chain(tallies).chain(sums).chain(others).collect();
     let names = PTX
         .split(".visible .entry ")
         .skip(1)

@@ -1,25 +1,50 @@
 // The kernels: which element types and formats there are. `make ptx` compiles them.
+#include "accumulate.cuh"
 #include "coded.cuh"
+#include "decide.cuh"
 #include "norms.cuh"
 
-// Advances `steps [n]`, and makes the scalars of each.
-extern "C" __global__ void __launch_bounds__(256) prepare(Step *steps, Scalars *scalars, u32 n) {
+// Whether the step is not to be taken. Without a verdict it is.
+__device__ __forceinline__ bool is_skipped(const Verdict *verdict) { return verdict != nullptr && verdict->skipped; }
+
+// Decides from the totals of all gradients, `totals [n]`, what each is clipped with, `factors [n]`, and whether
+// the step is taken. One block; `sums [n_scopes]` is room.
+extern "C" __global__ void __launch_bounds__(256, 2)
+    decide(const Hyper *hypers, const Total *totals, u32 n, u32 n_scopes, u32 skips, Inputs inputs, double *sums, double *factors,
+           Verdict *verdict) {
+  decide_all(hypers, totals, n, n_scopes, skips, inputs, sums, factors, verdict);
+}
+
+// Says whether the step is taken, where no gradient is looked at.
+extern "C" __global__ void __launch_bounds__(256, 2) look_at_flag(Inputs inputs, Verdict *verdict) {
+  if (threadIdx.x == 0) *verdict = verdict_without_norms(inputs);
+}
+
+// Advances the clocks of the parameters that are stepped, `clocks [n]`, and makes their scalars, `scalars [n]`.
+// Without `factors` the host has decided; without `verdict` the step is taken.
+extern "C" __global__ void __launch_bounds__(256, 2)
+    prepare(const Hyper *hypers, u32 n, Inputs inputs, const double *factors, const Verdict *verdict, Clock *clocks, Scalars *scalars) {
+  if (is_skipped(verdict)) return;
   for (u32 i = blockIdx.x * THREADS + threadIdx.x; i < n; i += gridDim.x * THREADS) {
-    Step step = steps[i];
-    advance(step);
-    steps[i] = step;
+    const Hyper hyper = hypers[i];
+    if (!hyper.stepped) continue;
+    const Clock clock = advanced(clocks[i], hyper);
+    const Step step = step_of(hyper, clock, inputs, factors == nullptr ? hyper.clip_factor : factors[i]);
     const StepScalars<double> wide = scalars_of(step);
-    scalars[i] = {step.number, rounded(wide), wide};
+    clocks[i] = clock;
+    scalars[i] = {clock.step, rounded(wide), wide};
   }
 }
 
 // Steps all chunks of tensors that are kept alike: `chunks [n_chunks]`, shared out over the blocks.
 template <class Stepper>
-__device__ __forceinline__ void step_chunks(const Tensor *tensors, const Chunk *chunks, u64 n_chunks, const Scalars *scalars, u32 flags) {
+__device__ __forceinline__ void step_chunks(const Tensor *tensors, const Chunk *chunks, u64 n_chunks, const Scalars *scalars, u32 flags,
+                                            const Verdict *verdict) {
+  if (is_skipped(verdict)) return;
   for (u64 i = blockIdx.x; i < n_chunks; i += gridDim.x) {
     const Chunk chunk = chunks[i];
     const Tensor tensor = tensors[chunk.tensor];
-    const Scalars *of_tensor = &scalars[tensor.scalars];
+    const Scalars *of_tensor = &scalars[chunk.tensor];
     const u64 start = (u64)chunk.number * CHUNK;
     const u64 left = tensor.n_elements - start;
     const Random random = {{tensor.key[0], tensor.key[1]}, of_tensor->step, tensor.first_element};
@@ -29,9 +54,10 @@ __device__ __forceinline__ void step_chunks(const Tensor *tensors, const Chunk *
 }
 
 #define STEP(name, ...)                                                                                                \
-  extern "C" __global__ void __launch_bounds__(256)                                                                    \
-      step_##name(const Tensor *tensors, const Chunk *chunks, u64 n_chunks, const Scalars *scalars, u32 flags) {       \
-    step_chunks<__VA_ARGS__>(tensors, chunks, n_chunks, scalars, flags);                                               \
+  extern "C" __global__ void __launch_bounds__(256, 2)                                                                    \
+      step_##name(const Tensor *tensors, const Chunk *chunks, u64 n_chunks, const Scalars *scalars, u32 flags,         \
+                  const Verdict *verdict) {                                                                            \
+    step_chunks<__VA_ARGS__>(tensors, chunks, n_chunks, scalars, flags, verdict);                                      \
   }
 
 // One way to keep a parameter, with moments that are not codes.
@@ -74,7 +100,7 @@ __device__ __forceinline__ void tally_chunks(const Tensor *tensors, const Chunk 
 }
 
 #define TALLY(name, G, T)                                                                                              \
-  extern "C" __global__ void __launch_bounds__(256)                                                                    \
+  extern "C" __global__ void __launch_bounds__(256, 2)                                                                    \
       tally_##name(const Tensor *tensors, const Chunk *chunks, u64 n_chunks, double *sums, u64 *n_nonfinite) {         \
     tally_chunks<G, T>(tensors, chunks, n_chunks, sums, n_nonfinite);                                                  \
   }
@@ -85,11 +111,11 @@ TALLY(f16, f16, float)
 TALLY(bf16, bf16, float)
 
 // Joins the sums of the blocks of each tensor in pairs, again and again, in place, and adds up its counts:
-// `totals [n]`. The blocks of a tensor start at 4 times `first_chunk [n]`; one block of threads joins a tensor.
-extern "C" __global__ void __launch_bounds__(256)
-    join_sums(const Tensor *tensors, const u64 *first_chunk, u64 n, double *sums, u64 *n_nonfinite, Total *totals) {
+// `totals [n]`, of which those without a gradient stay as they are. One block of threads joins a tensor.
+extern "C" __global__ void __launch_bounds__(256, 2) join_sums(const Tensor *tensors, u64 n, double *sums, u64 *n_nonfinite, Total *totals) {
   for (u64 i = blockIdx.x; i < n; i += gridDim.x) {
-    const u64 first = first_chunk[i] * (CHUNK / NORM_BLOCK), count = (tensors[i].n_elements + NORM_BLOCK - 1) / NORM_BLOCK;
+    if (tensors[i].grad == 0) continue;
+    const u64 first = tensors[i].first_chunk * (CHUNK / NORM_BLOCK), count = (tensors[i].n_elements + NORM_BLOCK - 1) / NORM_BLOCK;
     for (u64 width = 1; width < count; width *= 2) {
       for (u64 left = 2 * width * threadIdx.x; left + width < count; left += 2 * width * THREADS) {
         sums[first + left] = sums[first + left] + sums[first + left + width];
@@ -100,3 +126,26 @@ extern "C" __global__ void __launch_bounds__(256)
     if (threadIdx.x == 0) totals[i] = count == 0 ? Total{0.0, 0} : Total{sums[first], n_nonfinite[first]};
   }
 }
+
+// Writes zeros over the gradients of all chunks, if the step was skipped: otherwise it did so itself.
+extern "C" __global__ void __launch_bounds__(256, 2)
+    clear_skipped(const Tensor *tensors, const Chunk *chunks, u64 n_chunks, const Verdict *verdict, u32 grad_bytes) {
+  if (!is_skipped(verdict)) return;
+  for (u64 i = blockIdx.x; i < n_chunks; i += gridDim.x) {
+    const u64 start = (u64)chunks[i].number * CHUNK, grad = tensors[chunks[i].tensor].grad;
+    const u32 n = (u32)min(tensors[chunks[i].tensor].n_elements - start, (u64)CHUNK);
+    clear(grad, start, n, grad_bytes);
+  }
+}
+
+// Adds `grad [n]` to `sum [n]`; the first is the sum. So a master is filled, too.
+#define ACCUMULATE(name, T, G)                                                                                         \
+  extern "C" __global__ void __launch_bounds__(256, 2) accumulate_##name(u64 sum, u64 grad, u64 n, u32 is_first) {        \
+    accumulate<T, G>(sum, grad, n, is_first);                                                                          \
+  }
+
+ACCUMULATE(f32_f32, float, float)
+ACCUMULATE(f32_f16, float, f16)
+ACCUMULATE(f32_bf16, float, bf16)
+ACCUMULATE(f64_f64, double, double)
+ACCUMULATE(f64_f32, double, float)

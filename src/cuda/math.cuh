@@ -61,15 +61,8 @@ struct Step {
   unsigned long long number; // which step it is; the first is 1
   double beta1_power, beta2_power;
   Regularizer regularizer;
-  unsigned limited, maximize, reserved;
+  unsigned limited, maximize;
 };
-
-// The step after this one, as running products have it.
-__device__ __forceinline__ void advance(Step &step) {
-  step.number = step.number == ~0ull ? step.number : step.number + 1;
-  step.beta1_power = step.beta1_power * step.beta1;
-  step.beta2_power = step.beta2_power * step.beta2;
-}
 
 // Each constant is computed in f64, and rounded once.
 __device__ __forceinline__ StepScalars<double> scalars_of(const Step &step) {

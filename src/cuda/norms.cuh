@@ -6,12 +6,6 @@
 const u32 NORM_BLOCK = 4096;
 const u32 NORM_LANES = 128;
 
-// What the gradient of one parameter adds up to.
-struct Total {
-  double sum_squares;
-  u64 n_nonfinite;
-};
-
 __device__ __forceinline__ bool is_finite(double x) {
   return (__double_as_longlong(x) & 0x7ff0000000000000) != 0x7ff0000000000000;
 }

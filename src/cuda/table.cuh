@@ -1,4 +1,4 @@
-// What the host describes: the layouts are asserted on both sides.
+// What the host describes, and what comes of it: `src/cuda/table.rs` has the same layouts, asserted on both sides.
 #pragma once
 #include "math.cuh"
 #include "storage.cuh"
@@ -9,24 +9,73 @@ const u32 CHUNK = 16384;
 // How a parameter is kept between steps; numbered as `format::Kept`.
 enum Kept : u32 { KEPT_ITSELF, KEPT_MASTER, KEPT_SPLIT, KEPT_KAHAN, KEPT_STOCHASTIC };
 
-// One parameter. Addresses are in global memory; 0: it has no such tensor.
+// The memory of one parameter. Addresses are in global memory; 0: it has no such tensor.
 struct Tensor {
   u64 param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq;
   u64 rest; // the master, the remainder or the compensation
   u64 exp_avg_scale, exp_avg_sq_scale, max_exp_avg_sq_scale;
   u64 n_elements;
   u64 first_element; // of the whole parameter
+  u64 first_chunk;   // where its chunks begin in the table of chunks
   u32 key[2];
-  u32 scalars; // which of the step's
   Kept kept;
+  u32 reserved;
 };
-static_assert(sizeof(Tensor) == 104, "as tests/common/kernels.rs has it");
+static_assert(sizeof(Tensor) == 112, "as table.rs has it");
+
+// How a gradient is clipped; by value is a limit beside it.
+enum Clip : u32 { CLIP_NONE, CLIP_NORM, CLIP_GLOBAL_NORM };
+
+// What one parameter is stepped with, but for what is known on the device alone.
+struct Hyper {
+  double group_lr_scale, lr_scale, beta1, beta2, eps, weight_decay;
+  double mean; // makes a sum of gradients their mean
+  double min, max, coefficient;
+  double largest_norm;
+  double clip_factor; // where the host has decided
+  Clip clip;
+  u32 scope; // of a global norm
+  Regularizer regularizer;
+  u32 limited, maximize;
+  u32 stepped; // whether it is
+};
+static_assert(sizeof(Hyper) == 120, "as table.rs has it");
+
+// How far a parameter has come.
+struct Clock {
+  u64 step;
+  double beta1_power, beta2_power;
+};
+static_assert(sizeof(Clock) == 24, "as table.rs has it");
+
+// What all parameters are stepped with: numbers of the host's, or f32s in global memory.
+struct Inputs {
+  double lr, inv_grad_scale;
+  const float *lr_at, *grad_scale_at, *found_inf_at; // 0: there is none
+};
+static_assert(sizeof(Inputs) == 40, "as table.rs has it");
+
+// What the gradient of one parameter adds up to.
+struct Total {
+  double sum_squares;
+  u64 n_nonfinite;
+};
+static_assert(sizeof(Total) == 16, "as table.rs has it");
+
+// What all gradients come to.
+struct Verdict {
+  double sum_squares, inv_grad_scale;
+  double clip_factor; // the smallest
+  u64 n_nonfinite;
+  u32 raised, skipped;
+};
+static_assert(sizeof(Verdict) == 40, "as table.rs has it");
 
 // Elements `number * CHUNK` on of a tensor.
 struct Chunk {
   u32 tensor, number;
 };
-static_assert(sizeof(Chunk) == 8, "as tests/common/kernels.rs has it");
+static_assert(sizeof(Chunk) == 8, "as table.rs has it");
 
 // The constants of a step in both compute types.
 struct Scalars {
@@ -37,7 +86,7 @@ struct Scalars {
   __device__ __forceinline__ const StepScalars<float> &of(float) const { return f32; }
   __device__ __forceinline__ const StepScalars<double> &of(double) const { return f64; }
 };
-static_assert(sizeof(Scalars) == 8 + 52 + 4 + 96, "as tests/common/kernels.rs has it");
+static_assert(sizeof(Scalars) == 8 + 52 + 4 + 96, "as table.rs has it");
 
 // What all tensors of a launch have in common.
 enum Flags : u32 { FLAG_AMSGRAD = 1, FLAG_CLEAR_GRADS = 2, FLAG_F32_GRADS = 4 };

@@ -35,6 +35,16 @@ impl Role {
         Role::MaxExpAvgSqScale,
     ];
 
+    /// The moments, and what belongs to them.
+    pub const MOMENTS: [Role; 6] = [
+        Role::ExpAvg,
+        Role::ExpAvgSq,
+        Role::MaxExpAvgSq,
+        Role::ExpAvgScale,
+        Role::ExpAvgSqScale,
+        Role::MaxExpAvgSqScale,
+    ];
+
     pub fn name(self) -> &'static str {
         match self {
             Role::Param => "param",

@@ -3,6 +3,7 @@
 
 use super::constants::*;
 use super::sized::{self, sized_struct};
+use super::tensor::{CUDA_DEVICES, HOST_DEVICES};
 use super::{Status, guard, last_error};
 use crate::backend;
 use crate::config::IsaCap;
@@ -20,7 +21,8 @@ pub struct adamw_capabilities {
     pub isas: u32,
     /// What `ADAMW_ISA_BEST` comes to now.
     pub best_isa: adamw_isa,
-    /// Bit `1 << device_type` (DLPack's numbers) for each kind of memory that can be stepped.
+    /// Bit `1 << device_type` (DLPack's numbers) for each kind of memory that can be stepped: CUDA's if
+    /// the build has it and a driver is installed, which is not started to find out.
     pub devices: u32,
     /// Bit `1 << ADAMW_DTYPE_x` for each element type that a parameter can have.
     pub dtypes: u32,
@@ -49,7 +51,7 @@ pub unsafe extern "C" fn adamw_get_capabilities(
             struct_size,
             isas: backend::isas().fold(0, |bits, isa| bits | 1 << constant(isa)),
             best_isa: constant(backend::best_isa()?),
-            devices: super::tensor::HOST_DEVICES.iter().fold(0, |bits, device| bits | 1 << device),
+            devices: devices(),
             dtypes: Dtype::FLOATS.iter().fold(0, |bits, &dtype| bits | 1 << dtype as u32),
             num_cpus: sys::affinity_count() as u32,
             reserved: 0,
@@ -57,6 +59,12 @@ pub unsafe extern "C" fn adamw_get_capabilities(
         // SAFETY: the caller's word.
         unsafe { sized::write(out_capabilities, struct_size, value) }
     })
+}
+
+fn devices() -> u32 {
+    let bits = |types: &[i32]| types.iter().fold(0, |bits, device| bits | 1 << device);
+    let cuda = if backend::has_cuda() { bits(&CUDA_DEVICES) } else { 0 };
+    bits(&HOST_DEVICES) | cuda
 }
 
 /// The text of the last call that failed on this thread, with the names and values in question;

@@ -2,6 +2,7 @@
 //! its result into a status. No logic lives here.
 
 mod constants;
+mod cuda;
 mod groups;
 mod handle;
 mod info;
@@ -27,6 +28,7 @@ pub use crate::callback::{
 pub use crate::error::Status;
 pub use crate::optimizer::Optimizer;
 pub use constants::*;
+pub use cuda::*;
 pub use groups::*;
 pub use info::*;
 pub use lifecycle::*;

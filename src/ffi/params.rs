@@ -171,7 +171,7 @@ pub unsafe extern "C" fn adamw_get_param_info(
     struct_size: usize,
 ) -> Status {
     guard(|| {
-        let info = handle::with(optimizer, |optimizer| optimizer.param_info(param))?;
+        let info = handle::with(optimizer, |optimizer| optimizer.described(param))?;
         // SAFETY: the caller's word.
         unsafe { sized::write(out_info, struct_size, info) }
     })

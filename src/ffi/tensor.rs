@@ -2,12 +2,16 @@
 
 use super::constants::*;
 use super::types::*;
+use crate::device::Device;
 use crate::dtype::Dtype;
 use crate::error::TensorProblem;
 use crate::tensor::{RowList, RowNumber, Tensor};
 
 /// DLPack's device types whose memory the processor reaches: kDLCPU, kDLCUDAHost, kDLROCMHost.
 pub(super) const HOST_DEVICES: [i32; 3] = [1, 3, 11];
+
+/// kDLCUDA and kDLCUDAManaged.
+pub(super) const CUDA_DEVICES: [i32; 2] = [2, 13];
 
 /// DLPack's highest number of dimensions has no bound; more than this is garbage.
 const MAX_NDIM: i32 = 64;
@@ -40,8 +44,9 @@ pub unsafe fn array(
 /// `from` is NULL or readable, its shape and strides for `ndim` numbers; its memory as
 /// `Tensor::new` asks.
 pub unsafe fn dlpack(from: *const adamw_tensor) -> Result<Tensor, TensorProblem> {
-    // SAFETY: the caller's word.
-    let (address, n_elements, adamw_data_type { code, bits, lanes }) = unsafe { plain(from) }?;
+    let (device, address, n_elements, adamw_data_type { code, bits, lanes }) =
+        // SAFETY: the caller's word.
+        unsafe { plain(from) }?;
     let dtype = match (code, bits, lanes) {
         (2, 16, 1) => Dtype::F16,
         (2, 32, 1) => Dtype::F32,
@@ -52,7 +57,12 @@ pub unsafe fn dlpack(from: *const adamw_tensor) -> Result<Tensor, TensorProblem>
         _ => return Err(TensorProblem::DlpackType { code, bits, lanes }),
     };
     // SAFETY: the caller's word.
-    unsafe { Tensor::new(address, n_elements, dtype) }
+    unsafe {
+        match device {
+            Device::Host => Tensor::new(address, n_elements, dtype),
+            Device::Cuda(number) => Tensor::on_device(address, n_elements, dtype, number),
+        }
+    }
 }
 
 /// The numbers of rows in a DLPack tensor.
@@ -61,7 +71,10 @@ pub unsafe fn dlpack(from: *const adamw_tensor) -> Result<Tensor, TensorProblem>
 /// As `dlpack`, with memory as `RowList::new` asks.
 pub unsafe fn rows(from: *const adamw_tensor) -> Result<RowList, TensorProblem> {
     // SAFETY: the caller's word.
-    let (address, n_rows, adamw_data_type { code, bits, lanes }) = unsafe { plain(from) }?;
+    let (device, address, n_rows, adamw_data_type { code, bits, lanes }) = unsafe { plain(from) }?;
+    if device != Device::Host {
+        return Err(TensorProblem::NotHere);
+    }
     let number = match (code, bits, lanes) {
         (0, 32, 1) => RowNumber::I32,
         (0, 64, 1) => RowNumber::I64,
@@ -71,19 +84,27 @@ pub unsafe fn rows(from: *const adamw_tensor) -> Result<RowList, TensorProblem> 
     unsafe { RowList::new(address, n_rows, number) }
 }
 
-/// The address, the number of elements and the type of a contiguous DLPack tensor.
+/// The device, the address, the number of elements and the type of a contiguous DLPack tensor.
 ///
 /// # Safety
 /// `from` is NULL or readable, its shape and strides for `ndim` numbers.
-unsafe fn plain(from: *const adamw_tensor) -> Result<(usize, u64, adamw_data_type), TensorProblem> {
+unsafe fn plain(
+    from: *const adamw_tensor,
+) -> Result<(Device, usize, u64, adamw_data_type), TensorProblem> {
     if from.is_null() {
         return Err(TensorProblem::Null);
     }
     // SAFETY: the caller's word; every bit pattern is an `adamw_tensor`.
     let tensor = unsafe { from.read_unaligned() };
-    if !HOST_DEVICES.contains(&tensor.device.device_type) {
-        return Err(TensorProblem::Device(tensor.device.device_type));
-    }
+    let adamw_device { device_type, device_id } = tensor.device;
+    let device = match device_type {
+        here if HOST_DEVICES.contains(&here) => Device::Host,
+        cuda if CUDA_DEVICES.contains(&cuda) => {
+            let number = u16::try_from(device_id);
+            Device::Cuda(number.map_err(|_| TensorProblem::DeviceNumber(device_id))?)
+        }
+        other => return Err(TensorProblem::Device(other)),
+    };
     if !(0..=MAX_NDIM).contains(&tensor.ndim) {
         return Err(TensorProblem::Dimensions(tensor.ndim));
     }
@@ -106,7 +127,7 @@ unsafe fn plain(from: *const adamw_tensor) -> Result<(usize, u64, adamw_data_typ
     if tensor.data.is_null() && n_elements > 0 {
         return Err(TensorProblem::NullData(n_elements));
     }
-    Ok((address, n_elements, tensor.dtype))
+    Ok((device, address, n_elements, tensor.dtype))
 }
 
 fn n_elements(ndim: usize, size: impl Fn(usize) -> i64) -> Result<u64, TensorProblem> {

@@ -10,9 +10,9 @@ use core::ffi::{c_char, c_void};
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct adamw_device {
-    /// DLPack's number: 1 CPU, 3 CUDA host memory, 11 ROCm host memory.
+    /// DLPack's number: 1 CPU, 3 CUDA host memory, 11 ROCm host memory; 2 CUDA, 13 CUDA managed memory.
     pub device_type: i32,
-    /// Which of them; 0 for the CPU.
+    /// Which of them, as the CUDA driver numbers devices; 0 for the CPU.
     pub device_id: i32,
 }
 
@@ -29,8 +29,9 @@ pub struct adamw_data_type {
 }
 
 /// A tensor: binary-identical to DLPack's `DLTensor`, so that a pointer to any producer's can be
-/// passed. It must be contiguous (row-major), aligned to its elements, and in host memory. Only
-/// the memory at `data` is kept; the struct, its shape and strides are read during the call.
+/// passed. It must be contiguous (row-major) and aligned to its elements. All tensors of a parameter
+/// lie in the host's memory, or on the device where the parameter is. Only the memory at `data` is
+/// kept; the struct, its shape and strides are read during the call.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct adamw_tensor {

@@ -4,10 +4,9 @@
 
 use super::Optimizer;
 use super::params::Param;
-use super::step::Clock;
 use crate::error::Error;
 use crate::math::{Regularizer, Scalars, Step};
-use crate::steps::NO_STEP;
+use crate::steps::{Clock, NO_STEP};
 use crate::sys::memory::reserve;
 use core::ops::Range;
 
@@ -32,6 +31,13 @@ impl Decisions {
         self.first_of.clear();
         self.scalars_of.clear();
         self.latest.clear();
+    }
+
+    /// Notes what a gradient is clipped by.
+    pub fn clipped_by(&mut self, factor: f64) {
+        if factor < self.clip_factor || factor.is_nan() {
+            self.clip_factor = factor;
+        }
     }
 
     /// Forgets them, and makes room for so many parameters and groups.
@@ -121,11 +127,9 @@ impl Optimizer {
         number: usize,
         decisions: &mut Decisions,
     ) -> Result<Terms, Error> {
-        let (param, operands) = (&self.params[number], &self.operands[number]);
-        let (grad_scale, clip_factor) = self.factor(param, place, operands);
-        if clip_factor < decisions.clip_factor || clip_factor.is_nan() {
-            decisions.clip_factor = clip_factor;
-        }
+        let param = &self.params[number];
+        let (grad_scale, clip_factor) = self.factor(place, number);
+        decisions.clipped_by(clip_factor);
         let group = &self.groups[param.group as usize];
         Ok(Terms {
             clock: param.clock,

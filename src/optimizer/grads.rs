@@ -33,8 +33,13 @@ impl Optimizer {
             let (number, grad) = entry(self, i)?;
             let name = self.label(number)?;
             self.grads_unchecked |= self.config.clear_grads;
-            // A gradient in the place of another changes nothing about who is stepped.
-            let replaces = grad.is_some() && self.operands[number as usize].has_dense_grad();
+            // A gradient in the place of another changes nothing about who is stepped; a device's
+            // tables say where it is.
+            let before = &self.operands[number as usize];
+            let replaces = match before.is_on_device() {
+                false => grad.is_some() && before.has_dense_grad(),
+                true => before.n_accumulated() == 0 && grad == before.tensor(Role::Grad),
+            };
             let operands = match replaces {
                 true => self.operands.unmarked(),
                 false => &mut *self.operands,
@@ -50,8 +55,8 @@ impl Optimizer {
     pub fn accumulate_grad(&mut self, number: u32, grad: &Tensor) -> Result<(), Error> {
         self.check_grad(number, Some(Grad::Dense(*grad)))?;
         let operands = &mut self.operands[number as usize];
-        operands.prepare_accumulation()?;
-        self.backend.accumulate(operands, grad);
+        operands.prepare_accumulation(|operands| self.backend.new_sum(number, operands))?;
+        self.backend.accumulate(operands, grad)?;
         operands.count_accumulation();
         Ok(())
     }
@@ -61,7 +66,7 @@ impl Optimizer {
         for operands in &mut self.operands[of.clone()] {
             // Of all: after this step the host may change what had no part in it too.
             operands.forget_measured();
-            if operands.is_stepped() {
+            if operands.is_due() {
                 operands.forget_accumulated();
             }
         }
@@ -79,16 +84,33 @@ impl Optimizer {
         }
     }
 
+    /// The same for what lies on a device, where a step that the host has skipped did nothing.
+    pub(super) fn clear_used_on_device(&mut self, of: &Range<usize>) -> Result<(), Error> {
+        if self.config.clear_grads {
+            for operands in &mut self.operands.unmarked()[of.clone()] {
+                let is_used = operands.is_on_device() && operands.is_due();
+                if is_used && operands.n_accumulated() == 0 {
+                    self.backend.zero_grad(operands)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Clears every gradient there is.
     pub fn clear_grad(&mut self, clear: Clear) -> Result<(), Error> {
         if clear == Clear::Zero {
             self.check_grads()?;
         }
-        for operands in self.operands.iter_mut() {
-            operands.forget_accumulated();
-            match clear {
-                Clear::Zero => operands.zero_grad(),
-                Clear::Forget => operands.forget_grad(),
+        // Zeros change nothing about who is stepped, and where.
+        let forgets = |operands: &Operands| clear == Clear::Forget || operands.n_accumulated() > 0;
+        if self.operands.iter().any(forgets) {
+            let operands = self.operands.iter_mut().filter(|operands| forgets(operands));
+            operands.for_each(Operands::forget_grad);
+        }
+        if clear == Clear::Zero {
+            for operands in self.operands.unmarked().iter_mut() {
+                self.backend.zero_grad(operands)?;
             }
         }
         Ok(())

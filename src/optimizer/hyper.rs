@@ -95,6 +95,9 @@ impl Optimizer {
         let number = super::next_number(self.groups.len())?;
         reserve(&mut self.groups, 1, "the groups")?;
         self.scratch.reserve(self.params.len(), self.groups.len() + 1)?;
+        if let Some(cuda) = self.backend.cuda() {
+            cuda.reserve(self.params.len(), self.groups.len() + 1, None)?;
+        }
         self.groups.push(group);
         Ok(number)
     }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::Optimizer;
+use super::on_device::DeviceStep;
 use super::params::Param;
 use super::step::Scratch;
 use crate::clip::{Clip, Scope};
@@ -54,7 +55,12 @@ impl Report {
 
 impl Optimizer {
     /// Passes over the gradients of some parameters, if their norms or their finiteness matter.
-    pub(super) fn measure(&mut self, of: &Range<usize>, n_elements: u64) -> Result<Report, Error> {
+    pub(super) fn measure(
+        &mut self,
+        of: &Range<usize>,
+        n_elements: u64,
+        on_device: Option<&DeviceStep>,
+    ) -> Result<Report, Error> {
         let mut report = Report { n_elements, ..Report::NONE };
         // The flag is read once: another thread of the host's may write it.
         report.raised = self.found_inf.hosts.is_some_and(|flag| flag.read() != 0.0);
@@ -62,16 +68,26 @@ impl Optimizer {
         if !self.measures() {
             return Ok(report);
         }
+        let waits = on_device.is_some_and(|step| step.waits) && !report.skipped;
+        if on_device.is_some() && !report.skipped {
+            self.cuda()?.measure()?;
+        }
         let nonfinite = self.nonfinite();
         let operands = &self.operands[of.clone()];
         let Scratch { tallies, sums, .. } = &mut self.scratch;
         sums.clear();
         sums.resize(self.groups.len(), 0.0);
         self.backend.measure(&GradBlocks::new(operands, tallies))?;
+        self.learn_totals(waits)?;
+        let operands = &self.operands[of.clone()];
+        let Scratch { tallies, sums, .. } = &mut self.scratch;
         report.measured = true;
         let mut sum_squares = 0.0;
         for (place, (param, operands)) in self.params[of.clone()].iter().zip(operands).enumerate() {
-            let total = tallies.total(place, operands);
+            let total = match operands.is_on_device() {
+                false => tallies.total(place, operands),
+                true => self.on_device.total(of.start + place),
+            };
             if total.n_nonfinite > 0 && nonfinite == Nonfinite::Fail {
                 return Err(Error::Nonfinite {
                     param: param.label(),
@@ -131,14 +147,19 @@ impl Optimizer {
     }
 
     /// What the gradient of a parameter is multiplied by, and what part of that is clipping.
-    pub(super) fn factor(&self, param: &Param, place: usize, operands: &Operands) -> (f64, f64) {
+    pub(super) fn factor(&self, place: usize, number: usize) -> (f64, f64) {
+        let (param, operands) = (&self.params[number], &self.operands[number]);
         let mean = mean(&self.config, operands);
         let inv_grad_scale = self.inv_grad_scale();
         let scale = inv_grad_scale * mean;
         let clip = self.groups[param.group as usize].clip;
         let sum_squares = match clip {
             Clip::Norm(_) if !param.no_clip => {
-                self.scratch.tallies.total(place, operands).sum_squares * (mean * mean)
+                let total = match operands.is_on_device() {
+                    false => self.scratch.tallies.total(place, operands),
+                    true => self.on_device.total(number),
+                };
+                total.sum_squares * (mean * mean)
             }
             Clip::GlobalNorm(_) if !param.no_clip => {
                 self.scratch.sums[scope(self.config.clip_scope, param)]
@@ -151,7 +172,7 @@ impl Optimizer {
 }
 
 /// What turns a sum of accumulated gradients into their mean, if that is asked for.
-fn mean(config: &Config, operands: &Operands) -> f64 {
+pub(super) fn mean(config: &Config, operands: &Operands) -> f64 {
     match operands.n_accumulated() {
         n if n > 1 && config.average_grads => 1.0 / n as f64,
         _ => 1.0,
@@ -159,7 +180,7 @@ fn mean(config: &Config, operands: &Operands) -> f64 {
 }
 
 /// Where the squares that a parameter is clipped with are summed.
-fn scope(scope: Scope, param: &Param) -> usize {
+pub(super) fn scope(scope: Scope, param: &Param) -> usize {
     match scope {
         Scope::Group => param.group as usize,
         Scope::Handle => 0,

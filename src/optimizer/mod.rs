@@ -10,6 +10,7 @@ mod measure;
 mod names;
 mod new_state;
 mod occupied;
+mod on_device;
 mod options;
 mod params;
 mod rows;
@@ -38,6 +39,7 @@ use crate::steps::Log;
 use crate::sys::memory::reserve;
 use crate::tensor::Operands;
 use occupied::Occupied;
+use on_device::OnDevice;
 use params::Param;
 use scaler::Scaler;
 use step::Scratch;
@@ -69,6 +71,7 @@ pub struct Optimizer {
     statistics: bool,
     schedule: Option<Schedule>,
     backend: Backend,
+    on_device: OnDevice,
     scratch: Scratch,
 }
 
@@ -98,6 +101,7 @@ impl Optimizer {
             statistics: false,
             schedule: None,
             backend: Backend::new(&config)?,
+            on_device: OnDevice::default(),
             scratch: Scratch::default(),
         })
     }
@@ -105,11 +109,6 @@ impl Optimizer {
     /// The instruction set that is used, and how many threads work where there is work for them.
     pub fn isa_and_threads(&self) -> (IsaCap, usize) {
         self.backend.isa_and_threads()
-    }
-
-    /// What the last step found, and whether it was taken.
-    pub fn report(&self) -> Report {
-        self.report
     }
 
     /// The hyper-parameters of a parameter that is there.

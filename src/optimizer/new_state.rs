@@ -3,6 +3,8 @@
 
 use super::params::NewParam;
 use super::{Optimizer, label};
+use crate::cuda;
+use crate::device::Device;
 use crate::dtype::Dtype;
 use crate::error::{Error, Label, Role, TensorProblem};
 use crate::format::Format;
@@ -43,8 +45,12 @@ impl Optimizer {
         }))
     }
 
-    /// The memory of a new parameter: the host's where it gives some, otherwise the library's, zero.
-    pub(super) fn new_operands(&self, new: &NewParam) -> Result<Operands, Error> {
+    /// The memory of a new parameter: the host's where it gives some, otherwise the library's, zero; and
+    /// what keeps that alive, if it is on a device.
+    pub(super) fn new_operands(
+        &mut self,
+        new: &NewParam,
+    ) -> Result<(Operands, Option<cuda::Memory>), Error> {
         let param = label(new.name);
         let n_elements = new.param.n_elements();
         let format = self.format(param, new.group, new.param.dtype(), n_elements)?;
@@ -67,15 +73,51 @@ impl Optimizer {
             let key = Key::new(self.config.seed, new.name.to_bytes());
             operands.set_key(key, new.first_element)?;
         }
-        for (role, given) in Role::STATE.into_iter().zip(new.state) {
+        let (memory, mut on_device) = match new.param.device() {
+            Device::Host => (None, [const { None }; Role::STATE.len()]),
+            Device::Cuda(number) => {
+                let (memory, buffers) = self.new_state_on_device(new, &format, number)?;
+                (Some(memory), buffers)
+            }
+        };
+        for (i, role) in Role::STATE.into_iter().enumerate() {
             let Ok(dtype) = format.buffer(role) else { continue };
-            let buffer = match given {
-                Some(tensor) => Buffer::host(&tensor),
-                None => Buffer::zeroed(format.n_elements(role, n_elements), dtype, role.name())?,
-            };
-            operands.set_state(role, buffer);
+            match (&new.state[i], on_device[i].take()) {
+                (Some(tensor), _) => operands.set_hosts_state(role, tensor),
+                (None, Some(buffer)) => operands.set_state(role, buffer),
+                (None, None) => {
+                    let n_elements = format.n_elements(role, n_elements);
+                    operands.set_state(role, Buffer::zeroed(n_elements, dtype, role.name())?);
+                }
+            }
         }
-        Ok(operands)
+        Ok((operands, memory))
+    }
+
+    /// Opens the device, if it is the first parameter there, and makes state on it.
+    fn new_state_on_device(
+        &mut self,
+        new: &NewParam,
+        format: &Format,
+        device: u16,
+    ) -> Result<(cuda::Memory, [Option<Buffer>; Role::STATE.len()]), Error> {
+        let param = label(new.name);
+        let cuda = self.backend.open_cuda(device)?;
+        if cuda.ordinal() != device {
+            let handles = cuda.ordinal();
+            return Err(Error::SecondDevice { param, is: device, handles });
+        }
+        let state = Role::STATE.into_iter().zip(new.state);
+        let given = [(Role::Param, Some(new.param))].into_iter().chain(state);
+        for (buffer, tensor) in given {
+            if let Some(tensor) = tensor.filter(|tensor| tensor.n_elements() > 0)
+                && !cuda.can_reach(&tensor)?
+            {
+                let problem = TensorProblem::Unreachable { address: tensor.address(), device };
+                return Err(problem.of(param, buffer));
+            }
+        }
+        cuda.new_state(format, new.param.n_elements(), &new.state)
     }
 
     /// That the host's buffers of a new parameter overlap neither each other nor what a step

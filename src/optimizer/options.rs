@@ -3,11 +3,10 @@
 
 use super::Optimizer;
 use super::params::{Master, check_regularizer};
-use super::step::Clock;
 use crate::config;
 use crate::error::{Error, Role};
 use crate::math::Regularizer;
-use crate::steps::Log;
+use crate::steps::{Clock, Log};
 use crate::tensor::Operands;
 
 /// The choices about one parameter.
@@ -58,14 +57,14 @@ impl Optimizer {
         self.label(number)?;
         self.catch_up_rows(number as usize)?;
         let operands = &mut self.operands[number as usize];
-        operands.zero_moments();
-        self.backend.fill_master(operands);
-        let owns_master = operands.state(Role::Master).is_some_and(|master| !master.is_hosts());
+        self.backend.zero_moments(operands)?;
+        self.backend.fill_master(operands)?;
+        let owns_master =
+            operands.state(Role::Master).is_some() && !operands.is_hosts(Role::Master);
         let group = *self.group_of(number);
         let param = &mut self.params[number as usize];
         param.master = if owns_master { Master::Stale } else { Master::Settled };
-        param.clock = Clock::after(0, &group);
-        Ok(())
+        self.set_clock(number, Clock::after(0, &group))
     }
 
     /// Forgets a parameter and frees the state that is the library's. Its number is not given
@@ -73,6 +72,11 @@ impl Optimizer {
     pub fn remove(&mut self, number: u32) -> Result<(), Error> {
         self.label(number)?;
         self.settle_rows(number as usize)?;
+        if let Some(cuda) = self.backend.cuda()
+            && self.operands[number as usize].is_on_device()
+        {
+            cuda.release(number, &self.operands[number as usize])?;
+        }
         let n_elements = self.operands[number as usize].param().n_elements();
         self.scratch.tallies.release(n_elements);
         self.operands[number as usize] = Operands::none();

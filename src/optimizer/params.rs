@@ -2,14 +2,13 @@
 #![forbid(unsafe_code)]
 
 use super::occupied::Place;
-use super::step::Clock;
 use super::{Optimizer, label, next_number};
 use crate::callback::{DecayFilter, adamw_param_info};
 use crate::error::{Error, Label, Role};
 use crate::math::Regularizer;
-use crate::steps::Log;
+use crate::steps::{Clock, Log};
 use crate::sys::memory::reserve;
-use crate::tensor::{Buffer, Tensor};
+use crate::tensor::Tensor;
 use std::ffi::{CStr, CString};
 
 /// What a parameter is beside its memory.
@@ -78,11 +77,11 @@ impl Optimizer {
             return Err(Error::Number { name: "step", value: new.step as f64, expected });
         }
         check_regularizer(new.regularizer)?;
-        let operands = self.new_operands(&new)?;
+        let (operands, on_device) = self.new_operands(&new)?;
         let decays = decays(self.decay_filter, new.name)?;
 
         let master = match operands.state(Role::Master) {
-            Some(master) if !master.is_hosts() => Master::Stale,
+            Some(_) if !operands.is_hosts(Role::Master) => Master::Stale,
             Some(_) if new.step == 0 => Master::Unseen,
             _ => Master::Settled,
         };
@@ -98,6 +97,14 @@ impl Optimizer {
             clock: Clock::after(new.step, &group),
             master,
         };
+        if let Some(cuda) = self.backend.cuda() {
+            let of_device = Some(&operands).filter(|operands| operands.is_on_device());
+            cuda.reserve(self.params.len() + 1, self.groups.len(), of_device)?;
+            self.on_device.reserve(self.params.len() + 1)?;
+            if of_device.is_some() {
+                cuda.set_clock(number, &param.clock)?;
+            }
+        }
         reserve(&mut self.params, 1, "the parameters")?;
         reserve(&mut self.operands, 1, "the parameters")?;
         reserve(&mut self.logs, 1, "the parameters")?;
@@ -119,6 +126,9 @@ impl Optimizer {
                 self.occupied.insert(Place::new(tensor.addresses(), number, role));
             }
         }
+        if let (Some(cuda), Some(memory)) = (self.backend.cuda(), on_device) {
+            cuda.keep(number, &self.operands[number as usize], memory);
+        }
         self.by_name.insert(place_by_name, number);
         self.params.push(param);
         self.logs.push(Log::default());
@@ -133,7 +143,7 @@ impl Optimizer {
         for &(param, role, tensor) in moves {
             let name = self.label(param)?;
             let operands = &self.operands[param as usize];
-            if role != Role::Param && !operands.state(role).is_some_and(Buffer::is_hosts) {
+            if role != Role::Param && !operands.is_hosts(role) {
                 return Err(Error::NotTheHosts { param: name, buffer: role });
             }
             operands.fits(role, &tensor).map_err(|problem| problem.of(name, role))?;
@@ -149,7 +159,7 @@ impl Optimizer {
             let operands = &mut self.operands[param as usize];
             match role {
                 Role::Param => operands.set_param(tensor),
-                _ => operands.set_state(role, Buffer::host(&tensor)),
+                _ => operands.set_hosts_state(role, &tensor),
             }
         }
         self.occupied = occupied;
@@ -160,7 +170,7 @@ impl Optimizer {
     /// Fills the master, if there is one, from the parameter that the host has written.
     pub fn sync_master(&mut self, param: u32) -> Result<(), Error> {
         self.label(param)?;
-        self.backend.fill_master(&mut self.operands[param as usize]);
+        self.backend.fill_master(&mut self.operands[param as usize])?;
         self.params[param as usize].master = Master::Settled;
         Ok(())
     }

@@ -13,6 +13,10 @@ impl Optimizer {
     /// Sets a sparse gradient; the rows are read by each step.
     pub fn set_sparse_grad(&mut self, number: u32, sparse: SparseGrad) -> Result<(), Error> {
         let (name, grad) = (self.label(number)?, Grad::Sparse(sparse));
+        if self.operands[number as usize].is_on_device() {
+            let what = "adamw_set_sparse_grad";
+            return Err(Error::NotOnDevice { param: name, what });
+        }
         self.check_grad(number, Some(grad))?;
         self.check_laziness(number)?;
         self.grads_unchecked |= self.config.clear_grads;

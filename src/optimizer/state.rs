@@ -3,10 +3,10 @@
 
 use super::names::{self, Scheme};
 use super::params::{MAX_INITIAL_STEP, Master};
-use super::step::Clock;
 use super::{Optimizer, label};
 use crate::dtype::Dtype;
 use crate::error::{Error, Label, Role, TensorProblem};
+use crate::steps::Clock;
 use crate::tensor::Tensor;
 use core::ffi::CStr;
 use core::fmt;
@@ -51,10 +51,10 @@ impl Optimizer {
         }
         self.catch_up_rows(number as usize)?;
         if role == Role::Master && self.params[number as usize].master == Master::Stale {
-            self.backend.fill_master(&mut self.operands[number as usize]);
+            self.backend.fill_master(&mut self.operands[number as usize])?;
         }
         let operands = &self.operands[number as usize];
-        let is_hosts = operands.state(role).is_some_and(|buffer| buffer.is_hosts());
+        let is_hosts = operands.is_hosts(role);
         Ok(View { tensor: operands.tensor(role), is_hosts })
     }
 
@@ -99,13 +99,13 @@ impl Optimizer {
         let (scheme, number, item) = self.find_state(name)?;
         self.check_state(label(name), number, item, to)?;
         self.view(number, item)?;
-        let clock = self.params[number as usize].clock;
+        if let Item::Tensor(role) = item {
+            return self.backend.copy_state(&self.operands[number as usize], role, to);
+        }
+        let clock = self.clock(number)?;
         let group = self.group_of(number);
         let value = match (item, scheme) {
-            (Item::Tensor(role), _) => {
-                self.operands[number as usize].copy_state(role, to);
-                return Ok(());
-            }
+            (Item::Tensor(_), _) => return Ok(()),
             (Item::Step, _) => clock.step as f64,
             (Item::Beta1Power, Scheme::Neutral) => clock.beta1_power,
             (Item::Beta2Power, Scheme::Neutral) => clock.beta2_power,
@@ -122,7 +122,7 @@ impl Optimizer {
         self.check_state(label(name), number, item, from)?;
         if let Item::Tensor(role) = item {
             self.view(number, item)?;
-            self.operands[number as usize].set_state_from(role, from);
+            self.backend.set_state(&mut self.operands[number as usize], role, from)?;
             if role == Role::Master {
                 self.params[number as usize].master = Master::Settled;
             }
@@ -130,14 +130,13 @@ impl Optimizer {
         }
         let value = from.f64();
         let group = *self.group_of(number);
-        let clock = &mut self.params[number as usize].clock;
+        let mut clock = self.clock(number)?;
         let wrong = |expected| Error::StateValue { name: label(name), value, expected };
         if item == Item::Step {
             if !(0.0..=MAX_INITIAL_STEP as f64).contains(&value) || value.fract() != 0.0 {
                 return Err(wrong("a whole number from 0 to 2^32"));
             }
-            *clock = Clock::after(value as u64, &group);
-            return Ok(());
+            return self.set_clock(number, Clock::after(value as u64, &group));
         }
         if !(0.0..=1.0).contains(&value) {
             return Err(wrong("0 to 1"));
@@ -152,7 +151,7 @@ impl Optimizer {
             Item::Beta1Power => clock.beta1_power = behind(group.beta1),
             _ => clock.beta2_power = behind(group.beta2),
         }
-        Ok(())
+        self.set_clock(number, clock)
     }
 
     /// That memory of the host's has the elements and the type of a part of the state.
@@ -164,7 +163,10 @@ impl Optimizer {
         tensor: &Tensor,
     ) -> Result<(), Error> {
         let fits = match item {
-            Item::Tensor(role) => self.operands[number as usize].fits(role, tensor),
+            Item::Tensor(role) => {
+                let operands = &self.operands[number as usize];
+                operands.fits(role, &tensor.as_if_on(operands.param().device()))
+            }
             _ if tensor.dtype() != Dtype::F64 => {
                 Err(TensorProblem::Dtype { is: tensor.dtype(), expected: Dtype::F64 })
             }

@@ -15,49 +15,14 @@ use crate::tensor::{Changes, Extent, Operands, Pass, Tallies};
 use core::ops::Range;
 use std::time::Instant;
 
-/// How far a parameter has come.
-#[derive(Clone, Copy, PartialEq)]
-pub struct Clock {
-    pub step: u64,
-    /// beta1^step and beta2^step as running products, one multiplication a step: `pow` would give
-    /// other bits elsewhere.
-    pub beta1_power: f64,
-    pub beta2_power: f64,
-}
-
-impl Clock {
-    /// The clock of a parameter that has taken so many steps.
-    pub fn after(step: u64, group: &GroupConfig) -> Clock {
-        let power = |beta: f64| {
-            let mut power = 1.0;
-            for _ in 0..step {
-                let next = power * beta;
-                if next == power {
-                    break; // at 0, or at the smallest number that rounding keeps
-                }
-                power = next;
-            }
-            power
-        };
-        Clock { step, beta1_power: power(group.beta1), beta2_power: power(group.beta2) }
-    }
-
-    pub(super) fn advanced(&self, group: &GroupConfig) -> Clock {
-        Clock {
-            step: self.step.saturating_add(1),
-            beta1_power: self.beta1_power * group.beta1,
-            beta2_power: self.beta2_power * group.beta2,
-        }
-    }
-}
-
 /// What a step works out, in memory that is kept for the next one.
 #[derive(Default)]
 pub struct Scratch {
     pub pass: Pass,
     pub decisions: Decisions,
-    /// The elements of the parameters that are stepped.
+    /// The elements of the parameters that the processor steps, and the device.
     n_elements: u64,
+    n_on_device: u64,
     /// Who is stepped and who shares scalars holds for the next step too, unless something changes.
     repeats: bool,
     /// What a step changes.
@@ -87,7 +52,9 @@ impl Scratch {
 /// What the parameters that are stepped are, and have, all together.
 #[derive(Default)]
 struct Gathered {
+    /// Elements that the processor steps, and the device.
     n_elements: u64,
+    n_on_device: u64,
     /// Sparse gradients.
     rows: bool,
     /// Rows that may lag.
@@ -119,19 +86,27 @@ impl Optimizer {
         let started = self.statistics.then(Instant::now);
         self.check_grads()?;
         self.read_hosts_values()?;
-        let repeats = self.repeats(&of);
+        let changed = self.has_changed();
+        let repeats = self.repeats(&of, changed);
         let gathered = match repeats {
-            true => Gathered { n_elements: self.scratch.n_elements, ..Gathered::default() },
+            true => Gathered {
+                n_elements: self.scratch.n_elements,
+                n_on_device: self.scratch.n_on_device,
+                ..Gathered::default()
+            },
             false => self.gather(&of),
         };
+        let on_device = self.lay_device(&of, changed, gathered.n_elements)?;
         if gathered.rows || gathered.lags {
             self.read_rows(&of)?;
         }
         if gathered.unseen_masters {
             self.look_at_masters(&of)?;
         }
-        let mut report = self.measure(&of, gathered.n_elements)?;
+        let n_elements = gathered.n_elements + gathered.n_on_device;
+        let mut report = self.measure(&of, n_elements, on_device.as_ref())?;
         if report.skipped {
+            self.clear_used_on_device(&of)?;
             report.seconds = seconds_since(started);
             self.report = report;
             self.tell(&report);
@@ -144,16 +119,23 @@ impl Optimizer {
         self.decide(&of, repeats)?;
         let scheduled = next(self)?;
         if gathered.stale_masters {
-            self.fill_stale_masters(&of);
+            self.fill_stale_masters(&of, |_| true)?;
         }
         if gathered.lags {
             self.take_turns(&of)?;
+        }
+        self.nothing_is_due();
+        if let Some(step) = &on_device {
+            self.step_on_device(&of, step)?;
         }
         self.update(&of, repeats)?;
         if gathered.rows {
             self.clear_used(&of, Operands::has_rows);
         }
         self.advance(&of);
+        if on_device.is_some() {
+            self.advance_on_device(&of);
+        }
         if gathered.lags {
             self.log_steps(&of);
         }
@@ -169,19 +151,25 @@ impl Optimizer {
             self.use_up_grads(&of);
         }
         self.scratch.n_elements = gathered.n_elements;
+        self.scratch.n_on_device = gathered.n_on_device;
         self.scratch.repeats = self.can_repeat(&of);
         Ok(())
     }
 
     /// Whether this step is of the same parameters as the last one, which share scalars as they did,
-    /// so that there is nothing to find out for each of them. Rows to be read, sums to be used up and
-    /// masters to be filled count as changes: the step that does so writes the operands.
-    fn repeats(&mut self, of: &Range<usize>) -> bool {
-        let changed =
-            [self.groups.has_changed(), self.params.has_changed(), self.operands.has_changed()];
+    /// so that there is nothing to find out for each of them. Rows to be read and sums to be used up
+    /// count as changes: the step that does so writes the operands.
+    fn repeats(&mut self, of: &Range<usize>, changed: bool) -> bool {
         // Until this step too has been taken.
         let repeats = core::mem::take(&mut self.scratch.repeats);
-        repeats && changed == [false; 3] && self.can_repeat(of)
+        repeats && !changed && self.can_repeat(of)
+    }
+
+    /// Whether anybody may have changed parameters, their memory or groups since this was asked last.
+    pub(super) fn has_changed(&mut self) -> bool {
+        let changed =
+            [self.groups.has_changed(), self.params.has_changed(), self.operands.has_changed()];
+        changed != [false; 3]
     }
 
     fn can_repeat(&self, of: &Range<usize>) -> bool {
@@ -198,6 +186,11 @@ impl Optimizer {
         let params = self.params[of.clone()].iter();
         for (param, operands) in params.zip(&self.operands[of.clone()]) {
             gathered.uses_up |= operands.is_ready();
+            if operands.is_due() && operands.is_on_device() {
+                gathered.n_on_device += operands.param().n_elements();
+                gathered.uses_up |= operands.n_accumulated() > 0;
+                gathered.stale_masters |= param.master == Master::Stale;
+            }
             if operands.is_stepped() {
                 gathered.n_elements += operands.param().n_elements();
                 gathered.rows |= operands.has_rows();
@@ -238,13 +231,18 @@ impl Optimizer {
     /// The library's own masters start as what the parameter is at its first step, so that a host
     /// may register parameters before it has filled them. A master stays stale until the step has
     /// been taken: if it is refused, the host may yet write the parameter.
-    fn fill_stale_masters(&mut self, of: &Range<usize>) {
+    pub(super) fn fill_stale_masters(
+        &mut self,
+        of: &Range<usize>,
+        which: impl Fn(&Operands) -> bool,
+    ) -> Result<(), Error> {
         let params = self.params[of.clone()].iter();
-        for (param, operands) in params.zip(&mut self.operands[of.clone()]) {
-            if param.master == Master::Stale && operands.is_stepped() {
-                self.backend.fill_master(operands);
+        for (param, operands) in params.zip(&mut self.operands.unmarked()[of.clone()]) {
+            if param.master == Master::Stale && operands.is_due() && which(operands) {
+                self.backend.fill_master(operands)?;
             }
         }
+        Ok(())
     }
 
     /// That the host's masters of parameters that have taken no step are what the parameters were

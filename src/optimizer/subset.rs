@@ -38,7 +38,7 @@ impl Optimizer {
         };
         self.leave_out(false);
         taken?;
-        Ok(if self.report.skipped { 0 } else { wanted })
+        Ok(if self.report()?.skipped { 0 } else { wanted })
     }
 
     /// Steps these parameters with these gradients, and no others; the gradients that were set
@@ -83,7 +83,7 @@ impl Optimizer {
 
     /// The parameters that a step steps now, each with its gradient.
     fn stepped(&self) -> impl Iterator<Item = (u32, Grad)> {
-        let stepped = (0..).zip(self.operands.iter()).filter(|(_, operands)| operands.is_stepped());
+        let stepped = (0..).zip(self.operands.iter()).filter(|(_, operands)| operands.is_due());
         stepped.filter_map(|(number, operands)| Some((number, operands.grad()?)))
     }
 }

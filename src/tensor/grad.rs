@@ -143,28 +143,35 @@ impl Operands {
         self.n_accumulated
     }
 
-    /// Makes sure that there is room for a sum of gradients.
-    pub fn prepare_accumulation(&mut self) -> Result<(), Error> {
-        let Tensor { n_elements, dtype, .. } = self.param;
-        let rare = self.rare()?;
-        if rare.accumulated.is_none() {
-            let sum = Buffer::zeroed(n_elements, dtype.compute(), "accumulated gradients")?;
-            rare.accumulated = Some(sum);
+    /// Makes sure that there is room for a sum of gradients, which `new` makes on a device.
+    pub fn prepare_accumulation(
+        &mut self,
+        new: impl FnOnce(&Operands) -> Result<Buffer, Error>,
+    ) -> Result<(), Error> {
+        if self.accumulated().is_none() {
+            let Tensor { n_elements, dtype, .. } = self.param;
+            let sum = match self.is_on_device() {
+                true => new(self)?,
+                false => Buffer::zeroed(n_elements, dtype.compute(), "accumulated gradients")?,
+            };
+            self.rare()?.accumulated = Some(sum);
         }
         Ok(())
     }
 
-    fn accumulated(&self) -> Option<Tensor> {
+    /// The sum of gradients, if there has been one.
+    pub fn accumulated(&self) -> Option<Tensor> {
         Some(Tensor {
             address: self.rare.as_ref()?.accumulated.as_ref()?.address(),
             n_elements: self.param.n_elements,
             dtype: self.param.dtype.compute(),
+            device: self.param.device,
         })
     }
 
     /// The sum of gradients, one to be added, and whether it is the first.
     pub fn accumulation(&mut self, grad: &Tensor) -> Option<(SliceMut<'_>, Slice<'_>, bool)> {
-        let sum = self.accumulated()?;
+        let sum = self.accumulated().filter(|_| !self.is_on_device())?;
         let all = 0..self.param.n_elements as usize;
         // SAFETY: the sum is the library's own, as long as the parameter, and `&mut self` keeps it
         // from being sliced elsewhere; the gradient is the host's, and `fits_grad` saw it.
@@ -207,7 +214,7 @@ impl Operands {
     /// Writes zeros over the gradient, if there is one.
     pub fn zero_grad(&mut self) {
         self.is_ready = false;
-        if let Some(grad) = self.grad {
+        if let Some(grad) = self.grad.filter(|_| !self.is_on_device()) {
             // SAFETY: the host's word, and `&mut self` keeps it from being sliced elsewhere.
             unsafe { grad.zero() };
         }

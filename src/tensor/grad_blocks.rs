@@ -32,7 +32,8 @@ impl Tally {
     }
 }
 
-/// What the gradient of one parameter adds up to.
+/// What the gradient of one parameter adds up to, as a device has it, too.
+#[repr(C)]
 #[derive(Clone, Copy, Default, PartialEq, Debug)]
 pub struct Total {
     pub sum_squares: f64,

@@ -1,10 +1,11 @@
 //! All the memory of one parameter.
 
 use super::rows::RowIndex;
-use super::{Buffer, Grad, Lag, RowList, Slice, SparseGrad, Tensor, Total, prefetch};
+use super::{Buffer, Grad, Lag, RowList, Slice, SparseGrad, Tensor, Total};
+use crate::device::Device;
 use crate::dtype::Dtype;
 use crate::error::{Error, Role, TensorProblem};
-use crate::format::{Format, Kept};
+use crate::format::Format;
 use crate::philox::Key;
 use crate::sys::memory::Boxed;
 
@@ -32,6 +33,8 @@ pub struct Operands {
     pub(super) is_ready: bool,
     /// A dense step reads and writes f32 and nothing else.
     pub(super) is_plain: bool,
+    /// Which of the state is the host's, a bit for each role.
+    pub(super) hosts: u16,
     /// What the state below is made of.
     pub(super) format: Format,
     /// `[n]`, as the two below; where the format has one.
@@ -90,6 +93,7 @@ impl Operands {
             grad: None,
             is_sparse: false,
             is_plain: false,
+            hosts: 0,
             master: Buffer::NONE,
             exp_avg: Buffer::NONE,
             exp_avg_sq: Buffer::NONE,
@@ -104,7 +108,7 @@ impl Operands {
 
     /// What is left of a parameter that was removed.
     pub fn none() -> Operands {
-        let param = Tensor { address: 0, n_elements: 0, dtype: Dtype::F32 };
+        let param = Tensor { address: 0, n_elements: 0, dtype: Dtype::F32, device: Device::Host };
         Operands::new(param, Format::plain(Dtype::F32))
     }
 
@@ -129,8 +133,13 @@ impl Operands {
     /// Where the random bits of an element come from, if its rounding takes any: the key, and which
     /// element of the whole parameter it is.
     pub(super) fn random(&self, element: usize) -> Option<(Key, u64)> {
-        let (key, first) = self.rare.as_ref()?.key?;
+        let (key, first) = self.key()?;
         Some((key, first.wrapping_add(element as u64)))
+    }
+
+    /// The key of its random bits, if it takes any, and which element of the whole is its first.
+    pub fn key(&self) -> Option<(Key, u64)> {
+        self.rare.as_ref()?.key
     }
 
     /// Gives the parameter random bits; its first element is this one of the whole.
@@ -139,8 +148,21 @@ impl Operands {
         Ok(())
     }
 
-    /// Whether a step has anything to do here. A gradient that lists no row is none.
+    /// Whether all of it lies in the memory of a device, where no slice of it is made.
+    #[inline]
+    pub fn is_on_device(&self) -> bool {
+        self.param.device != Device::Host
+    }
+
+    /// Whether a step has anything to do here on the processor.
+    #[inline]
     pub fn is_stepped(&self) -> bool {
+        !self.is_on_device() && self.is_due()
+    }
+
+    /// Whether a step has anything to do here, wherever that is. A gradient that lists no row is none.
+    #[inline]
+    pub fn is_due(&self) -> bool {
         let has_grad = match self.grad {
             None => false,
             Some(_) if !self.is_sparse => true,
@@ -158,6 +180,7 @@ impl Operands {
                 address: self.state(role)?.address(),
                 n_elements: self.format.n_elements(role, self.param.n_elements),
                 dtype: self.format.buffer(role).ok()?,
+                device: self.param.device,
             }),
         }
     }
@@ -189,6 +212,9 @@ impl Operands {
     }
 
     pub(super) fn fits_type(&self, role: Role, tensor: &Tensor) -> Result<(), TensorProblem> {
+        if tensor.device != self.param.device {
+            return Err(TensorProblem::WrongDevice { is: tensor.device, param: self.param.device });
+        }
         let (is, param) = (tensor.dtype, self.param.dtype);
         let expected = match role {
             Role::Grad if is != param && param == Dtype::F32 => param,
@@ -220,44 +246,6 @@ impl Operands {
         self.rare.as_deref_mut().ok_or(Error::OutOfMemory { what: "a parameter's rows", bytes: 0 })
     }
 
-    /// Asks for the first memory of every tensor.
-    #[inline]
-    pub(super) fn prefetch_start(&self) {
-        if let Some(grad) = &self.grad {
-            prefetch(grad.address);
-        }
-        if self.is_plain {
-            prefetch(self.param.address);
-            prefetch(self.exp_avg.address());
-            prefetch(self.exp_avg_sq.address());
-        } else {
-            self.prefetch(0);
-        }
-    }
-
-    fn prefetch(&self, element: usize) {
-        prefetch(self.param.address + element * self.param.dtype.bytes());
-        let moment = element * self.format.moment().bytes();
-        prefetch(self.exp_avg.address() + moment);
-        prefetch(self.exp_avg_sq.address() + moment);
-        if self.format.amsgrad() {
-            prefetch(self.max_exp_avg_sq.address() + moment);
-        }
-        match self.format.kept() {
-            Kept::Itself | Kept::Stochastic => {}
-            Kept::Master => prefetch(self.master.address() + element * 4),
-            Kept::Split | Kept::Kahan => prefetch(self.master.address() + element * 2),
-        }
-    }
-
-    /// Asks for the memory of the i-th listed row, if there is one.
-    pub(super) fn prefetch_listed(&self, i: usize) {
-        let index = self.index();
-        if let Some(row) = index.listed(i) {
-            self.prefetch((row * index.row_elements()) as usize);
-        }
-    }
-
     pub fn lag(&self) -> Option<&Lag> {
         self.rare.as_ref()?.lag.as_ref()
     }
@@ -286,7 +274,18 @@ impl Operands {
         self.param = param;
     }
 
-    /// Puts a state buffer that fits where there was none, or another.
+    /// Puts memory of the host's that fits in place of a state buffer.
+    pub fn set_hosts_state(&mut self, role: Role, tensor: &Tensor) {
+        self.hosts |= 1 << role as u16;
+        self.set_state(role, Buffer::host(tensor));
+    }
+
+    /// Whether a state buffer is the host's, which may move it.
+    pub fn is_hosts(&self, role: Role) -> bool {
+        self.hosts & 1 << role as u16 != 0
+    }
+
+    /// Puts a state buffer of the library's own that fits.
     pub fn set_state(&mut self, role: Role, buffer: Buffer) {
         match role {
             Role::Param | Role::Grad | Role::Rows => {}
@@ -309,7 +308,7 @@ impl Operands {
 
     /// The master and the parameter that it is filled from, if there is a master.
     pub fn master_and_param(&mut self) -> Option<(&mut [f32], Slice<'_>)> {
-        let master = self.tensor(Role::Master)?;
+        let master = self.tensor(Role::Master).filter(|_| !self.is_on_device())?;
         let all = 0..self.param.n_elements as usize;
         // SAFETY: `fits` saw that a master is f32 and as long as its param, which is another
         // buffer; `&mut self` keeps both from being sliced elsewhere.
@@ -318,14 +317,14 @@ impl Operands {
 
     /// Copies a state tensor into memory of the host's that fits it.
     pub fn copy_state(&self, role: Role, to: &Tensor) {
-        if let Some(state) = self.tensor(role) {
+        if let Some(state) = self.tensor(role).filter(|_| !self.is_on_device()) {
             to.copy_from(&state);
         }
     }
 
     /// Copies memory of the host's that fits it into a state tensor.
     pub fn set_state_from(&mut self, role: Role, from: &Tensor) {
-        if let Some(state) = self.tensor(role) {
+        if let Some(state) = self.tensor(role).filter(|_| !self.is_on_device()) {
             state.copy_from(from);
         }
     }
@@ -337,12 +336,12 @@ impl Operands {
 
     /// Writes zeros over the moments.
     pub fn zero_moments(&mut self) {
-        use Role::*;
-        self.zero(&[ExpAvg, ExpAvgSq, MaxExpAvgSq, ExpAvgScale, ExpAvgSqScale, MaxExpAvgSqScale]);
+        self.zero(&Role::MOMENTS);
     }
 
     fn zero(&mut self, roles: &[Role]) {
-        for state in roles.iter().filter_map(|role| self.tensor(*role)) {
+        let roles = roles.iter().filter(|_| !self.is_on_device());
+        for state in roles.filter_map(|role| self.tensor(*role)) {
             // SAFETY: `&mut self` keeps the memory from being sliced elsewhere.
             unsafe { state.zero() };
         }

@@ -47,7 +47,7 @@ impl Dtype {
         if self == Dtype::F64 { Dtype::F64 } else { Dtype::F32 }
     }
 
-    fn dlpack(self) -> ffi::adamw_data_type {
+    pub fn dlpack(self) -> ffi::adamw_data_type {
         let code = match self {
             Dtype::I16 => 0,
             Dtype::U8 => 1,

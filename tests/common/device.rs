@@ -1,15 +1,14 @@
-//! A CUDA device as the tests see it: the stand-in of `tests/cuda-standin`, driven by cudarc's own
-//! calls, with the PTX that is shipped.
+//! A CUDA device as a host sees it: the stand-in of `tests/cuda-standin`, driven by cudarc's own calls.
 
 use super::array::{Array, Dtype};
-use core::ffi::c_void;
+use adamw::ffi::{adamw_device, adamw_tensor};
+use core::ffi::{CStr, c_void};
 use cudarc::driver::{result, sys};
 use std::ffi::CString;
-
-pub const PTX: &str = include_str!("../../src/cuda/kernels.ptx");
+use std::sync::{Mutex, MutexGuard};
 
 /// A function of the stand-in's own, which no GPU's driver has.
-fn control(name: &core::ffi::CStr) -> *mut c_void {
+fn control(name: &CStr) -> *mut c_void {
     // SAFETY: NUL-terminated names; cargo has the linker look where the stand-in was built.
     let address = unsafe {
         let library = libc::dlopen(c"libcuda.so".as_ptr(), libc::RTLD_NOW);
@@ -26,155 +25,247 @@ fn control(name: &core::ffi::CStr) -> *mut c_void {
     address
 }
 
+/// The device of a test, which no other test uses meanwhile. Its context is current, as a host's is.
+pub struct Device {
+    context: sys::CUcontext,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Device {
+    /// A fresh device.
+    pub fn new() -> Device {
+        Device::with(&[])
+    }
+
+    /// A fresh device with some of the stand-in's settings.
+    pub fn with(settings: &[(&str, &str)]) -> Device {
+        static ALONE: Mutex<()> = Mutex::new(());
+        // A test that failed leaves nothing behind that `reset` would not forget.
+        let alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        reset();
+        for (name, value) in settings {
+            set(name, value);
+        }
+        // SAFETY: the driver is there, and the primary context stays retained.
+        let context = unsafe {
+            result::init().unwrap();
+            let context = result::primary_ctx::retain(result::device::get(0).unwrap()).unwrap();
+            result::ctx::set_current(context).unwrap();
+            context
+        };
+        take_log();
+        Device { context, _alone: alone }
+    }
+
+    /// As if the process had just begun, and no context were current.
+    pub fn none(settings: &[(&str, &str)]) -> Device {
+        let device = Device::with(&[]);
+        reset();
+        for (name, value) in settings {
+            set(name, value);
+        }
+        Device { context: core::ptr::null_mut(), ..device }
+    }
+
+    /// The context that is current.
+    pub fn current() -> sys::CUcontext {
+        result::ctx::get_current().unwrap().unwrap_or(core::ptr::null_mut())
+    }
+
+    pub fn context(&self) -> sys::CUcontext {
+        self.context
+    }
+
+    /// Makes no context current, or the device's again.
+    pub fn set_current(&self, is_current: bool) {
+        let context = if is_current { self.context } else { core::ptr::null_mut() };
+        // SAFETY: retained above, or none.
+        unsafe { result::ctx::set_current(context).unwrap() };
+    }
+
+    pub fn wait(&self) {
+        result::ctx::synchronize().unwrap_or_else(|error| panic!("{:?}: {}", error.0, trouble()));
+    }
+}
+
 /// Forgets all that the device was given, and that a kernel failed.
-pub fn reset() {
+fn reset() {
     // SAFETY: the type that the stand-in's README gives it.
     let reset: extern "C" fn() = unsafe { core::mem::transmute(control(c"standin_reset")) };
     reset();
 }
 
+/// Changes a setting of the stand-in.
+pub fn set(name: &str, value: &str) {
+    type Set = extern "C" fn(*const core::ffi::c_char, *const core::ffi::c_char) -> i32;
+    // SAFETY: as above.
+    let set: Set = unsafe { core::mem::transmute(control(c"standin_set")) };
+    let (c_name, c_value) = (CString::new(name).unwrap(), CString::new(value).unwrap());
+    assert_eq!(set(c_name.as_ptr(), c_value.as_ptr()), 0, "{name}={value}");
+}
+
+fn text(name: &CStr) -> String {
+    type Text = extern "C" fn(*mut u8, usize) -> usize;
+    // SAFETY: as above.
+    let text: Text = unsafe { core::mem::transmute(control(name)) };
+    let mut buffer = vec![0; 1 << 20];
+    let length = text(buffer.as_mut_ptr(), buffer.len());
+    assert!(length < buffer.len(), "a longer text than there is room for");
+    String::from_utf8_lossy(&buffer[..length]).into_owned()
+}
+
 /// What went wrong last.
 pub fn trouble() -> String {
-    type Trouble = extern "C" fn(*mut u8, usize) -> usize;
-    // SAFETY: the type that the stand-in's README gives it.
-    let trouble: Trouble = unsafe { core::mem::transmute(control(c"standin_trouble")) };
-    let mut text = vec![0; 1000];
-    let length = trouble(text.as_mut_ptr(), text.len()).min(text.len() - 1);
-    String::from_utf8_lossy(&text[..length]).into_owned()
+    text(c"standin_trouble")
 }
 
-/// A device with the kernels on it.
-pub struct Device {
-    module: sys::CUmodule,
+/// The calls of the driver since this was asked last, a line each.
+pub fn take_log() -> Vec<String> {
+    text(c"standin_log_take").lines().map(str::to_owned).collect()
 }
 
-impl Device {
-    pub fn new() -> Device {
-        Device::with_ptx(PTX).unwrap()
+/// How many of these are alive: see the stand-in's README.
+pub fn count(what: &str) -> i64 {
+    // SAFETY: as above.
+    let count: extern "C" fn(*const core::ffi::c_char) -> i64 =
+        unsafe { core::mem::transmute(control(c"standin_count")) };
+    count(CString::new(what).unwrap().as_ptr())
+}
+
+/// A stream of the host's.
+pub struct Stream(sys::CUstream);
+
+/// What a stream has recorded.
+pub struct Graph {
+    graph: sys::CUgraph,
+    executable: sys::CUgraphExec,
+}
+
+impl Stream {
+    pub fn new() -> Stream {
+        Stream(result::stream::create(result::stream::StreamKind::NonBlocking).unwrap())
     }
 
-    /// With other PTX than what is shipped.
-    pub fn with_ptx(ptx: &str) -> Result<Device, String> {
-        control(c"standin_name");
-        let show = |error: result::DriverError| format!("{:?}: {}", error.0, trouble());
-        let image = CString::new(ptx).unwrap();
-        // SAFETY: the driver is there; the primary context stays retained; the image is
-        // NUL-terminated.
+    pub fn raw(&self) -> sys::CUstream {
+        self.0
+    }
+
+    pub fn wait(&self) {
+        // SAFETY: alive until it is dropped.
+        let waited = unsafe { result::stream::synchronize(self.0) };
+        waited.unwrap_or_else(|error| panic!("{:?}: {}", error.0, trouble()));
+    }
+
+    /// Records what is queued up meanwhile.
+    pub fn capture(&self, work: impl FnOnce()) -> Graph {
+        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_GLOBAL;
+        // SAFETY: the stream is alive, and what is written to is ours.
         unsafe {
-            result::init().map_err(show)?;
-            let context = result::primary_ctx::retain(result::device::get(0).map_err(show)?);
-            result::ctx::set_current(context.map_err(show)?).map_err(show)?;
-            let module = result::module::load_data(image.as_ptr().cast()).map_err(show)?;
-            Ok(Device { module })
+            result::stream::begin_capture(self.0, mode).unwrap();
+            work();
+            let (mut graph, mut executable) = (core::ptr::null_mut(), core::ptr::null_mut());
+            sys::cuStreamEndCapture(self.0, &mut graph).result().unwrap();
+            sys::cuGraphInstantiateWithFlags(&mut executable, graph, 0).result().unwrap();
+            Graph { graph, executable }
         }
     }
 
-    /// Runs a kernel on so many blocks of 256 threads, and waits for it.
-    pub fn launch(&self, kernel: &str, blocks: u32, args: &mut [Arg]) -> Result<(), String> {
-        let show = |error: result::DriverError| format!("{kernel}: {:?}: {}", error.0, trouble());
-        let name = CString::new(kernel).unwrap();
-        let mut pointers: Vec<*mut c_void> = args.iter_mut().map(Arg::pointer).collect();
-        // SAFETY: the module is loaded, and the caller passes what the kernel takes.
-        unsafe {
-            let function = result::module::get_function(self.module, name).map_err(show)?;
-            let (grid, block, stream) = ((blocks, 1, 1), (256, 1, 1), core::ptr::null_mut());
-            result::launch_kernel(function, grid, block, 0, stream, &mut pointers).map_err(show)?;
-            result::ctx::synchronize().map_err(show)
-        }
+    pub fn launch(&self, graph: &Graph) {
+        // SAFETY: both are alive.
+        unsafe { result::graph::launch(graph.executable, self.0).unwrap() };
     }
 }
 
-impl Drop for Device {
+impl Drop for Stream {
     fn drop(&mut self) {
-        // SAFETY: loaded in `with_ptx`, and no kernel of it runs.
-        let _ = unsafe { result::module::unload(self.module) };
+        // SAFETY: created in `new`. A device that was reset has none.
+        let _ = unsafe { result::stream::destroy(self.0) };
     }
 }
 
-/// An argument of a kernel.
-pub enum Arg {
-    U64(u64),
-    U32(u32),
-}
-
-impl Arg {
-    fn pointer(&mut self) -> *mut c_void {
-        match self {
-            Arg::U64(value) => (&raw mut *value).cast(),
-            Arg::U32(value) => (&raw mut *value).cast(),
-        }
-    }
-}
-
-/// Memory on the device.
-pub struct Memory {
-    start: u64,
-    pub address: u64,
-    bytes: usize,
-}
-
-impl Memory {
-    /// A copy of some bytes, so many bytes past the start of an allocation.
-    pub fn of(bytes: &[u8], offset: usize) -> Memory {
-        // SAFETY: a context is current; the allocation holds the offset and the bytes.
-        unsafe {
-            let start = result::malloc_sync((offset + bytes.len()).max(1)).unwrap();
-            let address = start + offset as u64;
-            if !bytes.is_empty() {
-                result::memcpy_htod_sync(address, bytes).unwrap();
-            }
-            Memory { start, address, bytes: bytes.len() }
-        }
-    }
-
-    /// Copies of plain values.
-    pub fn of_values<T: Copy>(values: &[T]) -> Memory {
-        let bytes = size_of_val(values);
-        // SAFETY: the callers' types have no padding.
-        Memory::of(unsafe { core::slice::from_raw_parts(values.as_ptr().cast(), bytes) }, 0)
-    }
-
-    pub fn bytes(&self) -> Vec<u8> {
-        let mut bytes = vec![0; self.bytes];
-        if self.bytes > 0 {
-            // SAFETY: as much as was allocated.
-            unsafe { result::memcpy_dtoh_sync(&mut bytes, self.address).unwrap() };
-        }
-        bytes
-    }
-}
-
-impl Drop for Memory {
+impl Drop for Graph {
     fn drop(&mut self) {
-        // SAFETY: allocated in `of`, and no kernel runs.
-        let _ = unsafe { result::free_sync(self.start) };
+        // SAFETY: made in `capture`.
+        let _ = unsafe {
+            (result::graph::exec_destroy(self.executable), result::graph::destroy(self.graph))
+        };
     }
 }
 
-/// An array on the device.
+/// An array in the memory of the device.
 pub struct OnDevice {
-    pub memory: Memory,
+    start: u64,
+    address: u64,
     dtype: Dtype,
     n: usize,
+    shape: Box<[i64]>,
 }
 
 impl OnDevice {
     /// A copy that starts so many elements past an aligned address.
     pub fn of(array: &Array, offset: usize) -> OnDevice {
-        let bytes: Vec<u8> = (0..array.len())
-            .flat_map(|i| array.bits(i).to_le_bytes().into_iter().take(array.dtype().bytes()))
-            .collect();
-        let memory = Memory::of(&bytes, offset * array.dtype().bytes());
-        OnDevice { memory, dtype: array.dtype(), n: array.len() }
+        let (dtype, n) = (array.dtype(), array.len());
+        let bytes = (offset + n) * dtype.bytes();
+        // SAFETY: a context is current.
+        let start = unsafe { result::malloc_sync(bytes.max(1)).unwrap() };
+        let address = start + (offset * dtype.bytes()) as u64;
+        let shape = [n as i64].into();
+        let copy = OnDevice { start, address, dtype, n, shape };
+        copy.set(array);
+        copy
     }
 
-    pub fn array(&self) -> Array {
+    /// Writes other elements.
+    pub fn set(&self, array: &Array) {
+        assert_eq!((self.dtype, self.n), (array.dtype(), array.len()));
+        let bytes: Vec<u8> = (0..array.len())
+            .flat_map(|i| array.bits(i).to_le_bytes().into_iter().take(self.dtype.bytes()))
+            .collect();
+        if !bytes.is_empty() {
+            // SAFETY: as much as was allocated.
+            unsafe { result::memcpy_htod_sync(self.address, &bytes).unwrap() };
+        }
+    }
+
+    /// A copy in the host's memory.
+    pub fn array(&self) -> Result<Array, String> {
+        let mut bytes = vec![0u8; self.n * self.dtype.bytes()];
+        if self.n > 0 {
+            // SAFETY: as much as was allocated.
+            let copied = unsafe { result::memcpy_dtoh_sync(&mut bytes, self.address) };
+            copied.map_err(|error| format!("{:?}: {}", error.0, trouble()))?;
+        }
         let array = Array::zeros(self.dtype, self.n);
-        for (i, element) in self.memory.bytes().chunks(self.dtype.bytes()).enumerate() {
+        for (i, element) in bytes.chunks(self.dtype.bytes()).enumerate() {
             let mut bits = [0; 8];
             bits[..element.len()].copy_from_slice(element);
             array.set_bits(i, u64::from_le_bytes(bits));
         }
-        array
+        Ok(array)
+    }
+
+    pub fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// As DLPack describes it.
+    pub fn tensor(&self) -> adamw_tensor {
+        adamw_tensor {
+            data: core::ptr::without_provenance_mut(self.address as usize),
+            device: adamw_device { device_type: 2, device_id: 0 },
+            ndim: 1,
+            dtype: self.dtype.dlpack(),
+            shape: self.shape.as_ptr().cast_mut(),
+            strides: core::ptr::null_mut(),
+            byte_offset: 0,
+        }
+    }
+}
+
+impl Drop for OnDevice {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `of`, and the device has done its work: freeing waits for it. A device
+        // that was reset has freed it already.
+        let _ = unsafe { result::free_sync(self.start) };
     }
 }

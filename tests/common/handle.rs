@@ -195,7 +195,6 @@ impl Handle {
     }
 
     pub fn try_add(&self, param: &Param) -> Answer<u32> {
-        let name = CString::new(param.name).unwrap();
         let tensors = [
             Some(param.param),
             param.master,
@@ -208,6 +207,17 @@ impl Handle {
             param.scales[2],
         ]
         .map(|array| array.map(Array::tensor));
+        self.try_add_tensors(param, tensors)
+    }
+
+    /// The same with tensors in place of its arrays: the parameter, master, exp_avg, exp_avg_sq,
+    /// max_exp_avg_sq, remainder and the scales.
+    pub fn try_add_tensors(
+        &self,
+        param: &Param,
+        tensors: [Option<ffi::adamw_tensor>; 9],
+    ) -> Answer<u32> {
+        let name = CString::new(param.name).unwrap();
         let [tensor, master, exp_avg, exp_avg_sq, max_exp_avg_sq, remainder, scales @ ..] =
             tensors.each_ref().map(|tensor| tensor.as_ref().map_or(null(), |t| t as *const _));
         let config = ffi::adamw_param_config {
@@ -265,6 +275,31 @@ impl Handle {
 
     pub fn try_set_grad(&self, param: u32, grad: &Array) -> Answer {
         call!(adamw_set_grad(self.0, param, &grad.tensor()))
+    }
+
+    pub fn set_grad_tensor(&self, param: u32, grad: &ffi::adamw_tensor) -> Answer {
+        call!(adamw_set_grad(self.0, param, grad))
+    }
+
+    pub fn accumulate_tensor(&self, param: u32, grad: &ffi::adamw_tensor) -> Answer {
+        call!(adamw_accumulate_grad(self.0, param, grad))
+    }
+
+    pub fn prepare(&self) -> Answer {
+        call!(adamw_prepare(self.0))
+    }
+
+    pub fn set_stream(&self, stream: *mut core::ffi::c_void) -> Answer {
+        call!(adamw_set_stream(self.0, stream))
+    }
+
+    /// The addresses of lr, grad_scale and found_inf on the device; 0: none.
+    pub fn set_device_inputs(&self, addresses: [u64; 3]) -> Answer {
+        let [lr, grad_scale, found_inf] =
+            addresses.map(|address| core::ptr::without_provenance(address as usize));
+        let struct_size = size_of::<ffi::adamw_device_inputs>();
+        let inputs = ffi::adamw_device_inputs { struct_size, lr, grad_scale, found_inf };
+        call!(adamw_set_device_inputs(self.0, &inputs))
     }
 
     /// The short form of `set_grad`.

@@ -1,12 +1,10 @@
-//! A step on the processor and on the device, with the same numbers.
+//! Every way to step, on the processor and on the device with the same numbers.
 
 use super::array::{Array, Dtype};
-use super::device::{Arg, Device, Memory, OnDevice};
+use super::device::{Device, OnDevice};
 use super::handle::{Handle, Param, config};
 use super::random::Random;
-use super::rounding;
 use super::state::{STATE, state};
-use super::sums::sum_squares;
 use adamw::ffi::*;
 
 pub const CHUNK: usize = 16_384;
@@ -17,7 +15,6 @@ pub struct Kept {
     pub param: Dtype,
     /// In the kernel's name.
     pub name: &'static str,
-    pub number: u32,
     pub multi_precision: u32,
     pub precision: adamw_precision,
 }
@@ -25,92 +22,24 @@ pub struct Kept {
 const fn kept(
     param: Dtype,
     name: &'static str,
-    number: u32,
     multi_precision: u32,
     precision: adamw_precision,
 ) -> Kept {
-    Kept { param, name, number, multi_precision, precision }
+    Kept { param, name, multi_precision, precision }
 }
 
 const KEPT: [Kept; 10] = [
-    kept(Dtype::F32, "f32", 0, 0, ADAMW_PRECISION_DEFAULT),
-    kept(Dtype::F64, "f64", 0, 0, ADAMW_PRECISION_DEFAULT),
-    kept(Dtype::F16, "f16", 0, 0, ADAMW_PRECISION_DEFAULT),
-    kept(Dtype::F16, "f16_master", 1, 1, ADAMW_PRECISION_DEFAULT),
-    kept(Dtype::F16, "f16_kahan", 3, 0, ADAMW_PRECISION_KAHAN),
-    kept(Dtype::Bf16, "bf16", 0, 0, ADAMW_PRECISION_DEFAULT),
-    kept(Dtype::Bf16, "bf16_master", 1, 1, ADAMW_PRECISION_DEFAULT),
-    kept(Dtype::Bf16, "bf16_split", 2, 0, ADAMW_PRECISION_SPLIT),
-    kept(Dtype::Bf16, "bf16_kahan", 3, 0, ADAMW_PRECISION_KAHAN),
-    kept(Dtype::Bf16, "bf16_stochastic", 4, 0, ADAMW_PRECISION_STOCHASTIC),
+    kept(Dtype::F32, "f32", 0, ADAMW_PRECISION_DEFAULT),
+    kept(Dtype::F64, "f64", 0, ADAMW_PRECISION_DEFAULT),
+    kept(Dtype::F16, "f16", 0, ADAMW_PRECISION_DEFAULT),
+    kept(Dtype::F16, "f16_master", 1, ADAMW_PRECISION_DEFAULT),
+    kept(Dtype::F16, "f16_kahan", 0, ADAMW_PRECISION_KAHAN),
+    kept(Dtype::Bf16, "bf16", 0, ADAMW_PRECISION_DEFAULT),
+    kept(Dtype::Bf16, "bf16_master", 1, ADAMW_PRECISION_DEFAULT),
+    kept(Dtype::Bf16, "bf16_split", 0, ADAMW_PRECISION_SPLIT),
+    kept(Dtype::Bf16, "bf16_kahan", 0, ADAMW_PRECISION_KAHAN),
+    kept(Dtype::Bf16, "bf16_stochastic", 0, ADAMW_PRECISION_STOCHASTIC),
 ];
-
-/// `Tensor` of src/cuda/table.cuh.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Tensor {
-    pub param: u64,
-    pub grad: u64,
-    pub exp_avg: u64,
-    pub exp_avg_sq: u64,
-    pub max_exp_avg_sq: u64,
-    pub rest: u64,
-    pub scales: [u64; 3],
-    pub n_elements: u64,
-    pub first_element: u64,
-    pub key: [u32; 2],
-    pub scalars: u32,
-    pub kept: u32,
-}
-
-impl Tensor {
-    pub const NONE: Tensor = Tensor {
-        param: 0,
-        grad: 0,
-        exp_avg: 0,
-        exp_avg_sq: 0,
-        max_exp_avg_sq: 0,
-        rest: 0,
-        scales: [0; 3],
-        n_elements: 0,
-        first_element: 0,
-        key: [0; 2],
-        scalars: 0,
-        kept: 0,
-    };
-}
-
-/// `Chunk` of src/cuda/table.cuh.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Chunk {
-    pub tensor: u32,
-    pub number: u32,
-}
-
-/// `Step` of src/cuda/math.cuh.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Step {
-    lr: f64,
-    beta1: f64,
-    beta2: f64,
-    eps: f64,
-    weight_decay: f64,
-    grad_scale: f64,
-    min: f64,
-    max: f64,
-    coefficient: f64,
-    number: u64,
-    beta1_power: f64,
-    beta2_power: f64,
-    regularizer: u32,
-    limited: u32,
-    maximize: u32,
-    reserved: u32,
-}
-
-const SCALARS_BYTES: usize = 160;
 
 /// A way to step: types, formats and options.
 #[derive(Clone, Copy, Debug)]
@@ -158,13 +87,14 @@ impl Case {
         cases
     }
 
-    fn config(&self) -> adamw_config {
+    pub fn config(&self) -> adamw_config {
         adamw_config {
             lr: 0.01,
             weight_decay: 0.1,
             eps: 1e-6,
             seed: 77,
             num_threads: 1,
+            clear_grads: self.clear_grads.into(),
             multi_precision: self.kept.multi_precision,
             precision: self.kept.precision,
             moments: self.moments,
@@ -179,11 +109,6 @@ impl Case {
 
     fn grad(&self) -> Dtype {
         if self.f32_grad { Dtype::F32 } else { self.kept.param }
-    }
-
-    fn flags(&self) -> u32 {
-        let is_f32 = self.f32_grad && self.kept.param != Dtype::F32;
-        u32::from(self.amsgrad) | u32::from(self.clear_grads) << 1 | u32::from(is_f32) << 2
     }
 
     /// The kernel for tensors of so many elements.
@@ -204,214 +129,96 @@ impl Case {
         };
         format!("step_{kept}{moments}")
     }
-
-    fn step(&self) -> Step {
-        let config = self.config();
-        Step {
-            lr: config.lr,
-            beta1: config.beta1,
-            beta2: config.beta2,
-            eps: config.eps,
-            weight_decay: config.weight_decay,
-            grad_scale: 1.0,
-            min: config.clip_min,
-            max: config.clip_max,
-            coefficient: 0.125,
-            number: 0,
-            beta1_power: 1.0,
-            beta2_power: 1.0,
-            regularizer: self.regularizer,
-            limited: self.clip_by_value.into(),
-            maximize: self.maximize.into(),
-            reserved: 0,
-        }
-    }
 }
 
-/// All memory of one parameter on the device, by part.
-pub struct Uploaded {
-    parts: Vec<(&'static str, OnDevice)>,
-    n: usize,
-    name: String,
-}
-
-impl Uploaded {
-    fn address(&self, part: &str) -> u64 {
-        let found = self.parts.iter().find(|(name, _)| *name == part);
-        found.map_or(0, |(_, array)| array.memory.address)
-    }
-
-    fn tensor(&self, case: &Case, grad: &OnDevice) -> Tensor {
-        let part = |part| self.address(part);
-        let [key0, key1] = rounding::key(case.config().seed, &self.name);
-        Tensor {
-            param: part("param"),
-            grad: grad.memory.address,
-            exp_avg: part("exp_avg"),
-            exp_avg_sq: part("exp_avg_sq"),
-            max_exp_avg_sq: part("max_exp_avg_sq"),
-            rest: part("master").max(part("remainder")),
-            scales: ["exp_avg_scale", "exp_avg_sq_scale", "max_exp_avg_sq_scale"].map(part),
-            n_elements: self.n as u64,
-            key: [key0 as u32, key1 as u32],
-            kept: case.kept.number,
-            ..Tensor::NONE
-        }
-    }
-}
-
-/// All chunks of tensors of these lengths.
-pub fn chunks(lengths: &[usize]) -> Vec<Chunk> {
-    let of_tensor = |(tensor, n): (usize, &usize)| {
-        (0..n.div_ceil(CHUNK) as u32).map(move |number| Chunk { tensor: tensor as u32, number })
-    };
-    lengths.iter().enumerate().flat_map(of_tensor).collect()
-}
+/// The state in the order in which a parameter is given it.
+const GIVEN: [&str; 8] = [
+    "master",
+    "exp_avg",
+    "exp_avg_sq",
+    "max_exp_avg_sq",
+    "remainder",
+    "exp_avg_scale",
+    "exp_avg_sq_scale",
+    "max_exp_avg_sq_scale",
+];
 
 /// Steps parameters of these lengths on the processor and on the device, and compares every bit.
 /// `offset` is how many elements each operand, by its place, starts past an aligned address.
 pub fn compare(
-    device: &Device,
+    _: &Device,
     case: &Case,
     lengths: &[usize],
-    blocks: u32,
     offset: impl Fn(usize) -> usize,
 ) -> Result<(), String> {
     let random = &mut Random::new(11);
-    let handle = Handle::new(&adamw_config { clear_grads: 0, ..case.config() });
-    let starts: Vec<Array> =
-        lengths.iter().map(|n| Array::random(case.kept.param, *n, random)).collect();
-    let params: Vec<Array> = starts.iter().map(Array::duplicate).collect();
-    let mut uploaded = Vec::new();
-    for (i, param) in params.iter().enumerate() {
+    let (host, device) = (Handle::new(&case.config()), Handle::new(&case.config()));
+    let mut params = Vec::new();
+    for (i, n) in lengths.iter().enumerate() {
+        let param = Array::random(case.kept.param, *n, random);
         let name = format!("w{i}");
-        let number = handle
-            .add(&Param { regularizer: (case.regularizer, 0.125), ..Param::new(&name, param) });
-        let mut parts = vec![("param", OnDevice::of(&starts[i], offset(0)))];
-        for (part, state) in state(&handle, number, &name) {
+        let added = Param { regularizer: (case.regularizer, 0.125), ..Param::new(&name, &param) };
+        let number = host.add(&added);
+        let on_device = OnDevice::of(&param, offset(0));
+        let mut given: Vec<(&str, OnDevice)> = Vec::new();
+        for (part, state) in state(&host, number, &name) {
             let place = 1 + STATE.iter().position(|(_, name)| *name == part).unwrap();
             if part == "master" {
                 // The library fills its own at the first step.
-                starts[i].values().iter().enumerate().for_each(|(i, value)| state.set(i, *value));
+                param.values().iter().enumerate().for_each(|(i, value)| state.set(i, *value));
             }
-            parts.push((part, OnDevice::of(&state, offset(place))));
+            given.push((part, OnDevice::of(&state, offset(place))));
         }
-        uploaded.push(Uploaded { parts, n: lengths[i], name });
+        let tensor = |part: &str| {
+            let found = given.iter().find(|(name, _)| *name == part);
+            found.map(|(_, state)| state.tensor())
+        };
+        let [master, exp_avg, exp_avg_sq, max, remainder, scales @ ..] = GIVEN.map(tensor);
+        let [scale0, scale1, scale2] = scales;
+        let tensors = [
+            Some(on_device.tensor()),
+            master,
+            exp_avg,
+            exp_avg_sq,
+            max,
+            remainder,
+            scale0,
+            scale1,
+            scale2,
+        ];
+        device.try_add_tensors(&added, tensors).map_err(|failure| failure.text)?;
+        params.push((name, param, on_device, given));
     }
-
-    let steps = Memory::of_values(&[case.step()]);
-    let scalars = Memory::of(&[0; SCALARS_BYTES], 0);
-    let chunks = chunks(lengths);
-    let chunk_table = Memory::of_values(&chunks);
-    let kernel = case.kernel(lengths[0]);
     for _ in 0..2 {
         let grads: Vec<Array> =
             lengths.iter().map(|n| Array::random(case.grad(), *n, random)).collect();
         let on_device: Vec<OnDevice> =
             grads.iter().map(|grad| OnDevice::of(grad, offset(9))).collect();
-        for (i, grad) in grads.iter().enumerate() {
-            handle.set_grad(i as u32, grad);
+        for (i, (grad, on_device)) in grads.iter().zip(&on_device).enumerate() {
+            host.set_grad(i as u32, grad);
+            device.set_grad_tensor(i as u32, &on_device.tensor()).unwrap();
         }
-        handle.step();
-
-        let tensors: Vec<Tensor> =
-            uploaded.iter().zip(&on_device).map(|(of, grad)| of.tensor(case, grad)).collect();
-        let tensors = Memory::of_values(&tensors);
-        let mut args = [Arg::U64(steps.address), Arg::U64(scalars.address), Arg::U32(1)];
-        device.launch("prepare", 1, &mut args)?;
-        let mut args = [
-            Arg::U64(tensors.address),
-            Arg::U64(chunk_table.address),
-            Arg::U64(chunks.len() as u64),
-            Arg::U64(scalars.address),
-            Arg::U32(case.flags()),
-        ];
-        if !chunks.is_empty() {
-            device.launch(&kernel, blocks, &mut args)?;
-        }
-        for (grad, before) in on_device.iter().zip(&grads) {
-            let expected = match case.clear_grads {
-                true => Array::zeros(before.dtype(), before.len()),
-                false => before.duplicate(),
-            };
-            if let Some(difference) = grad.array().first_difference(&expected) {
-                return Err(format!("{kernel}, grad: {difference}"));
+        host.step();
+        device.try_step().map_err(|failure| failure.text)?;
+        for (grad, on_device) in grads.iter().zip(&on_device) {
+            if let Some(difference) = on_device.array()?.first_difference(grad) {
+                return Err(format!("grad: {difference}"));
             }
         }
     }
-    for (i, of) in uploaded.iter().enumerate() {
-        let mut expected = state(&handle, i as u32, &of.name);
-        expected.insert(0, ("param", params[i].duplicate()));
-        for ((part, seen), (_, expected)) in of.parts.iter().zip(&expected) {
-            if let Some(difference) = seen.array().first_difference(expected) {
-                return Err(format!("{kernel}, {part} of {} elements: {difference}", of.n));
+    for (i, (name, param, on_device, _)) in params.iter().enumerate() {
+        let n = param.len();
+        if let Some(difference) = on_device.array()?.first_difference(param) {
+            return Err(format!("param of {n} elements: {difference}"));
+        }
+        let (expected, seen) = (state(&host, i as u32, name), state(&device, i as u32, name));
+        for ((part, expected), (_, seen)) in expected.iter().zip(&seen) {
+            if let Some(difference) = seen.first_difference(expected) {
+                return Err(format!("{part} of {n} elements: {difference}"));
             }
         }
-    }
-    Ok(())
-}
-
-/// Adds up gradients on the processor, as the header says, and on the device, and compares every bit.
-pub fn compare_sums(device: &Device, dtype: Dtype) -> Result<(), String> {
-    // The last has so many blocks that several warps join them.
-    const LENGTHS: [usize; 12] =
-        [1, 3, 0, 127, 128, 129, 4095, 4096, 4097, CHUNK, 3 * CHUNK + 4096 + 9, 70 * 4096 + 5];
-    for is_finite in [true, false] {
-        let random = &mut Random::new(3);
-        let grads = LENGTHS.map(|n| match is_finite {
-            true => Array::ordinary(dtype, n, random),
-            false => Array::random(dtype, n, random),
-        });
-        let on_device: Vec<OnDevice> =
-            grads.iter().enumerate().map(|(i, grad)| OnDevice::of(grad, i % 5)).collect();
-        let tensors: Vec<Tensor> = on_device
-            .iter()
-            .zip(LENGTHS)
-            .map(|(grad, n)| (grad.memory.address, n as u64))
-            .map(|(grad, n_elements)| Tensor { grad, n_elements, ..Tensor::NONE })
-            .collect();
-        let chunks = chunks(&LENGTHS);
-        let first_chunk = |i| chunks.iter().filter(|chunk| chunk.tensor < i).count() as u64;
-        let first_chunk: Vec<u64> = (0..LENGTHS.len() as u32).map(first_chunk).collect();
-        let tensors = Memory::of_values(&tensors);
-        let chunk_table = Memory::of_values(&chunks);
-        let first_chunk = Memory::of_values(&first_chunk);
-        let sums = Memory::of_values(&vec![0.0f64; 4 * chunks.len()]);
-        let counts = Memory::of_values(&vec![0u64; 4 * chunks.len()]);
-        let totals = Memory::of_values(&[[0u64; 2]; LENGTHS.len()]);
-        let mut args = [
-            Arg::U64(tensors.address),
-            Arg::U64(chunk_table.address),
-            Arg::U64(chunks.len() as u64),
-            Arg::U64(sums.address),
-            Arg::U64(counts.address),
-        ];
-        device.launch(&format!("tally_{dtype:?}").to_lowercase(), 2, &mut args)?;
-        let mut args = [
-            Arg::U64(tensors.address),
-            Arg::U64(first_chunk.address),
-            Arg::U64(LENGTHS.len() as u64),
-            Arg::U64(sums.address),
-            Arg::U64(counts.address),
-            Arg::U64(totals.address),
-        ];
-        device.launch("join_sums", 3, &mut args)?;
-        let words: Vec<u64> = totals
-            .bytes()
-            .chunks_exact(8)
-            .map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()))
-            .collect();
-        for (grad, total) in grads.iter().zip(words.chunks(2)) {
-            let values = grad.values();
-            let (sum, expected) = (f64::from_bits(total[0]), sum_squares(&values, 4096));
-            let same = sum.to_bits() == expected.to_bits() || sum.is_nan() && expected.is_nan();
-            let n_nonfinite = values.iter().filter(|value| !value.is_finite()).count() as u64;
-            if !same || total[1] != n_nonfinite {
-                let (n, seen) = (values.len(), total[1]);
-                return Err(format!(
-                    "{dtype:?}, {n} elements: {sum} and {seen}, expected {expected} and {n_nonfinite}"
-                ));
-            }
+        if host.info(i as u32) != device.info(i as u32) {
+            return Err(format!("{:?} and {:?}", host.info(i as u32), device.info(i as u32)));
         }
     }
     Ok(())

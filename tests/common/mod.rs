@@ -15,6 +15,7 @@ pub mod rows;
 pub mod state;
 pub mod sums;
 pub mod tensors;
+pub mod twin;
 
 /// So many elements that a step gives them to threads; `callbacks.rs` sees that it does.
 pub const LONG: usize = 300_007;

@@ -417,6 +417,14 @@ static void gradients_of_every_kind() {
   HOLDS(w.steps() == 3 && w.optimizer.step_info().update_norm > 0);
 }
 
+static void nothing_is_on_a_device() {
+  world w;
+  HOLDS(fails([&] { w.optimizer.set_stream(nullptr); }, ADAMW_STATUS_NOT_FOUND));
+  HOLDS(fails([&] { w.optimizer.set_device_inputs(); }, ADAMW_STATUS_NOT_FOUND));
+  w.optimizer.prepare();
+  HOLDS(w.steps() == 0);
+}
+
 static void groups_options_and_scales() {
   world w;
   adamw_group_config values = w.optimizer.group_config();
@@ -566,6 +574,7 @@ int main() {
   the_hosts_loop_and_what_it_throws();
   minimize_and_pairs();
   gradients_of_every_kind();
+  nothing_is_on_a_device();
   groups_options_and_scales();
   state_is_seen_and_named();
   state_of_the_hosts();

@@ -28,8 +28,7 @@ const ATTRIBUTES: [(c_int, c_int); 26] = [
     (12, 65_536),
     // Kilohertz.
     (13, 1_000_000),
-    // Multiprocessors.
-    (16, 4),
+    (MULTIPROCESSORS, 4),
     // Maps host memory, runs several kernels, has two engines for copies.
     (19, 1),
     (31, 1),
@@ -51,6 +50,8 @@ const ATTRIBUTES: [(c_int, c_int); 26] = [
     // Allocations in a stream's order.
     (115, 1),
 ];
+
+const MULTIPROCESSORS: c_int = 16;
 
 /// Attributes from here on are unknown.
 const END_OF_ATTRIBUTES: c_int = 150;
@@ -140,6 +141,9 @@ pub extern "C" fn cuDeviceGetAttribute(
         need_device(driver, device)?;
         if !(1..END_OF_ATTRIBUTES).contains(&attribute) {
             return Err(Code::INVALID_VALUE);
+        }
+        if attribute == MULTIPROCESSORS && driver.settings.blocks.is_some() {
+            return value.set(1);
         }
         let found = ATTRIBUTES.iter().find(|&&(number, _)| number == attribute);
         value.set(found.map_or(0, |&(_, value)| value))

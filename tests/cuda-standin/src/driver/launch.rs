@@ -96,7 +96,8 @@ pub extern "C" fn cuOccupancyMaxActiveBlocksPerMultiprocessor(
         }
         let shared = (kernel.shared + dynamic_shared).max(1);
         let by_shared = (SHARED_LIMIT_ASKED / shared).min(BLOCKS as usize) as c_int;
-        blocks.set((THREADS / block_size).min(by_shared))
+        let held = (THREADS / block_size).min(by_shared);
+        blocks.set(driver.settings.blocks.unwrap_or(held))
     })
 }
 

@@ -3,8 +3,19 @@
 use super::code::Code;
 
 /// The settings' names; the environment has them in capitals behind `STANDIN_`.
-pub const NAMES: [&str; 9] =
-    ["no_device", "stub", "max_ptx", "oom_at", "fail", "lazy", "shuffle", "global_races", "echo"];
+pub const NAMES: [&str; 11] = [
+    "no_device",
+    "stub",
+    "max_ptx",
+    "oom_at",
+    "fail",
+    "lazy",
+    "shuffle",
+    "global_races",
+    "echo",
+    "blocks",
+    "ptx",
+];
 
 /// An error that a call is to return.
 #[derive(Clone, Debug)]
@@ -36,6 +47,10 @@ pub struct Settings {
     pub global_races: bool,
     /// Whether to write the log to the standard error too.
     pub echo: bool,
+    /// How many blocks the device runs at once, on one multiprocessor.
+    pub blocks: Option<i32>,
+    /// A file that is loaded in place of any module.
+    pub ptx: Option<String>,
     planned: Vec<Planned>,
 }
 
@@ -51,6 +66,8 @@ impl Settings {
             shuffle: None,
             global_races: true,
             echo: false,
+            blocks: None,
+            ptx: None,
             planned: Vec::new(),
         }
     }
@@ -88,6 +105,9 @@ impl Settings {
             "shuffle" => self.shuffle = Some(number()?),
             "global_races" => self.global_races = flag()?,
             "echo" => self.echo = flag()?,
+            "blocks" if value.is_empty() => self.blocks = None,
+            "blocks" => self.blocks = Some(number()?.clamp(1, 1 << 20) as i32),
+            "ptx" => self.ptx = Some(value.to_owned()).filter(|path| !path.is_empty()),
             "fail" if value.is_empty() => self.planned.clear(),
             "fail" => {
                 let planned: Option<Vec<_>> = value.split(';').map(plan).collect();

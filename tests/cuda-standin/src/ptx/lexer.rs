@@ -56,6 +56,11 @@ impl<'a> Tokens<'a> {
         Ok(Tokens { tokens, next: 0 })
     }
 
+    /// What comes next, without taking it.
+    pub fn ahead(&self) -> impl Iterator<Item = &'a str> {
+        self.tokens[self.next..].iter().map(|token| token.text)
+    }
+
     /// The line of the next token, or of the last one.
     pub fn line(&self) -> u32 {
         self.tokens.get(self.next).or(self.tokens.last()).map_or(0, |token| token.line)

@@ -199,16 +199,8 @@ impl<'a> Body<'_, 'a> {
 
     /// How many elements the braces ahead hold.
     pub fn elements_ahead(&self) -> u32 {
-        let mut ahead = self.tokens.clone();
-        let mut count = 1;
-        while let Ok(word) = ahead.take() {
-            match word {
-                "}" | ";" => break,
-                "," => count += 1,
-                _ => {}
-            }
-        }
-        count
+        let inside = self.tokens.ahead().take_while(|word| !matches!(*word, "}" | ";"));
+        1 + inside.filter(|word| *word == ",").count() as u32
     }
 
     /// A label to go to.

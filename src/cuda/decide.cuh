@@ -1,0 +1,102 @@
+// From the totals of all gradients to what each parameter is stepped with: mirrors `src/clip.rs` and
+// `src/optimizer/{measure,decide}.rs`.
+#pragma once
+#include "step.cuh"
+
+__device__ __forceinline__ double inv_grad_scale(const Inputs &inputs) {
+  return inputs.grad_scale_at == nullptr ? inputs.inv_grad_scale : 1.0 / (double)*inputs.grad_scale_at;
+}
+
+__device__ __forceinline__ bool is_raised(const Inputs &inputs) {
+  return inputs.found_inf_at != nullptr && *inputs.found_inf_at != 0.0f;
+}
+
+// What brings a norm down to the largest allowed, and NaN from a NaN.
+__device__ __forceinline__ double clip_factor(double largest, double norm) {
+  return norm > largest ? largest / norm : norm != norm ? norm : 1.0;
+}
+
+// The smaller of the two, NaN if either is.
+__device__ __forceinline__ double smaller_or_nan(double smallest, double factor) {
+  return factor < smallest || factor != factor ? factor : smallest;
+}
+
+__device__ __forceinline__ Verdict verdict_without_norms(const Inputs &inputs) {
+  const bool raised = is_raised(inputs);
+  return {0.0, inv_grad_scale(inputs), 1.0, 0, raised, raised};
+}
+
+// The squares that a parameter brings to a norm.
+__device__ __forceinline__ double squares_of(const Hyper &hyper, const Total &total) {
+  return total.sum_squares * (hyper.mean * hyper.mean);
+}
+
+// By one block. Sums run over the parameters in their order, a thread a sum: one for each scope, then one of all.
+__device__ __forceinline__ void decide_all(const Hyper *hypers, const Total *totals, u32 n, u32 n_scopes, u32 skips, const Inputs &inputs,
+                                           double *sums, double *factors, Verdict *verdict) {
+  __shared__ double squares[THREADS], smallest[THREADS];
+  __shared__ u32 scopes[THREADS];
+  __shared__ u64 bad[THREADS];
+  const u32 thread = threadIdx.x;
+  const u32 ALL = n_scopes, NONE = n_scopes + 1;
+  double all_squares = 0.0;
+  u64 all_bad = 0;
+  for (u32 first = 0; first <= ALL; first += THREADS) {
+    const u32 scope = first + thread;
+    double sum = 0.0;
+    u64 n_bad = 0;
+    for (u32 base = 0; base < n; base += THREADS) {
+      const u32 i = base + thread;
+      const bool there = i < n && hypers[i].stepped;
+      squares[thread] = there ? squares_of(hypers[i], totals[i]) : 0.0;
+      scopes[thread] = there && hypers[i].clip == CLIP_GLOBAL_NORM ? hypers[i].scope : NONE;
+      bad[thread] = there ? totals[i].n_nonfinite : 0;
+      __syncthreads();
+      for (u32 j = 0; j < min(n - base, THREADS); j++) {
+        if (scope == ALL || scopes[j] == scope) sum = sum + squares[j];
+        n_bad += bad[j];
+      }
+      __syncthreads();
+    }
+    if (scope < ALL) sums[scope] = sum;
+    if (scope == ALL) all_squares = sum, all_bad = n_bad;
+  }
+  __syncthreads();
+
+  const double inverse = inv_grad_scale(inputs);
+  double least = 1.0;
+  for (u32 i = thread; i < n; i += THREADS) {
+    const Hyper hyper = hypers[i];
+    if (!hyper.stepped) continue;
+    double factor = 1.0;
+    if (hyper.clip != CLIP_NONE) {
+      const double sum = hyper.clip == CLIP_NORM ? squares_of(hyper, totals[i]) : sums[hyper.scope];
+      factor = clip_factor(hyper.largest_norm, root(sum) * inverse);
+    }
+    factors[i] = factor;
+    least = smaller_or_nan(least, factor);
+  }
+  smallest[thread] = least;
+  __syncthreads();
+  if (thread == ALL % THREADS) {
+    for (u32 i = 0; i < THREADS; i++) least = smaller_or_nan(least, smallest[i]);
+    const bool raised = is_raised(inputs);
+    *verdict = {all_squares, inverse, least, all_bad, raised, raised || (skips && all_bad > 0)};
+  }
+}
+
+// The clock after one more step, as running products have it.
+__device__ __forceinline__ Clock advanced(const Clock &clock, const Hyper &hyper) {
+  return {clock.step == ~0ull ? clock.step : clock.step + 1, clock.beta1_power * hyper.beta1, clock.beta2_power * hyper.beta2};
+}
+
+__device__ __forceinline__ Step step_of(const Hyper &hyper, const Clock &clock, const Inputs &inputs, double factor) {
+  Step step;
+  step.lr = (inputs.lr_at == nullptr ? inputs.lr : (double)*inputs.lr_at) * hyper.group_lr_scale * hyper.lr_scale;
+  step.beta1 = hyper.beta1, step.beta2 = hyper.beta2, step.eps = hyper.eps, step.weight_decay = hyper.weight_decay;
+  step.grad_scale = factor * (inv_grad_scale(inputs) * hyper.mean);
+  step.min = hyper.min, step.max = hyper.max, step.coefficient = hyper.coefficient;
+  step.number = clock.step, step.beta1_power = clock.beta1_power, step.beta2_power = clock.beta2_power;
+  step.regularizer = hyper.regularizer, step.limited = hyper.limited, step.maximize = hyper.maximize;
+  return step;
+}

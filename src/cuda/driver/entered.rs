@@ -1,0 +1,185 @@
+//! What is queued up on a stream, or waited for.
+
+use super::find::{call, checked};
+use super::{Driver, Event, Function, Memory, Pinned, THREADS, Within};
+use crate::cuda::kernels::Kernel;
+use crate::error::Error;
+use core::cell::Cell;
+use core::ffi::{c_int, c_uint, c_void};
+use core::ptr::{null_mut, with_exposed_provenance_mut};
+use cudarc::driver::sys::{self, CUresult};
+
+/// A device whose context is current.
+pub struct Entered<'a> {
+    pub(super) driver: &'a Driver,
+    pub(super) _within: Within,
+    /// Whether a kernel has been queued up since.
+    pub(super) has_launched: Cell<bool>,
+}
+
+impl Entered<'_> {
+    /// Whether a kernel has been queued up since the context was entered.
+    pub fn has_launched(&self) -> bool {
+        self.has_launched.get()
+    }
+
+    /// Room in the device's memory.
+    pub fn allocate(&self, bytes: usize, what: &'static str) -> Result<Memory, Error> {
+        let mut address = 0;
+        // SAFETY: written to a place of ours.
+        let allocated = unsafe { call!(cuMemAlloc_v2(&mut address, bytes.max(1))) };
+        allocated.map_err(|error| lacking(error, what, bytes))?;
+        Ok(Memory { address, context: self.driver.context })
+    }
+
+    /// Room in the host's memory that the device can read by itself.
+    pub fn pinned(&self, bytes: usize, what: &'static str) -> Result<Pinned, Error> {
+        let mut start = null_mut();
+        // SAFETY: written to a place of ours.
+        let allocated = unsafe { call!(cuMemHostAlloc(&mut start, bytes.max(1), 0)) };
+        allocated.map_err(|error| lacking(error, what, bytes))?;
+        let start: *mut u8 = start.cast();
+        // SAFETY: as long as has been asked for.
+        unsafe { start.write_bytes(0, bytes) };
+        Ok(Pinned { start, bytes, context: self.driver.context })
+    }
+
+    /// A mark in the work of the stream.
+    pub fn event(&self) -> Result<Event, Error> {
+        let mut event = null_mut();
+        let flags = sys::CUevent_flags::CU_EVENT_DISABLE_TIMING as c_uint;
+        // SAFETY: written to a place of ours.
+        unsafe { call!(cuEventCreate(&mut event, flags)) }?;
+        Ok(Event { event, context: self.driver.context })
+    }
+
+    /// Puts the mark behind all that is queued up now.
+    pub fn record(&self, event: &Event) -> Result<(), Error> {
+        // SAFETY: the event is alive, and so is the stream, by the host's word.
+        unsafe { call!(cuEventRecord(event.event, self.driver.stream)) }
+    }
+
+    /// Waits until the mark has been reached.
+    pub fn wait_for(&self, event: &Event) -> Result<(), Error> {
+        // SAFETY: the event is alive.
+        unsafe { call!(cuEventSynchronize(event.event)) }
+    }
+
+    /// Whether the stream's work is being recorded, not done.
+    pub fn is_capturing(&self) -> Result<bool, Error> {
+        let mut status = sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
+        // SAFETY: written to a place of ours.
+        unsafe { call!(cuStreamIsCapturing(self.driver.stream, &mut status)) }?;
+        Ok(status != sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE)
+    }
+
+    /// Waits until the stream has done all that was queued up.
+    pub fn wait(&self) -> Result<(), Error> {
+        // SAFETY: the stream is alive, by the host's word.
+        unsafe { call!(cuStreamSynchronize(self.driver.stream)) }
+    }
+
+    /// Waits until the device has done all that was queued up on any stream of the context.
+    pub fn wait_for_all(&self) -> Result<(), Error> {
+        // SAFETY: a context is current.
+        unsafe { call!(cuCtxSynchronize()) }
+    }
+
+    /// That an address lies in memory that this device can read and write.
+    pub fn can_reach(&self, address: u64) -> Result<bool, Error> {
+        let mut ordinal: c_int = -1;
+        const ORDINAL: sys::CUpointer_attribute =
+            sys::CUpointer_attribute::CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL;
+        let place: *mut c_int = &mut ordinal;
+        // SAFETY: the driver writes an int to a place of ours; it does not touch the address.
+        match unsafe { call!(cuPointerGetAttribute(place.cast(), ORDINAL, address)) } {
+            Ok(()) => Ok(ordinal == self.driver.device),
+            Err(Error::Cuda { code, .. }) if code == CUresult::CUDA_ERROR_INVALID_VALUE as u32 => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Queues up zeros.
+    ///
+    /// # Safety
+    /// So many bytes at the address are the device's, and stay until they have been written.
+    pub unsafe fn zero(&self, address: u64, bytes: usize) -> Result<(), Error> {
+        match bytes {
+            0 => Ok(()),
+            // SAFETY: the caller's word.
+            _ => unsafe { call!(cuMemsetD8Async(address, 0, bytes, self.driver.stream)) },
+        }
+    }
+
+    /// Queues up a copy from the host's memory to the device's.
+    ///
+    /// # Safety
+    /// Both have so many bytes, which stay, and stay the same, until they have been copied.
+    pub unsafe fn upload(&self, to: u64, from: usize, bytes: usize) -> Result<(), Error> {
+        let from = with_exposed_provenance_mut(from);
+        match bytes {
+            0 => Ok(()),
+            // SAFETY: the caller's word.
+            _ => unsafe { call!(cuMemcpyHtoDAsync_v2(to, from, bytes, self.driver.stream)) },
+        }
+    }
+
+    /// Queues up a copy from the device's memory to the host's.
+    ///
+    /// # Safety
+    /// As `upload`.
+    pub unsafe fn download(&self, to: usize, from: u64, bytes: usize) -> Result<(), Error> {
+        let to = with_exposed_provenance_mut(to);
+        match bytes {
+            0 => Ok(()),
+            // SAFETY: the caller's word.
+            _ => unsafe { call!(cuMemcpyDtoHAsync_v2(to, from, bytes, self.driver.stream)) },
+        }
+    }
+
+    /// Queues up a copy inside the device's memory.
+    ///
+    /// # Safety
+    /// As `upload`.
+    pub unsafe fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<(), Error> {
+        match bytes {
+            0 => Ok(()),
+            // SAFETY: the caller's word.
+            _ => unsafe { call!(cuMemcpyDtoDAsync_v2(to, from, bytes, self.driver.stream)) },
+        }
+    }
+
+    /// Queues up a kernel on so many blocks, or as many as the device runs at once if those are fewer.
+    ///
+    /// # Safety
+    /// The arguments are what the kernel takes, and what they point to stays until it has run.
+    pub unsafe fn launch<const N: usize>(
+        &self,
+        kernel: Kernel,
+        blocks: u64,
+        mut arguments: [*mut c_void; N],
+    ) -> Result<(), Error> {
+        let Function { function, most_blocks } = self.driver.functions[kernel.0];
+        let blocks = blocks.min(most_blocks.into()) as c_uint;
+        if blocks == 0 {
+            return Ok(()); // The driver refuses to do nothing.
+        }
+        let arguments = arguments.as_mut_ptr();
+        let (stream, none) = (self.driver.stream, null_mut());
+        // SAFETY: the caller's word.
+        unsafe {
+            call!(cuLaunchKernel(function, blocks, 1, 1, THREADS, 1, 1, 0, stream, arguments, none))
+        }?;
+        self.has_launched.set(true);
+        Ok(())
+    }
+}
+
+fn lacking(error: Error, what: &'static str, bytes: usize) -> Error {
+    match error {
+        Error::OutOfMemory { .. } => Error::OutOfMemory { what, bytes },
+        other => other,
+    }
+}

@@ -1,0 +1,85 @@
+//! What a handle owns of a device. It drops all of it before its `Driver`, when nothing that is queued
+//! up needs it.
+
+use super::within;
+use cudarc::driver::sys;
+
+/// Memory on the device.
+pub struct Memory {
+    pub(super) address: u64,
+    pub(super) context: sys::CUcontext,
+}
+
+impl Memory {
+    pub fn address(&self) -> u64 {
+        self.address
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if let Ok(_within) = within(self.context) {
+            // SAFETY: allocated in `allocate`, whose driver still retains the context.
+            let _ = unsafe { sys::cuMemFree_v2(self.address) };
+        }
+    }
+}
+
+/// Memory of the host's that the device reads by itself.
+pub struct Pinned {
+    pub(super) start: *mut u8,
+    pub(super) bytes: usize,
+    pub(super) context: sys::CUcontext,
+}
+
+impl Pinned {
+    pub fn address(&self) -> usize {
+        self.start.expose_provenance()
+    }
+
+    /// Its bytes.
+    ///
+    /// # Safety
+    /// No copy that is queued up reads or writes them.
+    pub unsafe fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: allocated with this length, and zeroed; the rest is the caller's word.
+        unsafe { core::slice::from_raw_parts_mut(self.start, self.bytes) }
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        if let Ok(_within) = within(self.context) {
+            // SAFETY: allocated in `pinned`, whose driver still retains the context.
+            let _ = unsafe { sys::cuMemFreeHost(self.start.cast()) };
+        }
+    }
+}
+
+/// A mark in the work of a stream.
+pub struct Event {
+    pub(super) event: sys::CUevent,
+    pub(super) context: sys::CUcontext,
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        if let Ok(_within) = within(self.context) {
+            // SAFETY: created in `event`, whose driver still retains the context.
+            let _ = unsafe { sys::cuEventDestroy_v2(self.event) };
+        }
+    }
+}
+
+// SAFETY: the driver's handles may be used by any thread, and an optimizer's by one at a time.
+unsafe impl Send for Memory {}
+// SAFETY: as above; `&Memory` gives nothing but the address.
+unsafe impl Sync for Memory {}
+// SAFETY: as above.
+unsafe impl Send for Pinned {}
+// SAFETY: as above.
+unsafe impl Sync for Pinned {}
+// SAFETY: as above.
+unsafe impl Send for Event {}
+// SAFETY: as above.
+unsafe impl Sync for Event {}

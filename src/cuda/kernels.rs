@@ -1,0 +1,146 @@
+//! Which kernel steps which format.
+#![forbid(unsafe_code)]
+
+use crate::dtype::Dtype;
+use crate::format::{Format, Kept, MomentFormat};
+use core::ffi::CStr;
+
+/// The kernels, NUL-terminated, which a driver compiles when a handle first needs them.
+#[cfg(feature = "cuda")]
+pub const PTX: &str = concat!(include_str!("kernels.ptx"), "\0");
+
+/// Of each format. Where moments are codes, one kernel serves all ways to keep a type.
+const STEPS: [(Dtype, Kept, MomentFormat, &CStr); 25] = {
+    use Dtype::*;
+    use Kept::*;
+    use MomentFormat::{Bf16 as Half, Bytes, Full, Nibbles};
+    [
+        (F64, Itself, Full, c"step_f64"),
+        (F32, Itself, Full, c"step_f32"),
+        (F32, Itself, Half, c"step_f32_bf16"),
+        (F32, Itself, Bytes, c"step_f32_8bit"),
+        (F32, Itself, Nibbles, c"step_f32_4bit"),
+        (F16, Itself, Full, c"step_f16"),
+        (F16, Itself, Half, c"step_f16_bf16"),
+        (F16, Itself, Bytes, c"step_f16_8bit"),
+        (F16, Itself, Nibbles, c"step_f16_4bit"),
+        (F16, Master, Full, c"step_f16_master"),
+        (F16, Master, Half, c"step_f16_master_bf16"),
+        (F16, Kahan, Full, c"step_f16_kahan"),
+        (F16, Kahan, Half, c"step_f16_kahan_bf16"),
+        (Bf16, Itself, Full, c"step_bf16"),
+        (Bf16, Itself, Half, c"step_bf16_bf16"),
+        (Bf16, Itself, Bytes, c"step_bf16_8bit"),
+        (Bf16, Itself, Nibbles, c"step_bf16_4bit"),
+        (Bf16, Master, Full, c"step_bf16_master"),
+        (Bf16, Master, Half, c"step_bf16_master_bf16"),
+        (Bf16, Split, Full, c"step_bf16_split"),
+        (Bf16, Split, Half, c"step_bf16_split_bf16"),
+        (Bf16, Kahan, Full, c"step_bf16_kahan"),
+        (Bf16, Kahan, Half, c"step_bf16_kahan_bf16"),
+        (Bf16, Stochastic, Full, c"step_bf16_stochastic"),
+        (Bf16, Stochastic, Half, c"step_bf16_stochastic_bf16"),
+    ]
+};
+
+/// A kernel, by its place in `NAMES`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Kernel(pub usize);
+
+#[cfg(feature = "cuda")]
+const OTHERS: [&CStr; 14] = [
+    c"prepare",
+    c"decide",
+    c"look_at_flag",
+    c"join_sums",
+    c"clear_skipped",
+    c"tally_f32",
+    c"tally_f64",
+    c"tally_f16",
+    c"tally_bf16",
+    c"accumulate_f32_f32",
+    c"accumulate_f32_f16",
+    c"accumulate_f32_bf16",
+    c"accumulate_f64_f64",
+    c"accumulate_f64_f32",
+];
+
+#[cfg(feature = "cuda")]
+pub const COUNT: usize = STEPS.len() + OTHERS.len();
+
+impl Kernel {
+    pub const PREPARE: Kernel = Kernel(STEPS.len());
+    pub const DECIDE: Kernel = Kernel(STEPS.len() + 1);
+    pub const LOOK_AT_FLAG: Kernel = Kernel(STEPS.len() + 2);
+    pub const JOIN_SUMS: Kernel = Kernel(STEPS.len() + 3);
+    pub const CLEAR_SKIPPED: Kernel = Kernel(STEPS.len() + 4);
+
+    #[cfg(feature = "cuda")]
+    pub fn all() -> impl Iterator<Item = (Kernel, &'static CStr)> {
+        let names = STEPS.iter().map(|step| step.3).chain(OTHERS);
+        names.enumerate().map(|(place, name)| (Kernel(place), name))
+    }
+
+    /// Steps a parameter of this type and format.
+    pub fn step(param: Dtype, format: &Format) -> Kernel {
+        let moments = format.moments();
+        let kept = if moments.block().is_some() { Kept::Itself } else { format.kept() };
+        let wanted = (param, kept, moments);
+        let place =
+            STEPS.iter().position(|&(param, kept, moments, _)| (param, kept, moments) == wanted);
+        Kernel(place.expect("Format::new makes no other format"))
+    }
+
+    /// Adds up the squares of a gradient.
+    pub fn tally(grad: Dtype) -> Kernel {
+        Kernel(
+            STEPS.len()
+                + 5
+                + match grad {
+                    Dtype::F32 => 0,
+                    Dtype::F64 => 1,
+                    Dtype::F16 => 2,
+                    _ => 3,
+                },
+        )
+    }
+
+    /// Adds a gradient to a sum in the compute type.
+    pub fn accumulate(sum: Dtype, grad: Dtype) -> Kernel {
+        Kernel(
+            STEPS.len()
+                + 9
+                + match (sum, grad) {
+                    (Dtype::F64, Dtype::F64) => 3,
+                    (Dtype::F64, _) => 4,
+                    (_, Dtype::F16) => 1,
+                    (_, Dtype::Bf16) => 2,
+                    _ => 0,
+                },
+        )
+    }
+}
+
+#[cfg(all(test, feature = "cuda"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_have_the_names_that_their_places_say() {
+        let name = |kernel: Kernel| Kernel::all().find(|(at, _)| *at == kernel).unwrap().1;
+        assert_eq!(name(Kernel::PREPARE), c"prepare");
+        assert_eq!(name(Kernel::DECIDE), c"decide");
+        assert_eq!(name(Kernel::LOOK_AT_FLAG), c"look_at_flag");
+        assert_eq!(name(Kernel::JOIN_SUMS), c"join_sums");
+        assert_eq!(name(Kernel::CLEAR_SKIPPED), c"clear_skipped");
+        for grad in Dtype::FLOATS {
+            let tally = format!("tally_{grad}");
+            assert_eq!(name(Kernel::tally(grad)).to_str().unwrap(), tally);
+            let sum = grad.compute();
+            let accumulate = format!("accumulate_{sum}_{grad}");
+            assert_eq!(name(Kernel::accumulate(sum, grad)).to_str().unwrap(), accumulate);
+        }
+        assert_eq!(name(Kernel::accumulate(Dtype::F64, Dtype::F32)), c"accumulate_f64_f32");
+        assert_eq!(Kernel::all().count(), COUNT);
+    }
+}

@@ -1,0 +1,232 @@
+//! A CUDA device: its driver, the memory that a handle has there, and the step as launches of kernels.
+//!
+//! Work is queued up on one stream, in order. Nothing waits for the device but what says so.
+
+#[cfg(feature = "cuda")]
+mod driver;
+#[cfg(not(feature = "cuda"))]
+#[path = "no_driver.rs"]
+mod driver;
+mod kernels;
+mod plan;
+mod step;
+mod table;
+mod transfer;
+mod workspace;
+
+pub use driver::{Memory, is_installed};
+pub use step::Decider;
+pub use table::{CLIP_GLOBAL_NORM, CLIP_NORM, Hyper, Inputs, InputsAt};
+
+use crate::error::{Error, Role};
+use crate::format::Format;
+use crate::sys::memory::reserve;
+use crate::tensor::{Buffer, Operands, Tensor};
+use driver::{Driver, Event};
+use kernels::Kernel;
+use plan::Plan;
+use workspace::{Size, UPLOADS, Workspace};
+
+/// The device as one handle uses it. Dropped in this order.
+pub struct Cuda {
+    ordinal: u16,
+    plan: Plan,
+    /// What the tables on the device lack of the plan's.
+    stale: Stale,
+    workspace: Option<Workspace>,
+    /// By which of the workspace's uploads: whether it is being copied.
+    copied: [Event; UPLOADS],
+    next_upload: usize,
+    /// By parameter, what is the library's own there.
+    memories: Vec<(u32, Memory)>,
+    /// The chunks of all parameters together.
+    n_chunks: u64,
+    /// A step has been queued up in part.
+    is_broken: bool,
+    driver: Driver,
+}
+
+/// Which tables of a plan have yet to be uploaded.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Stale {
+    Nothing,
+    /// The tensors and the hyper-parameters.
+    Params,
+    /// The chunks too.
+    All,
+}
+
+impl Cuda {
+    pub fn open(ordinal: u16) -> Result<Cuda, Error> {
+        let driver = Driver::open(ordinal)?;
+        let device = driver.enter()?;
+        let copied = [device.event()?, device.event()?, device.event()?, device.event()?];
+        drop(device);
+        Ok(Cuda {
+            ordinal,
+            plan: Plan::default(),
+            stale: Stale::All,
+            workspace: None,
+            copied,
+            next_upload: 0,
+            memories: Vec::new(),
+            n_chunks: 0,
+            is_broken: false,
+            driver,
+        })
+    }
+
+    pub fn ordinal(&self) -> u16 {
+        self.ordinal
+    }
+
+    /// Queues up what comes on a stream of the host's from now on, by address; 0: the default one.
+    pub fn set_stream(&mut self, stream: usize) {
+        self.driver.set_stream(stream);
+    }
+
+    /// Whether the stream's work is being recorded into a graph.
+    pub fn is_capturing(&self) -> Result<bool, Error> {
+        self.driver.enter()?.is_capturing()
+    }
+
+    /// Fails while the stream is being recorded, which nothing may wait for.
+    fn check_not_capturing(&self, what: &'static str) -> Result<(), Error> {
+        if self.is_capturing()? { Err(Error::Capturing(what)) } else { Ok(()) }
+    }
+
+    /// That the tensor lies in memory that this device reaches.
+    pub fn can_reach(&self, tensor: &Tensor) -> Result<bool, Error> {
+        let is_empty = tensor.addresses().is_empty();
+        Ok(is_empty || self.driver.enter()?.can_reach(tensor.address() as u64)?)
+    }
+
+    /// Zeroed memory for all of the state of a parameter that the host does not give, and where in it
+    /// each part starts.
+    pub fn new_state(
+        &self,
+        format: &Format,
+        n_elements: u64,
+        given: &[Option<Tensor>; Role::STATE.len()],
+    ) -> Result<(Memory, [Option<Buffer>; Role::STATE.len()]), Error> {
+        self.check_not_capturing("adding a parameter")?;
+        const ALIGN: usize = 256;
+        let mut places = [None; Role::STATE.len()];
+        let mut bytes = 0usize;
+        for ((role, given), place) in Role::STATE.into_iter().zip(given).zip(&mut places) {
+            if let (Ok(dtype), None) = (format.buffer(role), given) {
+                let elements = format.n_elements(role, n_elements) as usize;
+                *place = Some(bytes);
+                let end = elements.saturating_mul(dtype.bytes()).saturating_add(bytes);
+                bytes = end.checked_next_multiple_of(ALIGN).unwrap_or(usize::MAX);
+            }
+        }
+        let memory = self.zeroed(bytes, "the state of a parameter on the device")?;
+        let buffer =
+            |place: Option<usize>| Some(Buffer::on_device(memory.address() + place? as u64));
+        let buffers = places.map(buffer);
+        Ok((memory, buffers))
+    }
+
+    /// Memory of zeros.
+    fn zeroed(&self, bytes: usize, what: &'static str) -> Result<Memory, Error> {
+        let device = self.driver.enter()?;
+        let memory = device.allocate(bytes, what)?;
+        // SAFETY: it has just been allocated, and is waited for before anybody can drop it.
+        unsafe { device.zero(memory.address(), bytes) }?;
+        device.wait()?;
+        Ok(memory)
+    }
+
+    /// A sum for the gradients of a parameter.
+    pub fn new_sum(&mut self, number: u32, operands: &Operands) -> Result<Buffer, Error> {
+        self.check_not_capturing("the first adamw_accumulate_grad")?;
+        let param = operands.param();
+        let bytes = param.n_elements() as usize * param.dtype().compute().bytes();
+        reserve(&mut self.memories, 1, "the parameters")?;
+        let memory = self.driver.enter()?.allocate(bytes, "accumulated gradients")?;
+        let buffer = Buffer::on_device(memory.address());
+        self.memories.push((number, memory));
+        Ok(buffer)
+    }
+
+    /// Makes room for one more parameter, the last of so many, in so many groups.
+    pub fn reserve(
+        &mut self,
+        n_params: usize,
+        n_groups: usize,
+        new: Option<&Operands>,
+    ) -> Result<(), Error> {
+        let n_chunks = self.n_chunks + new.map_or(0, plan::n_chunks);
+        reserve(&mut self.memories, 1, "the parameters")?;
+        self.plan.reserve(n_params, n_chunks as usize)?;
+        let needed = Size { n_params, n_chunks: n_chunks as usize, n_groups };
+        let device = self.driver.enter()?;
+        if device.is_capturing()? {
+            return Err(Error::Capturing("adding a parameter or a group"));
+        }
+        if let Some(workspace) = Workspace::grown(&device, self.workspace.as_ref(), needed)? {
+            device.wait_for_all()?;
+            self.workspace = Some(workspace);
+            self.stale = Stale::All;
+        }
+        Ok(())
+    }
+
+    /// Takes over the state of a parameter that has been added; `reserve` has made room.
+    pub fn keep(&mut self, number: u32, operands: &Operands, memory: Memory) {
+        self.n_chunks += plan::n_chunks(operands);
+        self.memories.push((number, memory));
+    }
+
+    /// Frees what is the library's own of a parameter, once the device is done with it.
+    pub fn release(&mut self, number: u32, operands: &Operands) -> Result<(), Error> {
+        self.check_not_capturing("removing a parameter")?;
+        self.driver.enter()?.wait_for_all()?;
+        self.n_chunks -= plan::n_chunks(operands);
+        self.memories.retain(|(other, _)| *other != number);
+        Ok(())
+    }
+
+    /// Fills the master, if there is one, with the parameter's values, and forgets what rounding left.
+    pub fn fill_master(&self, operands: &Operands) -> Result<(), Error> {
+        let param = operands.param();
+        if let Some(master) = operands.tensor(Role::Master) {
+            self.add(&master, &param, true)?;
+        }
+        operands.tensor(Role::Remainder).map_or(Ok(()), |remainder| self.zero(&remainder))
+    }
+
+    /// Adds a gradient to a sum, or makes it the sum.
+    pub fn add(&self, sum: &Tensor, grad: &Tensor, is_first: bool) -> Result<(), Error> {
+        let kernel = Kernel::accumulate(sum.dtype(), grad.dtype());
+        let (mut sum, mut from) = (sum.address() as u64, grad.address() as u64);
+        let (mut n, mut is_first) = (grad.n_elements(), u32::from(is_first));
+        let arguments = [
+            (&raw mut sum).cast(),
+            (&raw mut from).cast(),
+            (&raw mut n).cast(),
+            (&raw mut is_first).cast(),
+        ];
+        // Four elements a thread.
+        let blocks = n.div_ceil(4 * 256);
+        // SAFETY: what the kernel takes; the host vouched for the memory.
+        unsafe { self.driver.enter()?.launch(kernel, blocks, arguments) }
+    }
+
+    /// Writes zeros over a tensor.
+    pub fn zero(&self, tensor: &Tensor) -> Result<(), Error> {
+        let bytes = tensor.addresses().len();
+        // SAFETY: whoever gave the tensor vouched for its memory.
+        unsafe { self.driver.enter()?.zero(tensor.address() as u64, bytes) }
+    }
+}
+
+impl Drop for Cuda {
+    fn drop(&mut self) {
+        // Nobody is left to be told of a failure. What the device works with is freed after this.
+        if let Ok(device) = self.driver.enter() {
+            let _ = device.wait_for_all();
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What stands for the driver where the library was built without CUDA: it cannot be opened, so that no
+//! value of these types exists.
+#![allow(clippy::missing_safety_doc, reason = "the interface is the driver's")]
+
+use super::kernels::Kernel;
+use crate::error::Error;
+use core::ffi::c_void;
+use core::marker::PhantomData;
+
+enum Never {}
+
+pub struct Driver(Never);
+pub struct Entered<'a>(Never, PhantomData<&'a ()>);
+pub struct Memory(Never);
+pub struct Pinned(Never);
+pub struct Event(Never);
+
+pub fn is_installed() -> bool {
+    false
+}
+
+impl Driver {
+    pub fn open(_: u16) -> Result<Driver, Error> {
+        Err(Error::NoCuda("this library was built without the Cargo feature \"cuda\""))
+    }
+
+    pub fn set_stream(&mut self, _: usize) {
+        match self.0 {}
+    }
+
+    pub fn enter(&self) -> Result<Entered<'_>, Error> {
+        match self.0 {}
+    }
+}
+
+impl Entered<'_> {
+    pub fn allocate(&self, _: usize, _: &'static str) -> Result<Memory, Error> {
+        match self.0 {}
+    }
+
+    pub fn pinned(&self, _: usize, _: &'static str) -> Result<Pinned, Error> {
+        match self.0 {}
+    }
+
+    pub fn event(&self) -> Result<Event, Error> {
+        match self.0 {}
+    }
+
+    pub fn record(&self, _: &Event) -> Result<(), Error> {
+        match self.0 {}
+    }
+
+    pub fn wait_for(&self, _: &Event) -> Result<(), Error> {
+        match self.0 {}
+    }
+
+    pub fn is_capturing(&self) -> Result<bool, Error> {
+        match self.0 {}
+    }
+
+    pub fn wait(&self) -> Result<(), Error> {
+        match self.0 {}
+    }
+
+    pub fn wait_for_all(&self) -> Result<(), Error> {
+        match self.0 {}
+    }
+
+    pub fn can_reach(&self, _: u64) -> Result<bool, Error> {
+        match self.0 {}
+    }
+
+    pub fn has_launched(&self) -> bool {
+        match self.0 {}
+    }
+
+    pub unsafe fn zero(&self, _: u64, _: usize) -> Result<(), Error> {
+        match self.0 {}
+    }
+
+    pub unsafe fn upload(&self, _: u64, _: usize, _: usize) -> Result<(), Error> {
+        match self.0 {}
+    }
+
+    pub unsafe fn download(&self, _: usize, _: u64, _: usize) -> Result<(), Error> {
+        match self.0 {}
+    }
+
+    pub unsafe fn copy(&self, _: u64, _: u64, _: usize) -> Result<(), Error> {
+        match self.0 {}
+    }
+
+    pub unsafe fn launch<const N: usize>(
+        &self,
+        _: Kernel,
+        _: u64,
+        _: [*mut c_void; N],
+    ) -> Result<(), Error> {
+        match self.0 {}
+    }
+}
+
+impl Memory {
+    pub fn address(&self) -> u64 {
+        match self.0 {}
+    }
+}
+
+impl Pinned {
+    pub fn address(&self) -> usize {
+        match self.0 {}
+    }
+
+    pub unsafe fn bytes(&mut self) -> &mut [u8] {
+        match self.0 {}
+    }
+}

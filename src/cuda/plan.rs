@@ -1,0 +1,145 @@
+//! What a step on the device does, as tables: which parameters are stepped, by which kernels.
+#![forbid(unsafe_code)]
+
+use super::kernels::Kernel;
+use super::table::{self, CHUNK, Chunk, Hyper};
+use crate::dtype::Dtype;
+use crate::error::{Error, Role};
+use crate::sys::memory::reserve;
+use crate::tensor::Operands;
+
+/// The tables of a step, in memory that is kept for the next one.
+#[derive(Default)]
+pub struct Plan {
+    /// By parameter, of all of the handle.
+    pub tensors: Vec<table::Tensor>,
+    /// Likewise.
+    pub hypers: Vec<Hyper>,
+    /// By launch, in it by parameter.
+    pub chunks: Vec<Chunk>,
+    pub launches: Vec<Launch>,
+    order: Vec<(Alike, u32)>,
+}
+
+/// What parameters of one launch have in common. Launches whose gradients are alike lie together.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Alike {
+    tally: Kernel,
+    step: Kernel,
+    flags: u32,
+    grad_bytes: u32,
+}
+
+/// One launch of a kernel over some of the chunks.
+pub struct Launch {
+    pub tally: Kernel,
+    pub step: Kernel,
+    pub flags: u32,
+    pub grad_bytes: u32,
+    pub first_chunk: u64,
+    pub n_chunks: u64,
+}
+
+/// How many chunks a parameter has.
+pub fn n_chunks(operands: &Operands) -> u64 {
+    operands.param().n_elements().div_ceil(CHUNK)
+}
+
+impl Plan {
+    /// Makes room for so many parameters and chunks, so that a step need not.
+    pub fn reserve(&mut self, n_params: usize, n_chunks: usize) -> Result<(), Error> {
+        const WHAT: &str = "the device's tables";
+        fn hold<T>(table: &mut Vec<T>, length: usize) -> Result<(), Error> {
+            let missing = length.saturating_sub(table.len());
+            reserve(table, missing, WHAT)
+        }
+        hold(&mut self.tensors, n_params)?;
+        hold(&mut self.hypers, n_params)?;
+        hold(&mut self.chunks, n_chunks)?;
+        hold(&mut self.launches, n_params)?;
+        hold(&mut self.order, n_params)
+    }
+
+    /// Lays out a step of those of the parameters that are on the device and due.
+    pub fn lay(&mut self, operands: &[Operands], is_of_step: impl Fn(usize) -> bool, clears: bool) {
+        let Plan { tensors, chunks, launches, order, .. } = self;
+        tensors.clear();
+        chunks.clear();
+        launches.clear();
+        order.clear();
+        for (number, operands) in operands.iter().enumerate() {
+            let is_stepped = operands.is_on_device() && operands.is_due() && is_of_step(number);
+            tensors.push(if is_stepped { described(operands) } else { table::Tensor::default() });
+            if is_stepped {
+                order.push((Alike::of(operands, clears), number as u32));
+            }
+        }
+        order.sort_unstable();
+        for &(alike, number) in order.iter() {
+            let first_chunk = chunks.len() as u64;
+            if launches.last().is_none_or(|last| !alike.is(last)) {
+                let Alike { tally, step, flags, grad_bytes } = alike;
+                launches.push(Launch { tally, step, flags, grad_bytes, first_chunk, n_chunks: 0 });
+            }
+            tensors[number as usize].first_chunk = first_chunk;
+            let n_chunks = n_chunks(&operands[number as usize]);
+            chunks.extend((0..n_chunks as u32).map(|i| Chunk { tensor: number, number: i }));
+            if let Some(launch) = launches.last_mut() {
+                launch.n_chunks += n_chunks;
+            }
+        }
+    }
+
+    /// Whether anything is stepped on the device.
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// The parameters that are stepped.
+    pub fn params(&self) -> impl Iterator<Item = u32> {
+        self.order.iter().map(|(_, number)| *number)
+    }
+}
+
+impl Alike {
+    fn of(operands: &Operands, clears: bool) -> Alike {
+        let (param, format) = (operands.param().dtype(), operands.format());
+        let grad = operands.tensor(Role::Grad).map_or(param, |grad| grad.dtype());
+        let mut flags = 0;
+        if format.amsgrad() {
+            flags |= table::FLAG_AMSGRAD;
+        }
+        if clears {
+            flags |= table::FLAG_CLEAR_GRADS;
+        }
+        if grad == Dtype::F32 && param != Dtype::F32 {
+            flags |= table::FLAG_F32_GRADS;
+        }
+        let (tally, step) = (Kernel::tally(grad), Kernel::step(param, &format));
+        Alike { tally, step, flags, grad_bytes: grad.bytes() as u32 }
+    }
+
+    fn is(&self, launch: &Launch) -> bool {
+        (self.tally, self.step, self.flags) == (launch.tally, launch.step, launch.flags)
+    }
+}
+
+fn described(operands: &Operands) -> table::Tensor {
+    let address = |role| operands.tensor(role).map_or(0, |tensor| tensor.address() as u64);
+    let (key, first_element) = operands.key().map_or(([0; 2], 0), |(key, at)| (key.words(), at));
+    table::Tensor {
+        param: address(Role::Param),
+        grad: address(Role::Grad),
+        exp_avg: address(Role::ExpAvg),
+        exp_avg_sq: address(Role::ExpAvgSq),
+        max_exp_avg_sq: address(Role::MaxExpAvgSq),
+        rest: address(Role::Master) + address(Role::Remainder), // there is one at most
+        scales: [Role::ExpAvgScale, Role::ExpAvgSqScale, Role::MaxExpAvgSqScale].map(address),
+        n_elements: operands.param().n_elements(),
+        first_element,
+        first_chunk: 0,
+        key,
+        kept: operands.format().kept() as u32,
+        reserved: 0,
+    }
+}

@@ -1,0 +1,190 @@
+//! The step as launches of kernels. None of it waits for the device.
+
+use super::driver::Entered;
+use super::kernels::Kernel;
+use super::table::{Chunk, FLAG_CLEAR_GRADS, Hyper, Inputs};
+use super::{Cuda, Stale};
+use crate::error::Error;
+use crate::tensor::Operands;
+use core::ffi::c_void;
+
+/// Who decides whether the step is taken, and what gradients are clipped with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Decider {
+    /// It is taken, and the factors are among the hyper-parameters.
+    Host,
+    /// The device, by the flag there.
+    Flag,
+    /// The device, by the gradients, which have been measured, and by the flag.
+    Norms { skips: bool },
+}
+
+/// An argument of a kernel.
+fn argument<T>(value: &mut T) -> *mut c_void {
+    (&raw mut *value).cast()
+}
+
+impl Cuda {
+    /// Lays out a step of those of the parameters that are here and due.
+    pub fn lay(&mut self, operands: &[Operands], is_of_step: impl Fn(usize) -> bool, clears: bool) {
+        self.plan.lay(operands, is_of_step, clears);
+        self.plan.hypers.clear();
+        self.plan.hypers.resize(operands.len(), Hyper::default());
+        self.stale = Stale::All;
+    }
+
+    /// Whether anything is stepped here.
+    pub fn is_idle(&self) -> bool {
+        self.plan.is_empty()
+    }
+
+    /// The parameters that are stepped.
+    pub fn stepped(&self) -> impl Iterator<Item = u32> {
+        self.plan.params()
+    }
+
+    /// Says what a parameter is stepped with.
+    pub fn set_hyper(&mut self, number: u32, hyper: Hyper) {
+        let place = &mut self.plan.hypers[number as usize];
+        if *place != hyper {
+            *place = hyper;
+            self.stale = self.stale.max(Stale::Params);
+        }
+    }
+
+    /// Uploads what a step needs, so that the step itself is launches.
+    pub fn prepare(&mut self) -> Result<(), Error> {
+        if self.is_broken { Err(Error::BrokenDevice) } else { self.upload() }
+    }
+
+    /// Adds up the squares of the gradients, and counts what is not finite.
+    pub fn measure(&mut self) -> Result<(), Error> {
+        self.prepare()?;
+        let (mut tensors, _, first_chunk) = self.tables();
+        let places = self.workspace()?.places;
+        let (mut sums, mut counts, mut totals) = (places.sums, places.counts, places.totals);
+        let device = self.driver.enter()?;
+        let mut launches = self.plan.launches.iter().peekable();
+        while let Some(launch) = launches.next() {
+            // Those whose gradients are of one type lie together.
+            let mut n_chunks = launch.n_chunks;
+            while let Some(next) = launches.next_if(|next| next.tally == launch.tally) {
+                n_chunks += next.n_chunks;
+            }
+            let mut chunks = first_chunk + launch.first_chunk * size_of::<Chunk>() as u64;
+            let offset = launch.first_chunk * 4 * size_of::<f64>() as u64;
+            let (mut sums, mut counts) = (sums + offset, counts + offset);
+            let arguments = [
+                argument(&mut tensors),
+                argument(&mut chunks),
+                argument(&mut n_chunks),
+                argument(&mut sums),
+                argument(&mut counts),
+            ];
+            // SAFETY: what the kernel takes; the tables describe memory that the host vouched for.
+            unsafe { device.launch(launch.tally, n_chunks.div_ceil(2), arguments) }?;
+        }
+        let mut n = self.plan.tensors.len() as u64;
+        let arguments = [
+            argument(&mut tensors),
+            argument(&mut n),
+            argument(&mut sums),
+            argument(&mut counts),
+            argument(&mut totals),
+        ];
+        // SAFETY: as above.
+        unsafe { device.launch(Kernel::JOIN_SUMS, n, arguments) }
+    }
+
+    /// Steps the parameters. An error before anything was queued up has changed nothing; one after that
+    /// leaves the device's part of the handle broken.
+    pub fn step(&mut self, inputs: Inputs, n_groups: usize, decider: Decider) -> Result<(), Error> {
+        self.prepare()?;
+        let device = self.driver.enter()?;
+        let queued = self.queue(&device, inputs, n_groups, decider);
+        let is_broken = queued.is_err() && device.has_launched();
+        drop(device);
+        self.is_broken = is_broken;
+        queued
+    }
+
+    fn queue(
+        &self,
+        device: &Entered,
+        mut inputs: Inputs,
+        n_groups: usize,
+        decider: Decider,
+    ) -> Result<(), Error> {
+        let (mut tensors, mut hypers, first_chunk) = self.tables();
+        let Some(workspace) = &self.workspace else { return Err(Error::BrokenDevice) };
+        let places = &workspace.places;
+        let (mut n, mut n_scopes) = (self.plan.tensors.len() as u32, n_groups as u32);
+        let (mut clocks, mut scalars) = (places.clocks, places.scalars);
+        let (mut totals, mut scope_sums) = (places.totals, places.scope_sums);
+        let (mut factors, mut verdict) = (0u64, 0u64);
+        match decider {
+            Decider::Host => {}
+            Decider::Flag => {
+                verdict = places.verdict;
+                let arguments = [argument(&mut inputs), argument(&mut verdict)];
+                // SAFETY: what the kernel takes; the host vouched for what the inputs point to.
+                unsafe { device.launch(Kernel::LOOK_AT_FLAG, 1, arguments) }?;
+            }
+            Decider::Norms { skips } => {
+                (factors, verdict) = (places.factors, places.verdict);
+                let mut skips = u32::from(skips);
+                let arguments = [
+                    argument(&mut hypers),
+                    argument(&mut totals),
+                    argument(&mut n),
+                    argument(&mut n_scopes),
+                    argument(&mut skips),
+                    argument(&mut inputs),
+                    argument(&mut scope_sums),
+                    argument(&mut factors),
+                    argument(&mut verdict),
+                ];
+                // SAFETY: as above.
+                unsafe { device.launch(Kernel::DECIDE, 1, arguments) }?;
+            }
+        }
+        let arguments = [
+            argument(&mut hypers),
+            argument(&mut n),
+            argument(&mut inputs),
+            argument(&mut factors),
+            argument(&mut verdict),
+            argument(&mut clocks),
+            argument(&mut scalars),
+        ];
+        // SAFETY: as above.
+        unsafe { device.launch(Kernel::PREPARE, u64::from(n).div_ceil(256), arguments) }?;
+        for launch in &self.plan.launches {
+            let mut chunks = first_chunk + launch.first_chunk * size_of::<Chunk>() as u64;
+            let (mut n_chunks, mut flags) = (launch.n_chunks, launch.flags);
+            let arguments = [
+                argument(&mut tensors),
+                argument(&mut chunks),
+                argument(&mut n_chunks),
+                argument(&mut scalars),
+                argument(&mut flags),
+                argument(&mut verdict),
+            ];
+            // SAFETY: as above; parameters and state overlap nothing.
+            unsafe { device.launch(launch.step, n_chunks, arguments) }?;
+            if flags & FLAG_CLEAR_GRADS != 0 && verdict != 0 {
+                let mut grad_bytes = launch.grad_bytes;
+                let arguments = [
+                    argument(&mut tensors),
+                    argument(&mut chunks),
+                    argument(&mut n_chunks),
+                    argument(&mut verdict),
+                    argument(&mut grad_bytes),
+                ];
+                // SAFETY: as above.
+                unsafe { device.launch(Kernel::CLEAR_SKIPPED, n_chunks, arguments) }?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,144 @@
+//! What the kernels read and write, as `table.cuh` lays it out.
+#![forbid(unsafe_code)]
+
+use crate::config::GroupConfig;
+use crate::math::Regularizer;
+
+/// Elements of a chunk, which one block of threads works on.
+pub const CHUNK: u64 = 16_384;
+
+/// The memory of one parameter, by address; 0: it has no such tensor.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Default)]
+pub struct Tensor {
+    pub param: u64,
+    pub grad: u64,
+    pub exp_avg: u64,
+    pub exp_avg_sq: u64,
+    pub max_exp_avg_sq: u64,
+    /// The master, or the remainder.
+    pub rest: u64,
+    pub scales: [u64; 3],
+    pub n_elements: u64,
+    pub first_element: u64,
+    pub first_chunk: u64,
+    pub key: [u32; 2],
+    pub kept: u32,
+    pub reserved: u32,
+}
+
+/// Elements `number * CHUNK` on of a tensor.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Chunk {
+    pub tensor: u32,
+    pub number: u32,
+}
+
+/// What one parameter is stepped with, but for what is known on the device alone.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Default, Debug)]
+pub struct Hyper {
+    pub group_lr_scale: f64,
+    pub lr_scale: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub eps: f64,
+    pub weight_decay: f64,
+    /// Makes a sum of gradients their mean.
+    pub mean: f64,
+    pub min: f64,
+    pub max: f64,
+    pub coefficient: f64,
+    pub largest_norm: f64,
+    /// Where the host has decided.
+    pub clip_factor: f64,
+    pub clip: u32,
+    /// Of a global norm.
+    pub scope: u32,
+    pub regularizer: u32,
+    pub limited: u32,
+    pub maximize: u32,
+    pub stepped: u32,
+}
+
+/// Clipping by each tensor's norm, and by that of all of a scope.
+pub const CLIP_NORM: u32 = 1;
+pub const CLIP_GLOBAL_NORM: u32 = 2;
+
+impl Hyper {
+    /// Of a parameter that is stepped, in a group, and neither clipped nor regularized.
+    pub fn of(group: &GroupConfig, lr_scale: f64, decays: bool, maximize: bool) -> Hyper {
+        Hyper {
+            group_lr_scale: group.lr_scale,
+            lr_scale,
+            beta1: group.beta1,
+            beta2: group.beta2,
+            eps: group.eps,
+            weight_decay: if decays { group.weight_decay } else { 0.0 },
+            mean: 1.0,
+            clip_factor: 1.0,
+            maximize: maximize.into(),
+            stepped: 1,
+            ..Hyper::default()
+        }
+    }
+
+    pub fn set_regularizer(&mut self, regularizer: Regularizer<f64>) {
+        (self.regularizer, self.coefficient) = match regularizer {
+            Regularizer::None => (0, 0.0),
+            Regularizer::L1(coefficient) => (1, coefficient),
+            Regularizer::L2(coefficient) => (2, coefficient),
+        };
+    }
+
+    pub fn set_limits(&mut self, limits: Option<(f64, f64)>) {
+        self.limited = limits.is_some().into();
+        (self.min, self.max) = limits.unwrap_or_default();
+    }
+}
+
+/// What all parameters are stepped with: numbers of the host's, or f32s in the device's memory.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Inputs {
+    pub lr: f64,
+    pub inv_grad_scale: f64,
+    pub at: InputsAt,
+}
+
+/// Where numbers are that the device reads itself; 0: the host's is meant.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Default, Debug)]
+pub struct InputsAt {
+    pub lr: u64,
+    pub grad_scale: u64,
+    pub found_inf: u64,
+}
+
+/// What all gradients come to.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Verdict {
+    pub sum_squares: f64,
+    pub inv_grad_scale: f64,
+    /// The smallest.
+    pub clip_factor: f64,
+    pub n_nonfinite: u64,
+    pub raised: u32,
+    pub skipped: u32,
+}
+
+/// What all tensors of a launch have in common.
+pub const FLAG_AMSGRAD: u32 = 1;
+pub const FLAG_CLEAR_GRADS: u32 = 2;
+pub const FLAG_F32_GRADS: u32 = 4;
+
+/// Bytes of `Scalars`, which only the device looks into.
+pub const SCALARS: usize = 160;
+
+const _: () = assert!(size_of::<Tensor>() == 112);
+const _: () = assert!(size_of::<Chunk>() == 8);
+const _: () = assert!(size_of::<Hyper>() == 120);
+const _: () = assert!(size_of::<Inputs>() == 40);
+const _: () = assert!(size_of::<Verdict>() == 40);

@@ -1,0 +1,149 @@
+//! What goes from the host to the device and back: tables, clocks, state, and what a step came to.
+
+use super::table::{Chunk, Hyper, Verdict};
+use super::workspace::{UPLOADS, Workspace};
+use super::{Cuda, Stale, table};
+use crate::error::Error;
+use crate::steps::Clock;
+use crate::tensor::{Tensor, Total};
+
+/// Bytes of plain values.
+fn bytes_of<T>(values: &[T]) -> &[u8] {
+    // SAFETY: the tables' types have no padding, as their sizes in `table.rs` say.
+    unsafe { core::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+}
+
+impl Cuda {
+    pub(super) fn workspace(&mut self) -> Result<&mut Workspace, Error> {
+        // `reserve` has made it; the error is for the types alone.
+        self.workspace.as_mut().ok_or(Error::BrokenDevice)
+    }
+
+    /// Queues up a copy of the tables that the device lacks.
+    pub(super) fn upload(&mut self) -> Result<(), Error> {
+        let stale = core::mem::replace(&mut self.stale, Stale::All);
+        if stale == Stale::Nothing {
+            self.stale = Stale::Nothing;
+            return Ok(());
+        }
+        let slot = self.next_upload;
+        self.next_upload = (slot + 1) % UPLOADS;
+        let device = self.driver.enter()?;
+        if device.is_capturing()? {
+            return Err(Error::Capturing(
+                "a step whose parameters or gradients have changed since adamw_prepare",
+            ));
+        }
+        let workspace = self.workspace.as_mut().ok_or(Error::BrokenDevice)?;
+        let copied = &self.copied[slot];
+        device.wait_for(copied)?;
+        let (tensors, hypers) = (bytes_of(&self.plan.tensors), bytes_of(&self.plan.hypers));
+        let chunks = match stale {
+            Stale::All => bytes_of(&self.plan.chunks),
+            _ => &[],
+        };
+        // SAFETY: the event says that the copy that read this memory is done.
+        let mut room = unsafe { workspace.uploads[slot].bytes() };
+        let mut used = 0;
+        for table in [tensors, hypers, chunks] {
+            let (place, rest) = room.split_at_mut(table.len());
+            place.copy_from_slice(table);
+            room = rest;
+            used += table.len();
+        }
+        let from = workspace.uploads[slot].address();
+        // SAFETY: both are as long as the workspace's tables, and the event guards what is read.
+        unsafe { device.upload(workspace.places.tables, from, used) }?;
+        device.record(copied)?;
+        self.stale = Stale::Nothing;
+        Ok(())
+    }
+
+    /// Where the tables are on the device: tensors, hyper-parameters, chunks.
+    pub(super) fn tables(&self) -> (u64, u64, u64) {
+        let tensors = self.workspace.as_ref().map_or(0, |workspace| workspace.places.tables);
+        let hypers = tensors + (self.plan.tensors.len() * size_of::<table::Tensor>()) as u64;
+        let chunks = hypers + (self.plan.hypers.len() * size_of::<Hyper>()) as u64;
+        const _: () = assert!(size_of::<table::Tensor>().is_multiple_of(align_of::<Chunk>()));
+        (tensors, hypers, chunks)
+    }
+
+    /// Reads plain values, once the device has done what is queued up.
+    fn read<T: Copy>(&mut self, what: &'static str, at: u64, to: &mut [T]) -> Result<(), Error> {
+        self.check_not_capturing(what)?;
+        let workspace = self.workspace.as_mut().ok_or(Error::BrokenDevice)?;
+        let device = self.driver.enter()?;
+        let bytes = size_of_val(to);
+        // SAFETY: `at` is where the device has so many bytes; the room is the longest table's, and
+        // nothing else reads or writes it until this has waited.
+        unsafe {
+            device.download(workspace.downloads.address(), at, bytes)?;
+            device.wait()?;
+            let from = workspace.downloads.bytes().as_ptr();
+            core::ptr::copy_nonoverlapping(from, to.as_mut_ptr().cast(), bytes);
+        }
+        Ok(())
+    }
+
+    /// How far a parameter has come. Waits for the device.
+    pub fn clock(&mut self, number: u32) -> Result<Clock, Error> {
+        let at = self.clock_place(number)?;
+        let mut clock = [Clock { step: 0, beta1_power: 0.0, beta2_power: 0.0 }];
+        self.read("reading a step count", at, &mut clock)?;
+        Ok(clock[0])
+    }
+
+    /// Puts a parameter where it has come. Waits for the device.
+    pub fn set_clock(&mut self, number: u32, clock: &Clock) -> Result<(), Error> {
+        self.check_not_capturing("setting a step count")?;
+        let to = self.clock_place(number)?;
+        let workspace = self.workspace.as_mut().ok_or(Error::BrokenDevice)?;
+        let device = self.driver.enter()?;
+        let clock = bytes_of(core::slice::from_ref(clock));
+        // SAFETY: as in `read`.
+        unsafe {
+            workspace.downloads.bytes()[..clock.len()].copy_from_slice(clock);
+            device.upload(to, workspace.downloads.address(), clock.len())?;
+        }
+        device.wait()
+    }
+
+    fn clock_place(&mut self, number: u32) -> Result<u64, Error> {
+        let clocks = self.workspace()?.places.clocks;
+        Ok(clocks + u64::from(number) * size_of::<Clock>() as u64)
+    }
+
+    /// What the gradients that were last measured add up to, by parameter. Waits for the device.
+    pub fn totals(&mut self, to: &mut [Total]) -> Result<(), Error> {
+        let at = self.workspace()?.places.totals;
+        self.read("a step that looks at the gradients of the host's parameters too", at, to)
+    }
+
+    /// What the last step came to. Waits for the device.
+    pub fn verdict(&mut self) -> Result<Verdict, Error> {
+        let at = self.workspace()?.places.verdict;
+        let mut verdict = [Verdict::default()];
+        self.read("asking what a step came to", at, &mut verdict)?;
+        Ok(verdict[0])
+    }
+
+    /// Copies a tensor of the device's into one of the host's that fits it. Waits for the device.
+    pub fn copy_out(&self, from: &Tensor, to: &Tensor) -> Result<(), Error> {
+        self.check_not_capturing("reading state")?;
+        let device = self.driver.enter()?;
+        let bytes = from.addresses().len();
+        // SAFETY: the host vouched for its memory, which fits, and this waits.
+        unsafe { device.download(to.address(), from.address() as u64, bytes) }?;
+        device.wait()
+    }
+
+    /// Copies a tensor of the host's into one of the device's that fits it. Waits for the device.
+    pub fn copy_in(&self, to: &Tensor, from: &Tensor) -> Result<(), Error> {
+        self.check_not_capturing("writing state")?;
+        let device = self.driver.enter()?;
+        let bytes = from.addresses().len();
+        // SAFETY: as above.
+        unsafe { device.upload(to.address() as u64, from.address(), bytes) }?;
+        device.wait()
+    }
+}

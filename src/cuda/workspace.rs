@@ -1,0 +1,134 @@
+//! The device's memory that all parameters of a handle share: the tables of a step, the clocks, and room
+//! for what kernels hand on to each other.
+
+use super::driver::{Entered, Memory, Pinned};
+use super::table::{Chunk, Hyper, SCALARS, Tensor, Verdict};
+use crate::error::Error;
+use crate::steps::Clock;
+use crate::tensor::Total;
+
+/// How much there is room for.
+#[derive(Clone, Copy, PartialEq, Default)]
+pub struct Size {
+    pub n_params: usize,
+    pub n_chunks: usize,
+    pub n_groups: usize,
+}
+
+impl Size {
+    fn holds(&self, needed: &Size) -> bool {
+        self.n_params >= needed.n_params
+            && self.n_chunks >= needed.n_chunks
+            && self.n_groups >= needed.n_groups
+    }
+
+    /// Room for what is needed and as much again, so that one parameter after the other moves it seldom.
+    fn grown(&self, needed: &Size) -> Size {
+        let grown = |is: usize, needed: usize| if is >= needed { is } else { needed.max(2 * is) };
+        Size {
+            n_params: grown(self.n_params, needed.n_params),
+            n_chunks: grown(self.n_chunks, needed.n_chunks),
+            n_groups: grown(self.n_groups, needed.n_groups),
+        }
+    }
+
+    /// Of the tensors, the hyper-parameters and the chunks of a step, one after the other.
+    pub fn tables(&self) -> usize {
+        self.n_params * (size_of::<Tensor>() + size_of::<Hyper>())
+            + self.n_chunks * size_of::<Chunk>()
+    }
+}
+
+/// How many uploads may wait for the device before a step waits for the first of them.
+pub const UPLOADS: usize = 4;
+
+/// Sums of blocks of 4,096 in a chunk.
+const SUMS: usize = 4;
+
+/// Where each part starts.
+#[derive(Clone, Copy, Default)]
+pub struct Places {
+    pub tables: u64,
+    pub clocks: u64,
+    pub scalars: u64,
+    pub totals: u64,
+    pub factors: u64,
+    pub scope_sums: u64,
+    pub sums: u64,
+    pub counts: u64,
+    pub verdict: u64,
+}
+
+impl Places {
+    fn new(start: u64, size: &Size) -> (Places, usize) {
+        let mut bytes = 0;
+        let mut place = |n: usize, each: usize| {
+            let at = start + bytes as u64;
+            bytes += (n * each).next_multiple_of(16);
+            at
+        };
+        let places = Places {
+            tables: place(1, size.tables()),
+            clocks: place(size.n_params, size_of::<Clock>()),
+            scalars: place(size.n_params, SCALARS),
+            totals: place(size.n_params, size_of::<Total>()),
+            factors: place(size.n_params, size_of::<f64>()),
+            scope_sums: place(size.n_groups, size_of::<f64>()),
+            sums: place(size.n_chunks * SUMS, size_of::<f64>()),
+            counts: place(size.n_chunks * SUMS, size_of::<u64>()),
+            verdict: place(1, size_of::<Verdict>()),
+        };
+        (places, bytes)
+    }
+}
+
+/// The memory, and the host's memory through which it is filled and read.
+pub struct Workspace {
+    pub places: Places,
+    size: Size,
+    _memory: Memory,
+    /// Several, so that one can be filled while others are copied.
+    pub uploads: [Pinned; UPLOADS],
+    pub downloads: Pinned,
+}
+
+impl Workspace {
+    /// Room for what is needed, which holds all that `old` does; `None`: `old` has it.
+    pub fn grown(
+        device: &Entered,
+        old: Option<&Workspace>,
+        needed: Size,
+    ) -> Result<Option<Workspace>, Error> {
+        const WHAT: &str = "the device's tables";
+        let size = match old {
+            Some(old) if old.size.holds(&needed) => return Ok(None),
+            Some(old) => old.size.grown(&needed),
+            None => needed,
+        };
+        let (_, bytes) = Places::new(0, &size);
+        let memory = device.allocate(bytes, WHAT)?;
+        let (places, _) = Places::new(memory.address(), &size);
+        let pinned = |bytes| device.pinned(bytes, WHAT);
+        let workspace = Workspace {
+            places,
+            size,
+            uploads: [
+                pinned(size.tables())?,
+                pinned(size.tables())?,
+                pinned(size.tables())?,
+                pinned(size.tables())?,
+            ],
+            downloads: pinned(size.n_params * size_of::<Total>() + size_of::<Verdict>())?,
+            _memory: memory,
+        };
+        // SAFETY: all of it has just been allocated, and lives when this returns.
+        unsafe { device.zero(places.tables, bytes) }?;
+        if let Some(old) = old {
+            let bytes = old.size.n_params * size_of::<Clock>();
+            // SAFETY: both have so many clocks, and the old ones are waited for.
+            unsafe { device.copy(places.clocks, old.places.clocks, bytes) }?;
+        }
+        device.wait()?;
+        Ok(Some(workspace))
+    }
+}

@@ -1,0 +1,21 @@
+//! Whose memory it is that something lies in.
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+/// Where memory is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Device {
+    Host,
+    /// The CUDA device of this number.
+    Cuda(u16),
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Device::Host => f.write_str("the host"),
+            Device::Cuda(number) => write!(f, "CUDA device {number}"),
+        }
+    }
+}

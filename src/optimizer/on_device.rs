@@ -1,0 +1,297 @@
+//! Parameters on a device: what their step is decided from, and what the host learns of it.
+//!
+//! The device keeps their clocks, adds up their gradients, decides what to clip and whether to skip, and the
+//! host waits for none of it, unless it has to know: when its own parameters share a norm with those, or it was
+//! told to fail, to tell others, or to go on by a schedule.
+#![forbid(unsafe_code)]
+
+use super::measure::{mean, scope};
+use super::params::Master;
+use super::{Optimizer, Report};
+use crate::callback::adamw_param_info;
+use crate::clip::Clip;
+use crate::config::{HostValues, Nonfinite};
+use crate::cuda::{CLIP_GLOBAL_NORM, CLIP_NORM, Cuda, Decider, Hyper, Inputs, InputsAt};
+use crate::error::Error;
+use crate::steps::Clock;
+use crate::sys::memory::reserve;
+use crate::tensor::{Operands, Total};
+use core::ops::Range;
+
+/// What the host remembers about its parameters on a device.
+#[derive(Default)]
+pub struct OnDevice {
+    /// Numbers that the device reads itself.
+    inputs: InputsAt,
+    /// The parameters that the tables are laid out for, as long as nothing about them changes.
+    laid: Option<Range<usize>>,
+    /// By parameter, what the gradients add up to, where the host has to know.
+    totals: Vec<Total>,
+    /// The device knows what the last step came to, and the host does not.
+    report_is_due: bool,
+    /// The last step was recorded, and is taken whenever the graph is launched.
+    is_captured: bool,
+    /// The device may have skipped steps, or taken some that were captured.
+    clocks_are_due: bool,
+}
+
+/// How a step that has parameters on a device goes on there.
+#[derive(Clone, Copy)]
+pub struct DeviceStep {
+    /// The host waits for the norms, and decides for both.
+    pub waits: bool,
+    is_captured: bool,
+}
+
+impl OnDevice {
+    /// Makes room for so many parameters, so that a step need not.
+    pub fn reserve(&mut self, n_params: usize) -> Result<(), Error> {
+        self.totals.clear();
+        reserve(&mut self.totals, n_params, "the norms of gradients")
+    }
+
+    /// What the gradient of a parameter adds up to; nothing, if the host need not know.
+    pub fn total(&self, number: usize) -> Total {
+        self.totals.get(number).copied().unwrap_or_default()
+    }
+}
+
+impl Optimizer {
+    /// Queues up work on the device on another stream from now on.
+    pub fn set_stream(&mut self, stream: usize) -> Result<(), Error> {
+        self.cuda()?.set_stream(stream);
+        Ok(())
+    }
+
+    /// Has the device read numbers by itself.
+    pub fn set_device_inputs(&mut self, inputs: InputsAt) -> Result<(), Error> {
+        self.cuda()?;
+        self.on_device.inputs = inputs;
+        Ok(())
+    }
+
+    /// Does all that the next step would have to do before its launches.
+    pub fn prepare(&mut self) -> Result<(), Error> {
+        let of = 0..self.params.len();
+        self.check_grads()?;
+        self.read_hosts_values()?;
+        let changed = self.has_changed();
+        if self.lay_device(&of, changed, 0)?.is_some() {
+            self.fill_stale_masters(&of, Operands::is_on_device)?;
+            for number in of {
+                if self.operands[number].is_on_device() {
+                    self.params.unmarked()[number].master = Master::Settled;
+                }
+            }
+            self.cuda()?.prepare()?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn cuda(&mut self) -> Result<&mut Cuda, Error> {
+        self.backend.cuda().ok_or(Error::NoDeviceYet)
+    }
+
+    /// Lays the device's part of a step out, if it has one. `n_elements` are those that the processor steps.
+    pub(super) fn lay_device(
+        &mut self,
+        of: &Range<usize>,
+        changed: bool,
+        n_elements: u64,
+    ) -> Result<Option<DeviceStep>, Error> {
+        if self.backend.cuda().is_none() {
+            return Ok(None);
+        }
+        let laid = self.on_device.laid.take();
+        let is_laid = !changed && laid.as_ref() == Some(of);
+        let clears = self.config.clear_grads;
+        let cuda = self.backend.cuda().ok_or(Error::NoDeviceYet)?;
+        if !is_laid {
+            cuda.lay(&self.operands, |number| of.contains(&number), clears);
+        }
+        if cuda.is_idle() {
+            self.on_device.laid = Some(of.clone());
+            return Ok(None);
+        }
+        let step = self.device_step(n_elements)?;
+        let hosts_values = self.groups.iter().any(|group| group.hosts != HostValues::default());
+        if !is_laid || hosts_values || self.lr_ratio.is_some() {
+            self.set_hypers(of, false)?;
+        }
+        self.on_device.laid = Some(of.clone());
+        Ok(Some(step))
+    }
+
+    /// Whether the host has to know what the device finds, and whether all that is asked can be done there.
+    fn device_step(&mut self, n_elements: u64) -> Result<DeviceStep, Error> {
+        let cuda = self.backend.cuda().ok_or(Error::NoDeviceYet)?;
+        let (is_captured, first) = (cuda.is_capturing()?, cuda.stepped().next());
+        let inputs = self.on_device.inputs;
+        let skips = self.nonfinite() == Nonfinite::Skip || inputs.found_inf != 0;
+        let goes_on_by_it = self.schedule.is_some() || self.lr_ratio.is_some() || n_elements > 0;
+        let tells = self.found_inf.ours.is_some() || self.scaler.is_some();
+        let fails = self.nonfinite() == Nonfinite::Fail;
+        let shares = self.measures() && n_elements > 0;
+        let waits = fails || tells || shares || skips && goes_on_by_it;
+        if let Some(number) = first.filter(|_| self.statistics) {
+            let what = "adamw_set_statistics";
+            return Err(Error::NotOnDevice { param: self.label(number)?, what });
+        }
+        if waits && (inputs.found_inf != 0 || inputs.grad_scale != 0) {
+            return Err(Error::DeviceInputs);
+        }
+        let refused = [
+            (waits, "a step whose gradients the host has to know about"),
+            (inputs.lr == 0, "a step whose learning rate is not read by the device"),
+            (self.schedule.is_some(), "a step with a schedule"),
+            (self.lr_ratio.is_some(), "a step with an lr_ratio callback"),
+            (n_elements > 0, "a step of parameters in the host's memory"),
+        ];
+        match refused.into_iter().find(|(is_asked, _)| is_captured && *is_asked) {
+            Some((_, what)) => Err(Error::Capturing(what)),
+            None => Ok(DeviceStep { waits, is_captured }),
+        }
+    }
+
+    /// Says what the device's parameters are stepped with and, once it is known, what they are clipped by.
+    fn set_hypers(&mut self, of: &Range<usize>, is_known: bool) -> Result<(), Error> {
+        for (place, number) in of.clone().enumerate() {
+            if self.operands[number].is_on_device() && self.operands[number].is_due() {
+                let mut hyper = self.hyper(number)?;
+                if is_known {
+                    (_, hyper.clip_factor) = self.factor(place, number);
+                    self.scratch.decisions.clipped_by(hyper.clip_factor);
+                }
+                self.cuda()?.set_hyper(number as u32, hyper);
+            }
+        }
+        Ok(())
+    }
+
+    fn hyper(&self, number: usize) -> Result<Hyper, Error> {
+        let param = &self.params[number];
+        let group = &self.groups[param.group as usize];
+        let ratio = self.ratio(number as u32)?;
+        self.scaled_lr(self.lr, param.group, ratio)?;
+        let mut hyper = Hyper::of(group, ratio, param.decays, self.config.maximize);
+        hyper.mean = mean(&self.config, &self.operands[number]);
+        hyper.set_regularizer(param.regularizer);
+        hyper.set_limits(group.clip.limits().filter(|_| !param.no_clip));
+        match group.clip {
+            Clip::Norm(largest) if !param.no_clip => {
+                (hyper.clip, hyper.largest_norm) = (CLIP_NORM, largest);
+            }
+            Clip::GlobalNorm(largest) if !param.no_clip => {
+                (hyper.clip, hyper.largest_norm) = (CLIP_GLOBAL_NORM, largest);
+                hyper.scope = scope(self.config.clip_scope, param) as u32;
+            }
+            _ => {}
+        }
+        Ok(hyper)
+    }
+
+    /// Waits for what the device has measured, or forgets what it has before.
+    pub(super) fn learn_totals(&mut self, waits: bool) -> Result<(), Error> {
+        self.on_device.totals.clear();
+        if waits {
+            let cuda = self.backend.cuda().ok_or(Error::NoDeviceYet)?;
+            self.on_device.totals.resize(self.params.len(), Total::default());
+            cuda.totals(&mut self.on_device.totals)?;
+        }
+        Ok(())
+    }
+
+    /// Steps the parameters on the device. Everything that may fail for the host's part has been done.
+    pub(super) fn step_on_device(
+        &mut self,
+        of: &Range<usize>,
+        step: &DeviceStep,
+    ) -> Result<(), Error> {
+        let decider = if step.waits {
+            self.set_hypers(of, true)?;
+            Decider::Host
+        } else if self.measures() {
+            Decider::Norms { skips: self.nonfinite() == Nonfinite::Skip }
+        } else if self.on_device.inputs.found_inf != 0 {
+            Decider::Flag
+        } else {
+            Decider::Host
+        };
+        let inputs = Inputs {
+            lr: self.lr,
+            inv_grad_scale: self.inv_grad_scale(),
+            at: self.on_device.inputs,
+        };
+        let n_groups = self.groups.len();
+        self.cuda()?.step(inputs, n_groups, decider)?;
+        let may_skip = match decider {
+            Decider::Host => false,
+            Decider::Flag => true,
+            Decider::Norms { skips } => skips || inputs.at.found_inf != 0,
+        };
+        self.on_device.report_is_due = decider != Decider::Host;
+        self.on_device.is_captured = step.is_captured;
+        self.on_device.clocks_are_due |= may_skip || step.is_captured;
+        Ok(())
+    }
+
+    /// Counts the step for the parameters on the device, as far as the host knows.
+    pub(super) fn advance_on_device(&mut self, of: &Range<usize>) {
+        for number in of.clone() {
+            let operands = &self.operands[number];
+            if operands.is_on_device() && operands.is_due() {
+                let param = &mut self.params.unmarked()[number];
+                param.clock = param.clock.advanced(&self.groups[param.group as usize]);
+                param.master = Master::Settled;
+            }
+        }
+    }
+
+    /// Forgets that the device has anything to tell about the last step.
+    pub(super) fn nothing_is_due(&mut self) {
+        self.on_device.report_is_due = false;
+    }
+
+    /// What the last step found, and whether it was taken. Waits for the device if that is where it is known.
+    pub fn report(&mut self) -> Result<Report, Error> {
+        if self.on_device.report_is_due {
+            let verdict = self.cuda()?.verdict()?;
+            let report = &mut self.report;
+            report.n_nonfinite = verdict.n_nonfinite;
+            report.grad_norm = match report.measured {
+                true => verdict.sum_squares.sqrt() * verdict.inv_grad_scale,
+                false => 0.0,
+            };
+            report.raised = verdict.raised != 0;
+            report.skipped = verdict.skipped != 0;
+            report.clip_factor = if report.skipped { 1.0 } else { verdict.clip_factor };
+            self.on_device.report_is_due = self.on_device.is_captured;
+        }
+        Ok(self.report)
+    }
+
+    /// A parameter as the host sees it.
+    pub fn described(&mut self, number: u32) -> Result<adamw_param_info, Error> {
+        self.label(number)?;
+        self.clock(number)?;
+        self.param_info(number)
+    }
+
+    /// How far a parameter has come. Waits for the device if that is where it is known.
+    pub(super) fn clock(&mut self, number: u32) -> Result<Clock, Error> {
+        if self.operands[number as usize].is_on_device() && self.on_device.clocks_are_due {
+            let clock = self.cuda()?.clock(number)?;
+            self.params.unmarked()[number as usize].clock = clock;
+        }
+        Ok(self.params[number as usize].clock)
+    }
+
+    /// Puts a parameter where it has come.
+    pub(super) fn set_clock(&mut self, number: u32, clock: Clock) -> Result<(), Error> {
+        if self.operands[number as usize].is_on_device() {
+            self.cuda()?.set_clock(number, &clock)?;
+        }
+        self.params[number as usize].clock = clock;
+        Ok(())
+    }
+}

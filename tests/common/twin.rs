@@ -1,0 +1,221 @@
+//! Two handles that are told the same: one with its parameters in the host's memory, one with them, or some
+//! of them, on a device. Their bits are the same.
+
+use super::array::{Array, Dtype};
+use super::device::OnDevice;
+use super::handle::{Handle, Param};
+use super::random::Random;
+use super::state::state;
+use adamw::ffi::adamw_config;
+
+pub struct Twin {
+    pub host: Handle,
+    pub device: Handle,
+    pub random: Random,
+    params: Vec<Pair>,
+    earlier: Vec<(Array, Place)>,
+}
+
+struct Pair {
+    name: String,
+    host: Array,
+    other: Place,
+    /// The gradients that are set, which must stay where they are.
+    grad: Option<(Array, Place)>,
+}
+
+/// Where the second handle has something.
+enum Place {
+    Host(Array),
+    Device(OnDevice),
+}
+
+impl Place {
+    fn array(&self) -> Array {
+        match self {
+            Place::Host(array) => array.duplicate(),
+            Place::Device(on_device) => on_device.array().unwrap(),
+        }
+    }
+}
+
+impl Twin {
+    pub fn new(config: &adamw_config) -> Twin {
+        Twin {
+            host: Handle::new(config),
+            device: Handle::new(config),
+            random: Random::new(5),
+            params: Vec::new(),
+            earlier: Vec::new(),
+        }
+    }
+
+    /// Adds a parameter of so many ordinary elements to both, on the device to the second.
+    pub fn add(&mut self, dtype: Dtype, n: usize) -> u32 {
+        self.add_with(dtype, n, true, |param| param)
+    }
+
+    pub fn add_with(
+        &mut self,
+        dtype: Dtype,
+        n: usize,
+        on_device: bool,
+        edit: impl for<'a> FnOnce(Param<'a>) -> Param<'a>,
+    ) -> u32 {
+        let host = Array::ordinary(dtype, n, &mut self.random);
+        let name = format!("w{}", self.params.len());
+        let param = edit(Param::new(&name, &host));
+        let other = match on_device {
+            true => Place::Device(OnDevice::of(&host, 0)),
+            false => Place::Host(host.duplicate()),
+        };
+        let number = self.host.add(&param);
+        let tensor = match &other {
+            Place::Device(on_device) => on_device.tensor(),
+            Place::Host(array) => array.tensor(),
+        };
+        let mut tensors = [None; 9];
+        tensors[0] = Some(tensor);
+        assert_eq!(self.device.try_add_tensors(&param, tensors), Ok(number));
+        self.params.push(Pair { name, host, other, grad: None });
+        number
+    }
+
+    /// Gives a parameter a gradient, at a new place.
+    pub fn set_grad(&mut self, number: u32, grad: Array) {
+        let pair = &mut self.params[number as usize];
+        self.host.set_grad(number, &grad);
+        let other = match &pair.other {
+            Place::Host(_) => {
+                let copy = grad.duplicate();
+                self.device.set_grad(number, &copy);
+                Place::Host(copy)
+            }
+            Place::Device(_) => {
+                let copy = OnDevice::of(&grad, 0);
+                self.device.set_grad_tensor(number, &copy.tensor()).unwrap();
+                Place::Device(copy)
+            }
+        };
+        pair.grad = Some((grad, other));
+    }
+
+    /// Writes other elements over a gradient.
+    pub fn write_grad(&mut self, number: u32, values: &Array) {
+        let (host, other) = self.params[number as usize].grad.as_ref().unwrap();
+        let copy = |to: &Array| (0..to.len()).for_each(|i| to.set_bits(i, values.bits(i)));
+        copy(host);
+        match other {
+            Place::Host(array) => copy(array),
+            Place::Device(on_device) => on_device.set(values),
+        }
+    }
+
+    /// New ordinary gradients for all parameters.
+    pub fn set_grads(&mut self) {
+        for number in 0..self.params.len() {
+            let (dtype, n) = (self.params[number].host.dtype(), self.params[number].host.len());
+            let grad = Array::ordinary(dtype, n, &mut self.random);
+            self.set_grad(number as u32, grad);
+        }
+    }
+
+    /// The gradients that are set, set again.
+    pub fn set_same_grads(&self) {
+        for (number, pair) in (0..).zip(&self.params) {
+            match &pair.grad {
+                Some((host, Place::Device(on_device))) => {
+                    self.host.set_grad(number, host);
+                    self.device.set_grad_tensor(number, &on_device.tensor()).unwrap();
+                }
+                Some((host, Place::Host(other))) => {
+                    self.host.set_grad(number, host);
+                    self.device.set_grad(number, other);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// New ordinary gradients, while the memory of those before stays, which work may be queued up for.
+    pub fn set_new_grads(&mut self) {
+        let before = self.params.iter_mut().filter_map(|pair| pair.grad.take());
+        self.earlier.extend(before);
+        self.set_grads();
+    }
+
+    /// New ordinary gradients where the old ones are.
+    pub fn write_grads(&mut self) {
+        for number in 0..self.params.len() {
+            let (dtype, n) = (self.params[number].host.dtype(), self.params[number].host.len());
+            let grad = Array::ordinary(dtype, n, &mut self.random);
+            self.write_grad(number as u32, &grad);
+        }
+    }
+
+    /// Destroys the handles, and compares the parameters.
+    #[track_caller]
+    pub fn assert_same_at_the_end(self) {
+        let Twin { host, device, params, .. } = self;
+        drop((host, device));
+        for pair in &params {
+            assert_eq!(pair.other.array().first_difference(&pair.host), None, "{}", pair.name);
+        }
+    }
+
+    /// Tells both the same.
+    pub fn both(&self, tell: impl Fn(&Handle)) {
+        tell(&self.host);
+        tell(&self.device);
+    }
+
+    pub fn step(&self) {
+        self.both(Handle::step);
+    }
+
+    /// Adds a gradient to what the parameter has accumulated.
+    pub fn accumulate(&self, number: u32, grad: &Array) {
+        self.host.accumulate_grad(number, grad).unwrap();
+        let on_device = OnDevice::of(grad, 0);
+        self.device.accumulate_tensor(number, &on_device.tensor()).unwrap();
+    }
+
+    /// Compares everything there is, bit by bit.
+    #[track_caller]
+    pub fn assert_same(&self) {
+        for (number, pair) in (0..).zip(&self.params) {
+            if self.host.try_info(number).is_err() {
+                continue;
+            }
+            let name = &pair.name;
+            let same = |part: &str, host: &Array, other: &Array| {
+                let difference = other.first_difference(host);
+                assert!(difference.is_none(), "{part} of {name}: {}", difference.unwrap());
+            };
+            same("param", &pair.host, &pair.other.array());
+            if let Some((grad, other)) = &pair.grad {
+                same("grad", grad, &other.array());
+            }
+            let both = state(&self.host, number, name).into_iter();
+            for ((part, host), (_, other)) in both.zip(state(&self.device, number, name)) {
+                same(part, &host, &other);
+            }
+            assert_eq!(self.host.info(number), self.device.info(number));
+            for power in ["beta1_power", "beta2_power", "step"] {
+                let counter = |handle: &Handle| {
+                    let to = Array::zeros(Dtype::F64, 1);
+                    handle.get_state(&format!("state.{name}.{power}"), &to).unwrap();
+                    to.bits(0)
+                };
+                assert_eq!(counter(&self.host), counter(&self.device), "{power} of {name}");
+            }
+        }
+        let (host, device) = (self.host.step_info(), self.device.step_info());
+        let seen = [host, device].map(|info| {
+            let numbers = (info.n_elements, info.n_nonfinite, info.measured, info.skipped);
+            (numbers, info.grad_norm.to_bits(), info.clip_factor.to_bits())
+        });
+        let is_nan = host.grad_norm.is_nan() && device.grad_norm.is_nan();
+        assert!(seen[0] == seen[1] || is_nan, "{host:?} {device:?}");
+    }
+}

@@ -1,0 +1,275 @@
+//! Parameters on a device are stepped as parameters in the host's memory are: the same bits, whatever is asked
+//! of a handle. (Which formats there are and how memory lies is for `cuda_kernels.rs`, what the driver is
+//! called for `cuda_calls.rs`.)
+
+mod common;
+
+use adamw::ffi::*;
+use common::array::{Array, Dtype};
+use common::device::Device;
+use common::handle::{config, schedule};
+use common::twin::Twin;
+
+/// Parameters of all types and of awkward lengths.
+fn several(twin: &mut Twin) {
+    for (dtype, n) in [
+        (Dtype::F32, 40_003),
+        (Dtype::Bf16, 4_099),
+        (Dtype::F32, 1),
+        (Dtype::F64, 5_000),
+        (Dtype::F16, 131),
+        (Dtype::F32, 0),
+        (Dtype::Bf16, 16_385),
+    ] {
+        twin.add(dtype, n);
+    }
+}
+
+fn steps(twin: &mut Twin, n: usize) {
+    for _ in 0..n {
+        twin.set_grads();
+        twin.step();
+        twin.assert_same();
+    }
+}
+
+#[test]
+fn many_steps_of_many_parameters_have_the_same_bits() {
+    let _device = Device::new();
+    for multi_precision in [0, 1] {
+        let mut twin = Twin::new(&adamw_config { multi_precision, ..config() });
+        several(&mut twin);
+        steps(&mut twin, 4);
+        twin.both(|handle| handle.set_lr(0.3));
+        steps(&mut twin, 2);
+    }
+}
+
+#[test]
+fn clipping_has_the_same_bits_wherever_norms_are_summed() {
+    let _device = Device::new();
+    for (clip, clip_scope) in [
+        (ADAMW_CLIP_NORM, ADAMW_CLIP_SCOPE_GROUP),
+        (ADAMW_CLIP_GLOBAL_NORM, ADAMW_CLIP_SCOPE_GROUP),
+        (ADAMW_CLIP_GLOBAL_NORM, ADAMW_CLIP_SCOPE_HANDLE),
+    ] {
+        // All on the device, and some.
+        for host_too in [false, true] {
+            let config = adamw_config { clip, clip_scope, clip_norm: 0.5, ..config() };
+            let mut twin = Twin::new(&config);
+            several(&mut twin);
+            twin.both(|handle| {
+                assert_eq!(handle.add_group(|group| group.clip_norm = 0.25), 1);
+                assert_eq!(handle.add_group(|group| group.clip = ADAMW_CLIP_NONE), 2);
+            });
+            for group in [1, 2] {
+                twin.add_with(Dtype::F32, 9_000, !host_too, |mut param| {
+                    param.group = group;
+                    param
+                });
+            }
+            twin.add_with(Dtype::F32, 5_000, true, |mut param| {
+                param.no_clip = true;
+                param
+            });
+            steps(&mut twin, 3);
+            assert!(twin.host.step_info().clip_factor < 1.0);
+        }
+    }
+}
+
+#[test]
+fn options_of_groups_and_parameters_have_the_same_bits() {
+    let _device = Device::new();
+    let mut twin = Twin::new(&adamw_config { maximize: 1, amsgrad: 1, ..config() });
+    twin.both(|handle| {
+        handle.add_group(|group| {
+            (group.lr_scale, group.weight_decay, group.beta1, group.eps) = (0.3, 0.2, 0.8, 1e-3);
+            (group.clip, group.clip_min, group.clip_max) = (ADAMW_CLIP_VALUE, -0.25, 0.125);
+        });
+    });
+    several(&mut twin);
+    for regularizer in [ADAMW_REGULARIZER_L1, ADAMW_REGULARIZER_L2] {
+        twin.add_with(Dtype::F32, 3_000, true, |mut param| {
+            (param.group, param.regularizer) = (1, (regularizer, 0.01));
+            param
+        });
+    }
+    steps(&mut twin, 2);
+    twin.both(|handle| handle.edit_options(0, |options| options.lr_scale = 0.7));
+    twin.both(|handle| handle.edit_options(1, |options| options.frozen = 1));
+    steps(&mut twin, 2);
+    twin.both(|handle| handle.edit_options(1, |options| (options.frozen, options.group) = (0, 1)));
+    twin.both(|handle| handle.forget_grad(0));
+    twin.step();
+    twin.assert_same();
+    twin.both(|handle| handle.reset(2));
+    twin.both(|handle| handle.remove(3).unwrap());
+    for number in [0, 1, 2, 4] {
+        let grad = Array::ordinary(
+            [Dtype::F32, Dtype::Bf16, Dtype::F32, Dtype::F64, Dtype::F16][number],
+            [40_003, 4_099, 1, 0, 131][number],
+            &mut twin.random,
+        );
+        twin.set_grad(number as u32, grad);
+    }
+    twin.step();
+    twin.assert_same();
+}
+
+#[test]
+fn a_skipped_step_advances_nothing() {
+    let _device = Device::new();
+    for (clear_grads, clip) in [(0, ADAMW_CLIP_NONE), (1, ADAMW_CLIP_GLOBAL_NORM)] {
+        for host_too in [false, true] {
+            let mut twin = Twin::new(&adamw_config {
+                nonfinite: ADAMW_NONFINITE_SKIP,
+                clear_grads,
+                clip,
+                clip_norm: 0.1,
+                ..config()
+            });
+            several(&mut twin);
+            twin.add_with(Dtype::F32, 300, !host_too, |param| param);
+            steps(&mut twin, 2);
+            twin.set_grads();
+            let bad = Array::of(Dtype::F64, &vec![f64::INFINITY; 5_000]);
+            twin.write_grad(3, &bad);
+            twin.step();
+            assert_eq!(twin.device.step_info().skipped, 1);
+            twin.assert_same();
+            steps(&mut twin, 2);
+        }
+    }
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_fails_by_name_where_that_was_asked() {
+    let _device = Device::new();
+    let mut twin = Twin::new(&adamw_config { nonfinite: ADAMW_NONFINITE_FAIL, ..config() });
+    several(&mut twin);
+    steps(&mut twin, 1);
+    twin.set_grads();
+    twin.write_grad(2, &Array::of(Dtype::F32, &[f64::NAN]));
+    let failures = [&twin.host, &twin.device].map(|handle| handle.try_step().unwrap_err());
+    assert_eq!(failures[0], failures[1]);
+    assert!(failures[1].text.contains("\"w2\""), "{}", failures[1].text);
+    steps(&mut twin, 1);
+}
+
+#[test]
+fn accumulated_gradients_have_the_same_bits() {
+    let _device = Device::new();
+    for average_grads in [0, 1] {
+        let (clip, clip_norm) = (ADAMW_CLIP_GLOBAL_NORM, 0.5);
+        let mut twin = Twin::new(&adamw_config { average_grads, clip, clip_norm, ..config() });
+        let types = [
+            (Dtype::F32, Dtype::F32),
+            (Dtype::Bf16, Dtype::Bf16),
+            (Dtype::F16, Dtype::F32),
+            (Dtype::F64, Dtype::F32),
+        ];
+        for (param, _) in types {
+            twin.add(param, 5_001);
+        }
+        for _ in 0..2 {
+            for _ in 0..3 {
+                for (number, (_, grad)) in types.into_iter().enumerate() {
+                    let grad = Array::random(grad, 5_001, &mut twin.random);
+                    twin.accumulate(number as u32, &grad);
+                }
+            }
+            twin.step();
+            twin.assert_same();
+        }
+    }
+}
+
+#[test]
+fn schedules_callbacks_and_scales_have_the_same_bits() {
+    extern "C" fn ratio(
+        info: *const adamw_param_info,
+        out_ratio: *mut f64,
+        _: *mut core::ffi::c_void,
+    ) -> i32 {
+        // SAFETY: the library's pointers.
+        unsafe { *out_ratio = 1.0 / (1.0 + (*info).param as f64 + (*info).step as f64) };
+        0
+    }
+    let _device = Device::new();
+    for nonfinite in [ADAMW_NONFINITE_PROPAGATE, ADAMW_NONFINITE_SKIP] {
+        let mut twin = Twin::new(&adamw_config { nonfinite, ..config() });
+        several(&mut twin);
+        twin.both(|handle| {
+            let exponential = schedule(ADAMW_SCHEDULE_EXPONENTIAL);
+            handle.set_schedule(&adamw_schedule { lr: 0.1, gamma: 0.9, ..exponential }).unwrap();
+            handle.set_lr_ratio(Some(ratio), &());
+            handle.set_grad_scale(8.0).unwrap();
+        });
+        steps(&mut twin, 2);
+        twin.set_grads();
+        twin.write_grad(3, &Array::of(Dtype::F64, &vec![f64::NAN; 5_000]));
+        twin.step();
+        twin.assert_same();
+        assert_eq!(twin.host.lr().to_bits(), twin.device.lr().to_bits());
+        steps(&mut twin, 2);
+    }
+}
+
+#[test]
+fn the_loss_scaler_and_the_flags_of_the_host_know_what_the_device_finds() {
+    let _device = Device::new();
+    let mut twin = Twin::new(&config());
+    several(&mut twin);
+    let flags = [Array::zeros(Dtype::F32, 1), Array::zeros(Dtype::F32, 1)];
+    for (handle, flag) in [&twin.host, &twin.device].into_iter().zip(&flags) {
+        handle.set_found_inf(core::ptr::null(), flag.data().cast());
+        let scaler = adamw_loss_scaler {
+            struct_size: size_of::<adamw_loss_scaler>(),
+            scale: 16.0,
+            growth_factor: 2.0,
+            backoff_factor: 0.5,
+            growth_interval: 2,
+            backoff_interval: 1,
+        };
+        handle.set_scaler(&scaler).unwrap();
+    }
+    steps(&mut twin, 3);
+    twin.set_grads();
+    twin.write_grad(3, &Array::of(Dtype::F64, &vec![f64::NAN; 5_000]));
+    twin.step();
+    twin.assert_same();
+    assert_eq!(flags.each_ref().map(|flag| flag.get(0)), [1.0, 1.0]);
+    assert_eq!(twin.host.grad_scale(), twin.device.grad_scale());
+    steps(&mut twin, 1);
+    assert_eq!(flags.each_ref().map(|flag| flag.get(0)), [0.0, 0.0]);
+}
+
+#[test]
+fn state_that_is_written_by_name_goes_on_with_the_same_bits() {
+    let _device = Device::new();
+    let config = adamw_config { amsgrad: 1, multi_precision: 1, ..config() };
+    let mut twin = Twin::new(&config);
+    several(&mut twin);
+    steps(&mut twin, 3);
+    // What the device has goes to a host, and what the host has to a device.
+    let other = Twin::new(&config);
+    let mut other = other;
+    several(&mut other);
+    for (from, to) in [(&twin.device, &other.host), (&twin.host, &other.device)] {
+        for number in 0..7 {
+            let name = format!("w{number}");
+            for (part, values) in common::state::state(from, number, &name) {
+                to.set_state(&format!("state.{name}.{part}"), &values).unwrap();
+            }
+            for counter in ["step", "beta1_power", "beta2_power"] {
+                let value = Array::zeros(Dtype::F64, 1);
+                let counter = format!("state.{name}.{counter}");
+                from.get_state(&counter, &value).unwrap();
+                to.set_state(&counter, &value).unwrap();
+            }
+        }
+    }
+    steps(&mut other, 3);
+    assert_eq!(other.device.info(0).step, 6);
+}
