@@ -246,6 +246,21 @@ fn the_loss_scaler_and_the_flags_of_the_host_know_what_the_device_finds() {
 }
 
 #[test]
+fn to_prepare_a_step_hides_no_change_from_it() {
+    let _device = Device::new();
+    let mut twin = Twin::new(&config());
+    twin.add_with(Dtype::F32, 100, false, |param| param);
+    twin.add(Dtype::F32, 100);
+    steps(&mut twin, 3);
+    twin.both(|handle| handle.edit_options(0, |options| options.frozen = 1));
+    twin.both(|handle| handle.edit_options(1, |options| options.lr_scale = 0.5));
+    twin.both(|handle| handle.prepare().unwrap());
+    twin.step();
+    twin.assert_same();
+    assert_eq!([twin.device.info(0).step, twin.device.info(1).step], [3, 4]);
+}
+
+#[test]
 fn state_that_is_written_by_name_goes_on_with_the_same_bits() {
     let _device = Device::new();
     let config = adamw_config { amsgrad: 1, multi_precision: 1, ..config() };

@@ -385,6 +385,40 @@ fn live(handle: &Handle, on_device: &OnDevice, grads: &[OnDevice; 2]) -> Result<
 }
 
 #[test]
+fn half_a_step_is_never_followed_by_another() {
+    extern "C" fn refuses(
+        _: usize,
+        _: adamw_task,
+        _: *mut core::ffi::c_void,
+        user_data: *mut core::ffi::c_void,
+    ) -> i32 {
+        // SAFETY: the flag below, which outlives the handle.
+        i32::from(unsafe { *user_data.cast::<bool>() })
+    }
+    let _device = Device::new();
+    let refusing = true;
+    let (param, grad) =
+        (Array::zeros(Dtype::F32, common::LONG), Array::zeros(Dtype::F32, common::LONG));
+    let on_device = OnDevice::of(&Array::zeros(Dtype::F32, 10), 0);
+    let on_device_grad = OnDevice::of(&Array::zeros(Dtype::F32, 10), 0);
+    let handle = Handle::new(&adamw_config {
+        num_threads: 2,
+        parallel_for: Some(refuses),
+        parallel_for_data: common::host::user_data(&refusing),
+        ..config()
+    });
+    handle.add(&Param::new("host", &param));
+    let mut tensors = [None; 9];
+    tensors[0] = Some(on_device.tensor());
+    handle.try_add_tensors(&Param::new("device", &param), tensors).unwrap();
+    handle.set_grad(0, &grad);
+    handle.set_grad_tensor(1, &on_device_grad.tensor()).unwrap();
+    assert_eq!(handle.try_step().unwrap_err().status, Status::Callback);
+    assert_eq!(handle.try_step().unwrap_err().status, Status::Device);
+    assert_eq!(handle.info(0).step, 0);
+}
+
+#[test]
 fn whatever_call_of_the_driver_fails_the_host_is_told_and_nothing_is_lost() {
     let device = Device::new();
     let on_device = OnDevice::of(&Array::zeros(Dtype::Bf16, 5_000), 0);

@@ -96,6 +96,11 @@ impl Cuda {
         unsafe { device.launch(Kernel::JOIN_SUMS, n, arguments) }
     }
 
+    /// Steps no more: what is queued up is half a step, the other half of which could not be taken.
+    pub fn give_up(&mut self) {
+        self.is_broken = true;
+    }
+
     /// Steps the parameters. An error before anything was queued up has changed nothing; one after that
     /// leaves the device's part of the handle broken.
     pub fn step(&mut self, inputs: Inputs, n_groups: usize, decider: Decider) -> Result<(), Error> {

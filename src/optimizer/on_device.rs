@@ -76,6 +76,7 @@ impl Optimizer {
         self.check_grads()?;
         self.read_hosts_values()?;
         let changed = self.has_changed();
+        self.scratch.forget(changed);
         if self.lay_device(&of, changed, 0)?.is_some() {
             self.fill_stale_masters(&of, Operands::is_on_device)?;
             for number in of {

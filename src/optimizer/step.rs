@@ -36,6 +36,11 @@ pub struct Scratch {
 }
 
 impl Scratch {
+    /// The next step finds everything out anew, if anything has changed.
+    pub fn forget(&mut self, changed: bool) {
+        self.repeats &= !changed;
+    }
+
     /// Makes room for so many parameters and groups, so that a step need not.
     pub fn reserve(&mut self, n_params: usize, n_groups: usize) -> Result<(), Error> {
         // Each `Vec` may be empty or hold the entries of the last step.
@@ -128,7 +133,11 @@ impl Optimizer {
         if let Some(step) = &on_device {
             self.step_on_device(&of, step)?;
         }
-        self.update(&of, repeats)?;
+        let updated = self.update(&of, repeats);
+        if updated.is_err() && on_device.is_some() {
+            self.cuda()?.give_up();
+        }
+        updated?;
         if gathered.rows {
             self.clear_used(&of, Operands::has_rows);
         }

@@ -38,7 +38,7 @@ static void integers(struct described *d) { d->tensor.dtype = (adamw_data_type){
 static void float8(struct described *d) { d->tensor.dtype.bits = 8; }
 static void bfloat32(struct described *d) { d->tensor.dtype = (adamw_data_type){4, 32, 1}; }
 static void unknown_code(struct described *d) { d->tensor.dtype.code = 255; }
-static void cuda(struct described *d) { d->tensor.device.device_type = 2; }
+static void rocm(struct described *d) { d->tensor.device.device_type = 10; }
 static void no_device(struct described *d) { d->tensor.device.device_type = 0; }
 static void bad_device(struct described *d) { d->tensor.device.device_type = -1; }
 
@@ -80,7 +80,7 @@ static const struct spoil {
     {float8, "8-bit floats", ADAMW_STATUS_INVALID_ARGUMENT, "8 bits", true},
     {bfloat32, "32-bit bfloat", ADAMW_STATUS_INVALID_ARGUMENT, "32 bits", true},
     {unknown_code, "an unknown type code", ADAMW_STATUS_INVALID_ARGUMENT, "code 255", true},
-    {cuda, "CUDA memory", ADAMW_STATUS_UNSUPPORTED, "2", true},
+    {rocm, "ROCm memory", ADAMW_STATUS_UNSUPPORTED, "10", true},
     {no_device, "device type 0", ADAMW_STATUS_UNSUPPORTED, "0", true},
     {bad_device, "device type -1", ADAMW_STATUS_UNSUPPORTED, "-1", true},
 };
