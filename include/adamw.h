@@ -480,6 +480,14 @@ typedef struct adamw_param_config {
   // this one's first, so that random bits are those of the whole. Moments in codes have the bits of
   // the whole if it is a multiple of 256.
   uint64_t first_element;
+  // `[0]` 1: the parameter is on a CUDA device, and the processor steps it. Its state is in the host's memory,
+  // and so are the tensors that are given for it; a step brings its gradient (on the device, or the host's)
+  // and takes the parameter back, while it steps others. The processor works on a copy, which is filled at the
+  // first step: `adamw_sync_master` says that the host has written the parameter since. Such a step waits for
+  // the device, and cannot be captured. It takes page-locked memory for the copy and for the gradient.
+  uint32_t offload;
+  // 0.
+  uint32_t reserved_2;
 } adamw_param_config;
 
 // Element type of a plain array.

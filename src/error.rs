@@ -161,6 +161,12 @@ pub enum Error {
     DeviceInputs,
     #[error("an input is at {0:#x}, which is not aligned to its 4 bytes")]
     MisalignedInput(usize),
+    #[error("param \"{0}\": param.offload is 1, expected 0 for memory of the host's")]
+    NothingToOffload(Label),
+    #[error(
+        "the device failed in the middle of a step, which cannot be undone: destroy this handle"
+    )]
+    HalfStep,
     #[error("the handle has no param on a device")]
     NoDeviceYet,
     #[error("a step was queued up in part when the device failed: its params cannot be stepped on")]
@@ -191,7 +197,9 @@ impl Error {
             | Error::SecondDevice { .. }
             | Error::DeviceInputs
             | Error::NotOnDevice { .. } => Status::Unsupported,
-            Error::Cuda { .. } | Error::Jit { .. } | Error::BrokenDevice => Status::Device,
+            Error::Cuda { .. } | Error::Jit { .. } | Error::BrokenDevice | Error::HalfStep => {
+                Status::Device
+            }
             Error::Tensor { problem, .. } => problem.status(),
             Error::NoParam { .. } | Error::NoGroup { .. } => Status::NotFound,
             Error::NoSchedule | Error::NoScaler | Error::NoDevice(_) | Error::NoDeviceYet => {

@@ -10,7 +10,7 @@
 //! backend.rs   the one seam: the update over a table of chunks
 //! cpu/         loops, one copy per instruction set; blocks, their weights, moments and random
 //!              bits; threads
-//! cuda/        a device: its driver, tables, and launches; kernels that mirror math.rs and the loops, as
+//! cuda/        a device: its driver, tables, launches, and copies that the processor steps; kernels that mirror math.rs and the loops, as
 //!              CUDA C++ and as the PTX that is made of it
 //! steps.rs     what each parameter is stepped with
 //! math.rs      the AdamW update of one element: the only place where the formula stands

@@ -253,6 +253,8 @@ fn structs_have_no_holes_and_the_fields_that_were_promised() {
         exp_avg_sq_scale: Tensor,
         max_exp_avg_sq_scale: Tensor,
         first_element: u64,
+        offload: u32,
+        reserved_2: u32,
     });
     assert_without_holes!(adamw_param_info {
         struct_size: usize,

@@ -8,6 +8,7 @@ mod driver;
 #[path = "no_driver.rs"]
 mod driver;
 mod kernels;
+mod offload;
 mod plan;
 mod step;
 mod table;
@@ -15,6 +16,7 @@ mod transfer;
 mod workspace;
 
 pub use driver::{Memory, is_installed};
+pub use offload::HostCopy;
 pub use step::Decider;
 pub use table::{CLIP_GLOBAL_NORM, CLIP_NORM, Hyper, Inputs, InputsAt};
 
@@ -24,6 +26,7 @@ use crate::sys::memory::reserve;
 use crate::tensor::{Buffer, Operands, Tensor};
 use driver::{Driver, Event};
 use kernels::Kernel;
+use offload::Traffic;
 use plan::Plan;
 use workspace::{Size, UPLOADS, Workspace};
 
@@ -37,6 +40,9 @@ pub struct Cuda {
     /// By which of the workspace's uploads: whether it is being copied.
     copied: [Event; UPLOADS],
     next_upload: usize,
+    /// By parameter, in their order: those that the processor steps.
+    copies: Vec<(u32, HostCopy)>,
+    traffic: Option<Traffic>,
     /// By parameter, what is the library's own there.
     memories: Vec<(u32, Memory)>,
     /// The chunks of all parameters together.
@@ -69,6 +75,8 @@ impl Cuda {
             workspace: None,
             copied,
             next_upload: 0,
+            copies: Vec::new(),
+            traffic: None,
             memories: Vec::new(),
             n_chunks: 0,
             is_broken: false,

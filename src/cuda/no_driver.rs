@@ -14,6 +14,7 @@ pub struct Entered<'a>(Never, PhantomData<&'a ()>);
 pub struct Memory(Never);
 pub struct Pinned(Never);
 pub struct Event(Never);
+pub struct Stream(Never);
 
 pub fn is_installed() -> bool {
     false
@@ -43,6 +44,18 @@ impl Entered<'_> {
     }
 
     pub fn event(&self) -> Result<Event, Error> {
+        match self.0 {}
+    }
+
+    pub fn stream(&self) -> Result<Stream, Error> {
+        match self.0 {}
+    }
+
+    pub fn on(&self, _: &Stream) -> Entered<'_> {
+        match self.0 {}
+    }
+
+    pub fn queue_behind(&self, _: &Event) -> Result<(), Error> {
         match self.0 {}
     }
 

@@ -58,7 +58,10 @@ pub fn with<R>(
     let mut release = Release { slot, state: generation << 2 | POISONED };
     // SAFETY: an idle slot is initialised, and it is busy with us.
     let result = work(unsafe { (*slot.optimizer.get()).assume_init_mut() });
-    release.state = generation << 2 | IDLE;
+    // What was done in part cannot be undone, and is not to be gone on from.
+    if !matches!(result, Err(Error::HalfStep)) {
+        release.state = generation << 2 | IDLE;
+    }
     result
 }
 

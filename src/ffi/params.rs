@@ -28,9 +28,12 @@ pub unsafe extern "C" fn adamw_add_param(
         handle::with(optimizer, |optimizer| {
             // SAFETY: the caller's word.
             let config = unsafe { sized::read(param, adamw_param_config::DEFAULT) }?;
-            if config.reserved != 0 {
-                let (name, value) = ("param.reserved", config.reserved);
-                return Err(Error::Constant { name, value, expected: "0" });
+            for (name, value) in
+                [("param.reserved", config.reserved), ("param.reserved_2", config.reserved_2)]
+            {
+                if value != 0 {
+                    return Err(Error::Constant { name, value, expected: "0" });
+                }
             }
             // SAFETY: the caller's word.
             let name = unsafe { name(config.name, "param.name") }?;
@@ -68,6 +71,7 @@ pub unsafe extern "C" fn adamw_add_param(
                     config.regularizer,
                     config.regularizer_coeff,
                 )?,
+                offload: flag("param.offload", config.offload)?,
             };
             // SAFETY: the caller's word.
             unsafe { add(optimizer, new, out_param) }
@@ -106,6 +110,7 @@ pub unsafe extern "C" fn adamw_add_array(
                 step: 0,
                 no_clip: false,
                 regularizer: Regularizer::None,
+                offload: false,
             };
             // SAFETY: the caller's word.
             unsafe { add(optimizer, new, out_param) }

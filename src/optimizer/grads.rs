@@ -27,11 +27,14 @@ impl Optimizer {
     ) -> Result<(), Error> {
         for i in 0..count {
             let (number, grad) = entry(self, i)?;
-            self.check_grad(number, grad.map(Grad::Dense))?;
+            let landed = grad.map(|grad| self.landed(number, &grad)).transpose()?;
+            self.check_grad(number, landed.map(Grad::Dense))?;
         }
         for i in 0..count {
             let (number, grad) = entry(self, i)?;
             let name = self.label(number)?;
+            self.comes_down(number, grad.as_ref());
+            let grad = grad.map(|grad| self.landed(number, &grad)).transpose()?;
             self.grads_unchecked |= self.config.clear_grads;
             // A gradient in the place of another changes nothing about who is stepped; a device's
             // tables say where it is.
@@ -53,7 +56,14 @@ impl Optimizer {
     /// Adds a gradient to what has been accumulated for a parameter since its last step; the sum
     /// takes the place of any gradient that was set.
     pub fn accumulate_grad(&mut self, number: u32, grad: &Tensor) -> Result<(), Error> {
-        self.check_grad(number, Some(Grad::Dense(*grad)))?;
+        let landed = self.landed(number, grad)?;
+        self.check_grad(number, Some(Grad::Dense(landed)))?;
+        if landed != *grad {
+            let cuda = self.cuda()?;
+            cuda.wait_for_grad(number)?;
+            cuda.copy_out(grad, &landed)?;
+        }
+        let grad = &landed;
         let operands = &mut self.operands[number as usize];
         operands.prepare_accumulation(|operands| self.backend.new_sum(number, operands))?;
         self.backend.accumulate(operands, grad)?;
@@ -109,8 +119,9 @@ impl Optimizer {
             operands.for_each(Operands::forget_grad);
         }
         if clear == Clear::Zero {
-            for operands in self.operands.unmarked().iter_mut() {
-                self.backend.zero_grad(operands)?;
+            for number in 0..self.operands.len() {
+                self.backend.zero_grad(&mut self.operands.unmarked()[number])?;
+                self.zero_grad_on_device(number as u32)?;
             }
         }
         Ok(())
@@ -159,7 +170,7 @@ impl Optimizer {
         overlap.map_or(Ok(()), |(a, b)| Err(self.overlap(&b, &a)))
     }
 
-    fn check_place(&self, number: u32, grad: &Grad) -> Result<(), Error> {
+    pub(super) fn check_place(&self, number: u32, grad: &Grad) -> Result<(), Error> {
         for (role, addresses) in grad.addresses() {
             if let Some(place) = self.occupied.overlapped(&addresses) {
                 return Err(self.overlap(&Place::new(addresses, number, role), place));

@@ -10,6 +10,7 @@ mod measure;
 mod names;
 mod new_state;
 mod occupied;
+mod offload;
 mod on_device;
 mod options;
 mod params;

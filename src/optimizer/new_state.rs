@@ -50,11 +50,16 @@ impl Optimizer {
     pub(super) fn new_operands(
         &mut self,
         new: &NewParam,
+        copy: Option<&cuda::HostCopy>,
     ) -> Result<(Operands, Option<cuda::Memory>), Error> {
         let param = label(new.name);
         let n_elements = new.param.n_elements();
         let format = self.format(param, new.group, new.param.dtype(), n_elements)?;
-        let mut operands = Operands::new(new.param, format);
+        let stepped = match copy {
+            None => new.param,
+            Some(copy) => copy.tensor().map_err(|problem| problem.of(param, Role::Param))?,
+        };
+        let mut operands = Operands::new(stepped, format);
         for (buffer, given) in Role::STATE.into_iter().zip(new.state) {
             match (given, format.buffer(buffer)) {
                 (Some(tensor), Ok(_)) => {
@@ -73,7 +78,7 @@ impl Optimizer {
             let key = Key::new(self.config.seed, new.name.to_bytes());
             operands.set_key(key, new.first_element)?;
         }
-        let (memory, mut on_device) = match new.param.device() {
+        let (memory, mut on_device) = match stepped.device() {
             Device::Host => (None, [const { None }; Role::STATE.len()]),
             Device::Cuda(number) => {
                 let (memory, buffers) = self.new_state_on_device(new, &format, number)?;
@@ -94,7 +99,34 @@ impl Optimizer {
         Ok((operands, memory))
     }
 
-    /// Opens the device, if it is the first parameter there, and makes state on it.
+    /// The device of the handle, which is opened if it is the first parameter there.
+    fn open_device(&mut self, param: Label, device: u16) -> Result<&mut cuda::Cuda, Error> {
+        let cuda = self.backend.open_cuda(device)?;
+        match cuda.ordinal() {
+            handles if handles != device => Err(Error::SecondDevice { param, is: device, handles }),
+            _ => Ok(cuda),
+        }
+    }
+
+    /// The host's copy of a new parameter, if it is on a device and the processor is to step it.
+    pub(super) fn new_copy(&mut self, new: &NewParam) -> Result<Option<cuda::HostCopy>, Error> {
+        let param = label(new.name);
+        match (new.offload, new.param.device()) {
+            (false, _) => Ok(None),
+            (true, Device::Host) => Err(Error::NothingToOffload(param)),
+            (true, Device::Cuda(device)) => {
+                let cuda = self.open_device(param, device)?;
+                if !cuda.can_reach(&new.param)? {
+                    let address = new.param.address();
+                    let problem = TensorProblem::Unreachable { address, device };
+                    return Err(problem.of(param, Role::Param));
+                }
+                cuda.new_copy(&new.param).map(Some)
+            }
+        }
+    }
+
+    /// Makes state on the device.
     fn new_state_on_device(
         &mut self,
         new: &NewParam,
@@ -102,11 +134,7 @@ impl Optimizer {
         device: u16,
     ) -> Result<(cuda::Memory, [Option<Buffer>; Role::STATE.len()]), Error> {
         let param = label(new.name);
-        let cuda = self.backend.open_cuda(device)?;
-        if cuda.ordinal() != device {
-            let handles = cuda.ordinal();
-            return Err(Error::SecondDevice { param, is: device, handles });
-        }
+        let cuda = self.open_device(param, device)?;
         let state = Role::STATE.into_iter().zip(new.state);
         let given = [(Role::Param, Some(new.param))].into_iter().chain(state);
         for (buffer, tensor) in given {

@@ -77,6 +77,11 @@ impl Optimizer {
         {
             cuda.release(number, &self.operands[number as usize])?;
         }
+        if let Some(cuda) = self.backend.cuda()
+            && cuda.copy_of(number).is_some()
+        {
+            cuda.release_copy(number)?;
+        }
         let n_elements = self.operands[number as usize].param().n_elements();
         self.scratch.tallies.release(n_elements);
         self.operands[number as usize] = Operands::none();

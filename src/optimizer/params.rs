@@ -4,6 +4,7 @@
 use super::occupied::Place;
 use super::{Optimizer, label, next_number};
 use crate::callback::{DecayFilter, adamw_param_info};
+use crate::device::Device;
 use crate::error::{Error, Label, Role};
 use crate::math::Regularizer;
 use crate::steps::{Clock, Log};
@@ -61,6 +62,8 @@ pub struct NewParam<'a> {
     pub no_clip: bool,
     /// Whose gradient is added to the parameter's.
     pub regularizer: Regularizer<f64>,
+    /// It is on a device, and the processor steps it: its state is the host's memory.
+    pub offload: bool,
 }
 
 /// The most steps that a state may bring: its beta powers are multiplied up one step at a time.
@@ -77,7 +80,8 @@ impl Optimizer {
             return Err(Error::Number { name: "step", value: new.step as f64, expected });
         }
         check_regularizer(new.regularizer)?;
-        let (operands, on_device) = self.new_operands(&new)?;
+        let copy = self.new_copy(&new)?;
+        let (operands, on_device) = self.new_operands(&new, copy.as_ref())?;
         let decays = decays(self.decay_filter, new.name)?;
 
         let master = match operands.state(Role::Master) {
@@ -121,10 +125,14 @@ impl Optimizer {
             return Err(error);
         }
 
-        for role in [Role::Param].into_iter().chain(Role::STATE) {
+        self.occupied.insert(Place::new(new.param.addresses(), number, Role::Param));
+        for role in Role::STATE {
             if let Some(tensor) = self.operands[number as usize].tensor(role) {
                 self.occupied.insert(Place::new(tensor.addresses(), number, role));
             }
+        }
+        if let (Some(cuda), Some(copy)) = (self.backend.cuda(), copy) {
+            cuda.keep_copy(number, copy);
         }
         if let (Some(cuda), Some(memory)) = (self.backend.cuda(), on_device) {
             cuda.keep(number, &self.operands[number as usize], memory);
@@ -146,7 +154,14 @@ impl Optimizer {
             if role != Role::Param && !operands.is_hosts(role) {
                 return Err(Error::NotTheHosts { param: name, buffer: role });
             }
-            operands.fits(role, &tensor).map_err(|problem| problem.of(name, role))?;
+            let copy = self.backend.cuda().and_then(|cuda| cuda.copy_of(param));
+            let home = copy.filter(|_| role == Role::Param).map(|copy| copy.param().device());
+            let tensor_here = match home {
+                Some(device) if device == tensor.device() => tensor.as_if_on(Device::Host),
+                Some(device) => tensor.as_if_on(device),
+                None => tensor,
+            };
+            operands.fits(role, &tensor_here).map_err(|problem| problem.of(name, role))?;
             places.push(Place::new(tensor.addresses(), param, role));
         }
         places.sort_unstable_by_key(Place::key);
@@ -157,9 +172,11 @@ impl Optimizer {
         let occupied = self.occupied.moved(&places)?.map_err(|(a, b)| self.overlap(&a, &b))?;
         for &(param, role, tensor) in moves {
             let operands = &mut self.operands[param as usize];
-            match role {
-                Role::Param => operands.set_param(tensor),
-                _ => operands.set_hosts_state(role, &tensor),
+            let copy = self.backend.cuda().and_then(|cuda| cuda.copy_of(param));
+            match (role, copy) {
+                (Role::Param, Some(copy)) => copy.set_param(tensor),
+                (Role::Param, None) => operands.set_param(tensor),
+                (role, _) => operands.set_hosts_state(role, &tensor),
             }
         }
         self.occupied = occupied;
@@ -170,6 +187,12 @@ impl Optimizer {
     /// Fills the master, if there is one, from the parameter that the host has written.
     pub fn sync_master(&mut self, param: u32) -> Result<(), Error> {
         self.label(param)?;
+        if let Some(cuda) = self.backend.cuda()
+            && let Some(copy) = cuda.copy_of(param)
+        {
+            copy.forget();
+            cuda.fill_copies(|number| number == param)?;
+        }
         self.backend.fill_master(&mut self.operands[param as usize])?;
         self.params[param as usize].master = Master::Settled;
         Ok(())

@@ -102,6 +102,7 @@ impl Optimizer {
             false => self.gather(&of),
         };
         let on_device = self.lay_device(&of, changed, gathered.n_elements)?;
+        self.begin_offload(&of)?;
         if gathered.rows || gathered.lags {
             self.read_rows(&of)?;
         }
@@ -109,9 +110,13 @@ impl Optimizer {
             self.look_at_masters(&of)?;
         }
         let n_elements = gathered.n_elements + gathered.n_on_device;
+        if self.measures() {
+            self.wait_for_grads(&of)?;
+        }
         let mut report = self.measure(&of, n_elements, on_device.as_ref())?;
         if report.skipped {
             self.clear_used_on_device(&of)?;
+            self.clear_on_device(&of)?;
             report.seconds = seconds_since(started);
             self.report = report;
             self.tell(&report);
@@ -213,8 +218,23 @@ impl Optimizer {
     }
 
     fn update(&mut self, of: &Range<usize>, repeats: bool) -> Result<(), Error> {
+        match self.has_copies() {
+            true => self.update_offloaded(of),
+            false => self.update_part(of, of, repeats),
+        }
+    }
+
+    /// Steps some of the parameters of a step.
+    pub(super) fn update_part(
+        &mut self,
+        of: &Range<usize>,
+        part: &Range<usize>,
+        repeats: bool,
+    ) -> Result<(), Error> {
         let Scratch { pass, decisions, changes, .. } = &mut self.scratch;
         let Decisions { scalars, scalars_of, .. } = decisions;
+        let scalars_of = &scalars_of[part.start - of.start..][..part.len()];
+        let of = part;
         let (params, groups) = (&self.params[of.clone()], &self.groups);
         let extent = |place: usize, operands: &Operands| match scalars_of[place] {
             NO_STEP => Extent::Nothing,

@@ -58,12 +58,15 @@ impl Optimizer {
             if !operands.set_left_out(false) {
                 return Err(Error::GivenTwice(name));
             }
-            before.push((number, operands.gradient()));
+            let gradient = operands.gradient();
+            let on_device = self.backend.cuda().and_then(|cuda| cuda.copy_of(number)?.grad());
+            before.push((number, gradient, on_device));
             Ok(())
         });
         let stepped =
             selected.and_then(|()| self.set_grads(count, entry)).and_then(|()| self.step());
-        for (number, gradient) in before {
+        for (number, gradient, on_device) in before {
+            self.comes_down(number, on_device.as_ref());
             self.operands[number as usize].put_gradient(gradient);
         }
         self.leave_out(false);

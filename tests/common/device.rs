@@ -156,6 +156,13 @@ impl Stream {
         waited.unwrap_or_else(|error| panic!("{:?}: {}", error.0, trouble()));
     }
 
+    /// Queues up a copy inside the device's memory.
+    pub fn copy(&self, to: &OnDevice, from: &OnDevice) {
+        let bytes = from.n * from.dtype.bytes();
+        // SAFETY: both have so many bytes, and live until the stream is waited for.
+        unsafe { result::memcpy_dtod_async(to.address, from.address, bytes, self.0).unwrap() };
+    }
+
     /// Records what is queued up meanwhile.
     pub fn capture(&self, work: impl FnOnce()) -> Graph {
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_GLOBAL;

@@ -105,6 +105,8 @@ pub struct Param<'a> {
     pub no_clip: bool,
     /// The kind and the coefficient.
     pub regularizer: (ffi::adamw_regularizer, f64),
+    /// It is on a device, and the processor steps it.
+    pub offload: bool,
 }
 
 impl<'a> Param<'a> {
@@ -124,6 +126,7 @@ impl<'a> Param<'a> {
             group: 0,
             no_clip: false,
             regularizer: (ffi::ADAMW_REGULARIZER_NONE, 0.0),
+            offload: false,
         }
     }
 }
@@ -239,6 +242,8 @@ impl Handle {
             exp_avg_sq_scale: scales[1],
             max_exp_avg_sq_scale: scales[2],
             first_element: param.first_element,
+            offload: param.offload.into(),
+            reserved_2: 0,
         };
         let mut number = 0;
         call!(adamw_add_param(self.0, &config, &mut number))?;

@@ -69,7 +69,7 @@ impl Twin {
             true => Place::Device(OnDevice::of(&host, 0)),
             false => Place::Host(host.duplicate()),
         };
-        let number = self.host.add(&param);
+        let number = self.host.add(&Param { offload: false, ..param });
         let tensor = match &other {
             Place::Device(on_device) => on_device.tensor(),
             Place::Host(array) => array.tensor(),

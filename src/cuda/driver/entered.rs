@@ -1,7 +1,7 @@
 //! What is queued up on a stream, or waited for.
 
 use super::find::{call, checked};
-use super::{Driver, Event, Function, Memory, Pinned, THREADS, Within};
+use super::{Driver, Event, Function, Memory, Pinned, Stream, THREADS, Within};
 use crate::cuda::kernels::Kernel;
 use crate::error::Error;
 use core::cell::Cell;
@@ -12,6 +12,7 @@ use cudarc::driver::sys::{self, CUresult};
 /// A device whose context is current.
 pub struct Entered<'a> {
     pub(super) driver: &'a Driver,
+    pub(super) stream: sys::CUstream,
     pub(super) _within: Within,
     /// Whether a kernel has been queued up since.
     pub(super) has_launched: Cell<bool>,
@@ -53,10 +54,32 @@ impl Entered<'_> {
         Ok(Event { event, context: self.driver.context })
     }
 
+    /// A stream that waits for no other.
+    pub fn stream(&self) -> Result<Stream, Error> {
+        let mut stream = null_mut();
+        let flags = sys::CUstream_flags::CU_STREAM_NON_BLOCKING as c_uint;
+        // SAFETY: written to a place of ours.
+        unsafe { call!(cuStreamCreate(&mut stream, flags)) }?;
+        Ok(Stream { stream, context: self.driver.context })
+    }
+
+    /// The same device, for what is to be queued up on another stream.
+    pub fn on(&self, stream: &Stream) -> Entered<'_> {
+        let (stream, has_launched) = (stream.stream, Cell::new(false));
+        let _within = Within { is_pushed: false };
+        Entered { driver: self.driver, stream, _within, has_launched }
+    }
+
+    /// Has what is queued up from now on wait for the mark.
+    pub fn queue_behind(&self, event: &Event) -> Result<(), Error> {
+        // SAFETY: the event and the stream are alive.
+        unsafe { call!(cuStreamWaitEvent(self.stream, event.event, 0)) }
+    }
+
     /// Puts the mark behind all that is queued up now.
     pub fn record(&self, event: &Event) -> Result<(), Error> {
         // SAFETY: the event is alive, and so is the stream, by the host's word.
-        unsafe { call!(cuEventRecord(event.event, self.driver.stream)) }
+        unsafe { call!(cuEventRecord(event.event, self.stream)) }
     }
 
     /// Waits until the mark has been reached.
@@ -69,14 +92,14 @@ impl Entered<'_> {
     pub fn is_capturing(&self) -> Result<bool, Error> {
         let mut status = sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
         // SAFETY: written to a place of ours.
-        unsafe { call!(cuStreamIsCapturing(self.driver.stream, &mut status)) }?;
+        unsafe { call!(cuStreamIsCapturing(self.stream, &mut status)) }?;
         Ok(status != sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE)
     }
 
     /// Waits until the stream has done all that was queued up.
     pub fn wait(&self) -> Result<(), Error> {
         // SAFETY: the stream is alive, by the host's word.
-        unsafe { call!(cuStreamSynchronize(self.driver.stream)) }
+        unsafe { call!(cuStreamSynchronize(self.stream)) }
     }
 
     /// Waits until the device has done all that was queued up on any stream of the context.
@@ -109,7 +132,7 @@ impl Entered<'_> {
         match bytes {
             0 => Ok(()),
             // SAFETY: the caller's word.
-            _ => unsafe { call!(cuMemsetD8Async(address, 0, bytes, self.driver.stream)) },
+            _ => unsafe { call!(cuMemsetD8Async(address, 0, bytes, self.stream)) },
         }
     }
 
@@ -122,7 +145,7 @@ impl Entered<'_> {
         match bytes {
             0 => Ok(()),
             // SAFETY: the caller's word.
-            _ => unsafe { call!(cuMemcpyHtoDAsync_v2(to, from, bytes, self.driver.stream)) },
+            _ => unsafe { call!(cuMemcpyHtoDAsync_v2(to, from, bytes, self.stream)) },
         }
     }
 
@@ -135,7 +158,7 @@ impl Entered<'_> {
         match bytes {
             0 => Ok(()),
             // SAFETY: the caller's word.
-            _ => unsafe { call!(cuMemcpyDtoHAsync_v2(to, from, bytes, self.driver.stream)) },
+            _ => unsafe { call!(cuMemcpyDtoHAsync_v2(to, from, bytes, self.stream)) },
         }
     }
 
@@ -147,7 +170,7 @@ impl Entered<'_> {
         match bytes {
             0 => Ok(()),
             // SAFETY: the caller's word.
-            _ => unsafe { call!(cuMemcpyDtoDAsync_v2(to, from, bytes, self.driver.stream)) },
+            _ => unsafe { call!(cuMemcpyDtoDAsync_v2(to, from, bytes, self.stream)) },
         }
     }
 
@@ -167,7 +190,7 @@ impl Entered<'_> {
             return Ok(()); // The driver refuses to do nothing.
         }
         let arguments = arguments.as_mut_ptr();
-        let (stream, none) = (self.driver.stream, null_mut());
+        let (stream, none) = (self.stream, null_mut());
         // SAFETY: the caller's word.
         unsafe {
             call!(cuLaunchKernel(function, blocks, 1, 1, THREADS, 1, 1, 0, stream, arguments, none))

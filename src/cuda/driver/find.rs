@@ -5,7 +5,7 @@ use core::ffi::CStr;
 use cudarc::driver::sys::{self, CUresult};
 
 /// What is called. cudarc panics where one of them is missing, so they are looked for first.
-const ENTRIES: [&CStr; 31] = [
+const ENTRIES: [&CStr; 34] = [
     c"cuInit",
     c"cuDeviceGet",
     c"cuDeviceGetAttribute",
@@ -30,6 +30,9 @@ const ENTRIES: [&CStr; 31] = [
     c"cuMemcpyDtoDAsync_v2",
     c"cuStreamSynchronize",
     c"cuStreamIsCapturing",
+    c"cuStreamCreate",
+    c"cuStreamDestroy_v2",
+    c"cuStreamWaitEvent",
     c"cuEventCreate",
     c"cuEventDestroy_v2",
     c"cuEventRecord",

@@ -10,7 +10,7 @@ mod owned;
 
 pub use entered::Entered;
 pub use find::is_installed;
-pub use owned::{Event, Memory, Pinned};
+pub use owned::{Event, Memory, Pinned, Stream};
 
 use super::kernels::{self, Kernel};
 use crate::error::{Error, Label};
@@ -116,8 +116,8 @@ impl Driver {
 
     /// Makes the device's context current until what is returned is dropped.
     pub fn enter(&self) -> Result<Entered<'_>, Error> {
-        let has_launched = Cell::new(false);
-        Ok(Entered { driver: self, _within: within(self.context)?, has_launched })
+        let (stream, has_launched) = (self.stream, Cell::new(false));
+        Ok(Entered { driver: self, stream, _within: within(self.context)?, has_launched })
     }
 }
 

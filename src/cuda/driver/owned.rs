@@ -71,6 +71,21 @@ impl Drop for Event {
     }
 }
 
+/// A stream of the library's own.
+pub struct Stream {
+    pub(super) stream: sys::CUstream,
+    pub(super) context: sys::CUcontext,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Ok(_within) = within(self.context) {
+            // SAFETY: created in `stream`, whose driver still retains the context.
+            let _ = unsafe { sys::cuStreamDestroy_v2(self.stream) };
+        }
+    }
+}
+
 // SAFETY: the driver's handles may be used by any thread, and an optimizer's by one at a time.
 unsafe impl Send for Memory {}
 // SAFETY: as above; `&Memory` gives nothing but the address.
@@ -83,3 +98,7 @@ unsafe impl Sync for Pinned {}
 unsafe impl Send for Event {}
 // SAFETY: as above.
 unsafe impl Sync for Event {}
+// SAFETY: as above.
+unsafe impl Send for Stream {}
+// SAFETY: as above.
+unsafe impl Sync for Stream {}

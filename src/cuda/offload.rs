@@ -1,0 +1,210 @@
+//! Parameters on the device that the processor steps: their copies in the host's memory, and what goes to and
+//! fro (Ren et al., "ZeRO-Offload", ATC 2021). Gradients come down on one stream and parameters go up on
+//! another, while the processor steps others.
+
+use super::Cuda;
+use super::driver::{Event, Pinned, Stream};
+use crate::dtype::Dtype;
+use crate::error::{Error, TensorProblem};
+use crate::sys::memory::reserve;
+use crate::tensor::Tensor;
+
+/// The host's copy of one parameter and of its gradient.
+pub struct HostCopy {
+    /// On the device.
+    param: Tensor,
+    grad: Option<Tensor>,
+    /// Here.
+    param_copy: Pinned,
+    /// For gradients of the parameter's type, and for others.
+    landings: [Option<Pinned>; 2],
+    /// The copy has yet to be filled.
+    is_stale: bool,
+    /// Whatever was on its way has arrived.
+    arrived: Event,
+}
+
+/// The streams of the traffic, and where it stands.
+pub struct Traffic {
+    down: Stream,
+    up: Stream,
+    /// The host's stream, when a step begins.
+    begun: Event,
+    /// All that was to go up.
+    sent: Event,
+}
+
+/// Pinned memory as a tensor of the host's.
+fn tensor(memory: &Pinned, n_elements: u64, dtype: Dtype) -> Result<Tensor, TensorProblem> {
+    // SAFETY: the memory holds so many elements, and `Cuda` keeps it as long as the handle knows the
+    // parameter.
+    unsafe { Tensor::new(memory.address(), n_elements, dtype) }
+}
+
+impl HostCopy {
+    /// The copy that the processor steps.
+    pub fn tensor(&self) -> Result<Tensor, TensorProblem> {
+        tensor(&self.param_copy, self.param.n_elements(), self.param.dtype())
+    }
+
+    /// The parameter on the device.
+    pub fn param(&self) -> Tensor {
+        self.param
+    }
+
+    /// Its gradient there, if that is where it is.
+    pub fn grad(&self) -> Option<Tensor> {
+        self.grad
+    }
+
+    pub fn set_grad(&mut self, grad: Option<Tensor>) {
+        self.grad = grad;
+    }
+
+    /// Moves the parameter on the device.
+    pub fn set_param(&mut self, param: Tensor) {
+        self.param = param;
+    }
+
+    /// The host has written the parameter.
+    pub fn forget(&mut self) {
+        self.is_stale = true;
+    }
+
+    /// Which landing is for gradients of this type.
+    fn landing(&self, dtype: Dtype) -> usize {
+        usize::from(dtype != self.param.dtype())
+    }
+}
+
+impl Cuda {
+    /// Makes room for a copy of a parameter.
+    pub fn new_copy(&mut self, param: &Tensor) -> Result<HostCopy, Error> {
+        self.check_not_capturing("adding a parameter")?;
+        reserve(&mut self.copies, 1, "the parameters")?;
+        let device = self.driver.enter()?;
+        let (bytes, what) = (param.addresses().len(), "the host's copy of a parameter");
+        if self.traffic.is_none() {
+            let (down, up) = (device.stream()?, device.stream()?);
+            self.traffic =
+                Some(Traffic { down, up, begun: device.event()?, sent: device.event()? });
+        }
+        Ok(HostCopy {
+            param: *param,
+            grad: None,
+            param_copy: device.pinned(bytes, what)?,
+            landings: [None, None],
+            is_stale: true,
+            arrived: device.event()?,
+        })
+    }
+
+    /// Takes over the copy of a parameter that has been added.
+    pub fn keep_copy(&mut self, number: u32, copy: HostCopy) {
+        self.copies.push((number, copy));
+    }
+
+    /// The copy of a parameter, if the processor steps it.
+    pub fn copy_of(&mut self, number: u32) -> Option<&mut HostCopy> {
+        let found = self.copies.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+        Some(&mut self.copies[found].1)
+    }
+
+    /// Whether there are parameters that the processor steps.
+    pub fn has_copies(&self) -> bool {
+        !self.copies.is_empty()
+    }
+
+    /// Frees the copy of a parameter, once nothing is on its way.
+    pub fn release_copy(&mut self, number: u32) -> Result<(), Error> {
+        self.check_not_capturing("removing a parameter")?;
+        self.driver.enter()?.wait_for_all()?;
+        self.copies.retain(|(other, _)| *other != number);
+        Ok(())
+    }
+
+    /// Where a gradient of this type lands.
+    pub fn landing(&mut self, number: u32, dtype: Dtype) -> Result<Option<Tensor>, Error> {
+        let Ok(found) = self.copies.binary_search_by_key(&number, |(number, _)| *number) else {
+            return Ok(None);
+        };
+        let copy = &mut self.copies[found].1;
+        let (n, place) = (copy.param.n_elements(), copy.landing(dtype));
+        if copy.landings[place].is_none() {
+            let device = self.driver.enter()?;
+            if device.is_capturing()? {
+                return Err(Error::Capturing("the first gradient of a parameter"));
+            }
+            let bytes = n as usize * dtype.bytes();
+            copy.landings[place] = Some(device.pinned(bytes, "the host's copy of a gradient")?);
+        }
+        let landing = copy.landings[place].as_ref().map(|room| tensor(room, n, dtype));
+        // A pinned address is a good one: the error is for the types alone.
+        landing.transpose().map_err(|_| Error::BrokenDevice)
+    }
+
+    /// Fills the copies that are stale, of some parameters. Waits for the device.
+    pub fn fill_copies(&mut self, is_due: impl Fn(u32) -> bool) -> Result<(), Error> {
+        let stale = |(number, copy): &(u32, HostCopy)| copy.is_stale && is_due(*number);
+        for i in 0..self.copies.len() {
+            if !stale(&self.copies[i]) {
+                continue;
+            }
+            self.check_not_capturing("the first step of a parameter that the processor steps")?;
+            let copy = &self.copies[i].1;
+            let to = copy.tensor().map_err(|_| Error::BrokenDevice)?;
+            self.copy_out(&copy.param, &to)?;
+            self.copies[i].1.is_stale = false;
+        }
+        Ok(())
+    }
+
+    /// Has the gradients of some parameters come down, behind what the host's stream does now.
+    pub fn begin_downloads(&mut self, is_due: impl Fn(u32) -> bool) -> Result<(), Error> {
+        let Some(traffic) = &self.traffic else { return Ok(()) };
+        self.check_not_capturing("a step of parameters that the processor steps")?;
+        let device = self.driver.enter()?;
+        device.record(&traffic.begun)?;
+        let down = device.on(&traffic.down);
+        down.queue_behind(&traffic.begun)?;
+        for (_, copy) in self.copies.iter().filter(|(number, _)| is_due(*number)) {
+            if let Some(grad) = &copy.grad
+                && let Some(room) = &copy.landings[copy.landing(grad.dtype())]
+            {
+                let bytes = grad.addresses().len();
+                // SAFETY: the room is as long as the gradient, and is not read before it has arrived.
+                unsafe { down.download(room.address(), grad.address() as u64, bytes) }?;
+            }
+            down.record(&copy.arrived)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the gradient of a parameter is here, and the parameter before it has gone.
+    pub fn wait_for_grad(&self, number: u32) -> Result<(), Error> {
+        match self.copies.binary_search_by_key(&number, |(number, _)| *number) {
+            Ok(found) => self.driver.enter()?.wait_for(&self.copies[found].1.arrived),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Has a parameter that has been stepped go up: its gradient has arrived, so that what the host's stream did
+    /// before the step is done.
+    pub fn send(&self, number: u32) -> Result<(), Error> {
+        let found = self.copies.binary_search_by_key(&number, |(number, _)| *number);
+        let (Ok(found), Some(traffic)) = (found, &self.traffic) else { return Ok(()) };
+        let copy = &self.copies[found].1;
+        let (to, bytes) = (copy.param.address() as u64, copy.param.addresses().len());
+        let device = self.driver.enter()?;
+        // SAFETY: both are as long as the parameter; the next step waits before it writes the copy.
+        unsafe { device.on(&traffic.up).upload(to, copy.param_copy.address(), bytes) }
+    }
+
+    /// Has the host's stream go on when all has gone up.
+    pub fn end_uploads(&self) -> Result<(), Error> {
+        let Some(traffic) = &self.traffic else { return Ok(()) };
+        let device = self.driver.enter()?;
+        device.on(&traffic.up).record(&traffic.sent)?;
+        device.queue_behind(&traffic.sent)
+    }
+}

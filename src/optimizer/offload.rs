@@ -1,0 +1,122 @@
+//! Parameters on a device that the processor steps: when their gradients come down and they go up.
+#![forbid(unsafe_code)]
+
+use super::Optimizer;
+use crate::error::{Error, Role};
+use crate::tensor::{Grad, Tensor};
+use core::ops::Range;
+
+/// Elements that are stepped while what comes after them is on its way.
+const BATCH: u64 = 1 << 22;
+
+impl Optimizer {
+    /// Whether some parameters are on a device, and stepped here.
+    pub(super) fn has_copies(&mut self) -> bool {
+        self.backend.cuda().is_some_and(|cuda| cuda.has_copies())
+    }
+
+    /// The gradient that the processor reads: the host's own or, if it is on the device, where it lands.
+    pub(super) fn landed(&mut self, number: u32, grad: &Tensor) -> Result<Tensor, Error> {
+        let name = self.label(number)?;
+        let Some(cuda) = self.backend.cuda() else { return Ok(*grad) };
+        match cuda.copy_of(number) {
+            Some(copy) if grad.device() == copy.param().device() => {}
+            _ => return Ok(*grad),
+        }
+        let operands = &self.operands[number as usize];
+        let fits = operands.fits(Role::Grad, &grad.as_if_on(operands.param().device()));
+        fits.map_err(|problem| problem.of(name, Role::Grad))?;
+        self.check_place(number, &Grad::Dense(*grad))?;
+        let cuda = self.cuda()?;
+        Ok(cuda.landing(number, grad.dtype())?.unwrap_or(*grad))
+    }
+
+    /// Remembers where the gradient of a parameter is on the device, if that is where it is.
+    pub(super) fn comes_down(&mut self, number: u32, grad: Option<&Tensor>) {
+        if let Some(cuda) = self.backend.cuda()
+            && let Some(copy) = cuda.copy_of(number)
+        {
+            let device = copy.param().device();
+            copy.set_grad(grad.copied().filter(|grad| grad.device() == device));
+        }
+    }
+
+    /// Has the gradients of a step come down, and what the host has written of parameters.
+    pub(super) fn begin_offload(&mut self, of: &Range<usize>) -> Result<(), Error> {
+        let operands = &self.operands;
+        let is_due =
+            |number: u32| of.contains(&(number as usize)) && operands[number as usize].is_stepped();
+        match self.backend.cuda() {
+            Some(cuda) if cuda.has_copies() => {
+                cuda.fill_copies(is_due)?;
+                cuda.begin_downloads(is_due)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits for the gradients of some parameters.
+    pub(super) fn wait_for_grads(&mut self, of: &Range<usize>) -> Result<(), Error> {
+        for number in of.clone().filter(|number| self.operands[*number].is_stepped()) {
+            if let Some(cuda) = self.backend.cuda() {
+                cuda.wait_for_grad(number as u32)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Steps parameters as their gradients arrive, and has them go up while others are stepped.
+    pub(super) fn update_offloaded(&mut self, of: &Range<usize>) -> Result<(), Error> {
+        let mut start = of.start;
+        while start < of.end {
+            let mut n_elements = 0;
+            let mut end = start;
+            // What is added up over a step is laid out for all of it at once.
+            while end < of.end && (n_elements < BATCH || self.statistics) {
+                n_elements += self.operands[end].param().n_elements();
+                end += 1;
+            }
+            let batch = start..end;
+            let is_first = start == of.start;
+            let stepped =
+                self.wait_for_grads(&batch).and_then(|()| self.update_part(of, &batch, false));
+            let sent = stepped.and_then(|()| self.send(&batch));
+            sent.map_err(|error| if is_first { error } else { Error::HalfStep })?;
+            start = end;
+        }
+        self.clear_on_device(of)?;
+        self.cuda()?.end_uploads()
+    }
+
+    fn send(&mut self, of: &Range<usize>) -> Result<(), Error> {
+        for number in of.clone().filter(|number| self.operands[*number].is_stepped()) {
+            if let Some(cuda) = self.backend.cuda() {
+                cuda.send(number as u32).map_err(|_| Error::HalfStep)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes zeros over the gradients that a step has used, where they came from.
+    pub(super) fn clear_on_device(&mut self, of: &Range<usize>) -> Result<(), Error> {
+        if !self.config.clear_grads {
+            return Ok(());
+        }
+        for number in of.clone() {
+            let operands = &self.operands[number];
+            if operands.is_stepped() && operands.n_accumulated() == 0 {
+                self.zero_grad_on_device(number as u32)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes zeros over a gradient on the device that lands here, if there is one.
+    pub(super) fn zero_grad_on_device(&mut self, number: u32) -> Result<(), Error> {
+        let Some(cuda) = self.backend.cuda() else { return Ok(()) };
+        match cuda.copy_of(number).and_then(|copy| copy.grad()) {
+            Some(grad) => cuda.zero(&grad),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Parameters on a device that the processor steps have the bits of parameters in the host's memory.
+
+mod common;
+
+use adamw::ffi::*;
+use common::array::{Array, Dtype};
+use common::device::{self, Device, OnDevice, Stream, count, take_log};
+use common::handle::{Handle, Param, config};
+use common::twin::Twin;
+
+fn offload(param: Param) -> Param {
+    Param { offload: true, ..param }
+}
+
+/// Parameters of all types, some of them stepped by the processor, some by the device, one at home.
+fn several(twin: &mut Twin) {
+    for (dtype, n) in
+        [(Dtype::F32, 40_003), (Dtype::Bf16, 4_099), (Dtype::F64, 77), (Dtype::F16, 9_000)]
+    {
+        twin.add_with(dtype, n, true, offload);
+    }
+    twin.add(Dtype::F32, 5_000);
+    twin.add_with(Dtype::F32, 300, false, |param| param);
+}
+
+fn steps(twin: &mut Twin, n: usize) {
+    for _ in 0..n {
+        twin.set_grads();
+        twin.step();
+        twin.assert_same();
+    }
+}
+
+#[test]
+fn the_processors_steps_have_the_same_bits() {
+    for settings in
+        [&[][..], &[("lazy", "1"), ("shuffle", "3")], &[("lazy", "1"), ("shuffle", "8")]]
+    {
+        let _device = Device::with(settings);
+        for (clip, clear_grads) in [(ADAMW_CLIP_NONE, 1), (ADAMW_CLIP_GLOBAL_NORM, 0)] {
+            let (multi_precision, nonfinite) = (1, ADAMW_NONFINITE_SKIP);
+            let mut twin = Twin::new(&adamw_config {
+                clip,
+                clip_norm: 0.4,
+                multi_precision,
+                nonfinite,
+                clear_grads,
+                ..config()
+            });
+            several(&mut twin);
+            steps(&mut twin, 3);
+            twin.set_grads();
+            twin.write_grad(2, &Array::of(Dtype::F64, &[f64::NAN; 77]));
+            twin.step();
+            twin.assert_same();
+            assert_eq!(twin.device.step_info().skipped, 1);
+            twin.both(|handle| handle.clear_grad(ADAMW_CLEAR_ZERO));
+            twin.assert_same();
+            for _ in 0..2 {
+                let grad = Array::ordinary(Dtype::Bf16, 4_099, &mut twin.random);
+                twin.accumulate(1, &grad);
+            }
+            twin.step();
+            twin.assert_same();
+            steps(&mut twin, 1);
+        }
+    }
+}
+
+#[test]
+fn large_parameters_are_stepped_while_others_are_on_their_way() {
+    let _device = Device::with(&[("lazy", "1"), ("shuffle", "5")]);
+    let mut twin = Twin::new(&config());
+    for _ in 0..3 {
+        twin.add_with(Dtype::F32, 3_000_000, true, offload);
+    }
+    twin.set_grads();
+    twin.step();
+    twin.set_same_grads();
+    take_log();
+    twin.device.step();
+    let log: Vec<String> = take_log();
+    let place = |entry: &str, nth: usize| {
+        let all = log.iter().enumerate().filter(|(_, line)| line.starts_with(entry));
+        all.map(|(place, _)| place).nth(nth).unwrap()
+    };
+    // The first two go up before the last is waited for, on another stream than they came down on.
+    assert!(place("cuMemcpyHtoDAsync_v2", 1) < place("cuEventSynchronize", 2), "{log:#?}");
+    let stream = |place: usize| log[place].split("stream=").nth(1).unwrap().to_owned();
+    let (down, up) = (place("cuMemcpyDtoHAsync_v2", 0), place("cuMemcpyHtoDAsync_v2", 0));
+    assert_ne!(stream(down), stream(up));
+    twin.host.step();
+    twin.assert_same();
+}
+
+#[test]
+fn the_streams_of_the_library_wait_for_the_hosts_and_the_hosts_for_them() {
+    for seed in 1..9 {
+        let _device = Device::with(&[("lazy", "1"), ("shuffle", &seed.to_string())]);
+        let stream = Stream::new();
+        let zeros = Array::zeros(Dtype::F32, 100);
+        let on_device = OnDevice::of(&zeros, 0);
+        let (grad, next) =
+            (OnDevice::of(&zeros, 0), OnDevice::of(&Array::of(Dtype::F32, &[1.0; 100]), 0));
+        let (before, after) = (OnDevice::of(&next.array().unwrap(), 0), OnDevice::of(&zeros, 0));
+        let handle = Handle::new(&config());
+        let mut tensors = [None; 9];
+        tensors[0] = Some(on_device.tensor());
+        handle.try_add_tensors(&offload(Param::new("w", &zeros)), tensors).unwrap();
+        handle.set_grad_tensor(0, &grad.tensor()).unwrap();
+        handle.set_stream(stream.raw().cast()).unwrap();
+        handle.step();
+        // Kernels before the step write the gradient and read the parameter; those after it read that.
+        stream.copy(&grad, &next);
+        stream.copy(&before, &on_device);
+        take_log();
+        handle.step();
+        assert_eq!(
+            take_log().iter().filter(|line| line.starts_with("cuMemcpyDtoHAsync")).count(),
+            1
+        );
+        stream.copy(&after, &on_device);
+        stream.wait();
+        assert_eq!(before.array().unwrap().get(0), 0.0, "{seed}");
+        assert!(after.array().unwrap().get(0) < 0.0, "{seed}");
+    }
+}
+
+#[test]
+fn what_the_host_writes_into_a_parameter_is_fetched_when_it_says_so() {
+    let _device = Device::new();
+    let handle = Handle::new(&config());
+    let (zeros, ones) = (Array::zeros(Dtype::F32, 100), Array::of(Dtype::F32, &[1.0; 100]));
+    let (on_device, grad) = (OnDevice::of(&zeros, 0), OnDevice::of(&zeros, 0));
+    let mut tensors = [None; 9];
+    tensors[0] = Some(on_device.tensor());
+    handle.try_add_tensors(&offload(Param::new("w", &zeros)), tensors).unwrap();
+    handle.set_grad_tensor(0, &grad.tensor()).unwrap();
+    // Before the first step it may be written as one likes.
+    on_device.set(&ones);
+    handle.step();
+    let decayed = on_device.array().unwrap().get(0);
+    assert!(decayed < 1.0 && decayed > 0.9, "{decayed}");
+    on_device.set(&zeros);
+    handle.sync_master(0);
+    handle.step();
+    assert_eq!(on_device.array().unwrap().get(0), 0.0);
+}
+
+#[test]
+fn what_cannot_be_offloaded_is_refused_and_nothing_is_left_behind() {
+    let _device = Device::new();
+    let zeros = Array::zeros(Dtype::F32, 100);
+    let (on_device, grad) = (OnDevice::of(&zeros, 0), OnDevice::of(&zeros, 0));
+    let before = ["allocations", "pinned", "events", "streams"].map(count);
+    let handle = Handle::new(&config());
+    let at_home = handle.try_add(&offload(Param::new("w", &zeros))).unwrap_err();
+    assert!(at_home.text.contains("param.offload is 1"), "{}", at_home.text);
+    let mut tensors = [None; 9];
+    (tensors[0], tensors[2]) = (Some(on_device.tensor()), Some(grad.tensor()));
+    let state = handle.try_add_tensors(&offload(Param::new("w", &zeros)), tensors).unwrap_err();
+    assert!(state.text.contains("exp_avg is in the memory of CUDA device 0"), "{}", state.text);
+    tensors[2] = None;
+    handle.try_add_tensors(&offload(Param::new("w", &zeros)), tensors).unwrap();
+    handle.set_grad_tensor(0, &grad.tensor()).unwrap();
+    let overlap = handle.set_grad_tensor(0, &on_device.tensor()).unwrap_err();
+    assert!(overlap.text.contains("overlaps"), "{}", overlap.text);
+    let stream = Stream::new();
+    handle.set_stream(stream.raw().cast()).unwrap();
+    let mut captured = None;
+    drop(stream.capture(|| captured = handle.try_step().err()));
+    assert_eq!(captured.unwrap().status, Status::Unsupported);
+    handle.step();
+    stream.wait();
+    handle.remove(0).unwrap();
+    drop(handle);
+    drop(stream);
+    assert_eq!(["allocations", "pinned", "events", "streams"].map(count), before);
+}
+
+#[test]
+fn a_device_that_fails_at_any_call_leaves_no_step_half_counted() {
+    let _device = Device::new();
+    let zeros = Array::of(Dtype::F32, &[1.0; 100]);
+    let on_device = [0, 1].map(|_| OnDevice::of(&zeros, 0));
+    let grads = [0, 1].map(|_| OnDevice::of(&zeros, 0));
+    let alive = || ["allocations", "pinned", "events", "streams", "modules"].map(count);
+    let mut before = alive();
+    let live = |handle: &Handle| {
+        for (number, param) in on_device.iter().enumerate() {
+            let mut tensors = [None; 9];
+            tensors[0] = Some(param.tensor());
+            let name = format!("w{number}");
+            handle.try_add_tensors(&offload(Param::new(&name, &zeros)), tensors)?;
+            handle.set_grad_tensor(number as u32, &grads[number].tensor())?;
+        }
+        handle.try_step()?;
+        handle.try_step()?;
+        handle.remove(0)
+    };
+    take_log();
+    live(&Handle::new(&config())).unwrap();
+    let calls = take_log().len();
+    for nth in 1..=calls {
+        let handle = Handle::new(&config());
+        device::set("fail", &format!("*:{nth}:1"));
+        let failure = live(&handle).err();
+        device::set("fail", "");
+        if let Some(failure) = failure {
+            let told = [Status::Device, Status::InvalidArgument, Status::Unsupported];
+            assert!(told.contains(&failure.status), "{nth}: {failure:?}");
+            // Either it goes on as if the call had not been made, or not at all.
+            if let Err(again) = handle.try_step() {
+                assert_eq!(again.status, Status::Poisoned, "{nth}: {failure:?}, {again:?}");
+            }
+        }
+        drop(handle);
+        let log = take_log();
+        let failed = log.iter().find(|line| line.ends_with("-> 1"));
+        let failed = failed.map_or("", |line| line.split('(').next().unwrap());
+        let now = alive();
+        match failed {
+            // What gives something back and fails has not done so.
+            "cuMemFreeHost" | "cuMemFree_v2" | "cuEventDestroy_v2" | "cuStreamDestroy_v2"
+            | "cuModuleUnload" | "cuCtxGetCurrent" => before = now,
+            _ => assert_eq!(now, before, "{nth}: {failed}"),
+        }
+    }
+}
