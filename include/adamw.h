@@ -40,7 +40,7 @@
  * Devices. Tensors whose device is CUDA's (device_type 2 or 13) lie in the memory of that device, and their
  * parameters are stepped there, with the same bits. Work is queued up on one stream, adamw_set_stream's, in the
  * device's primary context; the context that is current stays so. adamw_step does not wait for it, unless
- * the host has to know what the device finds: with ADAMW_NONFINITE_FAIL, found_inf flags or a loss scaler
+ * the host has to know what the device finds: with adamw_set_statistics, ADAMW_NONFINITE_FAIL, found_inf flags or a loss scaler
  * of the library's, a norm or a look for what is not finite that parameters in the host's memory share, or
  * ADAMW_NONFINITE_SKIP with a schedule or a callback. What reads state, step counts or adamw_get_step_info
  * waits. One handle uses one device. A failure in the middle of a step leaves its parameters on the device

@@ -61,8 +61,11 @@ impl Backend {
     }
 
     /// The first element of the f32 master, if there is one, that does not round to the parameter.
-    pub fn strange_master(&self, operands: &mut Operands) -> Option<usize> {
-        self.cpu.strange_master(operands)
+    pub fn strange_master(&mut self, operands: &mut Operands) -> Result<Option<usize>, Error> {
+        match &mut self.cuda {
+            Some(cuda) if operands.is_on_device() => cuda.strange_master(operands),
+            _ => Ok(self.cpu.strange_master(operands)),
+        }
     }
 
     /// Writes zeros over the gradient.

@@ -6,8 +6,8 @@ mod common;
 
 use adamw::ffi::*;
 use common::array::{Array, Dtype};
-use common::device::Device;
-use common::handle::{config, schedule};
+use common::device::{Device, OnDevice};
+use common::handle::{Handle, Param, config, schedule};
 use common::twin::Twin;
 
 /// Parameters of all types and of awkward lengths.
@@ -258,6 +258,71 @@ fn to_prepare_a_step_hides_no_change_from_it() {
     twin.step();
     twin.assert_same();
     assert_eq!([twin.device.info(0).step, twin.device.info(1).step], [3, 4]);
+}
+
+#[test]
+fn statistics_have_the_same_bits() {
+    let _device = Device::new();
+    for precision in [
+        ADAMW_PRECISION_DEFAULT,
+        ADAMW_PRECISION_SPLIT,
+        ADAMW_PRECISION_KAHAN,
+        ADAMW_PRECISION_STOCHASTIC,
+    ] {
+        let multi_precision = u32::from(precision == ADAMW_PRECISION_DEFAULT);
+        let nonfinite = ADAMW_NONFINITE_SKIP;
+        let mut twin =
+            Twin::new(&adamw_config { precision, multi_precision, nonfinite, ..config() });
+        twin.add(Dtype::Bf16, 40_003);
+        twin.both(|handle| handle.set_statistics(1).unwrap());
+        twin.add(Dtype::F32, 5_000);
+        twin.add(Dtype::F64, 4_097);
+        twin.add_with(Dtype::F32, 900, false, |param| param);
+        if precision != ADAMW_PRECISION_SPLIT && precision != ADAMW_PRECISION_STOCHASTIC {
+            twin.add(Dtype::F16, 16_385);
+        }
+        let norms = |info: adamw_step_info| {
+            assert_eq!(info.has_statistics, u32::from(info.skipped == 0));
+            assert!(info.update_norm > 0.0 || info.skipped == 1);
+            (info.update_norm.to_bits(), info.param_norm.to_bits())
+        };
+        for step in 0..4 {
+            twin.set_grads();
+            if step == 2 {
+                twin.write_grad(2, &Array::of(Dtype::F64, &vec![f64::NAN; 4_097]));
+            }
+            twin.step();
+            twin.assert_same();
+            assert_eq!(norms(twin.host.step_info()), norms(twin.device.step_info()));
+        }
+    }
+}
+
+#[test]
+fn a_master_that_nobody_filled_fails_the_first_step_by_name() {
+    let _device = Device::new();
+    for (dtype, wrong) in [(Dtype::Bf16, 4_000), (Dtype::F16, 1)] {
+        let handle = Handle::new(&adamw_config { multi_precision: 1, ..config() });
+        let values: Vec<f64> = (0..5_000).map(|i| f64::from(i) / 64.0).collect();
+        let param = Array::of(dtype, &values);
+        let master = Array::of(Dtype::F32, &param.values());
+        let on_device = [&param, &master, &param].map(|array| OnDevice::of(array, 0));
+        let mut tensors = [None; 9];
+        (tensors[0], tensors[1]) = (Some(on_device[0].tensor()), Some(on_device[1].tensor()));
+        handle.try_add_tensors(&Param::new("w", &param), tensors).unwrap();
+        handle.set_grad_tensor(0, &on_device[2].tensor()).unwrap();
+        let right = master.get(wrong);
+        master.set(wrong, right * 1.1);
+        on_device[1].set(&master);
+        for told in [handle.try_step(), handle.prepare()] {
+            let text = told.unwrap_err().text;
+            assert!(text.contains(&format!("element {wrong} of master")), "{text}");
+        }
+        master.set(wrong, right);
+        on_device[1].set(&master);
+        handle.step();
+        assert_eq!(handle.info(0).step, 1);
+    }
 }
 
 #[test]

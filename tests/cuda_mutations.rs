@@ -34,7 +34,7 @@ const fn mutation(
 }
 
 /// Each is caught: by the driver, which will not load it or sees what it does, or by the bits.
-const MUTATIONS: [Mutation; 29] = [
+const MUTATIONS: [Mutation; 31] = [
     mutation("a root that is near", "step_f32", 0, "sqrt.rn.f32", "sqrt.approx.f32"),
     mutation("a quotient that is near", "step_f32", 0, "div.rn.f32", "div.approx.f32"),
     mutation("a product that may be fused", "step_f32", 0, "mul.rn.f32", "mul.f32"),
@@ -81,6 +81,8 @@ const MUTATIONS: [Mutation; 29] = [
     mutation("a factor upside down", "decide", 0, "div.rn.f64", "mul.rn.f64"),
     mutation("a verdict that is not written", "decide", 0, "st.global.v2.u32", "// "),
     mutation("a gradient that is not cleared", "clear_skipped", 0, "st.global.cs.v4.f32", "// "),
+    mutation("weights that are not kept", "keep_f32", 0, "st.global.cs.v4.f32", "// "),
+    mutation("a change of other lanes", "change_f32", 0, "shfl.sync.down.b32", "shfl.sync.up.b32"),
     mutation("a sum that forgets", "accumulate_f32_f32", 0, "add.rn.f32", "sub.rn.f32"),
 ];
 
@@ -157,8 +159,11 @@ fn decide() {
             let grad = Array::ordinary(Dtype::F32, 4097, &mut twin.random);
             twin.accumulate(2, &grad);
         }
+        twin.both(|handle| handle.set_statistics(1).unwrap());
         twin.step();
         twin.assert_same();
+        let norm = |handle: &common::handle::Handle| handle.step_info().update_norm.to_bits();
+        assert_eq!(norm(&twin.host), norm(&twin.device));
     }
 }
 

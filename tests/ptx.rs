@@ -73,10 +73,20 @@ fn there_is_a_kernel_for_each_format() {
     let tallies = ["f32", "f64", "f16", "bf16"].map(|grad| format!("tally_{grad}"));
     let sums = ["f32_f32", "f32_f16", "f32_bf16", "f64_f64", "f64_f32"]
         .map(|types| format!("accumulate_{types}"));
+    let changes = ["f32", "f64", "f16", "bf16"]
+        .into_iter()
+        .flat_map(|param| ["keep", "change"].map(|what| format!("{what}_{param}")));
+    let looks = ["f16", "bf16"].map(|param| format!("look_at_master_{param}"));
     let others = ["prepare", "decide", "look_at_flag", "join_sums", "clear_skipped", "step_f64"]
         .map(str::to_owned);
-    let expected: BTreeSet<String> =
-        steps.chain(coded).chain(tallies).chain(sums).chain(others).collect();
+    let expected: BTreeSet<String> = steps
+        .chain(coded)
+        .chain(tallies)
+        .chain(sums)
+        .chain(changes)
+        .chain(looks)
+        .chain(others)
+        .collect();
     let names = PTX
         .split(".visible .entry ")
         .skip(1)

@@ -1,5 +1,6 @@
 // The kernels: which element types and formats there are. `make ptx` compiles them.
 #include "accumulate.cuh"
+#include "change.cuh"
 #include "coded.cuh"
 #include "decide.cuh"
 #include "norms.cuh"
@@ -149,3 +150,39 @@ ACCUMULATE(f32_f16, float, f16)
 ACCUMULATE(f32_bf16, float, bf16)
 ACCUMULATE(f64_f64, double, double)
 ACCUMULATE(f64_f32, double, float)
+
+// Keeps what all chunks weigh before a step, `before [n_chunks, CHUNK]` in the compute type; and adds up the
+// squares of what the step has changed, and of what it has made, for each block of 4,096.
+#define CHANGE(name, P)                                                                                                \
+  extern "C" __global__ void __launch_bounds__(256, 2)                                                                 \
+      keep_##name(const Tensor *tensors, const Chunk *chunks, u64 n_chunks, u64 before) {                              \
+    for (u64 i = blockIdx.x; i < n_chunks; i += gridDim.x) keep_chunk<P>(tensors[chunks[i].tensor], chunks[i], i, before); \
+  }                                                                                                                    \
+  extern "C" __global__ void __launch_bounds__(256, 2)                                                                 \
+      change_##name(const Tensor *tensors, const Chunk *chunks, u64 n_chunks, u64 before, double *updates, double *params) { \
+    const u32 per_chunk = CHUNK / NORM_BLOCK, warps = THREADS / WARP;                                                  \
+    for (u64 i = (u64)blockIdx.x * warps + threadIdx.x / WARP; i < n_chunks * per_chunk; i += (u64)gridDim.x * warps) { \
+      const Chunk chunk = chunks[i / per_chunk];                                                                       \
+      const Tensor &tensor = tensors[chunk.tensor];                                                                    \
+      const u64 start = (u64)chunk.number * CHUNK + i % per_chunk * NORM_BLOCK;                                        \
+      if (start >= tensor.n_elements) continue;                                                                        \
+      const u32 n = (u32)min((u64)NORM_BLOCK, tensor.n_elements - start);                                              \
+      double update, param;                                                                                            \
+      tally_change<P>(tensor, start, before + i * NORM_BLOCK * sizeof(Compute<P>), n, update, param);                  \
+      if (threadIdx.x % WARP == 0) updates[i] = update, params[i] = param;                                             \
+    }                                                                                                                  \
+  }
+
+CHANGE(f32, float)
+CHANGE(f64, double)
+CHANGE(f16, f16)
+CHANGE(bf16, bf16)
+
+// Where the first element is of a master that does not round to its parameter, if one does not: `first [1]`
+// holds the largest number before.
+extern "C" __global__ void __launch_bounds__(256, 2) look_at_master_f16(u64 master, u64 param, u64 n, u64 *first) {
+  look_at_master<f16>(master, param, n, first);
+}
+extern "C" __global__ void __launch_bounds__(256, 2) look_at_master_bf16(u64 master, u64 param, u64 n, u64 *first) {
+  look_at_master<bf16>(master, param, n, first);
+}

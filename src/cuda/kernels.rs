@@ -48,7 +48,7 @@ const STEPS: [(Dtype, Kept, MomentFormat, &CStr); 25] = {
 pub struct Kernel(pub usize);
 
 #[cfg(feature = "cuda")]
-const OTHERS: [&CStr; 14] = [
+const OTHERS: [&CStr; 24] = [
     c"prepare",
     c"decide",
     c"look_at_flag",
@@ -63,6 +63,16 @@ const OTHERS: [&CStr; 14] = [
     c"accumulate_f32_bf16",
     c"accumulate_f64_f64",
     c"accumulate_f64_f32",
+    c"keep_f32",
+    c"keep_f64",
+    c"keep_f16",
+    c"keep_bf16",
+    c"change_f32",
+    c"change_f64",
+    c"change_f16",
+    c"change_bf16",
+    c"look_at_master_f16",
+    c"look_at_master_bf16",
 ];
 
 #[cfg(feature = "cuda")]
@@ -93,16 +103,22 @@ impl Kernel {
 
     /// Adds up the squares of a gradient.
     pub fn tally(grad: Dtype) -> Kernel {
-        Kernel(
-            STEPS.len()
-                + 5
-                + match grad {
-                    Dtype::F32 => 0,
-                    Dtype::F64 => 1,
-                    Dtype::F16 => 2,
-                    _ => 3,
-                },
-        )
+        Kernel(STEPS.len() + 5 + of_type(grad))
+    }
+
+    /// Keeps what parameters of a type weigh.
+    pub fn keep(param: Dtype) -> Kernel {
+        Kernel(STEPS.len() + 14 + of_type(param))
+    }
+
+    /// Adds up what has changed of them since.
+    pub fn change(param: Dtype) -> Kernel {
+        Kernel(STEPS.len() + 18 + of_type(param))
+    }
+
+    /// Holds a master against its parameter.
+    pub fn look_at_master(param: Dtype) -> Kernel {
+        Kernel(STEPS.len() + 22 + usize::from(param == Dtype::Bf16))
     }
 
     /// Adds a gradient to a sum in the compute type.
@@ -121,6 +137,16 @@ impl Kernel {
     }
 }
 
+/// The place of a type among kernels that there is one of for each.
+fn of_type(dtype: Dtype) -> usize {
+    match dtype {
+        Dtype::F32 => 0,
+        Dtype::F64 => 1,
+        Dtype::F16 => 2,
+        _ => 3,
+    }
+}
+
 #[cfg(all(test, feature = "cuda"))]
 mod tests {
     use super::*;
@@ -134,13 +160,22 @@ mod tests {
         assert_eq!(name(Kernel::JOIN_SUMS), c"join_sums");
         assert_eq!(name(Kernel::CLEAR_SKIPPED), c"clear_skipped");
         for grad in Dtype::FLOATS {
-            let tally = format!("tally_{grad}");
-            assert_eq!(name(Kernel::tally(grad)).to_str().unwrap(), tally);
+            for (kernel, what) in [
+                (Kernel::tally(grad), "tally"),
+                (Kernel::keep(grad), "keep"),
+                (Kernel::change(grad), "change"),
+            ] {
+                assert_eq!(name(kernel).to_str().unwrap(), format!("{what}_{grad}"));
+            }
             let sum = grad.compute();
             let accumulate = format!("accumulate_{sum}_{grad}");
             assert_eq!(name(Kernel::accumulate(sum, grad)).to_str().unwrap(), accumulate);
         }
         assert_eq!(name(Kernel::accumulate(Dtype::F64, Dtype::F32)), c"accumulate_f64_f32");
+        for param in [Dtype::F16, Dtype::Bf16] {
+            let look = format!("look_at_master_{param}");
+            assert_eq!(name(Kernel::look_at_master(param)).to_str().unwrap(), look);
+        }
         assert_eq!(Kernel::all().count(), COUNT);
     }
 }

@@ -10,6 +10,7 @@ mod driver;
 mod kernels;
 mod offload;
 mod plan;
+mod statistics;
 mod step;
 mod table;
 mod transfer;
@@ -28,6 +29,7 @@ use driver::{Driver, Event};
 use kernels::Kernel;
 use offload::Traffic;
 use plan::Plan;
+use statistics::Kept;
 use workspace::{Size, UPLOADS, Workspace};
 
 /// The device as one handle uses it. Dropped in this order.
@@ -45,6 +47,8 @@ pub struct Cuda {
     traffic: Option<Traffic>,
     /// By parameter, what is the library's own there.
     memories: Vec<(u32, Memory)>,
+    /// What parameters weigh before a step, if what it changes is added up.
+    kept: Option<Kept>,
     /// The chunks of all parameters together.
     n_chunks: u64,
     /// A step has been queued up in part.
@@ -78,6 +82,7 @@ impl Cuda {
             copies: Vec::new(),
             traffic: None,
             memories: Vec::new(),
+            kept: None,
             n_chunks: 0,
             is_broken: false,
             driver,
@@ -220,6 +225,26 @@ impl Cuda {
         let blocks = n.div_ceil(4 * 256);
         // SAFETY: what the kernel takes; the host vouched for the memory.
         unsafe { self.driver.enter()?.launch(kernel, blocks, arguments) }
+    }
+
+    /// The first element of an f32 master that does not round to its parameter. Waits for the device.
+    pub fn strange_master(&mut self, operands: &Operands) -> Result<Option<usize>, Error> {
+        let Some(master) = operands.tensor(Role::Master) else { return Ok(None) };
+        let kernel = Kernel::look_at_master(operands.param().dtype());
+        let (mut master, mut param) = (master.address() as u64, operands.param().address() as u64);
+        let (mut n, mut first) = (operands.param().n_elements(), self.workspace()?.places.first);
+        let mut found = [u64::MAX];
+        self.write(first, &found)?;
+        let arguments = [
+            (&raw mut master).cast(),
+            (&raw mut param).cast(),
+            (&raw mut n).cast(),
+            (&raw mut first).cast(),
+        ];
+        // SAFETY: what the kernel takes; the host vouched for the memory.
+        unsafe { self.driver.enter()?.launch(kernel, n.div_ceil(4 * 256), arguments) }?;
+        self.read("the first step of a parameter whose master is the host's", first, &mut found)?;
+        Ok((found[0] != u64::MAX).then_some(found[0] as usize))
     }
 
     /// Writes zeros over a tensor.

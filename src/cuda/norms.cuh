@@ -10,6 +10,16 @@ __device__ __forceinline__ bool is_finite(double x) {
   return (__double_as_longlong(x) & 0x7ff0000000000000) != 0x7ff0000000000000;
 }
 
+// The lanes of a warp joined by halves, four to a thread: the first thread has the sum.
+__device__ __forceinline__ double join_lanes(double (&lanes)[4]) {
+#pragma unroll
+  for (u32 threads = 16; threads > 0; threads /= 2) {
+#pragma unroll
+    for (u32 i = 0; i < 4; i++) lanes[i] = lanes[i] + __shfl_down_sync(0xffffffff, lanes[i], threads);
+  }
+  return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
+}
+
 // One block of 4,096 elements by one warp: thread t has the lanes 4 t to 4 t + 3. Every thread of the warp
 // calls it, and the first has the answer.
 template <class G, class T> __device__ __forceinline__ double tally_block(u64 grad, u64 start, u32 n, u32 &n_nonfinite) {
@@ -32,10 +42,6 @@ template <class G, class T> __device__ __forceinline__ double tally_block(u64 gr
     }
   }
 #pragma unroll
-  for (u32 threads = 16; threads > 0; threads /= 2) {
-#pragma unroll
-    for (u32 i = 0; i < 4; i++) lanes[i] = lanes[i] + __shfl_down_sync(0xffffffff, lanes[i], threads);
-    n_nonfinite += __shfl_down_sync(0xffffffff, n_nonfinite, threads);
-  }
-  return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
+  for (u32 threads = 16; threads > 0; threads /= 2) n_nonfinite += __shfl_down_sync(0xffffffff, n_nonfinite, threads);
+  return join_lanes(lanes);
 }

@@ -36,8 +36,17 @@ pub struct Launch {
     pub step: Kernel,
     pub flags: u32,
     pub grad_bytes: u32,
+    /// The type of the parameters.
+    pub param: Dtype,
     pub first_chunk: u64,
     pub n_chunks: u64,
+}
+
+impl Launch {
+    /// Bytes of all chunks in the compute type.
+    pub fn bytes(&self) -> u64 {
+        self.n_chunks * CHUNK * self.param.compute().bytes() as u64
+    }
 }
 
 /// How many chunks a parameter has.
@@ -79,7 +88,17 @@ impl Plan {
             let first_chunk = chunks.len() as u64;
             if launches.last().is_none_or(|last| !alike.is(last)) {
                 let Alike { tally, step, flags, grad_bytes } = alike;
-                launches.push(Launch { tally, step, flags, grad_bytes, first_chunk, n_chunks: 0 });
+                let param = operands[number as usize].param().dtype();
+                let n_chunks = 0;
+                launches.push(Launch {
+                    tally,
+                    step,
+                    flags,
+                    grad_bytes,
+                    param,
+                    first_chunk,
+                    n_chunks,
+                });
             }
             tensors[number as usize].first_chunk = first_chunk;
             let n_chunks = n_chunks(&operands[number as usize]);
@@ -93,11 +112,6 @@ impl Plan {
     /// Whether anything is stepped on the device.
     pub fn is_empty(&self) -> bool {
         self.order.is_empty()
-    }
-
-    /// The parameters that are stepped.
-    pub fn params(&self) -> impl Iterator<Item = u32> {
-        self.order.iter().map(|(_, number)| *number)
     }
 }
 

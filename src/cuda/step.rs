@@ -20,7 +20,7 @@ pub enum Decider {
 }
 
 /// An argument of a kernel.
-fn argument<T>(value: &mut T) -> *mut c_void {
+pub(super) fn argument<T>(value: &mut T) -> *mut c_void {
     (&raw mut *value).cast()
 }
 
@@ -36,11 +36,6 @@ impl Cuda {
     /// Whether anything is stepped here.
     pub fn is_idle(&self) -> bool {
         self.plan.is_empty()
-    }
-
-    /// The parameters that are stepped.
-    pub fn stepped(&self) -> impl Iterator<Item = u32> {
-        self.plan.params()
     }
 
     /// Says what a parameter is stepped with.
@@ -62,7 +57,7 @@ impl Cuda {
         self.prepare()?;
         let (mut tensors, _, first_chunk) = self.tables();
         let places = self.workspace()?.places;
-        let (mut sums, mut counts, mut totals) = (places.sums, places.counts, places.totals);
+        let (sums, counts, totals) = (places.sums, places.counts, places.totals);
         let device = self.driver.enter()?;
         let mut launches = self.plan.launches.iter().peekable();
         while let Some(launch) = launches.next() {
@@ -84,6 +79,18 @@ impl Cuda {
             // SAFETY: what the kernel takes; the tables describe memory that the host vouched for.
             unsafe { device.launch(launch.tally, n_chunks.div_ceil(2), arguments) }?;
         }
+        self.join_sums(&device, sums, totals)
+    }
+
+    /// Joins the sums of blocks to one for each parameter.
+    pub(super) fn join_sums(
+        &self,
+        device: &Entered,
+        mut sums: u64,
+        mut totals: u64,
+    ) -> Result<(), Error> {
+        let (mut tensors, ..) = self.tables();
+        let mut counts = self.workspace.as_ref().map_or(0, |workspace| workspace.places.counts);
         let mut n = self.plan.tensors.len() as u64;
         let arguments = [
             argument(&mut tensors),
@@ -92,7 +99,7 @@ impl Cuda {
             argument(&mut counts),
             argument(&mut totals),
         ];
-        // SAFETY: as above.
+        // SAFETY: what the kernel takes; the tables describe memory that the host vouched for.
         unsafe { device.launch(Kernel::JOIN_SUMS, n, arguments) }
     }
 
@@ -103,10 +110,20 @@ impl Cuda {
 
     /// Steps the parameters. An error before anything was queued up has changed nothing; one after that
     /// leaves the device's part of the handle broken.
-    pub fn step(&mut self, inputs: Inputs, n_groups: usize, decider: Decider) -> Result<(), Error> {
+    pub fn step(
+        &mut self,
+        inputs: Inputs,
+        n_groups: usize,
+        decider: Decider,
+        statistics: bool,
+    ) -> Result<(), Error> {
         self.prepare()?;
         let device = self.driver.enter()?;
-        let queued = self.queue(&device, inputs, n_groups, decider);
+        let kept = if statistics { self.keep_weights(&device) } else { Ok(()) };
+        let mut queued = kept.and_then(|()| self.queue(&device, inputs, n_groups, decider));
+        if statistics && queued.is_ok() {
+            queued = self.tally_changes(&device);
+        }
         let is_broken = queued.is_err() && device.has_launched();
         drop(device);
         self.is_broken = is_broken;

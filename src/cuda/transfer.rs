@@ -69,7 +69,12 @@ impl Cuda {
     }
 
     /// Reads plain values, once the device has done what is queued up.
-    fn read<T: Copy>(&mut self, what: &'static str, at: u64, to: &mut [T]) -> Result<(), Error> {
+    pub(super) fn read<T: Copy>(
+        &mut self,
+        what: &'static str,
+        at: u64,
+        to: &mut [T],
+    ) -> Result<(), Error> {
         self.check_not_capturing(what)?;
         let workspace = self.workspace.as_mut().ok_or(Error::BrokenDevice)?;
         let device = self.driver.enter()?;
@@ -95,15 +100,20 @@ impl Cuda {
 
     /// Puts a parameter where it has come. Waits for the device.
     pub fn set_clock(&mut self, number: u32, clock: &Clock) -> Result<(), Error> {
-        self.check_not_capturing("setting a step count")?;
         let to = self.clock_place(number)?;
+        self.write(to, core::slice::from_ref(clock))
+    }
+
+    /// Writes plain values, behind what is queued up. Waits for the device.
+    pub(super) fn write<T: Copy>(&mut self, to: u64, values: &[T]) -> Result<(), Error> {
+        self.check_not_capturing("setting a step count, or looking at a master,")?;
         let workspace = self.workspace.as_mut().ok_or(Error::BrokenDevice)?;
         let device = self.driver.enter()?;
-        let clock = bytes_of(core::slice::from_ref(clock));
+        let bytes = bytes_of(values);
         // SAFETY: as in `read`.
         unsafe {
-            workspace.downloads.bytes()[..clock.len()].copy_from_slice(clock);
-            device.upload(to, workspace.downloads.address(), clock.len())?;
+            workspace.downloads.bytes()[..bytes.len()].copy_from_slice(bytes);
+            device.upload(to, workspace.downloads.address(), bytes.len())?;
         }
         device.wait()
     }

@@ -56,7 +56,12 @@ pub struct Places {
     pub scope_sums: u64,
     pub sums: u64,
     pub counts: u64,
+    /// Of what a step has changed, and of what it has made.
+    pub change_sums: [u64; 2],
+    pub change_totals: [u64; 2],
     pub verdict: u64,
+    /// Of an element that is looked for.
+    pub first: u64,
 }
 
 impl Places {
@@ -76,7 +81,10 @@ impl Places {
             scope_sums: place(size.n_groups, size_of::<f64>()),
             sums: place(size.n_chunks * SUMS, size_of::<f64>()),
             counts: place(size.n_chunks * SUMS, size_of::<u64>()),
+            change_sums: [(); 2].map(|()| place(size.n_chunks * SUMS, size_of::<f64>())),
+            change_totals: [(); 2].map(|()| place(size.n_params, size_of::<Total>())),
             verdict: place(1, size_of::<Verdict>()),
+            first: place(1, size_of::<u64>()),
         };
         (places, bytes)
     }

@@ -125,6 +125,9 @@ impl Optimizer {
     pub fn set_statistics(&mut self, statistics: bool) -> Result<(), Error> {
         if statistics {
             self.scratch.changes.reserve(&self.operands)?;
+            if let Some(cuda) = self.backend.cuda() {
+                cuda.reserve_statistics(&self.operands)?;
+            }
         }
         self.statistics = statistics;
         Ok(())
@@ -138,7 +141,10 @@ impl Optimizer {
             let Scratch { pass, changes, .. } = &self.scratch;
             let (mut update, mut param) = (0.0, 0.0);
             for place in 0..of.len() {
-                let squares = changes.total(pass.units(place));
+                let squares = match self.operands[of.start + place].is_on_device() {
+                    false => changes.total(pass.units(place)),
+                    true => self.on_device.change(of.start + place),
+                };
                 update += squares.update;
                 param += squares.param;
             }

@@ -15,7 +15,7 @@ use crate::cuda::{CLIP_GLOBAL_NORM, CLIP_NORM, Cuda, Decider, Hyper, Inputs, Inp
 use crate::error::Error;
 use crate::steps::Clock;
 use crate::sys::memory::reserve;
-use crate::tensor::{Operands, Total};
+use crate::tensor::{Operands, Squares, Total};
 use core::ops::Range;
 
 /// What the host remembers about its parameters on a device.
@@ -27,6 +27,8 @@ pub struct OnDevice {
     laid: Option<Range<usize>>,
     /// By parameter, what the gradients add up to, where the host has to know.
     totals: Vec<Total>,
+    /// By parameter, the squares of what a step has changed, and of what it has made.
+    changes: [Vec<Total>; 2],
     /// The device knows what the last step came to, and the host does not.
     report_is_due: bool,
     /// The last step was recorded, and is taken whenever the graph is launched.
@@ -46,8 +48,19 @@ pub struct DeviceStep {
 impl OnDevice {
     /// Makes room for so many parameters, so that a step need not.
     pub fn reserve(&mut self, n_params: usize) -> Result<(), Error> {
-        self.totals.clear();
-        reserve(&mut self.totals, n_params, "the norms of gradients")
+        for totals in [&mut self.totals].into_iter().chain(&mut self.changes) {
+            totals.clear();
+            reserve(totals, n_params, "the norms of gradients")?;
+        }
+        Ok(())
+    }
+
+    /// What the last step has changed of a parameter; nothing, if that is not added up.
+    pub fn change(&self, number: usize) -> Squares {
+        let squares =
+            |totals: &Vec<Total>| totals.get(number).map_or(0.0, |total| total.sum_squares);
+        let [update, param] = self.changes.each_ref().map(squares);
+        Squares { update, param }
     }
 
     /// What the gradient of a parameter adds up to; nothing, if the host need not know.
@@ -78,6 +91,7 @@ impl Optimizer {
         let changed = self.has_changed();
         self.scratch.forget(changed);
         if self.lay_device(&of, changed, 0)?.is_some() {
+            self.look_at_masters(&of)?;
             self.fill_stale_masters(&of, Operands::is_on_device)?;
             for number in of {
                 if self.operands[number].is_on_device() {
@@ -126,18 +140,14 @@ impl Optimizer {
     /// Whether the host has to know what the device finds, and whether all that is asked can be done there.
     fn device_step(&mut self, n_elements: u64) -> Result<DeviceStep, Error> {
         let cuda = self.backend.cuda().ok_or(Error::NoDeviceYet)?;
-        let (is_captured, first) = (cuda.is_capturing()?, cuda.stepped().next());
+        let is_captured = cuda.is_capturing()?;
         let inputs = self.on_device.inputs;
         let skips = self.nonfinite() == Nonfinite::Skip || inputs.found_inf != 0;
         let goes_on_by_it = self.schedule.is_some() || self.lr_ratio.is_some() || n_elements > 0;
         let tells = self.found_inf.ours.is_some() || self.scaler.is_some();
         let fails = self.nonfinite() == Nonfinite::Fail;
         let shares = self.measures() && n_elements > 0;
-        let waits = fails || tells || shares || skips && goes_on_by_it;
-        if let Some(number) = first.filter(|_| self.statistics) {
-            let what = "adamw_set_statistics";
-            return Err(Error::NotOnDevice { param: self.label(number)?, what });
-        }
+        let waits = fails || tells || shares || self.statistics || skips && goes_on_by_it;
         if waits && (inputs.found_inf != 0 || inputs.grad_scale != 0) {
             return Err(Error::DeviceInputs);
         }
@@ -223,8 +233,18 @@ impl Optimizer {
             inv_grad_scale: self.inv_grad_scale(),
             at: self.on_device.inputs,
         };
-        let n_groups = self.groups.len();
-        self.cuda()?.step(inputs, n_groups, decider)?;
+        let (n_groups, n_params) = (self.groups.len(), self.params.len());
+        let statistics = self.statistics;
+        self.cuda()?.step(inputs, n_groups, decider, statistics)?;
+        let mut changes = core::mem::take(&mut self.on_device.changes);
+        changes.iter_mut().for_each(Vec::clear);
+        if statistics {
+            changes.iter_mut().for_each(|totals| totals.resize(n_params, Total::default()));
+            let [updates, params] = &mut changes;
+            let cuda = self.cuda()?;
+            cuda.changes(updates, params).inspect_err(|_| cuda.give_up())?;
+        }
+        self.on_device.changes = changes;
         let may_skip = match decider {
             Decider::Host => false,
             Decider::Flag => true,

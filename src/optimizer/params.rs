@@ -118,7 +118,7 @@ impl Optimizer {
         self.scratch.tallies.reserve(self.params.len() + 1, new.param.n_elements())?;
         self.operands.push(operands);
         if self.statistics
-            && let Err(error) = self.scratch.changes.reserve(&self.operands)
+            && let Err(error) = self.set_statistics(true)
         {
             self.operands.pop();
             self.scratch.tallies.release(new.param.n_elements());

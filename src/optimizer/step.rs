@@ -204,6 +204,7 @@ impl Optimizer {
                 gathered.n_on_device += operands.param().n_elements();
                 gathered.uses_up |= operands.n_accumulated() > 0;
                 gathered.stale_masters |= param.master == Master::Stale;
+                gathered.unseen_masters |= param.master == Master::Unseen;
             }
             if operands.is_stepped() {
                 gathered.n_elements += operands.param().n_elements();
@@ -276,12 +277,12 @@ impl Optimizer {
 
     /// That the host's masters of parameters that have taken no step are what the parameters were
     /// rounded from: a master that nobody filled would overwrite its parameter.
-    fn look_at_masters(&mut self, of: &Range<usize>) -> Result<(), Error> {
+    pub(super) fn look_at_masters(&mut self, of: &Range<usize>) -> Result<(), Error> {
         let params = self.params[of.clone()].iter();
-        for (param, operands) in params.zip(&mut self.operands[of.clone()]) {
+        for (param, operands) in params.zip(&mut self.operands.unmarked()[of.clone()]) {
             if param.master == Master::Unseen
-                && operands.is_stepped()
-                && let Some(element) = self.backend.strange_master(operands)
+                && operands.is_due()
+                && let Some(element) = self.backend.strange_master(operands)?
             {
                 return Err(Error::StrangeMaster { param: param.label(), element });
             }

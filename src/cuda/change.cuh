@@ -1,0 +1,67 @@
+// What a step changes, added up where that is asked for: mirrors `Sums` of `src/cpu/norms.rs`. And masters
+// held against their parameters: `src/cpu/masters.rs`.
+#pragma once
+#include "norms.cuh"
+#include "weights.cuh"
+
+// The ways to keep a type.
+template <class P> struct Weights : Itself {};
+template <> struct Weights<f16> : OneOf<Itself, Master, Kahan> {};
+template <> struct Weights<bf16> : OneOf<Itself, Master, Split, Kahan, Stochastic> {};
+
+// Copies what a chunk weighs, in the compute type, to where chunks lie side by side.
+template <class P> __device__ __forceinline__ void keep_chunk(const Tensor &t, const Chunk &chunk, u64 number, u64 before) {
+  const u64 start = (u64)chunk.number * CHUNK;
+  const u32 n = (u32)min(t.n_elements - start, (u64)CHUNK);
+  for (u32 at = 4 * threadIdx.x; at < n; at += 4 * THREADS) {
+    const u32 left = min(4u, n - at);
+    Compute<P> wide[4];
+    Weights<P>::template open<P>(t, start + at, left, wide);
+    store(before, number * CHUNK + at, left, wide);
+  }
+}
+
+// The squares of what a block of 4,096 elements has changed by, and of what it has become, by one warp.
+template <class P>
+__device__ __forceinline__ void tally_change(const Tensor &t, u64 start, u64 before, u32 n, double &update, double &param) {
+  double updates[4] = {0.0, 0.0, 0.0, 0.0}, params[4] = {0.0, 0.0, 0.0, 0.0};
+  for (u32 at = 4 * (threadIdx.x % WARP); at < n; at += NORM_LANES) {
+    const u32 left = min(4u, n - at);
+    Compute<P> was[4], is[4];
+    load(before, at, left, was);
+    Weights<P>::template open<P>(t, start + at, left, is);
+#pragma unroll
+    for (u32 i = 0; i < 4; i++) {
+      const double change = (double)is[i] - (double)was[i], value = is[i];
+      if (i < left) {
+        updates[i] = updates[i] + change * change;
+        params[i] = params[i] + value * value;
+      }
+    }
+  }
+  update = join_lanes(updates), param = join_lanes(params);
+}
+
+// The first element of an f32 master that does not round to its parameter, whichever way it is rounded.
+template <class P> __device__ __forceinline__ void look_at_master(u64 master, u64 param, u64 n, u64 *first) {
+  const u64 stride = 4 * (u64)gridDim.x * THREADS;
+  for (u64 at = 4 * ((u64)blockIdx.x * THREADS + threadIdx.x); at < n; at += stride) {
+    const u32 left = (u32)min(4ull, n - at);
+    float wide[4];
+    P stored[4];
+    load(master, at, left, wide);
+    load(param, at, left, stored);
+#pragma unroll
+    for (u32 i = 0; i < 4; i++) {
+      P rounded;
+      float a, b;
+      narrow(wide[i], rounded);
+      widen(rounded, a);
+      widen(stored[i], b);
+      // Neighbours are the two ways to round; zeros may differ in their sign, NaN in anything.
+      const int apart = (int)rounded.bits - (int)stored[i].bits;
+      const bool same = (apart >= -1 && apart <= 1) || a == b || (a != a && b != b);
+      if (i < left && !same) atomicMin(first, at + i);
+    }
+  }
+}

@@ -1,0 +1,97 @@
+//! What a step changes, added up on the device: the weights are kept before it, and held against what they
+//! have become.
+
+use super::Cuda;
+use super::driver::{Entered, Memory};
+use super::kernels::Kernel;
+use super::plan::n_chunks;
+use super::step::argument;
+use super::table::{CHUNK, Chunk};
+use crate::error::Error;
+use crate::tensor::{Operands, Total};
+
+/// Room for the weights of all parameters on the device, in the compute type.
+pub struct Kept {
+    memory: Memory,
+    bytes: u64,
+}
+
+impl Cuda {
+    /// Makes room for what these parameters weigh before a step.
+    pub fn reserve_statistics(&mut self, operands: &[Operands]) -> Result<(), Error> {
+        let on_device = operands.iter().filter(|operands| operands.is_on_device());
+        let bytes = |operands: &Operands| {
+            n_chunks(operands) * CHUNK * operands.param().dtype().compute().bytes() as u64
+        };
+        let needed = on_device.map(bytes).sum();
+        if self.kept.as_ref().is_some_and(|kept| kept.bytes >= needed) {
+            return Ok(());
+        }
+        self.check_not_capturing("adamw_set_statistics")?;
+        let device = self.driver.enter()?;
+        let memory = device.allocate(needed as usize, "the norms of updates")?;
+        device.wait_for_all()?;
+        drop(device);
+        self.kept = Some(Kept { memory, bytes: needed });
+        Ok(())
+    }
+
+    /// Keeps what is about to be stepped.
+    pub(super) fn keep_weights(&self, device: &Entered) -> Result<(), Error> {
+        let (mut tensors, _, first_chunk) = self.tables();
+        let mut before = self.kept.as_ref().map_or(0, |kept| kept.memory.address());
+        for launch in &self.plan.launches {
+            let mut chunks = first_chunk + launch.first_chunk * size_of::<Chunk>() as u64;
+            let (mut n_chunks, mut place) = (launch.n_chunks, before);
+            before += launch.bytes();
+            let arguments = [
+                argument(&mut tensors),
+                argument(&mut chunks),
+                argument(&mut n_chunks),
+                argument(&mut place),
+            ];
+            // SAFETY: what the kernel takes; the room holds all chunks of all launches.
+            unsafe { device.launch(Kernel::keep(launch.param), n_chunks, arguments) }?;
+        }
+        Ok(())
+    }
+
+    /// Adds up what has changed since.
+    pub(super) fn tally_changes(&self, device: &Entered) -> Result<(), Error> {
+        let (mut tensors, _, first_chunk) = self.tables();
+        let Some(workspace) = &self.workspace else { return Err(Error::BrokenDevice) };
+        let places = &workspace.places;
+        let mut before = self.kept.as_ref().map_or(0, |kept| kept.memory.address());
+        for launch in &self.plan.launches {
+            let mut chunks = first_chunk + launch.first_chunk * size_of::<Chunk>() as u64;
+            let offset = launch.first_chunk * 4 * size_of::<f64>() as u64;
+            let (mut n_chunks, mut place) = (launch.n_chunks, before);
+            let [mut updates, mut params] = places.change_sums.map(|sums| sums + offset);
+            before += launch.bytes();
+            let arguments = [
+                argument(&mut tensors),
+                argument(&mut chunks),
+                argument(&mut n_chunks),
+                argument(&mut place),
+                argument(&mut updates),
+                argument(&mut params),
+            ];
+            let blocks = n_chunks.div_ceil(2);
+            // SAFETY: as above.
+            unsafe { device.launch(Kernel::change(launch.param), blocks, arguments) }?;
+        }
+        for (sums, totals) in places.change_sums.into_iter().zip(places.change_totals) {
+            self.join_sums(device, sums, totals)?;
+        }
+        Ok(())
+    }
+
+    /// By parameter, the squares of what the last step has changed, and of what it has made. Waits for the device.
+    pub fn changes(&mut self, updates: &mut [Total], params: &mut [Total]) -> Result<(), Error> {
+        let places = self.workspace()?.places.change_totals;
+        for (at, to) in places.into_iter().zip([updates, params]) {
+            self.read("a step with adamw_set_statistics", at, to)?;
+        }
+        Ok(())
+    }
+}
