@@ -144,6 +144,22 @@ fn a_skipped_step_advances_nothing() {
 }
 
 #[test]
+fn a_flag_of_the_hosts_skips_a_step_and_says_so() {
+    let _device = Device::new();
+    let (nonfinite, flag) = (ADAMW_NONFINITE_SKIP, Array::zeros(Dtype::F32, 1));
+    let mut twin = Twin::new(&adamw_config { nonfinite, ..config() });
+    several(&mut twin);
+    twin.both(|handle| handle.set_found_inf(flag.data().cast(), core::ptr::null_mut()));
+    twin.set_grads();
+    // What the device would have said of this step is not asked before the next.
+    twin.step();
+    flag.set(0, 1.0);
+    twin.step();
+    assert_eq!(twin.device.step_info().skipped, 1);
+    twin.assert_same();
+}
+
+#[test]
 fn a_gradient_that_is_not_finite_fails_by_name_where_that_was_asked() {
     let _device = Device::new();
     let mut twin = Twin::new(&adamw_config { nonfinite: ADAMW_NONFINITE_FAIL, ..config() });

@@ -128,3 +128,10 @@ impl Pinned {
         match self.0 {}
     }
 }
+
+// As the driver's: what is dropped early there is dropped early here.
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        match self.0 {}
+    }
+}

@@ -68,8 +68,9 @@ impl Optimizer {
         if !self.measures() {
             return Ok(report);
         }
-        let waits = on_device.is_some_and(|step| step.waits) && !report.skipped;
-        if on_device.is_some() && !report.skipped {
+        // What is skipped already will not be decided on the device.
+        let waits = on_device.is_some_and(|step| step.waits || report.skipped);
+        if on_device.is_some() {
             self.cuda()?.measure()?;
         }
         let nonfinite = self.nonfinite();

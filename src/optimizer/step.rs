@@ -110,13 +110,14 @@ impl Optimizer {
             self.look_at_masters(&of)?;
         }
         let n_elements = gathered.n_elements + gathered.n_on_device;
-        if self.measures() {
+        if self.measures() && self.has_copies() {
             self.wait_for_grads(&of)?;
         }
         let mut report = self.measure(&of, n_elements, on_device.as_ref())?;
         if report.skipped {
             self.clear_used_on_device(&of)?;
             self.clear_on_device(&of)?;
+            self.nothing_is_due();
             report.seconds = seconds_since(started);
             self.report = report;
             self.tell(&report);
