@@ -277,6 +277,26 @@ fn to_prepare_a_step_hides_no_change_from_it() {
 }
 
 #[test]
+fn to_prepare_a_step_fills_only_the_masters_of_that_step() {
+    let _device = Device::new();
+    let mut twin = Twin::new(&adamw_config { multi_precision: 1, ..config() });
+    twin.add(Dtype::Bf16, 100);
+    twin.add(Dtype::Bf16, 100);
+    let grad = |twin: &mut Twin| Array::ordinary(Dtype::Bf16, 100, &mut twin.random);
+    let first = grad(&mut twin);
+    twin.set_grad(0, first);
+    twin.both(|handle| handle.prepare().unwrap());
+    twin.step();
+    // The other is written before its first step.
+    let values = grad(&mut twin);
+    twin.write_param(1, &values);
+    let second = grad(&mut twin);
+    twin.set_grad(1, second);
+    twin.step();
+    twin.assert_same();
+}
+
+#[test]
 fn statistics_have_the_same_bits() {
     let _device = Device::new();
     for precision in [

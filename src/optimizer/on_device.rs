@@ -94,7 +94,8 @@ impl Optimizer {
             self.look_at_masters(&of)?;
             self.fill_stale_masters(&of, Operands::is_on_device)?;
             for number in of {
-                if self.operands[number].is_on_device() {
+                let operands = &self.operands[number];
+                if operands.is_on_device() && operands.is_due() {
                     self.params.unmarked()[number].master = Master::Settled;
                 }
             }

@@ -111,6 +111,17 @@ impl Twin {
         }
     }
 
+    /// Writes other elements over a parameter.
+    pub fn write_param(&mut self, number: u32, values: &Array) {
+        let pair = &self.params[number as usize];
+        let copy = |to: &Array| (0..to.len()).for_each(|i| to.set_bits(i, values.bits(i)));
+        copy(&pair.host);
+        match &pair.other {
+            Place::Host(array) => copy(array),
+            Place::Device(on_device) => on_device.set(values),
+        }
+    }
+
     /// New ordinary gradients for all parameters.
     pub fn set_grads(&mut self) {
         for number in 0..self.params.len() {
