@@ -182,8 +182,10 @@ fn accumulated_gradients_have_the_same_bits() {
         let types = [
             (Dtype::F32, Dtype::F32),
             (Dtype::Bf16, Dtype::Bf16),
+            (Dtype::F16, Dtype::F16),
             (Dtype::F16, Dtype::F32),
             (Dtype::F64, Dtype::F32),
+            (Dtype::F64, Dtype::F64),
         ];
         for (param, _) in types {
             twin.add(param, 5_001);
