@@ -9,6 +9,7 @@ use common::array::{Array, Dtype};
 use common::device::{Device, OnDevice};
 use common::handle::{Handle, Param, config, schedule};
 use common::twin::Twin;
+use std::cell::Cell;
 
 /// Parameters of all types and of awkward lengths.
 fn several(twin: &mut Twin) {
@@ -208,23 +209,30 @@ fn schedules_callbacks_and_scales_have_the_same_bits() {
     extern "C" fn ratio(
         info: *const adamw_param_info,
         out_ratio: *mut f64,
-        _: *mut core::ffi::c_void,
+        calls: *mut core::ffi::c_void,
     ) -> i32 {
-        // SAFETY: the library's pointers.
-        unsafe { *out_ratio = 1.0 / (1.0 + (*info).param as f64 + (*info).step as f64) };
+        // SAFETY: the library's pointers, and a number of the test's.
+        unsafe {
+            *out_ratio = 1.0 / (1.0 + (*info).param as f64 + (*info).step as f64);
+            (*calls.cast::<Cell<u32>>()).update(|calls| calls + 1);
+        }
         0
     }
     let _device = Device::new();
     for nonfinite in [ADAMW_NONFINITE_PROPAGATE, ADAMW_NONFINITE_SKIP] {
-        let mut twin = Twin::new(&adamw_config { nonfinite, ..config() });
+        let (clip, clip_norm) = (ADAMW_CLIP_NORM, 0.5);
+        let calls = [Cell::new(0u32), Cell::new(0)];
+        let mut twin = Twin::new(&adamw_config { nonfinite, clip, clip_norm, ..config() });
         several(&mut twin);
+        twin.host.set_lr_ratio(Some(ratio), &calls[0]);
+        twin.device.set_lr_ratio(Some(ratio), &calls[1]);
         twin.both(|handle| {
             let exponential = schedule(ADAMW_SCHEDULE_EXPONENTIAL);
             handle.set_schedule(&adamw_schedule { lr: 0.1, gamma: 0.9, ..exponential }).unwrap();
-            handle.set_lr_ratio(Some(ratio), &());
             handle.set_grad_scale(8.0).unwrap();
         });
         steps(&mut twin, 2);
+        assert_eq!(calls.each_ref().map(Cell::get), [14, 14]);
         twin.set_grads();
         twin.write_grad(3, &Array::of(Dtype::F64, &vec![f64::NAN; 5_000]));
         twin.step();

@@ -47,6 +47,12 @@ impl Cuda {
         }
     }
 
+    /// Says what the gradient of a parameter is clipped by, where the host has decided.
+    pub fn set_clip_factor(&mut self, number: u32, clip_factor: f64) {
+        let hyper = Hyper { clip_factor, ..self.plan.hypers[number as usize] };
+        self.set_hyper(number, hyper);
+    }
+
     /// Uploads what a step needs, so that the step itself is launches.
     pub fn prepare(&mut self) -> Result<(), Error> {
         if self.is_broken { Err(Error::BrokenDevice) } else { self.upload() }

@@ -132,7 +132,7 @@ impl Optimizer {
         let step = self.device_step(n_elements)?;
         let hosts_values = self.groups.iter().any(|group| group.hosts != HostValues::default());
         if !is_laid || hosts_values || self.lr_ratio.is_some() {
-            self.set_hypers(of, false)?;
+            self.set_hypers(of)?;
         }
         self.on_device.laid = Some(of.clone());
         Ok(Some(step))
@@ -165,16 +165,24 @@ impl Optimizer {
         }
     }
 
-    /// Says what the device's parameters are stepped with and, once it is known, what they are clipped by.
-    fn set_hypers(&mut self, of: &Range<usize>, is_known: bool) -> Result<(), Error> {
+    /// Says what the device's parameters are stepped with. Asks the host's callback.
+    fn set_hypers(&mut self, of: &Range<usize>) -> Result<(), Error> {
+        for number in of.clone() {
+            if self.operands[number].is_on_device() && self.operands[number].is_due() {
+                let hyper = self.hyper(number)?;
+                self.cuda()?.set_hyper(number as u32, hyper);
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what their gradients are clipped by, where the host knows.
+    fn set_clip_factors(&mut self, of: &Range<usize>) -> Result<(), Error> {
         for (place, number) in of.clone().enumerate() {
             if self.operands[number].is_on_device() && self.operands[number].is_due() {
-                let mut hyper = self.hyper(number)?;
-                if is_known {
-                    (_, hyper.clip_factor) = self.factor(place, number);
-                    self.scratch.decisions.clipped_by(hyper.clip_factor);
-                }
-                self.cuda()?.set_hyper(number as u32, hyper);
+                let (_, factor) = self.factor(place, number);
+                self.scratch.decisions.clipped_by(factor);
+                self.cuda()?.set_clip_factor(number as u32, factor);
             }
         }
         Ok(())
@@ -220,7 +228,7 @@ impl Optimizer {
         step: &DeviceStep,
     ) -> Result<(), Error> {
         let decider = if step.waits {
-            self.set_hypers(of, true)?;
+            self.set_clip_factors(of)?;
             Decider::Host
         } else if self.measures() {
             Decider::Norms { skips: self.nonfinite() == Nonfinite::Skip }
