@@ -44,7 +44,9 @@
  * of the library's, a norm or a look for what is not finite that parameters in the host's memory share, or
  * ADAMW_NONFINITE_SKIP with a schedule or a callback. What reads state, step counts or adamw_get_step_info
  * waits. One handle uses one device. A failure in the middle of a step leaves its parameters on the device
- * half stepped, and every later step of them is ADAMW_STATUS_DEVICE.
+ * half stepped, and every later step of them is ADAMW_STATUS_DEVICE. A handle that has parameters on a
+ * device is not used in a forked child, where CUDA does not work, and not destroyed while a stream is
+ * being captured.
  *
  * Quiet. The library never prints, aborts, installs signal handlers, or reads any environment
  * variable but ADAMW_ISA. adamw_step allocates nothing, save that the first one large enough to
