@@ -37,17 +37,6 @@
  * throw or longjmp; parallel_for's tasks may run on any thread, all other callbacks run on the
  * caller's, each with the host's own floating-point environment.
  *
- * Devices. Tensors whose device is CUDA's (device_type 2 or 13) lie in the memory of that device, and their
- * parameters are stepped there, with the same bits. Work is queued up on one stream, adamw_set_stream's, in the
- * device's primary context; the context that is current stays so. adamw_step does not wait for it, unless
- * the host has to know what the device finds: with adamw_set_statistics, ADAMW_NONFINITE_FAIL, found_inf flags or a loss scaler
- * of the library's, a norm or a look for what is not finite that parameters in the host's memory share, or
- * ADAMW_NONFINITE_SKIP with a schedule or a callback. What reads state, step counts or adamw_get_step_info
- * waits. One handle uses one device. A failure in the middle of a step leaves its parameters on the device
- * half stepped, and every later step of them is ADAMW_STATUS_DEVICE. A handle that has parameters on a
- * device is not used in a forked child, where CUDA does not work, and not destroyed while a stream is
- * being captured.
- *
  * Quiet. The library never prints, aborts, installs signal handlers, or reads any environment
  * variable but ADAMW_ISA. adamw_step allocates nothing, save that the first one large enough to
  * share starts the handle's threads.
@@ -89,8 +78,8 @@ enum adamw_status
   ADAMW_STATUS_BAD_HANDLE = 7,
   // The handle is in use: by another thread, or by the very call that called this callback.
   ADAMW_STATUS_BUSY = 8,
-  // A bug in this library interrupted an earlier call in the middle of its writes; only
-  // `adamw_destroy` is allowed.
+  // An earlier call was interrupted in the middle of its writes: by a bug in this library, which
+  // leaves only `adamw_destroy`, or in `adamw_load`, which may be called again.
   ADAMW_STATUS_POISONED = 9,
   // A function of the host reported an error.
   ADAMW_STATUS_CALLBACK = 10,
@@ -100,8 +89,12 @@ enum adamw_status
   ADAMW_STATUS_NONFINITE = 12,
   // One parameter cannot be stepped alone: its step depends on the gradients of others.
   ADAMW_STATUS_CLIP_CONFLICT = 13,
-  // A CUDA device or its driver failed.
-  ADAMW_STATUS_DEVICE = 14,
+  // A file could not be read or written: the text has the reason that the system gave.
+  ADAMW_STATUS_IO = 14,
+  // A checkpoint is damaged, cut off, or none.
+  ADAMW_STATUS_CORRUPT = 15,
+  // A checkpoint is whole, but not one of a handle like this: the text lists what differs.
+  ADAMW_STATUS_MISMATCH = 16,
   // A panic was caught at the boundary: a bug in this library.
   ADAMW_STATUS_INTERNAL = 99,
 };
@@ -116,18 +109,116 @@ typedef int32_t adamw_status;
 // An optimizer: a handle from `adamw_create`, opaque to the host.
 typedef struct adamw_optimizer adamw_optimizer;
 
-// Numbers in the device's memory, one f32 each, that a step reads there: they may be written by
-// kernels before it, and differ each time a captured graph is launched. NULL: the host's is meant.
-typedef struct adamw_device_inputs {
-  // `sizeof(adamw_device_inputs)`.
+// Takes the next `num_bytes` of a checkpoint and returns 0. Anything else fails the call with
+// `ADAMW_STATUS_CALLBACK`.
+typedef int32_t (*adamw_write)(const void *data, size_t num_bytes, void *user_data);
+
+// Hears how many of how many bytes are done, every MiB or so, and returns 0. Anything else ends the
+// call with `ADAMW_STATUS_CALLBACK`, nothing changed.
+typedef int32_t (*adamw_progress)(uint64_t done, uint64_t total, void *user_data);
+
+// Where and what `adamw_save_to` saves. Zero it, set `struct_size` and one of `path`, `data` and
+// `write`; the rest may stay 0.
+typedef struct adamw_save_args {
+  // `sizeof(adamw_save_args)`.
   size_t struct_size;
-  // `[NULL]` The learning rate, in place of the handle's; finite and >= 0, which is not checked.
-  const float *lr;
-  // `[NULL]` How many times too large the gradients are, in place of `adamw_set_grad_scale`.
-  const float *grad_scale;
-  // `[NULL]` Not 0: a gradient is not finite, and the step is skipped.
-  const float *found_inf;
-} adamw_device_inputs;
+  // The file to write, as `adamw_save` does.
+  const char *path;
+  // Memory to write to, `[capacity]` bytes.
+  void *data;
+  // How many bytes there is room for.
+  size_t capacity;
+  // Called with the checkpoint's bytes one piece after another. The tensors are read twice: their
+  // checksums come first.
+  adamw_write write;
+  // Passed to `write`.
+  void *write_data;
+  // `[NULL]` Called while it goes on.
+  adamw_progress progress;
+  // Passed to `progress`.
+  void *progress_data;
+  // `[0]` 1: the parameters themselves are saved too.
+  uint32_t params;
+  // 0.
+  uint32_t reserved;
+} adamw_save_args;
+
+// Says what a parameter is called in the checkpoint: writes a NUL-terminated name to `out_name`,
+// which holds the parameter's own, and returns 0. Anything else fails the call with
+// `ADAMW_STATUS_CALLBACK`. It is asked about a parameter more than once. The name must live until it
+// is asked again.
+typedef int32_t (*adamw_rename)(const char *name, const char **out_name, void *user_data);
+
+// Which parameters a handle and what it loads have to have.
+typedef uint32_t adamw_load_scope;
+
+// How to load. Zero it and set `struct_size`; the rest may stay 0.
+typedef struct adamw_load_options {
+  // `sizeof(adamw_load_options)`.
+  size_t struct_size;
+  // `[NULL]` Says what the parameters of the handle are called in the checkpoint.
+  adamw_rename rename;
+  // Passed to `rename`.
+  void *rename_data;
+  // `[NULL]` Called while it goes on. What it returns means nothing once the state is being
+  // written.
+  adamw_progress progress;
+  // Passed to `progress`.
+  void *progress_data;
+  // `[ADAMW_LOAD_ALL]`
+  adamw_load_scope scope;
+  // `[0]` 1: the parameters themselves are loaded too, into the host's memory.
+  uint32_t params;
+  // `[0]` 1: where the checkpoint has f32, f64, f16 or bf16 and the handle another of these, elements
+  // are converted: exactly where there is room, otherwise to nearest (f64 to 16 bits by way of
+  // f32). 0: that is an error.
+  uint32_t convert;
+  // 0.
+  uint32_t reserved;
+} adamw_load_options;
+
+// Copies the `num_bytes` of a checkpoint that start at `offset` to `out_data` and returns 0.
+// Anything else fails the call with `ADAMW_STATUS_CALLBACK`. The same bytes are asked for more than
+// once.
+typedef int32_t (*adamw_read)(uint64_t offset, void *out_data, size_t num_bytes, void *user_data);
+
+// Where a checkpoint is. Zero it, set `struct_size` and one of `path`, `data` and `read`.
+typedef struct adamw_source {
+  // `sizeof(adamw_source)`.
+  size_t struct_size;
+  // The file to read.
+  const char *path;
+  // Memory to read, `[num_bytes]` bytes.
+  const void *data;
+  // Bytes of the checkpoint in memory, or that `read` can give.
+  uint64_t num_bytes;
+  // Called for bytes at any place.
+  adamw_read read;
+  // Passed to `read`.
+  void *read_data;
+} adamw_source;
+
+// One thing in a checkpoint. Valid during the callback.
+typedef struct adamw_entry {
+  // `sizeof(adamw_entry)`.
+  size_t struct_size;
+  // What it is called, NUL-terminated.
+  const char *name;
+  // A text, NUL-terminated; NULL: this is a tensor.
+  const char *text;
+  // The element type of a tensor as safetensors names it ("F32", "BF16", ...); NULL: this is a text.
+  const char *dtype;
+  // Elements of a tensor.
+  uint64_t n_elements;
+  // Where the bytes of a tensor start in the file.
+  uint64_t offset;
+  // The value, if it is one number of 64 bits, as a counter is; NaN otherwise.
+  double value;
+} adamw_entry;
+
+// Sees one thing in a checkpoint and returns 0. Anything else ends the call with
+// `ADAMW_STATUS_CALLBACK`.
+typedef int32_t (*adamw_visit)(const struct adamw_entry *entry, void *user_data);
 
 // How gradients are clipped. They are never rewritten: the factor is part of the step. Norms are
 // summed in f64, in one order, so that they have the same bits everywhere. Where gradients that are
@@ -226,8 +317,7 @@ typedef struct adamw_capabilities {
   uint32_t isas;
   // What `ADAMW_ISA_BEST` comes to now.
   adamw_isa best_isa;
-  // Bit `1 << device_type` (DLPack's numbers) for each kind of memory that can be stepped: CUDA's if
-  // the build has it and a driver is installed, which is not started to find out.
+  // Bit `1 << device_type` (DLPack's numbers) for each kind of memory that can be stepped.
   uint32_t devices;
   // Bit `1 << ADAMW_DTYPE_x` for each element type that a parameter can have.
   uint32_t dtypes;
@@ -371,9 +461,9 @@ typedef struct adamw_minimize_args {
 
 // Where a tensor's memory is. Binary-identical to DLPack's `DLDevice`.
 typedef struct adamw_device {
-  // DLPack's number: 1 CPU, 3 CUDA host memory, 11 ROCm host memory; 2 CUDA, 13 CUDA managed memory.
+  // DLPack's number: 1 CPU, 3 CUDA host memory, 11 ROCm host memory.
   int32_t device_type;
-  // Which of them, as the CUDA driver numbers devices; 0 for the CPU.
+  // Which of them; 0 for the CPU.
   int32_t device_id;
 } adamw_device;
 
@@ -388,9 +478,8 @@ typedef struct adamw_data_type {
 } adamw_data_type;
 
 // A tensor: binary-identical to DLPack's `DLTensor`, so that a pointer to any producer's can be
-// passed. It must be contiguous (row-major) and aligned to its elements. All tensors of a parameter
-// lie in the host's memory, or on the device where the parameter is. Only the memory at `data` is
-// kept; the struct, its shape and strides are read during the call.
+// passed. It must be contiguous (row-major), aligned to its elements, and in host memory. Only
+// the memory at `data` is kept; the struct, its shape and strides are read during the call.
 typedef struct adamw_tensor {
   // The first element, less `byte_offset`; may be NULL if there are no elements.
   void *data;
@@ -482,14 +571,8 @@ typedef struct adamw_param_config {
   // this one's first, so that random bits are those of the whole. Moments in codes have the bits of
   // the whole if it is a multiple of 256.
   uint64_t first_element;
-  // `[0]` 1: the parameter is on a CUDA device, and the processor steps it. Its state is in the host's memory,
-  // and so are the tensors that are given for it; a step brings its gradient (on the device, or the host's)
-  // and takes the parameter back, while it steps others. The processor works on a copy, which is filled at the
-  // first step: `adamw_sync_master` says that the host has written the parameter since. Such a step waits for
-  // the device, and cannot be captured. It takes page-locked memory for the copy and for the gradient.
-  uint32_t offload;
-  // 0.
-  uint32_t reserved_2;
+  // `[0]` How many elements the whole has, which a checkpoint then says; 0: it does not.
+  uint64_t whole_elements;
 } adamw_param_config;
 
 // Element type of a plain array.
@@ -730,7 +813,15 @@ typedef struct adamw_step_info {
 
 
 
+// The same.
+#define ADAMW_LOAD_ALL 0
 
+// Those of the handle; the checkpoints may have more, which are passed over.
+#define ADAMW_LOAD_SUBSET 1
+
+// Whatever both have: the state of these is loaded, and nothing else. The handle's settings may be
+// others, and its learning rate, schedule and loss scale stay.
+#define ADAMW_LOAD_SHARED 2
 
 // IEEE 754 binary32.
 #define ADAMW_DTYPE_F32 1
@@ -1007,43 +1098,74 @@ typedef struct adamw_step_info {
 extern "C" {
 #endif // __cplusplus
 
-// Says on which stream (a `CUstream` or `cudaStream_t`; NULL: the legacy default stream) the work of
-// parameters on the device is queued up from now on. The stream stays the host's, and must be alive in
-// every call. Streams are not ordered by this library: what comes before a step on other streams, and
-// what reads its results there, the host orders by events, as for kernels of its own.
-// `ADAMW_STATUS_NOT_FOUND` before the first parameter on a device.
+// Saves the state of all parameters to a file, and all that a run needs to go on with the same bits:
+// step counts and beta powers, hyper-parameters, groups, the learning rate, the schedule, the loss
+// scaler, the seed. (Not the parameters: `adamw_save_to` can; nor functions and pointers of the host's.)
+//
+// The file is there whole, or what was there before is: it is written beside its place, made durable,
+// and renamed, and the directory is made durable after it. A symbolic link stays, and what it leads to
+// is replaced. The mode is what the umask leaves of 0666. `ADAMW_STATUS_IO` if the system cannot do
+// that: what was there is still there (if only the directory's fsync failed, the new file is), and no
+// other file is left. A process that is killed may leave `.adamw-000.tmp` in the directory, which the
+// next save uses again.
+//
+// Rows that lag (ADAMW_LAZY_EXACT) are brought up to date first. Accumulated gradients are not state:
+// `ADAMW_STATUS_INVALID_ARGUMENT` while there are some.
 //
 // The caller ensures:
-// `stream` is NULL or a stream of the device's primary context.
-adamw_status adamw_set_stream(struct adamw_optimizer *optimizer,
-                              void *stream);
+// `path` is NULL or NUL-terminated.
+adamw_status adamw_save(struct adamw_optimizer *optimizer,
+                        const char *path);
 
-// Has steps read numbers in the device's memory, for the parameters there; NULL: none of them.
-// `ADAMW_STATUS_NOT_FOUND` before the first parameter on a device.
+// Saves to a file, to memory or through a function, and writes how many bytes that takes to
+// `out_num_bytes`, which may be NULL. Where `args` names none of the three, nothing is saved, and only
+// the number is written. All three give the same bytes.
 //
 // The caller ensures:
-// `inputs` is NULL or readable; what it points to is memory of the device until it is replaced.
-adamw_status adamw_set_device_inputs(struct adamw_optimizer *optimizer,
-                                     const struct adamw_device_inputs *inputs);
+// `args` is NULL, or readable with all that it points to (`data`: writable); its functions may be
+// called; `out_num_bytes` is NULL or writable.
+adamw_status adamw_save_to(struct adamw_optimizer *optimizer,
+                           const struct adamw_save_args *args,
+                           uint64_t *out_num_bytes);
 
-// Does what the next step needs beside launches of kernels: uploads what it reads, fills masters. A step
-// of the same parameters with the same gradients is launches alone after that, so that it can be
-// captured into a graph:
+// Loads what `adamw_save` saved into a handle that has the same parameters and settings: it goes on
+// with the same bits, whatever its instruction set and threads. `options` may be NULL. The host loads
+// the parameters themselves, unless they were saved and `options` says so.
 //
-// adamw_set_stream(optimizer, stream);       the stream that will be captured
-// adamw_set_device_inputs(optimizer, &at);   lr comes from the device's memory
-// adamw_prepare(optimizer);                  before the capture begins
-// cudaStreamBeginCapture(stream, ...);
-// adamw_step(optimizer);                     recorded; each launch of the graph is a step
-// cudaStreamEndCapture(stream, &graph);
+// All is checked before anything is changed: `ADAMW_STATUS_CORRUPT` if the file is damaged or none of
+// this library's, `ADAMW_STATUS_MISMATCH` if it is another handle's, with a list of the names that
+// differ, `ADAMW_STATUS_UNSUPPORTED` if its format is newer. Only if the file fails or changes between
+// the check and the copy is the handle `ADAMW_STATUS_POISONED` from then on: it can be loaded again or
+// destroyed.
 //
-// The device counts the steps that the graph takes; `adamw_get_param_info` and the state by name ask it.
-// Pointers that the graph has been captured with stay in it: parameters, gradients and state must be
-// where they were, and the handle alive, as long as it is launched.
-// `ADAMW_STATUS_UNSUPPORTED` from a step inside a capture that cannot be replayed: whose learning rate
-// is the host's, with a schedule or a callback, with parameters in the host's memory, or whose gradients
-// the host has to know about.
-adamw_status adamw_prepare(struct adamw_optimizer *optimizer);
+// The caller ensures:
+// `path` is NULL or NUL-terminated; `options` is NULL or readable, and its functions may be called.
+adamw_status adamw_load(struct adamw_optimizer *optimizer,
+                        const char *path,
+                        const struct adamw_load_options *options);
+
+// Loads one checkpoint from several sources, `[num_sources]`: the files of all ranks, say. Each
+// parameter of the handle takes its elements from wherever they are, so that what was saved on some
+// number of ranks can be loaded on any other. (A parameter that is a part of a larger one says so by
+// `first_element` and `whole_elements`. Moments in codes can be cut only where a block of 256, or of
+// 128, ends.)
+//
+// The caller ensures:
+// The pointers of `sources` are NULL or readable with all that they point to; `options` as for
+// `adamw_load`.
+adamw_status adamw_load_from(struct adamw_optimizer *optimizer,
+                             const struct adamw_source *const *sources,
+                             size_t num_sources,
+                             const struct adamw_load_options *options);
+
+// Checks a checkpoint and shows `visit` what is in it: first the texts, then the tensors, in the order
+// of their names. It needs no handle.
+//
+// The caller ensures:
+// `source` is NULL or readable with all that it points to; `visit` may be called with `user_data`.
+adamw_status adamw_inspect(const struct adamw_source *source,
+                           adamw_visit visit,
+                           void *user_data);
 
 // Fills `group` with the handle's hyper-parameters and an lr_scale of 1. `struct_size` is the
 // caller's `sizeof(adamw_group_config)`.

@@ -266,6 +266,19 @@ inline adamw_capabilities capabilities() {
 }
 
 inline const char *version() noexcept { return adamw_version(); }
+// Shows `visit` every text and every tensor of a checkpoint.
+inline void inspect(adamw_source source, const std::function<void(const adamw_entry &)> &visit) {
+  source.struct_size = sizeof source;
+  const auto each = [](const adamw_entry *entry, void *user_data) {
+    return detail::carry([&] {
+      (*static_cast<const std::function<void(const adamw_entry &)> *>(user_data))(*entry);
+      return 0;
+    });
+  };
+  detail::call(adamw_inspect, &source, static_cast<adamw_visit>(each),
+               const_cast<std::function<void(const adamw_entry &)> *>(&visit));
+}
+
 inline const char *status_name(adamw_status status) noexcept {
   return adamw_status_name(static_cast<std::int32_t>(status));
 }
@@ -288,6 +301,7 @@ struct param_config {
   const tensor *exp_avg_sq_scale = nullptr;
   const tensor *max_exp_avg_sq_scale = nullptr;
   std::uint64_t first_element = 0;
+  std::uint64_t whole_elements = 0;
 };
 
 // A buffer of the host's, and where it is now.
@@ -398,6 +412,7 @@ public:
     config.exp_avg_sq_scale = exp_avg_sq_scale.get();
     config.max_exp_avg_sq_scale = max_exp_avg_sq_scale.get();
     config.first_element = given.first_element;
+    config.whole_elements = given.whole_elements;
     std::uint32_t number;
     detail::call(adamw_add_param, handle_, &config, &number);
     return param(number);
@@ -565,6 +580,33 @@ public:
   }
 
   void sparse_flush() { detail::call(adamw_sparse_flush, handle_); }
+
+  // Checkpoints. `struct_size` is filled in; the functions in them are plain ones of C.
+
+  void save(const std::string &path) { detail::call(adamw_save, handle_, path.c_str()); }
+
+  // Returns how many bytes there are; nothing is saved where `args` has no path, data or write.
+  std::uint64_t save(adamw_save_args args) {
+    args.struct_size = sizeof args;
+    std::uint64_t num_bytes;
+    detail::call(adamw_save_to, handle_, &args, &num_bytes);
+    return num_bytes;
+  }
+
+  void load(const std::string &path, adamw_load_options options = {}) {
+    options.struct_size = sizeof options;
+    detail::call(adamw_load, handle_, path.c_str(), &options);
+  }
+
+  void load(std::vector<adamw_source> sources, adamw_load_options options = {}) {
+    options.struct_size = sizeof options;
+    std::vector<const adamw_source *> pointers;
+    for (adamw_source &source : sources) {
+      source.struct_size = sizeof source;
+      pointers.push_back(&source);
+    }
+    detail::call(adamw_load_from, handle_, pointers.data(), pointers.size(), &options);
+  }
 
   void accumulate_grad(param number, const input &grad) {
     const adamw_tensor whole = grad.get();

@@ -120,6 +120,16 @@ impl Backend {
         }
     }
 
+    /// Copies some bytes of a tensor that is on the device.
+    pub fn read_bytes(&self, from: &Tensor, start: usize, to: &mut [u8]) -> Result<(), Error> {
+        self.cuda.as_ref().ok_or(Error::NoDeviceYet)?.read_bytes(from, start, to)
+    }
+
+    /// Writes some bytes of a tensor that is on the device.
+    pub fn write_bytes(&self, to: &Tensor, start: usize, from: &[u8]) -> Result<(), Error> {
+        self.cuda.as_ref().ok_or(Error::NoDeviceYet)?.write_bytes(to, start, from)
+    }
+
     /// A sum for the gradients of a parameter on the device.
     pub fn new_sum(&mut self, number: u32, operands: &Operands) -> Result<Buffer, Error> {
         self.cuda.as_mut().ok_or(Error::NoDeviceYet)?.new_sum(number, operands)

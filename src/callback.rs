@@ -2,6 +2,13 @@
 //!
 //! A host function runs in the host's own floating-point environment.
 
+mod checkpoint;
+
+pub use checkpoint::{
+    HostProgress, HostReader, HostWriter, Rename, adamw_progress, adamw_read, adamw_rename,
+    adamw_write,
+};
+
 use crate::error::{Error, Label};
 use crate::sys::{fp, panics};
 use core::ffi::{CStr, c_char, c_void};

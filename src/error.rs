@@ -3,12 +3,16 @@
 //! An error owns no memory: it must be makeable when there is none left.
 #![forbid(unsafe_code)]
 
+mod file;
 mod label;
+mod names;
 mod role;
 mod status;
 mod tensor_problem;
 
+pub use file::{Errno, FileProblem};
 pub use label::Label;
+pub use names::Names;
 pub use role::Role;
 pub use status::Status;
 pub use tensor_problem::TensorProblem;
@@ -135,6 +139,30 @@ pub enum Error {
     #[error("the handle has no loss scaler")]
     NoScaler,
 
+    #[error(
+        "param \"{param}\": its {n_elements} elements from first_element {first_element} on leave \
+         the {whole} of the whole"
+    )]
+    Shard { param: Label, first_element: u64, n_elements: u64, whole: u64 },
+    #[error("file \"{path}\": {call} failed: {errno}")]
+    File { path: Label, call: &'static str, errno: Errno },
+    #[error("file \"{0}\" is not a regular file")]
+    NotAFile(Label),
+    #[error("checkpoint \"{file}\" {problem}")]
+    Checkpoint { file: Label, problem: FileProblem },
+    #[error("{what}: {names}")]
+    Mismatch { what: &'static str, names: Names },
+    #[error(
+        "param \"{0}\" has accumulated gradients, which a checkpoint does not hold: step first"
+    )]
+    Accumulating(Label),
+    #[error("{name} returned {returned}, expected 0")]
+    Transfer { name: &'static str, returned: i32 },
+    #[error(
+        "only a part of the checkpoint was loaded: load one again, whole, or destroy this handle"
+    )]
+    HalfLoaded,
+
     #[error("out of memory: {bytes} bytes for {what}")]
     OutOfMemory { what: &'static str, bytes: usize },
     #[error("could not start {0} threads")]
@@ -178,7 +206,10 @@ pub enum Error {
     BadHandle(usize),
     #[error("the handle is in use by another call")]
     Busy,
-    #[error("an earlier call was interrupted in the middle of its writes: destroy this handle")]
+    #[error(
+        "an earlier call was interrupted in the middle of its writes: destroy this handle, or load \
+         again if that call was a load"
+    )]
     Poisoned,
     #[error("caught a panic, which is a bug in this library: {0}")]
     Panic(Label),
@@ -217,13 +248,18 @@ impl Error {
             | Error::NoRatio(_)
             | Error::ScheduleCallback { .. }
             | Error::ScheduleValue { .. } => Status::Callback,
+            Error::File { .. } | Error::NotAFile(_) => Status::Io,
+            Error::Checkpoint { problem: FileProblem::Version(_), .. } => Status::Unsupported,
+            Error::Checkpoint { .. } => Status::Corrupt,
+            Error::Mismatch { .. } => Status::Mismatch,
+            Error::Transfer { .. } => Status::Callback,
             Error::LrConflict(_) => Status::LrConflict,
             Error::ClipConflict { .. } => Status::ClipConflict,
             Error::OutOfMemory { .. } | Error::Threads(_) => Status::OutOfMemory,
             Error::Nonfinite { .. } => Status::Nonfinite,
             Error::NullHandle | Error::BadHandle(_) => Status::BadHandle,
             Error::Busy => Status::Busy,
-            Error::Poisoned => Status::Poisoned,
+            Error::Poisoned | Error::HalfLoaded => Status::Poisoned,
             Error::Panic(_) => Status::Internal,
             _ => Status::InvalidArgument,
         }

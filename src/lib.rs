@@ -6,6 +6,7 @@
 //! ```text
 //! ffi/         the C ABI: handles, structs, statuses; no logic
 //! optimizer/   groups, parameters, their state, and the step
+//! checkpoint/  files of state: what is in one, found whole before anything is taken from it
 //! schedule/    learning rates by the number of steps
 //! backend.rs   the one seam: the update over a table of chunks
 //! cpu/         loops, one copy per instruction set; blocks, their weights, moments and random
@@ -27,7 +28,7 @@
 //! philox.rs    random bits that are a function of a counter
 //! error.rs     every error, its text and its status
 //! callback.rs  the host's functions
-//! sys/         floating-point environment, memory, processors, panics
+//! sys/         files, floating-point environment, memory, processors, panics
 //! ```
 //!
 //! What a change touches: an instruction set is one line of `cpu/isa.rs`; an element type is
@@ -35,16 +36,19 @@
 //! is `format.rs`, `tensor/state.rs` and `cpu/weights.rs` or `cpu/moments.rs`; an option is `math.rs`,
 //! `config.rs`, `optimizer/decide.rs` and, in `ffi/`, `types.rs`, `lifecycle.rs` and `groups.rs`.
 //!
-//! `unsafe` stands only in `ffi/`, `tensor.rs`, `tensor/`, `callback.rs`, `sys/`, `cpu/isa.rs` and
-//! `cuda/`.
+//! `unsafe` stands only in `ffi/`, `tensor.rs`, `tensor/`, `callback.rs`, `callback/`, `sys/`,
+//! `cpu/isa.rs` and `cuda/`.
 //!
 //! The Rust interface serves the tests and benches; it is no public API.
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("sizes, offsets and handles are 64-bit");
+#[cfg(not(target_endian = "little"))]
+compile_error!("checkpoints are little-endian, as the state in memory is");
 
 mod backend;
 mod callback;
+mod checkpoint;
 mod clip;
 mod codes;
 mod config;

@@ -1,5 +1,6 @@
 //! Memory as tensors: the only place where a raw address becomes a slice.
 
+mod bytes;
 mod changes;
 mod chunk;
 mod chunks;

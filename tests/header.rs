@@ -253,6 +253,7 @@ fn structs_have_no_holes_and_the_fields_that_were_promised() {
         exp_avg_sq_scale: Tensor,
         max_exp_avg_sq_scale: Tensor,
         first_element: u64,
+        whole_elements: u64,
         offload: u32,
         reserved_2: u32,
     });
@@ -332,6 +333,46 @@ fn structs_have_no_holes_and_the_fields_that_were_promised() {
         best: f64,
         num_bad: u32,
         cooldown: u32,
+    });
+    assert_without_holes!(adamw_save_args {
+        struct_size: usize,
+        path: Text,
+        data: Data,
+        capacity: usize,
+        write: adamw_write,
+        write_data: Data,
+        progress: adamw_progress,
+        progress_data: Data,
+        params: u32,
+        reserved: u32,
+    });
+    assert_without_holes!(adamw_source {
+        struct_size: usize,
+        path: Text,
+        data: *const core::ffi::c_void,
+        num_bytes: u64,
+        read: adamw_read,
+        read_data: Data,
+    });
+    assert_without_holes!(adamw_load_options {
+        struct_size: usize,
+        rename: adamw_rename,
+        rename_data: Data,
+        progress: adamw_progress,
+        progress_data: Data,
+        scope: u32,
+        params: u32,
+        convert: u32,
+        reserved: u32,
+    });
+    assert_without_holes!(adamw_entry {
+        struct_size: usize,
+        name: Text,
+        text: Text,
+        dtype: Text,
+        n_elements: u64,
+        offset: u64,
+        value: f64,
     });
     assert_without_holes!(adamw_capabilities {
         struct_size: usize,

@@ -137,6 +137,26 @@ impl Cuda {
         Ok(verdict[0])
     }
 
+    /// Copies some bytes of a tensor of the device's. Waits for the device.
+    pub fn read_bytes(&self, from: &Tensor, start: usize, to: &mut [u8]) -> Result<(), Error> {
+        self.check_not_capturing("saving")?;
+        let device = self.driver.enter()?;
+        let from = (from.address() + start) as u64;
+        // SAFETY: the host vouched for the tensor, whose bytes are asked for, and this waits.
+        unsafe { device.download(to.as_mut_ptr().expose_provenance(), from, to.len()) }?;
+        device.wait()
+    }
+
+    /// Writes some bytes of a tensor of the device's. Waits for the device.
+    pub fn write_bytes(&self, to: &Tensor, start: usize, from: &[u8]) -> Result<(), Error> {
+        self.check_not_capturing("loading")?;
+        let device = self.driver.enter()?;
+        let to = (to.address() + start) as u64;
+        // SAFETY: as above.
+        unsafe { device.upload(to, from.as_ptr().expose_provenance(), from.len()) }?;
+        device.wait()
+    }
+
     /// Copies a tensor of the device's into one of the host's that fits it. Waits for the device.
     pub fn copy_out(&self, from: &Tensor, to: &Tensor) -> Result<(), Error> {
         self.check_not_capturing("reading state")?;

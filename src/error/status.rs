@@ -1,4 +1,4 @@
-//! What C sees of an error.
+//! What a call came to, as C sees it.
 #![forbid(unsafe_code)]
 
 /// What a call came to. Zero is success. A number is never reused for another meaning; the text of
@@ -20,8 +20,8 @@ pub enum Status {
     BadHandle = 7,
     /// The handle is in use: by another thread, or by the very call that called this callback.
     Busy = 8,
-    /// A bug in this library interrupted an earlier call in the middle of its writes; only
-    /// `adamw_destroy` is allowed.
+    /// An earlier call was interrupted in the middle of its writes: by a bug in this library, which
+    /// leaves only `adamw_destroy`, or in `adamw_load`, which may be called again.
     Poisoned = 9,
     /// A function of the host reported an error.
     Callback = 10,
@@ -33,12 +33,18 @@ pub enum Status {
     ClipConflict = 13,
     /// A CUDA device or its driver failed.
     Device = 14,
+    /// A file could not be read or written: the text has the reason that the system gave.
+    Io = 15,
+    /// A checkpoint is damaged, cut off, or none.
+    Corrupt = 16,
+    /// A checkpoint is whole, but not one of a handle like this: the text lists what differs.
+    Mismatch = 17,
     /// A panic was caught at the boundary: a bug in this library.
     Internal = 99,
 }
 
 impl Status {
-    pub(crate) const ALL: [Status; 14] = [
+    pub(crate) const ALL: [Status; 17] = [
         Status::Ok,
         Status::InvalidArgument,
         Status::Unsupported,
@@ -52,6 +58,9 @@ impl Status {
         Status::Nonfinite,
         Status::ClipConflict,
         Status::Device,
+        Status::Io,
+        Status::Corrupt,
+        Status::Mismatch,
         Status::Internal,
     ];
 
@@ -71,6 +80,9 @@ impl Status {
             Status::Nonfinite => c"ADAMW_STATUS_NONFINITE",
             Status::ClipConflict => c"ADAMW_STATUS_CLIP_CONFLICT",
             Status::Device => c"ADAMW_STATUS_DEVICE",
+            Status::Io => c"ADAMW_STATUS_IO",
+            Status::Corrupt => c"ADAMW_STATUS_CORRUPT",
+            Status::Mismatch => c"ADAMW_STATUS_MISMATCH",
             Status::Internal => c"ADAMW_STATUS_INTERNAL",
         }
     }

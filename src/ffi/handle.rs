@@ -65,6 +65,30 @@ pub fn with<R>(
     result
 }
 
+/// The same for a load. One that failed in the middle of its writes leaves the handle poisoned, and open
+/// to another load.
+pub fn load(
+    handle: *const Optimizer,
+    work: impl FnOnce(&mut Optimizer) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let (slot, generation) = find(handle)?;
+    let was_poisoned = match enter(slot, generation, handle, IDLE) {
+        Err(Error::Poisoned) => enter(slot, generation, handle, POISONED).map(|()| true),
+        entered => entered.map(|()| false),
+    }?;
+    let mut release = Release { slot, state: generation << 2 | POISONED };
+    // SAFETY: an idle or poisoned slot is initialised, and it is busy with us.
+    let optimizer = unsafe { (*slot.optimizer.get()).assume_init_mut() };
+    if was_poisoned && !optimizer.is_half_loaded() {
+        return Err(Error::Poisoned);
+    }
+    let result = work(optimizer);
+    if !optimizer.is_half_loaded() {
+        release.state = generation << 2 | IDLE;
+    }
+    result
+}
+
 /// Drops the optimizer; its handle is stale from now on.
 pub fn remove(handle: *const Optimizer) -> Result<(), Error> {
     let (slot, generation) = find(handle)?;

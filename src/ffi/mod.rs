@@ -1,6 +1,8 @@
 //! The C ABI: every function is a few lines that read their arguments, call the optimizer, and turn
 //! its result into a status. No logic lives here.
 
+mod checkpoint;
+mod checkpoint_types;
 mod constants;
 mod cuda;
 mod groups;
@@ -23,10 +25,12 @@ mod types;
 
 pub use crate::callback::{
     adamw_closure, adamw_decay_filter, adamw_lr_ratio, adamw_parallel_for, adamw_param_info,
-    adamw_schedule_function, adamw_task,
+    adamw_progress, adamw_read, adamw_rename, adamw_schedule_function, adamw_task, adamw_write,
 };
 pub use crate::error::Status;
 pub use crate::optimizer::Optimizer;
+pub use checkpoint::*;
+pub use checkpoint_types::*;
 pub use constants::*;
 pub use cuda::*;
 pub use groups::*;

@@ -7,7 +7,7 @@ use super::types::*;
 use super::{Optimizer, Status, adamw_param_info, entry, guard, handle, not_null, sized, tensor};
 use crate::error::{Error, Label, Role};
 use crate::math::Regularizer;
-use crate::optimizer::{Item, NewParam};
+use crate::optimizer::{Item, NewParam, Shard};
 use crate::sys::memory::reserve;
 use core::ffi::{CStr, c_char, c_void};
 
@@ -63,7 +63,7 @@ pub unsafe extern "C" fn adamw_add_param(
                 group: config.group,
                 param: required(config.param, Role::Param)?,
                 state,
-                first_element: config.first_element,
+                shard: Shard { first_element: config.first_element, whole: config.whole_elements },
                 step: config.step,
                 no_clip: flag("param.no_clip", config.no_clip)?,
                 regularizer: regularizer(
@@ -106,7 +106,7 @@ pub unsafe extern "C" fn adamw_add_array(
                 group: 0,
                 param,
                 state: [None; Role::STATE.len()],
-                first_element: 0,
+                shard: Shard::default(),
                 step: 0,
                 no_clip: false,
                 regularizer: Regularizer::None,

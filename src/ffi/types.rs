@@ -218,6 +218,8 @@ pub struct adamw_param_config {
     /// this one's first, so that random bits are those of the whole. Moments in codes have the bits of
     /// the whole if it is a multiple of 256.
     pub first_element: u64,
+    /// `[0]` How many elements the whole has, which a checkpoint then says; 0: it does not.
+    pub whole_elements: u64,
     /// `[0]` 1: the parameter is on a CUDA device, and the processor steps it. Its state is in the host's memory,
     /// and so are the tensors that are given for it; a step brings its gradient (on the device, or the host's)
     /// and takes the parameter back, while it steps others. The processor works on a copy, which is filled at the
@@ -270,7 +272,7 @@ const _: () = assert!(size_of::<adamw_tensor>() == 48);
 const _: () =
     assert!(size_of::<adamw_config>() == 6 * 8 + 6 * 4 + 5 * 8 + 4 * 4 + 4 * 8 + 2 * 4 + 8 + 2 * 4);
 const _: () = assert!(size_of::<adamw_group_config>() == 9 * 8 + 2 * 4 + 3 * 8 + 2 * 4);
-const _: () = assert!(size_of::<adamw_param_config>() == 9 * 8 + 4 * 4 + 5 * 8 + 2 * 4);
+const _: () = assert!(size_of::<adamw_param_config>() == 9 * 8 + 4 * 4 + 6 * 8 + 2 * 4);
 const _: () = assert!(size_of::<adamw_step_info>() == 4 * 8 + 2 * 4 + 4 * 8 + 4 * 4);
 const _: () = assert!(size_of::<adamw_param_info>() == 4 * 8 + 4 * 4);
 
@@ -331,6 +333,7 @@ impl adamw_param_config {
         exp_avg_sq_scale: core::ptr::null(),
         max_exp_avg_sq_scale: core::ptr::null(),
         first_element: 0,
+        whole_elements: 0,
         offload: 0,
         reserved_2: 0,
     };

@@ -6,6 +6,7 @@
 mod decide;
 mod grads;
 mod hyper;
+mod load;
 mod measure;
 mod names;
 mod new_state;
@@ -15,8 +16,10 @@ mod on_device;
 mod options;
 mod params;
 mod rows;
+mod save;
 mod scaler;
 mod schedule;
+mod settings;
 mod single;
 mod state;
 mod step;
@@ -24,10 +27,12 @@ mod subset;
 mod watched;
 
 pub use grads::Clear;
+pub use load::{LoadOptions, Scope};
 pub use measure::Report;
 pub use names::Scheme;
 pub use options::Options;
-pub use params::NewParam;
+pub use params::{NewParam, Shard};
+pub use save::Target;
 pub use scaler::{FoundInf, ScalerState};
 pub use state::Item;
 
@@ -56,6 +61,8 @@ pub struct Optimizer {
     operands: Watched<Vec<Operands>>,
     /// The steps that rows of each parameter may have yet to take, by the same number.
     logs: Vec<Log>,
+    /// Which part of what each parameter is, by the same number.
+    shards: Vec<Shard>,
     /// The numbers of the parameters, in the order of their names.
     by_name: Vec<u32>,
     occupied: Occupied,
@@ -74,6 +81,8 @@ pub struct Optimizer {
     backend: Backend,
     on_device: OnDevice,
     scratch: Scratch,
+    /// A load failed in the middle of its writes.
+    is_half_loaded: bool,
 }
 
 impl Optimizer {
@@ -90,6 +99,7 @@ impl Optimizer {
             params: Watched::default(),
             operands: Watched::default(),
             logs: Vec::new(),
+            shards: Vec::new(),
             by_name: Vec::new(),
             occupied: Occupied::default(),
             grads_unchecked: false,
@@ -104,6 +114,7 @@ impl Optimizer {
             backend: Backend::new(&config)?,
             on_device: OnDevice::default(),
             scratch: Scratch::default(),
+            is_half_loaded: false,
         })
     }
 

@@ -15,6 +15,7 @@ pub enum Scheme {
     Paddle,
 }
 
+const NEUTRAL_PREFIX: &str = "state.";
 const NEUTRAL: [(Item, &str); 11] = [
     (Item::Tensor(Role::Master), ".master"),
     (Item::Tensor(Role::Remainder), ".remainder"),
@@ -42,6 +43,25 @@ const PADDLE: [(Item, &str); 6] = [
 
 fn suffix(table: &'static [(Item, &str)], item: Item) -> Option<&'static str> {
     table.iter().find(|(known, _)| *known == item).map(|(_, suffix)| *suffix)
+}
+
+/// What a tensor of a parameter is called in a checkpoint, in three parts.
+pub fn tensor_name(param: &str, role: Role) -> [&str; 3] {
+    match role {
+        Role::Param => ["param.", param, ""],
+        _ => neutral_name(param, Item::Tensor(role)),
+    }
+}
+
+/// The neutral name of a part of a parameter's state, in three parts.
+pub fn neutral_name(param: &str, item: Item) -> [&str; 3] {
+    [NEUTRAL_PREFIX, param, suffix(&NEUTRAL, item).unwrap_or_default()]
+}
+
+/// The parameter and the part of its state that have this neutral name.
+pub fn neutral_reading(name: &str) -> Option<(&str, Item)> {
+    let name = name.strip_prefix(NEUTRAL_PREFIX)?;
+    NEUTRAL.iter().find_map(|&(item, suffix)| Some((name.strip_suffix(suffix)?, item)))
 }
 
 /// Writes a name; `None` if the scheme has none for it.

@@ -76,7 +76,7 @@ impl Optimizer {
         self.check_places(new)?;
         if format.is_random() {
             let key = Key::new(self.config.seed, new.name.to_bytes());
-            operands.set_key(key, new.first_element)?;
+            operands.set_key(key, new.shard.first_element)?;
         }
         let (memory, mut on_device) = match stepped.device() {
             Device::Host => (None, [const { None }; Role::STATE.len()]),

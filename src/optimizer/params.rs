@@ -30,6 +30,15 @@ pub struct Param {
     pub master: Master,
 }
 
+/// Which part of a larger tensor a parameter is.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Shard {
+    /// Which element of the whole is its first.
+    pub first_element: u64,
+    /// Elements of the whole; 0: nobody said.
+    pub whole: u64,
+}
+
 /// What has yet to be done about a master before the next step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Master {
@@ -54,8 +63,7 @@ pub struct NewParam<'a> {
     pub param: Tensor,
     /// In the order of `Role::STATE`.
     pub state: [Option<Tensor>; Role::STATE.len()],
-    /// Which element of the whole parameter is its first, if it is a shard.
-    pub first_element: u64,
+    pub shard: Shard,
     /// Steps that the host's state has taken.
     pub step: u64,
     /// Not to be clipped, nor part of a global norm.
@@ -80,6 +88,7 @@ impl Optimizer {
             return Err(Error::Number { name: "step", value: new.step as f64, expected });
         }
         check_regularizer(new.regularizer)?;
+        new.shard.check(new.name, new.param.n_elements())?;
         let copy = self.new_copy(&new)?;
         let (operands, on_device) = self.new_operands(&new, copy.as_ref())?;
         let decays = decays(self.decay_filter, new.name)?;
@@ -112,6 +121,7 @@ impl Optimizer {
         reserve(&mut self.params, 1, "the parameters")?;
         reserve(&mut self.operands, 1, "the parameters")?;
         reserve(&mut self.logs, 1, "the parameters")?;
+        reserve(&mut self.shards, 1, "the parameters")?;
         reserve(&mut self.by_name, 1, "the parameters")?;
         self.occupied.reserve(1 + Role::STATE.len())?;
         self.scratch.reserve(self.params.len() + 1, self.groups.len())?;
@@ -140,6 +150,7 @@ impl Optimizer {
         self.by_name.insert(place_by_name, number);
         self.params.push(param);
         self.logs.push(Log::default());
+        self.shards.push(new.shard);
         self.grads_unchecked = true;
         Ok(number)
     }
@@ -243,6 +254,19 @@ impl Optimizer {
             other: self.params[other.param as usize].label(),
             other_buffer: other.role,
         }
+    }
+}
+
+impl Shard {
+    /// That a parameter of so many elements lies inside the whole.
+    fn check(&self, name: &CStr, n_elements: u64) -> Result<(), Error> {
+        let Shard { first_element, whole } = *self;
+        let end = first_element.checked_add(n_elements);
+        if end.is_some_and(|end| whole == 0 || end <= whole) {
+            return Ok(());
+        }
+        let param = label(name);
+        Err(Error::Shard { param, first_element, n_elements, whole })
     }
 }
 

@@ -87,6 +87,12 @@ pub struct ScalerState {
     pub bad_steps: u64,
 }
 
+impl ScalerState {
+    pub fn validate(&self) -> Result<(), Error> {
+        config::loss_scale("state.scale", self.scale)
+    }
+}
+
 /// A dynamic loss scale.
 pub struct Scaler {
     config: LossScaler,
@@ -98,10 +104,19 @@ impl Scaler {
         Scaler { config, state: ScalerState { scale: config.scale, good_steps: 0, bad_steps: 0 } }
     }
 
+    pub fn config(&self) -> &LossScaler {
+        &self.config
+    }
+
     pub fn set_state(&mut self, state: ScalerState) -> Result<(), Error> {
-        config::loss_scale("state.scale", state.scale)?;
+        state.validate()?;
         self.state = state;
         Ok(())
+    }
+
+    /// Goes to a state that was found valid.
+    pub(super) fn go_to(&mut self, state: ScalerState) {
+        self.state = state;
     }
 
     /// What the scale becomes after a step that was taken, or skipped.

@@ -9,6 +9,7 @@
 mod formula;
 mod plateau;
 mod terms;
+mod text;
 
 pub use terms::{CyclicMode, Kind, Node, Terms};
 
@@ -36,6 +37,21 @@ pub struct State {
     pub num_bad: u32,
     /// Metrics still to be passed over.
     pub cooldown: u32,
+}
+
+impl State {
+    pub fn validate(&self) -> Result<(), Error> {
+        let State { lr, best, .. } = *self;
+        if !(lr.is_finite() && lr >= 0.0) {
+            let expected = "a finite number >= 0";
+            return Err(Error::Number { name: "state.lr", value: lr, expected });
+        }
+        if best.is_infinite() {
+            let expected = "a finite number, or NaN for none";
+            return Err(Error::Number { name: "state.best", value: best, expected });
+        }
+        Ok(())
+    }
 }
 
 /// A schedule under way.
@@ -66,15 +82,7 @@ impl Schedule {
 
     /// Goes to a state that was saved.
     pub fn set_state(&mut self, state: State) -> Result<(), Error> {
-        let State { lr, best, .. } = state;
-        if !(lr.is_finite() && lr >= 0.0) {
-            let expected = "a finite number >= 0";
-            return Err(Error::Number { name: "state.lr", value: lr, expected });
-        }
-        if best.is_infinite() {
-            let expected = "a finite number, or NaN for none";
-            return Err(Error::Number { name: "state.best", value: best, expected });
-        }
+        state.validate()?;
         self.state = state;
         Ok(())
     }

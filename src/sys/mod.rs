@@ -1,5 +1,6 @@
-//! What the system gives: the floating-point environment, memory, processors, process, panics.
+//! What the system gives: files, the floating-point environment, memory, processors, process, panics.
 
+pub mod files;
 pub mod fp;
 pub mod memory;
 pub mod panics;

@@ -246,6 +246,29 @@ static adamw_status step_param(adamw_optimizer *optimizer) {
   return adamw_step_param(optimizer, 0);
 }
 
+static char saved[1 << 16];
+
+static adamw_status save(adamw_optimizer *optimizer) {
+  return adamw_save(optimizer, "calls.safetensors");
+}
+
+static adamw_status save_to(adamw_optimizer *optimizer) {
+  const adamw_save_args args = {
+      .struct_size = sizeof args, .data = saved, .capacity = sizeof saved};
+  return adamw_save_to(optimizer, &args, NULL);
+}
+
+static adamw_status load(adamw_optimizer *optimizer) {
+  return adamw_load(optimizer, "calls.safetensors", NULL);
+}
+
+static adamw_status load_from(adamw_optimizer *optimizer) {
+  const adamw_source source = {
+      .struct_size = sizeof source, .data = saved, .num_bytes = sizeof saved};
+  const adamw_source *const sources[1] = {&source};
+  return adamw_load_from(optimizer, sources, 1, NULL);
+}
+
 const struct call every_call[] = {
     {"adamw_group_config_init", group_config_init},
     {"adamw_add_group", add_group},
@@ -299,6 +322,10 @@ const struct call every_call[] = {
     {"adamw_get_param_info", get_param_info},
     {"adamw_set_grad_scale", set_grad_scale},
     {"adamw_get_step_info", get_step_info},
+    {"adamw_save", save},
+    {"adamw_save_to", save_to},
+    {"adamw_load", load},
+    {"adamw_load_from", load_from},
     {"adamw_destroy", adamw_destroy},
     {NULL, NULL},
 };

@@ -30,6 +30,8 @@ macro_rules! call {
     }};
 }
 
+pub(crate) use call;
+
 /// The defaults.
 pub fn config() -> ffi::adamw_config {
     // SAFETY: a struct of numbers and nullable pointers, for which all zeros is a value.
@@ -100,6 +102,7 @@ pub struct Param<'a> {
     /// Of exp_avg, exp_avg_sq and max_exp_avg_sq.
     pub scales: [Option<&'a Array>; 3],
     pub first_element: u64,
+    pub whole_elements: u64,
     pub step: u64,
     pub group: u32,
     pub no_clip: bool,
@@ -122,6 +125,7 @@ impl<'a> Param<'a> {
             max_exp_avg_sq: None,
             scales: [None; 3],
             first_element: 0,
+            whole_elements: 0,
             step: 0,
             group: 0,
             no_clip: false,
@@ -242,6 +246,7 @@ impl Handle {
             exp_avg_sq_scale: scales[1],
             max_exp_avg_sq_scale: scales[2],
             first_element: param.first_element,
+            whole_elements: param.whole_elements,
             offload: param.offload.into(),
             reserved_2: 0,
         };

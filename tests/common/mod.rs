@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file is a crate of its own and uses a part of this")]
 
 pub mod array;
+pub mod checkpoint;
 pub mod device;
 pub mod handle;
 pub mod host;

@@ -1,0 +1,204 @@
+//! A checkpoint that is read: nothing of it is believed before its checksums have been seen.
+#![forbid(unsafe_code)]
+
+use super::header::{Entry, Header};
+use super::source::ENDS;
+use super::{AFTER_FORMAT, CRC_DIGITS, FORMAT, LENGTH, LONGEST_HEADER, START};
+use super::{PIECE, Progress, Source, hexadecimal};
+use crate::error::{Error, FileProblem, Label};
+use crate::sys::memory::reserve;
+
+/// A checkpoint whose every byte has been found to be what was written.
+pub struct Checkpoint<'a> {
+    source: Source<'a>,
+    header: Header,
+    /// Where the bytes of tensors start.
+    start: u64,
+}
+
+impl<'a> Checkpoint<'a> {
+    /// Reads the header, and looks at nothing else.
+    pub fn open(source: Source<'a>) -> Result<Checkpoint<'a>, Error> {
+        let n_bytes = source.n_bytes();
+        let mut length = [0; LENGTH];
+        if n_bytes < LENGTH as u64 {
+            return Err(source.broken(ENDS));
+        }
+        source.read(0, &mut length)?;
+        let behind = n_bytes - LENGTH as u64;
+        let n_header = u64::from_le_bytes(length);
+        if n_header > behind {
+            return Err(source.broken("its header is longer than the file"));
+        }
+        if n_header > LONGEST_HEADER as u64 {
+            return Err(source.broken("its header is longer than 100,000,000 bytes"));
+        }
+        let mut text = zeros(n_header as usize, "a checkpoint's header")?;
+        source.read(LENGTH as u64, &mut text)?;
+        let problem = |problem| source.problem(problem);
+        check_header(&length, &mut text).map_err(problem)?;
+        let header = Header::new(text, behind - n_header).map_err(problem)?;
+        let sums = header.text(&["crc32"]).unwrap_or_default().len();
+        if sums != header.entries().len() * CRC_DIGITS {
+            return Err(problem(FileProblem::Text(Label::new(b"crc32"))));
+        }
+        Ok(Checkpoint { source, header, start: LENGTH as u64 + n_header })
+    }
+
+    /// Bytes of all tensors.
+    pub fn n_bytes(&self) -> u64 {
+        self.source.n_bytes() - self.start
+    }
+
+    /// Reads every tensor and holds it against its checksum; tensors are found by name after that.
+    pub fn verify(&mut self, window: &mut Window, progress: &mut Progress) -> Result<(), Error> {
+        window.forget();
+        for number in 0..self.header.entries().len() {
+            let entry = self.header.entries()[number];
+            let mut sum = crc32fast::Hasher::new();
+            let mut at = entry.start;
+            while at < entry.end {
+                let bytes = window.bytes(self, at, entry.end)?;
+                sum.update(bytes);
+                at += bytes.len() as u64;
+                progress.add(bytes.len() as u64)?;
+            }
+            self.check_crc(&entry, sum.finalize())?;
+        }
+        self.header.sort_by_name().map_err(|problem| self.source.problem(problem))
+    }
+
+    fn check_crc(&self, entry: &Entry, found: u32) -> Result<(), Error> {
+        let sums = self.header.text(&["crc32"]).unwrap_or_default().as_bytes();
+        let expected = sums.chunks(CRC_DIGITS).nth(entry.number as usize);
+        if expected == Some(&hexadecimal(found)) {
+            return Ok(());
+        }
+        let name = Label::new(self.header.name(entry).as_bytes());
+        Err(self.source.problem(FileProblem::Checksum(name)))
+    }
+
+    /// Reads a part of a tensor; where it is the whole, its checksum is held against what was read now.
+    pub fn read(&self, entry: &Entry, at: u64, to: &mut [u8]) -> Result<(), Error> {
+        let mut sum = crc32fast::Hasher::new();
+        let is_whole = to.len() as u64 == entry.n_bytes();
+        let mut from = self.start + entry.start + at;
+        for piece in to.chunks_mut(PIECE) {
+            self.source.read(from, piece)?;
+            from += piece.len() as u64;
+            if is_whole {
+                sum.update(piece);
+            }
+        }
+        if is_whole { self.check_crc(entry, sum.finalize()) } else { Ok(()) }
+    }
+
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The text under a key that must be there.
+    pub fn text(&self, key: &[&str]) -> Result<&str, Error> {
+        let missing = key.last().copied().unwrap_or_default();
+        let problem = || self.problem(FileProblem::Text(Label::new(missing.as_bytes())));
+        self.header.text(key).ok_or_else(problem)
+    }
+
+    pub fn problem(&self, problem: FileProblem) -> Error {
+        self.source.problem(problem)
+    }
+
+    /// Where the bytes of a tensor start in the file.
+    pub fn offset(&self, entry: &Entry) -> u64 {
+        self.start + entry.start
+    }
+}
+
+/// Bytes that were read last, so that small tensors side by side are read at once.
+pub struct Window {
+    buffer: Vec<u8>,
+    /// Where it starts, behind the header, and how much of it holds bytes.
+    start: u64,
+    length: usize,
+}
+
+impl Window {
+    pub fn new() -> Result<Window, Error> {
+        Ok(Window { buffer: zeros(PIECE, "a buffer for reading")?, start: 0, length: 0 })
+    }
+
+    /// Takes nothing for what it is in another file.
+    pub fn forget(&mut self) {
+        self.length = 0;
+    }
+
+    /// Some bytes from `at` on, one at least, none from `end` on.
+    pub fn bytes(&mut self, of: &Checkpoint, at: u64, end: u64) -> Result<&[u8], Error> {
+        if !(self.start..self.start + self.length as u64).contains(&at) {
+            self.length = 0;
+            let length = (of.n_bytes() - at).min(PIECE as u64) as usize;
+            of.source.read(of.start + at, &mut self.buffer[..length])?;
+            (self.start, self.length) = (at, length);
+        }
+        let first = (at - self.start) as usize;
+        let last = ((end - self.start) as usize).min(self.length);
+        Ok(&self.buffer[first..last])
+    }
+
+    /// The value of a tensor of one 64-bit number; NaN of another.
+    pub fn number(&mut self, of: &Checkpoint, entry: &Entry) -> Result<f64, Error> {
+        Ok(match (entry.dtype(), entry.n_bytes()) {
+            ("F64", 8) => f64::from_le_bytes(self.word(of, entry)?),
+            ("U64", 8) => u64::from_le_bytes(self.word(of, entry)?) as f64,
+            _ => f64::NAN,
+        })
+    }
+
+    /// A tensor of 8 bytes.
+    pub fn word(&mut self, of: &Checkpoint, entry: &Entry) -> Result<[u8; 8], Error> {
+        let mut word = [0; 8];
+        let mut at = entry.start;
+        while at < entry.end.min(entry.start + 8) {
+            let bytes = self.bytes(of, at, entry.end)?;
+            let first = (at - entry.start) as usize;
+            let count = bytes.len().min(8 - first);
+            word[first..first + count].copy_from_slice(&bytes[..count]);
+            at += count as u64;
+        }
+        Ok(word)
+    }
+}
+
+/// That a header is of this format, and what was written.
+fn check_header(length: &[u8; LENGTH], text: &mut [u8]) -> Result<(), FileProblem> {
+    let foreign = FileProblem::Foreign("its header starts differently");
+    let format = text.strip_prefix(START.as_bytes()).ok_or(foreign)?;
+    let digits = format.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let number = core::str::from_utf8(&format[..digits]).ok().and_then(|text| text.parse().ok());
+    let number: u32 = number.ok_or(foreign)?;
+    if number != FORMAT {
+        return Err(FileProblem::Version(number));
+    }
+    format[digits..].strip_prefix(AFTER_FORMAT.as_bytes()).ok_or(foreign)?;
+    let at = START.len() + digits + AFTER_FORMAT.len();
+    let digits = text.get_mut(at..at + CRC_DIGITS).ok_or(foreign)?;
+    let mut expected = [0; CRC_DIGITS];
+    expected.copy_from_slice(digits);
+    // Its own checksum was not there yet when it was computed.
+    digits.fill(b'0');
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(length);
+    sum.update(text);
+    if hexadecimal(sum.finalize()) == expected {
+        Ok(())
+    } else {
+        Err(FileProblem::Damaged("the checksum of its header is not that of its bytes"))
+    }
+}
+
+fn zeros(n: usize, what: &'static str) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    reserve(&mut bytes, n, what)?;
+    bytes.resize(n, 0);
+    Ok(bytes)
+}

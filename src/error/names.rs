@@ -1,0 +1,68 @@
+//! Lists of names in errors, which own no memory.
+#![forbid(unsafe_code)]
+
+use core::fmt::{self, Write};
+
+/// As many names as there is room for, and how many there are beyond.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Names {
+    bytes: [u8; Self::CAPACITY],
+    used: u8,
+    more: u32,
+}
+
+impl Names {
+    const CAPACITY: usize = 86;
+
+    pub const NONE: Names = Names { bytes: [0; Self::CAPACITY], used: 0, more: 0 };
+
+    /// Adds a name, or counts it where it does not fit whole. The first is cut rather than counted.
+    pub fn add(&mut self, name: impl fmt::Display) {
+        let before = self.used;
+        let separator = if before == 0 { "" } else { ", " };
+        if self.more > 0 || write!(self, "{separator}{name}").is_err() && before > 0 {
+            self.used = before;
+            self.more = self.more.saturating_add(1);
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.used == 0
+    }
+}
+
+impl Write for Names {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let used = self.used as usize;
+        let fits = text.floor_char_boundary(Self::CAPACITY - used);
+        self.bytes[used..used + fits].copy_from_slice(&text.as_bytes()[..fits]);
+        self.used += fits as u8;
+        if fits == text.len() { Ok(()) } else { Err(fmt::Error) }
+    }
+}
+
+impl fmt::Display for Names {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        // `write_str` copies whole characters.
+        f.write_str(core::str::from_utf8(&self.bytes[..self.used as usize]).unwrap_or_default())?;
+        if self.more > 0 { write!(f, " and {} more", self.more) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_counted_and_the_first_is_cut() {
+        let mut names = Names::NONE;
+        (0..20).for_each(|i| names.add(format_args!("layer.{i}.weight")));
+        let expected =
+            "layer.0.weight, layer.1.weight, layer.2.weight, layer.3.weight, layer.4.weight";
+        assert_eq!(names.to_string(), format!("{expected} and 15 more"));
+        let mut long = Names::NONE;
+        long.add("ä".repeat(60));
+        long.add("b");
+        assert_eq!(long.to_string(), format!("{} and 1 more", "ä".repeat(43)));
+    }
+}

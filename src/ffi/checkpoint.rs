@@ -1,0 +1,288 @@
+//! Saving state to files, and loading it.
+
+use super::checkpoint_types::*;
+use super::lifecycle::flag;
+use super::{Optimizer, Status, entry, guard, handle, not_null, params, sized};
+use crate::callback::{HostProgress, HostReader, HostWriter, Rename};
+use crate::checkpoint::{Checkpoint, Progress, Source, Window};
+use crate::error::Error;
+use crate::optimizer::{LoadOptions, Scope, Target};
+use crate::sys::files::Reading;
+use crate::sys::{fp, memory::reserve};
+use core::ffi::{c_char, c_void};
+use core::ptr::null;
+
+/// Saves the state of all parameters to a file, and all that a run needs to go on with the same bits:
+/// step counts and beta powers, hyper-parameters, groups, the learning rate, the schedule, the loss
+/// scaler, the seed. (Not the parameters: `adamw_save_to` can; nor functions and pointers of the host's.)
+///
+/// The file is there whole, or what was there before is: it is written beside its place, made durable,
+/// and renamed, and the directory is made durable after it. A symbolic link stays, and what it leads to
+/// is replaced. The mode is what the umask leaves of 0666. `ADAMW_STATUS_IO` if the system cannot do
+/// that: what was there is still there (if only the directory's fsync failed, the new file is), and no
+/// other file is left. A process that is killed may leave `.adamw-000.tmp` in the directory, which the
+/// next save uses again.
+///
+/// Rows that lag (ADAMW_LAZY_EXACT) are brought up to date first. Accumulated gradients are not state:
+/// `ADAMW_STATUS_INVALID_ARGUMENT` while there are some.
+///
+/// # Safety
+/// `path` is NULL or NUL-terminated.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_save(optimizer: *mut Optimizer, path: *const c_char) -> Status {
+    guard(|| {
+        handle::with(optimizer, |optimizer| {
+            // SAFETY: the caller's word.
+            let path = unsafe { params::name(path, "path") }?;
+            optimizer.save(Target::File(path), false, None).map(drop)
+        })
+    })
+}
+
+/// Saves to a file, to memory or through a function, and writes how many bytes that takes to
+/// `out_num_bytes`, which may be NULL. Where `args` names none of the three, nothing is saved, and only
+/// the number is written. All three give the same bytes.
+///
+/// # Safety
+/// `args` is NULL, or readable with all that it points to (`data`: writable); its functions may be
+/// called; `out_num_bytes` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_save_to(
+    optimizer: *mut Optimizer,
+    args: *const adamw_save_args,
+    out_num_bytes: *mut u64,
+) -> Status {
+    guard(|| {
+        // SAFETY: a struct of numbers and nullable pointers.
+        let zeros: adamw_save_args = unsafe { core::mem::zeroed() };
+        let n_bytes = handle::with(optimizer, |optimizer| {
+            // SAFETY: the caller's word.
+            let args = unsafe { sized::read(args, zeros) }?;
+            zero("args.reserved", args.reserved)?;
+            let params = flag("args.params", args.params)?;
+            // SAFETY: the caller's word.
+            let (target, progress) =
+                unsafe { (target(&args)?, HostProgress::new(args.progress, args.progress_data)) };
+            optimizer.save(target, params, progress)
+        })?;
+        if !out_num_bytes.is_null() {
+            // SAFETY: not NULL, and the caller's word.
+            unsafe { out_num_bytes.write_unaligned(n_bytes) };
+        }
+        Ok(())
+    })
+}
+
+/// Loads what `adamw_save` saved into a handle that has the same parameters and settings: it goes on
+/// with the same bits, whatever its instruction set and threads. `options` may be NULL. The host loads
+/// the parameters themselves, unless they were saved and `options` says so.
+///
+/// All is checked before anything is changed: `ADAMW_STATUS_CORRUPT` if the file is damaged or none of
+/// this library's, `ADAMW_STATUS_MISMATCH` if it is another handle's, with a list of the names that
+/// differ, `ADAMW_STATUS_UNSUPPORTED` if its format is newer. Only if the file fails or changes between
+/// the check and the copy is the handle `ADAMW_STATUS_POISONED` from then on: it can be loaded again or
+/// destroyed.
+///
+/// # Safety
+/// `path` is NULL or NUL-terminated; `options` is NULL or readable, and its functions may be called.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_load(
+    optimizer: *mut Optimizer,
+    path: *const c_char,
+    options: *const adamw_load_options,
+) -> Status {
+    let source = adamw_source {
+        struct_size: size_of::<adamw_source>(),
+        path,
+        data: null(),
+        num_bytes: 0,
+        read: None,
+        read_data: core::ptr::null_mut(),
+    };
+    guard(|| {
+        handle::load(optimizer, |optimizer| {
+            if path.is_null() {
+                return Err(Error::Null("path"));
+            }
+            // SAFETY: the caller's word, and the source lives through the call.
+            unsafe { load(optimizer, &(&raw const source), 1, options) }
+        })
+    })
+}
+
+/// Loads one checkpoint from several sources, `[num_sources]`: the files of all ranks, say. Each
+/// parameter of the handle takes its elements from wherever they are, so that what was saved on some
+/// number of ranks can be loaded on any other. (A parameter that is a part of a larger one says so by
+/// `first_element` and `whole_elements`. Moments in codes can be cut only where a block of 256, or of
+/// 128, ends.)
+///
+/// # Safety
+/// The pointers of `sources` are NULL or readable with all that they point to; `options` as for
+/// `adamw_load`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_load_from(
+    optimizer: *mut Optimizer,
+    sources: *const *const adamw_source,
+    num_sources: usize,
+    options: *const adamw_load_options,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller's word.
+        handle::load(optimizer, |optimizer| unsafe {
+            load(optimizer, sources, num_sources, options)
+        })
+    })
+}
+
+/// Checks a checkpoint and shows `visit` what is in it: first the texts, then the tensors, in the order
+/// of their names. It needs no handle.
+///
+/// # Safety
+/// `source` is NULL or readable with all that it points to; `visit` may be called with `user_data`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_inspect(
+    source: *const adamw_source,
+    visit: adamw_visit,
+    user_data: *mut c_void,
+) -> Status {
+    guard(|| {
+        let visit = visit.ok_or(Error::Null("visit"))?;
+        // SAFETY: the caller's word.
+        let mut checkpoint = Checkpoint::open(unsafe { self::source(source) }?)?;
+        let mut window = Window::new()?;
+        checkpoint.verify(&mut window, &mut Progress::new(None, 0))?;
+        let show = |entry: &adamw_entry| {
+            // SAFETY: the caller's word; the entry lives through the call.
+            match fp::as_host(|| unsafe { visit(entry, user_data) }) {
+                0 => Ok(()),
+                returned => Err(Error::Transfer { name: "visit", returned }),
+            }
+        };
+        let none = adamw_entry {
+            struct_size: size_of::<adamw_entry>(),
+            name: null(),
+            text: null(),
+            dtype: null(),
+            n_elements: 0,
+            offset: 0,
+            value: f64::NAN,
+        };
+        for (name, text) in checkpoint.header().texts() {
+            show(&adamw_entry { name: name.as_ptr().cast(), text: text.as_ptr().cast(), ..none })?;
+        }
+        for found in checkpoint.header().entries() {
+            show(&adamw_entry {
+                name: checkpoint.header().name_with_nul(found).as_ptr().cast(),
+                dtype: found.dtype_c().as_ptr(),
+                n_elements: found.n_elements(),
+                offset: checkpoint.offset(found),
+                value: window.number(&checkpoint, found)?,
+                ..none
+            })?;
+        }
+        Ok(())
+    })
+}
+
+/// # Safety
+/// As `adamw_load_from`.
+unsafe fn load(
+    optimizer: &mut Optimizer,
+    sources: *const *const adamw_source,
+    num_sources: usize,
+    options: *const adamw_load_options,
+) -> Result<(), Error> {
+    // SAFETY: a struct of numbers and nullable pointers.
+    let zeros: adamw_load_options = unsafe { core::mem::zeroed() };
+    let options = match options.is_null() {
+        true => zeros,
+        // SAFETY: the caller's word.
+        false => unsafe { sized::read(options, zeros) }?,
+    };
+    zero("options.reserved", options.reserved)?;
+    let options = LoadOptions {
+        scope: match options.scope {
+            ADAMW_LOAD_ALL => Scope::All,
+            ADAMW_LOAD_SUBSET => Scope::Subset,
+            ADAMW_LOAD_SHARED => Scope::Shared,
+            value => {
+                let expected = "an ADAMW_LOAD constant, 0 to 2";
+                return Err(Error::Constant { name: "options.scope", value, expected });
+            }
+        },
+        params: flag("options.params", options.params)?,
+        convert: flag("options.convert", options.convert)?,
+        // SAFETY: the caller's word.
+        rename: unsafe { Rename::new(options.rename, options.rename_data) },
+        // SAFETY: the caller's word.
+        progress: unsafe { HostProgress::new(options.progress, options.progress_data) },
+    };
+    not_null("sources", sources, num_sources)?;
+    let mut opened = Vec::new();
+    reserve(&mut opened, num_sources, "the sources")?;
+    for i in 0..num_sources {
+        // SAFETY: there are `num_sources`, and the caller's word.
+        opened.push(unsafe { source(entry(sources, i)) }?);
+    }
+    optimizer.load(opened, &options)
+}
+
+/// # Safety
+/// `from` is NULL, or readable for as long as the source lives, with all that it points to.
+unsafe fn source<'a>(from: *const adamw_source) -> Result<Source<'a>, Error> {
+    // SAFETY: a struct of numbers and nullable pointers.
+    let zeros: adamw_source = unsafe { core::mem::zeroed() };
+    // SAFETY: the caller's word.
+    let from = unsafe { sized::read(from, zeros) }?;
+    let is_memory = !from.data.is_null() || from.path.is_null() && from.read.is_none();
+    one_of("source has", [!from.path.is_null(), is_memory, from.read.is_some()])?;
+    if is_memory {
+        let n = usize::try_from(from.num_bytes).ok().filter(|&n| n <= isize::MAX as usize);
+        let n = n.ok_or(Error::Null("source.data for so many bytes"))?;
+        not_null("source.data", from.data, n)?;
+        let data = if n == 0 { core::ptr::dangling() } else { from.data.cast::<u8>() };
+        // SAFETY: the caller's word; no bytes may be anywhere.
+        return Ok(Source::Memory(unsafe { core::slice::from_raw_parts(data, n) }));
+    }
+    // SAFETY: the caller's word.
+    if let Some(reader) = unsafe { HostReader::new(from.read, from.read_data, from.num_bytes) } {
+        return Ok(Source::Host(reader));
+    }
+    // SAFETY: the caller's word.
+    Ok(Source::File(Reading::open(unsafe { params::name(from.path, "source.path") }?)?))
+}
+
+/// # Safety
+/// As `adamw_save_to`.
+unsafe fn target<'a>(args: &adamw_save_args) -> Result<Target<'a>, Error> {
+    let is = [!args.path.is_null(), !args.data.is_null(), args.write.is_some()];
+    if is == [false; 3] {
+        return Ok(Target::Size);
+    }
+    one_of("args has", is)?;
+    if !args.data.is_null() {
+        let n = args.capacity.min(isize::MAX as usize);
+        // SAFETY: the caller's word. Bytes that nobody wrote yet are only written.
+        let data = unsafe { core::slice::from_raw_parts_mut(args.data.cast::<u8>(), n) };
+        return Ok(Target::Memory(data));
+    }
+    // SAFETY: the caller's word.
+    if let Some(writer) = unsafe { HostWriter::new(args.write, args.write_data) } {
+        return Ok(Target::Host(writer));
+    }
+    // SAFETY: the caller's word.
+    Ok(Target::File(unsafe { params::name(args.path, "args.path") }?))
+}
+
+fn one_of(name: &'static str, given: [bool; 3]) -> Result<(), Error> {
+    match given.iter().filter(|&&given| given).count() {
+        1 => Ok(()),
+        n => {
+            Err(Error::Number { name, value: n as f64, expected: "one of path, data and function" })
+        }
+    }
+}
+
+fn zero(name: &'static str, value: u32) -> Result<(), Error> {
+    if value == 0 { Ok(()) } else { Err(Error::Constant { name, value, expected: "0" }) }
+}

@@ -1,0 +1,319 @@
+//! Saving: what stands in a checkpoint, and in which order.
+#![forbid(unsafe_code)]
+
+use super::names::{neutral_name, tensor_name};
+use super::params::Master;
+use super::settings::{write_group, write_scaler_state, write_schedule_state};
+use super::{Item, Optimizer};
+use crate::callback::{HostProgress, HostWriter};
+use crate::checkpoint::{Draft, PIECE, Progress, Text};
+use crate::dtype::Dtype;
+use crate::error::{Error, Role};
+use crate::sys::files::NewFile;
+use crate::sys::memory::reserve;
+use crate::tensor::Tensor;
+use core::ffi::CStr;
+
+/// Where a checkpoint goes.
+pub enum Target<'a> {
+    /// A file, which is replaced whole or not at all.
+    File(&'a CStr),
+    Memory(&'a mut [u8]),
+    Host(HostWriter),
+    /// Nowhere: only its size is asked for.
+    Size,
+}
+
+/// A tensor as it is saved.
+struct Saved<'a> {
+    /// One after another they are its name.
+    name: [&'a str; 3],
+    dtype: &'static str,
+    /// `None`: a number.
+    n_elements: Option<u64>,
+    bytes: Bytes<'a>,
+}
+
+/// Where the bytes of a tensor are.
+enum Bytes<'a> {
+    Here(&'a [u8]),
+    OnDevice(Tensor),
+}
+
+impl Bytes<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Bytes::Here(bytes) => bytes.len(),
+            Bytes::OnDevice(tensor) => tensor.addresses().len(),
+        }
+    }
+}
+
+/// Elements of one size lie together, the largest first, so that all of them are aligned.
+const ELEMENT_BYTES: [usize; 4] = [8, 4, 2, 1];
+
+impl Optimizer {
+    /// Saves the state, with the parameters themselves if `params`, and returns how many bytes that is.
+    pub fn save(
+        &mut self,
+        target: Target,
+        params: bool,
+        progress: Option<HostProgress>,
+    ) -> Result<u64, Error> {
+        self.settle()?;
+        let mut draft = self.draft(params)?;
+        let n_bytes = draft.n_bytes() + draft.n_tensor_bytes();
+        let total = draft.n_tensor_bytes();
+        match target {
+            Target::Size => {}
+            Target::File(path) => {
+                let file = NewFile::create(path)?;
+                let mut progress = Progress::new(progress, total);
+                let mut to = Gathered::new(&file, draft.n_bytes())?;
+                self.sum_up(&mut draft, params, &mut progress, |bytes| to.write(bytes))?;
+                to.flush()?;
+                file.write(0, draft.sealed())?;
+                file.commit()?;
+            }
+            Target::Memory(to) => {
+                let n = n_bytes as usize;
+                if to.len() < n {
+                    return Err(Error::Count { name: "capacity", count: to.len(), wanted: n });
+                }
+                let mut progress = Progress::new(progress, total);
+                let (header, mut rest) = to.split_at_mut(draft.n_bytes() as usize);
+                self.sum_up(&mut draft, params, &mut progress, |bytes| {
+                    let (next, behind) = core::mem::take(&mut rest).split_at_mut(bytes.len());
+                    next.copy_from_slice(bytes);
+                    rest = behind;
+                    Ok(())
+                })?;
+                header.copy_from_slice(draft.sealed());
+            }
+            Target::Host(writer) => {
+                let mut progress = Progress::new(progress, 2 * total);
+                // The header, which has the checksums, comes first.
+                self.sum_up(&mut draft, params, &mut progress, |_| Ok(()))?;
+                writer.write(draft.sealed())?;
+                self.pieces(params, &mut progress, |_, bytes| writer.write(bytes))?;
+            }
+        }
+        Ok(n_bytes)
+    }
+
+    /// Brings what is saved up to date, as a look at it would.
+    fn settle(&mut self) -> Result<(), Error> {
+        for number in self.live() {
+            if self.operands[number].n_accumulated() > 0 {
+                return Err(Error::Accumulating(self.params[number].label()));
+            }
+        }
+        self.flush_rows()?;
+        for number in 0..self.params.len() {
+            if self.params[number].master == Master::Stale && !self.params[number].removed {
+                self.backend.fill_master(&mut self.operands[number])?;
+            }
+            self.clock(number as u32)?;
+        }
+        match self.backend.cuda() {
+            Some(cuda) => cuda.fill_copies(|_| true),
+            None => Ok(()),
+        }
+    }
+
+    /// The numbers of the parameters that were not removed.
+    pub(super) fn live(&self) -> impl Iterator<Item = usize> {
+        (0..self.params.len()).filter(|&number| !self.params[number].removed)
+    }
+
+    /// A parameter's name, which was UTF-8 when it came in.
+    pub(super) fn name(&self, number: usize) -> &str {
+        self.params[number].name.to_str().unwrap_or_default()
+    }
+
+    /// The header, but for the checksums.
+    fn draft(&self, params: bool) -> Result<Draft, Error> {
+        let mut n_tensors = 0;
+        self.each_tensor(params, |_| {
+            n_tensors += 1;
+            Ok(())
+        })?;
+        let mut draft = Draft::new(n_tensors)?;
+        let mut text = Text::default();
+        draft.pair("optimizer", text.set(|text| self.write_config(text))?)?;
+        draft.pair("state", text.set(|text| self.write_how_far(text))?)?;
+        for (number, group) in self.groups.iter().enumerate() {
+            let key = format_args!("groups.{number}");
+            draft.pair(key, text.set(|text| write_group(text, group))?)?;
+        }
+        if let Some(schedule) = &self.schedule {
+            draft.pair("schedule", text.set(|text| schedule.write_words(text))?)?;
+            let state = schedule.state();
+            draft.pair("schedule_state", text.set(|text| write_schedule_state(text, &state))?)?;
+        }
+        if let Some(scaler) = &self.scaler {
+            draft.pair("scaler", text.set(|text| scaler.write_words(text))?)?;
+            let state = self.scaler_state()?;
+            draft.pair("scaler_state", text.set(|text| write_scaler_state(text, &state))?)?;
+        }
+        for number in self.live() {
+            let key = format_args!("param_groups.{}", self.name(number));
+            draft.pair(key, text.set(|text| self.write_param(text, number))?)?;
+        }
+        self.each_tensor(params, |Saved { name: [a, b, c], dtype, n_elements, bytes }| {
+            draft.tensor(format_args!("{a}{b}{c}"), dtype, n_elements, bytes.len() as u64)
+        })?;
+        draft.end()?;
+        Ok(draft)
+    }
+
+    /// Visits every tensor in the order of their bytes in the file.
+    fn each_tensor(
+        &self,
+        params: bool,
+        mut visit: impl FnMut(Saved) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        for element_bytes in ELEMENT_BYTES {
+            for number in self.live() {
+                let (operands, name) = (&self.operands[number], self.name(number));
+                if element_bytes == 8 {
+                    self.counters(number, &mut visit)?;
+                }
+                let itself = params.then_some(Role::Param);
+                for role in itself.into_iter().chain(Role::STATE) {
+                    let Some(tensor) = operands.tensor(role) else { continue };
+                    if tensor.dtype().bytes() == element_bytes {
+                        visit(Saved {
+                            name: tensor_name(name, role),
+                            dtype: safetensors_name(tensor.dtype()),
+                            n_elements: Some(tensor.n_elements()),
+                            bytes: match operands.is_on_device() {
+                                false => Bytes::Here(operands.bytes(role)),
+                                true => Bytes::OnDevice(tensor),
+                            },
+                        })?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn counters(
+        &self,
+        number: usize,
+        visit: &mut impl FnMut(Saved) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let (param, name) = (&self.params[number], self.name(number));
+        let group = &self.groups[param.group as usize];
+        let state = |item| neutral_name(name, item);
+        let lr = self.lr() * group.lr_scale * param.lr_scale;
+        for (name, dtype, bits) in [
+            (state(Item::Step), "U64", param.clock.step),
+            (state(Item::Beta1Power), "F64", param.clock.beta1_power.to_bits()),
+            (state(Item::Beta2Power), "F64", param.clock.beta2_power.to_bits()),
+            (["param_groups.", name, ".lr"], "F64", lr.to_bits()),
+        ] {
+            visit(Saved { name, dtype, n_elements: None, bytes: Bytes::Here(&bits.to_le_bytes()) })?;
+        }
+        Ok(())
+    }
+
+    /// Visits the bytes of all tensors, piece by piece, with the tensor's number.
+    fn pieces(
+        &self,
+        params: bool,
+        progress: &mut Progress,
+        mut visit: impl FnMut(usize, &[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut number = 0;
+        let mut room = Vec::new();
+        self.each_tensor(params, |saved| {
+            let mut visit_piece = |piece: &[u8]| {
+                visit(number, piece)?;
+                progress.add(piece.len() as u64)
+            };
+            match saved.bytes {
+                Bytes::Here(bytes) => bytes.chunks(PIECE).try_for_each(visit_piece)?,
+                Bytes::OnDevice(tensor) => {
+                    reserve(&mut room, PIECE - room.len(), "a buffer for what is on the device")?;
+                    let n_bytes = tensor.addresses().len();
+                    for start in (0..n_bytes).step_by(PIECE) {
+                        room.resize(PIECE.min(n_bytes - start), 0);
+                        self.backend.read_bytes(&tensor, start, &mut room)?;
+                        visit_piece(&room)?;
+                    }
+                }
+            }
+            number += 1;
+            Ok(())
+        })
+    }
+
+    /// Visits all bytes, and puts the checksums of the tensors into the header. Each piece is summed
+    /// while it is on its way.
+    fn sum_up(
+        &self,
+        draft: &mut Draft,
+        params: bool,
+        progress: &mut Progress,
+        mut visit: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut last = (0, crc32fast::Hasher::new());
+        self.pieces(params, progress, |number, bytes| {
+            if number != last.0 {
+                last = (number, crc32fast::Hasher::new());
+            }
+            last.1.update(bytes);
+            draft.set_crc(number, last.1.clone().finalize());
+            visit(bytes)
+        })
+    }
+}
+
+/// What safetensors calls an element type.
+pub fn safetensors_name(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::F32 => "F32",
+        Dtype::F64 => "F64",
+        Dtype::F16 => "F16",
+        Dtype::Bf16 => "BF16",
+        Dtype::I16 => "I16",
+        Dtype::U8 => "U8",
+    }
+}
+
+/// Gathers small tensors into one write; large ones go straight from their own memory.
+struct Gathered<'a> {
+    file: &'a NewFile,
+    at: u64,
+    buffer: Vec<u8>,
+}
+
+impl Gathered<'_> {
+    fn new(file: &NewFile, at: u64) -> Result<Gathered<'_>, Error> {
+        let mut buffer = Vec::new();
+        reserve(&mut buffer, PIECE, "a buffer for writing")?;
+        Ok(Gathered { file, at, buffer })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        if self.buffer.len() + bytes.len() > PIECE || bytes.len() == PIECE {
+            self.flush()?;
+        }
+        if bytes.len() == PIECE {
+            self.file.write(self.at, bytes)?;
+            self.at += bytes.len() as u64;
+        } else {
+            self.buffer.extend_from_slice(bytes); // there is room: see `new` and above
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        self.file.write(self.at, &self.buffer)?;
+        self.at += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+}

@@ -1,0 +1,135 @@
+//! What a handle was made with and how far it has come, as words: written into checkpoints, and held
+//! against them.
+#![forbid(unsafe_code)]
+
+use super::Optimizer;
+use super::params::Shard;
+use super::scaler::{Scaler, ScalerState};
+use crate::checkpoint::words;
+use crate::clip::Clip;
+use crate::config::GroupConfig;
+use crate::math::Regularizer;
+use crate::schedule::State;
+use core::fmt::{self, Write};
+
+/// Words about a parameter that say where its elements lie, not how it is stepped.
+pub const PLACE: [&str; 4] = ["dtype", "n_elements", "first_element", "whole"];
+
+impl Optimizer {
+    /// The choices about the handle, fixed when it was made.
+    pub(super) fn write_config(&self, to: &mut impl Write) -> fmt::Result {
+        let config = &self.config;
+        let flags = [
+            ("amsgrad", config.amsgrad),
+            ("maximize", config.maximize),
+            ("multi_precision", config.multi_precision),
+            ("average_grads", config.average_grads),
+            ("clear_grads", config.clear_grads),
+        ];
+        for (name, flag) in flags {
+            write!(to, "{name}={} ", u8::from(flag))?;
+        }
+        write!(to, "clip_scope={:?} ", config.clip_scope)?;
+        write!(to, "nonfinite={:?} seed={}", config.nonfinite, config.seed)
+    }
+
+    /// How far the handle has come.
+    pub(super) fn write_how_far(&self, to: &mut impl Write) -> fmt::Result {
+        write!(to, "lr={:?} grad_scale={:?}", self.lr(), self.grad_scale)
+    }
+
+    /// The choices about a parameter, and where its elements lie.
+    pub(super) fn write_param(&self, to: &mut impl Write, number: usize) -> fmt::Result {
+        let (param, tensor) = (&self.params[number], self.operands[number].param());
+        let dtype = tensor.dtype();
+        write!(to, "dtype={dtype} n_elements={}", tensor.n_elements())?;
+        let shard = self.shards[number];
+        if shard != Shard::default() {
+            write!(to, " first_element={} whole={}", shard.first_element, shard.whole)?;
+        }
+        write!(to, " group={} decays={}", param.group, u8::from(param.decays))?;
+        if param.lr_scale.to_bits() != 1f64.to_bits() {
+            write!(to, " lr_scale={:?}", param.lr_scale)?;
+        }
+        if param.frozen {
+            to.write_str(" frozen=1")?;
+        }
+        if param.no_clip {
+            to.write_str(" no_clip=1")?;
+        }
+        match param.regularizer {
+            Regularizer::None => Ok(()),
+            Regularizer::L1(coeff) => write!(to, " l1={coeff:?}"),
+            Regularizer::L2(coeff) => write!(to, " l2={coeff:?}"),
+        }
+    }
+}
+
+/// The hyper-parameters of a group. Those that the host keeps are the host's to save.
+pub fn write_group(to: &mut impl Write, group: &GroupConfig) -> fmt::Result {
+    let hosts = group.hosts;
+    let numbers = [
+        ("lr_scale", group.lr_scale, false),
+        ("weight_decay", group.weight_decay, hosts.weight_decay.is_some()),
+        ("beta1", group.beta1, hosts.beta1.is_some()),
+        ("beta2", group.beta2, hosts.beta2.is_some()),
+        ("eps", group.eps, false),
+    ];
+    for (name, value, is_hosts) in numbers {
+        match is_hosts {
+            true => write!(to, "{name}=host ")?,
+            false => write!(to, "{name}={value:?} ")?,
+        }
+    }
+    match group.clip {
+        Clip::None => to.write_str("clip=None")?,
+        Clip::Norm(norm) => write!(to, "clip=Norm clip_norm={norm:?}")?,
+        Clip::GlobalNorm(norm) => write!(to, "clip=GlobalNorm clip_norm={norm:?}")?,
+        Clip::Value { min, max } => write!(to, "clip=Value clip_min={min:?} clip_max={max:?}")?,
+    }
+    write!(to, " lazy={:?} precision={:?} moments={:?}", group.lazy, group.precision, group.moments)
+}
+
+pub fn write_schedule_state(to: &mut impl Write, state: &State) -> fmt::Result {
+    let State { index, lr, best, num_bad, cooldown } = state;
+    write!(to, "index={index} lr={lr:?} best={best:?} num_bad={num_bad} cooldown={cooldown}")
+}
+
+pub fn read_schedule_state(text: &str) -> Option<State> {
+    Some(State {
+        index: words::number(text, "index")?,
+        lr: words::number(text, "lr")?,
+        best: words::number(text, "best")?,
+        num_bad: words::number(text, "num_bad")?,
+        cooldown: words::number(text, "cooldown")?,
+    })
+}
+
+impl Scaler {
+    pub(super) fn write_words(&self, to: &mut impl Write) -> fmt::Result {
+        let config = self.config();
+        write!(
+            to,
+            "scale={:?} growth_factor={:?} backoff_factor={:?} growth_interval={} \
+             backoff_interval={}",
+            config.scale,
+            config.growth_factor,
+            config.backoff_factor,
+            config.growth_interval,
+            config.backoff_interval
+        )
+    }
+}
+
+pub fn write_scaler_state(to: &mut impl Write, state: &ScalerState) -> fmt::Result {
+    let ScalerState { scale, good_steps, bad_steps } = state;
+    write!(to, "scale={scale:?} good_steps={good_steps} bad_steps={bad_steps}")
+}
+
+pub fn read_scaler_state(text: &str) -> Option<ScalerState> {
+    Some(ScalerState {
+        scale: words::number(text, "scale")?,
+        good_steps: words::number(text, "good_steps")?,
+        bad_steps: words::number(text, "bad_steps")?,
+    })
+}

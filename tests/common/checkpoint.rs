@@ -1,0 +1,137 @@
+//! Saving and loading through the C API, and files to do it in.
+
+use super::handle::{Answer, Handle, answer, call};
+use adamw::ffi::{self, *};
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A directory that is removed with its owner.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new() -> Folder {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("adamw-test-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).unwrap();
+        Folder(path)
+    }
+
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The names of all files in it.
+    pub fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.0).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+pub fn c_path(path: &Path) -> CString {
+    CString::new(path.as_os_str().as_bytes()).unwrap()
+}
+
+pub fn save_args() -> adamw_save_args {
+    // SAFETY: a struct of numbers and nullable pointers.
+    let zeros: adamw_save_args = unsafe { core::mem::zeroed() };
+    adamw_save_args { struct_size: size_of_val(&zeros), ..zeros }
+}
+
+pub fn load_options() -> adamw_load_options {
+    // SAFETY: a struct of numbers and nullable pointers.
+    let zeros: adamw_load_options = unsafe { core::mem::zeroed() };
+    adamw_load_options { struct_size: size_of_val(&zeros), ..zeros }
+}
+
+pub fn source() -> adamw_source {
+    // SAFETY: a struct of numbers and nullable pointers.
+    let zeros: adamw_source = unsafe { core::mem::zeroed() };
+    adamw_source { struct_size: size_of_val(&zeros), ..zeros }
+}
+
+pub fn in_memory(bytes: &[u8]) -> adamw_source {
+    adamw_source { data: bytes.as_ptr().cast(), num_bytes: bytes.len() as u64, ..source() }
+}
+
+impl Handle {
+    pub fn save(&self, path: &Path) -> Answer {
+        call!(adamw_save(self.raw(), c_path(path).as_ptr()))
+    }
+
+    pub fn save_to(&self, args: &adamw_save_args) -> Answer<u64> {
+        let mut n_bytes = u64::MAX;
+        call!(adamw_save_to(self.raw(), args, &mut n_bytes))?;
+        Ok(n_bytes)
+    }
+
+    /// The checkpoint as bytes.
+    pub fn saved(&self, params: bool) -> Vec<u8> {
+        let args = adamw_save_args { params: params.into(), ..save_args() };
+        let mut bytes = vec![0x7f; self.save_to(&args).unwrap() as usize];
+        let (data, capacity) = (bytes.as_mut_ptr().cast(), bytes.len());
+        let n_bytes = self.save_to(&adamw_save_args { data, capacity, ..args }).unwrap();
+        assert_eq!(n_bytes, capacity as u64);
+        bytes
+    }
+
+    pub fn load(&self, path: &Path, options: &adamw_load_options) -> Answer {
+        call!(adamw_load(self.raw(), c_path(path).as_ptr(), options))
+    }
+
+    pub fn load_from(&self, sources: &[adamw_source], options: &adamw_load_options) -> Answer {
+        let pointers: Vec<_> = sources.iter().map(|source| &raw const *source).collect();
+        call!(adamw_load_from(self.raw(), pointers.as_ptr(), pointers.len(), options))
+    }
+
+    pub fn load_bytes(&self, bytes: &[u8], options: &adamw_load_options) -> Answer {
+        self.load_from(&[in_memory(bytes)], options)
+    }
+}
+
+/// The same checkpoint with another text as its header, and the checksum that this header has.
+pub fn with_header(bytes: &[u8], edit: impl FnOnce(String) -> String) -> Vec<u8> {
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let text = edit(String::from_utf8(bytes[8..8 + length].to_vec()).unwrap());
+    sealed(text, &bytes[8 + length..])
+}
+
+/// A file of this header, its checksum put in, and these tensors.
+pub fn sealed(text: String, tensors: &[u8]) -> Vec<u8> {
+    let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(text.into_bytes());
+    const KEY: &[u8] = b"\"header_crc32\":\"";
+    if let Some(at) = bytes.windows(KEY.len()).position(|window| window == KEY) {
+        let digits = at + KEY.len()..at + KEY.len() + 8;
+        bytes[digits.clone()].fill(b'0');
+        let sum = crc32(&bytes);
+        bytes[digits].copy_from_slice(format!("{sum:08x}").as_bytes());
+    }
+    bytes.extend(tensors);
+    bytes
+}
+
+/// The checksum of zip and PNG, bit by bit.
+pub fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0u32, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
+            (sum >> 1) ^ (0xedb8_8320 & (sum & 1).wrapping_neg())
+        })
+    })
+}
