@@ -9,7 +9,6 @@ use super::params::{Match, Piece, Pieces, part, roles, with_name};
 use crate::checkpoint::{Checkpoint, Entry, PIECE, Progress};
 use crate::dtype::Dtype;
 use crate::error::{Error, Role};
-use crate::sys::memory::reserve;
 use core::ops::Range;
 
 impl Optimizer {
@@ -24,16 +23,15 @@ impl Optimizer {
         self.live().map(of).sum()
     }
 
-    /// Copies the tensors of all matches.
+    /// Copies the tensors of all matches. There is room for `PIECE` bytes in the buffer.
     pub(super) fn copy_from(
         &mut self,
         files: &[Checkpoint],
         matches: &[Match],
         options: &LoadOptions,
         progress: &mut Progress,
+        buffer: &mut Vec<u8>,
     ) -> Result<(), Error> {
-        let mut buffer = Vec::new();
-        reserve(&mut buffer, PIECE, "a buffer for converting")?;
         for &Match { number, .. } in matches {
             let operands = &mut self.operands[number];
             let ours = part(operands, self.shards[number]);
@@ -51,7 +49,7 @@ impl Optimizer {
                         match from_name(entry.dtype()).filter(|&from| from != dtype) {
                             Some(from) if converts(dtype) => {
                                 let start = theirs.start * from.bytes() as u64;
-                                converted(file, entry, start, from, (to, dtype), &mut buffer)?;
+                                converted(file, entry, start, from, (to, dtype), buffer)?;
                             }
                             _ => file.read(entry, theirs.start * dtype.bytes() as u64, to)?,
                         }

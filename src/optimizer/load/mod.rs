@@ -13,7 +13,7 @@ mod pieces;
 
 use super::{Optimizer, ScalerState};
 use crate::callback::{HostProgress, Rename};
-use crate::checkpoint::{Checkpoint, Progress, Source, Window};
+use crate::checkpoint::{Checkpoint, PIECE, Progress, Source, Window};
 use crate::error::Error;
 use crate::schedule;
 use crate::sys::memory::reserve;
@@ -78,7 +78,9 @@ impl Optimizer {
             }
         };
         let matches = self.check_params(&files, &mut window, options)?;
-        let copied = self.copy_from(&files, &matches, options, &mut progress);
+        let mut buffer = Vec::new();
+        reserve(&mut buffer, PIECE, "a buffer for converting")?;
+        let copied = self.copy_from(&files, &matches, options, &mut progress, &mut buffer);
         self.is_half_loaded = copied.is_err();
         copied?;
         self.take(&matches, numbers);

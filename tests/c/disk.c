@@ -1,0 +1,341 @@
+/* A save is durable in the right order, and where the system fails it, at whichever call: an error, what
+   was there before, no other file, and a handle that saves again. */
+#define _GNU_SOURCE
+#include "fail_alloc.h"
+#include <adamw.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* ---- the system calls, taken here before they reach the system */
+
+enum call { OPEN, WRITE, FSYNC, RENAME, UNLINK, TRUNCATE, READ, CALLS };
+static const char *const call_names[CALLS] = {"open",   "write",    "fsync", "rename",
+                                              "unlink", "truncate", "read"};
+
+static struct {
+  enum call call;
+  int fd; /* that was opened or used */
+  bool creates;
+} trace[4096];
+static int n_calls, n_of[CALLS];
+
+static enum call fault_in;
+static int fault_at = -1, fault_errno; /* the number of the call that fails; -1: none */
+static size_t longest_write = SIZE_MAX;
+static int interrupted; /* every second write is */
+
+static bool fails(enum call call, int fd, bool creates) {
+  if (n_calls < 4096) {
+    trace[n_calls].call = call;
+    trace[n_calls].fd = fd;
+    trace[n_calls++].creates = creates;
+  }
+  if (n_of[call]++ != fault_at || call != fault_in)
+    return false;
+  errno = fault_errno;
+  return true;
+}
+
+int openat(int folder, const char *path, int flags, ...) {
+  va_list arguments;
+  va_start(arguments, flags);
+  unsigned mode = flags & O_CREAT ? va_arg(arguments, unsigned) : 0;
+  va_end(arguments);
+  if (fails(OPEN, -1, flags & O_CREAT))
+    return -1;
+  int fd = (int)syscall(SYS_openat, folder, path, flags, mode);
+  if (n_calls > 0 && n_calls < 4096)
+    trace[n_calls - 1].fd = fd;
+  return fd;
+}
+
+ssize_t pwrite64(int fd, const void *data, size_t bytes, off_t offset) {
+  if (interrupted && (interrupted ^= 3) == 1) {
+    errno = EINTR;
+    return -1;
+  }
+  if (fails(WRITE, fd, false))
+    return -1;
+  return syscall(SYS_pwrite64, fd, data, bytes < longest_write ? bytes : longest_write, offset);
+}
+
+ssize_t pread64(int fd, void *data, size_t bytes, off_t offset) {
+  return fails(READ, fd, false) ? -1 : syscall(SYS_pread64, fd, data, bytes, offset);
+}
+
+int fsync(int fd) { return fails(FSYNC, fd, false) ? -1 : (int)syscall(SYS_fsync, fd); }
+
+int renameat(int from, const char *old, int to, const char *new) {
+  return fails(RENAME, from, false) ? -1 : (int)syscall(SYS_renameat, from, old, to, new);
+}
+
+int unlinkat(int folder, const char *path, int flags) {
+  return fails(UNLINK, folder, false) ? -1 : (int)syscall(SYS_unlinkat, folder, path, flags);
+}
+
+int ftruncate64(int fd, off_t length) {
+  return fails(TRUNCATE, fd, false) ? -1 : (int)syscall(SYS_ftruncate, fd, length);
+}
+
+static void forget(void) {
+  n_calls = 0;
+  memset(n_of, 0, sizeof n_of);
+  fault_at = -1;
+}
+
+/* ---- checks */
+
+static int n_failed;
+
+static void check(int line, bool holds, const char *what) {
+  if (!holds) {
+    printf("line %d: %s (%s)\n", line, what, adamw_last_error());
+    n_failed++;
+  }
+}
+#define holds(condition) check(__LINE__, (condition), #condition)
+
+enum { N = 800000 };
+static float param[N], grad[N];
+static adamw_optimizer *optimizer;
+static char folder[] = "disk-XXXXXX", path[64];
+
+static void set_up(void) {
+  uint32_t number;
+  for (int i = 0; i < N; i++)
+    grad[i] = (float)(i % 97) / 50 - 1;
+  holds(!adamw_create(NULL, &optimizer));
+  holds(!adamw_add_array(optimizer, "w", param, N, ADAMW_DTYPE_F32, &number));
+  holds(!adamw_set_grad_array(optimizer, number, grad, N, ADAMW_DTYPE_F32));
+  holds(mkdtemp(folder) != NULL);
+  snprintf(path, sizeof path, "%s/state", folder);
+}
+
+/* The only file in the folder is the target, or there is none. */
+static bool is_alone(bool there) {
+  DIR *entries = opendir(folder);
+  int n = 0;
+  for (struct dirent *entry; (entry = readdir(entries));)
+    n += entry->d_name[0] != '.' || (entry->d_name[1] && strcmp(entry->d_name, ".."));
+  closedir(entries);
+  return n == there && (access(path, F_OK) == 0) == there;
+}
+
+struct file {
+  char *bytes;
+  size_t n;
+};
+
+static struct file file(void) {
+  struct file file = {NULL, 0};
+  struct stat status;
+  FILE *from = fopen(path, "rb");
+  if (from && !fstat(fileno(from), &status)) {
+    file.n = (size_t)status.st_size;
+    file.bytes = malloc(file.n);
+    holds(fread(file.bytes, 1, file.n, from) == file.n);
+  }
+  if (from)
+    fclose(from);
+  return file;
+}
+
+static bool same(struct file a, struct file b) { return a.n == b.n && !memcmp(a.bytes, b.bytes, a.n); }
+
+static struct file in_memory(void) {
+  adamw_save_args args = {.struct_size = sizeof args};
+  uint64_t n;
+  holds(!adamw_save_to(optimizer, &args, &n));
+  struct file file = {malloc(n), n};
+  args.data = file.bytes;
+  args.capacity = n;
+  holds(!adamw_save_to(optimizer, &args, &n));
+  return file;
+}
+
+/* ---- promises */
+
+/* Every write goes to the file that was made; it is synced after the last of them, renamed after that,
+   and then its directory is synced. */
+static void the_order_is_that_of_a_durable_file(void) {
+  forget();
+  holds(!adamw_save(optimizer, path));
+  int created = -1, last_write = -1, synced = -1, renamed = -1, synced_folder = -1;
+  for (int i = 0; i < n_calls; i++) {
+    if (trace[i].call == OPEN && trace[i].creates)
+      created = i;
+    if (trace[i].call == WRITE) {
+      holds(created >= 0 && trace[i].fd == trace[created].fd);
+      last_write = i;
+    }
+    if (trace[i].call == RENAME)
+      renamed = i;
+    if (trace[i].call == FSYNC && renamed < 0) {
+      holds(created >= 0 && trace[i].fd == trace[created].fd);
+      synced = i;
+    }
+    if (trace[i].call == FSYNC && renamed >= 0) {
+      holds(trace[i].fd == trace[renamed].fd);
+      synced_folder = i;
+    }
+  }
+  holds(created >= 0 && created < last_write && last_write < synced && synced < renamed &&
+        renamed < synced_folder && synced_folder == n_calls - 1);
+  holds(n_of[WRITE] > 3 && n_of[FSYNC] == 2 && n_of[RENAME] == 1 && n_of[UNLINK] == 0);
+}
+
+static void a_failing_call_leaves_the_old_file(bool there) {
+  static const enum call calls[] = {OPEN, TRUNCATE, WRITE, FSYNC, RENAME};
+  static const int errors[] = {EIO, ENOSPC};
+  struct file expected = in_memory();
+  for (size_t c = 0; c < sizeof calls / sizeof calls[0]; c++)
+    for (size_t e = 0; e < 2; e++)
+      for (int number = 0;; number++) {
+        if (!there)
+          unlink(path);
+        struct file before = file();
+        forget();
+        fault_in = calls[c];
+        fault_at = number;
+        fault_errno = errors[e];
+        adamw_status status = adamw_save(optimizer, path);
+        bool hit = n_of[calls[c]] > number;
+        bool is_last_fsync = calls[c] == FSYNC && number == 1;
+        int n_fsyncs = n_of[FSYNC];
+        forget();
+        if (!hit)
+          break;
+        if (calls[c] == TRUNCATE) { /* another name is tried */
+          holds(status == ADAMW_STATUS_OK || status == ADAMW_STATUS_IO);
+        } else if (status != ADAMW_STATUS_IO) {
+          printf("%s number %d with error %d: ", call_names[calls[c]], number, errors[e]);
+          holds(status == ADAMW_STATUS_IO);
+        }
+        if (calls[c] == FSYNC) /* a failed one is not tried again */
+          holds(n_fsyncs == number + 1);
+        struct file after = file();
+        if (is_last_fsync)
+          holds(same(after, expected));
+        else if (calls[c] != TRUNCATE)
+          holds(same(after, before));
+        holds(calls[c] == TRUNCATE || is_alone(there || is_last_fsync));
+        char leftover[80];
+        snprintf(leftover, sizeof leftover, "%s/.adamw-000.tmp", folder);
+        unlink(leftover);
+        holds(!adamw_save(optimizer, path));
+        struct file again = file();
+        holds(same(again, expected));
+        free(before.bytes);
+        free(after.bytes);
+        free(again.bytes);
+      }
+  free(expected.bytes);
+}
+
+static void short_and_interrupted_writes_go_on(void) {
+  struct file expected = in_memory();
+  static const size_t most[] = {SIZE_MAX, 100000, 4097};
+  for (int i = 0; i < 3; i++)
+    for (int interrupts = 0; interrupts < 2; interrupts++) {
+      longest_write = most[i];
+      interrupted = interrupts;
+      holds(!adamw_save(optimizer, path));
+      struct file seen = file();
+      holds(same(seen, expected));
+      free(seen.bytes);
+    }
+  longest_write = SIZE_MAX;
+  interrupted = 0;
+  free(expected.bytes);
+}
+
+/* A load whose first pass fails has changed nothing. One whose second pass fails leaves a handle that
+   can only be loaded again or destroyed. */
+static void a_failing_read_is_an_error(void) {
+  struct file expected = in_memory();
+  holds(!adamw_save(optimizer, path));
+  forget();
+  holds(!adamw_load(optimizer, path, NULL));
+  int n_reads = n_of[READ], n_poisoned = 0;
+  holds(n_reads > 6);
+  for (int number = 0; number < n_reads; number++) {
+    forget();
+    fault_in = READ;
+    fault_at = number;
+    fault_errno = EIO;
+    holds(adamw_load(optimizer, path, NULL) == ADAMW_STATUS_IO);
+    forget();
+    double lr;
+    adamw_status status = adamw_get_lr(optimizer, &lr);
+    if (status == ADAMW_STATUS_POISONED) {
+      n_poisoned++;
+      adamw_load_options shared = {.struct_size = sizeof shared, .scope = ADAMW_LOAD_SHARED};
+      holds(adamw_step(optimizer) == ADAMW_STATUS_POISONED);
+      holds(adamw_save(optimizer, path) == ADAMW_STATUS_POISONED);
+      holds(adamw_load(optimizer, "no/such", NULL) == ADAMW_STATUS_IO);
+      holds(adamw_load(optimizer, path, &shared) == ADAMW_STATUS_POISONED);
+      holds(adamw_step(optimizer) == ADAMW_STATUS_POISONED);
+      holds(!adamw_load(optimizer, path, NULL));
+    } else {
+      holds(status == ADAMW_STATUS_OK && n_poisoned == 0);
+    }
+    struct file seen = in_memory();
+    holds(same(seen, expected));
+    free(seen.bytes);
+  }
+  holds(n_poisoned > 2 && n_poisoned < n_reads - 2);
+  free(expected.bytes);
+}
+
+static void a_failing_allocation_changes_nothing(void) {
+  struct file expected = in_memory();
+  long failed = 1;
+  for (long number = 0; failed; number++) {
+    fail_alloc(number, false);
+    adamw_status saved = adamw_save(optimizer, path);
+    failed = fail_n_failed();
+    fail_nothing();
+    holds(saved == (failed ? ADAMW_STATUS_OUT_OF_MEMORY : ADAMW_STATUS_OK));
+    holds(is_alone(true));
+  }
+  failed = 1;
+  for (long number = 0; failed; number++) {
+    fail_alloc(number, false);
+    adamw_status loaded = adamw_load(optimizer, path, NULL);
+    failed = fail_n_failed();
+    fail_nothing();
+    holds(failed ? loaded != ADAMW_STATUS_OK : loaded == ADAMW_STATUS_OK);
+    struct file seen = in_memory();
+    holds(same(seen, expected));
+    free(seen.bytes);
+  }
+  free(expected.bytes);
+}
+
+int main(void) {
+  set_up();
+  holds(!adamw_step(optimizer));
+  the_order_is_that_of_a_durable_file();
+  holds(!adamw_step(optimizer));
+  a_failing_call_leaves_the_old_file(true);
+  a_failing_call_leaves_the_old_file(false);
+  short_and_interrupted_writes_go_on();
+  a_failing_read_is_an_error();
+  a_failing_allocation_changes_nothing();
+  holds(!adamw_step(optimizer));
+  holds(!adamw_destroy(optimizer));
+  unlink(path);
+  holds(!rmdir(folder));
+  printf("%d checks failed\n", n_failed);
+  return n_failed != 0;
+}
