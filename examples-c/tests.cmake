@@ -34,6 +34,19 @@ foreach(moments f32 bf16 8bit 4bit)
   add_test(NAME example.chargpt-${moments} COMMAND chargpt --precision split --moments ${moments})
 endforeach()
 
+# A run that is killed three times ends with the bits of one that is not, and its checkpoint can be looked at. (137: killed.)
+add_test(NAME example.resume
+  COMMAND sh -c "rm -f unbroken.safetensors killed.safetensors
+                 \"$0\" unbroken.safetensors >unbroken.txt || exit 1
+                 for step in 3 57 129; do \"$0\" killed.safetensors $step; test $? = 137 || exit 1; done
+                 \"$0\" killed.safetensors >killed.txt || exit 1
+                 cmp unbroken.txt killed.txt && cmp unbroken.safetensors killed.safetensors" $<TARGET_FILE:resume>)
+set_tests_properties(example.resume PROPERTIES FIXTURES_SETUP checkpoint)
+add_test(NAME example.inspect COMMAND inspect killed.safetensors)
+set_tests_properties(example.inspect PROPERTIES
+  FIXTURES_REQUIRED checkpoint
+  PASS_REGULAR_EXPRESSION "kind=CosineWithWarmup.*state.weights.exp_avg  F32 .1000. at byte .*state.weights.step  U64  200")
+
 # What a program does when it cannot do what is asked: exit status 2 and a word about the reason on stderr.
 function(add_refusal_of program name reason)
   list(JOIN ARGN " " arguments)
@@ -44,6 +57,8 @@ endfunction()
 function(add_refusal)
   add_refusal_of(digits ${ARGN})
 endfunction()
+add_refusal_of(inspect missing-file "no such file" no-such-file.safetensors)
+add_refusal_of(inspect other-file "damaged" ${CMAKE_CURRENT_SOURCE_DIR}/data/digits.csv)
 add_refusal_of(chargpt bad-seed "--seed" --seed x)
 add_refusal_of(chargpt dump-of-codes "needs --moments f32" --moments 8bit --dump dump.bin)
 add_refusal_of(chargpt full-disk "could not be written: /dev/full" --steps 20 --losses /dev/full)

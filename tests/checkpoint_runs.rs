@@ -219,10 +219,11 @@ fn groups_and_options_go_on() {
             (options.regularizer, options.regularizer_coeff) = (ADAMW_REGULARIZER_L1, 1e-3);
         });
     };
-    // The learning rate that was set last is the one that goes on.
+    // What was set last is what goes on.
     let after = |handle: &Handle, step: u64| {
         if step < 7 {
             handle.set_lr(0.1 / (1 + step) as f64);
+            handle.set_grad_scale((2 + step) as f64).unwrap();
         }
     };
     let config = adamw_config { clip: ADAMW_CLIP_GLOBAL_NORM, clip_norm: 0.5, ..config() };

@@ -189,11 +189,11 @@ fn check_header(length: &[u8; LENGTH], text: &mut [u8]) -> Result<(), FileProble
     let mut sum = crc32fast::Hasher::new();
     sum.update(length);
     sum.update(text);
-    if hexadecimal(sum.finalize()) == expected {
-        Ok(())
-    } else {
-        Err(FileProblem::Damaged("the checksum of its header is not that of its bytes"))
+    if hexadecimal(sum.finalize()) != expected {
+        return Err(FileProblem::Damaged("the checksum of its header is not that of its bytes"));
     }
+    text[at..at + CRC_DIGITS].copy_from_slice(&expected);
+    Ok(())
 }
 
 fn zeros(n: usize, what: &'static str) -> Result<Vec<u8>, Error> {

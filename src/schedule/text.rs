@@ -2,7 +2,7 @@
 //! from the same state, functions of the host's excepted.
 #![forbid(unsafe_code)]
 
-use super::{Advance, Node, Schedule};
+use super::{Advance, Kind, Node, Schedule};
 use core::fmt::{self, Display, Write};
 
 impl Schedule {
@@ -17,7 +17,7 @@ impl Schedule {
 }
 
 impl Node {
-    /// `prefix` tells the words of one node from those of another.
+    /// `prefix` tells the words of one node from those of another. Zeros go without saying.
     fn write_words(&self, to: &mut impl Write, prefix: &dyn Display) -> fmt::Result {
         let t = &self.terms;
         write!(to, " {prefix}kind={:?}", t.kind)?;
@@ -37,7 +37,9 @@ impl Node {
             ("threshold", t.threshold),
             ("epsilon", t.epsilon),
         ] {
-            write!(to, " {prefix}{name}={value:?}")?;
+            if value.to_bits() != 0 {
+                write!(to, " {prefix}{name}={value:?}")?;
+            }
         }
         for (name, value) in [
             ("d_model", t.d_model),
@@ -56,9 +58,13 @@ impl Node {
             ("maximize_metric", t.maximize_metric.into()),
             ("threshold_is_absolute", t.threshold_is_absolute.into()),
         ] {
-            write!(to, " {prefix}{name}={value}")?;
+            if value != 0 {
+                write!(to, " {prefix}{name}={value}")?;
+            }
         }
-        write!(to, " {prefix}cyclic_mode={:?}", t.cyclic_mode)?;
+        if t.kind == Kind::Cyclic {
+            write!(to, " {prefix}cyclic_mode={:?}", t.cyclic_mode)?;
+        }
         for (i, boundary) in self.boundaries.iter().enumerate() {
             write!(to, " {prefix}boundaries.{i}={boundary}")?;
         }
