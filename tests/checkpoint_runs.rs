@@ -265,3 +265,17 @@ fn removed_parameters_are_not_saved() {
     assert_eq!(b.first_difference(&run.tables[1]), None);
     assert_eq!(other.saved(true), bytes);
 }
+
+#[test]
+fn a_master_that_no_step_has_filled_yet_is_saved_as_the_parameter_is() {
+    let config = adamw_config { multi_precision: 1, ..config() };
+    let run = Run::new(&config, tables(Dtype::Bf16), &|_, _| ());
+    let bytes = run.handle.saved(true);
+    let other = Handle::new(&config);
+    let zeros = [0, 1].map(|_| Array::zeros(Dtype::Bf16, 210));
+    zeros.iter().zip(["a", "b"]).for_each(|(array, name)| drop(other.add_array(name, array)));
+    other.load_bytes(&bytes, &adamw_load_options { params: 1, ..load_options() }).unwrap();
+    let master = Array::zeros(Dtype::F32, 210);
+    other.get_state("state.b.master", &master).unwrap();
+    assert_eq!(master.values(), run.tables[1].values());
+}
