@@ -37,6 +37,17 @@
  * throw or longjmp; parallel_for's tasks may run on any thread, all other callbacks run on the
  * caller's, each with the host's own floating-point environment.
  *
+ * Devices. Tensors whose device is CUDA's (device_type 2 or 13) lie in the memory of that device, and their
+ * parameters are stepped there, with the same bits. Work is queued up on one stream, adamw_set_stream's, in the
+ * device's primary context; the context that is current stays so. adamw_step does not wait for it, unless
+ * the host has to know what the device finds: with adamw_set_statistics, ADAMW_NONFINITE_FAIL, found_inf flags or a loss scaler
+ * of the library's, a norm or a look for what is not finite that parameters in the host's memory share, or
+ * ADAMW_NONFINITE_SKIP with a schedule or a callback. What reads state, step counts or adamw_get_step_info
+ * waits. One handle uses one device. A failure in the middle of a step leaves its parameters on the device
+ * half stepped, and every later step of them is ADAMW_STATUS_DEVICE. A handle that has parameters on a
+ * device is not used in a forked child, where CUDA does not work, and not destroyed while a stream is
+ * being captured.
+ *
  * Quiet. The library never prints, aborts, installs signal handlers, or reads any environment
  * variable but ADAMW_ISA. adamw_step allocates nothing, save that the first one large enough to
  * share starts the handle's threads.
@@ -89,12 +100,14 @@ enum adamw_status
   ADAMW_STATUS_NONFINITE = 12,
   // One parameter cannot be stepped alone: its step depends on the gradients of others.
   ADAMW_STATUS_CLIP_CONFLICT = 13,
+  // A CUDA device or its driver failed.
+  ADAMW_STATUS_DEVICE = 14,
   // A file could not be read or written: the text has the reason that the system gave.
-  ADAMW_STATUS_IO = 14,
+  ADAMW_STATUS_IO = 15,
   // A checkpoint is damaged, cut off, or none.
-  ADAMW_STATUS_CORRUPT = 15,
+  ADAMW_STATUS_CORRUPT = 16,
   // A checkpoint is whole, but not one of a handle like this: the text lists what differs.
-  ADAMW_STATUS_MISMATCH = 16,
+  ADAMW_STATUS_MISMATCH = 17,
   // A panic was caught at the boundary: a bug in this library.
   ADAMW_STATUS_INTERNAL = 99,
 };
@@ -220,6 +233,19 @@ typedef struct adamw_entry {
 // `ADAMW_STATUS_CALLBACK`.
 typedef int32_t (*adamw_visit)(const struct adamw_entry *entry, void *user_data);
 
+// Numbers in the device's memory, one f32 each, that a step reads there: they may be written by
+// kernels before it, and differ each time a captured graph is launched. NULL: the host's is meant.
+typedef struct adamw_device_inputs {
+  // `sizeof(adamw_device_inputs)`.
+  size_t struct_size;
+  // `[NULL]` The learning rate, in place of the handle's; finite and >= 0, which is not checked.
+  const float *lr;
+  // `[NULL]` How many times too large the gradients are, in place of `adamw_set_grad_scale`.
+  const float *grad_scale;
+  // `[NULL]` Not 0: a gradient is not finite, and the step is skipped.
+  const float *found_inf;
+} adamw_device_inputs;
+
 // How gradients are clipped. They are never rewritten: the factor is part of the step. Norms are
 // summed in f64, in one order, so that they have the same bits everywhere. Where gradients that are
 // not finite propagate, a norm of NaN makes every parameter that it clips NaN, and an infinite one
@@ -317,7 +343,8 @@ typedef struct adamw_capabilities {
   uint32_t isas;
   // What `ADAMW_ISA_BEST` comes to now.
   adamw_isa best_isa;
-  // Bit `1 << device_type` (DLPack's numbers) for each kind of memory that can be stepped.
+  // Bit `1 << device_type` (DLPack's numbers) for each kind of memory that can be stepped: CUDA's if
+  // the build has it and a driver is installed, which is not started to find out.
   uint32_t devices;
   // Bit `1 << ADAMW_DTYPE_x` for each element type that a parameter can have.
   uint32_t dtypes;
@@ -461,9 +488,9 @@ typedef struct adamw_minimize_args {
 
 // Where a tensor's memory is. Binary-identical to DLPack's `DLDevice`.
 typedef struct adamw_device {
-  // DLPack's number: 1 CPU, 3 CUDA host memory, 11 ROCm host memory.
+  // DLPack's number: 1 CPU, 3 CUDA host memory, 11 ROCm host memory; 2 CUDA, 13 CUDA managed memory.
   int32_t device_type;
-  // Which of them; 0 for the CPU.
+  // Which of them, as the CUDA driver numbers devices; 0 for the CPU.
   int32_t device_id;
 } adamw_device;
 
@@ -478,8 +505,9 @@ typedef struct adamw_data_type {
 } adamw_data_type;
 
 // A tensor: binary-identical to DLPack's `DLTensor`, so that a pointer to any producer's can be
-// passed. It must be contiguous (row-major), aligned to its elements, and in host memory. Only
-// the memory at `data` is kept; the struct, its shape and strides are read during the call.
+// passed. It must be contiguous (row-major) and aligned to its elements. All tensors of a parameter
+// lie in the host's memory, or on the device where the parameter is. Only the memory at `data` is
+// kept; the struct, its shape and strides are read during the call.
 typedef struct adamw_tensor {
   // The first element, less `byte_offset`; may be NULL if there are no elements.
   void *data;
@@ -573,6 +601,14 @@ typedef struct adamw_param_config {
   uint64_t first_element;
   // `[0]` How many elements the whole has, which a checkpoint then says; 0: it does not.
   uint64_t whole_elements;
+  // `[0]` 1: the parameter is on a CUDA device, and the processor steps it. Its state is in the host's memory,
+  // and so are the tensors that are given for it; a step brings its gradient (on the device, or the host's)
+  // and takes the parameter back, while it steps others. The processor works on a copy, which is filled at the
+  // first step: `adamw_sync_master` says that the host has written the parameter since. Such a step waits for
+  // the device, and cannot be captured. It takes page-locked memory for the copy and for the gradient.
+  uint32_t offload;
+  // 0.
+  uint32_t reserved_2;
 } adamw_param_config;
 
 // Element type of a plain array.
@@ -808,6 +844,8 @@ typedef struct adamw_step_info {
   // 0.
   uint32_t reserved;
 } adamw_step_info;
+
+
 
 
 
@@ -1166,6 +1204,44 @@ adamw_status adamw_load_from(struct adamw_optimizer *optimizer,
 adamw_status adamw_inspect(const struct adamw_source *source,
                            adamw_visit visit,
                            void *user_data);
+
+// Says on which stream (a `CUstream` or `cudaStream_t`; NULL: the legacy default stream) the work of
+// parameters on the device is queued up from now on. The stream stays the host's, and must be alive in
+// every call. Streams are not ordered by this library: what comes before a step on other streams, and
+// what reads its results there, the host orders by events, as for kernels of its own.
+// `ADAMW_STATUS_NOT_FOUND` before the first parameter on a device.
+//
+// The caller ensures:
+// `stream` is NULL or a stream of the device's primary context.
+adamw_status adamw_set_stream(struct adamw_optimizer *optimizer,
+                              void *stream);
+
+// Has steps read numbers in the device's memory, for the parameters there; NULL: none of them.
+// `ADAMW_STATUS_NOT_FOUND` before the first parameter on a device.
+//
+// The caller ensures:
+// `inputs` is NULL or readable; what it points to is memory of the device until it is replaced.
+adamw_status adamw_set_device_inputs(struct adamw_optimizer *optimizer,
+                                     const struct adamw_device_inputs *inputs);
+
+// Does what the next step needs beside launches of kernels: uploads what it reads, fills masters. A step
+// of the same parameters with the same gradients is launches alone after that, so that it can be
+// captured into a graph:
+//
+// adamw_set_stream(optimizer, stream);       the stream that will be captured
+// adamw_set_device_inputs(optimizer, &at);   lr comes from the device's memory
+// adamw_prepare(optimizer);                  before the capture begins
+// cudaStreamBeginCapture(stream, ...);
+// adamw_step(optimizer);                     recorded; each launch of the graph is a step
+// cudaStreamEndCapture(stream, &graph);
+//
+// The device counts the steps that the graph takes; `adamw_get_param_info` and the state by name ask it.
+// Pointers that the graph has been captured with stay in it: parameters, gradients and state must be
+// where they were, and the handle alive, as long as it is launched.
+// `ADAMW_STATUS_UNSUPPORTED` from a step inside a capture that cannot be replayed: whose learning rate
+// is the host's, with a schedule or a callback, with parameters in the host's memory, or whose gradients
+// the host has to know about.
+adamw_status adamw_prepare(struct adamw_optimizer *optimizer);
 
 // Fills `group` with the handle's hyper-parameters and an lr_scale of 1. `struct_size` is the
 // caller's `sizeof(adamw_group_config)`.

@@ -200,6 +200,20 @@ impl Cuda {
         unsafe { device.on(&traffic.up).upload(to, copy.param_copy.address(), bytes) }
     }
 
+    /// Takes a parameter that the host has written the copy of up, behind what its stream does.
+    pub fn send_now(&mut self, number: u32) -> Result<(), Error> {
+        let Some(copy) = self.copy_of(number) else { return Ok(()) };
+        copy.is_stale = false;
+        let (to, from) = (copy.param, copy.tensor().map_err(|_| Error::BrokenDevice)?);
+        self.copy_in(&to, &from)
+    }
+
+    /// Waits until nothing reads or writes any more what a load writes.
+    pub fn wait_to_load(&self) -> Result<(), Error> {
+        self.check_not_capturing("loading")?;
+        self.driver.enter()?.wait_for_all()
+    }
+
     /// Has the host's stream go on when all has gone up.
     pub fn end_uploads(&self) -> Result<(), Error> {
         let Some(traffic) = &self.traffic else { return Ok(()) };

@@ -214,7 +214,12 @@ impl Optimizer {
             (state(Item::Beta2Power), "F64", param.clock.beta2_power.to_bits()),
             (["param_groups.", name, ".lr"], "F64", lr.to_bits()),
         ] {
-            visit(Saved { name, dtype, n_elements: None, bytes: Bytes::Here(&bits.to_le_bytes()) })?;
+            visit(Saved {
+                name,
+                dtype,
+                n_elements: None,
+                bytes: Bytes::Here(&bits.to_le_bytes()),
+            })?;
         }
         Ok(())
     }
@@ -236,7 +241,8 @@ impl Optimizer {
             match saved.bytes {
                 Bytes::Here(bytes) => bytes.chunks(PIECE).try_for_each(visit_piece)?,
                 Bytes::OnDevice(tensor) => {
-                    reserve(&mut room, PIECE - room.len(), "a buffer for what is on the device")?;
+                    room.clear();
+                    reserve(&mut room, PIECE, "a buffer for what is on the device")?;
                     let n_bytes = tensor.addresses().len();
                     for start in (0..n_bytes).step_by(PIECE) {
                         room.resize(PIECE.min(n_bytes - start), 0);

@@ -6,9 +6,11 @@ use super::super::params::Master;
 use super::LoadOptions;
 use super::convert::{convert, converts, from_name};
 use super::params::{Match, Piece, Pieces, part, roles, with_name};
-use crate::checkpoint::{Checkpoint, Entry, PIECE, Progress};
+use crate::checkpoint::{Checkpoint, PIECE, Progress};
 use crate::dtype::Dtype;
 use crate::error::{Error, Role};
+use crate::sys::memory::reserve;
+use crate::tensor::Tensor;
 use core::ops::Range;
 
 impl Optimizer {
@@ -23,16 +25,16 @@ impl Optimizer {
         self.live().map(of).sum()
     }
 
-    /// Copies the tensors of all matches. There is room for `PIECE` bytes in the buffer.
+    /// Copies the tensors of all matches, and how far those on a device had come.
     pub(super) fn copy_from(
         &mut self,
         files: &[Checkpoint],
         matches: &[Match],
         options: &LoadOptions,
         progress: &mut Progress,
-        buffer: &mut Vec<u8>,
+        room: &mut Room,
     ) -> Result<(), Error> {
-        for &Match { number, .. } in matches {
+        for &Match { number, clock } in matches {
             let operands = &mut self.operands[number];
             let ours = part(operands, self.shards[number]);
             with_name(&self.params[number], options, |name| {
@@ -44,22 +46,34 @@ impl Optimizer {
                         let all = Pieces { files, name, role, operands, ours, options };
                         // The first pass found it there.
                         let Some((piece, end)) = all.piece(at) else { return Ok(()) };
-                        let Piece { file, entry, theirs, ours } = piece;
-                        let to = &mut operands.bytes_mut(role)[bytes(&ours, dtype)];
-                        match from_name(entry.dtype()).filter(|&from| from != dtype) {
-                            Some(from) if converts(dtype) => {
-                                let start = theirs.start * from.bytes() as u64;
-                                converted(file, entry, start, from, (to, dtype), buffer)?;
+                        let to = bytes(&piece.ours, dtype);
+                        if operands.is_on_device() {
+                            for start in to.clone().step_by(PIECE) {
+                                let mut there = core::mem::take(&mut room.there);
+                                there.resize(PIECE.min(to.end - start), 0);
+                                piece.read(dtype, start - to.start, &mut there, room)?;
+                                self.backend.write_bytes(&tensor, start, &there)?;
+                                room.there = there;
                             }
-                            _ => file.read(entry, theirs.start * dtype.bytes() as u64, to)?,
+                        } else {
+                            let to = &mut operands.bytes_mut(role)[to.clone()];
+                            piece.read(dtype, 0, to, room)?;
                         }
                         // Nobody may stop what is half done.
-                        let _ = progress.add((ours.end - ours.start) * dtype.bytes() as u64);
+                        let _ = progress.add(to.len() as u64);
                         at = end;
                     }
                 }
                 Ok(())
             })??;
+            if let Some(cuda) = self.backend.cuda() {
+                if self.operands[number].is_on_device() {
+                    cuda.set_clock(number as u32, &clock)?;
+                }
+                if options.params {
+                    cuda.send_now(number as u32)?;
+                }
+            }
         }
         Ok(())
     }
@@ -80,23 +94,46 @@ fn bytes(elements: &Range<u64>, dtype: Dtype) -> Range<usize> {
     elements.start as usize * each..elements.end as usize * each
 }
 
-/// Reads elements of another type piece by piece.
-fn converted(
-    file: &Checkpoint,
-    entry: &Entry,
-    start: u64,
-    from: Dtype,
-    (to, dtype): (&mut [u8], Dtype),
-    buffer: &mut Vec<u8>,
-) -> Result<(), Error> {
-    let each = PIECE / 8;
-    let mut at = start;
-    for to in to.chunks_mut(each * dtype.bytes()) {
-        let n = to.len() / dtype.bytes() * from.bytes();
-        buffer.resize(n, 0);
-        file.read(entry, at, buffer)?;
-        at += n as u64;
-        convert((buffer, from), (to, dtype));
+/// Memory that a copy needs on its way.
+pub struct Room {
+    /// For elements of another type.
+    stored: Vec<u8>,
+    /// For elements that go to a device.
+    there: Vec<u8>,
+}
+
+impl Room {
+    pub fn new() -> Result<Room, Error> {
+        let (mut stored, mut there) = (Vec::new(), Vec::new());
+        reserve(&mut stored, PIECE, "a buffer for converting")?;
+        reserve(&mut there, PIECE, "a buffer for what goes to the device")?;
+        Ok(Room { stored, there })
     }
-    Ok(())
+}
+
+impl Piece<'_> {
+    /// Reads elements as this type: those so many bytes of it after the first.
+    fn read(
+        &self,
+        dtype: Dtype,
+        skipped: usize,
+        to: &mut [u8],
+        room: &mut Room,
+    ) -> Result<(), Error> {
+        let Piece { file, entry, theirs, .. } = self;
+        let first = theirs.start + (skipped / dtype.bytes()) as u64;
+        let stored = from_name(entry.dtype()).filter(|&from| from != dtype && converts(dtype));
+        let Some(from) = stored else {
+            return file.read(entry, first * dtype.bytes() as u64, to);
+        };
+        let mut at = first * from.bytes() as u64;
+        for to in to.chunks_mut(PIECE / 8 * dtype.bytes()) {
+            let n = to.len() / dtype.bytes() * from.bytes();
+            room.stored.resize(n, 0);
+            file.read(entry, at, &mut room.stored)?;
+            at += n as u64;
+            convert((&room.stored, from), (to, dtype));
+        }
+        Ok(())
+    }
 }

@@ -13,10 +13,11 @@ mod pieces;
 
 use super::{Optimizer, ScalerState};
 use crate::callback::{HostProgress, Rename};
-use crate::checkpoint::{Checkpoint, PIECE, Progress, Source, Window};
+use crate::checkpoint::{Checkpoint, Progress, Source, Window};
 use crate::error::Error;
 use crate::schedule;
 use crate::sys::memory::reserve;
+use copy::Room;
 use params::Match;
 
 /// Which parameters a handle and its checkpoints have to have.
@@ -58,6 +59,9 @@ impl Optimizer {
         if self.is_half_loaded && options.scope == Scope::Shared {
             return Err(Error::HalfLoaded);
         }
+        if let Some(cuda) = self.backend.cuda() {
+            cuda.wait_to_load()?;
+        }
         let mut files = Vec::new();
         reserve(&mut files, sources.len(), "the checkpoints")?;
         for source in sources {
@@ -78,9 +82,8 @@ impl Optimizer {
             }
         };
         let matches = self.check_params(&files, &mut window, options)?;
-        let mut buffer = Vec::new();
-        reserve(&mut buffer, PIECE, "a buffer for converting")?;
-        let copied = self.copy_from(&files, &matches, options, &mut progress, &mut buffer);
+        let mut room = Room::new()?;
+        let copied = self.copy_from(&files, &matches, options, &mut progress, &mut room);
         self.is_half_loaded = copied.is_err();
         copied?;
         self.take(&matches, numbers);

@@ -1,0 +1,92 @@
+//! Checkpoints of parameters on a device are those of parameters in the host's memory, byte for byte.
+
+mod common;
+
+use adamw::ffi::*;
+use common::array::Dtype;
+use common::checkpoint::load_options;
+use common::device::{Device, Stream, take_log};
+use common::handle::{Param, config};
+use common::twin::Twin;
+
+/// Larger than what goes to and fro at once; of all places and formats.
+fn several(config: &adamw_config) -> Twin {
+    let mut twin = Twin::new(config);
+    twin.add(Dtype::F32, 300_007);
+    twin.add(Dtype::Bf16, 9_000);
+    twin.add(Dtype::F64, 33);
+    twin.add_with(Dtype::F32, 700, false, |param| param);
+    twin.add_with(Dtype::Bf16, 5_000, true, |param| Param { offload: true, ..param });
+    twin
+}
+
+fn configs() -> Vec<adamw_config> {
+    let of = |precision, moments, amsgrad, clip| {
+        let multi_precision = u32::from(precision == ADAMW_PRECISION_DEFAULT);
+        let clip_norm = 0.5;
+        adamw_config { precision, moments, amsgrad, clip, clip_norm, multi_precision, ..config() }
+    };
+    vec![
+        of(ADAMW_PRECISION_DEFAULT, ADAMW_MOMENTS_F32, 1, ADAMW_CLIP_GLOBAL_NORM),
+        of(ADAMW_PRECISION_SPLIT, ADAMW_MOMENTS_8BIT, 1, ADAMW_CLIP_NONE),
+        of(ADAMW_PRECISION_KAHAN, ADAMW_MOMENTS_BF16, 0, ADAMW_CLIP_NONE),
+        of(ADAMW_PRECISION_STOCHASTIC, ADAMW_MOMENTS_4BIT, 0, ADAMW_CLIP_NONE),
+    ]
+}
+
+fn steps(twin: &mut Twin, n: usize) {
+    for _ in 0..n {
+        twin.set_grads();
+        twin.step();
+        twin.assert_same();
+    }
+}
+
+#[test]
+fn what_a_device_saves_a_host_loads_and_the_other_way_round() {
+    let _device = Device::new();
+    for config in configs() {
+        let mut twin = several(&config);
+        // Before the first step masters are what the parameters are.
+        assert!(twin.host.saved(true) == twin.device.saved(true));
+        steps(&mut twin, 2);
+        let (host, device) = (twin.host.saved(true), twin.device.saved(true));
+        assert!(host == device, "{config:?}");
+        let mut other = several(&config);
+        let options = adamw_load_options { params: 1, ..load_options() };
+        other.host.load_bytes(&device, &options).unwrap();
+        other.device.load_bytes(&host, &options).unwrap();
+        other.assert_same();
+        assert!(other.device.saved(true) == host);
+        // The same gradients lead both on alike.
+        other.random = common::random::Random::new(77);
+        twin.random = common::random::Random::new(77);
+        steps(&mut twin, 2);
+        steps(&mut other, 2);
+        assert!(twin.host.saved(true) == other.device.saved(true));
+    }
+}
+
+#[test]
+fn saving_and_loading_wait_and_are_refused_in_a_capture() {
+    let _device = Device::with(&[("lazy", "1"), ("shuffle", "4")]);
+    let mut twin = several(&config());
+    let stream = Stream::new();
+    twin.device.set_stream(stream.raw().cast()).unwrap();
+    twin.set_grads();
+    // What is queued up is part of what is saved.
+    twin.step();
+    let saved = twin.device.saved(true);
+    assert!(saved == twin.host.saved(true));
+    take_log();
+    let graph = stream.capture(|| {
+        let saving = twin.device.save_to(&common::checkpoint::save_args());
+        let loading = twin.device.load_bytes(&saved, &load_options());
+        // Its size is known without a look at the device.
+        assert!(saving.is_ok() || saving.unwrap_err().status == Status::Unsupported);
+        assert!(loading.is_err());
+    });
+    drop(graph);
+    twin.step();
+    stream.wait();
+}
