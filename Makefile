@@ -18,7 +18,7 @@ CTEST := .venv/bin/ctest
 CMAKE_PACKAGE := cmake==$(CMAKE_VERSION)
 endif
 
-.PHONY: help demo test test-long bench bench-peers bench-quick quantization header ptx ptx-check clean
+.PHONY: help demo test test-long bench bench-checkpoint bench-peers bench-quick quantization header ptx ptx-check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ quantization: .venv/plots ## the error of 8-bit codes on the moments of a transf
 bench: ## the step beside a loop that moves the same bytes, and Criterion's figures
 	cargo bench --locked --bench compare
 	cargo bench --locked --bench step
+
+bench-checkpoint: ## saving and loading 1.5 GB beside what the disk does with the same bytes
+	cargo bench --locked --bench checkpoint
 
 bench-peers: .venv-peers/ready ## this library beside PyTorch, DeepSpeed, Paddle and bitsandbytes (fetches some GB)
 	cargo build --release --locked --lib --target-dir target
