@@ -195,23 +195,31 @@ fn headers_that_say_something_else_are_refused_with_its_name() {
     }
 }
 
+/// The same file with other bytes in a tensor, and the checksums that belong to them.
+fn with_tensor(bytes: &[u8], name: &str, value: &[u8]) -> Vec<u8> {
+    let (start, metadata) = (header_length(bytes), SafeTensors::read_metadata(bytes).unwrap().1);
+    let info = metadata.info(name).unwrap();
+    let mut tensors = bytes[start..].to_vec();
+    tensors[info.data_offsets.0..info.data_offsets.1].copy_from_slice(value);
+    let place = 8 * metadata.offset_keys().iter().position(|key| key == name).unwrap();
+    let mut text = String::from_utf8(bytes[8..start].to_vec()).unwrap();
+    let first = text.find("\"crc32\":\"").unwrap() + 9 + place;
+    text.replace_range(first..first + 8, &format!("{:08x}", crc32(value)));
+    sealed(text, &tensors)
+}
+
 #[test]
 fn what_a_power_cannot_be_is_refused() {
     let world = World::new();
-    let header = String::from_utf8(world.bytes[8..header_length(&world.bytes)].to_vec()).unwrap();
-    let file = SafeTensors::deserialize(&world.bytes).unwrap();
-    let power = file.tensor("state.w.beta1_power").unwrap().data();
-    let at = power.as_ptr().addr() - world.bytes.as_ptr().addr() - header_length(&world.bytes);
-    for value in [f64::NAN, -1.0, 1.5, f64::INFINITY] {
-        let mut tensors = world.bytes[header_length(&world.bytes)..].to_vec();
-        tensors[at..at + 8].copy_from_slice(&value.to_le_bytes());
-        let (old, new) = (crc32(power), crc32(&value.to_le_bytes()));
-        let text = header.replacen(&format!("{old:08x}"), &format!("{new:08x}"), 2);
-        let failure = world.handle.load_bytes(&sealed(text, &tensors), &load_options());
-        let failure = failure.unwrap_err();
-        assert_eq!(failure.status, Status::Corrupt, "{value}: {failure:?}");
+    for name in ["state.w.beta1_power", "state.b.beta2_power"] {
+        for value in [f64::NAN, -1.0, 1.5, f64::INFINITY] {
+            let bytes = with_tensor(&world.bytes, name, &value.to_le_bytes());
+            let param = name.split('.').nth(1).unwrap();
+            world.refuses(&bytes, Status::Corrupt, &format!("\"{param}\" is missing or not what"));
+        }
     }
-    assert_eq!(world.handle.saved(true), world.before);
+    let bytes = with_tensor(&world.bytes, "state.w.beta1_power", &0.5f64.to_le_bytes());
+    world.handle.load_bytes(&bytes, &load_options()).unwrap();
 }
 
 #[test]
@@ -292,6 +300,11 @@ fn a_header_of_nothing_but_entries_takes_no_more_memory_than_the_file() {
     assert_eq!(failure.status, Status::Corrupt, "{failure:?}");
     let grown = (peak_kib() - before) * 1024;
     assert!(grown < 3 * bytes.len(), "{grown} of {}", bytes.len());
+    // Texts shorter than what they take here.
+    let texts: String = (0..1_000_000).map(|i| format!(",\"{i:x}\":\"\"")).collect();
+    let failure = handle.load_bytes(&sealed(format!("{start}\"{texts}}}}}"), &[]), &load_options());
+    let text = failure.unwrap_err().text;
+    assert!(text.ends_with("more entries than its header has room for"), "{text}");
     // Of numbers and of keys alone.
     for filler in ["0,", "\"\":\"\",", "[[[[", "{\"\":"] {
         let text =

@@ -35,8 +35,9 @@ const LONGEST_HEADER: usize = 100_000_000;
 /// Digits of a checksum.
 const CRC_DIGITS: usize = 8;
 
-/// How many bytes are read, written or checked at once: a share of the cache.
-pub(crate) const PIECE: usize = 1 << 20;
+/// How many bytes are read, written and summed at once, so that they are in cache still when they are
+/// summed.
+pub(crate) const PIECE: usize = 1 << 18;
 
 /// The checksum that zip, gzip and PNG have, so that whoever reads a file can check it.
 pub fn crc(bytes: &[u8]) -> u32 {

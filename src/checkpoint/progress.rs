@@ -1,9 +1,11 @@
 //! How far a save or a load has come.
 #![forbid(unsafe_code)]
 
-use super::PIECE;
 use crate::callback::HostProgress;
 use crate::error::Error;
+
+/// After how many bytes the host hears of it again.
+const TOLD_AFTER: u64 = 1 << 20;
 
 /// Counts bytes, and tells the host after every so many.
 pub struct Progress {
@@ -21,7 +23,7 @@ impl Progress {
     /// So many more are done.
     pub fn add(&mut self, n_bytes: u64) -> Result<(), Error> {
         self.done += n_bytes;
-        let is_due = self.done - self.told >= PIECE as u64 || self.done == self.total;
+        let is_due = self.done - self.told >= TOLD_AFTER || self.done == self.total;
         match self.host {
             Some(host) if is_due => {
                 self.told = self.done;
