@@ -49,8 +49,8 @@ fn peak_mib() -> u64 {
 }
 
 fn main() {
-    let numbers = std::env::args().filter_map(|argument| argument.parse::<usize>().ok());
-    let n = numbers.last().unwrap_or(1500) * 1_000_000 / 8;
+    let mut numbers = std::env::args().filter_map(|argument| argument.parse::<usize>().ok());
+    let n = numbers.next_back().unwrap_or(1500) * 1_000_000 / 8;
     let folder = std::env::var_os("ADAMW_BENCH_FOLDER").map_or(std::env::temp_dir(), Into::into);
     let path = folder.join(format!("adamw-bench-{}", std::process::id()));
     let c_path = std::ffi::CString::new(path.to_str().unwrap()).unwrap();

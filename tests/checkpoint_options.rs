@@ -290,7 +290,9 @@ fn progress_is_told_and_may_stop_a_save_and_the_check_of_a_load() {
     handle.step();
     let calls = at.calls.get();
     for stop_at in 1..=calls {
-        (at.calls.set(0), at.done.set(0), at.stop_at.set(stop_at));
+        at.calls.set(0);
+        at.done.set(0);
+        at.stop_at.set(stop_at);
         let failure = handle.save_to(&args).unwrap_err();
         assert_eq!(failure.text, "progress returned -3, expected 0");
         assert_eq!(std::fs::read(folder.join("state")).unwrap(), before);
@@ -301,11 +303,15 @@ fn progress_is_told_and_may_stop_a_save_and_the_check_of_a_load() {
         progress_data: user_data(&at),
         ..load_options()
     };
-    (at.calls.set(0), at.done.set(0), at.stop_at.set(2));
+    at.calls.set(0);
+    at.done.set(0);
+    at.stop_at.set(2);
     let now = handle.saved(true);
     assert_eq!(handle.load(&folder.join("state"), &options).unwrap_err().status, Status::Callback);
     assert_eq!(handle.saved(true), now);
-    (at.calls.set(0), at.done.set(0), at.stop_at.set(0));
+    at.calls.set(0);
+    at.done.set(0);
+    at.stop_at.set(0);
     handle.load(&folder.join("state"), &options).unwrap();
     assert_eq!(at.done.get(), at.total.get());
 }
