@@ -273,7 +273,9 @@ fn a_master_that_no_step_has_filled_yet_is_saved_as_the_parameter_is() {
     let bytes = run.handle.saved(true);
     let other = Handle::new(&config);
     let zeros = [0, 1].map(|_| Array::zeros(Dtype::Bf16, 210));
-    zeros.iter().zip(["a", "b"]).for_each(|(array, name)| drop(other.add_array(name, array)));
+    for (array, name) in zeros.iter().zip(["a", "b"]) {
+        other.add_array(name, array);
+    }
     other.load_bytes(&bytes, &adamw_load_options { params: 1, ..load_options() }).unwrap();
     let master = Array::zeros(Dtype::F32, 210);
     other.get_state("state.b.master", &master).unwrap();
