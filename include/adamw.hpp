@@ -302,6 +302,7 @@ struct param_config {
   const tensor *max_exp_avg_sq_scale = nullptr;
   std::uint64_t first_element = 0;
   std::uint64_t whole_elements = 0;
+  bool offload = false;
 };
 
 // A buffer of the host's, and where it is now.
@@ -413,6 +414,7 @@ public:
     config.max_exp_avg_sq_scale = max_exp_avg_sq_scale.get();
     config.first_element = given.first_element;
     config.whole_elements = given.whole_elements;
+    config.offload = given.offload;
     std::uint32_t number;
     detail::call(adamw_add_param, handle_, &config, &number);
     return param(number);

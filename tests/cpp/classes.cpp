@@ -423,6 +423,10 @@ static void nothing_is_on_a_device() {
   HOLDS(fails([&] { w.optimizer.set_device_inputs(); }, ADAMW_STATUS_NOT_FOUND));
   w.optimizer.prepare();
   HOLDS(w.steps() == 0);
+  std::vector<float> c(2);
+  adamw::param_config given{"c", c};
+  given.offload = true;
+  HOLDS(fails([&] { w.optimizer.add(given); }, ADAMW_STATUS_INVALID_ARGUMENT));
 }
 
 static void groups_options_and_scales() {
@@ -516,7 +520,7 @@ static void state_of_the_hosts() {
 }
 
 // A field that adamw_param_config gets must get its place in adamw::param_config too.
-static_assert(sizeof(adamw_param_config) == 128, "adamw::param_config has every field of the C struct");
+static_assert(sizeof(adamw_param_config) == 144, "adamw::param_config has every field of the C struct");
 
 static void a_remainder_of_the_hosts() {
   adamw::config config;
