@@ -34,6 +34,26 @@ foreach(moments f32 bf16 8bit 4bit)
   add_test(NAME example.chargpt-${moments} COMMAND chargpt --precision split --moments ${moments})
 endforeach()
 
+# On a device, if there is one; on the driver that stands in for one, from this workspace; and its memory looked at.
+add_test(NAME example.cuda_stream COMMAND cuda_stream)
+set_tests_properties(example.cuda_stream PROPERTIES PASS_REGULAR_EXPRESSION "SKIP: no CUDA driver|SKIP: .* no device|the bits of the")
+set(standin ${ADAMW_CARGO_TARGET_DIR}/release)
+add_test(NAME standin.build
+  COMMAND ${CMAKE_COMMAND} -E env CARGO_TARGET_DIR=${ADAMW_CARGO_TARGET_DIR}
+          ${ADAMW_CARGO} build --release --locked -p cuda-standin ${ADAMW_CARGO_FLAGS}
+  WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+set_tests_properties(standin.build PROPERTIES FIXTURES_SETUP standin)
+add_test(NAME example.cuda_stream-standin COMMAND cuda_stream)
+set_tests_properties(example.cuda_stream-standin PROPERTIES
+  FIXTURES_REQUIRED standin
+  ENVIRONMENT LD_LIBRARY_PATH=${standin}
+  PASS_REGULAR_EXPRESSION "220 steps, 20 of them by launching a graph.*the bits of the processor's steps")
+add_test(NAME example.cuda_stream-no-device COMMAND cuda_stream)
+set_tests_properties(example.cuda_stream-no-device PROPERTIES
+  FIXTURES_REQUIRED standin
+  ENVIRONMENT "LD_LIBRARY_PATH=${standin};STANDIN_NO_DEVICE=1"
+  PASS_REGULAR_EXPRESSION "SKIP: the CUDA driver finds no device")
+
 # A run that is killed three times ends with the bits of one that is not, and its checkpoint can be looked at. (137: killed.)
 add_test(NAME example.resume
   COMMAND sh -c "rm -f unbroken.safetensors killed.safetensors
