@@ -60,7 +60,7 @@ impl Optimizer {
         params: bool,
         progress: Option<HostProgress>,
     ) -> Result<u64, Error> {
-        self.settle()?;
+        self.settle(params)?;
         let mut draft = self.draft(params)?;
         let n_bytes = draft.n_bytes() + draft.n_tensor_bytes();
         let total = draft.n_tensor_bytes();
@@ -102,7 +102,7 @@ impl Optimizer {
     }
 
     /// Brings what is saved up to date, as a look at it would.
-    fn settle(&mut self) -> Result<(), Error> {
+    fn settle(&mut self, params: bool) -> Result<(), Error> {
         for number in self.live() {
             if self.operands[number].n_accumulated() > 0 {
                 return Err(Error::Accumulating(self.params[number].label()));
@@ -116,8 +116,8 @@ impl Optimizer {
             self.clock(number as u32)?;
         }
         match self.backend.cuda() {
-            Some(cuda) => cuda.fill_copies(|_| true),
-            None => Ok(()),
+            Some(cuda) if params => cuda.fill_copies(|_| true),
+            _ => Ok(()),
         }
     }
 

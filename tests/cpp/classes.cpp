@@ -566,6 +566,42 @@ static void what_the_library_says() {
   HOLDS(fails([&] { adamw::optimizer optimizer(config); }, ADAMW_STATUS_INVALID_ARGUMENT));
 }
 
+static void checkpoints_of_every_kind() {
+  world w, other;
+  w.optimizer.step();
+  adamw_save_args args{};
+  const std::uint64_t n = w.optimizer.save(args);
+  std::vector<char> bytes(n);
+  args.data = bytes.data();
+  args.capacity = bytes.size();
+  HOLDS(w.optimizer.save(args) == n);
+  adamw_source source{};
+  source.data = bytes.data();
+  source.num_bytes = bytes.size();
+  HOLDS(other.optimizer.info(other.second).step == 0);
+  other.optimizer.load({source});
+  HOLDS(other.optimizer.info(other.second).step == 1);
+
+  w.optimizer.step();
+  w.optimizer.save("classes.safetensors");
+  other.optimizer.load("classes.safetensors");
+  HOLDS(other.optimizer.info(other.second).step == 2);
+  HOLDS(fails([&] { other.optimizer.load("no/such/file"); }, ADAMW_STATUS_IO));
+  bytes[bytes.size() - 1] ^= 1;
+  HOLDS(fails([&] { other.optimizer.load({source}); }, ADAMW_STATUS_CORRUPT));
+  bytes[bytes.size() - 1] ^= 1;
+
+  int texts = 0, tensors = 0;
+  adamw::inspect(source, [&](const adamw_entry &entry) { (entry.text ? texts : tensors)++; });
+  HOLDS(texts == 8 && tensors == 12);
+  try {
+    adamw::inspect(source, [](const adamw_entry &) { throw 7; });
+    HOLDS(!"reached");
+  } catch (int thrown) {
+    HOLDS(thrown == 7);
+  }
+}
+
 int main() {
   owners_move_and_end();
   elements_come_from_any_container();
@@ -584,6 +620,7 @@ int main() {
   state_of_the_hosts();
   a_remainder_of_the_hosts();
   moments_of_the_hosts_in_eight_bits();
+  checkpoints_of_every_kind();
   what_the_library_says();
   return failures == 0 ? 0 : 1;
 }
