@@ -2,7 +2,7 @@
 CMAKE_VERSION := 3.31.10
 NUMPY_VERSION := 2.4.6
 SAFETENSORS_VERSION := 0.8.0
-PEERS := torch==2.15.0 deepspeed==0.19.8 paddlepaddle==3.3.1 bitsandbytes==0.50.2 setuptools wheel ninja
+PEERS := safetensors==$(SAFETENSORS_VERSION) torch==2.15.0 deepspeed==0.19.8 paddlepaddle==3.3.1 bitsandbytes==0.50.2 setuptools wheel ninja
 MATPLOTLIB_VERSION := 3.11.2
 # The compiler decides which drivers accept its PTX; the assembler and the disassembler only look at it.
 NVRTC := nvidia-cuda-nvrtc-cu11==11.8.89
@@ -18,7 +18,7 @@ CTEST := .venv/bin/ctest
 CMAKE_PACKAGE := cmake==$(CMAKE_VERSION)
 endif
 
-.PHONY: help demo test test-long bench bench-checkpoint bench-peers bench-quick quantization header ptx ptx-check clean
+.PHONY: help demo test test-long test-peers fuzz bench bench-checkpoint bench-peers bench-quick quantization header ptx ptx-check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -39,11 +39,15 @@ ifeq ($(CI),true)
 	@! grep '<skipped' build/ctest.xml || { echo "CI has everything: nothing may be skipped there"; exit 1; }
 endif
 
-test-long: .venv/plots ## 150,000 sequences of calls beside the model; ten seeds of both networks in every precision
+test-long: .venv/plots fuzz ## 150,000 sequences of calls beside the model; ten seeds of both networks in every precision; a minute of hostile checkpoints
 	ADAMW_MODEL_CASES=150000 cargo test --locked --test model
 	$(CMAKE) -S . -B build -DPython3_EXECUTABLE=$(CURDIR)/.venv/bin/python
 	$(CMAKE) --build build --parallel 2
 	.venv/bin/python tests/long/training.py build/examples-c docs/training.svg
+
+fuzz: ## a minute of damaged and hostile checkpoints (needs a nightly Rust and cargo-fuzz)
+	mkdir -p build/fuzz
+	cd fuzz && cargo +nightly fuzz run load ../build/fuzz corpus/load -- -max_total_time=60 -rss_limit_mb=1024
 
 quantization: .venv/plots ## the error of 8-bit codes on the moments of a transformer
 	$(CMAKE) -S . -B build -DPython3_EXECUTABLE=$(CURDIR)/.venv/bin/python
@@ -64,6 +68,10 @@ bench-peers: .venv-peers/ready ## this library beside PyTorch, DeepSpeed, Paddle
 	  -Ltarget/release -ladamw -Wl,-rpath,$(CURDIR)/target/release -o build/peers.so
 	LIBADAMW=$(CURDIR)/target/release/libadamw.so PEERS_HELPER=$(CURDIR)/build/peers.so \
 	  .venv-peers/bin/python benches/peers/compare.py docs/peers.svg
+
+test-peers: .venv-peers/ready ## state of PyTorch and Paddle to and from checkpoints, with the frameworks themselves (fetches some GB)
+	cargo build --release --locked --lib --target-dir target
+	.venv-peers/bin/python tests/python/peers/continue.py target/release/libadamw.so
 
 bench-quick: ## the cases that have a bound, within a minute, as one JSON object a line
 	@cargo bench --quiet --locked --bench compare -- --quick
