@@ -6,9 +6,9 @@ use crate::config::{Config, IsaCap};
 use crate::cpu::Cpu;
 use crate::cpu::isa::Isa;
 use crate::cuda::{self, Cuda};
-use crate::error::{Error, Role};
+use crate::error::{Error, Label, Role};
 use crate::steps::Steps;
-use crate::tensor::{Buffer, Chunks, GradBlocks, Operands, Tensor};
+use crate::tensor::{Buffer, Chunks, GradBlocks, Operands, SparseGrad, Tensor};
 
 /// Where the parameters of one handle are stepped.
 pub struct Backend {
@@ -133,6 +133,16 @@ impl Backend {
     /// A sum for the gradients of a parameter on the device.
     pub fn new_sum(&mut self, number: u32, operands: &Operands) -> Result<Buffer, Error> {
         self.cuda.as_mut().ok_or(Error::NoDeviceYet)?.new_sum(number, operands)
+    }
+
+    /// Makes room for a sparse gradient of a parameter on the device.
+    pub fn reserve_rows(
+        &mut self,
+        param: (u32, Label),
+        operands: &Operands,
+        sparse: &SparseGrad,
+    ) -> Result<(), Error> {
+        self.cuda.as_mut().ok_or(Error::NoDeviceYet)?.reserve_rows(param, operands, sparse)
     }
 
     /// The device, if there are parameters on one.

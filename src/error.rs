@@ -195,6 +195,11 @@ pub enum Error {
         "the device failed in the middle of a step, which cannot be undone: destroy this handle"
     )]
     HalfStep,
+    #[error(
+        "what a step changes is not added up on a device for rows that are stepped alone: \
+         adamw_set_statistics needs ADAMW_LAZY_OFF there"
+    )]
+    RowStatistics,
     #[error("the handle has no param on a device")]
     NoDeviceYet,
     #[error("a step was queued up in part when the device failed: its params cannot be stepped on")]
@@ -227,6 +232,7 @@ impl Error {
             | Error::Capturing(_)
             | Error::SecondDevice { .. }
             | Error::DeviceInputs
+            | Error::RowStatistics
             | Error::NotOnDevice { .. } => Status::Unsupported,
             Error::Cuda { .. } | Error::Jit { .. } | Error::BrokenDevice | Error::HalfStep => {
                 Status::Device

@@ -4,6 +4,7 @@
 #include "coded.cuh"
 #include "decide.cuh"
 #include "norms.cuh"
+#include "rows.cuh"
 
 // Whether the step is not to be taken. Without a verdict it is.
 __device__ __forceinline__ bool is_skipped(const Verdict *verdict) { return verdict != nullptr && verdict->skipped; }
@@ -186,3 +187,67 @@ extern "C" __global__ void __launch_bounds__(256, 2) look_at_master_f16(u64 mast
 extern "C" __global__ void __launch_bounds__(256, 2) look_at_master_bf16(u64 master, u64 param, u64 n, u64 *first) {
   look_at_master<bf16>(master, param, n, first);
 }
+
+// What follows works on sparse gradients, `tensors [n]`, and shares each out over many blocks. Entries are sorted
+// digit by digit, in an odd number of passes: from `spare` to `entries` and back.
+template <class Work> __device__ __forceinline__ void each_share(const Rows *tensors, u64 n, const Work &work) {
+  for (u64 i = blockIdx.x; i < n * SHARES; i += gridDim.x) work(tensors[i / SHARES], (u32)(i % SHARES));
+}
+template <class Work> __device__ __forceinline__ void each_tile(const Rows *tensors, u64 n, const Work &work) {
+  each_share(tensors, n, [&](const Rows &rows, u32 share) {
+    for (u64 tile = share; tile * TILE < rows.n; tile += SHARES) work(rows, tile);
+  });
+}
+
+// Forgets the rows that were gathered last, and lists those of now.
+extern "C" __global__ void __launch_bounds__(256, 2) list_rows(const Rows *tensors, u64 n) {
+  __shared__ u32 counts[DIGITS];
+  each_share(tensors, n, [](const Rows &rows, u32 share) { forget_rows(rows, share); });
+  each_tile(tensors, n, [](const Rows &rows, u64 tile) { list_tile(rows, tile, counts); });
+}
+
+// Counts the digits of a pass but the first, whose digits are counted when they are listed.
+extern "C" __global__ void __launch_bounds__(256, 2) count_digits(const Rows *tensors, u64 n, u32 pass) {
+  __shared__ u32 counts[DIGITS];
+  each_tile(tensors, n, [=](const Rows &rows, u64 tile) { count_tile(rows, tile, pass, counts); });
+}
+
+extern "C" __global__ void __launch_bounds__(256, 2) sort_rows(const Rows *tensors, u64 n, u32 pass) {
+  each_tile(tensors, n, [=](const Rows &rows, u64 tile) { sort_tile(rows, tile, pass); });
+}
+
+// Makes the gradients of the rows that are listed, and notes what was gathered.
+extern "C" __global__ void __launch_bounds__(256, 2) gather_rows(const Rows *tensors, u64 n) {
+  each_share(tensors, n, [](const Rows &rows, u32 share) { gather(rows, share); });
+}
+
+// Steps the rows that are listed, and no others.
+template <class P, class Keep, class Moments>
+__device__ __forceinline__ void step_rows(const Tensor *all, const Rows *tensors, u64 n, const Scalars *scalars, u32 flags,
+                                          const Verdict *verdict) {
+  if (is_skipped(verdict)) return;
+  each_share(tensors, n, [&](const Rows &rows, u32 share) {
+    const Tensor tensor = all[rows.tensor];
+    const Scalars *of_tensor = &scalars[rows.tensor];
+    const Random random = {{tensor.key[0], tensor.key[1]}, of_tensor->step, tensor.first_element};
+    const Work work = {tensor, of_tensor, random, 0, 0, flags};
+    each_row(rows.entries, rows.n, rows.height, share, [&](u64, u64 row) {
+      for (u64 column = 4 * (threadIdx.x % WARP); column < rows.row_elements; column += 4 * WARP)
+        step_four<P, Keep, Moments>(work, row * rows.row_elements + column, (u32)min(4ull, rows.row_elements - column));
+    });
+  });
+}
+
+#define ROWS(name, P, Moments, ...)                                                                                    \
+  extern "C" __global__ void __launch_bounds__(256, 2) rows_##name(const Tensor *all, const Rows *tensors, u64 n, const Scalars *scalars, \
+                                                                   u32 flags, const Verdict *verdict) {                \
+    step_rows<P, OneOf<__VA_ARGS__>, Moments>(all, tensors, n, scalars, flags, verdict);                               \
+  }
+
+ROWS(f64, double, Full, Itself)
+ROWS(f32, float, Full, Itself)
+ROWS(f32_bf16, float, Half, Itself)
+ROWS(f16, f16, Full, Itself, Master, Kahan)
+ROWS(f16_bf16, f16, Half, Itself, Master, Kahan)
+ROWS(bf16, bf16, Full, Itself, Master, Split, Kahan, Stochastic)
+ROWS(bf16_bf16, bf16, Half, Itself, Master, Split, Kahan, Stochastic)

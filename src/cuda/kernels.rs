@@ -43,12 +43,27 @@ const STEPS: [(Dtype, Kept, MomentFormat, &CStr); 25] = {
     ]
 };
 
-/// A kernel, by its place in `NAMES`.
+/// The same for the rows that a sparse gradient lists. One kernel serves all ways to keep a type.
+const ROWS: [(Dtype, MomentFormat, &CStr); 7] = {
+    use Dtype::*;
+    use MomentFormat::{Bf16 as Half, Full};
+    [
+        (F64, Full, c"rows_f64"),
+        (F32, Full, c"rows_f32"),
+        (F32, Half, c"rows_f32_bf16"),
+        (F16, Full, c"rows_f16"),
+        (F16, Half, c"rows_f16_bf16"),
+        (Bf16, Full, c"rows_bf16"),
+        (Bf16, Half, c"rows_bf16_bf16"),
+    ]
+};
+
+/// A kernel, by its place among `STEPS`, the others and `ROWS`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Kernel(pub usize);
 
 #[cfg(feature = "cuda")]
-const OTHERS: [&CStr; 24] = [
+const OTHERS: [&CStr; N_OTHERS] = [
     c"prepare",
     c"decide",
     c"look_at_flag",
@@ -73,10 +88,16 @@ const OTHERS: [&CStr; 24] = [
     c"change_bf16",
     c"look_at_master_f16",
     c"look_at_master_bf16",
+    c"list_rows",
+    c"count_digits",
+    c"sort_rows",
+    c"gather_rows",
 ];
+/// Of `OTHERS`, which only a driver is asked for.
+const N_OTHERS: usize = 28;
 
 #[cfg(feature = "cuda")]
-pub const COUNT: usize = STEPS.len() + OTHERS.len();
+pub const COUNT: usize = STEPS.len() + N_OTHERS + ROWS.len();
 
 impl Kernel {
     pub const PREPARE: Kernel = Kernel(STEPS.len());
@@ -84,10 +105,15 @@ impl Kernel {
     pub const LOOK_AT_FLAG: Kernel = Kernel(STEPS.len() + 2);
     pub const JOIN_SUMS: Kernel = Kernel(STEPS.len() + 3);
     pub const CLEAR_SKIPPED: Kernel = Kernel(STEPS.len() + 4);
+    pub const LIST_ROWS: Kernel = Kernel(STEPS.len() + 24);
+    pub const COUNT_DIGITS: Kernel = Kernel(STEPS.len() + 25);
+    pub const SORT_ROWS: Kernel = Kernel(STEPS.len() + 26);
+    pub const GATHER_ROWS: Kernel = Kernel(STEPS.len() + 27);
 
     #[cfg(feature = "cuda")]
     pub fn all() -> impl Iterator<Item = (Kernel, &'static CStr)> {
-        let names = STEPS.iter().map(|step| step.3).chain(OTHERS);
+        let rows = ROWS.iter().map(|rows| rows.2);
+        let names = STEPS.iter().map(|step| step.3).chain(OTHERS).chain(rows);
         names.enumerate().map(|(place, name)| (Kernel(place), name))
     }
 
@@ -99,6 +125,13 @@ impl Kernel {
         let place =
             STEPS.iter().position(|&(param, kept, moments, _)| (param, kept, moments) == wanted);
         Kernel(place.expect("Format::new makes no other format"))
+    }
+
+    /// Steps the rows that are listed of a parameter of this type, whose moments are no codes.
+    pub fn rows(param: Dtype, format: &Format) -> Kernel {
+        let wanted = (param, format.moments());
+        let place = ROWS.iter().position(|&(param, moments, _)| (param, moments) == wanted);
+        Kernel(STEPS.len() + N_OTHERS + place.expect("codes are not stepped by rows"))
     }
 
     /// Adds up the squares of a gradient.
@@ -159,6 +192,14 @@ mod tests {
         assert_eq!(name(Kernel::LOOK_AT_FLAG), c"look_at_flag");
         assert_eq!(name(Kernel::JOIN_SUMS), c"join_sums");
         assert_eq!(name(Kernel::CLEAR_SKIPPED), c"clear_skipped");
+        assert_eq!(name(Kernel::LIST_ROWS), c"list_rows");
+        assert_eq!(name(Kernel::COUNT_DIGITS), c"count_digits");
+        assert_eq!(name(Kernel::SORT_ROWS), c"sort_rows");
+        assert_eq!(name(Kernel::GATHER_ROWS), c"gather_rows");
+        for param in Dtype::FLOATS {
+            let rows = format!("rows_{param}");
+            assert_eq!(name(Kernel::rows(param, &Format::plain(param))).to_str().unwrap(), rows);
+        }
         for grad in Dtype::FLOATS {
             for (kernel, what) in [
                 (Kernel::tally(grad), "tally"),

@@ -69,6 +69,20 @@ __device__ __forceinline__ void store_word(u64 at, u32 x) {
   asm volatile("st.global.cs.u32 [%0], %1;" ::"l"(at), "r"(x) : "memory");
 }
 
+// What is read again soon, or by other threads.
+__device__ __forceinline__ u32 load_u32(u64 at) {
+  u32 x;
+  asm volatile("ld.global.u32 %0, [%1];" : "=r"(x) : "l"(at));
+  return x;
+}
+__device__ __forceinline__ void store_u32(u64 at, u32 x) { asm volatile("st.global.u32 [%0], %1;" ::"l"(at), "r"(x) : "memory"); }
+__device__ __forceinline__ u64 load_u64(u64 at) {
+  u64 x;
+  asm volatile("ld.global.u64 %0, [%1];" : "=l"(x) : "l"(at));
+  return x;
+}
+__device__ __forceinline__ void store_u64(u64 at, u64 x) { asm volatile("st.global.u64 [%0], %1;" ::"l"(at), "l"(x) : "memory"); }
+
 // Whether four elements can be had in one access, or in two of 16 bytes.
 template <class S> __device__ __forceinline__ bool is_aligned(u64 at) { return at % (sizeof(S) < 4 ? 4 * sizeof(S) : 16) == 0; }
 

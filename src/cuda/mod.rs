@@ -10,6 +10,7 @@ mod driver;
 mod kernels;
 mod offload;
 mod plan;
+mod rows;
 mod statistics;
 mod step;
 mod table;
@@ -19,7 +20,7 @@ mod workspace;
 pub use driver::{Memory, is_installed};
 pub use offload::HostCopy;
 pub use step::Decider;
-pub use table::{CLIP_GLOBAL_NORM, CLIP_NORM, Hyper, Inputs, InputsAt};
+pub use table::{CLIP_GLOBAL_NORM, CLIP_NORM, Hyper, Inputs, InputsAt, Outside};
 
 use crate::error::{Error, Role};
 use crate::format::Format;
@@ -29,6 +30,7 @@ use driver::{Driver, Event};
 use kernels::Kernel;
 use offload::Traffic;
 use plan::Plan;
+use rows::Room;
 use statistics::Kept;
 use workspace::{Size, UPLOADS, Workspace};
 
@@ -47,6 +49,10 @@ pub struct Cuda {
     traffic: Option<Traffic>,
     /// By parameter, what is the library's own there.
     memories: Vec<(u32, Memory)>,
+    /// What sparse gradients need, by parameter.
+    rooms: Vec<Room>,
+    /// Steps clear the gradients that they have used.
+    clears: bool,
     /// What parameters weigh before a step, if what it changes is added up.
     kept: Option<Kept>,
     /// The chunks of all parameters together.
@@ -82,6 +88,8 @@ impl Cuda {
             copies: Vec::new(),
             traffic: None,
             memories: Vec::new(),
+            rooms: Vec::new(),
+            clears: false,
             kept: None,
             n_chunks: 0,
             is_broken: false,
@@ -173,11 +181,13 @@ impl Cuda {
         let n_chunks = self.n_chunks + new.map_or(0, plan::n_chunks);
         reserve(&mut self.memories, 1, "the parameters")?;
         self.plan.reserve(n_params, n_chunks as usize)?;
-        let needed = Size { n_params, n_chunks: n_chunks as usize, n_groups };
+        self.check_not_capturing("adding a parameter or a group")?;
+        let n_rooms = self.rooms.len();
+        self.grow_workspace(Size { n_params, n_chunks: n_chunks as usize, n_groups, n_rooms })
+    }
+
+    fn grow_workspace(&mut self, needed: Size) -> Result<(), Error> {
         let device = self.driver.enter()?;
-        if device.is_capturing()? {
-            return Err(Error::Capturing("adding a parameter or a group"));
-        }
         if let Some(workspace) = Workspace::grown(&device, self.workspace.as_ref(), needed)? {
             device.wait_for_all()?;
             self.workspace = Some(workspace);
@@ -198,6 +208,7 @@ impl Cuda {
         self.driver.enter()?.wait_for_all()?;
         self.n_chunks -= plan::n_chunks(operands);
         self.memories.retain(|(other, _)| *other != number);
+        self.rooms.retain(|room| !room.is_of(number));
         Ok(())
     }
 

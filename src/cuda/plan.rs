@@ -2,11 +2,13 @@
 #![forbid(unsafe_code)]
 
 use super::kernels::Kernel;
+use super::rows::Room;
 use super::table::{self, CHUNK, Chunk, Hyper};
 use crate::dtype::Dtype;
 use crate::error::{Error, Role};
 use crate::sys::memory::reserve;
-use crate::tensor::Operands;
+use crate::tensor::{Grad, Operands};
+use core::ops::Range;
 
 /// The tables of a step, in memory that is kept for the next one.
 #[derive(Default)]
@@ -18,6 +20,8 @@ pub struct Plan {
     /// By launch, in it by parameter.
     pub chunks: Vec<Chunk>,
     pub launches: Vec<Launch>,
+    /// The sparse gradients, in the order of the launches.
+    pub rows: Vec<table::Rows>,
     order: Vec<(Alike, u32)>,
 }
 
@@ -28,6 +32,7 @@ struct Alike {
     step: Kernel,
     flags: u32,
     grad_bytes: u32,
+    by_rows: bool,
 }
 
 /// One launch of a kernel over some of the chunks.
@@ -40,6 +45,8 @@ pub struct Launch {
     pub param: Dtype,
     pub first_chunk: u64,
     pub n_chunks: u64,
+    /// Of the sparse gradients, where nothing but the rows that they list is stepped.
+    pub rows: Option<Range<u64>>,
 }
 
 impl Launch {
@@ -69,25 +76,41 @@ impl Plan {
         hold(&mut self.order, n_params)
     }
 
-    /// Lays out a step of those of the parameters that are on the device and due.
-    pub fn lay(&mut self, operands: &[Operands], is_of_step: impl Fn(usize) -> bool, clears: bool) {
-        let Plan { tensors, chunks, launches, order, .. } = self;
+    /// The same for so many sparse gradients.
+    pub fn reserve_rows(&mut self, n_rooms: usize) -> Result<(), Error> {
+        let missing = n_rooms.saturating_sub(self.rows.len());
+        reserve(&mut self.rows, missing, "the device's tables")
+    }
+
+    /// Lays out a step of those of the parameters that are on the device and due. Of those that are lazy and
+    /// have a sparse gradient, the rows that it lists are stepped.
+    pub fn lay(
+        &mut self,
+        operands: &[Operands],
+        rooms: &[Room],
+        is_of_step: impl Fn(usize) -> bool,
+        is_lazy: impl Fn(usize) -> bool,
+        clears: bool,
+    ) {
+        let Plan { tensors, chunks, launches, rows, order, .. } = self;
         tensors.clear();
         chunks.clear();
         launches.clear();
+        rows.clear();
         order.clear();
         for (number, operands) in operands.iter().enumerate() {
             let is_stepped = operands.is_on_device() && operands.is_due() && is_of_step(number);
             tensors.push(if is_stepped { described(operands) } else { table::Tensor::default() });
             if is_stepped {
-                order.push((Alike::of(operands, clears), number as u32));
+                order.push((Alike::of(operands, clears, is_lazy(number)), number as u32));
             }
         }
         order.sort_unstable();
         for &(alike, number) in order.iter() {
-            let first_chunk = chunks.len() as u64;
+            let (first_chunk, first_row) = (chunks.len() as u64, rows.len() as u64);
             if launches.last().is_none_or(|last| !alike.is(last)) {
-                let Alike { tally, step, flags, grad_bytes } = alike;
+                let Alike { tally, step, flags, grad_bytes, by_rows } = alike;
+                let rows = by_rows.then_some(first_row..first_row);
                 let param = operands[number as usize].param().dtype();
                 let n_chunks = 0;
                 launches.push(Launch {
@@ -98,13 +121,24 @@ impl Plan {
                     param,
                     first_chunk,
                     n_chunks,
+                    rows,
                 });
             }
-            tensors[number as usize].first_chunk = first_chunk;
-            let n_chunks = n_chunks(&operands[number as usize]);
+            let (operands, tensor) = (&operands[number as usize], &mut tensors[number as usize]);
+            if let (Some(Grad::Sparse(sparse)), Some(room)) =
+                (operands.grad(), Room::of(rooms, number))
+            {
+                rows.push(room.described(operands, &sparse));
+                tensor.grad = room.grad();
+            }
+            tensor.first_chunk = first_chunk;
+            let n_chunks = n_chunks(operands);
             chunks.extend((0..n_chunks as u32).map(|i| Chunk { tensor: number, number: i }));
             if let Some(launch) = launches.last_mut() {
                 launch.n_chunks += n_chunks;
+                if let Some(of_launch) = &mut launch.rows {
+                    of_launch.end = rows.len() as u64;
+                }
             }
         }
     }
@@ -116,21 +150,29 @@ impl Plan {
 }
 
 impl Alike {
-    fn of(operands: &Operands, clears: bool) -> Alike {
+    fn of(operands: &Operands, clears: bool, is_lazy: bool) -> Alike {
         let (param, format) = (operands.param().dtype(), operands.format());
-        let grad = operands.tensor(Role::Grad).map_or(param, |grad| grad.dtype());
+        let is_sparse = operands.has_rows();
+        let grad = match operands.tensor(Role::Grad) {
+            Some(grad) if !is_sparse => grad.dtype(),
+            _ => param.compute(), // what it is gathered in
+        };
         let mut flags = 0;
         if format.amsgrad() {
             flags |= table::FLAG_AMSGRAD;
         }
-        if clears {
+        if clears && !is_sparse {
             flags |= table::FLAG_CLEAR_GRADS;
         }
         if grad == Dtype::F32 && param != Dtype::F32 {
             flags |= table::FLAG_F32_GRADS;
         }
-        let (tally, step) = (Kernel::tally(grad), Kernel::step(param, &format));
-        Alike { tally, step, flags, grad_bytes: grad.bytes() as u32 }
+        let by_rows = is_sparse && is_lazy;
+        let step = match by_rows {
+            true => Kernel::rows(param, &format),
+            false => Kernel::step(param, &format),
+        };
+        Alike { tally: Kernel::tally(grad), step, flags, grad_bytes: grad.bytes() as u32, by_rows }
     }
 
     fn is(&self, launch: &Launch) -> bool {

@@ -2,7 +2,8 @@
 
 use super::driver::Entered;
 use super::kernels::Kernel;
-use super::table::{Chunk, FLAG_CLEAR_GRADS, Hyper, Inputs};
+use super::rows::SHARES;
+use super::table::{self, Chunk, FLAG_CLEAR_GRADS, Hyper, Inputs};
 use super::{Cuda, Stale};
 use crate::error::Error;
 use crate::tensor::Operands;
@@ -25,9 +26,17 @@ pub(super) fn argument<T>(value: &mut T) -> *mut c_void {
 }
 
 impl Cuda {
-    /// Lays out a step of those of the parameters that are here and due.
-    pub fn lay(&mut self, operands: &[Operands], is_of_step: impl Fn(usize) -> bool, clears: bool) {
-        self.plan.lay(operands, is_of_step, clears);
+    /// Lays out a step of those of the parameters that are here and due. Of the lazy ones, sparse gradients
+    /// step the rows that they list.
+    pub fn lay(
+        &mut self,
+        operands: &[Operands],
+        is_of_step: impl Fn(usize) -> bool,
+        is_lazy: impl Fn(usize) -> bool,
+        clears: bool,
+    ) {
+        self.plan.lay(operands, &self.rooms, is_of_step, is_lazy, clears);
+        self.clears = clears;
         self.plan.hypers.clear();
         self.plan.hypers.resize(operands.len(), Hyper::default());
         self.stale = Stale::All;
@@ -36,6 +45,11 @@ impl Cuda {
     /// Whether anything is stepped here.
     pub fn is_idle(&self) -> bool {
         self.plan.is_empty()
+    }
+
+    /// Whether rows of some parameters are stepped alone.
+    pub fn steps_rows(&self) -> bool {
+        self.plan.launches.iter().any(|launch| launch.rows.is_some())
     }
 
     /// Says what a parameter is stepped with.
@@ -188,6 +202,21 @@ impl Cuda {
         // SAFETY: as above.
         unsafe { device.launch(Kernel::PREPARE, u64::from(n).div_ceil(256), arguments) }?;
         for launch in &self.plan.launches {
+            if let Some(rows) = &launch.rows {
+                let mut table = self.rows_table() + rows.start * size_of::<table::Rows>() as u64;
+                let (mut n, mut flags) = (rows.end - rows.start, launch.flags);
+                let arguments = [
+                    argument(&mut tensors),
+                    argument(&mut table),
+                    argument(&mut n),
+                    argument(&mut scalars),
+                    argument(&mut flags),
+                    argument(&mut verdict),
+                ];
+                // SAFETY: as above.
+                unsafe { device.launch(launch.step, n * SHARES, arguments) }?;
+                continue;
+            }
             let mut chunks = first_chunk + launch.first_chunk * size_of::<Chunk>() as u64;
             let (mut n_chunks, mut flags) = (launch.n_chunks, launch.flags);
             let arguments = [
@@ -212,6 +241,10 @@ impl Cuda {
                 // SAFETY: as above.
                 unsafe { device.launch(Kernel::CLEAR_SKIPPED, n_chunks, arguments) }?;
             }
+        }
+        for rows in self.plan.rows.iter().filter(|_| self.clears) {
+            // SAFETY: the values of a sparse gradient, which the host vouched for.
+            unsafe { device.zero(rows.values, rows.value_bytes()) }?;
         }
         Ok(())
     }

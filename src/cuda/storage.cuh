@@ -7,6 +7,7 @@ typedef unsigned short u16;
 typedef short i16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
+typedef long long i64;
 
 struct f16 {
   u16 bits;

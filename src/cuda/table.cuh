@@ -77,6 +77,29 @@ struct Chunk {
 };
 static_assert(sizeof(Chunk) == 8, "as table.rs has it");
 
+// The element types of a sparse gradient's values, and what they are widened to: numbered as `table.rs` has it.
+enum Values : u32 { VALUES_F32, VALUES_F16, VALUES_BF16, VALUES_F64, VALUES_F32_IN_F64 };
+
+// A sparse gradient `[n, row_elements]` of a tensor `[height, row_elements]`. Addresses are in global memory.
+struct Rows {
+  u64 numbers;         // [n] of the rows, i32 or i64
+  u64 values;          // [n, row_elements]
+  u64 grad;            // [height, row_elements] in the compute type: the tensor's gradient
+  u64 entries, spare;  // [n] u64, the first sorted
+  u64 counts;          // [tiles, 256] u32
+  u64 gathered;        // [6] u64: `Gathered`
+  u64 n, row_elements, height;
+  u32 tensor;
+  Values type;
+  u32 is_long; // whether numbers are i64
+  u32 reserved;
+};
+static_assert(sizeof(Rows) == 96, "as table.rs has it");
+
+// What the library's gradient of a tensor holds, in words of 64 bits: the list that was gathered last. And of the
+// first row that was not below the height, until the host asks: 1 more than its place, or 0; the row; the height.
+enum Gathered : u32 { GATHERED_N, GATHERED_ROW_ELEMENTS, GATHERED_HEIGHT, OUTSIDE_PLACE, OUTSIDE_ROW, OUTSIDE_HEIGHT };
+
 // The constants of a step in both compute types.
 struct Scalars {
   u64 step;

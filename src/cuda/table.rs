@@ -129,6 +129,51 @@ pub struct Verdict {
     pub skipped: u32,
 }
 
+/// A sparse gradient, by address. The library's gradient is dense, in the compute type.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Default)]
+pub struct Rows {
+    pub numbers: u64,
+    pub values: u64,
+    pub grad: u64,
+    pub entries: u64,
+    pub spare: u64,
+    pub counts: u64,
+    pub gathered: u64,
+    pub n_rows: u64,
+    pub row_elements: u64,
+    pub height: u64,
+    pub tensor: u32,
+    pub values_type: u32,
+    pub is_long: u32,
+    pub reserved: u32,
+}
+
+impl Rows {
+    /// How many bytes all values take.
+    pub fn value_bytes(&self) -> usize {
+        let each = [4, 2, 2, 8, 4][self.values_type as usize];
+        (self.n_rows * self.row_elements) as usize * each
+    }
+}
+
+/// Entries that a block sorts, and what it counts for them: how many there are of each digit.
+pub const TILE: usize = 2048;
+pub const COUNTS: usize = 256;
+
+/// The first row that a parameter did not have, since the host asked last.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Outside {
+    /// 1 more than its place in the list, or 0: there was none.
+    pub place: u64,
+    pub row: i64,
+    pub height: u64,
+}
+
+/// Bytes of what is noted of a sparse gradient, of which the last are an `Outside`.
+pub const GATHERED: usize = 48;
+
 /// What all tensors of a launch have in common.
 pub const FLAG_AMSGRAD: u32 = 1;
 pub const FLAG_CLEAR_GRADS: u32 = 2;
@@ -142,3 +187,5 @@ const _: () = assert!(size_of::<Chunk>() == 8);
 const _: () = assert!(size_of::<Hyper>() == 120);
 const _: () = assert!(size_of::<Inputs>() == 40);
 const _: () = assert!(size_of::<Verdict>() == 40);
+const _: () = assert!(size_of::<Rows>() == 96);
+const _: () = assert!(size_of::<Outside>() == 24);

@@ -45,7 +45,8 @@ impl Cuda {
         // SAFETY: the event says that the copy that read this memory is done.
         let mut room = unsafe { workspace.uploads[slot].bytes() };
         let mut used = 0;
-        for table in [tensors, hypers, chunks] {
+        let rows = bytes_of(&self.plan.rows);
+        for table in [tensors, hypers, rows, chunks] {
             let (place, rest) = room.split_at_mut(table.len());
             place.copy_from_slice(table);
             room = rest;
@@ -63,9 +64,15 @@ impl Cuda {
     pub(super) fn tables(&self) -> (u64, u64, u64) {
         let tensors = self.workspace.as_ref().map_or(0, |workspace| workspace.places.tables);
         let hypers = tensors + (self.plan.tensors.len() * size_of::<table::Tensor>()) as u64;
-        let chunks = hypers + (self.plan.hypers.len() * size_of::<Hyper>()) as u64;
+        let rows = hypers + (self.plan.hypers.len() * size_of::<Hyper>()) as u64;
+        let chunks = rows + size_of_val(&*self.plan.rows) as u64;
         const _: () = assert!(size_of::<table::Tensor>().is_multiple_of(align_of::<Chunk>()));
         (tensors, hypers, chunks)
+    }
+
+    /// Where the table of sparse gradients is.
+    pub(super) fn rows_table(&self) -> u64 {
+        self.tables().2 - size_of_val(&*self.plan.rows) as u64
     }
 
     /// Reads plain values, once the device has done what is queued up.

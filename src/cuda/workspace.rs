@@ -2,7 +2,7 @@
 //! for what kernels hand on to each other.
 
 use super::driver::{Entered, Memory, Pinned};
-use super::table::{Chunk, Hyper, SCALARS, Tensor, Verdict};
+use super::table::{Chunk, Hyper, Outside, Rows, SCALARS, Tensor, Verdict};
 use crate::error::Error;
 use crate::steps::Clock;
 use crate::tensor::Total;
@@ -13,6 +13,8 @@ pub struct Size {
     pub n_params: usize,
     pub n_chunks: usize,
     pub n_groups: usize,
+    /// Parameters that have had a sparse gradient.
+    pub n_rooms: usize,
 }
 
 impl Size {
@@ -20,6 +22,7 @@ impl Size {
         self.n_params >= needed.n_params
             && self.n_chunks >= needed.n_chunks
             && self.n_groups >= needed.n_groups
+            && self.n_rooms >= needed.n_rooms
     }
 
     /// Room for what is needed and as much again, so that one parameter after the other moves it seldom.
@@ -29,13 +32,21 @@ impl Size {
             n_params: grown(self.n_params, needed.n_params),
             n_chunks: grown(self.n_chunks, needed.n_chunks),
             n_groups: grown(self.n_groups, needed.n_groups),
+            n_rooms: grown(self.n_rooms, needed.n_rooms),
         }
     }
 
-    /// Of the tensors, the hyper-parameters and the chunks of a step, one after the other.
+    /// Of the tensors, the hyper-parameters, the sparse gradients and the chunks of a step, one after the other.
     pub fn tables(&self) -> usize {
         self.n_params * (size_of::<Tensor>() + size_of::<Hyper>())
+            + self.n_rooms * size_of::<Rows>()
             + self.n_chunks * size_of::<Chunk>()
+    }
+
+    /// Of the longest table that the host reads.
+    fn downloads(&self) -> usize {
+        let totals = self.n_params * size_of::<Total>() + size_of::<Verdict>();
+        totals.max(self.n_rooms * size_of::<Outside>())
     }
 }
 
@@ -126,7 +137,7 @@ impl Workspace {
                 pinned(size.tables())?,
                 pinned(size.tables())?,
             ],
-            downloads: pinned(size.n_params * size_of::<Total>() + size_of::<Verdict>())?,
+            downloads: pinned(size.downloads())?,
             _memory: memory,
         };
         // SAFETY: all of it has just been allocated, and lives when this returns.

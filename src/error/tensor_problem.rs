@@ -68,14 +68,12 @@ pub enum TensorProblem {
     WrongDevice { is: Device, param: Device },
     #[error("is at {address:#x}, which is no memory of device {device}")]
     Unreachable { address: usize, device: u16 },
-    #[error("is on a device: expected the host's memory")]
-    NotHere,
 }
 
 impl TensorProblem {
     pub(super) fn status(&self) -> Status {
         match self {
-            TensorProblem::Device(_) | TensorProblem::NotHere => Status::Unsupported,
+            TensorProblem::Device(_) => Status::Unsupported,
             _ => Status::InvalidArgument,
         }
     }

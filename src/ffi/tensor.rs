@@ -72,16 +72,13 @@ pub unsafe fn dlpack(from: *const adamw_tensor) -> Result<Tensor, TensorProblem>
 pub unsafe fn rows(from: *const adamw_tensor) -> Result<RowList, TensorProblem> {
     // SAFETY: the caller's word.
     let (device, address, n_rows, adamw_data_type { code, bits, lanes }) = unsafe { plain(from) }?;
-    if device != Device::Host {
-        return Err(TensorProblem::NotHere);
-    }
     let number = match (code, bits, lanes) {
         (0, 32, 1) => RowNumber::I32,
         (0, 64, 1) => RowNumber::I64,
         _ => return Err(TensorProblem::RowType { code, bits, lanes }),
     };
     // SAFETY: the caller's word.
-    unsafe { RowList::new(address, n_rows, number) }
+    unsafe { RowList::new(address, n_rows, number, device) }
 }
 
 /// The device, the address, the number of elements and the type of a contiguous DLPack tensor.

@@ -41,7 +41,10 @@ impl Optimizer {
             let before = &self.operands[number as usize];
             let replaces = match before.is_on_device() {
                 false => grad.is_some() && before.has_dense_grad(),
-                true => before.n_accumulated() == 0 && grad == before.tensor(Role::Grad),
+                true => {
+                    let is_plain = before.n_accumulated() == 0 && !before.has_rows();
+                    is_plain && grad == before.tensor(Role::Grad)
+                }
             };
             let operands = match replaces {
                 true => self.operands.unmarked(),

@@ -65,6 +65,9 @@ impl Optimizer {
         // The flag is read once: another thread of the host's may write it.
         report.raised = self.found_inf.hosts.is_some_and(|flag| flag.read() != 0.0);
         report.skipped = report.raised;
+        if on_device.is_some() && (!report.skipped || self.measures()) {
+            self.cuda()?.gather()?;
+        }
         if !self.measures() {
             return Ok(report);
         }
@@ -80,6 +83,9 @@ impl Optimizer {
         sums.resize(self.groups.len(), 0.0);
         self.backend.measure(&GradBlocks::new(operands, tallies))?;
         self.learn_totals(waits)?;
+        if waits && self.cuda()?.has_rows() {
+            self.check_rows_on_device()?;
+        }
         let operands = &self.operands[of.clone()];
         let Scratch { tallies, sums, .. } = &mut self.scratch;
         report.measured = true;

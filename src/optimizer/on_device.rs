@@ -10,7 +10,7 @@ use super::params::Master;
 use super::{Optimizer, Report};
 use crate::callback::adamw_param_info;
 use crate::clip::Clip;
-use crate::config::{HostValues, Nonfinite};
+use crate::config::{HostValues, Lazy, Nonfinite};
 use crate::cuda::{CLIP_GLOBAL_NORM, CLIP_NORM, Cuda, Decider, Hyper, Inputs, InputsAt};
 use crate::error::Error;
 use crate::steps::Clock;
@@ -33,6 +33,8 @@ pub struct OnDevice {
     report_is_due: bool,
     /// The last step was recorded, and is taken whenever the graph is launched.
     is_captured: bool,
+    /// The device knows whether the lists of sparse gradients were in order, and the host does not.
+    rows_are_due: bool,
     /// The device may have skipped steps, or taken some that were captured.
     clocks_are_due: bool,
 }
@@ -120,10 +122,15 @@ impl Optimizer {
         }
         let laid = self.on_device.laid.take();
         let is_laid = !changed && laid.as_ref() == Some(of);
+        if !is_laid {
+            self.check_laziness_on_device(of)?;
+        }
         let clears = self.config.clear_grads;
         let cuda = self.backend.cuda().ok_or(Error::NoDeviceYet)?;
         if !is_laid {
-            cuda.lay(&self.operands, |number| of.contains(&number), clears);
+            let (params, groups) = (&self.params, &self.groups);
+            let is_lazy = |number: usize| groups[params[number].group as usize].lazy != Lazy::Off;
+            cuda.lay(&self.operands, |number| of.contains(&number), is_lazy, clears);
         }
         if cuda.is_idle() {
             self.on_device.laid = Some(of.clone());
@@ -141,6 +148,9 @@ impl Optimizer {
     /// Whether the host has to know what the device finds, and whether all that is asked can be done there.
     fn device_step(&mut self, n_elements: u64) -> Result<DeviceStep, Error> {
         let cuda = self.backend.cuda().ok_or(Error::NoDeviceYet)?;
+        if self.statistics && cuda.steps_rows() {
+            return Err(Error::RowStatistics);
+        }
         let is_captured = cuda.is_capturing()?;
         let inputs = self.on_device.inputs;
         let skips = self.nonfinite() == Nonfinite::Skip || inputs.found_inf != 0;
@@ -260,6 +270,7 @@ impl Optimizer {
             Decider::Norms { skips } => skips || inputs.at.found_inf != 0,
         };
         self.on_device.report_is_due = decider != Decider::Host;
+        self.on_device.rows_are_due |= self.cuda()?.has_rows();
         self.on_device.is_captured = step.is_captured;
         self.on_device.clocks_are_due |= may_skip || step.is_captured;
         Ok(())
@@ -284,6 +295,10 @@ impl Optimizer {
 
     /// What the last step found, and whether it was taken. Waits for the device if that is where it is known.
     pub fn report(&mut self) -> Result<Report, Error> {
+        if self.on_device.rows_are_due {
+            self.check_rows_on_device()?;
+            self.on_device.rows_are_due = self.on_device.is_captured;
+        }
         if self.on_device.report_is_due {
             let verdict = self.cuda()?.verdict()?;
             let report = &mut self.report;

@@ -4,6 +4,7 @@
 use super::Optimizer;
 use super::decide::Decisions;
 use crate::config::Lazy;
+use crate::cuda::Outside;
 use crate::error::{Error, Label, Role};
 use crate::steps::Steps;
 use crate::tensor::{Extent, Grad, Lag, NoRow, Operands, RowList, SparseGrad};
@@ -13,14 +14,22 @@ impl Optimizer {
     /// Sets a sparse gradient; the rows are read by each step.
     pub fn set_sparse_grad(&mut self, number: u32, sparse: SparseGrad) -> Result<(), Error> {
         let (name, grad) = (self.label(number)?, Grad::Sparse(sparse));
-        if self.operands[number as usize].is_on_device() {
-            let what = "adamw_set_sparse_grad";
-            return Err(Error::NotOnDevice { param: name, what });
+        let operands = &self.operands[number as usize];
+        let is_here = sparse.rows.check_device(operands.param().device());
+        is_here.map_err(|problem| problem.of(name, Role::Rows))?;
+        let is_same = matches!(operands.grad(), Some(Grad::Sparse(before)) if before == sparse);
+        if is_same && operands.is_on_device() {
+            return Ok(()); // the device's tables hold
         }
         self.check_grad(number, Some(grad))?;
         self.check_laziness(number)?;
         self.grads_unchecked |= self.config.clear_grads;
         let operands = &mut self.operands[number as usize];
+        if operands.is_on_device() {
+            operands.reserve_rows(0, 0)?; // for the list alone, which is read there
+            self.backend.reserve_rows((number, name), operands, &sparse)?;
+            return operands.set_grad(Some(grad)).map_err(|problem| problem.of(name, Role::Grad));
+        }
         operands.reserve_rows(sparse.rows.len(), sparse.row_elements())?;
         if self.group_of(number).lazy == Lazy::Exact {
             self.keep_lag(number as usize, sparse.row_elements())?;
@@ -38,6 +47,10 @@ impl Optimizer {
         match self.group_of(number).lazy {
             Lazy::Rows | Lazy::Exact if moments.block().is_some() => {
                 Err(Error::CodedRows(self.label(number)?))
+            }
+            Lazy::Exact if self.operands[number as usize].is_on_device() => {
+                let what = "ADAMW_LAZY_EXACT yet, only ADAMW_LAZY_OFF and ADAMW_LAZY_ROWS";
+                Err(Error::NotOnDevice { param: self.label(number)?, what })
             }
             _ => Ok(()),
         }
@@ -60,6 +73,7 @@ impl Optimizer {
     /// Has a parameter that is there step as lazily as this from now on.
     pub(super) fn change_laziness(&mut self, number: usize, lazy: Lazy) -> Result<(), Error> {
         match (lazy, self.operands[number].grad()) {
+            _ if self.operands[number].is_on_device() => Ok(()), // no row lags there
             (Lazy::Exact, Some(Grad::Sparse(sparse))) => {
                 self.keep_lag(number, sparse.row_elements())
             }
@@ -72,6 +86,8 @@ impl Optimizer {
     pub fn prepare_rows(&mut self, number: u32, rows: &RowList) -> Result<(), Error> {
         let name = self.label(number)?;
         let operands = &mut self.operands[number as usize];
+        let is_here = rows.check_device(operands.param().device());
+        is_here.map_err(|problem| problem.of(name, Role::Rows))?;
         let Some(row_elements) = operands.lag().map(Lag::row_elements) else { return Ok(()) };
         operands.reserve_rows(rows.len(), row_elements)?;
         operands.list_rows(rows, row_elements).map_err(|no_row| outside(name, no_row))?;
@@ -156,6 +172,23 @@ impl Optimizer {
             read.map_err(|no_row| outside(self.params[number].label(), no_row))?;
         }
         Ok(())
+    }
+
+    /// That the sparse gradients on the device can be stepped as their groups want.
+    pub(super) fn check_laziness_on_device(&self, of: &Range<usize>) -> Result<(), Error> {
+        let is_sparse = |operands: &Operands| {
+            operands.is_on_device() && operands.is_due() && operands.has_rows()
+        };
+        let mut sparse = of.clone().filter(|&number| is_sparse(&self.operands[number]));
+        sparse.try_for_each(|number| self.check_laziness(number as u32))
+    }
+
+    /// That no list has had a row that its parameter has not, since this was asked last. Waits for the device.
+    pub(super) fn check_rows_on_device(&mut self) -> Result<(), Error> {
+        let Some((number, Outside { place, row, height })) = self.cuda()?.outside()? else {
+            return Ok(());
+        };
+        Err(outside(self.label(number)?, NoRow { place: place - 1, row, height }))
     }
 
     /// Counts the step that has been taken for the rows that took it, and logs it for the others.

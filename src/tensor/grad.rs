@@ -8,7 +8,7 @@ use crate::error::{Error, Role, TensorProblem};
 use crate::format::Format;
 use core::ops::Range;
 
-/// A gradient in the host's memory.
+/// A gradient in memory that the host lends.
 #[derive(Clone, Copy, Debug)]
 pub enum Grad {
     /// `[n]` of the parameter's type or f32.

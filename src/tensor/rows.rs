@@ -4,6 +4,7 @@
 //! its values have for each row that is listed.
 
 use super::{Tensor, check_memory};
+use crate::device::Device;
 use crate::error::{Error, TensorProblem};
 use crate::norm;
 use crate::sys::memory::reserve;
@@ -26,26 +27,44 @@ impl RowNumber {
     }
 }
 
-/// Numbers of rows in the host's memory, in any order, some more than once.
-#[derive(Clone, Copy, Debug)]
+/// Numbers of rows in memory, in any order, some more than once. Those on a device are read there.
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub struct RowList {
     address: usize,
     n_rows: usize,
     number: RowNumber,
+    device: Device,
 }
 
 impl RowList {
     /// Checks what can be checked about memory without touching it.
     ///
     /// # Safety
-    /// As `Tensor::new`, but for reads only.
+    /// As `Tensor::new` or `Tensor::on_device`, but for reads only.
     pub unsafe fn new(
         address: usize,
         n_rows: u64,
         number: RowNumber,
+        device: Device,
     ) -> Result<RowList, TensorProblem> {
         check_memory(address, n_rows, number.bytes())?;
-        Ok(RowList { address, n_rows: n_rows as usize, number })
+        Ok(RowList { address, n_rows: n_rows as usize, number, device })
+    }
+
+    /// That it lies where its parameter does.
+    pub fn check_device(&self, param: Device) -> Result<(), TensorProblem> {
+        match self.device {
+            is if is == param => Ok(()),
+            is => Err(TensorProblem::WrongDevice { is, param }),
+        }
+    }
+
+    pub fn address(&self) -> usize {
+        self.address
+    }
+
+    pub fn number(&self) -> RowNumber {
+        self.number
     }
 
     pub fn len(&self) -> usize {
@@ -58,6 +77,7 @@ impl RowList {
     }
 
     fn numbers(&self) -> impl Iterator<Item = i64> {
+        debug_assert_eq!(self.device, Device::Host);
         let (first, number) = (self.address, self.number);
         (0..self.n_rows).map(move |i| {
             // SAFETY: `new`'s caller vouched for the memory, whose size and alignment it checked.
@@ -73,7 +93,7 @@ impl RowList {
 
 /// A gradient that has values for the listed rows only; those of a row that is listed more than
 /// once are added up.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub struct SparseGrad {
     pub rows: RowList,
     /// `[rows, row_elements]`
@@ -260,7 +280,8 @@ mod tests {
     fn index(rows: &[i64], row_elements: u64, height: u64) -> Result<RowIndex, NoRow> {
         // SAFETY: the rows outlive the list.
         let list = unsafe {
-            RowList::new(rows.as_ptr().expose_provenance(), rows.len() as u64, RowNumber::I64)
+            let (address, n_rows) = (rows.as_ptr().expose_provenance(), rows.len() as u64);
+            RowList::new(address, n_rows, RowNumber::I64, Device::Host)
         };
         let mut index = RowIndex::default();
         index.read(&list.unwrap(), row_elements, height)?;

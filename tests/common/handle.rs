@@ -570,10 +570,13 @@ impl Handle {
     }
 
     pub fn step_info(&self) -> ffi::adamw_step_info {
-        // SAFETY: a struct of numbers.
+        self.try_step_info().unwrap()
+    }
+
+    pub fn try_step_info(&self) -> Answer<ffi::adamw_step_info> {
+        // SAFETY: plain numbers.
         let mut info: ffi::adamw_step_info = unsafe { core::mem::zeroed() };
-        call!(adamw_get_step_info(self.0, &mut info, size_of_val(&info))).unwrap();
-        info
+        call!(adamw_get_step_info(self.0, &mut info, size_of_val(&info))).map(|()| info)
     }
 
     pub fn set_lr(&self, lr: f64) {

@@ -1,5 +1,7 @@
 //! Numbers of rows, as a C host lists them.
 
+use super::array::{Array, Dtype};
+use super::device::OnDevice;
 use adamw::ffi;
 use core::ptr::null_mut;
 
@@ -33,5 +35,42 @@ impl Rows {
             strides: null_mut(),
             byte_offset: 0,
         }
+    }
+}
+
+/// A copy in the memory of the device.
+pub struct RowsOnDevice {
+    numbers: OnDevice,
+    bits: u8,
+}
+
+impl RowsOnDevice {
+    pub fn of(rows: &Rows) -> RowsOnDevice {
+        // The bits of floats as long as the numbers.
+        let array = |dtype, numbers: &[i64]| {
+            let array = Array::zeros(dtype, numbers.len());
+            numbers.iter().enumerate().for_each(|(i, &number)| array.set_bits(i, number as u64));
+            array
+        };
+        let (array, bits) = match rows {
+            Rows::I32(rows, _) => {
+                let rows: Vec<i64> = rows.iter().map(|&row| (row as u32).into()).collect();
+                (array(Dtype::F32, &rows), 32)
+            }
+            Rows::I64(rows, _) => (array(Dtype::F64, rows), 64),
+        };
+        RowsOnDevice { numbers: OnDevice::of(&array, 0), bits }
+    }
+
+    /// Writes other numbers.
+    pub fn set(&self, rows: &Rows) {
+        let other = RowsOnDevice::of(rows);
+        self.numbers.set(&other.numbers.array().unwrap());
+    }
+
+    /// As DLPack describes them.
+    pub fn tensor(&self) -> ffi::adamw_tensor {
+        let dtype = ffi::adamw_data_type { code: 0, bits: self.bits, lanes: 1 };
+        ffi::adamw_tensor { dtype, ..self.numbers.tensor() }
     }
 }

@@ -5,6 +5,7 @@ use super::array::{Array, Dtype};
 use super::device::OnDevice;
 use super::handle::{Handle, Param};
 use super::random::Random;
+use super::rows::{Rows, RowsOnDevice};
 use super::state::state;
 use adamw::ffi::adamw_config;
 
@@ -22,6 +23,8 @@ struct Pair {
     other: Place,
     /// The gradients that are set, which must stay where they are.
     grad: Option<(Array, Place)>,
+    /// Those that it lists, if it is sparse.
+    rows: Option<(Rows, RowsOnDevice)>,
 }
 
 /// Where the second handle has something.
@@ -77,7 +80,7 @@ impl Twin {
         let mut tensors = [None; 9];
         tensors[0] = Some(tensor);
         assert_eq!(self.device.try_add_tensors(&param, tensors), Ok(number));
-        self.params.push(Pair { name, host, other, grad: None });
+        self.params.push(Pair { name, host, other, grad: None, rows: None });
         number
     }
 
@@ -98,6 +101,17 @@ impl Twin {
             }
         };
         pair.grad = Some((grad, other));
+    }
+
+    /// Gives a parameter a sparse gradient, at a new place.
+    pub fn set_sparse_grad(&mut self, number: u32, rows: Rows, values: Array) {
+        let pair = &mut self.params[number as usize];
+        self.host.set_sparse_grad(number, &rows, &values);
+        let (on_device, copy) = (RowsOnDevice::of(&rows), OnDevice::of(&values, 0));
+        let set = self.device.set_sparse_grad_tensors(number, &on_device.tensor(), &copy.tensor());
+        set.unwrap();
+        pair.grad = Some((values, Place::Device(copy)));
+        pair.rows = Some((rows, on_device));
     }
 
     /// Writes other elements over a gradient.

@@ -1,0 +1,162 @@
+// Sparse gradients: the rows that are listed, sorted, and their values added up in the order in which they are
+// listed: mirrors `src/tensor/rows.rs` and `src/cpu/rows.rs`.
+//
+// An entry is a row, and below it its place in the list, so that sorted entries of one row keep their order. Rows
+// that the tensor does not have are listed as the one behind its last, and passed over.
+#pragma once
+#include "step.cuh"
+
+// Blocks that share the work on one tensor: `rows.rs` has the same.
+const u32 SHARES = 256;
+// Entries that one block sorts, and into how many by one digit.
+const u32 TILE = 2048;
+const u32 DIGITS = THREADS;
+
+__device__ __forceinline__ u64 row_of(u64 entry) { return entry >> 32; }
+__device__ __forceinline__ u64 place_of(u64 entry) { return entry & 0xffffffff; }
+__device__ __forceinline__ u32 digit_of(u64 entry, u32 pass) { return (u32)(row_of(entry) >> 8 * pass) % DIGITS; }
+__device__ __forceinline__ u64 entry_at(u64 entries, u64 i) { return load_u64(entries + 8 * i); }
+
+__device__ __forceinline__ u64 noted(const Rows &rows, Gathered what) { return load_u64(rows.gathered + 8 * what); }
+__device__ __forceinline__ void note(const Rows &rows, Gathered what, u64 value) { store_u64(rows.gathered + 8 * what, value); }
+
+// What a pass sorts, and where to.
+__device__ __forceinline__ u64 from_of(const Rows &rows, u32 pass) { return pass % 2 ? rows.entries : rows.spare; }
+__device__ __forceinline__ u64 to_of(const Rows &rows, u32 pass) { return pass % 2 ? rows.spare : rows.entries; }
+
+// Whether no entry before the i-th has its row.
+__device__ __forceinline__ bool is_first(u64 entries, u64 i) {
+  return i == 0 || row_of(entry_at(entries, i - 1)) != row_of(entry_at(entries, i));
+}
+
+// The number at a place of the list.
+__device__ __forceinline__ i64 number_at(const Rows &rows, u64 place) {
+  return rows.is_long ? (i64)load_u64(rows.numbers + 8 * place) : (i64)(int)load_u32(rows.numbers + 4 * place);
+}
+
+__device__ __forceinline__ bool is_double(const Rows &rows) { return rows.type >= VALUES_F64; }
+
+// The rows of one tensor, a warp each, as far as they are a share's: calls `visit(i, row)` for the first entry of
+// each row below `height`.
+template <class Visit> __device__ __forceinline__ void each_row(u64 entries, u64 n, u64 height, u32 share, const Visit &visit) {
+  const u32 warps = THREADS / WARP;
+  for (u64 i = (u64)share * warps + threadIdx.x / WARP; i < n; i += SHARES * warps) {
+    const u64 row = row_of(entry_at(entries, i));
+    if (row < height && is_first(entries, i)) visit(i, row);
+  }
+}
+
+// Writes zeros over what was gathered last, so that the gradient is zero everywhere.
+__device__ __forceinline__ void forget_rows(const Rows &rows, u32 share) {
+  const u64 row_elements = noted(rows, GATHERED_ROW_ELEMENTS);
+  each_row(rows.entries, noted(rows, GATHERED_N), noted(rows, GATHERED_HEIGHT), share, [&](u64, u64 row) {
+    const float zero[4] = {};
+    const double wide_zero[4] = {};
+    for (u64 at = 4 * (threadIdx.x % WARP); at < row_elements; at += 4 * WARP) {
+      const u32 left = (u32)min(4ull, row_elements - at);
+      if (is_double(rows)) store(rows.grad, row * row_elements + at, left, wide_zero);
+      else store(rows.grad, row * row_elements + at, left, zero);
+    }
+  });
+}
+
+// Counts how many entries of a tile, `entry(i)`, have each digit.
+template <class Entry> __device__ __forceinline__ void count_entries(const Rows &rows, u64 tile, u32 pass, u32 *counts, const Entry &entry) {
+  counts[threadIdx.x] = 0;
+  __syncthreads();
+  for (u64 i = tile * TILE + threadIdx.x; i < min((tile + 1) * TILE, rows.n); i += THREADS) atomicAdd(&counts[digit_of(entry(i), pass)], 1);
+  __syncthreads();
+  store_u32(rows.counts + 4 * (tile * DIGITS + threadIdx.x), counts[threadIdx.x]);
+}
+
+__device__ __forceinline__ void count_tile(const Rows &rows, u64 tile, u32 pass, u32 *counts) {
+  count_entries(rows, tile, pass, counts, [&](u64 i) { return entry_at(from_of(rows, pass), i); });
+}
+
+// Makes the entries of a tile of the list, which the first pass sorts.
+__device__ __forceinline__ void list_tile(const Rows &rows, u64 tile, u32 *counts) {
+  count_entries(rows, tile, 0, counts, [&](u64 i) {
+    const i64 number = number_at(rows, i);
+    const u64 row = number < 0 ? rows.height : min((u64)number, rows.height), entry = row << 32 | i;
+    store_u64(from_of(rows, 0) + 8 * i, entry);
+    return entry;
+  });
+}
+
+// Puts the entries of a tile where they belong by one digit: behind all that have a lower one, and those of the same
+// digit in the order that they have. Thread d finds the places of the entries with the digit d.
+__device__ __forceinline__ void sort_tile(const Rows &rows, u64 tile, u32 pass) {
+  __shared__ u64 totals[DIGITS], places[THREADS];
+  __shared__ u32 digits[THREADS];
+  const u32 thread = threadIdx.x, NONE = DIGITS;
+  u64 total = 0, next = 0;
+  for (u64 other = 0; other * TILE < rows.n; other++) {
+    const u32 count = load_u32(rows.counts + 4 * (other * DIGITS + thread));
+    total += count;
+    if (other < tile) next += count;
+  }
+  totals[thread] = total;
+  __syncthreads();
+  for (u32 lower = 0; lower < thread; lower++) next += totals[lower];
+  for (u64 base = tile * TILE; base < min((tile + 1) * TILE, rows.n); base += THREADS) {
+    const u64 i = base + thread;
+    const u64 entry = i < rows.n ? entry_at(from_of(rows, pass), i) : 0;
+    digits[thread] = i < rows.n ? digit_of(entry, pass) : NONE;
+    __syncthreads();
+    for (u32 j = 0; j < THREADS; j++)
+      if (digits[j] == thread) places[j] = next++;
+    __syncthreads();
+    if (i < rows.n) store_u64(to_of(rows, pass) + 8 * places[thread], entry);
+  }
+  __syncthreads();
+}
+
+// Adds up the values of the entries of one row, of which the i-th is the first, and makes them its gradient.
+template <class T, class G> __device__ __forceinline__ void gather_row(const Rows &rows, u64 i, u64 row) {
+  for (u64 at = 4 * (threadIdx.x % WARP); at < rows.row_elements; at += 4 * WARP) {
+    const u32 left = (u32)min(4ull, rows.row_elements - at);
+    T sum[4] = {};
+    for (u64 j = i; j < rows.n; j++) {
+      const u64 entry = entry_at(rows.entries, j);
+      if (row_of(entry) != row) break;
+      G stored[4];
+      T wide[4];
+      load(rows.values, place_of(entry) * rows.row_elements + at, left, stored);
+#pragma unroll
+      for (int k = 0; k < 4; k++) {
+        widen(stored[k], wide[k]);
+        sum[k] = j == i ? wide[k] : sum[k] + wide[k];
+      }
+    }
+    store(rows.grad, row * rows.row_elements + at, left, sum);
+  }
+}
+
+// Notes the first row that the tensor does not have, if none is noted, and what was gathered.
+__device__ __forceinline__ void note_list(const Rows &rows, u32 share) {
+  for (u64 i = (u64)share * THREADS + threadIdx.x; i < rows.n; i += SHARES * THREADS) {
+    const u64 entry = entry_at(rows.entries, i);
+    if (row_of(entry) != rows.height || !is_first(rows.entries, i) || noted(rows, OUTSIDE_PLACE) != 0) continue;
+    note(rows, OUTSIDE_PLACE, place_of(entry) + 1);
+    note(rows, OUTSIDE_ROW, (u64)number_at(rows, place_of(entry)));
+    note(rows, OUTSIDE_HEIGHT, rows.height);
+  }
+  if (share == 0 && threadIdx.x == 0) {
+    note(rows, GATHERED_N, rows.n);
+    note(rows, GATHERED_ROW_ELEMENTS, rows.row_elements);
+    note(rows, GATHERED_HEIGHT, rows.height);
+  }
+}
+
+__device__ __forceinline__ void gather(const Rows &rows, u32 share) {
+  note_list(rows, share);
+  each_row(rows.entries, rows.n, rows.height, share, [&](u64 i, u64 row) {
+    switch (rows.type) {
+    case VALUES_F32: return gather_row<float, float>(rows, i, row);
+    case VALUES_F16: return gather_row<float, f16>(rows, i, row);
+    case VALUES_BF16: return gather_row<float, bf16>(rows, i, row);
+    case VALUES_F64: return gather_row<double, double>(rows, i, row);
+    case VALUES_F32_IN_F64: return gather_row<double, float>(rows, i, row);
+    }
+  });
+}

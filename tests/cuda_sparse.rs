@@ -1,0 +1,398 @@
+//! Sparse gradients of parameters on a device: the bits of the processor's steps, whatever is listed, and
+//! nothing in a step but launches.
+
+mod common;
+
+use adamw::ffi::*;
+use common::array::{Array, Dtype};
+use common::device::{Device, OnDevice, Stream, take_log};
+use common::handle::{Failure, Handle, config};
+use common::kernels::Case;
+use common::random::Random;
+use common::rows::{Rows, RowsOnDevice};
+use common::twin::Twin;
+
+/// A table of rows of so many elements.
+#[derive(Clone, Copy, Debug)]
+struct Table {
+    number: u32,
+    height: usize,
+    row: usize,
+    values: Dtype,
+}
+
+/// Adds a table to both, whose gradients have values of a type.
+fn table(twin: &mut Twin, param: Dtype, values: Dtype, (height, row): (usize, usize)) -> Table {
+    Table { number: twin.add(param, height * row), height, row, values }
+}
+
+/// So many rows at random, in any order, some more than once.
+fn some(random: &mut Random, height: usize, n: usize) -> Vec<i64> {
+    (0..n).map(|_| (random.next() as usize % height) as i64).collect()
+}
+
+/// As the two types of numbers in turn.
+fn numbers(rows: Vec<i64>, step: usize) -> Rows {
+    let shape = [rows.len() as i64];
+    match step % 2 {
+        0 => Rows::I64(rows, shape),
+        _ => Rows::I32(rows.into_iter().map(|row| row as i32).collect(), shape),
+    }
+}
+
+impl Table {
+    fn set(&self, twin: &mut Twin, rows: Vec<i64>, step: usize) {
+        let values = Array::ordinary(self.values, rows.len() * self.row, &mut twin.random);
+        twin.set_sparse_grad(self.number, numbers(rows, step), values);
+    }
+
+    /// Sets a gradient of so many rows at random.
+    fn set_some(&self, twin: &mut Twin, n: usize, step: usize) {
+        let rows = some(&mut twin.random, self.height, n);
+        self.set(twin, rows, step);
+    }
+}
+
+/// Shapes whose rows start at aligned addresses, and not.
+const SHAPES: [(usize, usize); 6] = [(40, 128), (7, 3), (300, 17), (1, 1), (3, 1600), (5000, 1)];
+
+#[test]
+fn every_format_steps_to_the_processors_bits() {
+    let _device = Device::with(&[("blocks", "2")]);
+    let cases = Case::all();
+    // Dense kernels step what is gathered for all rows: once for each type and format is enough.
+    let modes = [(ADAMW_LAZY_OFF, 7), (ADAMW_LAZY_ROWS, 3)];
+    for (lazy_mode, every) in modes {
+        for (k, case) in cases.iter().enumerate().step_by(every) {
+            let is_coded = matches!(case.moments, ADAMW_MOMENTS_8BIT | ADAMW_MOMENTS_4BIT);
+            if is_coded && lazy_mode == ADAMW_LAZY_ROWS {
+                continue;
+            }
+            let mut twin = Twin::new(&adamw_config { lazy_mode, ..case.config() });
+            let values = if case.f32_grad { Dtype::F32 } else { case.kept.param };
+            let (height, row) = if is_coded { (40, 128) } else { SHAPES[k / every % SHAPES.len()] };
+            let number = twin.add_with(case.kept.param, height * row, true, |mut param| {
+                param.regularizer = (case.regularizer, 0.125);
+                param
+            });
+            for step in 0..2 {
+                let rows = some(&mut twin.random, height, 1 + height / 2);
+                let values = Array::random(values, rows.len() * row, &mut twin.random);
+                twin.set_sparse_grad(number, numbers(rows, step), values);
+                twin.step();
+            }
+            twin.assert_same();
+        }
+    }
+}
+
+#[test]
+fn whatever_is_listed_has_the_processors_bits() {
+    let _device = Device::with(&[("blocks", "2")]);
+    for lazy_mode in [ADAMW_LAZY_OFF, ADAMW_LAZY_ROWS] {
+        let mut twin = Twin::new(&adamw_config { lazy_mode, ..config() });
+        // Rows whose numbers have one digit, two and three.
+        let tables = [(200, 5), (1 << 8, 2), (70_000, 1)]
+            .map(|shape| table(&mut twin, Dtype::F32, Dtype::F32, shape));
+        for step in 0..7 {
+            for table in tables {
+                let (height, all) = (table.height as i64, 0..table.height as i64);
+                let rows = match step {
+                    0 => vec![height - 1; 9],
+                    1 => all.rev().step_by(1 + table.height / 5000).collect(),
+                    2 => Vec::new(),
+                    // More than a block sorts at once, so that the order of equal rows shows.
+                    3 => some(&mut twin.random, table.height, 5000),
+                    4 => vec![0, height - 1, 0, height / 2, 0],
+                    5 => vec![height / 2],
+                    _ => all.step_by(1 + table.height / 3000).collect(),
+                };
+                table.set(&mut twin, rows, step);
+            }
+            twin.step();
+            twin.assert_same();
+        }
+    }
+}
+
+#[test]
+fn norms_clips_and_skips_have_the_processors_bits() {
+    let _device = Device::new();
+    for lazy_mode in [ADAMW_LAZY_OFF, ADAMW_LAZY_ROWS] {
+        for (clip, nonfinite) in [
+            (ADAMW_CLIP_NORM, ADAMW_NONFINITE_PROPAGATE),
+            (ADAMW_CLIP_GLOBAL_NORM, ADAMW_NONFINITE_SKIP),
+            (ADAMW_CLIP_VALUE, ADAMW_NONFINITE_FAIL),
+        ] {
+            for host_too in [false, true] {
+                let (clip_norm, clip_min, clip_max) = (0.3, -0.01, 0.02);
+                let config = adamw_config {
+                    lazy_mode,
+                    clip,
+                    nonfinite,
+                    clip_norm,
+                    clip_min,
+                    clip_max,
+                    ..config()
+                };
+                let mut twin = Twin::new(&config);
+                let tables = [
+                    table(&mut twin, Dtype::F32, Dtype::F32, (100, 100)),
+                    table(&mut twin, Dtype::F64, Dtype::F32, (9, 1001)),
+                    table(&mut twin, Dtype::Bf16, Dtype::Bf16, (4100, 3)),
+                ];
+                let dense = twin.add_with(Dtype::F32, 900, !host_too, |param| param);
+                for step in 0..4 {
+                    tables.iter().for_each(|table| table.set_some(&mut twin, 7, step));
+                    let grad = Array::ordinary(Dtype::F32, 900, &mut twin.random);
+                    twin.set_grad(dense, grad);
+                    if step == 2 {
+                        let bad = vec![f64::INFINITY; 7 * 1001];
+                        twin.write_grad(1, &Array::of(Dtype::F32, &bad));
+                    }
+                    let answers = [&twin.host, &twin.device].map(|handle| handle.try_step());
+                    assert_eq!(answers[0], answers[1]);
+                    assert_eq!(answers[0].is_err(), step == 2 && nonfinite == ADAMW_NONFINITE_FAIL);
+                    twin.assert_same();
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn dense_sparse_and_accumulated_gradients_take_turns() {
+    let _device = Device::new();
+    for lazy_mode in [ADAMW_LAZY_OFF, ADAMW_LAZY_ROWS] {
+        for clear_grads in [0, 1] {
+            let config = adamw_config { lazy_mode, clear_grads, multi_precision: 1, ..config() };
+            let mut twin = Twin::new(&config);
+            let tables = [Dtype::F32, Dtype::F16, Dtype::Bf16]
+                .map(|dtype| table(&mut twin, dtype, dtype, (60, 20)));
+            for step in 0..12 {
+                for (i, table) in tables.iter().enumerate() {
+                    match (step + i) % 4 {
+                        // The same values, cut into other rows.
+                        0 => Table { row: 10, height: 120, ..*table }.set_some(&mut twin, 9, step),
+                        1 => {
+                            let grad = Array::ordinary(table.values, 1200, &mut twin.random);
+                            twin.set_grad(table.number, grad);
+                        }
+                        2 => {
+                            for _ in 0..2 {
+                                let grad = Array::ordinary(table.values, 1200, &mut twin.random);
+                                twin.accumulate(table.number, &grad);
+                            }
+                        }
+                        // Longer and longer lists, for which the room grows.
+                        _ => table.set_some(&mut twin, 1 + step * step, step),
+                    }
+                }
+                twin.step();
+                twin.assert_same();
+            }
+        }
+    }
+}
+
+#[test]
+fn groups_may_change_how_lazy_they_are() {
+    let _device = Device::new();
+    let mut twin = Twin::new(&config());
+    twin.both(|handle| {
+        handle.add_group(|group| group.lazy_mode = ADAMW_LAZY_ROWS);
+        handle.add_group(|group| group.lazy_mode = ADAMW_LAZY_EXACT);
+    });
+    let table = table(&mut twin, Dtype::F32, Dtype::F32, (50, 6));
+    for step in 0..6 {
+        twin.both(|handle| handle.edit_options(0, |options| options.group = step as u32 % 2));
+        table.set_some(&mut twin, 8, step);
+        twin.step();
+        twin.assert_same();
+    }
+    twin.device.edit_options(0, |options| options.group = 2);
+    let refused = twin.device.try_step().unwrap_err();
+    assert_eq!(refused.status, Status::Unsupported);
+    assert!(refused.text.contains("ADAMW_LAZY_EXACT"), "{}", refused.text);
+    twin.device.edit_options(0, |options| options.group = 1);
+    twin.step();
+    twin.assert_same();
+}
+
+#[test]
+fn a_list_that_is_read_again_is_read_as_it_is_then() {
+    let _device = Device::new();
+    for clip in [ADAMW_CLIP_NONE, ADAMW_CLIP_GLOBAL_NORM] {
+        let stream = Stream::new();
+        let (lazy_mode, clip_norm) = (ADAMW_LAZY_ROWS, 0.1);
+        let handle = |lr| Handle::new(&adamw_config { lazy_mode, clip, clip_norm, lr, ..config() });
+        let (host, device) = (handle(f64::from(0.01f32)), handle(0.5));
+        let random = &mut Random::new(3);
+        let param = Array::ordinary(Dtype::F32, 400, random);
+        let on_device = OnDevice::of(&param, 0);
+        let mut tensors = [None; 9];
+        tensors[0] = Some(on_device.tensor());
+        let added = common::handle::Param::new("table", &param);
+        device.try_add_tensors(&added, tensors).unwrap();
+        host.add(&added);
+        let mut values = Array::ordinary(Dtype::F32, 6 * 4, random);
+        let mut rows = numbers(some(random, 100, 6), 0);
+        let (listed, copied) = (RowsOnDevice::of(&rows), OnDevice::of(&values, 0));
+        device.set_sparse_grad_tensors(0, &listed.tensor(), &copied.tensor()).unwrap();
+        let lr = OnDevice::of(&Array::of(Dtype::F32, &[0.01]), 0);
+        device.set_stream(stream.raw().cast()).unwrap();
+        device.set_device_inputs([lr.address(), 0, 0]).unwrap();
+        device.prepare().unwrap();
+        let graph = stream.capture(|| device.step());
+        for step in 0..10 {
+            // By the graph, or by a plain step.
+            match step % 3 {
+                2 => device.step(),
+                _ => stream.launch(&graph),
+            }
+            host.set_sparse_grad(0, &rows, &values);
+            host.step();
+            stream.wait();
+            assert_eq!(on_device.array().unwrap().first_difference(&param), None, "{step}");
+            rows = numbers(some(random, 100, 6), 0);
+            values = Array::ordinary(Dtype::F32, 6 * 4, random);
+            listed.set(&rows);
+            copied.set(&values);
+        }
+        assert_eq!(device.info(0).step, 10);
+    }
+}
+
+// ---------------------------------------------------------------------------------- rows that are not there
+
+#[test]
+fn a_row_outside_is_passed_over_and_told_to_who_waits() {
+    let _device = Device::new();
+    for lazy_mode in [ADAMW_LAZY_OFF, ADAMW_LAZY_ROWS] {
+        for row in [4, -1, i64::MIN, i64::MAX, 1 << 32] {
+            let mut twin = Twin::new(&adamw_config { lazy_mode, ..config() });
+            let table = table(&mut twin, Dtype::F32, Dtype::F32, (4, 5));
+            let values = Array::ordinary(Dtype::F32, 4 * 5, &mut twin.random);
+            let rows = [vec![1, row, 1, row], vec![1, 1]];
+            // What the processor is given has those rows left out.
+            let kept = Array::zeros(Dtype::F32, 2 * 5);
+            (0..10).for_each(|i| kept.set_bits(i, values.bits(i % 5 + i / 5 * 10)));
+            let on_device =
+                (RowsOnDevice::of(&numbers(rows[0].clone(), 0)), OnDevice::of(&values, 0));
+            twin.set_sparse_grad(table.number, numbers(rows[1].clone(), 0), kept);
+            let (listed, values) = (on_device.0.tensor(), on_device.1.tensor());
+            twin.device.set_sparse_grad_tensors(table.number, &listed, &values).unwrap();
+            twin.step();
+            // Another step before anybody asks does not hide it.
+            twin.device.set_sparse_grad_tensors(table.number, &listed, &values).unwrap();
+            twin.step();
+            let Failure { status, text } = twin.device.try_step_info().unwrap_err();
+            assert_eq!(status, Status::InvalidArgument);
+            assert_eq!(text, format!("param \"w0\": rows[1] is {row}, expected 0 to 3"));
+            twin.assert_same(); // which asks again: once is enough
+        }
+    }
+}
+
+#[test]
+fn a_step_that_waits_refuses_a_row_outside_by_name() {
+    let _device = Device::new();
+    for lazy_mode in [ADAMW_LAZY_OFF, ADAMW_LAZY_ROWS] {
+        let nonfinite = ADAMW_NONFINITE_FAIL;
+        let mut twin = Twin::new(&adamw_config { lazy_mode, nonfinite, ..config() });
+        let tables = [0, 1].map(|_| table(&mut twin, Dtype::F32, Dtype::F32, (4, 5)));
+        tables[0].set_some(&mut twin, 2, 0);
+        for step in 0..2 {
+            tables[1].set(&mut twin, vec![3, 2, 9, 4], step);
+            let failures = [&twin.host, &twin.device].map(|handle| handle.try_step().unwrap_err());
+            assert_eq!(failures[0], failures[1]);
+            assert_eq!(failures[0].text, "param \"w1\": rows[2] is 9, expected 0 to 3");
+            twin.assert_same();
+            tables[1].set_some(&mut twin, 3, step);
+            twin.step();
+            twin.assert_same();
+        }
+    }
+}
+
+#[test]
+fn what_lies_elsewhere_is_refused() {
+    let _device = Device::new();
+    let mut twin = Twin::new(&config());
+    let here = table(&mut twin, Dtype::F32, Dtype::F32, (4, 5));
+    let values = Array::zeros(Dtype::F32, 10);
+    let rows = numbers(vec![1, 2], 0);
+    let (listed, copied) = (RowsOnDevice::of(&rows), OnDevice::of(&values, 0));
+    let set = |handle: &Handle, rows, values| {
+        handle.set_sparse_grad_tensors(here.number, &rows, &values).unwrap_err().text
+    };
+    let expected =
+        "param \"w0\": rows is in the memory of the host, param in that of CUDA device 0";
+    assert_eq!(set(&twin.device, rows.tensor(), copied.tensor()), expected);
+    let expected =
+        "param \"w0\": grad is in the memory of the host, param in that of CUDA device 0";
+    assert_eq!(set(&twin.device, listed.tensor(), values.tensor()), expected);
+    let expected =
+        "param \"w0\": rows is in the memory of CUDA device 0, param in that of the host";
+    assert_eq!(set(&twin.host, listed.tensor(), values.tensor()), expected);
+}
+
+// ---------------------------------------------------------------------------------- what the driver is asked
+
+/// What is left of a log without questions that change nothing.
+fn work() -> Vec<String> {
+    let asks = ["cuCtxGetCurrent", "cuStreamIsCapturing"];
+    let entries = take_log().into_iter().map(|line| line.split('(').next().unwrap().to_owned());
+    entries.filter(|entry| !asks.contains(&&**entry)).collect()
+}
+
+#[test]
+fn a_step_is_launches_and_one_upload_where_a_list_has_moved() {
+    let _device = Device::new();
+    for (lazy_mode, height, sorting) in
+        [(ADAMW_LAZY_OFF, 200, 1), (ADAMW_LAZY_ROWS, 200, 1), (ADAMW_LAZY_ROWS, 300, 5)]
+    {
+        for (clip, norms) in [(ADAMW_CLIP_NONE, 0), (ADAMW_CLIP_GLOBAL_NORM, 3)] {
+            let config = adamw_config { lazy_mode, clip, clip_norm: 0.1, ..config() };
+            let mut twin = Twin::new(&config);
+            // Their number does not matter.
+            let tables = [0, 1, 2].map(|_| table(&mut twin, Dtype::F32, Dtype::F32, (height, 4)));
+            // Listed, sorted, gathered; measured, joined, decided; prepared and stepped.
+            let launches = 2 + sorting + norms + 2;
+            for step in 0..5 {
+                tables.iter().for_each(|table| table.set_some(&mut twin, 50, step));
+                twin.host.step();
+                take_log();
+                twin.device.step();
+                let mut expected =
+                    vec!["cuEventSynchronize", "cuMemcpyHtoDAsync_v2", "cuEventRecord"];
+                expected.extend(vec!["cuLaunchKernel"; launches]);
+                assert_eq!(work(), expected);
+                twin.host.step();
+                take_log();
+                twin.device.step();
+                assert_eq!(work(), vec!["cuLaunchKernel"; launches]);
+                twin.assert_same();
+            }
+        }
+    }
+}
+
+#[test]
+fn work_that_waits_is_done_in_order_and_with_memory_that_is_there() {
+    for seed in [1, 2, 3] {
+        let _device = Device::with(&[("lazy", "1"), ("shuffle", &seed.to_string())]);
+        let lazy_mode = if seed == 1 { ADAMW_LAZY_OFF } else { ADAMW_LAZY_ROWS };
+        let mut twin = Twin::new(&adamw_config { lazy_mode, ..config() });
+        let table = table(&mut twin, Dtype::F32, Dtype::F32, (300, 8));
+        for step in 0..6 {
+            // The room of the list is replaced before the device has sorted the last one.
+            table.set_some(&mut twin, 10 << step, step);
+            twin.step();
+        }
+        twin.assert_same();
+        twin.step();
+        twin.both(|handle| handle.remove(0).unwrap());
+        twin.assert_same_at_the_end();
+    }
+}
