@@ -7,6 +7,7 @@ use adamw::ffi::*;
 use common::array::{Array, Dtype};
 use common::device::{self, Device, OnDevice, Stream, take_log};
 use common::handle::{Failure, Handle, Param, config, schedule};
+use common::rows::{Rows, RowsOnDevice};
 use common::twin::Twin;
 
 /// The entries of the driver that a log names.
@@ -364,11 +365,31 @@ fn nothing_that_waits_or_allocates_breaks_a_capture() {
 
 // ---------------------------------------------------------------------------------- failures
 
+/// What a host has in the device's memory.
+struct Given {
+    param: OnDevice,
+    grads: [OnDevice; 2],
+    sparse: [(RowsOnDevice, OnDevice); 2],
+}
+
+impl Given {
+    fn new() -> Given {
+        let zeros = |n| OnDevice::of(&Array::zeros(Dtype::Bf16, n), 0);
+        let sparse = |rows: &[usize]| (RowsOnDevice::of(&Rows::i64(rows)), zeros(10 * rows.len()));
+        Given {
+            param: zeros(5_000),
+            grads: [zeros(5_000), zeros(5_000)],
+            sparse: [sparse(&[3, 1, 3]), sparse(&[2; 5])],
+        }
+    }
+}
+
 /// All that a host may do with parameters on a device; the first failure ends it.
-fn live(handle: &Handle, on_device: &OnDevice, grads: &[OnDevice; 2]) -> Result<(), Failure> {
+fn live(handle: &Handle, given: &Given) -> Result<(), Failure> {
+    let Given { param, grads, sparse } = given;
     let array = Array::zeros(Dtype::Bf16, 5_000);
     let mut tensors = [None; 9];
-    tensors[0] = Some(on_device.tensor());
+    tensors[0] = Some(param.tensor());
     handle.try_add_tensors(&Param::new("w", &array), tensors)?;
     handle.set_grad_tensor(1, &grads[0].tensor())?;
     handle.prepare()?;
@@ -380,7 +401,13 @@ fn live(handle: &Handle, on_device: &OnDevice, grads: &[OnDevice; 2]) -> Result<
     handle.set_state("state.w.exp_avg", &Array::zeros(Dtype::F32, 5_000))?;
     handle.accumulate_tensor(1, &grads[1].tensor())?;
     handle.try_step()?;
+    // The second lists more rows than there is room for.
+    for (rows, values) in sparse {
+        handle.set_sparse_grad_tensors(1, &rows.tensor(), &values.tensor())?;
+        handle.try_step()?;
+    }
     handle.try_info(1)?;
+    handle.try_step_info()?;
     handle.remove(1)
 }
 
@@ -421,8 +448,7 @@ fn half_a_step_is_never_followed_by_another() {
 #[test]
 fn whatever_call_of_the_driver_fails_the_host_is_told_and_nothing_is_lost() {
     let device = Device::new();
-    let on_device = OnDevice::of(&Array::zeros(Dtype::Bf16, 5_000), 0);
-    let grads = [0, 1].map(|_| OnDevice::of(&Array::zeros(Dtype::Bf16, 5_000), 0));
+    let given = Given::new();
     let alive =
         || ["allocations", "pinned", "events", "modules", "streams", "graphs"].map(device::count);
     let mut before = alive();
@@ -443,7 +469,7 @@ fn whatever_call_of_the_driver_fails_the_host_is_told_and_nothing_is_lost() {
     take_log();
     let handle = Handle::new(&config);
     let kept = host(&handle);
-    live(&handle, &on_device, &grads).unwrap();
+    live(&handle, &given).unwrap();
     drop(handle);
     drop(kept);
     assert_eq!(alive(), before);
@@ -455,7 +481,7 @@ fn whatever_call_of_the_driver_fails_the_host_is_told_and_nothing_is_lost() {
             let handle = Handle::new(&config);
             let (param, grad) = host(&handle);
             device::set("fail", &format!("*:{nth}:{code}"));
-            let failure = live(&handle, &on_device, &grads).err();
+            let failure = live(&handle, &given).err();
             device::set("fail", "");
             if let Some(Failure { status, text }) = failure {
                 let expected = [

@@ -8,6 +8,7 @@ use common::array::{Array, Dtype};
 use common::device::Device;
 use common::handle::config;
 use common::kernels::{CHUNK, Case, compare};
+use common::rows::Rows;
 use common::twin::Twin;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -34,7 +35,7 @@ const fn mutation(
 }
 
 /// Each is caught: by the driver, which will not load it or sees what it does, or by the bits.
-const MUTATIONS: [Mutation; 31] = [
+const MUTATIONS: [Mutation; 43] = [
     mutation("a root that is near", "step_f32", 0, "sqrt.rn.f32", "sqrt.approx.f32"),
     mutation("a quotient that is near", "step_f32", 0, "div.rn.f32", "div.approx.f32"),
     mutation("a product that may be fused", "step_f32", 0, "mul.rn.f32", "mul.f32"),
@@ -84,7 +85,22 @@ const MUTATIONS: [Mutation; 31] = [
     mutation("weights that are not kept", "keep_f32", 0, "st.global.cs.v4.f32", "// "),
     mutation("a change of other lanes", "change_f32", 0, "shfl.sync.down.b32", "shfl.sync.up.b32"),
     mutation("a sum that forgets", "accumulate_f32_f32", 0, "add.rn.f32", "sub.rn.f32"),
+    mutation("rows that are not forgotten", "list_rows", 0, "st.global.cs.v4.f32", "// "),
+    mutation("an element more", "list_rows", 0, "setp.lt.u64", "setp.le.u64"),
+    mutation("counts of the tile before", "list_rows", 0, "bar.sync", "// "),
+    mutation("digits that are not counted", "count_digits", 0, "atom.shared.add.u32", "// "),
+    mutation("counts that are not there yet", "count_digits", 1, "bar.sync", "// "),
+    mutation("totals that are not there yet", "sort_rows", 0, "bar.sync", "// "),
+    mutation("digits that are not there yet", "sort_rows", 1, "bar.sync", "// "),
+    mutation("places that are not there yet", "sort_rows", 2, "bar.sync", "// "),
+    mutation("values that are taken off", "gather_rows", 8, "add.rn.f32", "sub.rn.f32"),
+    mutation("a row that is listed twice", "gather_rows", 0, "setp.ne.s64", "setp.eq.s64"),
+    mutation("a row that is not stepped", "rows_f32", 1, "st.global.cs.v4.f32", "// "),
+    mutation("a row stepped by two", "rows_f32", 0, "setp.eq.s64", "setp.ne.s64"),
 ];
+
+/// What steps sparse gradients.
+const SPARSE: [&str; 5] = ["list_rows", "count_digits", "sort_rows", "gather_rows", "rows_f32"];
 
 impl Mutation {
     fn ptx(&self) -> String {
@@ -100,9 +116,13 @@ impl Mutation {
     fn caught(&self, ptx: &std::path::Path) -> Result<(), String> {
         let device = Device::with(&[("ptx", ptx.to_str().unwrap()), ("blocks", "2")]);
         let steps = self.kernel.starts_with("step_");
-        let seen = catch_unwind(AssertUnwindSafe(|| match steps || self.kernel == "prepare" {
-            true => self.step(&device),
-            false => {
+        let seen = catch_unwind(AssertUnwindSafe(|| match self.kernel {
+            kernel if steps || kernel == "prepare" => self.step(&device),
+            kernel if SPARSE.contains(&kernel) => {
+                sparse();
+                Ok(())
+            }
+            _ => {
                 decide();
                 Ok(())
             }
@@ -164,6 +184,26 @@ fn decide() {
         twin.assert_same();
         let norm = |handle: &common::handle::Handle| handle.step_info().update_norm.to_bits();
         assert_eq!(norm(&twin.host), norm(&twin.device));
+    }
+}
+
+/// Steps by lists that are sorted in several passes, of which some are longer than a block sorts at once.
+fn sparse() {
+    for lazy_mode in [ADAMW_LAZY_ROWS, ADAMW_LAZY_OFF] {
+        let mut twin = Twin::new(&adamw_config { lazy_mode, ..config() });
+        for (height, row) in [(300, 5), (2_000, 4)] {
+            twin.add(Dtype::F32, height * row);
+        }
+        for n in [700, 5_000, 3] {
+            for (number, (height, row)) in [(0, (300, 5)), (1, (2_000, 4))] {
+                let rows: Vec<usize> =
+                    (0..n).map(|_| twin.random.next() as usize % height).collect();
+                let values = Array::ordinary(Dtype::F32, n * row, &mut twin.random);
+                twin.set_sparse_grad(number, Rows::i32(&rows), values);
+            }
+            twin.step();
+            twin.assert_same();
+        }
     }
 }
 

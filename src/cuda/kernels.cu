@@ -89,22 +89,25 @@ CODED(bf16, bf16, Itself, Master, Split, Kahan, Stochastic)
 // The sum of squares of each block of 4,096 gradients, and how many of them are not finite: a warp takes a
 // block; `sums` and `n_nonfinite [4 * n_chunks]` have a place for each block of each chunk.
 template <class G, class T>
-__device__ __forceinline__ void tally_chunks(const Tensor *tensors, const Chunk *chunks, u64 n_chunks, double *sums, u64 *n_nonfinite) {
+__device__ __forceinline__ void tally_chunks(const Tensor *tensors, const Rows *rows, const Chunk *chunks, u64 n_chunks, double *sums,
+                                             u64 *n_nonfinite) {
   const u32 per_chunk = CHUNK / NORM_BLOCK, warps = THREADS / WARP;
   for (u64 i = (u64)blockIdx.x * warps + threadIdx.x / WARP; i < n_chunks * per_chunk; i += (u64)gridDim.x * warps) {
     const Chunk chunk = chunks[i / per_chunk];
     const u64 start = (u64)chunk.number * CHUNK + i % per_chunk * NORM_BLOCK, end = tensors[chunk.tensor].n_elements;
     if (start >= end) continue;
-    u32 bad;
-    const double sum = tally_block<G, T>(tensors[chunk.tensor].grad, start, (u32)min((u64)NORM_BLOCK, end - start), bad);
+    const u32 n = (u32)min((u64)NORM_BLOCK, end - start), sparse = tensors[chunk.tensor].rows;
+    u32 bad = 0;
+    double sum = 0.0;
+    if (sparse == 0 || is_listed(rows[sparse - 1], start, n)) sum = tally_block<G, T>(tensors[chunk.tensor].grad, start, n, bad);
     if (threadIdx.x % WARP == 0) sums[i] = sum, n_nonfinite[i] = bad;
   }
 }
 
 #define TALLY(name, G, T)                                                                                              \
   extern "C" __global__ void __launch_bounds__(256, 2)                                                                    \
-      tally_##name(const Tensor *tensors, const Chunk *chunks, u64 n_chunks, double *sums, u64 *n_nonfinite) {         \
-    tally_chunks<G, T>(tensors, chunks, n_chunks, sums, n_nonfinite);                                                  \
+      tally_##name(const Tensor *tensors, const Rows *rows, const Chunk *chunks, u64 n_chunks, double *sums, u64 *n_nonfinite) { \
+    tally_chunks<G, T>(tensors, rows, chunks, n_chunks, sums, n_nonfinite);                                            \
   }
 
 TALLY(f32, float, float)

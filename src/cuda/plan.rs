@@ -129,7 +129,7 @@ impl Plan {
                 (operands.grad(), Room::of(rooms, number))
             {
                 rows.push(room.described(operands, &sparse));
-                tensor.grad = room.grad();
+                (tensor.grad, tensor.rows) = (room.grad(), rows.len() as u32);
             }
             tensor.first_chunk = first_chunk;
             let n_chunks = n_chunks(operands);
@@ -196,6 +196,6 @@ fn described(operands: &Operands) -> table::Tensor {
         first_chunk: 0,
         key,
         kept: operands.format().kept() as u32,
-        reserved: 0,
+        rows: 0,
     }
 }

@@ -108,7 +108,6 @@ __device__ __forceinline__ void sort_tile(const Rows &rows, u64 tile, u32 pass) 
     __syncthreads();
     if (i < rows.n) store_u64(to_of(rows, pass) + 8 * places[thread], entry);
   }
-  __syncthreads();
 }
 
 // Adds up the values of the entries of one row, of which the i-th is the first, and makes them its gradient.
@@ -130,6 +129,18 @@ template <class T, class G> __device__ __forceinline__ void gather_row(const Row
     }
     store(rows.grad, row * rows.row_elements + at, left, sum);
   }
+}
+
+// Whether a row that is listed has some of `n` elements from `start` on. Where none has, the gradient is zero.
+__device__ __forceinline__ bool is_listed(const Rows &rows, u64 start, u32 n) {
+  const u64 first = start / rows.row_elements, last = (start + n - 1) / rows.row_elements;
+  u64 low = 0, high = rows.n;
+  while (low < high) {
+    const u64 middle = low + (high - low) / 2;
+    if (row_of(entry_at(rows.entries, middle)) < first) low = middle + 1;
+    else high = middle;
+  }
+  return low < rows.n && row_of(entry_at(rows.entries, low)) <= last;
 }
 
 // Notes the first row that the tensor does not have, if none is noted, and what was gathered.

@@ -71,8 +71,8 @@ impl Room {
     fn forget(&self, device: &Entered, noted: usize) -> Result<(), Error> {
         // SAFETY: so much has been allocated, and it is waited for before anybody can drop it.
         unsafe {
-            device.zero(self.grad.address(), noted)?;
             device.zero(self.grad(), self.grad_bytes)?;
+            device.zero(self.grad.address(), noted)?;
         }
         device.wait()
     }

@@ -76,6 +76,7 @@ impl Cuda {
     pub fn measure(&mut self) -> Result<(), Error> {
         self.prepare()?;
         let (mut tensors, _, first_chunk) = self.tables();
+        let mut rows = self.rows_table();
         let places = self.workspace()?.places;
         let (sums, counts, totals) = (places.sums, places.counts, places.totals);
         let device = self.driver.enter()?;
@@ -91,6 +92,7 @@ impl Cuda {
             let (mut sums, mut counts) = (sums + offset, counts + offset);
             let arguments = [
                 argument(&mut tensors),
+                argument(&mut rows),
                 argument(&mut chunks),
                 argument(&mut n_chunks),
                 argument(&mut sums),

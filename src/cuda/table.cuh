@@ -19,7 +19,7 @@ struct Tensor {
   u64 first_chunk;   // where its chunks begin in the table of chunks
   u32 key[2];
   Kept kept;
-  u32 reserved;
+  u32 rows; // 1 more than where its sparse gradient is among those of the step; 0: it has a dense one
 };
 static_assert(sizeof(Tensor) == 112, "as table.rs has it");
 

@@ -24,7 +24,8 @@ pub struct Tensor {
     pub first_chunk: u64,
     pub key: [u32; 2],
     pub kept: u32,
-    pub reserved: u32,
+    /// 1 more than where its sparse gradient is among those of the step; 0: it has a dense one.
+    pub rows: u32,
 }
 
 /// Elements `number * CHUNK` on of a tensor.
