@@ -44,7 +44,7 @@ static const struct {
     {"no shape", no_shape, ADAMW_STATUS_INVALID_ARGUMENT, "shape NULL", false},
     {"no data", no_data, ADAMW_STATUS_INVALID_ARGUMENT, "data NULL and 3 elements", false},
     {"not aligned", odd, ADAMW_STATUS_INVALID_ARGUMENT, "8-byte elements", false},
-    {"on a GPU", cuda, ADAMW_STATUS_UNSUPPORTED, "expected the host's memory", false},
+    {"on a GPU", cuda, ADAMW_STATUS_INVALID_ARGUMENT, "in the memory of CUDA device 0", false},
     {"more than there is memory", too_many, ADAMW_STATUS_INVALID_ARGUMENT, "elements", false},
     {"a negative number of them", negative, ADAMW_STATUS_INVALID_ARGUMENT, "-3", false},
     {"backwards", backwards, ADAMW_STATUS_INVALID_ARGUMENT, "stride -1", false},
