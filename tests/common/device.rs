@@ -1,4 +1,6 @@
-//! A CUDA device as a host sees it: the stand-in of `tests/cuda-standin`, driven by cudarc's own calls.
+//! A CUDA device as a host sees it, driven by cudarc's own calls: the stand-in of `tests/cuda-standin` or, where
+//! `ADAMW_TEST_GPU` is set, a GPU. There the stand-in's settings change nothing and its log is empty, so that only
+//! tests of bits and statuses may run (`tests/gpu/run.sh` knows which).
 
 use super::array::{Array, Dtype};
 use adamw::ffi::{adamw_device, adamw_tensor};
@@ -7,28 +9,36 @@ use cudarc::driver::{result, sys};
 use std::ffi::CString;
 use std::sync::{Mutex, MutexGuard};
 
-/// Whether the tests are to take the driver that is there, and the GPU behind it: `tests/gpu/run.sh` asks for
-/// that. What only the stand-in can play or tell is left out then.
+/// Whether these tests are to run on a GPU. The wrong driver for that is refused: cargo test puts the stand-in
+/// before any other.
 fn is_gpu() -> bool {
-    std::env::var_os("ADAMW_TEST_GPU").is_some()
+    let is_asked = std::env::var_os("ADAMW_TEST_GPU").is_some();
+    let is_standin = !entry(c"standin_name").is_null();
+    assert!(
+        is_asked || is_standin,
+        "libcuda.so is not the stand-in: cargo test builds and finds it"
+    );
+    assert!(!is_asked || !is_standin, "libcuda.so is the stand-in: take it out of LD_LIBRARY_PATH");
+    is_asked
 }
 
-/// A function of the stand-in's own, which no GPU's driver has.
-fn control(name: &CStr) -> *mut c_void {
+/// Where a function of the driver is, which cudarc looks for under the same names; NULL: it has none.
+fn entry(name: &CStr) -> *mut c_void {
     // SAFETY: NUL-terminated names; cargo has the linker look where the stand-in was built.
-    let address = unsafe {
-        let library = libc::dlopen(c"libcuda.so".as_ptr(), libc::RTLD_NOW);
-        assert!(
-            !library.is_null(),
-            "tests/cuda-standin has not been built: run this with cargo test"
-        );
+    unsafe {
+        let mut library = libc::dlopen(c"libcuda.so".as_ptr(), libc::RTLD_NOW);
+        if library.is_null() {
+            library = libc::dlopen(c"libcuda.so.1".as_ptr(), libc::RTLD_NOW);
+        }
+        assert!(!library.is_null(), "there is no libcuda.so: run this with cargo test");
         libc::dlsym(library, name.as_ptr())
-    };
-    assert!(
-        !address.is_null(),
-        "libcuda.so is not the stand-in, and these tests are not for a GPU"
-    );
-    address
+    }
+}
+
+/// A function of the stand-in's own.
+fn control(name: &CStr) -> *mut c_void {
+    assert!(!is_gpu(), "{name:?} is a function of the stand-in, and this test is not for a GPU");
+    entry(name)
 }
 
 /// The device of a test, which no other test uses meanwhile. Its context is current, as a host's is.
@@ -246,6 +256,10 @@ impl OnDevice {
         if !bytes.is_empty() {
             // SAFETY: as much as was allocated.
             unsafe { result::memcpy_htod_sync(self.address, &bytes).unwrap() };
+        }
+        // A GPU may still be copying, and the streams of these tests do not wait for the default one.
+        if is_gpu() {
+            result::ctx::synchronize().unwrap();
         }
     }
 

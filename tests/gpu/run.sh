@@ -1,46 +1,111 @@
 #!/usr/bin/env bash
-# Everything that only a GPU can show: the tests of bits on it, the memory's speed, graphs, PyTorch beside it, and
-# compute-sanitizer. Its last output belongs into docs/gpu.md.
+# What only a GPU can show: that the kernels have the CPU's bits there too, that the checkers of CUDA find nothing, and how fast a step is.
+# Needs NVIDIA's driver, Rust, cc and python3; uses compute-sanitizer, PyTorch and apex where they are installed (PYTHON names the
+# interpreter that has them). The report replaces docs/gpu.md.
 #
-#   tests/gpu/run.sh              on a machine with a GPU and its driver
-#   tests/gpu/run.sh --stand-in   on the driver that interprets: small sizes, to see that the script itself works
+# usage: tests/gpu/run.sh          on the first device that the driver finds
+#        tests/gpu/run.sh --dry    that this script works: all of it once, small, on the driver that interprets kernels
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+python=${PYTHON:-python3}
+out=build/gpu
+mkdir -p $out
 
-step() { printf '\n== %s\n' "$*"; }
+cargo build --release --locked --lib --target-dir target
+cc="${CC:-cc} -std=c99 -O2 -Wall -Wextra -pedantic -Iinclude -Iexamples-c"
+libraries="target/release/libadamw.a -lpthread -ldl -lm -lgcc_s"
+$cc examples-c/cuda_stream.c examples-c/cuda_driver.c $libraries -o $out/cuda_stream
+$cc tests/gpu/bandwidth.c examples-c/cuda_driver.c $libraries -o $out/bandwidth
 
-elements="1e6 1e7 1e8 1e9"
-if [[ ${1:-} == --stand-in ]]; then
-  cargo build --locked -p cuda-standin
-  export LD_LIBRARY_PATH=$PWD/target/debug
-  elements="3e4"
+# cargo test would run these beside the stand-in: they are run by themselves. ADAMW_TEST_GPU has them refuse it.
+export ADAMW_TEST_GPU=1
+declare -A test_of
+for name in cuda cuda_kernels cuda_calls cuda_offload checkpoint_cuda; do
+  test_of[$name]=$(cargo test --locked --no-run --target-dir target --test $name 2>&1 | tee /dev/stderr | sed -n 's/.*Executable.*(\(.*\))$/\1/p')
+done
+# Those that look at nothing but bits and statuses; the others need the stand-in's log.
+calls=(
+  a_graph_that_is_launched_ten_times_is_ten_steps
+  nothing_that_waits_or_allocates_breaks_a_capture
+  the_context_that_was_current_is_current_after_every_call
+  what_cannot_be_replayed_is_refused_inside_a_capture_and_changes_nothing
+  work_that_runs_late_and_in_any_allowed_order_has_the_same_bits
+)
+offload=(the_processors_steps_have_the_same_bits what_the_host_writes_into_a_parameter_is_fetched_when_it_says_so)
+checkpoint=(what_a_device_saves_a_host_loads_and_the_other_way_round)
+checked=(clipping_has_the_same_bits_wherever_norms_are_summed statistics_have_the_same_bits)
+
+if [[ ${1:-} == --dry ]]; then
+  # Without its name nobody knows it for what it is. It is slow, and has the time for a part of the tests only.
+  sed 's/standin_name/standin_mane/' target/debug/libcuda.so >$out/libcuda.so
+  export LD_LIBRARY_PATH=$out
+  kernels=(every_alignment_of_every_operand_steps_to_the_processors_bits)
+  lengths=(5e3) device=cpu report=$out/dry.md
 else
-  export ADAMW_TEST_GPU=1 # the tests take the driver that is there
-  step machine
-  nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.memory --format=csv || {
-    echo "no GPU here: tests/gpu/run.sh --stand-in tries the script" >&2
-    exit 1
-  }
+  kernels=() lengths=(1e6 1e7 1e8 1e9) device=cuda report=docs/gpu.md
 fi
-cargo build --release --locked --lib
+machine=$($python tests/gpu/machine.py)
 
-step "bits: every format, length and alignment, options, offload, checkpoints"
-cargo test --locked --test cuda_kernels --test cuda --test checkpoint_cuda -- --test-threads=1
-cargo test --locked --test cuda_offload the_processors_steps_have_the_same_bits
+section() { printf '\n## %s\n\n' "$1"; }
 
-step "a stream, and a graph"
-mkdir -p build
-cc -std=c99 -O2 -ffp-contract=off -Iinclude examples-c/cuda_stream.c target/release/libadamw.a -lpthread -ldl -lm -lgcc_s -o build/cuda_stream
-build/cuda_stream | tee build/cuda_stream.txt
-grep -q "the bits of the processor's steps" build/cuda_stream.txt
+# The lines of a test program that say what came of each test; all of them, if one failed.
+tests() {
+  local program=$1 said
+  shift
+  if ! said=$("${test_of[$program]}" --test-threads 1 "$@" 2>&1); then
+    echo "$said"
+    return 1
+  fi
+  sed -n "s/^test \(.*\) \.\.\. \(.*\)/- \`$program\`: \1: \2/p" <<<"$said"
+}
 
-step "the memory's speed"
-# shellcheck disable=SC2086 # one argument a size
-python3 tests/gpu/bandwidth.py target/release/libadamw.so $elements
+sanitized() {
+  local tool=$1
+  shift
+  compute-sanitizer --tool "$tool" --error-exitcode 1 "$@" >$out/$tool.txt 2>&1 || { cat $out/$tool.txt; return 1; }
+  echo "- $tool: nothing found"
+}
 
-if command -v compute-sanitizer >/dev/null && [[ ${1:-} != --stand-in ]]; then
-  for tool in memcheck racecheck initcheck; do
-    step "compute-sanitizer $tool"
-    compute-sanitizer --tool "$tool" --error-exitcode 1 build/cuda_stream
-  done
-fi
+everything() {
+  echo "# On a GPU"
+  printf '\nWhat `tests/gpu/run.sh` said last. %s; libadamw at %s.\n' "$machine" "$(git describe --always --dirty)"
+
+  section "The example"
+  $out/cuda_stream | sed 's/^/    /'
+
+  section "Bits"
+  tests cuda
+  tests cuda_kernels "${kernels[@]}"
+  tests cuda_calls --exact "${calls[@]}"
+  tests cuda_offload --exact "${offload[@]}"
+  tests checkpoint_cuda --exact "${checkpoint[@]}"
+
+  section "compute-sanitizer"
+  if command -v compute-sanitizer >/dev/null; then
+    sanitized memcheck "${test_of[cuda]}" --test-threads 1 --exact "${checked[@]}"
+    sanitized initcheck "${test_of[cuda]}" --test-threads 1 --exact "${checked[@]}"
+    sanitized racecheck "${test_of[cuda]}" --test-threads 1 --exact "${checked[@]}"
+  else
+    echo "Not installed: not run."
+  fi
+
+  section "Bandwidth"
+  echo "A step, called ten times in a row and from a graph, beside a copy in the device's memory that moves as many bytes: medians of 11 rounds."
+  echo
+  $out/bandwidth "${lengths[@]}"
+
+  section "Beside PyTorch"
+  if $python -c 'import torch' 2>/dev/null; then
+    $python tests/gpu/pytorch.py target/release/libadamw.so $device "${lengths[@]}"
+  else
+    echo "Not installed: not run."
+  fi
+}
+
+# A report is only kept whole. (A function that `if` asks about would go on after a failure.)
+set +e
+(set -e; everything) 2>&1 | tee $out/report.md
+status=${PIPESTATUS[0]}
+set -e
+[[ $status == 0 ]] || { echo "failed: docs/gpu.md stays as it is" >&2; exit 1; }
+mv $out/report.md $report

@@ -1,0 +1,180 @@
+/* How fast a step is on a device: the bytes that it must move over its time, as queued up call by call and as a graph, beside a copy
+ * in the device's memory that moves as many. Prints a Markdown table. (tests/gpu/run.sh builds and runs it.)
+ * usage: bandwidth <elements>... */
+#include "cuda_driver.h"
+#include <adamw.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { ROUNDS = 11, STEPS = 10 }; /* of a round, each after the other */
+
+typedef struct format {
+  const char *name;
+  uint8_t code, bits; /* DLPack's, of parameters and gradients */
+  uint32_t multi_precision;
+  adamw_precision precision;
+  adamw_moments moments;
+  size_t traffic; /* bytes that a step reads and writes for an element: docs/performance.md */
+} format;
+
+static const format formats[] = {
+    {"f32", 2, 32, 0, ADAMW_PRECISION_DEFAULT, ADAMW_MOMENTS_F32, 28},
+    {"bf16, master", 4, 16, 1, ADAMW_PRECISION_DEFAULT, ADAMW_MOMENTS_F32, 28},
+    {"bf16, remainder", 4, 16, 0, ADAMW_PRECISION_SPLIT, ADAMW_MOMENTS_F32, 26},
+    {"f32, 8-bit moments", 2, 32, 0, ADAMW_PRECISION_DEFAULT, ADAMW_MOMENTS_8BIT, 16},
+    {"bf16, remainder, 8-bit moments", 4, 16, 0, ADAMW_PRECISION_SPLIT, ADAMW_MOMENTS_8BIT, 14},
+};
+
+static CUstream stream;
+static CUevent start, end;
+
+static void check(adamw_status status) {
+  if (status == ADAMW_STATUS_OK) return;
+  fprintf(stderr, "%s: %s\n", adamw_status_name(status), adamw_last_error());
+  exit(1);
+}
+
+static void *pointer(CUdeviceptr address) { return (void *)(uintptr_t)address; }
+
+/* 0: there is not as much memory. Every byte is 0x3c, which makes f32 and bf16 0.0115. */
+static CUdeviceptr allocate(size_t n_bytes) {
+  CUdeviceptr address;
+  if (cuMemAlloc(&address, n_bytes)) return 0;
+  CUDA(cuMemsetD8Async(address, 0x3c, n_bytes, stream));
+  return address;
+}
+
+/* What is timed. */
+typedef struct work {
+  adamw_optimizer *optimizer;
+  CUgraphExec graph;
+  CUdeviceptr from, to;
+  size_t n_bytes;
+} work;
+
+static void step(const work *work) { check(adamw_step(work->optimizer)); }
+static void launch(const work *work) { CUDA(cuGraphLaunch(work->graph, stream)); }
+static void copy(const work *work) { CUDA(cuMemcpyDtoDAsync(work->to, work->from, work->n_bytes, stream)); }
+
+static int compare(const void *a, const void *b) {
+  const float *left = a, *right = b;
+  return (*left > *right) - (*left < *right);
+}
+
+/* The median over the rounds, after one that is not counted. */
+static double seconds(void (*once)(const work *), const work *work) {
+  float milliseconds[ROUNDS + 1];
+  for (int round = 0; round <= ROUNDS; round++) {
+    CUDA(cuEventRecord(start, stream));
+    for (int i = 0; i < STEPS; i++) once(work);
+    CUDA(cuEventRecord(end, stream));
+    CUDA(cuStreamSynchronize(stream));
+    CUDA(cuEventElapsedTime(&milliseconds[round], start, end));
+  }
+  qsort(milliseconds + 1, ROUNDS, sizeof(float), compare);
+  return milliseconds[1 + ROUNDS / 2] / 1e3 / STEPS;
+}
+
+/* Bytes a second, read and written, of a copy that moves so many; of a smaller one where memory is short. */
+static double copy_speed(size_t n_bytes) {
+  work work = {.n_bytes = n_bytes / 2};
+  while (!(work.to = allocate(2 * work.n_bytes))) work.n_bytes /= 2;
+  work.from = work.to + work.n_bytes;
+  double speed = 2 * (double)work.n_bytes / seconds(copy, &work);
+  CUDA(cuMemFree(work.to));
+  return speed;
+}
+
+/* An optimizer of so many tensors, cut from one parameter and one gradient. NULL: they do not fit. */
+static adamw_optimizer *create(const format *format, int64_t n_tensors, int64_t n, CUdeviceptr params, CUdeviceptr grads) {
+  adamw_optimizer *optimizer;
+  adamw_config config;
+  check(adamw_config_init(&config, sizeof config));
+  config.multi_precision = format->multi_precision;
+  config.precision = format->precision;
+  config.moments = format->moments;
+  check(adamw_create(&config, &optimizer));
+  for (int64_t i = 0; i < n_tensors; i++) {
+    char name[32];
+    uint32_t number;
+    size_t offset = (size_t)(i * n) * format->bits / 8;
+    adamw_tensor param = {pointer(params + offset), {2, 0}, 1, {format->code, format->bits, 1}, &n, NULL, 0};
+    adamw_tensor grad = {pointer(grads + offset), {2, 0}, 1, {format->code, format->bits, 1}, &n, NULL, 0};
+    adamw_param_config added = {.struct_size = sizeof added, .name = name, .param = &param};
+    snprintf(name, sizeof name, "w%d", (int)i);
+    adamw_status status = adamw_add_param(optimizer, &added, &number);
+    if (status == ADAMW_STATUS_OUT_OF_MEMORY) {
+      check(adamw_destroy(optimizer));
+      return NULL;
+    }
+    check(status);
+    check(adamw_set_grad(optimizer, number, &grad));
+  }
+  check(adamw_set_stream(optimizer, stream));
+  return optimizer;
+}
+
+static CUgraphExec capture(adamw_optimizer *optimizer, CUdeviceptr lr) {
+  CUgraph graph;
+  CUgraphExec executable;
+  adamw_device_inputs inputs = {.struct_size = sizeof inputs, .lr = pointer(lr)};
+  check(adamw_set_device_inputs(optimizer, &inputs));
+  check(adamw_prepare(optimizer));
+  CUDA(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+  check(adamw_step(optimizer));
+  CUDA(cuStreamEndCapture(stream, &graph));
+  CUDA(cuGraphInstantiateWithFlags(&executable, graph, 0));
+  CUDA(cuGraphDestroy(graph));
+  return executable;
+}
+
+static void measure(const format *format, int64_t n_elements, int64_t n_tensors) {
+  size_t n_bytes = (size_t)n_elements * format->bits / 8, moved = (size_t)n_elements * format->traffic;
+  printf("| %s | %lld | %lld | ", format->name, (long long)n_elements, (long long)n_tensors);
+  double copied = copy_speed(moved);
+  CUdeviceptr params = allocate(n_bytes), grads = params ? allocate(n_bytes) : 0, lr = grads ? allocate(4) : 0;
+  work work = {0};
+  if (lr) work.optimizer = create(format, n_tensors, n_elements / n_tensors, params, grads);
+  if (work.optimizer) {
+    double called = seconds(step, &work);
+    work.graph = capture(work.optimizer, lr);
+    double replayed = seconds(launch, &work);
+    printf("%.4f | %.1f | %.4f | %.1f | %.2f |\n", called * 1e3, moved / called / 1e9, replayed * 1e3, copied / 1e9,
+           moved / called / copied);
+    check(adamw_destroy(work.optimizer));
+    CUDA(cuGraphExecDestroy(work.graph));
+  } else {
+    printf("does not fit | - | - | %.1f | - |\n", copied / 1e9);
+  }
+  CUDA(cuMemFree(params));
+  CUDA(cuMemFree(grads));
+  CUDA(cuMemFree(lr));
+  fflush(stdout);
+}
+
+int main(int argc, char **argv) {
+  CUdevice device;
+  CUcontext context;
+  const char *missing = cuda_driver_start();
+  if (missing) {
+    fprintf(stderr, "%s\n", missing);
+    return 1;
+  }
+  CUDA(cuDeviceGet(&device, 0));
+  CUDA(cuDevicePrimaryCtxRetain(&context, device));
+  CUDA(cuCtxSetCurrent(context));
+  CUDA(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+  CUDA(cuEventCreate(&start, 0));
+  CUDA(cuEventCreate(&end, 0));
+  printf("| parameters | elements | tensors | step, ms | GB/s | from a graph, ms | copy, GB/s | of the copy |\n|---|---|---|---|---|---|---|---|\n");
+  for (int i = 1; i < argc; i++) {
+    int64_t n_elements = (int64_t)strtod(argv[i], NULL); /* 1e9 is one of the ways to write it */
+    for (size_t k = 0; k < sizeof formats / sizeof *formats; k++) measure(&formats[k], n_elements, 1);
+    measure(&formats[0], n_elements, 1000);
+  }
+  CUDA(cuEventDestroy(start));
+  CUDA(cuEventDestroy(end));
+  CUDA(cuStreamDestroy(stream));
+  CUDA(cuDevicePrimaryCtxRelease(device));
+  return 0;
+}
