@@ -43,7 +43,10 @@
  * the host has to know what the device finds: with adamw_set_statistics, ADAMW_NONFINITE_FAIL, found_inf flags or a loss scaler
  * of the library's, a norm or a look for what is not finite that parameters in the host's memory share, or
  * ADAMW_NONFINITE_SKIP with a schedule or a callback. What reads state, step counts or adamw_get_step_info
- * waits. One handle uses one device. A failure in the middle of a step leaves its parameters on the device
+ * waits. One handle uses one device. What a call reads there is read when the stream
+ * comes so far: it is freed or overwritten after that, or by work that is queued up behind the call on the same
+ * stream. Numbers that a handle is given by pointer (lr_ptr, the flags of adamw_set_found_inf) are in the host's
+ * memory; those on the device are adamw_set_device_inputs'. A failure in the middle of a step leaves its parameters on the device
  * half stepped, and every later step of them is ADAMW_STATUS_DEVICE. A handle that has parameters on a
  * device is not used in a forked child, where CUDA does not work, and not destroyed while a stream is
  * being captured.
@@ -238,7 +241,8 @@ typedef int32_t (*adamw_visit)(const struct adamw_entry *entry, void *user_data)
 typedef struct adamw_device_inputs {
   // `sizeof(adamw_device_inputs)`.
   size_t struct_size;
-  // `[NULL]` The learning rate, in place of the handle's; finite and >= 0, which is not checked.
+  // `[NULL]` The learning rate, in place of the handle's, which `adamw_set_lr` and `adamw_get_lr` go on to
+  // mean; finite and >= 0, which is not checked.
   const float *lr;
   // `[NULL]` How many times too large the gradients are, in place of `adamw_set_grad_scale`.
   const float *grad_scale;
@@ -789,8 +793,9 @@ typedef struct adamw_memory {
 typedef struct adamw_state_info {
   // `sizeof(adamw_state_info)`.
   size_t struct_size;
-  // The first element, which the host may read and write between calls; it stays there until
-  // the parameter is removed, or the buffer moved. NULL for a counter.
+  // The first element, which the host may read and write between calls: an address on the
+  // device if the parameter is stepped there. It stays until the parameter is removed, or the buffer moved. NULL
+  // for a counter.
   void *data;
   // How many elements there are; 1 for a counter.
   uint64_t n_elements;
@@ -1422,8 +1427,8 @@ adamw_status adamw_add_param(struct adamw_optimizer *optimizer,
                              const struct adamw_param_config *param,
                              uint32_t *out_param);
 
-// The short form of `adamw_add_param`: a plain array `data [n_elements]` in group 0, with state of
-// the library's own.
+// The short form of `adamw_add_param`: a plain array `data [n_elements]` in the host's memory, in
+// group 0, with state of the library's own.
 //
 // The caller ensures:
 // As `adamw_add_param`.
@@ -1499,8 +1504,8 @@ adamw_status adamw_get_loss_scaler_state(const struct adamw_optimizer *optimizer
 adamw_status adamw_set_loss_scaler_state(struct adamw_optimizer *optimizer,
                                          const struct adamw_loss_scaler_state *state);
 
-// Shares flags with other optimizers, processes or devices. `found_inf`: one f32 that each step
-// reads; if it is not 0, somebody has found a gradient that is not finite, and the step is skipped.
+// Shares flags, which are in the host's memory, with other optimizers, processes or devices. `found_inf`: one
+// f32 that each step reads; if it is not 0, somebody has found a gradient that is not finite, and the step is skipped.
 // `out_found_inf`: one f32 that each successful step writes, 1 if it found such a gradient in this
 // handle or `found_inf` was not 0, and 0 otherwise. Either may be NULL, and both the same; both stay valid as long as the handle
 // or until others are set.
@@ -1682,9 +1687,10 @@ adamw_status adamw_set_state(struct adamw_optimizer *optimizer,
                              uint64_t n_elements,
                              adamw_dtype dtype);
 
-// Sets the gradient of a parameter: as many elements, in the parameter's type or f32, in memory
-// of the host's that overlaps nothing a step writes. It is read by every step until it is
-// replaced or forgotten; NULL forgets it, and the parameter is skipped.
+// Sets the gradient of a parameter: as many elements, in the parameter's type or f32, where the parameter
+// is: the host's memory, or the same device (of an offloaded parameter either). It overlaps nothing that a
+// step writes, and is read by every step until it is replaced or forgotten; NULL forgets it, and the parameter
+// is skipped.
 //
 // The caller ensures:
 // `grad` is NULL or readable; its memory as the header's conventions ask.
@@ -1692,7 +1698,8 @@ adamw_status adamw_set_grad(struct adamw_optimizer *optimizer,
                             uint32_t param,
                             const struct adamw_tensor *grad);
 
-// The short form of `adamw_set_grad`: a plain array `data [n_elements]`.
+// The short form of `adamw_set_grad`: a plain array `data [n_elements]` in
+// the host's memory.
 //
 // The caller ensures:
 // As `adamw_set_grad`.

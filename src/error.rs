@@ -172,7 +172,7 @@ pub enum Error {
     NoCuda(&'static str),
     #[error("there is no CUDA device {0}")]
     NoDevice(u16),
-    #[error("{call} failed: CUDA error {code}, {name}")]
+    #[error("{call} failed: CUDA error {code}, {name}{}", advice(.code))]
     Cuda { call: &'static str, code: u32, name: &'static str },
     #[error("the CUDA driver did not accept the kernels (CUDA error {code}): {log}")]
     Jit { code: u32, log: Label },
@@ -218,6 +218,18 @@ pub enum Error {
     Poisoned,
     #[error("caught a panic, which is a bug in this library: {0}")]
     Panic(Label),
+}
+
+/// What to do about an error of the driver's whose name does not say it.
+fn advice(code: &u32) -> &'static str {
+    match code {
+        400 => " (is the stream of adamw_set_stream still there?)",
+        700 | 702 | 710 | 714..=719 => {
+            " (a kernel before this call failed, perhaps on memory that had been freed; this process can \
+             use the device no more)"
+        }
+        _ => "",
+    }
 }
 
 impl Error {

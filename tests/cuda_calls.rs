@@ -363,7 +363,46 @@ fn nothing_that_waits_or_allocates_breaks_a_capture() {
     drop(graph);
 }
 
+#[test]
+fn what_only_reads_does_not_undo_what_was_prepared() {
+    let _device = Device::new();
+    let stream = Stream::new();
+    let mut twin = Twin::new(&config());
+    many(&mut twin);
+    twin.set_grads();
+    let _lr = ready(&twin, &stream);
+    twin.step();
+    twin.device.prepare().unwrap();
+    let array = Array::zeros(Dtype::F32, 1);
+    twin.device.get_state("state.w0.exp_avg", &array).unwrap();
+    twin.device.info(0);
+    let graph = stream.capture(|| {
+        twin.device.get_state("state.w0.exp_avg", &array).unwrap_err();
+        twin.device.step();
+    });
+    drop(graph);
+}
+
 // ---------------------------------------------------------------------------------- failures
+
+#[test]
+fn what_an_error_of_the_driver_may_come_from_is_said() {
+    let _device = Device::new();
+    let mut twin = Twin::new(&config());
+    twin.add(Dtype::F32, 5);
+    twin.set_grads();
+    let stream = Stream::new();
+    twin.device.set_stream(stream.raw().cast()).unwrap();
+    drop(stream);
+    let gone = twin.device.try_step().unwrap_err();
+    assert_eq!(gone.status, Status::Device);
+    assert!(gone.text.contains("adamw_set_stream"), "{}", gone.text);
+    twin.device.set_stream(core::ptr::null_mut()).unwrap();
+    device::set("fail", "cuStreamIsCapturing:1:700");
+    let left_behind = twin.device.try_step().unwrap_err();
+    device::set("fail", "");
+    assert!(left_behind.text.contains("a kernel before this call"), "{}", left_behind.text);
+}
 
 /// What a host has in the device's memory.
 struct Given {

@@ -31,7 +31,7 @@ impl Cuda {
         let device = self.driver.enter()?;
         if device.is_capturing()? {
             return Err(Error::Capturing(
-                "a step whose parameters or gradients have changed since adamw_prepare",
+                "an upload of parameters, gradients or options that have changed since adamw_prepare (call it before)",
             ));
         }
         let workspace = self.workspace.as_mut().ok_or(Error::BrokenDevice)?;

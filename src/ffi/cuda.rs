@@ -14,7 +14,8 @@ use core::ffi::c_void;
 pub struct adamw_device_inputs {
     /// `sizeof(adamw_device_inputs)`.
     pub struct_size: usize,
-    /// `[NULL]` The learning rate, in place of the handle's; finite and >= 0, which is not checked.
+    /// `[NULL]` The learning rate, in place of the handle's, which `adamw_set_lr` and `adamw_get_lr` go on to
+    /// mean; finite and >= 0, which is not checked.
     pub lr: *const f32,
     /// `[NULL]` How many times too large the gradients are, in place of `adamw_set_grad_scale`.
     pub grad_scale: *const f32,

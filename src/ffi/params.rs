@@ -79,8 +79,8 @@ pub unsafe extern "C" fn adamw_add_param(
     })
 }
 
-/// The short form of `adamw_add_param`: a plain array `data [n_elements]` in group 0, with state of
-/// the library's own.
+/// The short form of `adamw_add_param`: a plain array `data [n_elements]` in the host's memory, in
+/// group 0, with state of the library's own.
 ///
 /// # Safety
 /// As `adamw_add_param`.

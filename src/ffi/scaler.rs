@@ -100,8 +100,8 @@ pub unsafe extern "C" fn adamw_set_loss_scaler_state(
     })
 }
 
-/// Shares flags with other optimizers, processes or devices. `found_inf`: one f32 that each step
-/// reads; if it is not 0, somebody has found a gradient that is not finite, and the step is skipped.
+/// Shares flags, which are in the host's memory, with other optimizers, processes or devices. `found_inf`: one
+/// f32 that each step reads; if it is not 0, somebody has found a gradient that is not finite, and the step is skipped.
 /// `out_found_inf`: one f32 that each successful step writes, 1 if it found such a gradient in this
 /// handle or `found_inf` was not 0, and 0 otherwise. Either may be NULL, and both the same; both stay valid as long as the handle
 /// or until others are set.

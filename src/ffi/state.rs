@@ -20,8 +20,9 @@ use core::ptr::{copy_nonoverlapping, with_exposed_provenance_mut};
 pub struct adamw_state_info {
     /// `sizeof(adamw_state_info)`.
     pub struct_size: usize,
-    /// The first element, which the host may read and write between calls; it stays there until
-    /// the parameter is removed, or the buffer moved. NULL for a counter.
+    /// The first element, which the host may read and write between calls: an address on the
+    /// device if the parameter is stepped there. It stays until the parameter is removed, or the buffer moved. NULL
+    /// for a counter.
     pub data: *mut c_void,
     /// How many elements there are; 1 for a counter.
     pub n_elements: u64,

@@ -10,9 +10,10 @@ use crate::optimizer::Clear;
 use crate::tensor::Tensor;
 use core::ffi::c_void;
 
-/// Sets the gradient of a parameter: as many elements, in the parameter's type or f32, in memory
-/// of the host's that overlaps nothing a step writes. It is read by every step until it is
-/// replaced or forgotten; NULL forgets it, and the parameter is skipped.
+/// Sets the gradient of a parameter: as many elements, in the parameter's type or f32, where the parameter
+/// is: the host's memory, or the same device (of an offloaded parameter either). It overlaps nothing that a
+/// step writes, and is read by every step until it is replaced or forgotten; NULL forgets it, and the parameter
+/// is skipped.
 ///
 /// # Safety
 /// `grad` is NULL or readable; its memory as the header's conventions ask.
@@ -26,7 +27,8 @@ pub unsafe extern "C" fn adamw_set_grad(
     unsafe { adamw_set_grads(optimizer, &param, &grad, 1) }
 }
 
-/// The short form of `adamw_set_grad`: a plain array `data [n_elements]`.
+/// The short form of `adamw_set_grad`: a plain array `data [n_elements]` in
+/// the host's memory.
 ///
 /// # Safety
 /// As `adamw_set_grad`.

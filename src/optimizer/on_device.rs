@@ -164,7 +164,10 @@ impl Optimizer {
         }
         let refused = [
             (waits, "a step whose gradients the host has to know about"),
-            (inputs.lr == 0, "a step whose learning rate is not read by the device"),
+            (
+                inputs.lr == 0,
+                "a step whose learning rate is not read by the device (adamw_set_device_inputs)",
+            ),
             (self.schedule.is_some(), "a step with a schedule"),
             (self.lr_ratio.is_some(), "a step with an lr_ratio callback"),
             (n_elements > 0, "a step of parameters in the host's memory"),
