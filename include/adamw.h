@@ -161,8 +161,8 @@ typedef struct adamw_save_args {
 
 // Says what a parameter is called in the checkpoint: writes a NUL-terminated name to `out_name`,
 // which holds the parameter's own, and returns 0. Anything else fails the call with
-// `ADAMW_STATUS_CALLBACK`. It is asked about a parameter more than once. The name must live until it
-// is asked again.
+// `ADAMW_STATUS_CALLBACK`. It is asked once about each parameter, before anything is changed. The
+// name must live until it is asked again.
 typedef int32_t (*adamw_rename)(const char *name, const char **out_name, void *user_data);
 
 // Which parameters a handle and what it loads have to have.

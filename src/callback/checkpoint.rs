@@ -33,8 +33,8 @@ pub type adamw_progress =
 
 /// Says what a parameter is called in the checkpoint: writes a NUL-terminated name to `out_name`,
 /// which holds the parameter's own, and returns 0. Anything else fails the call with
-/// `ADAMW_STATUS_CALLBACK`. It is asked about a parameter more than once. The name must live until it
-/// is asked again.
+/// `ADAMW_STATUS_CALLBACK`. It is asked once about each parameter, before anything is changed. The
+/// name must live until it is asked again.
 #[allow(non_camel_case_types)]
 pub type adamw_rename = Option<
     unsafe extern "C" fn(

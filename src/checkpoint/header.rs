@@ -142,8 +142,13 @@ impl Header {
 
     /// The text under a key, which these make one after another.
     pub fn text(&self, key: &[&str]) -> Option<&str> {
+        str::from_utf8(self.bytes(key)?).ok()
+    }
+
+    /// The same as bytes, which takes no look at each of them.
+    pub fn bytes(&self, key: &[&str]) -> Option<&[u8]> {
         let place = self.pairs.binary_search_by(|pair| compare(pair.key.of(&self.text), key));
-        str::from_utf8(self.pairs[place.ok()?].text.of(&self.text)).ok()
+        Some(self.pairs[place.ok()?].text.of(&self.text))
     }
 }
 

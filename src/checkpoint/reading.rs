@@ -38,7 +38,7 @@ impl<'a> Checkpoint<'a> {
         let problem = |problem| source.problem(problem);
         check_header(&length, &mut text).map_err(problem)?;
         let header = Header::new(text, behind - n_header).map_err(problem)?;
-        let sums = header.text(&["crc32"]).unwrap_or_default().len();
+        let sums = header.bytes(&["crc32"]).unwrap_or_default().len();
         if sums != header.entries().len() * CRC_DIGITS {
             return Err(problem(FileProblem::Text(Label::new(b"crc32"))));
         }
@@ -52,7 +52,6 @@ impl<'a> Checkpoint<'a> {
 
     /// Reads every tensor and holds it against its checksum; tensors are found by name after that.
     pub fn verify(&mut self, window: &mut Window, progress: &mut Progress) -> Result<(), Error> {
-        window.forget();
         for number in 0..self.header.entries().len() {
             let entry = self.header.entries()[number];
             let mut sum = crc32fast::Hasher::new();
@@ -69,7 +68,7 @@ impl<'a> Checkpoint<'a> {
     }
 
     fn check_crc(&self, entry: &Entry, found: u32) -> Result<(), Error> {
-        let sums = self.header.text(&["crc32"]).unwrap_or_default().as_bytes();
+        let sums = self.header.bytes(&["crc32"]).unwrap_or_default();
         let expected = sums.chunks(CRC_DIGITS).nth(entry.number as usize);
         if expected == Some(&hexadecimal(found)) {
             return Ok(());
@@ -117,6 +116,8 @@ impl<'a> Checkpoint<'a> {
 /// Bytes that were read last, so that small tensors side by side are read at once.
 pub struct Window {
     buffer: Vec<u8>,
+    /// Whose bytes they are: the address of a checkpoint that stays where it is.
+    of: usize,
     /// Where it starts, behind the header, and how much of it holds bytes.
     start: u64,
     length: usize,
@@ -124,18 +125,16 @@ pub struct Window {
 
 impl Window {
     pub fn new() -> Result<Window, Error> {
-        Ok(Window { buffer: zeros(PIECE, "a buffer for reading")?, start: 0, length: 0 })
-    }
-
-    /// Takes nothing for what it is in another file.
-    pub fn forget(&mut self) {
-        self.length = 0;
+        let buffer = zeros(PIECE, "a buffer for reading")?;
+        Ok(Window { buffer, of: 0, start: 0, length: 0 })
     }
 
     /// Some bytes from `at` on, one at least, none from `end` on.
     pub fn bytes(&mut self, of: &Checkpoint, at: u64, end: u64) -> Result<&[u8], Error> {
-        if !(self.start..self.start + self.length as u64).contains(&at) {
-            self.length = 0;
+        let address = core::ptr::from_ref(of).addr();
+        let inside = self.start..self.start + self.length as u64;
+        if self.of != address || !inside.contains(&at) {
+            (self.of, self.length) = (address, 0);
             let length = (of.n_bytes() - at).min(PIECE as u64) as usize;
             of.source.read(of.start + at, &mut self.buffer[..length])?;
             (self.start, self.length) = (at, length);

@@ -5,7 +5,7 @@ use super::super::Optimizer;
 use super::super::params::Master;
 use super::LoadOptions;
 use super::convert::{convert, converts, from_name};
-use super::params::{Match, Piece, Pieces, part, roles, with_name};
+use super::params::{Match, Piece, Pieces, part, roles};
 use crate::checkpoint::{Checkpoint, PIECE, Progress};
 use crate::dtype::Dtype;
 use crate::error::{Error, Role};
@@ -34,41 +34,39 @@ impl Optimizer {
         progress: &mut Progress,
         room: &mut Room,
     ) -> Result<(), Error> {
-        for &Match { number, clock } in matches {
+        for found in matches {
+            let (number, name) = (found.number, found.name(files));
             let operands = &mut self.operands[number];
             let ours = part(operands, self.shards[number]);
-            with_name(&self.params[number], options, |name| {
-                for role in roles(options) {
-                    let Some(tensor) = operands.tensor(role) else { continue };
-                    let dtype = tensor.dtype();
-                    let mut at = ours.first;
-                    while at < ours.end() {
-                        let all = Pieces { files, name, role, operands, ours, options };
-                        // The first pass found it there.
-                        let Some((piece, end)) = all.piece(at) else { return Ok(()) };
-                        let to = bytes(&piece.ours, dtype);
-                        if operands.is_on_device() {
-                            for start in to.clone().step_by(PIECE) {
-                                let mut there = core::mem::take(&mut room.there);
-                                there.resize(PIECE.min(to.end - start), 0);
-                                piece.read(dtype, start - to.start, &mut there, room)?;
-                                self.backend.write_bytes(&tensor, start, &there)?;
-                                room.there = there;
-                            }
-                        } else {
-                            let to = &mut operands.bytes_mut(role)[to.clone()];
-                            piece.read(dtype, 0, to, room)?;
+            for role in roles(options) {
+                let Some(tensor) = operands.tensor(role) else { continue };
+                let dtype = tensor.dtype();
+                let mut at = ours.first;
+                while at < ours.end() {
+                    let all = Pieces { files, name, role, operands, ours, options };
+                    // The first pass found it there; the error is for the types alone.
+                    let (piece, end) = all.piece(at).ok_or(Error::HalfLoaded)?;
+                    let to = bytes(&piece.ours, dtype);
+                    if operands.is_on_device() {
+                        for start in to.clone().step_by(PIECE) {
+                            let mut there = core::mem::take(&mut room.there);
+                            there.resize(PIECE.min(to.end - start), 0);
+                            piece.read(dtype, start - to.start, &mut there, room)?;
+                            self.backend.write_bytes(&tensor, start, &there)?;
+                            room.there = there;
                         }
-                        // Nobody may stop what is half done.
-                        let _ = progress.add(to.len() as u64);
-                        at = end;
+                    } else {
+                        let to = &mut operands.bytes_mut(role)[to.clone()];
+                        piece.read(dtype, 0, to, room)?;
                     }
+                    // Nobody may stop what is half done.
+                    let _ = progress.add(to.len() as u64);
+                    at = end;
                 }
-                Ok(())
-            })??;
+            }
             if let Some(cuda) = self.backend.cuda() {
                 if self.operands[number].is_on_device() {
-                    cuda.set_clock(number as u32, &clock)?;
+                    cuda.set_clock(number as u32, &found.clock)?;
                 }
                 if options.params {
                     cuda.send_now(number as u32)?;

@@ -20,6 +20,22 @@ use core::ops::Range;
 pub struct Match {
     pub number: usize,
     pub clock: Clock,
+    named: Named,
+}
+
+/// The checkpoint and the entry whose name says what a parameter is called there.
+#[derive(Clone, Copy)]
+struct Named {
+    file: usize,
+    entry: Entry,
+}
+
+impl Match {
+    /// What the parameter is called in the checkpoints.
+    pub fn name<'f>(&self, files: &'f [Checkpoint]) -> &'f str {
+        let Named { file, entry } = self.named;
+        neutral_reading(files[file].header().name(&entry)).map_or("", |(name, _)| name)
+    }
 }
 
 /// What does not fit, by name.
@@ -112,7 +128,7 @@ impl Optimizer {
         options: &LoadOptions,
         problems: &mut Problems,
     ) -> Result<Option<Match>, Error> {
-        let Some(clock) = clock(name, files, window, &mut problems.parts)? else {
+        let Some((clock, named)) = clock(name, files, window, &mut problems.parts)? else {
             if options.scope != Scope::Shared {
                 problems.missing.add(name);
             }
@@ -148,7 +164,7 @@ impl Optimizer {
                 problems.tensors.add(format_args!("{a}{b}{c}"));
             }
         }
-        Ok(Some(Match { number, clock }))
+        Ok(Some(Match { number, clock, named }))
     }
 }
 
@@ -159,7 +175,7 @@ pub fn roles(options: &LoadOptions) -> impl Iterator<Item = Role> + use<> {
 }
 
 /// Calls `with` with what a parameter is called in the checkpoints.
-pub fn with_name<R>(
+fn with_name<R>(
     param: &Param,
     options: &LoadOptions,
     with: impl FnOnce(&str) -> R,
@@ -195,15 +211,15 @@ fn counter<'a>(file: &'a Checkpoint, name: &str, item: Item) -> Option<&'a Entry
     (entry.dtype() == dtype && entry.n_elements() == 1).then_some(entry)
 }
 
-/// How far a parameter had come, if any checkpoint has it; all that have it agree.
+/// How far a parameter had come, if any checkpoint has it, and where that stands; all that have it agree.
 fn clock(
     name: &str,
     files: &[Checkpoint],
     window: &mut Window,
     parts: &mut Names,
-) -> Result<Option<Clock>, Error> {
-    let mut found: Option<Clock> = None;
-    for file in files {
+) -> Result<Option<(Clock, Named)>, Error> {
+    let mut found: Option<(Clock, Named)> = None;
+    for (number, file) in files.iter().enumerate() {
         if held(file, name).is_none() {
             continue;
         }
@@ -214,7 +230,6 @@ fn clock(
         ) else {
             continue;
         };
-        window.forget();
         let clock = Clock {
             step: u64::from_le_bytes(window.word(file, step)?),
             beta1_power: f64::from_le_bytes(window.word(file, beta1_power)?),
@@ -225,10 +240,10 @@ fn clock(
             let label = Label::new(name.as_bytes());
             return Err(file.problem(FileProblem::Text(label)));
         }
-        if found.is_some_and(|found| found != clock) {
+        if found.is_some_and(|(found, _)| found != clock) {
             parts.add(format_args!("state.{name}.step"));
         }
-        found = Some(clock);
+        found = Some((clock, Named { file: number, entry: *step }));
     }
     Ok(found)
 }
