@@ -300,15 +300,18 @@ fn a_step_that_waits_refuses_a_row_outside_by_name() {
     for lazy_mode in [ADAMW_LAZY_OFF, ADAMW_LAZY_ROWS] {
         let nonfinite = ADAMW_NONFINITE_FAIL;
         let mut twin = Twin::new(&adamw_config { lazy_mode, nonfinite, ..config() });
-        let tables = [0, 1].map(|_| table(&mut twin, Dtype::F32, Dtype::F32, (4, 5)));
+        let tables = [0, 1, 2].map(|_| table(&mut twin, Dtype::F32, Dtype::F32, (4, 5)));
+        [2, 0].iter().for_each(|i| tables[*i].set_some(&mut twin, 1, 0)); // in another order
         tables[0].set_some(&mut twin, 2, 0);
         for step in 0..2 {
+            // Where several have one, the first is told, and none of them is held against a later step.
             tables[1].set(&mut twin, vec![3, 2, 9, 4], step);
+            tables[2].set(&mut twin, vec![-1], step);
             let failures = [&twin.host, &twin.device].map(|handle| handle.try_step().unwrap_err());
             assert_eq!(failures[0], failures[1]);
             assert_eq!(failures[0].text, "param \"w1\": rows[2] is 9, expected 0 to 3");
             twin.assert_same();
-            tables[1].set_some(&mut twin, 3, step);
+            tables[1..].iter().for_each(|table| table.set_some(&mut twin, 3, step));
             twin.step();
             twin.assert_same();
         }
@@ -402,11 +405,16 @@ fn work_that_waits_is_done_in_order_and_with_memory_that_is_there() {
         let lazy_mode = if seed == 1 { ADAMW_LAZY_OFF } else { ADAMW_LAZY_ROWS };
         let mut twin = Twin::new(&adamw_config { lazy_mode, ..config() });
         let table = table(&mut twin, Dtype::F32, Dtype::F32, (300, 8));
+        let streams = [Stream::new(), Stream::new()];
         for step in 0..6 {
-            // The room of the list is replaced before the device has sorted the last one.
+            // The room of the list is replaced before the device has sorted the last one, on another stream.
+            let [this, other] = [0, 1].map(|i| &streams[(step + i) % 2]);
+            twin.device.set_stream(this.raw().cast()).unwrap();
             table.set_some(&mut twin, 10 << step, step);
+            other.wait();
             twin.step();
         }
+        streams.iter().for_each(Stream::wait);
         twin.assert_same();
         twin.step();
         twin.both(|handle| handle.remove(0).unwrap());

@@ -4,10 +4,9 @@
 use super::driver::{Entered, Memory};
 use super::kernels::Kernel;
 use super::step::argument;
-use super::table::{self, COUNTS, GATHERED, Outside, TILE};
+use super::table::{self, COUNTS, GATHERED, Outside, TILE, Values};
 use super::workspace::Size;
 use super::{Cuda, Stale};
-use crate::dtype::Dtype;
 use crate::error::{Error, Label};
 use crate::sys::memory::reserve;
 use crate::tensor::{Operands, RowNumber, SparseGrad};
@@ -98,13 +97,7 @@ impl Room {
             row_elements,
             height: operands.param().n_elements() / row_elements.max(1),
             tensor: self.number,
-            values_type: match (operands.param().dtype(), sparse.values.dtype()) {
-                (Dtype::F64, Dtype::F32) => 4,
-                (_, Dtype::F64) => 3,
-                (_, Dtype::Bf16) => 2,
-                (_, Dtype::F16) => 1,
-                _ => 0,
-            },
+            values_type: Values::new(operands.param().dtype(), sparse.values.dtype()),
             is_long: (sparse.rows.number() == RowNumber::I64).into(),
             reserved: 0,
         }
@@ -198,7 +191,8 @@ impl Cuda {
         }
     }
 
-    /// A row that a parameter did not have, since this was asked last. Waits for the device.
+    /// A row that a parameter did not have, since this was asked last: of the first such parameter. Waits for
+    /// the device.
     pub fn outside(&mut self) -> Result<Option<(u32, Outside)>, Error> {
         self.check_not_capturing("asking what a step came to")?;
         const PLACE: u64 = (GATHERED - size_of::<Outside>()) as u64;
@@ -215,15 +209,18 @@ impl Cuda {
         device.wait()?;
         // SAFETY: as above.
         let noted = unsafe { workspace.downloads.bytes() }.chunks_exact(BYTES);
+        let mut first: Option<(u32, Outside)> = None;
         for (room, noted) in self.rooms.iter().zip(noted) {
             // SAFETY: so many bytes are there, of plain numbers.
             let outside = unsafe { noted.as_ptr().cast::<Outside>().read_unaligned() };
             if outside.place > 0 {
                 // SAFETY: the room's own memory.
                 unsafe { device.zero(room.grad.address() + PLACE, BYTES) }?;
-                return Ok(Some((room.number, outside)));
+                if first.is_none_or(|(number, _)| room.number < number) {
+                    first = Some((room.number, outside));
+                }
             }
         }
-        Ok(None)
+        Ok(first)
     }
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::config::GroupConfig;
+use crate::dtype::Dtype;
 use crate::math::Regularizer;
 
 /// Elements of a chunk, which one block of threads works on.
@@ -130,9 +131,40 @@ pub struct Verdict {
     pub skipped: u32,
 }
 
+/// What the values of a sparse gradient are stored as, and widened to.
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq)]
+pub enum Values {
+    F32,
+    F16,
+    Bf16,
+    F64,
+    F32InF64,
+}
+
+impl Values {
+    pub fn new(param: Dtype, values: Dtype) -> Values {
+        match (param, values) {
+            (Dtype::F64, Dtype::F32) => Values::F32InF64,
+            (Dtype::F64, _) => Values::F64,
+            (_, Dtype::F16) => Values::F16,
+            (_, Dtype::Bf16) => Values::Bf16,
+            _ => Values::F32,
+        }
+    }
+
+    fn bytes(self) -> usize {
+        match self {
+            Values::F16 | Values::Bf16 => 2,
+            Values::F32 | Values::F32InF64 => 4,
+            Values::F64 => 8,
+        }
+    }
+}
+
 /// A sparse gradient, by address. The library's gradient is dense, in the compute type.
 #[repr(C)]
-#[derive(Clone, Copy, PartialEq, Default)]
+#[derive(Clone, Copy, PartialEq)]
 pub struct Rows {
     pub numbers: u64,
     pub values: u64,
@@ -145,7 +177,7 @@ pub struct Rows {
     pub row_elements: u64,
     pub height: u64,
     pub tensor: u32,
-    pub values_type: u32,
+    pub values_type: Values,
     pub is_long: u32,
     pub reserved: u32,
 }
@@ -153,8 +185,7 @@ pub struct Rows {
 impl Rows {
     /// How many bytes all values take.
     pub fn value_bytes(&self) -> usize {
-        let each = [4, 2, 2, 8, 4][self.values_type as usize];
-        (self.n_rows * self.row_elements) as usize * each
+        (self.n_rows * self.row_elements) as usize * self.values_type.bytes()
     }
 }
 

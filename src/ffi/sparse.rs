@@ -23,7 +23,7 @@ use crate::tensor::{RowList, SparseGrad};
 /// a graph that has captured it reads the list anew each time. A step that waits for the device
 /// anyway (see the header's first comment) fails as above; any other one steps the rest, leaves
 /// such a row and its values out, and the next `adamw_get_step_info` or step that waits fails once
-/// with `ADAMW_STATUS_INVALID_ARGUMENT`, the parameter, the place and the row in its text.
+/// with `ADAMW_STATUS_INVALID_ARGUMENT` and the first such parameter, place and row in its text.
 ///
 /// `ADAMW_STATUS_UNSUPPORTED` for a parameter on a device: `ADAMW_LAZY_EXACT`, a parameter or a list
 /// of 2^32 rows, and inside a capture a list for which there is no room yet.
