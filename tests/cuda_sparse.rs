@@ -260,6 +260,16 @@ fn a_list_that_is_read_again_is_read_as_it_is_then() {
             copied.set(&values);
         }
         assert_eq!(device.info(0).step, 10);
+        // There is no room for a longer one, and none can be made now.
+        let longer = RowsOnDevice::of(&numbers(vec![1; 7], 0));
+        let values = OnDevice::of(&Array::zeros(Dtype::F32, 7 * 4), 0);
+        let mut refused = None;
+        stream.capture(|| {
+            let set = device.set_sparse_grad_tensors(0, &longer.tensor(), &values.tensor());
+            refused = set.err();
+        });
+        assert_eq!(refused.unwrap().status, Status::Unsupported);
+        device.set_sparse_grad_tensors(0, &longer.tensor(), &values.tensor()).unwrap();
     }
 }
 

@@ -20,10 +20,11 @@ use crate::tensor::{RowList, SparseGrad};
 /// Of a parameter on a device both lie there, and what a step needs is allocated here: a dense
 /// gradient in f32, or f64 for f64, the first time, and room for 17 bytes a row whenever more rows
 /// are listed than before. The step sorts and adds up on the device and waits for nothing, so that
-/// a graph that has captured it reads the list anew each time. A step that waits for the device
-/// anyway (see the header's first comment) fails as above; any other one steps the rest, leaves
-/// such a row and its values out, and the next `adamw_get_step_info` or step that waits fails once
-/// with `ADAMW_STATUS_INVALID_ARGUMENT` and the first such parameter, place and row in its text.
+/// a graph that has captured it reads the list anew each time; a longer list ends such a graph.
+/// A step that waits for the device anyway (see the header's first comment) fails as above; any
+/// other one steps the rest, leaves such a row and its values out, and the next
+/// `adamw_get_step_info` or step that waits fails once with `ADAMW_STATUS_INVALID_ARGUMENT` and the
+/// first such parameter, place and row in its text.
 ///
 /// `ADAMW_STATUS_UNSUPPORTED` for a parameter on a device: `ADAMW_LAZY_EXACT`, a parameter or a list
 /// of 2^32 rows, and inside a capture a list for which there is no room yet.
