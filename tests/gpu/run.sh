@@ -37,7 +37,7 @@ checked=(clipping_has_the_same_bits_wherever_norms_are_summed statistics_have_th
 
 if [[ ${1:-} == --dry ]]; then
   # Without its name nobody knows it for what it is. It is slow, and has the time for a part of the tests only.
-  sed 's/standin_name/standin_mane/' target/debug/libcuda.so >$out/libcuda.so
+  sed 's/standin_name/standin_mane/' target/debug/deps/libcuda.so >$out/libcuda.so
   export LD_LIBRARY_PATH=$out
   kernels=(every_alignment_of_every_operand_steps_to_the_processors_bits)
   lengths=(5e3) device=cpu report=$out/dry.md
