@@ -8,7 +8,7 @@ use common::array::{Array, Dtype};
 use common::device::Device;
 use common::handle::config;
 use common::kernels::{CHUNK, Case, compare};
-use common::rows::Rows;
+use common::rows::{Rows, RowsOnDevice};
 use common::twin::Twin;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -35,7 +35,7 @@ const fn mutation(
 }
 
 /// Each is caught: by the driver, which will not load it or sees what it does, or by the bits.
-const MUTATIONS: [Mutation; 43] = [
+const MUTATIONS: [Mutation; 51] = [
     mutation("a root that is near", "step_f32", 0, "sqrt.rn.f32", "sqrt.approx.f32"),
     mutation("a quotient that is near", "step_f32", 0, "div.rn.f32", "div.approx.f32"),
     mutation("a product that may be fused", "step_f32", 0, "mul.rn.f32", "mul.f32"),
@@ -96,11 +96,39 @@ const MUTATIONS: [Mutation; 43] = [
     mutation("values that are taken off", "gather_rows", 8, "add.rn.f32", "sub.rn.f32"),
     mutation("a row that is listed twice", "gather_rows", 0, "setp.ne.s64", "setp.eq.s64"),
     mutation("a row that is not stepped", "rows_f32", 1, "st.global.cs.v4.f32", "// "),
-    mutation("a row stepped by two", "rows_f32", 0, "setp.eq.s64", "setp.ne.s64"),
+    mutation("a row stepped by two", "rows_f32", 0, "setp.gt.u64", "setp.le.u64"),
+    mutation("steps taken that are forgotten", "rows_f32", 0, "st.global.u64", "// "),
+    mutation("steps that one thread knows of", "rows_f32", 1, "shfl.sync.idx", "shfl.sync.down"),
+    mutation("a row that is listed and has its turn", "rows_f32", 0, "setp.lt.u64", "setp.ge.u64"),
+    mutation(
+        "a row that steps twice",
+        "catch_up_f32",
+        0,
+        "atom.global.exch.b64",
+        "atom.global.min.u64",
+    ),
+    mutation(
+        "steps that one thread makes up for",
+        "catch_up_f32",
+        1,
+        "shfl.sync.idx",
+        "shfl.sync.down",
+    ),
+    mutation("a row more", "catch_up_f32", 1, "setp.ge.u64", "setp.gt.u64"),
+    mutation("a step that is not counted", "log_step", 0, "st.global.u64", "// "),
+    mutation("a turn that does not end", "log_step", 1, "st.global.u64", "// "),
 ];
 
 /// What steps sparse gradients.
-const SPARSE: [&str; 5] = ["list_rows", "count_digits", "sort_rows", "gather_rows", "rows_f32"];
+const SPARSE: [&str; 7] = [
+    "list_rows",
+    "count_digits",
+    "sort_rows",
+    "gather_rows",
+    "rows_f32",
+    "catch_up_f32",
+    "log_step",
+];
 
 impl Mutation {
     fn ptx(&self) -> String {
@@ -189,7 +217,7 @@ fn decide() {
 
 /// Steps by lists that are sorted in several passes, of which some are longer than a block sorts at once.
 fn sparse() {
-    for lazy_mode in [ADAMW_LAZY_ROWS, ADAMW_LAZY_OFF] {
+    for lazy_mode in [ADAMW_LAZY_ROWS, ADAMW_LAZY_OFF, ADAMW_LAZY_EXACT] {
         let mut twin = Twin::new(&adamw_config { lazy_mode, ..config() });
         for (height, row) in [(300, 5), (2_000, 4)] {
             twin.add(Dtype::F32, height * row);
@@ -202,8 +230,18 @@ fn sparse() {
                 twin.set_sparse_grad(number, Rows::i32(&rows), values);
             }
             twin.step();
-            twin.assert_same();
+            let outside = RowsOnDevice::of(&Rows::i32(&[300]));
+            match lazy_mode {
+                ADAMW_LAZY_EXACT => {
+                    twin.sparse_prepare(0, &Rows::i32(&[7, 290, 7, 8, 299]));
+                    // Which is passed over.
+                    twin.device.sparse_prepare_tensor(0, &outside.tensor()).unwrap();
+                }
+                _ => twin.assert_same(),
+            }
+            twin.assert_same_params();
         }
+        twin.assert_same();
     }
 }
 

@@ -5,6 +5,7 @@ mod common;
 
 use adamw::ffi::*;
 use common::array::{Array, Dtype};
+use common::checkpoint::load_options;
 use common::device::{Device, OnDevice, Stream, take_log};
 use common::handle::{Failure, Handle, config};
 use common::kernels::Case;
@@ -61,11 +62,11 @@ fn every_format_steps_to_the_processors_bits() {
     let _device = Device::with(&[("blocks", "2")]);
     let cases = Case::all();
     // Dense kernels step what is gathered for all rows: once for each type and format is enough.
-    let modes = [(ADAMW_LAZY_OFF, 7), (ADAMW_LAZY_ROWS, 3)];
+    let modes = [(ADAMW_LAZY_OFF, 7), (ADAMW_LAZY_ROWS, 5), (ADAMW_LAZY_EXACT, 3)];
     for (lazy_mode, every) in modes {
         for (k, case) in cases.iter().enumerate().step_by(every) {
             let is_coded = matches!(case.moments, ADAMW_MOMENTS_8BIT | ADAMW_MOMENTS_4BIT);
-            if is_coded && lazy_mode == ADAMW_LAZY_ROWS {
+            if is_coded && lazy_mode != ADAMW_LAZY_OFF {
                 continue;
             }
             let mut twin = Twin::new(&adamw_config { lazy_mode, ..case.config() });
@@ -75,7 +76,7 @@ fn every_format_steps_to_the_processors_bits() {
                 param.regularizer = (case.regularizer, 0.125);
                 param
             });
-            for step in 0..2 {
+            for step in 0..if lazy_mode == ADAMW_LAZY_EXACT { 3 } else { 2 } {
                 let rows = some(&mut twin.random, height, 1 + height / 2);
                 let values = Array::random(values, rows.len() * row, &mut twin.random);
                 twin.set_sparse_grad(number, numbers(rows, step), values);
@@ -89,7 +90,7 @@ fn every_format_steps_to_the_processors_bits() {
 #[test]
 fn whatever_is_listed_has_the_processors_bits() {
     let _device = Device::with(&[("blocks", "2")]);
-    for lazy_mode in [ADAMW_LAZY_OFF, ADAMW_LAZY_ROWS] {
+    for lazy_mode in [ADAMW_LAZY_OFF, ADAMW_LAZY_ROWS, ADAMW_LAZY_EXACT] {
         let mut twin = Twin::new(&adamw_config { lazy_mode, ..config() });
         // Rows whose numbers have one digit, two and three.
         let tables = [(200, 5), (1 << 8, 2), (70_000, 1)]
@@ -118,7 +119,7 @@ fn whatever_is_listed_has_the_processors_bits() {
 #[test]
 fn norms_clips_and_skips_have_the_processors_bits() {
     let _device = Device::new();
-    for lazy_mode in [ADAMW_LAZY_OFF, ADAMW_LAZY_ROWS] {
+    for lazy_mode in [ADAMW_LAZY_OFF, ADAMW_LAZY_ROWS, ADAMW_LAZY_EXACT] {
         for (clip, nonfinite) in [
             (ADAMW_CLIP_NORM, ADAMW_NONFINITE_PROPAGATE),
             (ADAMW_CLIP_GLOBAL_NORM, ADAMW_NONFINITE_SKIP),
@@ -163,7 +164,7 @@ fn norms_clips_and_skips_have_the_processors_bits() {
 #[test]
 fn dense_sparse_and_accumulated_gradients_take_turns() {
     let _device = Device::new();
-    for lazy_mode in [ADAMW_LAZY_OFF, ADAMW_LAZY_ROWS] {
+    for lazy_mode in [ADAMW_LAZY_OFF, ADAMW_LAZY_ROWS, ADAMW_LAZY_EXACT] {
         for clear_grads in [0, 1] {
             let config = adamw_config { lazy_mode, clear_grads, multi_precision: 1, ..config() };
             let mut twin = Twin::new(&config);
@@ -172,8 +173,10 @@ fn dense_sparse_and_accumulated_gradients_take_turns() {
             for step in 0..12 {
                 for (i, table) in tables.iter().enumerate() {
                     match (step + i) % 4 {
-                        // The same values, cut into other rows.
-                        0 => Table { row: 10, height: 120, ..*table }.set_some(&mut twin, 9, step),
+                        // The same values, cut into other rows, which those that lag cannot be.
+                        0 if lazy_mode != ADAMW_LAZY_EXACT => {
+                            Table { row: 10, height: 120, ..*table }.set_some(&mut twin, 9, step)
+                        }
                         1 => {
                             let grad = Array::ordinary(table.values, 1200, &mut twin.random);
                             twin.set_grad(table.number, grad);
@@ -205,26 +208,126 @@ fn groups_may_change_how_lazy_they_are() {
     });
     let table = table(&mut twin, Dtype::F32, Dtype::F32, (50, 6));
     for step in 0..6 {
-        twin.both(|handle| handle.edit_options(0, |options| options.group = step as u32 % 2));
+        // Before the gradient is there, or after: from then on rows lag, until another group settles them.
+        let change = |twin: &Twin| {
+            twin.both(|handle| {
+                handle.edit_options(0, |options| options.group = [2, 2, 1, 2, 0, 2][step])
+            })
+        };
+        if step % 2 == 0 {
+            change(&twin);
+        }
         table.set_some(&mut twin, 8, step);
+        change(&twin);
         twin.step();
+        twin.assert_same_params();
+    }
+    twin.assert_same();
+    let longer = Array::zeros(Dtype::F32, 10);
+    let rows = numbers(vec![3], 0);
+    let (listed, values) = (RowsOnDevice::of(&rows), OnDevice::of(&longer, 0));
+    let device = twin.device.set_sparse_grad_tensors(0, &listed.tensor(), &values.tensor());
+    let host = twin.host.set_sparse_grad_tensors(0, &rows.tensor(), &longer.tensor());
+    assert_eq!(device, host);
+    let text = "param \"w0\": grad has rows of 10 elements, earlier ones had 6";
+    assert_eq!(device.unwrap_err().text, text);
+}
+
+#[test]
+fn rows_that_lag_take_the_steps_that_they_have_missed() {
+    let _device = Device::with(&[("blocks", "2")]);
+    for (clip, nonfinite) in
+        [(ADAMW_CLIP_NONE, ADAMW_NONFINITE_PROPAGATE), (ADAMW_CLIP_NORM, ADAMW_NONFINITE_SKIP)]
+    {
+        let lazy_mode = ADAMW_LAZY_EXACT;
+        let (amsgrad, clip_norm) = (1, 0.5);
+        let config = adamw_config { lazy_mode, clip, clip_norm, nonfinite, amsgrad, ..config() };
+        let mut twin = Twin::new(&config);
+        // The rows of the last one take turns several at a time.
+        let tables = [
+            table(&mut twin, Dtype::F32, Dtype::F32, (50, 6)),
+            table(&mut twin, Dtype::Bf16, Dtype::F32, (20, 17)),
+            table(&mut twin, Dtype::F64, Dtype::F32, (3000, 1)),
+        ];
+        for step in 0..24 {
+            // Each with other numbers, which the log remembers.
+            twin.both(|handle| handle.set_lr(0.001 * (1 + step) as f64));
+            tables.iter().for_each(|table| table.set_some(&mut twin, 5, step));
+            match step {
+                5 | 17 => {
+                    let grad = Array::ordinary(Dtype::F32, 300, &mut twin.random);
+                    twin.set_grad(0, grad);
+                }
+                9 => twin.sparse_prepare(0, &numbers(vec![7, 40, 7, 3, 7, 40], 0)),
+                10 => twin.sparse_prepare(1, &numbers(vec![19, 19], 1)),
+                11 => twin.both(|handle| handle.sparse_flush()),
+                13 | 16 if nonfinite == ADAMW_NONFINITE_SKIP => {
+                    let bad = vec![f64::NAN; 5];
+                    twin.write_grad(2, &Array::of(Dtype::F32, &bad));
+                    // Nor do rows catch up for a step of all of them that is skipped.
+                    let grad = Array::ordinary(Dtype::F32, 300, &mut twin.random);
+                    twin.set_grad(0, grad);
+                }
+                20 => {
+                    let saved = twin.host.saved(true);
+                    assert!(twin.device.saved(true) == saved);
+                }
+                _ => {}
+            }
+            twin.assert_same_params();
+            twin.step();
+            twin.assert_same_params();
+        }
         twin.assert_same();
     }
-    twin.device.edit_options(0, |options| options.group = 2);
-    let refused = twin.device.try_step().unwrap_err();
-    assert_eq!(refused.status, Status::Unsupported);
-    assert!(refused.text.contains("ADAMW_LAZY_EXACT"), "{}", refused.text);
-    twin.device.edit_options(0, |options| options.group = 1);
-    twin.step();
+}
+
+#[test]
+fn no_row_lags_further_than_the_log_reaches() {
+    let _device = Device::with(&[("blocks", "1")]);
+    let mut twin = Twin::new(&adamw_config { lazy_mode: ADAMW_LAZY_EXACT, ..config() });
+    let table = table(&mut twin, Dtype::F32, Dtype::F32, (3, 2));
+    for _ in 0..1030 {
+        table.set(&mut twin, vec![1], 0);
+        twin.step();
+    }
+    twin.assert_same_params();
     twin.assert_same();
+}
+
+#[test]
+fn state_that_is_loaded_into_rows_that_lag_is_up_to_date() {
+    let _device = Device::new();
+    let mut twin = Twin::new(&adamw_config { lazy_mode: ADAMW_LAZY_EXACT, ..config() });
+    let table = table(&mut twin, Dtype::F32, Dtype::F32, (30, 4));
+    let saved = twin.host.saved(true);
+    for step in 0..9 {
+        if step == 6 {
+            let options = adamw_load_options { params: 1, ..load_options() };
+            twin.both(|handle| handle.load_bytes(&saved, &options).unwrap());
+        }
+        table.set_some(&mut twin, 3, step);
+        twin.step();
+    }
+    twin.assert_same();
+    twin.both(|handle| handle.reset(0));
+    table.set_some(&mut twin, 3, 0);
+    twin.step();
+    twin.both(|handle| handle.remove(0).unwrap());
+    twin.assert_same_at_the_end();
 }
 
 #[test]
 fn a_list_that_is_read_again_is_read_as_it_is_then() {
     let _device = Device::new();
-    for clip in [ADAMW_CLIP_NONE, ADAMW_CLIP_GLOBAL_NORM] {
+    for (clip, lazy_mode) in [
+        (ADAMW_CLIP_NONE, ADAMW_LAZY_ROWS),
+        (ADAMW_CLIP_GLOBAL_NORM, ADAMW_LAZY_ROWS),
+        (ADAMW_CLIP_NONE, ADAMW_LAZY_EXACT),
+        (ADAMW_CLIP_GLOBAL_NORM, ADAMW_LAZY_EXACT),
+    ] {
         let stream = Stream::new();
-        let (lazy_mode, clip_norm) = (ADAMW_LAZY_ROWS, 0.1);
+        let clip_norm = 0.1;
         let handle = |lr| Handle::new(&adamw_config { lazy_mode, clip, clip_norm, lr, ..config() });
         let (host, device) = (handle(f64::from(0.01f32)), handle(0.5));
         let random = &mut Random::new(3);
@@ -278,7 +381,7 @@ fn a_list_that_is_read_again_is_read_as_it_is_then() {
 #[test]
 fn a_row_outside_is_passed_over_and_told_to_who_waits() {
     let _device = Device::new();
-    for lazy_mode in [ADAMW_LAZY_OFF, ADAMW_LAZY_ROWS] {
+    for lazy_mode in [ADAMW_LAZY_OFF, ADAMW_LAZY_ROWS, ADAMW_LAZY_EXACT] {
         for row in [4, -1, i64::MIN, i64::MAX, 1 << 32] {
             let mut twin = Twin::new(&adamw_config { lazy_mode, ..config() });
             let table = table(&mut twin, Dtype::F32, Dtype::F32, (4, 5));
@@ -307,7 +410,7 @@ fn a_row_outside_is_passed_over_and_told_to_who_waits() {
 #[test]
 fn a_step_that_waits_refuses_a_row_outside_by_name() {
     let _device = Device::new();
-    for lazy_mode in [ADAMW_LAZY_OFF, ADAMW_LAZY_ROWS] {
+    for lazy_mode in [ADAMW_LAZY_OFF, ADAMW_LAZY_ROWS, ADAMW_LAZY_EXACT] {
         let nonfinite = ADAMW_NONFINITE_FAIL;
         let mut twin = Twin::new(&adamw_config { lazy_mode, nonfinite, ..config() });
         let tables = [0, 1, 2].map(|_| table(&mut twin, Dtype::F32, Dtype::F32, (4, 5)));
@@ -379,16 +482,19 @@ fn work() -> Vec<String> {
 #[test]
 fn a_step_is_launches_and_one_upload_where_a_list_has_moved() {
     let _device = Device::new();
-    for (lazy_mode, height, sorting) in
-        [(ADAMW_LAZY_OFF, 200, 1), (ADAMW_LAZY_ROWS, 200, 1), (ADAMW_LAZY_ROWS, 300, 5)]
-    {
+    for (lazy_mode, height, sorting, logged) in [
+        (ADAMW_LAZY_OFF, 200, 1, 0),
+        (ADAMW_LAZY_ROWS, 200, 1, 0),
+        (ADAMW_LAZY_ROWS, 300, 5, 0),
+        (ADAMW_LAZY_EXACT, 200, 1, 1),
+    ] {
         for (clip, norms) in [(ADAMW_CLIP_NONE, 0), (ADAMW_CLIP_GLOBAL_NORM, 3)] {
             let config = adamw_config { lazy_mode, clip, clip_norm: 0.1, ..config() };
             let mut twin = Twin::new(&config);
             // Their number does not matter.
             let tables = [0, 1, 2].map(|_| table(&mut twin, Dtype::F32, Dtype::F32, (height, 4)));
-            // Listed, sorted, gathered; measured, joined, decided; prepared and stepped.
-            let launches = 2 + sorting + norms + 2;
+            // Listed, sorted, gathered; measured, joined, decided; prepared and stepped; logged.
+            let launches = 2 + sorting + norms + 2 + logged;
             for step in 0..5 {
                 tables.iter().for_each(|table| table.set_some(&mut twin, 50, step));
                 twin.host.step();
@@ -412,7 +518,7 @@ fn a_step_is_launches_and_one_upload_where_a_list_has_moved() {
 fn work_that_waits_is_done_in_order_and_with_memory_that_is_there() {
     for seed in [1, 2, 3] {
         let _device = Device::with(&[("lazy", "1"), ("shuffle", &seed.to_string())]);
-        let lazy_mode = if seed == 1 { ADAMW_LAZY_OFF } else { ADAMW_LAZY_ROWS };
+        let lazy_mode = [ADAMW_LAZY_OFF, ADAMW_LAZY_ROWS, ADAMW_LAZY_EXACT][seed - 1];
         let mut twin = Twin::new(&adamw_config { lazy_mode, ..config() });
         let table = table(&mut twin, Dtype::F32, Dtype::F32, (300, 8));
         let streams = [Stream::new(), Stream::new()];

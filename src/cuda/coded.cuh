@@ -4,7 +4,6 @@
 #pragma once
 #include "step.cuh"
 
-const u32 EVERYONE = 0xffffffff;
 const u32 ROW = 256;
 
 // The four codes at an element, one in each byte of a word.

@@ -49,8 +49,7 @@ __device__ __forceinline__ void step_chunks(const Tensor *tensors, const Chunk *
     const Scalars *of_tensor = &scalars[chunk.tensor];
     const u64 start = (u64)chunk.number * CHUNK;
     const u64 left = tensor.n_elements - start;
-    const Random random = {{tensor.key[0], tensor.key[1]}, of_tensor->step, tensor.first_element};
-    const Work work = {tensor, of_tensor, random, start, (u32)min(left, (u64)CHUNK), flags};
+    const Work work = {tensor, of_tensor, random_of(tensor, of_tensor), start, (u32)min(left, (u64)CHUNK), flags};
     Stepper::step(work);
   }
 }
@@ -224,27 +223,62 @@ extern "C" __global__ void __launch_bounds__(256, 2) gather_rows(const Rows *ten
   each_share(tensors, n, [](const Rows &rows, u32 share) { gather(rows, share); });
 }
 
-// Steps the rows that are listed, and no others.
+// Steps the rows that are listed, each by a warp. Where rows lag, those catch up before, and so do those whose turn it
+// is and that are not listed.
 template <class P, class Keep, class Moments>
 __device__ __forceinline__ void step_rows(const Tensor *all, const Rows *tensors, u64 n, const Scalars *scalars, u32 flags,
                                           const Verdict *verdict) {
   if (is_skipped(verdict)) return;
+  const u32 warps = THREADS / WARP;
   each_share(tensors, n, [&](const Rows &rows, u32 share) {
-    const Tensor tensor = all[rows.tensor];
-    const Scalars *of_tensor = &scalars[rows.tensor];
-    const Random random = {{tensor.key[0], tensor.key[1]}, of_tensor->step, tensor.first_element};
-    const Work work = {tensor, of_tensor, random, 0, 0, flags};
-    each_row(rows.entries, rows.n, rows.height, share, [&](u64, u64 row) {
-      for (u64 column = 4 * (threadIdx.x % WARP); column < rows.row_elements; column += 4 * WARP)
-        step_four<P, Keep, Moments>(work, row * rows.row_elements + column, (u32)min(4ull, rows.row_elements - column));
-    });
+    const Lag lag = {rows.lag, rows.height, rows.row_elements};
+    const bool lags = rows.lag != 0;
+    const u64 steps = lags ? lag.steps() : 0, turn = lags ? lag.turn() : 0, n_of_turn = lags ? lag.turn_end() - turn : 0;
+    for (u64 i = (u64)share * warps + threadIdx.x / WARP; i < rows.n + n_of_turn; i += SHARES * warps) {
+      const bool listed = i < rows.n;
+      const u64 row = listed ? row_of(entry_at(rows.entries, i)) : turn + (i - rows.n);
+      if (row >= rows.height) continue;
+      if (listed ? !is_first(rows.entries, i) : is_listed(rows, row * rows.row_elements, rows.row_elements)) continue;
+      const Scalars *now = listed ? &scalars[rows.tensor] : nullptr;
+      step_row<P, Keep, Moments>(all[rows.tensor], lag, row, lags ? taken(lag, row) : steps, steps, now, flags);
+      if (lags) set_taken(lag, row, listed ? steps + 1 : steps);
+    }
   });
+}
+
+// Brings rows up to date: those with the `numbers [n]`, or all, if there are none.
+template <class P, class Keep, class Moments>
+__device__ __forceinline__ void catch_up(const Tensor &tensor, const Lag &lag, u64 numbers, u64 n, u32 is_long, u32 flags,
+                                         const Verdict *verdict) {
+  if (is_skipped(verdict)) return;
+  const u64 steps = lag.steps();
+  const u32 warps = THREADS / WARP;
+  for (u64 i = (u64)blockIdx.x * warps + threadIdx.x / WARP; i < n; i += (u64)gridDim.x * warps) {
+    const u64 row = numbers == 0 ? i : (u64)number_at(numbers, is_long, i);
+    if (row >= lag.height) continue;
+    // Of warps that find the same row in the list, the first takes its steps.
+    const u64 taken = of_first_lane(threadIdx.x % WARP == 0 ? exchange_u64(lag.taken_at(row), steps) : 0);
+    step_row<P, Keep, Moments>(tensor, lag, row, taken, steps, nullptr, flags);
+  }
+}
+
+// Logs the step for the rows that have not taken it.
+extern "C" __global__ void __launch_bounds__(256, 2) log_step(const Rows *tensors, u64 n, const Scalars *scalars, const Verdict *verdict) {
+  if (is_skipped(verdict)) return;
+  for (u64 i = (u64)blockIdx.x * THREADS + threadIdx.x; i < n; i += (u64)gridDim.x * THREADS) {
+    const Lag lag = {tensors[i].lag, tensors[i].height, tensors[i].row_elements};
+    if (lag.at != 0) lag.count_step(scalars[tensors[i].tensor]);
+  }
 }
 
 #define ROWS(name, P, Moments, ...)                                                                                    \
   extern "C" __global__ void __launch_bounds__(256, 2) rows_##name(const Tensor *all, const Rows *tensors, u64 n, const Scalars *scalars, \
                                                                    u32 flags, const Verdict *verdict) {                \
     step_rows<P, OneOf<__VA_ARGS__>, Moments>(all, tensors, n, scalars, flags, verdict);                               \
+  }                                                                                                                    \
+  extern "C" __global__ void __launch_bounds__(256, 2) catch_up_##name(Tensor tensor, Lag lag, u64 numbers, u64 n, u32 is_long, \
+                                                                       u32 flags, const Verdict *verdict) {            \
+    catch_up<P, OneOf<__VA_ARGS__>, Moments>(tensor, lag, numbers, n, is_long, flags, verdict);                        \
   }
 
 ROWS(f64, double, Full, Itself)

@@ -58,7 +58,19 @@ const ROWS: [(Dtype, MomentFormat, &CStr); 7] = {
     ]
 };
 
-/// A kernel, by its place among `STEPS`, the others and `ROWS`.
+/// What brings those up to date that lag, in the order of `ROWS`.
+#[cfg(feature = "cuda")]
+const CATCH_UPS: [&CStr; ROWS.len()] = [
+    c"catch_up_f64",
+    c"catch_up_f32",
+    c"catch_up_f32_bf16",
+    c"catch_up_f16",
+    c"catch_up_f16_bf16",
+    c"catch_up_bf16",
+    c"catch_up_bf16_bf16",
+];
+
+/// A kernel, by its place among `STEPS`, the others, `ROWS` and what brings up to date.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Kernel(pub usize);
 
@@ -92,12 +104,13 @@ const OTHERS: [&CStr; N_OTHERS] = [
     c"count_digits",
     c"sort_rows",
     c"gather_rows",
+    c"log_step",
 ];
 /// Of `OTHERS`, which only a driver is asked for.
-const N_OTHERS: usize = 28;
+const N_OTHERS: usize = 29;
 
 #[cfg(feature = "cuda")]
-pub const COUNT: usize = STEPS.len() + N_OTHERS + ROWS.len();
+pub const COUNT: usize = STEPS.len() + N_OTHERS + 2 * ROWS.len();
 
 impl Kernel {
     pub const PREPARE: Kernel = Kernel(STEPS.len());
@@ -109,11 +122,12 @@ impl Kernel {
     pub const COUNT_DIGITS: Kernel = Kernel(STEPS.len() + 25);
     pub const SORT_ROWS: Kernel = Kernel(STEPS.len() + 26);
     pub const GATHER_ROWS: Kernel = Kernel(STEPS.len() + 27);
+    pub const LOG_STEP: Kernel = Kernel(STEPS.len() + 28);
 
     #[cfg(feature = "cuda")]
     pub fn all() -> impl Iterator<Item = (Kernel, &'static CStr)> {
         let rows = ROWS.iter().map(|rows| rows.2);
-        let names = STEPS.iter().map(|step| step.3).chain(OTHERS).chain(rows);
+        let names = STEPS.iter().map(|step| step.3).chain(OTHERS).chain(rows).chain(CATCH_UPS);
         names.enumerate().map(|(place, name)| (Kernel(place), name))
     }
 
@@ -132,6 +146,11 @@ impl Kernel {
         let wanted = (param, format.moments());
         let place = ROWS.iter().position(|&(param, moments, _)| (param, moments) == wanted);
         Kernel(STEPS.len() + N_OTHERS + place.expect("codes are not stepped by rows"))
+    }
+
+    /// Brings rows of the same up to date.
+    pub fn catch_up(param: Dtype, format: &Format) -> Kernel {
+        Kernel(Kernel::rows(param, format).0 + ROWS.len())
     }
 
     /// Adds up the squares of a gradient.
@@ -196,9 +215,13 @@ mod tests {
         assert_eq!(name(Kernel::COUNT_DIGITS), c"count_digits");
         assert_eq!(name(Kernel::SORT_ROWS), c"sort_rows");
         assert_eq!(name(Kernel::GATHER_ROWS), c"gather_rows");
+        assert_eq!(name(Kernel::LOG_STEP), c"log_step");
         for param in Dtype::FLOATS {
             let rows = format!("rows_{param}");
-            assert_eq!(name(Kernel::rows(param, &Format::plain(param))).to_str().unwrap(), rows);
+            let format = Format::plain(param);
+            assert_eq!(name(Kernel::rows(param, &format)).to_str().unwrap(), rows);
+            let catch_up = format!("catch_up_{param}");
+            assert_eq!(name(Kernel::catch_up(param, &format)).to_str().unwrap(), catch_up);
         }
         for grad in Dtype::FLOATS {
             for (kernel, what) in [

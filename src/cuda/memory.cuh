@@ -83,6 +83,12 @@ __device__ __forceinline__ u64 load_u64(u64 at) {
 }
 __device__ __forceinline__ void store_u64(u64 at, u64 x) { asm volatile("st.global.u64 [%0], %1;" ::"l"(at), "l"(x) : "memory"); }
 
+__device__ __forceinline__ u64 exchange_u64(u64 at, u64 x) {
+  u64 before;
+  asm volatile("atom.global.exch.b64 %0, [%1], %2;" : "=l"(before) : "l"(at), "l"(x) : "memory");
+  return before;
+}
+
 // Whether four elements can be had in one access, or in two of 16 bytes.
 template <class S> __device__ __forceinline__ bool is_aligned(u64 at) { return at % (sizeof(S) < 4 ? 4 * sizeof(S) : 16) == 0; }
 

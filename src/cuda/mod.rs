@@ -8,6 +8,7 @@ mod driver;
 #[path = "no_driver.rs"]
 mod driver;
 mod kernels;
+mod lag;
 mod offload;
 mod plan;
 mod rows;
@@ -18,6 +19,7 @@ mod transfer;
 mod workspace;
 
 pub use driver::{Memory, is_installed};
+pub use lag::Which;
 pub use offload::HostCopy;
 pub use step::Decider;
 pub use table::{CLIP_GLOBAL_NORM, CLIP_NORM, Hyper, Inputs, InputsAt, Outside};
@@ -26,8 +28,9 @@ use crate::error::{Error, Role};
 use crate::format::Format;
 use crate::sys::memory::reserve;
 use crate::tensor::{Buffer, Operands, Tensor};
-use driver::{Driver, Event};
+use driver::{Driver, Entered, Event};
 use kernels::Kernel;
+use lag::Lag;
 use offload::Traffic;
 use plan::Plan;
 use rows::Room;
@@ -51,6 +54,8 @@ pub struct Cuda {
     memories: Vec<(u32, Memory)>,
     /// What sparse gradients need, by parameter.
     rooms: Vec<Room>,
+    /// Of the parameters whose rows may lag.
+    lags: Vec<Lag>,
     /// Steps clear the gradients that they have used.
     clears: bool,
     /// What parameters weigh before a step, if what it changes is added up.
@@ -89,6 +94,7 @@ impl Cuda {
             traffic: None,
             memories: Vec::new(),
             rooms: Vec::new(),
+            lags: Vec::new(),
             clears: false,
             kept: None,
             n_chunks: 0,
@@ -209,6 +215,7 @@ impl Cuda {
         self.n_chunks -= plan::n_chunks(operands);
         self.memories.retain(|(other, _)| *other != number);
         self.rooms.retain(|room| !room.is_of(number));
+        self.lags.retain(|lag| !lag.is_of(number));
         Ok(())
     }
 

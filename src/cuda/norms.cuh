@@ -15,7 +15,7 @@ __device__ __forceinline__ double join_lanes(double (&lanes)[4]) {
 #pragma unroll
   for (u32 threads = 16; threads > 0; threads /= 2) {
 #pragma unroll
-    for (u32 i = 0; i < 4; i++) lanes[i] = lanes[i] + __shfl_down_sync(0xffffffff, lanes[i], threads);
+    for (u32 i = 0; i < 4; i++) lanes[i] = lanes[i] + __shfl_down_sync(EVERYONE, lanes[i], threads);
   }
   return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
 }
@@ -42,6 +42,6 @@ template <class G, class T> __device__ __forceinline__ double tally_block(u64 gr
     }
   }
 #pragma unroll
-  for (u32 threads = 16; threads > 0; threads /= 2) n_nonfinite += __shfl_down_sync(0xffffffff, n_nonfinite, threads);
+  for (u32 threads = 16; threads > 0; threads /= 2) n_nonfinite += __shfl_down_sync(EVERYONE, n_nonfinite, threads);
   return join_lanes(lanes);
 }

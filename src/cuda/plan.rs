@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::kernels::Kernel;
+use super::lag::Lag;
 use super::rows::Room;
 use super::table::{self, CHUNK, Chunk, Hyper};
 use crate::dtype::Dtype;
@@ -88,6 +89,7 @@ impl Plan {
         &mut self,
         operands: &[Operands],
         rooms: &[Room],
+        lags: &[Lag],
         is_of_step: impl Fn(usize) -> bool,
         is_lazy: impl Fn(usize) -> bool,
         clears: bool,
@@ -128,7 +130,7 @@ impl Plan {
             if let (Some(Grad::Sparse(sparse)), Some(room)) =
                 (operands.grad(), Room::of(rooms, number))
             {
-                rows.push(room.described(operands, &sparse));
+                rows.push(room.described(operands, &sparse, Lag::of(lags, number)));
                 (tensor.grad, tensor.rows) = (room.grad(), rows.len() as u32);
             }
             tensor.first_chunk = first_chunk;
@@ -157,10 +159,7 @@ impl Alike {
             Some(grad) if !is_sparse => grad.dtype(),
             _ => param.compute(), // what it is gathered in
         };
-        let mut flags = 0;
-        if format.amsgrad() {
-            flags |= table::FLAG_AMSGRAD;
-        }
+        let mut flags = flags(operands);
         if clears && !is_sparse {
             flags |= table::FLAG_CLEAR_GRADS;
         }
@@ -180,7 +179,12 @@ impl Alike {
     }
 }
 
-fn described(operands: &Operands) -> table::Tensor {
+/// What a launch has to know of a parameter's state.
+pub fn flags(operands: &Operands) -> u32 {
+    if operands.format().amsgrad() { table::FLAG_AMSGRAD } else { 0 }
+}
+
+pub fn described(operands: &Operands) -> table::Tensor {
     let address = |role| operands.tensor(role).map_or(0, |tensor| tensor.address() as u64);
     let (key, first_element) = operands.key().map_or(([0; 2], 0), |(key, at)| (key.words(), at));
     table::Tensor {

@@ -4,7 +4,7 @@
 // An entry is a row, and below it its place in the list, so that sorted entries of one row keep their order. Rows
 // that the tensor does not have are listed as the one behind its last, and passed over.
 #pragma once
-#include "step.cuh"
+#include "lag.cuh"
 
 // Blocks that share the work on one tensor: `rows.rs` has the same.
 const u32 SHARES = 256;
@@ -29,10 +29,11 @@ __device__ __forceinline__ bool is_first(u64 entries, u64 i) {
   return i == 0 || row_of(entry_at(entries, i - 1)) != row_of(entry_at(entries, i));
 }
 
-// The number at a place of the list.
-__device__ __forceinline__ i64 number_at(const Rows &rows, u64 place) {
-  return rows.is_long ? (i64)load_u64(rows.numbers + 8 * place) : (i64)(int)load_u32(rows.numbers + 4 * place);
+// The number at a place of a list.
+__device__ __forceinline__ i64 number_at(u64 numbers, u32 is_long, u64 place) {
+  return is_long ? (i64)load_u64(numbers + 8 * place) : (i64)(int)load_u32(numbers + 4 * place);
 }
+__device__ __forceinline__ i64 number_at(const Rows &rows, u64 place) { return number_at(rows.numbers, rows.is_long, place); }
 
 __device__ __forceinline__ bool is_double(const Rows &rows) { return rows.type >= VALUES_F64; }
 

@@ -3,6 +3,7 @@
 
 use super::driver::{Entered, Memory};
 use super::kernels::Kernel;
+use super::lag::Lag;
 use super::step::argument;
 use super::table::{self, COUNTS, GATHERED, Outside, TILE, Values};
 use super::workspace::Size;
@@ -82,7 +83,12 @@ impl Room {
     }
 
     /// What the kernels are told of a gradient that there is room for.
-    pub fn described(&self, operands: &Operands, sparse: &SparseGrad) -> table::Rows {
+    pub fn described(
+        &self,
+        operands: &Operands,
+        sparse: &SparseGrad,
+        lag: Option<&Lag>,
+    ) -> table::Rows {
         let row_elements = sparse.row_elements();
         let (entries, bytes) = (self.lists.address(), (self.n_rows * size_of::<u64>()) as u64);
         table::Rows {
@@ -93,6 +99,7 @@ impl Room {
             spare: entries + bytes,
             counts: entries + 2 * bytes,
             gathered: self.grad.address(),
+            lag: lag.map_or(0, Lag::address),
             n_rows: sparse.rows.len() as u64,
             row_elements,
             height: operands.param().n_elements() / row_elements.max(1),

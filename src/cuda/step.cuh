@@ -5,6 +5,7 @@
 
 const u32 THREADS = 256;
 const u32 WARP = 32;
+const u32 EVERYONE = 0xffffffff;
 
 // What a chunk is stepped with.
 struct Work {
@@ -17,6 +18,10 @@ struct Work {
 
   __device__ __forceinline__ bool amsgrad() const { return flags & FLAG_AMSGRAD; }
 };
+
+__device__ __forceinline__ Random random_of(const Tensor &tensor, const Scalars *scalars) {
+  return {{tensor.key[0], tensor.key[1]}, scalars->step, tensor.first_element};
+}
 
 // Four gradients of one type in the compute type; zeros are written over them if they are to be cleared.
 template <class G, class T> __device__ __forceinline__ void take_stored(const Work &work, u64 at, u32 n, T (&wide)[4]) {
@@ -38,6 +43,20 @@ template <class P, class T> __device__ __forceinline__ void take_grad(const Work
 template <> __device__ __forceinline__ void take_grad<float>(const Work &work, u64 at, u32 n, float (&wide)[4]) {
   take_stored<float>(work, at, n, wide);
 }
+
+// Where a step has its gradients from: the tensor's, or nowhere in a step without one.
+struct Given {
+  template <class P, class T> static __device__ __forceinline__ void take(const Work &work, u64 at, u32 n, T (&wide)[4]) {
+    take_grad<P>(work, at, n, wide);
+  }
+};
+struct GivenOrNone {
+  template <class P, class T> static __device__ __forceinline__ void take(const Work &work, u64 at, u32 n, T (&wide)[4]) {
+    if (!(work.flags & FLAG_NO_GRADS)) return take_grad<P>(work, at, n, wide);
+#pragma unroll
+    for (int i = 0; i < 4; i++) wide[i] = T(0);
+  }
+};
 
 // Four elements through the update.
 template <class T>
@@ -91,11 +110,12 @@ struct Half {
 };
 
 // Four elements of a chunk whose moments are not codes; `n` of them are there.
-template <class P, class Keep, class Moments> __device__ __forceinline__ void step_four(const Work &work, u64 at, u32 n) {
+template <class P, class Keep, class Moments, class Grads = Given>
+__device__ __forceinline__ void step_four(const Work &work, u64 at, u32 n) {
   const Tensor &t = work.tensor;
   Compute<P> param[4], grad[4], exp_avg[4], exp_avg_sq[4], max_exp_avg_sq[4] = {};
   Keep::template open<P>(t, at, n, param);
-  take_grad<P>(work, at, n, grad);
+  Grads::template take<P>(work, at, n, grad);
   Moments::open(t.exp_avg, at, n, exp_avg);
   Moments::open(t.exp_avg_sq, at, n, exp_avg_sq);
   if (work.amsgrad()) Moments::open(t.max_exp_avg_sq, at, n, max_exp_avg_sq);

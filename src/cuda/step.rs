@@ -35,7 +35,7 @@ impl Cuda {
         is_lazy: impl Fn(usize) -> bool,
         clears: bool,
     ) {
-        self.plan.lay(operands, &self.rooms, is_of_step, is_lazy, clears);
+        self.plan.lay(operands, &self.rooms, &self.lags, is_of_step, is_lazy, clears);
         self.clears = clears;
         self.plan.hypers.clear();
         self.plan.hypers.resize(operands.len(), Hyper::default());
@@ -203,6 +203,7 @@ impl Cuda {
         ];
         // SAFETY: as above.
         unsafe { device.launch(Kernel::PREPARE, u64::from(n).div_ceil(256), arguments) }?;
+        self.catch_up_stepped(device, verdict)?;
         for launch in &self.plan.launches {
             if let Some(rows) = &launch.rows {
                 let mut table = self.rows_table() + rows.start * size_of::<table::Rows>() as u64;
@@ -244,6 +245,7 @@ impl Cuda {
                 unsafe { device.launch(Kernel::CLEAR_SKIPPED, n_chunks, arguments) }?;
             }
         }
+        self.log_step(device, scalars, verdict)?;
         for rows in self.plan.rows.iter().filter(|_| self.clears) {
             // SAFETY: the values of a sparse gradient, which the host vouched for.
             unsafe { device.zero(rows.values, rows.value_bytes()) }?;

@@ -88,13 +88,14 @@ struct Rows {
   u64 entries, spare;  // [n] u64, the first sorted
   u64 counts;          // [tiles, 256] u32
   u64 gathered;        // [6] u64: `Gathered`
+  u64 lag;             // `Lag`; 0: no row lags
   u64 n, row_elements, height;
   u32 tensor;
   Values type;
   u32 is_long; // whether numbers are i64
   u32 reserved;
 };
-static_assert(sizeof(Rows) == 96, "as table.rs has it");
+static_assert(sizeof(Rows) == 104, "as table.rs has it");
 
 // What the library's gradient of a tensor holds, in words of 64 bits: the list that was gathered last. And of the
 // first row that was not below the height, until the host asks: 1 more than its place, or 0; the row; the height.
@@ -112,4 +113,4 @@ struct Scalars {
 static_assert(sizeof(Scalars) == 8 + 52 + 4 + 96, "as table.rs has it");
 
 // What all tensors of a launch have in common.
-enum Flags : u32 { FLAG_AMSGRAD = 1, FLAG_CLEAR_GRADS = 2, FLAG_F32_GRADS = 4 };
+enum Flags : u32 { FLAG_AMSGRAD = 1, FLAG_CLEAR_GRADS = 2, FLAG_F32_GRADS = 4, FLAG_NO_GRADS = 8 };

@@ -173,6 +173,8 @@ pub struct Rows {
     pub spare: u64,
     pub counts: u64,
     pub gathered: u64,
+    /// 0: no row lags.
+    pub lag: u64,
     pub n_rows: u64,
     pub row_elements: u64,
     pub height: u64,
@@ -187,6 +189,15 @@ impl Rows {
     pub fn value_bytes(&self) -> usize {
         (self.n_rows * self.row_elements) as usize * self.values_type.bytes()
     }
+}
+
+/// How far the rows of a parameter lag, by address.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Lag {
+    pub at: u64,
+    pub height: u64,
+    pub row_elements: u64,
 }
 
 /// Entries that a block sorts, and what it counts for them: how many there are of each digit.
@@ -219,5 +230,6 @@ const _: () = assert!(size_of::<Chunk>() == 8);
 const _: () = assert!(size_of::<Hyper>() == 120);
 const _: () = assert!(size_of::<Inputs>() == 40);
 const _: () = assert!(size_of::<Verdict>() == 40);
-const _: () = assert!(size_of::<Rows>() == 96);
+const _: () = assert!(size_of::<Rows>() == 104);
+const _: () = assert!(size_of::<Lag>() == 24);
 const _: () = assert!(size_of::<Outside>() == 24);

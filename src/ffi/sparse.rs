@@ -18,16 +18,16 @@ use crate::tensor::{RowList, SparseGrad};
 /// parameter is skipped, as one without a gradient.
 ///
 /// Of a parameter on a device both lie there, and what a step needs is allocated here: a dense
-/// gradient in f32, or f64 for f64, the first time, and room for 17 bytes a row whenever more rows
-/// are listed than before. The step sorts and adds up on the device and waits for nothing, so that
+/// gradient in f32, or f64 for f64, the first time, room for 17 bytes a row whenever more rows are
+/// listed than before, and under `ADAMW_LAZY_EXACT` 160 KiB and 8 bytes a row of the parameter. The step sorts and adds up on the device and waits for nothing, so that
 /// a graph that has captured it reads the list anew each time; a longer list ends such a graph.
 /// A step that waits for the device anyway (see the header's first comment) fails as above; any
 /// other one steps the rest, leaves such a row and its values out, and the next
 /// `adamw_get_step_info` or step that waits fails once with `ADAMW_STATUS_INVALID_ARGUMENT` and the
 /// first such parameter, place and row in its text.
 ///
-/// `ADAMW_STATUS_UNSUPPORTED` for a parameter on a device: `ADAMW_LAZY_EXACT`, a parameter or a list
-/// of 2^32 rows, and inside a capture a list for which there is no room yet.
+/// `ADAMW_STATUS_UNSUPPORTED` for a parameter on a device: a parameter or a list of 2^32 rows, and
+/// inside a capture a list for which there is no room yet.
 ///
 /// # Safety
 /// The tensors are NULL or readable; their memory as the header's conventions ask.
@@ -54,6 +54,10 @@ pub unsafe extern "C" fn adamw_set_sparse_grad(
 /// `ADAMW_LAZY_EXACT` a row that no gradient has listed for k steps takes those k steps now. It
 /// does nothing to a parameter that has had no sparse gradient under that mode. `rows` is as in
 /// `adamw_set_sparse_grad`, and is read during the call only.
+///
+/// Of a parameter on a device the rows lie there and are brought up to date there, in the order of
+/// its stream: they are read when it is their turn, those that are outside are passed over, and a
+/// graph that has captured the call does so whenever it is launched.
 ///
 /// # Safety
 /// As `adamw_set_sparse_grad`.

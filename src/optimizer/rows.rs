@@ -4,8 +4,8 @@
 use super::Optimizer;
 use super::decide::Decisions;
 use crate::config::Lazy;
-use crate::cuda::Outside;
-use crate::error::{Error, Label, Role};
+use crate::cuda::{Outside, Which};
+use crate::error::{Error, Label, Role, TensorProblem};
 use crate::steps::Steps;
 use crate::tensor::{Extent, Grad, Lag, NoRow, Operands, RowList, SparseGrad};
 use core::ops::Range;
@@ -22,12 +22,17 @@ impl Optimizer {
             return Ok(()); // the device's tables hold
         }
         self.check_grad(number, Some(grad))?;
+        self.check_cut((number, name), sparse.row_elements())?;
         self.check_laziness(number)?;
         self.grads_unchecked |= self.config.clear_grads;
         let operands = &mut self.operands[number as usize];
         if operands.is_on_device() {
             operands.reserve_rows(0, 0)?; // for the list alone, which is read there
             self.backend.reserve_rows((number, name), operands, &sparse)?;
+            if self.group_of(number).lazy == Lazy::Exact {
+                self.keep_lag(number as usize, sparse.row_elements())?;
+            }
+            let operands = &mut self.operands[number as usize];
             return operands.set_grad(Some(grad)).map_err(|problem| problem.of(name, Role::Grad));
         }
         operands.reserve_rows(sparse.rows.len(), sparse.row_elements())?;
@@ -41,16 +46,21 @@ impl Optimizer {
         operands.set_grad(Some(grad)).map_err(|problem| problem.of(name, Role::Grad))
     }
 
+    /// That rows of a parameter on the device are cut as those that lag there.
+    fn check_cut(&mut self, (number, name): (u32, Label), row: u64) -> Result<(), Error> {
+        let lagging = self.backend.cuda().and_then(|cuda| cuda.lagging_row(number));
+        match lagging.filter(|&earlier| row != 0 && row != earlier) {
+            None => Ok(()),
+            Some(earlier) => Err(TensorProblem::RowsRecut { row, earlier }.of(name, Role::Grad)),
+        }
+    }
+
     /// That a parameter whose gradient is sparse can be stepped row by row, if its group wants that.
     pub(super) fn check_laziness(&self, number: u32) -> Result<(), Error> {
         let moments = self.operands[number as usize].format().moments();
         match self.group_of(number).lazy {
             Lazy::Rows | Lazy::Exact if moments.block().is_some() => {
                 Err(Error::CodedRows(self.label(number)?))
-            }
-            Lazy::Exact if self.operands[number as usize].is_on_device() => {
-                let what = "ADAMW_LAZY_EXACT yet, only ADAMW_LAZY_OFF and ADAMW_LAZY_ROWS";
-                Err(Error::NotOnDevice { param: self.label(number)?, what })
             }
             _ => Ok(()),
         }
@@ -65,6 +75,11 @@ impl Optimizer {
         if operands.format().moments().block().is_some() {
             return Ok(()); // the next step refuses it
         }
+        if let Some(cuda) = self.backend.cuda()
+            && operands.is_on_device()
+        {
+            return cuda.keep_lag(number as u32, operands, row_elements);
+        }
         let lag = Lag::new(operands.param().n_elements() / row_elements, row_elements)?;
         self.logs[number].reserve()?;
         operands.set_lag(lag)
@@ -73,7 +88,6 @@ impl Optimizer {
     /// Has a parameter that is there step as lazily as this from now on.
     pub(super) fn change_laziness(&mut self, number: usize, lazy: Lazy) -> Result<(), Error> {
         match (lazy, self.operands[number].grad()) {
-            _ if self.operands[number].is_on_device() => Ok(()), // no row lags there
             (Lazy::Exact, Some(Grad::Sparse(sparse))) => {
                 self.keep_lag(number, sparse.row_elements())
             }
@@ -88,6 +102,9 @@ impl Optimizer {
         let operands = &mut self.operands[number as usize];
         let is_here = rows.check_device(operands.param().device());
         is_here.map_err(|problem| problem.of(name, Role::Rows))?;
+        if operands.is_on_device() {
+            return self.catch_up_on_device(number, Which::Listed(rows));
+        }
         let Some(row_elements) = operands.lag().map(Lag::row_elements) else { return Ok(()) };
         operands.reserve_rows(rows.len(), row_elements)?;
         operands.list_rows(rows, row_elements).map_err(|no_row| outside(name, no_row))?;
@@ -101,17 +118,14 @@ impl Optimizer {
 
     /// Brings every row of every parameter up to date.
     pub fn flush_rows(&mut self) -> Result<(), Error> {
-        self.catch_up(&(0..self.operands.len()), all_rows)?;
-        for operands in self.operands.iter_mut() {
-            if let Some((lag, _)) = operands.lag_and_index() {
-                lag.all_caught_up();
-            }
-        }
-        Ok(())
+        (0..self.operands.len()).try_for_each(|number| self.catch_up_rows(number))
     }
 
     /// Brings every row of a parameter up to date.
     pub(super) fn catch_up_rows(&mut self, number: usize) -> Result<(), Error> {
+        if self.operands[number].is_on_device() {
+            return self.catch_up_on_device(number as u32, Which::All);
+        }
         if self.operands[number].lag().is_none() {
             return Ok(()); // Who only reads state changes nothing that a step would have to look at again.
         }
@@ -125,8 +139,19 @@ impl Optimizer {
     /// Brings every row of a parameter up to date, and lets none lag from now on.
     pub(super) fn settle_rows(&mut self, number: usize) -> Result<(), Error> {
         self.catch_up_rows(number)?;
+        if self.operands[number].is_on_device() {
+            return self.cuda()?.forget_lag(number as u32);
+        }
         self.operands[number].forget_lag();
         Ok(())
+    }
+
+    fn catch_up_on_device(&mut self, number: u32, which: Which) -> Result<(), Error> {
+        let operands = &self.operands[number as usize];
+        match self.backend.cuda() {
+            Some(cuda) if operands.is_on_device() => cuda.catch_up(number, operands, which),
+            _ => Ok(()),
+        }
     }
 
     /// Brings up to date the rows whose turn it is, where a step is about to be logged, and all rows

@@ -345,7 +345,11 @@ impl Handle {
     }
 
     pub fn sparse_prepare(&self, param: u32, rows: &Rows) -> Answer {
-        call!(adamw_sparse_prepare(self.0, param, &rows.tensor()))
+        self.sparse_prepare_tensor(param, &rows.tensor())
+    }
+
+    pub fn sparse_prepare_tensor(&self, param: u32, rows: &ffi::adamw_tensor) -> Answer {
+        call!(adamw_sparse_prepare(self.0, param, rows))
     }
 
     pub fn sparse_flush(&self) {

@@ -15,6 +15,7 @@ pub struct Twin {
     pub random: Random,
     params: Vec<Pair>,
     earlier: Vec<(Array, Place)>,
+    lists: Vec<RowsOnDevice>,
 }
 
 struct Pair {
@@ -42,6 +43,13 @@ impl Place {
     }
 }
 
+impl Pair {
+    #[track_caller]
+    fn assert_same(&self) {
+        assert_eq!(self.other.array().first_difference(&self.host), None, "{}", self.name);
+    }
+}
+
 impl Twin {
     pub fn new(config: &adamw_config) -> Twin {
         Twin {
@@ -50,6 +58,7 @@ impl Twin {
             random: Random::new(5),
             params: Vec::new(),
             earlier: Vec::new(),
+            lists: Vec::new(),
         }
     }
 
@@ -112,6 +121,14 @@ impl Twin {
         set.unwrap();
         pair.grad = Some((values, Place::Device(copy)));
         pair.rows = Some((rows, on_device));
+    }
+
+    /// Brings rows of a parameter on the device up to date.
+    pub fn sparse_prepare(&mut self, number: u32, rows: &Rows) {
+        self.host.sparse_prepare(number, rows).unwrap();
+        let on_device = RowsOnDevice::of(rows);
+        self.device.sparse_prepare_tensor(number, &on_device.tensor()).unwrap();
+        self.lists.push(on_device); // which is read whenever the device gets there
     }
 
     /// Writes other elements over a gradient.
@@ -183,9 +200,7 @@ impl Twin {
     pub fn assert_same_at_the_end(self) {
         let Twin { host, device, params, .. } = self;
         drop((host, device));
-        for pair in &params {
-            assert_eq!(pair.other.array().first_difference(&pair.host), None, "{}", pair.name);
-        }
+        params.iter().for_each(Pair::assert_same);
     }
 
     /// Tells both the same.
@@ -203,6 +218,12 @@ impl Twin {
         self.host.accumulate_grad(number, grad).unwrap();
         let on_device = OnDevice::of(grad, 0);
         self.device.accumulate_tensor(number, &on_device.tensor()).unwrap();
+    }
+
+    /// Compares parameters as they lie there, and changes nothing.
+    #[track_caller]
+    pub fn assert_same_params(&self) {
+        self.params.iter().for_each(Pair::assert_same);
     }
 
     /// Compares everything there is, bit by bit.

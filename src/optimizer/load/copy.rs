@@ -67,6 +67,7 @@ impl Optimizer {
             if let Some(cuda) = self.backend.cuda() {
                 if self.operands[number].is_on_device() {
                     cuda.set_clock(number as u32, &found.clock)?;
+                    cuda.all_caught_up(number as u32)?;
                 }
                 if options.params {
                     cuda.send_now(number as u32)?;

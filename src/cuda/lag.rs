@@ -1,0 +1,174 @@
+//! How far the rows of parameters on the device lag behind their steps, and what brings them up to date:
+//! `lag.cuh` counts.
+
+use super::driver::Memory;
+use super::kernels::Kernel;
+use super::plan::{described, flags};
+use super::step::argument;
+use super::table::{self, SCALARS};
+use super::{Cuda, Entered};
+use crate::error::Error;
+use crate::sys::memory::reserve;
+use crate::tensor::{LOGGED, Operands, RowList, RowNumber};
+
+/// What is known of the rows of one parameter, which the device alone counts.
+pub struct Lag {
+    number: u32,
+    kernel: Kernel,
+    flags: u32,
+    described: table::Lag,
+    _memory: Memory,
+}
+
+/// Where the steps are counted: behind the row whose turn is next.
+const STEPS: u64 = 8;
+/// Where it is said what each row has taken.
+const TAKEN: u64 = 16;
+
+impl Lag {
+    /// The lag of a parameter, if its rows may lag.
+    pub fn of(lags: &[Lag], number: u32) -> Option<&Lag> {
+        lags.iter().find(|lag| lag.is_of(number))
+    }
+
+    pub fn is_of(&self, number: u32) -> bool {
+        self.number == number
+    }
+
+    pub fn address(&self) -> u64 {
+        self.described.at
+    }
+
+    fn bytes_counted(&self) -> usize {
+        (TAKEN - STEPS + self.described.height * size_of::<u64>() as u64) as usize
+    }
+}
+
+/// Which rows are brought up to date.
+#[derive(Clone, Copy)]
+pub enum Which<'a> {
+    All,
+    Listed(&'a RowList),
+}
+
+impl Cuda {
+    /// Lets the rows of a parameter lag, if they are rows of so many elements and do not lag yet. May wait for
+    /// the device.
+    pub fn keep_lag(
+        &mut self,
+        number: u32,
+        operands: &Operands,
+        row_elements: u64,
+    ) -> Result<(), Error> {
+        if row_elements == 0 || Lag::of(&self.lags, number).is_some() {
+            return Ok(());
+        }
+        self.check_not_capturing("the first sparse gradient under ADAMW_LAZY_EXACT")?;
+        reserve(&mut self.lags, 1, "the parameters")?;
+        let height = operands.param().n_elements() / row_elements;
+        let bytes = TAKEN + height * size_of::<u64>() as u64 + LOGGED * SCALARS as u64;
+        let memory = self.zeroed(bytes as usize, "the steps that rows have taken")?;
+        self.lags.push(Lag {
+            number,
+            kernel: Kernel::catch_up(operands.param().dtype(), &operands.format()),
+            flags: flags(operands),
+            described: table::Lag { at: memory.address(), height, row_elements },
+            _memory: memory,
+        });
+        Ok(())
+    }
+
+    /// What a row of a parameter whose rows may lag has.
+    pub fn lagging_row(&self, number: u32) -> Option<u64> {
+        Lag::of(&self.lags, number).map(|lag| lag.described.row_elements)
+    }
+
+    /// Brings rows of a parameter to where steps without a gradient would have brought them. Rows that it has
+    /// not are passed over.
+    pub fn catch_up(&self, number: u32, operands: &Operands, which: Which) -> Result<(), Error> {
+        let Some(lag) = Lag::of(&self.lags, number) else { return Ok(()) };
+        if self.is_broken {
+            return Err(Error::BrokenDevice);
+        }
+        self.queue_catch_up(&self.driver.enter()?, lag, described(operands), which, 0)
+    }
+
+    /// The same, unless the verdict is to skip.
+    fn queue_catch_up(
+        &self,
+        device: &Entered,
+        lag: &Lag,
+        mut tensor: table::Tensor,
+        which: Which,
+        mut verdict: u64,
+    ) -> Result<(), Error> {
+        let (mut described, mut flags) = (lag.described, lag.flags);
+        let (mut numbers, mut n, is_long) = match which {
+            Which::All => (0, described.height, false),
+            Which::Listed(rows) => {
+                (rows.address() as u64, rows.len() as u64, rows.number() == RowNumber::I64)
+            }
+        };
+        let mut is_long = u32::from(is_long);
+        let arguments = [
+            argument(&mut tensor),
+            argument(&mut described),
+            argument(&mut numbers),
+            argument(&mut n),
+            argument(&mut is_long),
+            argument(&mut flags),
+            argument(&mut verdict),
+        ];
+        // A row a warp. SAFETY: what the kernel takes; the host vouched for the tensor and the list.
+        unsafe { device.launch(lag.kernel, n.div_ceil(8), arguments) }
+    }
+
+    /// Brings the rows of the parameters up to date that a step steps as a whole.
+    pub(super) fn catch_up_stepped(&self, device: &Entered, verdict: u64) -> Result<(), Error> {
+        self.lags.iter().try_for_each(|lag| match self.plan.tensors[lag.number as usize] {
+            tensor if tensor.n_elements > 0 && tensor.rows == 0 => {
+                self.queue_catch_up(device, lag, tensor, Which::All, verdict)
+            }
+            _ => Ok(()),
+        })
+    }
+
+    /// Logs the step that has been queued up for the rows that do not take it.
+    pub(super) fn log_step(
+        &self,
+        device: &Entered,
+        mut scalars: u64,
+        mut verdict: u64,
+    ) -> Result<(), Error> {
+        let (mut table, mut n) = (self.rows_table(), self.plan.rows.len() as u64);
+        if self.plan.rows.iter().all(|rows| rows.lag == 0) {
+            return Ok(());
+        }
+        let arguments = [
+            argument(&mut table),
+            argument(&mut n),
+            argument(&mut scalars),
+            argument(&mut verdict),
+        ];
+        // SAFETY: what the kernel takes; the table describes the library's own memory.
+        unsafe { device.launch(Kernel::LOG_STEP, n.div_ceil(256), arguments) }
+    }
+
+    /// All rows of a parameter have been given what they would be if they did not lag.
+    pub fn all_caught_up(&self, number: u32) -> Result<(), Error> {
+        let Some(lag) = Lag::of(&self.lags, number) else { return Ok(()) };
+        // SAFETY: the lag's own memory.
+        unsafe { self.driver.enter()?.zero(lag.address() + STEPS, lag.bytes_counted()) }
+    }
+
+    /// No row of a parameter lags from now on. Waits for the device.
+    pub fn forget_lag(&mut self, number: u32) -> Result<(), Error> {
+        if Lag::of(&self.lags, number).is_none() {
+            return Ok(());
+        }
+        self.check_not_capturing("to end ADAMW_LAZY_EXACT")?;
+        self.driver.enter()?.wait_for_all()?;
+        self.lags.retain(|lag| !lag.is_of(number));
+        Ok(())
+    }
+}
