@@ -119,7 +119,7 @@ impl Cuda {
             argument(&mut flags),
             argument(&mut verdict),
         ];
-        // A row a warp. SAFETY: what the kernel takes; the host vouched for the tensor and the list.
+        // SAFETY: what the kernel takes; the host vouched for the tensor and the list. A row a warp.
         unsafe { device.launch(lag.kernel, n.div_ceil(8), arguments) }
     }
 
