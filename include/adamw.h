@@ -369,6 +369,7 @@ typedef void (*adamw_task)(void *task_data, size_t index);
 // thread does; if it returns anything but 0 before any task ran, the step fails with
 // `ADAMW_STATUS_CALLBACK`, nothing changed; after that its answer means nothing. A step of fewer
 // than 262,144 elements does not call it; one that measures norms or finiteness calls it once more.
+// `adamw_load` calls it for tensors of 2 MiB on, and reads alone what it refuses.
 typedef int32_t (*adamw_parallel_for)(size_t num_tasks,
                                       adamw_task task,
                                       void *task_data,

@@ -31,6 +31,11 @@ impl Backend {
         self.cpu.measure(blocks)
     }
 
+    /// Runs work that claims tasks until there are none, on as many threads as there are tasks for.
+    pub fn share(&mut self, n_tasks: usize, work: &(dyn Fn() + Sync)) -> Result<(), Error> {
+        self.cpu.share(n_tasks, work)
+    }
+
     /// Adds a gradient to what a parameter has accumulated, for which there is room.
     pub fn accumulate(&self, operands: &mut Operands, grad: &Tensor) -> Result<(), Error> {
         match (&self.cuda, operands.accumulated()) {

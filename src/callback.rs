@@ -78,6 +78,7 @@ pub type adamw_task = Option<unsafe extern "C" fn(task_data: *mut c_void, index:
 /// thread does; if it returns anything but 0 before any task ran, the step fails with
 /// `ADAMW_STATUS_CALLBACK`, nothing changed; after that its answer means nothing. A step of fewer
 /// than 262,144 elements does not call it; one that measures norms or finiteness calls it once more.
+/// `adamw_load` calls it for tensors of 2 MiB on, and reads alone what it refuses.
 #[allow(non_camel_case_types)]
 pub type adamw_parallel_for = Option<
     unsafe extern "C" fn(

@@ -10,6 +10,7 @@ mod header;
 mod json;
 mod progress;
 mod reading;
+mod shared;
 mod source;
 pub mod words;
 
@@ -17,7 +18,11 @@ pub use draft::{Draft, Text};
 pub use header::Entry;
 pub use progress::Progress;
 pub use reading::{Checkpoint, Window};
+pub use shared::{Buffers, Share, alone};
 pub use source::Source;
+
+use crate::error::Error;
+use crate::sys::memory::reserve;
 
 /// What a header starts with, up to its format's number.
 const START: &str = "{\"__metadata__\":{\"adamw_checkpoint\":\"";
@@ -38,6 +43,14 @@ const CRC_DIGITS: usize = 8;
 /// How many bytes are read, written and summed at once, so that they are in cache still when they are
 /// summed.
 pub(crate) const PIECE: usize = 1 << 18;
+
+/// So many bytes, where there is memory for them.
+fn zeros(n: usize, what: &'static str) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    reserve(&mut bytes, n, what)?;
+    bytes.resize(n, 0);
+    Ok(bytes)
+}
 
 /// The checksum that zip, gzip and PNG have, so that whoever reads a file can check it.
 pub fn crc(bytes: &[u8]) -> u32 {

@@ -12,6 +12,33 @@ pub enum Source<'a> {
     Host(HostReader),
 }
 
+/// A source that any thread may read.
+#[derive(Clone, Copy)]
+pub enum Shared<'a> {
+    File(&'a Reading),
+    Memory(&'a [u8]),
+}
+
+impl Shared<'_> {
+    /// Fills `to` with the bytes from this place on.
+    pub fn read(&self, at: u64, to: &mut [u8]) -> Result<(), Error> {
+        match self {
+            Shared::File(file) => file.read(at, to),
+            Shared::Memory(bytes) => {
+                let there =
+                    usize::try_from(at).ok().and_then(|at| bytes.get(at..)?.get(..to.len()));
+                let problem = FileProblem::Damaged(ENDS);
+                let file = Label::new(IN_MEMORY);
+                to.copy_from_slice(there.ok_or(Error::Checkpoint { file, problem })?);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What errors call a checkpoint there.
+const IN_MEMORY: &[u8] = b"in memory";
+
 impl Source<'_> {
     pub fn n_bytes(&self) -> u64 {
         match self {
@@ -24,14 +51,18 @@ impl Source<'_> {
     /// Fills `to` with the bytes from this place on.
     pub fn read(&self, at: u64, to: &mut [u8]) -> Result<(), Error> {
         match self {
-            Source::File(file) => file.read(at, to),
+            Source::File(file) => Shared::File(file).read(at, to),
+            Source::Memory(bytes) => Shared::Memory(bytes).read(at, to),
             Source::Host(reader) => reader.read(at, to),
-            Source::Memory(bytes) => {
-                let there =
-                    usize::try_from(at).ok().and_then(|at| bytes.get(at..)?.get(..to.len()));
-                to.copy_from_slice(there.ok_or_else(|| self.broken(ENDS))?);
-                Ok(())
-            }
+        }
+    }
+
+    /// The same for several threads at once, if they may read it.
+    pub fn shared(&self) -> Option<Shared<'_>> {
+        match self {
+            Source::File(file) => Some(Shared::File(file)),
+            Source::Memory(bytes) => Some(Shared::Memory(bytes)),
+            Source::Host(_) => None, // a function of the host's runs on the caller's thread
         }
     }
 
@@ -39,7 +70,7 @@ impl Source<'_> {
     pub fn label(&self) -> Label {
         match self {
             Source::File(file) => file.label(),
-            Source::Memory(_) => Label::new(b"in memory"),
+            Source::Memory(_) => Label::new(IN_MEMORY),
             Source::Host(_) => Label::new(b"from the host"),
         }
     }

@@ -51,6 +51,11 @@ impl Cpu {
         })
     }
 
+    /// Runs work that claims tasks until there are none, on as many threads as there are tasks for.
+    pub fn share(&mut self, n_tasks: usize, work: &(dyn Fn() + Sync)) -> Result<(), Error> {
+        self.threads.share(n_tasks, work)
+    }
+
     /// Adds a gradient to what a parameter has accumulated, on the caller's thread.
     pub fn accumulate(&self, operands: &mut Operands, grad: &Tensor) {
         if let Some((sum, grad, is_first)) = operands.accumulation(grad) {

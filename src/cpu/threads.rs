@@ -24,27 +24,38 @@ impl Threads {
     /// Runs `drain`, which claims tasks of `line` until there are none, on as many threads as
     /// are worth it. An error means that nothing was claimed.
     pub fn run(&mut self, line: &Line, drain: &(dyn Fn() + Sync)) -> Result<(), Error> {
-        let count = self.count();
-        if count > 1 && line.n_elements() >= SERIAL_BELOW {
+        if self.count() > 1 && line.n_elements() >= SERIAL_BELOW {
             line.share();
-            match self.config.host {
-                Some(host) => {
-                    let n_tasks = usize::try_from(line.n_tasks()).unwrap_or(usize::MAX);
-                    let answer = host.run(count.min(n_tasks), drain);
-                    if answer != 0 && !line.started() {
-                        return Err(Error::ParallelFor(answer));
-                    }
-                }
-                None => {
-                    if let Some(team) = self.team(count)? {
-                        team.run(drain);
-                    }
-                }
+            let n_tasks = usize::try_from(line.n_tasks()).unwrap_or(usize::MAX);
+            let answer = self.hand_out(n_tasks, drain)?;
+            if answer != 0 && !line.started() {
+                return Err(Error::ParallelFor(answer));
             }
         }
         // What is left: everything, or what the host's loop has left out.
         drain();
         Ok(())
+    }
+
+    /// The same for tasks that are not elements; the caller does what the host's loop refuses to do.
+    pub fn share(&mut self, n_tasks: usize, drain: &(dyn Fn() + Sync)) -> Result<(), Error> {
+        if self.count() > 1 && n_tasks > 1 {
+            self.hand_out(n_tasks, drain)?;
+        }
+        drain();
+        Ok(())
+    }
+
+    /// Runs `drain` on the other threads, and says what the host's loop answered.
+    fn hand_out(&mut self, n_tasks: usize, drain: &(dyn Fn() + Sync)) -> Result<i32, Error> {
+        let count = self.count();
+        if let Some(host) = self.config.host {
+            return Ok(host.run(count.min(n_tasks), drain));
+        }
+        if let Some(team) = self.team(count)? {
+            team.run(drain);
+        }
+        Ok(0)
     }
 
     /// How many threads work where there is work for them.

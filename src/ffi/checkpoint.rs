@@ -4,7 +4,7 @@ use super::checkpoint_types::*;
 use super::lifecycle::flag;
 use super::{Optimizer, Status, entry, guard, handle, not_null, params, sized};
 use crate::callback::{HostProgress, HostReader, HostWriter, Rename};
-use crate::checkpoint::{Checkpoint, Progress, Source, Window};
+use crate::checkpoint::{Buffers, Checkpoint, Progress, Source, Window, alone};
 use crate::error::Error;
 use crate::optimizer::{LoadOptions, Scope, Target};
 use crate::sys::files::Reading;
@@ -150,7 +150,8 @@ pub unsafe extern "C" fn adamw_inspect(
         // SAFETY: the caller's word.
         let mut checkpoint = Checkpoint::open(unsafe { self::source(source) }?)?;
         let mut window = Window::new()?;
-        checkpoint.verify(&mut window, &mut Progress::new(None, 0))?;
+        let (buffers, mut progress) = (Buffers::default(), Progress::new(None, 0));
+        checkpoint.verify(&mut window, &buffers, &mut progress, &mut alone)?;
         let show = |entry: &adamw_entry| {
             // SAFETY: the caller's word; the entry lives through the call.
             match fp::as_host(|| unsafe { visit(entry, user_data) }) {

@@ -6,7 +6,7 @@ use super::super::params::Master;
 use super::LoadOptions;
 use super::convert::{convert, converts, from_name};
 use super::params::{Match, Piece, Pieces, part, roles};
-use crate::checkpoint::{Checkpoint, PIECE, Progress};
+use crate::checkpoint::{Checkpoint, PIECE, Progress, Share, alone};
 use crate::dtype::Dtype;
 use crate::error::{Error, Role};
 use crate::sys::memory::reserve;
@@ -51,13 +51,15 @@ impl Optimizer {
                         for start in to.clone().step_by(PIECE) {
                             let mut there = core::mem::take(&mut room.there);
                             there.resize(PIECE.min(to.end - start), 0);
-                            piece.read(dtype, start - to.start, &mut there, room)?;
+                            piece.read(dtype, start - to.start, &mut there, room, &mut alone)?;
                             self.backend.write_bytes(&tensor, start, &there)?;
                             room.there = there;
                         }
                     } else {
                         let to = &mut operands.bytes_mut(role)[to.clone()];
-                        piece.read(dtype, 0, to, room)?;
+                        piece.read(dtype, 0, to, room, &mut |n_tasks, work| {
+                            self.backend.share(n_tasks, work)
+                        })?;
                     }
                     // Nobody may stop what is half done.
                     let _ = progress.add(to.len() as u64);
@@ -118,18 +120,19 @@ impl Piece<'_> {
         skipped: usize,
         to: &mut [u8],
         room: &mut Room,
+        share: Share,
     ) -> Result<(), Error> {
         let Piece { file, entry, theirs, .. } = self;
         let first = theirs.start + (skipped / dtype.bytes()) as u64;
         let stored = from_name(entry.dtype()).filter(|&from| from != dtype && converts(dtype));
         let Some(from) = stored else {
-            return file.read(entry, first * dtype.bytes() as u64, to);
+            return file.read(entry, first * dtype.bytes() as u64, to, share);
         };
         let mut at = first * from.bytes() as u64;
         for to in to.chunks_mut(PIECE / 8 * dtype.bytes()) {
             let n = to.len() / dtype.bytes() * from.bytes();
             room.stored.resize(n, 0);
-            file.read(entry, at, &mut room.stored)?;
+            file.read(entry, at, &mut room.stored, share)?;
             at += n as u64;
             convert((&room.stored, from), (to, dtype));
         }

@@ -13,7 +13,7 @@ mod pieces;
 
 use super::{Optimizer, ScalerState};
 use crate::callback::{HostProgress, Rename};
-use crate::checkpoint::{Checkpoint, Progress, Source, Window};
+use crate::checkpoint::{Buffers, Checkpoint, Progress, Source, Window};
 use crate::error::Error;
 use crate::schedule;
 use crate::sys::memory::reserve;
@@ -71,9 +71,13 @@ impl Optimizer {
         let to_copy: u64 = self.n_state_bytes(options.params);
         let mut progress = Progress::new(options.progress, in_files.saturating_add(to_copy));
         let mut window = Window::new()?;
+        let (buffers, backend) = (Buffers::default(), &mut self.backend);
         for file in &mut files {
-            file.verify(&mut window, &mut progress)?;
+            file.verify(&mut window, &buffers, &mut progress, &mut |n_tasks, work| {
+                backend.share(n_tasks, work)
+            })?;
         }
+        drop(buffers);
         let numbers = match options.scope {
             Scope::Shared => None,
             _ => {

@@ -1,0 +1,104 @@
+//! Long tensors, read and summed by several threads: each sums what it has just read, which is in its cache
+//! still.
+#![forbid(unsafe_code)]
+
+use super::source::Shared;
+use super::{PIECE, zeros};
+use crate::error::Error;
+use crate::sys::memory::reserve;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Runs work on at most so many threads, of which this one is the last; returns when all have done theirs.
+pub type Share<'a> = &'a mut dyn FnMut(usize, &(dyn Fn() + Sync)) -> Result<(), Error>;
+
+/// Shares work out to nobody.
+pub fn alone(_: usize, work: &(dyn Fn() + Sync)) -> Result<(), Error> {
+    work();
+    Ok(())
+}
+
+/// Bytes that a thread takes at once.
+const TASK: usize = 4 * PIECE;
+/// Tasks that are shared out at once, and their bytes.
+const TASKS: usize = 16;
+pub(super) const ROUND: usize = TASKS * TASK;
+/// Fewer bytes are read by the caller alone.
+pub(super) const SHORTEST: usize = 2 * TASK;
+
+/// Buffers for threads that have nowhere to read to: as many as there have been threads.
+#[derive(Default)]
+pub struct Buffers(Mutex<Vec<Vec<u8>>>);
+
+impl Buffers {
+    /// The checksum of so many bytes, a round at most.
+    pub fn sum(&self, from: Shared, at: u64, n: usize, share: Share) -> Result<u32, Error> {
+        let starts = (0..n).step_by(TASK);
+        let tasks = starts.map(|start| (at + start as u64, TASK.min(n - start)));
+        each(tasks, n, share, &|(at, n)| {
+            let mut buffer = self.take()?;
+            let mut sum = crc32fast::Hasher::new();
+            for start in (0..n).step_by(buffer.len()) {
+                let piece_bytes = buffer.len().min(n - start);
+                let piece = &mut buffer[..piece_bytes];
+                from.read(at + start as u64, piece)?;
+                sum.update(piece);
+            }
+            self.give_back(buffer);
+            Ok(sum.finalize())
+        })
+    }
+
+    fn take(&self) -> Result<Vec<u8>, Error> {
+        let buffer = locked(&self.0).pop();
+        buffer.map_or_else(|| zeros(PIECE, "a buffer for reading"), Ok)
+    }
+
+    fn give_back(&self, buffer: Vec<u8>) {
+        let mut buffers = locked(&self.0);
+        if reserve(&mut buffers, 1, "the buffers for reading").is_ok() {
+            buffers.push(buffer);
+        }
+    }
+}
+
+/// Reads bytes to where they belong, a round at most, and says what their checksum is.
+pub fn read(from: Shared, at: u64, to: &mut [u8], share: Share) -> Result<u32, Error> {
+    let (n, places) = (to.len(), (at..).step_by(TASK));
+    each(places.zip(to.chunks_mut(TASK)), n, share, &|(at, to)| {
+        let mut sum = crc32fast::Hasher::new();
+        for (at, piece) in (at..).step_by(PIECE).zip(to.chunks_mut(PIECE)) {
+            from.read(at, piece)?;
+            sum.update(piece);
+        }
+        Ok(sum.finalize())
+    })
+}
+
+/// Has threads do tasks that cover `n` bytes, and joins their checksums.
+fn each<T>(
+    tasks: impl Iterator<Item = T> + Send,
+    n: usize,
+    share: Share,
+    work: &(dyn Fn(T) -> Result<u32, Error> + Sync),
+) -> Result<u32, Error> {
+    let sums = [const { Mutex::new(Ok(0)) }; TASKS];
+    let tasks = Mutex::new(tasks.zip(&sums));
+    let next = || locked(&tasks).next();
+    share(n.div_ceil(TASK), &|| {
+        while let Some((task, sum)) = next() {
+            let summed = work(task);
+            *locked(sum) = summed;
+        }
+    })?;
+    let mut all = crc32fast::Hasher::new();
+    for (start, sum) in (0..n).step_by(TASK).zip(&sums) {
+        let sum = core::mem::replace(&mut *locked(sum), Ok(0))?;
+        all.combine(&crc32fast::Hasher::new_with_initial_len(sum, TASK.min(n - start) as u64));
+    }
+    Ok(all.finalize())
+}
+
+/// What a lock guards: nobody panics who holds one.
+fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
