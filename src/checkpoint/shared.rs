@@ -27,7 +27,14 @@ pub(super) const SHORTEST: usize = 2 * TASK;
 
 /// Buffers for threads that have nowhere to read to: as many as there have been threads.
 #[derive(Default)]
-pub struct Buffers(Mutex<Vec<Vec<u8>>>);
+pub struct Buffers(Mutex<Idle>);
+
+#[derive(Default)]
+struct Idle {
+    buffers: Vec<Vec<u8>>,
+    /// How many there are, those in use included; there is room for all.
+    made: usize,
+}
 
 impl Buffers {
     /// The checksum of so many bytes, a round at most.
@@ -49,15 +56,19 @@ impl Buffers {
     }
 
     fn take(&self) -> Result<Vec<u8>, Error> {
-        let buffer = locked(&self.0).pop();
-        buffer.map_or_else(|| zeros(PIECE, "a buffer for reading"), Ok)
+        let mut idle = locked(&self.0);
+        if let Some(buffer) = idle.buffers.pop() {
+            return Ok(buffer);
+        }
+        let all = idle.made + 1;
+        reserve(&mut idle.buffers, all, "buffers for reading")?;
+        idle.made = all;
+        drop(idle);
+        zeros(PIECE, "a buffer for reading")
     }
 
     fn give_back(&self, buffer: Vec<u8>) {
-        let mut buffers = locked(&self.0);
-        if reserve(&mut buffers, 1, "the buffers for reading").is_ok() {
-            buffers.push(buffer);
-        }
+        locked(&self.0).buffers.push(buffer);
     }
 }
 
