@@ -69,7 +69,8 @@ impl NewFile {
     }
 
     pub fn write(&self, at: u64, bytes: &[u8]) -> Result<(), Error> {
-        self.file.write_all_at(bytes, at).map_err(|e| failed(self.label, "write", e))
+        let written = super::without_sigxfsz(|| self.file.write_all_at(bytes, at));
+        written.map_err(|e| failed(self.label, "write", e))
     }
 
     /// Makes what was written durable, and puts it in its place.

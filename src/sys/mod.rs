@@ -39,6 +39,32 @@ pub fn environment<R>(name: &CStr, read: impl FnOnce(Option<&[u8]>) -> R) -> R {
     read(Some(unsafe { CStr::from_ptr(value) }.to_bytes()))
 }
 
+/// Runs `work`, in which a file may outgrow what the process may write (RLIMIT_FSIZE): an error then, and
+/// no SIGXFSZ, which ends a process that does not expect it.
+pub fn without_sigxfsz<R>(work: impl FnOnce() -> R) -> R {
+    // SAFETY: `sigset_t` is plain bits, for which all zeros is a value.
+    let (mut set, mut found, mut pending): (libc::sigset_t, libc::sigset_t, libc::sigset_t) =
+        unsafe { core::mem::zeroed() };
+    let no_time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointers are to the sets.
+    let was_pending = unsafe {
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, libc::SIGXFSZ);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &set, &mut found);
+        libc::sigpending(&mut pending);
+        libc::sigismember(&pending, libc::SIGXFSZ) == 1
+    };
+    let result = work();
+    // SAFETY: as above; the signal, which is this thread's, is taken if it has come.
+    unsafe {
+        if !was_pending {
+            libc::sigtimedwait(&set, core::ptr::null_mut(), &no_time);
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, &found, core::ptr::null_mut());
+    }
+    result
+}
+
 /// Runs `work` with all signals blocked, as the threads that it starts inherit for good: the
 /// process's signals are for the host's threads.
 pub fn with_signals_blocked<R>(work: impl FnOnce() -> R) -> R {

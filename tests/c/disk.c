@@ -7,11 +7,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -297,6 +299,29 @@ static void a_failing_read_is_an_error(void) {
   free(expected.bytes);
 }
 
+/* The process may write files of so many bytes only; by default the system ends one that writes more. */
+static void a_limit_on_files_is_an_error(void) {
+  struct file expected = file();
+  struct rlimit limit, low;
+  holds(!getrlimit(RLIMIT_FSIZE, &limit));
+  low = limit;
+  for (rlim_t bytes = 0; bytes < expected.n; bytes += 1000003) {
+    low.rlim_cur = bytes;
+    holds(!setrlimit(RLIMIT_FSIZE, &low));
+    adamw_status status = adamw_save(optimizer, path);
+    holds(status == ADAMW_STATUS_IO && strstr(adamw_last_error(), "too large"));
+    holds(!setrlimit(RLIMIT_FSIZE, &limit));
+    struct file seen = file();
+    holds(same(seen, expected) && is_alone(true));
+    free(seen.bytes);
+  }
+  holds(!adamw_save(optimizer, path));
+  /* The host's own signal is still its own. */
+  sigset_t pending;
+  holds(!sigpending(&pending) && !sigismember(&pending, SIGXFSZ));
+  free(expected.bytes);
+}
+
 static void a_failing_allocation_changes_nothing(void) {
   struct file expected = in_memory();
   long failed = 1;
@@ -330,6 +355,7 @@ int main(void) {
   a_failing_call_leaves_the_old_file(true);
   a_failing_call_leaves_the_old_file(false);
   short_and_interrupted_writes_go_on();
+  a_limit_on_files_is_an_error();
   a_failing_read_is_an_error();
   a_failing_allocation_changes_nothing();
   holds(!adamw_step(optimizer));
