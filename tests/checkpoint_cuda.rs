@@ -3,7 +3,7 @@
 mod common;
 
 use adamw::ffi::*;
-use common::array::Dtype;
+use common::array::{Array, Dtype};
 use common::checkpoint::load_options;
 use common::device::{Device, Stream, take_log};
 use common::handle::{Param, config};
@@ -65,6 +65,24 @@ fn what_a_device_saves_a_host_loads_and_the_other_way_round() {
         steps(&mut other, 2);
         assert!(twin.host.saved(true) == other.device.saved(true));
     }
+}
+
+#[test]
+fn steps_that_the_device_alone_knows_to_be_skipped_are_saved_as_skipped() {
+    let _device = Device::new();
+    let (nonfinite, clip, clip_norm) = (ADAMW_NONFINITE_SKIP, ADAMW_CLIP_GLOBAL_NORM, 0.5);
+    let mut twin = Twin::new(&adamw_config { nonfinite, clip, clip_norm, ..config() });
+    twin.add(Dtype::F32, 300);
+    for step in 0..4 {
+        twin.set_grads();
+        if step == 2 {
+            twin.write_grad(0, &Array::of(Dtype::F32, &[f64::INFINITY; 300]));
+        }
+        twin.step();
+    }
+    let saved = twin.host.saved(true);
+    assert!(twin.device.saved(true) == saved);
+    assert_eq!(twin.host.info(0).step, 3);
 }
 
 #[test]
