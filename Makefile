@@ -69,7 +69,7 @@ bench-peers: .venv-peers/ready ## this library beside PyTorch, DeepSpeed, Paddle
 	LIBADAMW=$(CURDIR)/target/release/libadamw.so PEERS_HELPER=$(CURDIR)/build/peers.so \
 	  .venv-peers/bin/python benches/peers/compare.py docs/peers.svg
 
-test-peers: .venv-peers/ready ## state of PyTorch and Paddle to and from checkpoints, with the frameworks themselves (fetches some GB)
+test-peers: .venv-peers/ready ## state of other frameworks to and from checkpoints, with the frameworks themselves (fetches some GB)
 	cargo build --release --locked --lib --target-dir target
 	.venv-peers/bin/python tests/python/peers/continue.py target/release/libadamw.so
 

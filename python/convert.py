@@ -1,7 +1,9 @@
-"""Optimizer state of PyTorch and Paddle to and from libadamw, with ctypes and numpy.
+"""Optimizer state of PyTorch, Paddle, DeepSpeed and bitsandbytes to libadamw, and of libadamw to PyTorch and Paddle, with
+ctypes and numpy.
 
 The library finds state by name (`adamw_set_state`), by PyTorch's distributed names and by Paddle's; what is left to do is to
-give each framework's state those names. Nothing here imports a framework: tensors come in as whatever numpy can see.
+give each framework's state those names. Nothing here imports a framework: tensors come in as whatever numpy can see, such as
+what `pickled.py` reads from a framework's files.
 """
 
 import ctypes
@@ -48,6 +50,58 @@ def from_torch(handle, names, state_dict):
         for part in ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"):
             if part in state:
                 handle.set_state(f"state.{name}.{part}", np.asarray(state[part]))
+
+
+def from_bitsandbytes(handle, names, state_dict):
+    """Takes over `bitsandbytes.optim.AdamW8bit.state_dict()`, or that of its 32-bit AdamW, as `from_torch` does: its codes, which
+    are not the library's, become the values that they stand for."""
+    states = {}
+    for number, state in state_dict["state"].items():
+        state = {**state, **state.get("__bnb_optimizer_quant_state__", {})}
+        states[number] = {
+            "step": state["step"],
+            "exp_avg": dequantized(state["state1"], state.get("qmap1"), state.get("absmax1")),
+            "exp_avg_sq": dequantized(state["state2"], state.get("qmap2"), state.get("absmax2")),
+        }
+    from_torch(handle, names, {"state": states, "param_groups": state_dict["param_groups"]})
+
+
+def dequantized(codes, qmap, absmax):
+    """What the codes of bitsandbytes stand for: `qmap [256]`, times the largest magnitude of each 256 elements. Moments of small
+    parameters are no codes."""
+    codes = np.asarray(codes).reshape(-1)
+    if codes.dtype != np.uint8:
+        return codes
+    absmax = np.asarray(absmax)
+    block = 256
+    if absmax.size != -(-codes.size // block):
+        raise ValueError(f"absmax has {absmax.size} elements for {codes.size} codes, expected one for each {block}")
+    return np.asarray(qmap)[codes] * np.repeat(absmax, block)[: codes.size]
+
+
+def from_deepspeed(handle, ranks, masters):
+    """Takes over what DeepSpeed's ZeRO (stages 1 and 2) has saved: `ranks` are the `optimizer_state_dict`s of the files
+    `*_optim_states.pt` in the order of their ranks, each with a part of the flat f32 parameters and moments. Returns those
+    parameters by name; if `masters`, they go to the masters of the handle's, too."""
+    parts, steps = {}, {}
+    for rank in ranks:
+        for group, slices in enumerate(rank["param_slice_mappings"]):
+            state = rank["base_optimizer_state"]["state"][group]
+            flat = {"master": rank["single_partition_of_fp32_groups"][group], **state}
+            for name, place in slices.items():
+                steps[name] = np.array([float(state["step"])])
+                for part in ("master", "exp_avg", "exp_avg_sq"):
+                    values = np.asarray(flat[part])[place.start : place.start + place.numel]
+                    parts.setdefault(f"state.{name}.{part}", []).append(values)
+    params = {}
+    for name, step in steps.items():
+        params[name] = np.concatenate(parts.pop(f"state.{name}.master"))
+        handle.set_state(f"state.{name}.step", step)
+        if masters:
+            handle.set_state(f"state.{name}.master", params[name])
+    for name, values in parts.items():
+        handle.set_state(name, np.concatenate(values))
+    return params
 
 
 def from_paddle(handle, names, state_dict, beta1=0.9):
@@ -111,3 +165,23 @@ def to_torch(path, names, shapes):
         "params": list(range(len(names))),
     }
     return {"state": state, "param_groups": [settings]}
+
+
+def to_paddle(path, names, shapes):
+    """A `state_dict` for `paddle.optimizer.AdamW` with parameters of these names, as numpy arrays: moments of f32 and f64, and
+    masters. Paddle's powers of the betas are one step ahead, in f32."""
+    texts, tensors = read(path)
+    group = words(texts["groups.0"])
+    state, masters = {}, {}
+    for name, shape in zip(names, shapes):
+        own = name
+        if f"state.{name}.master" in tensors:
+            own = f"{name}_fp32_master_0"
+            masters[name] = tensors[f"state.{name}.master"].reshape(shape)
+        for beta in ("beta1", "beta2"):
+            power = tensors[f"state.{name}.{beta}_power"] * float(group[beta])
+            state[f"{own}_{beta}_pow_acc_0"] = np.array([power], np.float32)
+        for part, theirs in (("exp_avg", "moment1_0"), ("exp_avg_sq", "moment2_0"), ("max_exp_avg_sq", "moment2_max_0")):
+            if f"state.{name}.{part}" in tensors:
+                state[f"{own}_{theirs}"] = tensors[f"state.{name}.{part}"].reshape(shape)
+    return {**state, "master_weights": masters} if masters else state

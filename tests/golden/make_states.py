@@ -1,16 +1,22 @@
-"""Prints the state of PyTorch's and Paddle's AdamW after 3 of 6 steps, and what the parameters are after all of them.
+"""Writes the state files of PyTorch, Paddle, DeepSpeed and bitsandbytes after 3 of 6 steps, and to states.json what the
+parameters are then and after all of them.
 
-usage: make_states.py > states.json
+usage: make_states.py    (in the folder of this file)
 """
 
+import glob
 import json
+import shutil
+import subprocess
 import sys
+import tempfile
 
 import numpy as np
-import paddle
 import torch
+import bitsandbytes
+import paddle
 
-NAMES, SHAPES, STEPS = ["first.weight", "second.bias"], [(3, 2), (5,)], 6
+NAMES, SHAPES, STEPS = ["first.weight", "second.bias"], [(5, 2), (5,)], 6
 random = np.random.default_rng(3)
 start = [random.standard_normal(shape).astype(np.float32) for shape in SHAPES]
 grads = [[random.standard_normal(shape).astype(np.float32) for shape in SHAPES] for _ in range(STEPS)]
@@ -18,36 +24,58 @@ grads = [[random.standard_normal(shape).astype(np.float32) for shape in SHAPES] 
 
 def plain(value):
     """Arrays as lists whose decimals read back as the same bits."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    if hasattr(value, "numpy"):
-        return np.asarray(value.detach().numpy() if hasattr(value, "detach") else value.numpy()).tolist()
-    return value.tolist() if isinstance(value, np.ndarray) else value
+    return np.asarray(value.detach().numpy() if hasattr(value, "detach") else value).tolist()
 
 
-def run(framework, version, names, params, optimizer, set_grad):
+def run(framework, version, params, optimizer, to_tensor, save, file):
     for step in range(STEPS):
         if step == 3:
-            middle, state = [plain(param) for param in params], plain(optimizer.state_dict())
+            middle = plain(params)
+            save(optimizer.state_dict(), file)
         for param, grad in zip(params, grads[step]):
-            param.grad = set_grad(grad)
+            param.grad = to_tensor(grad)
         optimizer.step()
-    end = [plain(param) for param in params]
-    return {"framework": framework, "version": version, "names": names, "middle": middle, "state": state, "end": end}
+    return {"framework": framework, "version": version, "files": [file], "middle": middle, "end": plain(params)}
 
 
 params = [torch.nn.Parameter(torch.tensor(weight)) for weight in start]
 optimizer = torch.optim.AdamW(params, lr=0.001, weight_decay=0.01)
-runs = [run("torch", torch.__version__, NAMES, params, optimizer, torch.tensor)]
+runs = [run("torch", torch.__version__, params, optimizer, torch.tensor, torch.save, "states-torch.pt")]
 
 params = []
 for name, weight in zip(NAMES, start):
     attribute = paddle.ParamAttr(name=name, initializer=paddle.nn.initializer.Assign(weight))
     params.append(paddle.create_parameter(list(weight.shape), "float32", attr=attribute))
 optimizer = paddle.optimizer.AdamW(learning_rate=0.001, weight_decay=0.01, parameters=params)
-runs.append(run("paddle", paddle.__version__, NAMES, params, optimizer, paddle.to_tensor))
+runs.append(run("paddle", paddle.__version__, params, optimizer, paddle.to_tensor, paddle.save, "states-paddle.pdopt"))
 
-json.dump({"grads": plain(grads[3:]), "runs": runs}, sys.stdout, indent=1)
-print()
+# Two ranks, whose parts meet inside the first parameter.
+with tempfile.TemporaryDirectory() as folder:
+    values = dict(zip(NAMES, start)) | {f"grad.{name}": [step[i] for step in grads] for i, name in enumerate(NAMES)}
+    np.savez(f"{folder}/values.npz", **values)
+    program = "../python/peers/deepspeed_run.py"
+    ranks = [subprocess.Popen([sys.executable, program, rank, "2", "29611", "fp32", folder], stdout=subprocess.DEVNULL) for rank in "01"]
+    assert [rank.wait() for rank in ranks] == [0, 0]
+    files = ["states-deepspeed-0.pt", "states-deepspeed-1.pt"]
+    for file, saved in zip(files, sorted(glob.glob(f"{folder}/3/*_optim_states.pt"))):
+        shutil.copyfile(saved, file)
+    # Its steps are those of PyTorch's AdamW.
+    runs.append({**runs[0], "framework": "deepspeed", "version": torch.load(files[0], weights_only=False)["ds_version"], "files": files})
+
+param = torch.nn.Parameter(torch.tensor(random.standard_normal(4100).astype(np.float32)))
+optimizer = bitsandbytes.optim.AdamW8bit([param])
+for _ in range(3):
+    param.grad = torch.tensor(random.standard_normal(4100).astype(np.float32))
+    optimizer.step()
+state, values = optimizer.state[param], {"state_dict": optimizer.state_dict()}
+for part, i in (("exp_avg", 1), ("exp_avg_sq", 2)):
+    absmax, qmap = state[f"absmax{i}"], state[f"qmap{i}"]
+    values[part] = bitsandbytes.functional.dequantize_blockwise(state[f"state{i}"], absmax=absmax, code=qmap, blocksize=256)
+torch.save(values, "states-bitsandbytes.pt")
+
+versions = {"bitsandbytes": bitsandbytes.__version__}
+with open("states.json", "w") as file:
+    json.dump({"names": NAMES, "versions": versions, "grads": plain(grads[3:]), "runs": runs}, file, indent=1)
+    print(file=file)
