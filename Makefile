@@ -18,7 +18,7 @@ CTEST := .venv/bin/ctest
 CMAKE_PACKAGE := cmake==$(CMAKE_VERSION)
 endif
 
-.PHONY: help demo test test-long test-peers fuzz bench bench-checkpoint bench-peers bench-quick quantization header ptx ptx-check clean
+.PHONY: help demo test test-long test-peers fuzz bench bench-checkpoint bench-checkpoint-peers bench-peers bench-quick quantization header ptx ptx-check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -60,6 +60,10 @@ bench: ## the step beside a loop that moves the same bytes, and Criterion's figu
 
 bench-checkpoint: ## saving and loading 1.5 GB beside what the disk does with the same bytes
 	cargo bench --locked --bench checkpoint
+
+bench-checkpoint-peers: .venv-peers/ready ## the same beside torch.save and safetensors (fetches some GB)
+	cargo build --release --locked --lib --target-dir target
+	.venv-peers/bin/python benches/peers/checkpoint.py target/release/libadamw.so
 
 bench-peers: .venv-peers/ready ## this library beside PyTorch, DeepSpeed, Paddle and bitsandbytes (fetches some GB)
 	cargo build --release --locked --lib --target-dir target
