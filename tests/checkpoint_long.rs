@@ -1,4 +1,4 @@
-//! Long tensors are read by several threads at once, and what is damaged is found wherever it is.
+//! Long tensors are read by several threads at once, and what is damaged is found wherever it is; so are long headers.
 
 mod common;
 
@@ -103,4 +103,27 @@ fn a_file_that_changes_between_the_two_passes_is_never_taken_for_what_was_checke
             handle.save(&path).unwrap();
         }
     }
+}
+
+#[test]
+fn a_hundred_thousand_parameters_are_saved_and_loaded() {
+    let mut random = Random::new(4);
+    let params: Vec<_> =
+        (0..100_000).map(|_| Array::ordinary(Dtype::F32, 1, &mut random)).collect();
+    let many = || {
+        let handle = Handle::new(&config());
+        for (i, param) in params.iter().enumerate() {
+            handle.add_array(&format!("model.layers.{i}.mlp.down_proj.weight"), param);
+        }
+        handle
+    };
+    let (trained, grad) = (many(), Array::of(Dtype::F32, &[0.5]));
+    (0..params.len() as u32).for_each(|number| trained.set_grad(number, &grad));
+    trained.step();
+    let saved = trained.saved(false);
+    let header = u64::from_le_bytes(saved[..8].try_into().unwrap());
+    assert!((50_000_000..100_000_000).contains(&header), "{header}");
+    let other = many();
+    other.load_bytes(&saved, &load_options()).unwrap();
+    assert!(other.saved(false) == saved);
 }
