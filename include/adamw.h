@@ -45,7 +45,7 @@
  * ADAMW_NONFINITE_SKIP with a schedule or a callback. What reads state, step counts or adamw_get_step_info
  * waits. One handle uses one device. What a call reads there is read when the stream
  * comes so far: it is freed or overwritten after that, or by work that is queued up behind the call on the same
- * stream. Numbers that a handle is given by pointer (lr_ptr, the flags of adamw_set_found_inf) are in the host's
+ * stream. An address that the driver does not know as this device's is refused when it is given. Numbers that a handle is given by pointer (lr_ptr, the flags of adamw_set_found_inf) are in the host's
  * memory; those on the device are adamw_set_device_inputs'. A failure in the middle of a step leaves its parameters on the device
  * half stepped, and every later step of them is ADAMW_STATUS_DEVICE. A handle that has parameters on a
  * device is not used in a forked child, where CUDA does not work, and not destroyed while a stream is
@@ -1223,7 +1223,8 @@ adamw_status adamw_set_stream(struct adamw_optimizer *optimizer,
                               void *stream);
 
 // Has steps read numbers in the device's memory, for the parameters there; NULL: none of them.
-// `ADAMW_STATUS_NOT_FOUND` before the first parameter on a device.
+// `ADAMW_STATUS_NOT_FOUND` before the first parameter on a device, `ADAMW_STATUS_INVALID_ARGUMENT` for an
+// address that is not aligned to 4 bytes or no memory of the device.
 //
 // The caller ensures:
 // `inputs` is NULL or readable; what it points to is memory of the device until it is replaced.

@@ -9,6 +9,7 @@ use crate::cuda::{self, Cuda};
 use crate::error::{Error, Label, Role};
 use crate::steps::Steps;
 use crate::tensor::{Buffer, Chunks, GradBlocks, Operands, SparseGrad, Tensor};
+use core::ops::Range;
 
 /// Where the parameters of one handle are stepped.
 pub struct Backend {
@@ -133,6 +134,11 @@ impl Backend {
     /// Writes some bytes of a tensor that is on the device.
     pub fn write_bytes(&self, to: &Tensor, start: usize, from: &[u8]) -> Result<(), Error> {
         self.cuda.as_ref().ok_or(Error::NoDeviceYet)?.write_bytes(to, start, from)
+    }
+
+    /// That memory lies where the device reaches it, if there is one.
+    pub fn can_reach(&self, addresses: &Range<usize>) -> Result<bool, Error> {
+        self.cuda.as_ref().map_or(Ok(true), |cuda| cuda.can_reach(addresses))
     }
 
     /// A sum for the gradients of a parameter on the device.

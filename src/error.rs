@@ -189,6 +189,8 @@ pub enum Error {
     DeviceInputs,
     #[error("an input is at {0:#x}, which is not aligned to its 4 bytes")]
     MisalignedInput(usize),
+    #[error("an input is at {at:#x}, which is no memory of device {device}")]
+    UnreachableInput { at: usize, device: u16 },
     #[error("param \"{0}\": param.offload is 1, expected 0 for memory of the host's")]
     NothingToOffload(Label),
     #[error(

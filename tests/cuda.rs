@@ -7,8 +7,10 @@ mod common;
 use adamw::ffi::*;
 use common::array::{Array, Dtype};
 use common::device::{Device, OnDevice};
-use common::handle::{Handle, Param, config, schedule};
+use common::handle::{Failure, Handle, Param, config, schedule};
+use common::rows::{Rows, RowsOnDevice};
 use common::twin::Twin;
+use core::ptr::null_mut;
 use std::cell::Cell;
 
 /// Parameters of all types and of awkward lengths.
@@ -398,4 +400,63 @@ fn state_that_is_written_by_name_goes_on_with_the_same_bits() {
     }
     steps(&mut other, 3);
     assert_eq!(other.device.info(0).step, 6);
+}
+
+// ---------------------------------------------------------------------------------- memory of others
+
+#[test]
+fn memory_that_is_not_the_devices_is_refused_by_name() {
+    let _device = Device::new();
+    let handle = Handle::new(&config());
+    let (array, rows) = (Array::zeros(Dtype::F32, 12), Rows::i64(&[1, 0]));
+    let values = Array::zeros(Dtype::F32, 6).shaped(&[2, 3]);
+    let (param, grad) = (OnDevice::of(&array, 0), OnDevice::of(&array, 0));
+    let (listed, copied) = (RowsOnDevice::of(&rows), OnDevice::of(&values, 0));
+    let add = |handle: &Handle, name: &str, tensor: adamw_tensor, offload| {
+        let mut tensors = [None; 9];
+        tensors[0] = Some(tensor);
+        let param = Param { offload, ..Param::new(name, &array) };
+        handle.try_add_tensors(&param, tensors).map(|_| ())
+    };
+    // The host's memory, said to be the device's; and memory of the device's that ends too early.
+    let labelled = |tensor| adamw_tensor { device: param.tensor().device, ..tensor };
+    let long = [1 << 40];
+    let longer =
+        adamw_tensor { shape: long.as_ptr().cast_mut(), strides: null_mut(), ..param.tensor() };
+    add(&handle, "w", param.tensor(), false).unwrap();
+    let other = OnDevice::of(&array, 0);
+    add(&handle, "o", other.tensor(), true).unwrap();
+    let (host, short) = (labelled(array.tensor()), labelled(rows.tensor()));
+    let inputs = |at: [u64; 3]| handle.set_device_inputs(at);
+    let address = array.data().expose_provenance();
+    let refused = [
+        ("param \"h\": param is", address, add(&handle, "h", host, false)),
+        (
+            "param \"l\": param is",
+            param.address() as usize,
+            add(&Handle::new(&config()), "l", longer, false),
+        ),
+        ("param \"w\": grad is", address, handle.set_grad_tensor(0, &host)),
+        ("param \"o\": grad is", address, handle.set_grad_tensor(1, &host)),
+        (
+            "param \"w\": rows is",
+            short.data.expose_provenance(),
+            handle.set_sparse_grad_tensors(0, &short, &copied.tensor()),
+        ),
+        (
+            "param \"w\": grad is",
+            values.data().expose_provenance(),
+            handle.set_sparse_grad_tensors(0, &listed.tensor(), &labelled(values.tensor())),
+        ),
+        ("an input is", address, inputs([address as u64, 0, 0])),
+        ("an input is", address, inputs([0, 0, address as u64])),
+    ];
+    for (what, address, answer) in refused {
+        let Failure { status, text } = answer.expect_err(what);
+        assert_eq!(status, Status::InvalidArgument, "{text}");
+        assert_eq!(text, format!("{what} at {address:#x}, which is no memory of device 0"));
+    }
+    handle.set_grad_tensor(0, &grad.tensor()).unwrap();
+    handle.set_grad_tensor(1, &grad.tensor()).unwrap();
+    handle.step();
 }

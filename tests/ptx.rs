@@ -78,8 +78,10 @@ fn there_is_a_kernel_for_each_format() {
         .flat_map(|param| ["keep", "change"].map(|what| format!("{what}_{param}")));
     let looks = ["f16", "bf16"].map(|param| format!("look_at_master_{param}"));
     let rows = ["f64", "f32", "f32_bf16", "f16", "f16_bf16", "bf16", "bf16_bf16"]
-        .map(|types| format!("rows_{types}"));
-    let sparse = ["list_rows", "count_digits", "sort_rows", "gather_rows"].map(str::to_owned);
+        .into_iter()
+        .flat_map(|types| ["rows", "catch_up"].map(|what| format!("{what}_{types}")));
+    let sparse = ["list_rows", "count_digits", "sort_rows", "gather_rows", "log_step"];
+    let sparse = sparse.map(str::to_owned);
     let others = ["prepare", "decide", "look_at_flag", "join_sums", "clear_skipped", "step_f64"]
         .map(str::to_owned);
     let expected: BTreeSet<String> = steps

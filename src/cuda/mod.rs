@@ -28,6 +28,7 @@ use crate::error::{Error, Role};
 use crate::format::Format;
 use crate::sys::memory::reserve;
 use crate::tensor::{Buffer, Operands, Tensor};
+use core::ops::Range;
 use driver::{Driver, Entered, Event};
 use kernels::Kernel;
 use lag::Lag;
@@ -122,10 +123,14 @@ impl Cuda {
         if self.is_capturing()? { Err(Error::Capturing(what)) } else { Ok(()) }
     }
 
-    /// That the tensor lies in memory that this device reaches.
-    pub fn can_reach(&self, tensor: &Tensor) -> Result<bool, Error> {
-        let is_empty = tensor.addresses().is_empty();
-        Ok(is_empty || self.driver.enter()?.can_reach(tensor.address() as u64)?)
+    /// That memory lies where this device reaches it, as far as its first and its last byte show.
+    pub fn can_reach(&self, addresses: &Range<usize>) -> Result<bool, Error> {
+        if addresses.is_empty() {
+            return Ok(true);
+        }
+        let device = self.driver.enter()?;
+        let first_and_last = [addresses.start, addresses.end - 1].map(|address| address as u64);
+        Ok(device.can_reach(first_and_last[0])? && device.can_reach(first_and_last[1])?)
     }
 
     /// Zeroed memory for all of the state of a parameter that the host does not give, and where in it

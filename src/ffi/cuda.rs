@@ -53,7 +53,8 @@ pub unsafe extern "C" fn adamw_set_stream(
 }
 
 /// Has steps read numbers in the device's memory, for the parameters there; NULL: none of them.
-/// `ADAMW_STATUS_NOT_FOUND` before the first parameter on a device.
+/// `ADAMW_STATUS_NOT_FOUND` before the first parameter on a device, `ADAMW_STATUS_INVALID_ARGUMENT` for an
+/// address that is not aligned to 4 bytes or no memory of the device.
 ///
 /// # Safety
 /// `inputs` is NULL or readable; what it points to is memory of the device until it is replaced.

@@ -3,7 +3,8 @@
 
 use super::Optimizer;
 use super::occupied::Place;
-use crate::error::{Error, Role};
+use crate::device::Device;
+use crate::error::{Error, Label, Role, TensorProblem};
 use crate::tensor::{Grad, Operands, Tensor};
 use core::ops::Range;
 
@@ -136,7 +137,23 @@ impl Optimizer {
         let Some(grad) = grad else { return Ok(()) };
         let fits = self.operands[number as usize].fits_grad(&grad);
         fits.map_err(|problem| problem.of(name, Role::Grad))?;
+        if self.operands[number as usize].grad() != Some(grad) {
+            self.check_reach(name, &grad)?;
+        }
         self.check_place(number, &grad)
+    }
+
+    /// That a gradient on a device lies in memory of that device's: a kernel that reads other memory ends the
+    /// device's work for the whole process.
+    pub(super) fn check_reach(&self, name: Label, grad: &Grad) -> Result<(), Error> {
+        let Device::Cuda(device) = grad.values().device() else { return Ok(()) };
+        for (role, addresses) in grad.addresses() {
+            if !self.backend.can_reach(&addresses)? {
+                let address = addresses.start;
+                return Err(TensorProblem::Unreachable { address, device }.of(name, role));
+            }
+        }
+        Ok(())
     }
 
     /// That no gradient lies in memory that a step writes, where that has changed.

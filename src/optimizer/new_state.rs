@@ -116,7 +116,7 @@ impl Optimizer {
             (true, Device::Host) => Err(Error::NothingToOffload(param)),
             (true, Device::Cuda(device)) => {
                 let cuda = self.open_device(param, device)?;
-                if !cuda.can_reach(&new.param)? {
+                if !cuda.can_reach(&new.param.addresses())? {
                     let address = new.param.address();
                     let problem = TensorProblem::Unreachable { address, device };
                     return Err(problem.of(param, Role::Param));
@@ -139,7 +139,7 @@ impl Optimizer {
         let given = [(Role::Param, Some(new.param))].into_iter().chain(state);
         for (buffer, tensor) in given {
             if let Some(tensor) = tensor.filter(|tensor| tensor.n_elements() > 0)
-                && !cuda.can_reach(&tensor)?
+                && !cuda.can_reach(&tensor.addresses())?
             {
                 let problem = TensorProblem::Unreachable { address: tensor.address(), device };
                 return Err(problem.of(param, buffer));

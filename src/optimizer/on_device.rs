@@ -80,7 +80,12 @@ impl Optimizer {
 
     /// Has the device read numbers by itself.
     pub fn set_device_inputs(&mut self, inputs: InputsAt) -> Result<(), Error> {
-        self.cuda()?;
+        let cuda = self.cuda()?;
+        for at in [inputs.lr, inputs.grad_scale, inputs.found_inf].map(|at| at as usize) {
+            if at != 0 && !cuda.can_reach(&(at..at + size_of::<f32>()))? {
+                return Err(Error::UnreachableInput { at, device: cuda.ordinal() });
+            }
+        }
         self.on_device.inputs = inputs;
         Ok(())
     }

@@ -9,7 +9,7 @@ use crate::format::Format;
 use core::ops::Range;
 
 /// A gradient in memory that the host lends.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Grad {
     /// `[n]` of the parameter's type or f32.
     Dense(Tensor),
