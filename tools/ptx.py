@@ -59,19 +59,30 @@ def compiled():
     return text("PTX")
 
 
+# What one kernel for codes tells apart while it runs.
+WAYS = {"f32": ["itself"], "f16": ["itself", "master", "kahan"], "bf16": ["itself", "master", "split", "kahan", "stochastic"]}
+
+
 def streams(kernel):
     """The vectors of four elements that a step reads and writes, by bytes of an element: with amsgrad, and gradients of both types
-    of which one is there. Every tensor that is written is read but for a parameter beside its master."""
+    of which one is there. Every tensor that is written is read but for a parameter beside its master. Where moments are codes, a
+    thread takes eight elements, and a word has four or eight codes: they are no vectors."""
     words = kernel.split("_")
     param, keep, moments = words[1], "itself", "full"
     for word in words[2:]:
         keep, moments = (word, moments) if word in ("master", "split", "kahan", "stochastic") else (keep, word)
     size = {"f32": 4, "f64": 8}.get(param, 2)
+    coded = moments.endswith("bit")
+    loads, stores = [], []
+    for way in WAYS[param] if coded else [keep]:
+        rest = {"master": [4], "split": [2], "kahan": [size]}.get(way, [])
+        loads += ([] if way == "master" else [size]) + rest
+        stores += [size] + rest
     grads = [size] if size == 4 else [size, 4]
-    rest = {"master": [4], "split": [2], "kahan": [size]}.get(keep, [])
+    if coded:
+        return 2 * (loads + grads), 2 * (stores + grads)
     kept = [2] * 3 if moments == "bf16" else [8 if size == 8 else 4] * 3
-    loads = ([] if keep == "master" else [size]) + rest + grads + kept
-    return loads, [size] + rest + grads + kept
+    return loads + grads + kept, stores + grads + kept
 
 
 def accesses(sizes):
@@ -106,7 +117,7 @@ def look_at(architecture, ptx):
         generic = [m for m in memory if m.split(".")[0] in ("LD", "ST", "LDL", "STL")]
         if generic:
             wrong.append(f"{kernel}: {generic[0]}")
-        if kernel.startswith("step_") and not kernel.endswith("bit"):
+        if kernel.startswith("step_"):
             # Elements are read and written past the caches (.EF), tables are not.
             vectors = lambda name: Counter(
                 16 if ".128" in m else 8 for m in memory if m.startswith(name) and ".EF" in m and (".128" in m or ".64" in m)
