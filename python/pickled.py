@@ -1,12 +1,17 @@
 """Files of PyTorch (`torch.save`), Paddle (`paddle.save`) and DeepSpeed, read without any of them.
 
 Such files are pickles, which may name any function of Python's to be called. Here nothing is imported or called but what makes
-tensors and containers; what a file asks for beyond that is an error. bf16 comes as float32, which holds it exactly.
+tensors and containers; what a file asks for beyond that is an error, and no file takes more memory than some times its own size.
+bf16 comes as float32, which holds it exactly (from Paddle's files as uint16, which they do not tell from it). Arrays are read-only
+where several may share their elements.
 """
 
 import collections
+import functools
+import glob
 import io
 import math
+import os
 import pickle
 import re
 import types
@@ -42,15 +47,19 @@ class Held(types.SimpleNamespace):
 
 def tensor(storage, offset, shape, strides, *_):
     """As PyTorch describes it: a view of a storage."""
-    last = sum((n - 1) * stride for n, stride in zip(shape, strides))
-    if min((offset, *shape, *strides), default=0) < 0 or len(shape) != len(strides):
+    if not (isinstance(storage, np.ndarray) and storage.ndim == 1 and storage.flags.c_contiguous):
+        raise pickle.UnpicklingError("a tensor is a view of what is no storage")
+    numbers = offset, *shape, *strides
+    # Those of numpy's own would wrap around in what follows.
+    if any(type(number) is not int or number < 0 for number in numbers) or len(shape) != len(strides):
         raise pickle.UnpicklingError(f"a tensor has the shape {shape}, the strides {strides} and the offset {offset}")
     if 0 in shape:
         return np.zeros(shape, storage.dtype)
+    last = sum((n - 1) * stride for n, stride in zip(shape, strides))
     if offset + last >= storage.size or math.prod(shape) > storage.size:
         raise pickle.UnpicklingError(f"a tensor of the shape {shape} is larger than its storage of {storage.size} elements")
     strides = [stride * storage.itemsize for stride in strides]
-    return np.lib.stride_tricks.as_strided(storage[offset:], shape, strides, writeable=False).copy()
+    return np.lib.stride_tricks.as_strided(storage[offset:], shape, strides, writeable=False)
 
 
 class Array:
@@ -80,6 +89,7 @@ def array(kind, *_):
 
 
 KNOWN = {
+    ("builtins", "tuple"): tuple,
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("torch", "Size"): tuple,
     ("torch._utils", "_rebuild_tensor_v2"): tensor,
@@ -90,8 +100,9 @@ KNOWN = {
 }
 
 
-class Reader(pickle.Unpickler):
-    """A pickle that can make nothing but what is known; `storage` reads those of PyTorch."""
+class Reader(pickle._Unpickler):
+    """A pickle that can make nothing but what is known; `storage` reads those of PyTorch. The faster unpickler, in C, would take
+    16 bytes times whatever number a file gives to an object."""
 
     def __init__(self, file, storage=None):
         super().__init__(file)
@@ -111,15 +122,21 @@ class Reader(pickle.Unpickler):
             raise pickle.UnpicklingError(f"the file refers to {saved[0]!r}, expected a storage")
         return self.storage(*saved[1:3])
 
+    def load(self):
+        try:
+            return super().load()
+        except pickle.UnpicklingError:
+            raise
+        except Exception as error:  # whatever Python raises where a file makes no sense
+            raise pickle.UnpicklingError(f"the file is damaged: {type(error).__name__}: {error}") from error
+
 
 def unwrapped(value):
-    """With numpy's arrays in the place of what they were read as."""
+    """With arrays in the place of what they were read as. Paddle's tensors inside of containers are pairs of a name and an array."""
     if isinstance(value, Array):
         return value.values
-    if isinstance(value, dict):
-        return {key: unwrapped(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(unwrapped(item) for item in value)
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Array):
+        return value[1].values
     return value
 
 
@@ -135,6 +152,7 @@ def load_torch(path):
         if "byteorder" in entries and file.read(entries["byteorder"]) != b"little":
             raise ValueError(f"{path}: the tensors are big-endian")
 
+        @functools.cache
         def storage(kind, key):
             data = file.read(entries[f"data/{key}"])
             if STORAGES[kind] is None:
@@ -145,6 +163,26 @@ def load_torch(path):
 
 
 def load_paddle(path):
-    """What `paddle.save` has written."""
+    """What `paddle.save` has written of an optimizer: a dict of tensors, and of dicts of tensors such as `master_weights`."""
     with open(path, "rb") as file:
-        return unwrapped(Reader(file).load())
+        saved = Reader(file).load()
+    if not isinstance(saved, dict):
+        raise ValueError(f"{path}: holds a {type(saved).__name__}, expected a dict")
+    return {
+        name: {part: unwrapped(item) for part, item in value.items()} if isinstance(value, dict) else unwrapped(value)
+        for name, value in saved.items()
+    }
+
+
+def load_deepspeed(folder):
+    """What the ranks of DeepSpeed's ZeRO have saved in a folder (`<tag>` below that of `save_checkpoint`), in their order, which is
+    not that of the files' names from ten ranks on."""
+    ranks = {}
+    for path in glob.glob(os.path.join(glob.escape(folder), "*_optim_states.pt")):
+        found = re.fullmatch(r"(?:bf16_)?zero_pp_rank_(\d+)_mp_rank_00_optim_states\.pt", os.path.basename(path))
+        if not found:
+            raise ValueError(f"{path}: expected zero_pp_rank_<rank>_mp_rank_00_optim_states.pt, without model parallelism")
+        ranks[int(found[1])] = load_torch(path)["optimizer_state_dict"]
+    if sorted(ranks) != list(range(len(ranks))) or not ranks:
+        raise ValueError(f"{folder}: has the states of the ranks {sorted(ranks)}")
+    return [ranks[rank] for rank in sorted(ranks)]
