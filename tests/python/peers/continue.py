@@ -1,25 +1,31 @@
-"""A run that PyTorch or Paddle has begun goes on here, and one that was begun here goes on there, to the same values. One
-that DeepSpeed has begun goes on here, and what bitsandbytes has in 8 bits is here what it is there.
+"""A run that PyTorch, Paddle or DeepSpeed has begun goes on here, and one that was begun here goes on there, to the same values.
+What bitsandbytes has in 8 bits is here what it is there.
 
 usage: continue.py LIBADAMW_SO
 """
 
 import ctypes
-import glob
 import os
+import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 
+import bitsandbytes
 import numpy as np
+import paddle
+import safetensors.torch
+import torch
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
 
-ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..")
-sys.path.insert(0, os.path.join(ROOT, "python"))
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(HERE, "..", "..", "..", "python"), os.path.join(HERE, "..")]
 import convert
 import pickled
+from ours import Ours, from_bf16, to_bf16
 
 library = ctypes.CDLL(sys.argv[1])
-library.adamw_last_error.restype = ctypes.c_char_p
 
 SHAPES = [(7, 5), (11,)]
 NAMES = ["first.weight", "second.bias"]
@@ -30,48 +36,6 @@ START = [random.standard_normal(shape).astype(np.float32) for shape in SHAPES]
 GRADS = [[random.standard_normal(shape).astype(np.float32) for shape in SHAPES] for _ in range(STEPS)]
 
 
-def ok(status):
-    if status:
-        raise RuntimeError(library.adamw_last_error().decode())
-
-
-class Config(ctypes.Structure):
-    """adamw_config, as its first version has it."""
-
-    _fields_ = [("struct_size", ctypes.c_size_t)] + [(name, ctypes.c_double) for name in ("lr", "beta1", "beta2", "eps", "weight_decay")]
-    _fields_ += [(name, ctypes.c_uint32) for name in ("amsgrad", "maximize", "multi_precision", "num_threads", "isa", "nonfinite")]
-    _fields_ += [(name, ctypes.c_void_p) for name in ("parallel_for", "parallel_for_data")]
-
-
-class Ours:
-    """The library with some parameters: f32, or bf16 (as uint16) with masters."""
-
-    def __init__(self, names, weights):
-        self.weights = [weight.copy() for weight in weights]
-        self.optimizer, self.numbers, config = ctypes.c_void_p(), [], Config()
-        ok(library.adamw_config_init(ctypes.byref(config), ctypes.c_size_t(ctypes.sizeof(config))))
-        config.multi_precision = 1
-        ok(library.adamw_create(ctypes.byref(config), ctypes.byref(self.optimizer)))
-        for name, weight in zip(names, self.weights):
-            number, data = ctypes.c_uint32(), ctypes.c_void_p(weight.ctypes.data)
-            dtype = convert.BF16 if weight.dtype == np.uint16 else convert.DTYPES[weight.dtype]
-            ok(library.adamw_add_array(self.optimizer, name.encode(), data, ctypes.c_uint64(weight.size), dtype, ctypes.byref(number)))
-            self.numbers.append(number)
-        self.handle = convert.Handle(library, self.optimizer)
-
-    def state(self, name, n, dtype=np.float32):
-        values = np.empty(n, dtype)
-        data = ctypes.c_void_p(values.ctypes.data)
-        ok(library.adamw_get_state(self.optimizer, name.encode(), data, ctypes.c_uint64(n), convert.DTYPES[values.dtype]))
-        return values
-
-    def step(self, grads):
-        for number, grad in zip(self.numbers, grads):
-            data = ctypes.c_void_p(grad.ctypes.data)
-            ok(library.adamw_set_grad_array(self.optimizer, number, data, ctypes.c_uint64(grad.size), 1))
-        ok(library.adamw_step(self.optimizer))
-
-
 def assert_near(seen, expected, what):
     for a, b in zip(seen, expected):
         error = np.max(np.abs(a - b)) / np.max(np.abs(b))
@@ -79,12 +43,18 @@ def assert_near(seen, expected, what):
     print(what)
 
 
-class Torch:
-    """torch.optim.AdamW with the defaults of the library."""
+class Torch(torch.nn.Module):
+    """torch.optim.AdamW with the defaults of the library; the second parameter does not decay."""
 
     def __init__(self, weights):
+        super().__init__()
         self.params = [torch.nn.Parameter(torch.tensor(weight)) for weight in weights]
-        self.optimizer = torch.optim.AdamW(self.params, lr=0.001, weight_decay=0.01)
+        for name, param in zip(NAMES, self.params):
+            module, own = name.split(".")
+            self.add_module(module, torch.nn.Module())
+            getattr(self, module).register_parameter(own, param)
+        groups = [{"params": [self.params[0]]}, {"params": [self.params[1]], "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=0.001, weight_decay=0.01)
 
     def step(self, grads):
         for param, grad in zip(self.params, grads):
@@ -103,28 +73,39 @@ def with_torch():
     begun = Torch(START)
     for grads in GRADS[:3]:
         begun.step(grads)
-    ours = Ours(NAMES, begun.weights())
-    convert.from_torch(ours.handle, NAMES, begun.optimizer.state_dict())
-    for grads in GRADS[3:]:
-        ours.step(grads)
-    assert_near(ours.weights, whole.weights(), "PyTorch, then here")
+    options = StateDictOptions(flatten_optimizer_state_dict=True)
+    state = get_optimizer_state_dict(begun, begun.optimizer, options=options)
+    with tempfile.TemporaryDirectory() as folder:
+        safetensors.torch.save_file({name: value for name, value in state.items() if torch.is_tensor(value)}, f"{folder}/state")
+        _, flat = convert.read(f"{folder}/state")
+    for what, take_over in [
+        ("PyTorch", lambda handle: convert.from_torch(handle, NAMES, begun.optimizer.state_dict())),
+        ("PyTorch's distributed names", lambda handle: convert.from_distributed(handle, state)),
+        ("PyTorch's distributed names in safetensors", lambda handle: convert.from_distributed(handle, flat)),
+    ]:
+        ours = Ours(library, NAMES, begun.weights(), no_decay=NAMES[1:])
+        take_over(ours.handle)
+        for grads in GRADS[3:]:
+            ours.step(grads)
+        assert_near(ours.weights, whole.weights(), f"{what}, then here")
 
-    ours = Ours(NAMES, START)
+    ours = Ours(library, NAMES, START, no_decay=NAMES[1:])
     for grads in GRADS[:3]:
         ours.step(grads)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "state.safetensors")
-        ok(library.adamw_save(ours.optimizer, path.encode()))
-        state_dict = convert.to_torch(path, NAMES, SHAPES)
-        from safetensors.torch import load_file  # PyTorch's own reader sees the same
-
-        for name, tensor in load_file(path).items():
+        ours.save(path)
+        state_dict = convert.to_torch(path, [NAMES[:1], NAMES[1:]], dict(zip(NAMES, SHAPES)))
+        # PyTorch's own reader sees the same.
+        for name, tensor in safetensors.torch.load_file(path).items():
             assert np.array_equal(tensor.numpy(), convert.read(path)[1][name]), name
     state_dict["state"] = {
         number: {part: torch.tensor(np.array(value)) for part, value in state.items()}
         for number, state in state_dict["state"].items()
     }
     resumed = Torch(ours.weights)
+    for group in resumed.optimizer.param_groups:
+        group.update(lr=1.0, weight_decay=1.0)  # the settings come with the state
     resumed.optimizer.load_state_dict(state_dict)
     for grads in GRADS[3:]:
         resumed.step(grads)
@@ -139,7 +120,7 @@ class Paddle:
         for i, weight in enumerate(weights):
             initial = paddle.nn.initializer.Assign(weight)
             attribute = paddle.ParamAttr(name=f"weight_{i}", initializer=initial)
-            self.params.append(paddle.create_parameter(list(weight.shape), "float32", attr=attribute))
+            self.params.append(paddle.create_parameter(list(weight.shape), weight.dtype.name, attr=attribute))
         self.optimizer = paddle.optimizer.AdamW(learning_rate=0.001, weight_decay=0.01, parameters=self.params)
 
     def step(self, grads):
@@ -151,73 +132,121 @@ class Paddle:
         return [param.numpy() for param in self.params]
 
 
-def with_paddle():
-    with paddle.utils.unique_name.guard():
-        begun = Paddle(START)
-        for grads in GRADS[:3]:
+def with_paddle(dtype, steps):
+    start, grads = ([values.astype(dtype) for values in each] for each in (START, GRADS[0]))
+    with paddle.utils.unique_name.guard(), tempfile.TemporaryDirectory() as folder:
+        begun = Paddle(start)
+        for _ in range(steps):
             begun.step(grads)
-        names = [param.name for param in begun.params]
-        ours = Ours(names, begun.weights())
-        convert.from_paddle(ours.handle, names, begun.optimizer.state_dict())
-        for grads in GRADS[3:]:
+        names, middle = [param.name for param in begun.params], [weight.copy() for weight in begun.weights()]
+        paddle.save(begun.optimizer.state_dict(), f"{folder}/state.pdopt")
+        for state_dict in (begun.optimizer.state_dict(), pickled.load_paddle(f"{folder}/state.pdopt")):
+            ours = Ours(library, names, middle)
+            convert.from_paddle(ours.handle, names, state_dict)
+            for name in names:
+                assert ours.state(f"state.{name}.step", 1, np.float64) == steps
+        for _ in range(3):
             ours.step(grads)
             begun.step(grads)
-        assert_near(ours.weights, begun.weights(), "Paddle, then here")
+        assert_near(ours.weights, begun.weights(), f"Paddle in {dtype}, {steps} steps, then here")
 
     with paddle.utils.unique_name.guard(), tempfile.TemporaryDirectory() as folder:
-        resumed = Paddle(START)
-        ours = Ours(names, START)
-        for grads in GRADS[:3]:
+        resumed = Paddle(start)
+        ours = Ours(library, names, start)
+        for _ in range(steps):
             ours.step(grads)
-        path = os.path.join(folder, "state.safetensors")
-        ok(library.adamw_save(ours.optimizer, path.encode()))
+        ours.save(f"{folder}/state.safetensors")
         for param, weight in zip(resumed.params, ours.weights):
             param.set_value(weight)
-        paddle.save(convert.to_paddle(path, names, SHAPES), f"{folder}/state.pdopt")
+        paddle.save(convert.to_paddle(f"{folder}/state.safetensors", dict(zip(names, SHAPES))), f"{folder}/state.pdopt")
         resumed.optimizer.set_state_dict(paddle.load(f"{folder}/state.pdopt"))
-        for grads in GRADS[3:]:
+        for _ in range(3):
             resumed.step(grads)
-        assert_near(resumed.weights(), begun.weights(), "here, then Paddle")
+            ours.step(grads)
+        assert_near(resumed.weights(), ours.weights, f"{steps} steps here, then Paddle in {dtype}")
 
 
-def to_bf16(values):
-    """To nearest even, as bits."""
-    bits = values.view(np.uint32)
-    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+def with_masters_of_paddle():
+    """Paddle does not step 16-bit parameters on a processor, but takes their state over and hands it on."""
+    with paddle.utils.unique_name.guard(), tempfile.TemporaryDirectory() as folder:
+        ours = Ours(library, ["w"], [to_bf16(START[0])])
+        ours.step(GRADS[0][:1])
+        ours.save(f"{folder}/state.safetensors")
+        paddle.save(convert.to_paddle(f"{folder}/state.safetensors", {"w": SHAPES[0]}), f"{folder}/state.pdopt")
+
+        attribute = paddle.ParamAttr(name="w", initializer=paddle.nn.initializer.Constant(0.0))
+        param = paddle.create_parameter(list(SHAPES[0]), "bfloat16", attr=attribute)
+        optimizer = paddle.optimizer.AdamW(parameters=[param], multi_precision=True)
+        optimizer.set_state_dict(paddle.load(f"{folder}/state.pdopt"))
+        # What its first step would do.
+        optimizer._create_accumulators(paddle.base.framework.default_main_program().global_block(), [param])
+        paddle.save(optimizer.state_dict(), f"{folder}/again.pdopt")
+
+        resumed = Ours(library, ["w"], ours.weights)
+        convert.from_paddle(resumed.handle, ["w"], pickled.load_paddle(f"{folder}/again.pdopt"))
+        for part in ("master", "exp_avg", "exp_avg_sq"):
+            assert np.array_equal(*(each.state(f"state.w.{part}", START[0].size) for each in (ours, resumed))), part
+        assert resumed.state("state.w.step", 1, np.float64) == 1
+    print("masters here, in Paddle, and here")
 
 
-def from_bf16(bits):
-    return (bits.astype(np.uint32) << 16).view(np.float32)
+def run_deepspeed(world, stage, kind, folder, *tags):
+    program = os.path.join(HERE, "deepspeed_run.py")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    ranks = [[sys.executable, program, str(rank), str(world), port, str(stage), kind, folder, *tags] for rank in range(world)]
+    running = [subprocess.Popen(rank, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for rank in ranks]
+    for rank in running:
+        _, said = rank.communicate()
+        assert rank.returncode == 0, said.decode()
 
 
-def with_deepspeed(world, kind):
+def with_deepspeed(world, stage, kind):
+    """The parts of two ranks meet inside the first parameter, and there is padding at their end."""
+    masters = kind == "bf16"
+    start = [to_bf16(weight) if masters else weight for weight in START]
+    rounded = [[from_bf16(to_bf16(grad)) if masters else grad for grad in grads] for grads in GRADS]
+
+    def f32(ours):
+        return [ours.state(f"state.{name}.master", w.size) if masters else w.reshape(-1) for name, w in zip(NAMES, ours.weights)]
+
     with tempfile.TemporaryDirectory() as folder:
         values = dict(zip(NAMES, START)) | {f"grad.{name}": [grads[i] for grads in GRADS] for i, name in enumerate(NAMES)}
         np.savez(f"{folder}/values.npz", **values)
-        program = os.path.join(os.path.dirname(__file__), "deepspeed_run.py")
-        port = str(29500 + os.getpid() % 1000 + world)
-        ranks = [[sys.executable, program, str(rank), str(world), port, kind, folder] for rank in range(world)]
-        running = [subprocess.Popen(rank, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for rank in ranks]
-        for rank in running:
-            _, said = rank.communicate()
-            assert rank.returncode == 0, said.decode()
+        run_deepspeed(world, stage, kind, folder)
+        middle, end = (pickled.load_deepspeed(f"{folder}/{step}") for step in (STEPS // 2, STEPS))
+        assert len(middle) == world
+        weights = convert.from_deepspeed(Ours(library, NAMES, start).handle, middle, masters)
+        weights = [weights[name].reshape(shape) for name, shape in zip(NAMES, SHAPES)]
+        ours = Ours(library, NAMES, [to_bf16(weight) if masters else weight for weight in weights])
+        convert.from_deepspeed(ours.handle, middle, masters)
+        for grads in rounded[STEPS // 2 :]:
+            ours.step(grads)
+        end = convert.from_deepspeed(Ours(library, NAMES, start).handle, end, masters)
+        end = [end[name] for name in NAMES]
+        assert_near(f32(ours), end, f"DeepSpeed, stage {stage} on {world} ranks in {kind}, then here")
 
-        def saved(step):
-            files = sorted(glob.glob(f"{folder}/{step}/*_optim_states.pt"))
-            assert len(files) == world
-            return [pickled.load_torch(file)["optimizer_state_dict"] for file in files]
-
-        masters = kind == "bf16"
-        start = [to_bf16(weight) if masters else weight for weight in START]
-        middle = convert.from_deepspeed(Ours(NAMES, start).handle, saved(STEPS // 2), masters)
-        middle = [middle[name].reshape(shape) for name, shape in zip(NAMES, SHAPES)]
-        ours = Ours(NAMES, [to_bf16(weight) if masters else weight for weight in middle])
-        convert.from_deepspeed(ours.handle, saved(STEPS // 2), masters)
-        for grads in GRADS[STEPS // 2 :]:
-            ours.step([from_bf16(to_bf16(grad)) if masters else grad for grad in grads])
-        seen = [ours.state(f"state.{name}.master", len(w.flat)) if masters else w.reshape(-1) for name, w in zip(NAMES, ours.weights)]
-        end = convert.from_deepspeed(Ours(NAMES, start).handle, saved(STEPS), masters)
-        assert_near(seen, [end[name] for name in NAMES], f"DeepSpeed on {world} ranks in {kind}, then here")
+        # Into its files of the middle, whose own values are overwritten first.
+        ours = Ours(library, NAMES, start)
+        for grads in rounded[: STEPS // 2]:
+            ours.step(grads)
+        ours.save(f"{folder}/state.safetensors")
+        name = "bf16_zero_pp_rank" if masters else "zero_pp_rank"
+        files = [f"{folder}/{STEPS // 2}/{name}_{rank}_mp_rank_00_optim_states.pt" for rank in range(world)]
+        saved = [torch.load(file, weights_only=False) for file in files]
+        ranks = [rank["optimizer_state_dict"] for rank in saved]
+        for _, state, parts in convert.pieces(ranks):
+            state["step"] *= 0
+            for part in parts.values():
+                part[:] = np.nan
+        convert.to_deepspeed(f"{folder}/state.safetensors", ranks, dict(zip(NAMES, ours.weights)))
+        for file, rank in zip(files, saved):
+            torch.save(rank, file)
+        shutil.rmtree(f"{folder}/{STEPS}")
+        run_deepspeed(world, stage, kind, folder, str(STEPS // 2))
+        seen = convert.from_deepspeed(Ours(library, NAMES, start).handle, pickled.load_deepspeed(f"{folder}/{STEPS}"), masters)
+        assert_near([seen[name] for name in NAMES], end, f"here, then DeepSpeed, stage {stage} on {world} ranks in {kind}")
 
 
 def with_bitsandbytes():
@@ -230,7 +259,7 @@ def with_bitsandbytes():
     with tempfile.TemporaryDirectory() as folder:
         torch.save(optimizer.state_dict(), f"{folder}/state.pt")
         state_dict = pickled.load_torch(f"{folder}/state.pt")
-    ours = Ours(NAMES, [param.detach().numpy() for param in params])
+    ours = Ours(library, NAMES, [param.detach().numpy() for param in params])
     convert.from_bitsandbytes(ours.handle, NAMES, state_dict)
     for name, param in zip(NAMES, params):
         state = optimizer.state[param]
@@ -245,14 +274,10 @@ def with_bitsandbytes():
     print("bitsandbytes, then here")
 
 
-import torch
-
 with_torch()
-import bitsandbytes
-
 with_bitsandbytes()
-for world, kind in ((1, "fp32"), (2, "fp32"), (2, "bf16")):
-    with_deepspeed(world, kind)
-import paddle
-
-with_paddle()
+for world, stage, kind in ((1, 1, "fp32"), (2, 1, "fp32"), (2, 2, "fp32"), (2, 2, "bf16")):
+    with_deepspeed(world, stage, kind)
+for dtype, steps in (("float32", 3), ("float64", 3), ("float32", 1200)):
+    with_paddle(dtype, steps)
+with_masters_of_paddle()

@@ -1,12 +1,13 @@
-"""Trains two parameters with DeepSpeed's ZeRO on a processor, and saves after half of the steps and after all.
+"""Trains two parameters with DeepSpeed's ZeRO on a processor, and saves after half of the steps and after all; or goes on from
+what was saved after half of them.
 
-usage: deepspeed_run.py RANK WORLD PORT TYPE FOLDER    (TYPE: fp32 or bf16)
+usage: deepspeed_run.py RANK WORLD PORT STAGE TYPE FOLDER [TAG]    (TYPE: fp32 or bf16)
 """
 
 import os
 import sys
 
-rank, world, port, kind, folder = sys.argv[1:]
+rank, world, port, stage, kind, folder, *tags = sys.argv[1:]
 os.environ.update(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=world, MASTER_ADDR="127.0.0.1", MASTER_PORT=port, DS_ACCELERATOR="cpu")
 # What DeepSpeed builds is built by the ninja beside this Python.
 os.environ["PATH"] = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
@@ -38,7 +39,7 @@ deepspeed.init_distributed("gloo")
 model = Holder()
 config = {
     "train_micro_batch_size_per_gpu": 1,
-    "zero_optimization": {"stage": 1},
+    "zero_optimization": {"stage": int(stage)},
     "zero_allow_untested_optimizer": True,
     "gradient_clipping": 0.0,
     "bf16": {"enabled": kind == "bf16"},
@@ -46,7 +47,9 @@ config = {
 optimizer = torch.optim.AdamW(model.parameters(), lr=0.001, weight_decay=0.01)
 engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
 steps = len(values[f"grad.{names[0]}"])
-for step in range(steps):
+for tag in tags:
+    engine.load_checkpoint(folder, tag)
+for step in range(steps // 2 if tags else 0, steps):
     dtype = torch.bfloat16 if kind == "bf16" else torch.float32
     engine.backward(engine({name: torch.tensor(values[f"grad.{name}"][step]).to(dtype) for name in names}))
     engine.step()
