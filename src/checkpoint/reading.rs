@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::header::{Entry, Header};
-use super::shared::{self, Buffers, ROUND, SHORTEST, Share};
+use super::shared::{self, Buffers, SHORTEST, Share};
 use super::source::ENDS;
 use super::{AFTER_FORMAT, CRC_DIGITS, FORMAT, LENGTH, LONGEST_HEADER, START};
 use super::{PIECE, Progress, Source, hexadecimal, zeros};
@@ -62,14 +62,8 @@ impl<'a> Checkpoint<'a> {
             let entry = self.header.entries()[number];
             let found = match self.source.shared() {
                 Some(from) if entry.n_bytes() >= SHORTEST as u64 => {
-                    let mut sum = crc32fast::Hasher::new();
-                    for at in (entry.start..entry.end).step_by(ROUND) {
-                        let n = ROUND.min((entry.end - at) as usize);
-                        let round = buffers.sum(from, self.start + at, n, share)?;
-                        sum.combine(&crc32fast::Hasher::new_with_initial_len(round, n as u64));
-                        progress.add(n as u64)?;
-                    }
-                    sum.finalize()
+                    let at = self.start + entry.start;
+                    buffers.sum(from, at, entry.n_bytes(), progress, share)?
                 }
                 _ => self.sum_alone(&entry, window, progress)?,
             };
@@ -108,25 +102,23 @@ impl<'a> Checkpoint<'a> {
 
     /// Reads a part of a tensor; where it is the whole, its checksum is held against what was read now.
     pub fn read(&self, entry: &Entry, at: u64, to: &mut [u8], share: Share) -> Result<(), Error> {
-        let mut sum = crc32fast::Hasher::new();
         let is_whole = to.len() as u64 == entry.n_bytes();
-        let mut from = self.start + entry.start + at;
-        let source = self.source.shared().filter(|_| to.len() >= SHORTEST);
-        for piece in to.chunks_mut(if source.is_some() { ROUND } else { PIECE }) {
-            let n = piece.len() as u64;
-            match source {
-                Some(source) => {
-                    let round = shared::read(source, from, piece, share)?;
-                    sum.combine(&crc32fast::Hasher::new_with_initial_len(round, n));
-                }
-                None => {
-                    self.source.read(from, piece)?;
-                    sum.update(piece);
-                }
+        let from = self.start + entry.start + at;
+        match self.source.shared() {
+            Some(source) if is_whole && to.len() >= SHORTEST => {
+                self.check_crc(entry, shared::read(source, from, to, share)?)
             }
-            from += n;
+            _ => {
+                let mut sum = crc32fast::Hasher::new();
+                for (at, piece) in (from..).step_by(PIECE).zip(to.chunks_mut(PIECE)) {
+                    self.source.read(at, piece)?;
+                    if is_whole {
+                        sum.update(piece);
+                    }
+                }
+                if is_whole { self.check_crc(entry, sum.finalize()) } else { Ok(()) }
+            }
         }
-        if is_whole { self.check_crc(entry, sum.finalize()) } else { Ok(()) }
     }
 
     pub fn header(&self) -> &Header {

@@ -3,9 +3,10 @@
 #![forbid(unsafe_code)]
 
 use super::source::Shared;
-use super::{PIECE, zeros};
+use super::{PIECE, Progress, zeros};
 use crate::error::Error;
 use crate::sys::memory::reserve;
+use crc32fast::Hasher;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Runs work on at most so many threads, of which this one is the last; returns when all have done theirs.
@@ -21,7 +22,7 @@ pub fn alone(_: usize, work: &(dyn Fn() + Sync)) -> Result<(), Error> {
 const TASK: usize = 4 * PIECE;
 /// Tasks that are shared out at once, and their bytes.
 const TASKS: usize = 16;
-pub(super) const ROUND: usize = TASKS * TASK;
+const ROUND: usize = TASKS * TASK;
 /// Fewer bytes are read by the caller alone.
 pub(super) const SHORTEST: usize = 2 * TASK;
 
@@ -37,22 +38,35 @@ struct Idle {
 }
 
 impl Buffers {
-    /// The checksum of so many bytes, a round at most.
-    pub fn sum(&self, from: Shared, at: u64, n: usize, share: Share) -> Result<u32, Error> {
-        let starts = (0..n).step_by(TASK);
-        let tasks = starts.map(|start| (at + start as u64, TASK.min(n - start)));
-        each(tasks, n, share, &|(at, n)| {
-            let mut buffer = self.take()?;
-            let mut sum = crc32fast::Hasher::new();
-            for start in (0..n).step_by(buffer.len()) {
-                let piece_bytes = buffer.len().min(n - start);
-                let piece = &mut buffer[..piece_bytes];
-                from.read(at + start as u64, piece)?;
-                sum.update(piece);
-            }
-            self.give_back(buffer);
-            Ok(sum.finalize())
-        })
+    /// The checksum of so many bytes.
+    pub fn sum(
+        &self,
+        from: Shared,
+        at: u64,
+        n: u64,
+        progress: &mut Progress,
+        share: Share,
+    ) -> Result<u32, Error> {
+        let mut all = Hasher::new();
+        for round in (at..at + n).step_by(ROUND) {
+            let bytes = ROUND.min((at + n - round) as usize);
+            let starts = (0..bytes).step_by(TASK);
+            let tasks = starts.map(|start| (round + start as u64, TASK.min(bytes - start)));
+            each(tasks, bytes, &mut all, share, &|(at, n)| {
+                let mut buffer = self.take()?;
+                let mut sum = Hasher::new();
+                for start in (0..n).step_by(buffer.len()) {
+                    let piece_bytes = buffer.len().min(n - start);
+                    let piece = &mut buffer[..piece_bytes];
+                    from.read(at + start as u64, piece)?;
+                    sum.update(piece);
+                }
+                self.give_back(buffer);
+                Ok(sum.finalize())
+            })?;
+            progress.add(bytes as u64)?;
+        }
+        Ok(all.finalize())
     }
 
     fn take(&self) -> Result<Vec<u8>, Error> {
@@ -72,26 +86,32 @@ impl Buffers {
     }
 }
 
-/// Reads bytes to where they belong, a round at most, and says what their checksum is.
+/// Reads bytes to where they belong, and says what their checksum is.
 pub fn read(from: Shared, at: u64, to: &mut [u8], share: Share) -> Result<u32, Error> {
-    let (n, places) = (to.len(), (at..).step_by(TASK));
-    each(places.zip(to.chunks_mut(TASK)), n, share, &|(at, to)| {
-        let mut sum = crc32fast::Hasher::new();
-        for (at, piece) in (at..).step_by(PIECE).zip(to.chunks_mut(PIECE)) {
-            from.read(at, piece)?;
-            sum.update(piece);
-        }
-        Ok(sum.finalize())
-    })
+    let mut all = Hasher::new();
+    for (at, round) in (at..).step_by(ROUND).zip(to.chunks_mut(ROUND)) {
+        let n = round.len();
+        let tasks = (at..).step_by(TASK).zip(round.chunks_mut(TASK));
+        each(tasks, n, &mut all, share, &|(at, to)| {
+            let mut sum = Hasher::new();
+            for (at, piece) in (at..).step_by(PIECE).zip(to.chunks_mut(PIECE)) {
+                from.read(at, piece)?;
+                sum.update(piece);
+            }
+            Ok(sum.finalize())
+        })?;
+    }
+    Ok(all.finalize())
 }
 
-/// Has threads do tasks that cover `n` bytes, and joins their checksums.
+/// Has threads do tasks that cover the `n` bytes of a round, and joins their checksums to `all`.
 fn each<T>(
     tasks: impl Iterator<Item = T> + Send,
     n: usize,
+    all: &mut Hasher,
     share: Share,
     work: &(dyn Fn(T) -> Result<u32, Error> + Sync),
-) -> Result<u32, Error> {
+) -> Result<(), Error> {
     let sums = [const { Mutex::new(Ok(0)) }; TASKS];
     let tasks = Mutex::new(tasks.zip(&sums));
     let next = || locked(&tasks).next();
@@ -101,12 +121,11 @@ fn each<T>(
             *locked(sum) = summed;
         }
     })?;
-    let mut all = crc32fast::Hasher::new();
     for (start, sum) in (0..n).step_by(TASK).zip(&sums) {
         let sum = core::mem::replace(&mut *locked(sum), Ok(0))?;
-        all.combine(&crc32fast::Hasher::new_with_initial_len(sum, TASK.min(n - start) as u64));
+        all.combine(&Hasher::new_with_initial_len(sum, TASK.min(n - start) as u64));
     }
-    Ok(all.finalize())
+    Ok(())
 }
 
 /// What a lock guards: nobody panics who holds one.
