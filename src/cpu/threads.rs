@@ -24,10 +24,11 @@ impl Threads {
     /// Runs `drain`, which claims tasks of `line` until there are none, on as many threads as
     /// are worth it. An error means that nothing was claimed.
     pub fn run(&mut self, line: &Line, drain: &(dyn Fn() + Sync)) -> Result<(), Error> {
-        if self.count() > 1 && line.n_elements() >= SERIAL_BELOW {
+        let count = self.count();
+        if count > 1 && line.n_elements() >= SERIAL_BELOW {
             line.share();
             let n_tasks = usize::try_from(line.n_tasks()).unwrap_or(usize::MAX);
-            let answer = self.hand_out(n_tasks, drain)?;
+            let answer = self.hand_out(count, n_tasks, drain)?;
             if answer != 0 && !line.started() {
                 return Err(Error::ParallelFor(answer));
             }
@@ -39,16 +40,21 @@ impl Threads {
 
     /// The same for tasks that are not elements; the caller does what the host's loop refuses to do.
     pub fn share(&mut self, n_tasks: usize, drain: &(dyn Fn() + Sync)) -> Result<(), Error> {
-        if self.count() > 1 && n_tasks > 1 {
-            self.hand_out(n_tasks, drain)?;
+        let count = self.count();
+        if count > 1 && n_tasks > 1 {
+            self.hand_out(count, n_tasks, drain)?;
         }
         drain();
         Ok(())
     }
 
-    /// Runs `drain` on the other threads, and says what the host's loop answered.
-    fn hand_out(&mut self, n_tasks: usize, drain: &(dyn Fn() + Sync)) -> Result<i32, Error> {
-        let count = self.count();
+    /// Runs `drain` on so many threads, and says what the host's loop answered.
+    fn hand_out(
+        &mut self,
+        count: usize,
+        n_tasks: usize,
+        drain: &(dyn Fn() + Sync),
+    ) -> Result<i32, Error> {
         if let Some(host) = self.config.host {
             return Ok(host.run(count.min(n_tasks), drain));
         }
