@@ -137,16 +137,21 @@ impl Optimizer {
         let Some(grad) = grad else { return Ok(()) };
         let fits = self.operands[number as usize].fits_grad(&grad);
         fits.map_err(|problem| problem.of(name, Role::Grad))?;
-        if self.operands[number as usize].grad() != Some(grad) {
-            self.check_reach(name, &grad)?;
-        }
+        self.check_reach((number, name), &grad)?;
         self.check_place(number, &grad)
     }
 
-    /// That a gradient on a device lies in memory of that device's: a kernel that reads other memory ends the
-    /// device's work for the whole process.
-    pub(super) fn check_reach(&self, name: Label, grad: &Grad) -> Result<(), Error> {
+    /// That a gradient on a device lies in memory of that device's, if it has not been there before: a kernel
+    /// that reads other memory ends the device's work for the whole process.
+    pub(super) fn check_reach(
+        &self,
+        (number, name): (u32, Label),
+        grad: &Grad,
+    ) -> Result<(), Error> {
         let Device::Cuda(device) = grad.values().device() else { return Ok(()) };
+        if self.operands[number as usize].grad().as_ref() == Some(grad) {
+            return Ok(());
+        }
         for (role, addresses) in grad.addresses() {
             if !self.backend.can_reach(&addresses)? {
                 let address = addresses.start;

@@ -26,7 +26,7 @@ impl Optimizer {
         let operands = &self.operands[number as usize];
         let fits = operands.fits(Role::Grad, &grad.as_if_on(operands.param().device()));
         fits.map_err(|problem| problem.of(name, Role::Grad))?;
-        self.check_reach(name, &Grad::Dense(*grad))?;
+        self.check_reach((number, name), &Grad::Dense(*grad))?;
         self.check_place(number, &Grad::Dense(*grad))?;
         let cuda = self.cuda()?;
         Ok(cuda.landing(number, grad.dtype())?.unwrap_or(*grad))

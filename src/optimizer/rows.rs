@@ -29,13 +29,9 @@ impl Optimizer {
         if operands.is_on_device() {
             operands.reserve_rows(0, 0)?; // for the list alone, which is read there
             self.backend.reserve_rows((number, name), operands, &sparse)?;
-            if self.group_of(number).lazy == Lazy::Exact {
-                self.keep_lag(number as usize, sparse.row_elements())?;
-            }
-            let operands = &mut self.operands[number as usize];
-            return operands.set_grad(Some(grad)).map_err(|problem| problem.of(name, Role::Grad));
+        } else {
+            operands.reserve_rows(sparse.rows.len(), sparse.row_elements())?;
         }
-        operands.reserve_rows(sparse.rows.len(), sparse.row_elements())?;
         if self.group_of(number).lazy == Lazy::Exact {
             self.keep_lag(number as usize, sparse.row_elements())?;
         }
@@ -148,10 +144,7 @@ impl Optimizer {
 
     fn catch_up_on_device(&mut self, number: u32, which: Which) -> Result<(), Error> {
         let operands = &self.operands[number as usize];
-        match self.backend.cuda() {
-            Some(cuda) if operands.is_on_device() => cuda.catch_up(number, operands, which),
-            _ => Ok(()),
-        }
+        self.backend.cuda().ok_or(Error::NoDeviceYet)?.catch_up(number, operands, which)
     }
 
     /// Brings up to date the rows whose turn it is, where a step is about to be logged, and all rows
