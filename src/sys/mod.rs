@@ -42,39 +42,44 @@ pub fn environment<R>(name: &CStr, read: impl FnOnce(Option<&[u8]>) -> R) -> R {
 /// Runs `work`, in which a file may outgrow what the process may write (RLIMIT_FSIZE): an error then, and
 /// no SIGXFSZ, which ends a process that does not expect it.
 pub fn without_sigxfsz<R>(work: impl FnOnce() -> R) -> R {
-    // SAFETY: `sigset_t` is plain bits, for which all zeros is a value.
-    let (mut set, mut found, mut pending): (libc::sigset_t, libc::sigset_t, libc::sigset_t) =
-        unsafe { core::mem::zeroed() };
-    let no_time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointers are to the sets.
-    let was_pending = unsafe {
-        libc::sigemptyset(&mut set);
-        libc::sigaddset(&mut set, libc::SIGXFSZ);
-        libc::pthread_sigmask(libc::SIG_BLOCK, &set, &mut found);
-        libc::sigpending(&mut pending);
-        libc::sigismember(&pending, libc::SIGXFSZ) == 1
-    };
-    let result = work();
-    // SAFETY: as above; the signal, which is this thread's, is taken if it has come.
-    unsafe {
+    let mut set = no_signals();
+    // SAFETY: the pointer is to the set.
+    unsafe { libc::sigaddset(&mut set, libc::SIGXFSZ) };
+    blocked(&set, || {
+        let (mut pending, no_time) = (no_signals(), libc::timespec { tv_sec: 0, tv_nsec: 0 });
+        // SAFETY: the pointers are to the set.
+        let was_pending = unsafe {
+            libc::sigpending(&mut pending);
+            libc::sigismember(&pending, libc::SIGXFSZ) == 1
+        };
+        let result = work();
         if !was_pending {
-            libc::sigtimedwait(&set, core::ptr::null_mut(), &no_time);
+            // SAFETY: as above; the signal, which is this thread's, is taken if it has come.
+            unsafe { libc::sigtimedwait(&set, core::ptr::null_mut(), &no_time) };
         }
-        libc::pthread_sigmask(libc::SIG_SETMASK, &found, core::ptr::null_mut());
-    }
-    result
+        result
+    })
 }
 
 /// Runs `work` with all signals blocked, as the threads that it starts inherit for good: the
 /// process's signals are for the host's threads.
 pub fn with_signals_blocked<R>(work: impl FnOnce() -> R) -> R {
-    // SAFETY: `sigset_t` is plain bits, for which all zeros is a value.
-    let (mut all, mut found): (libc::sigset_t, libc::sigset_t) = unsafe { core::mem::zeroed() };
+    let mut all = no_signals();
+    // SAFETY: the pointer is to the set.
+    unsafe { libc::sigfillset(&mut all) };
+    blocked(&all, work)
+}
+
+fn no_signals() -> libc::sigset_t {
+    // SAFETY: `sigset_t` is plain bits, for which all zeros is a value: the empty set.
+    unsafe { core::mem::zeroed() }
+}
+
+/// Runs `work` with these signals blocked, too.
+fn blocked<R>(set: &libc::sigset_t, work: impl FnOnce() -> R) -> R {
+    let mut found = no_signals();
     // SAFETY: the pointers are to the two sets.
-    unsafe {
-        libc::sigfillset(&mut all);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut found);
-    }
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, set, &mut found) };
     let result = work();
     // SAFETY: the set is the one that was found.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &found, core::ptr::null_mut()) };
