@@ -28,17 +28,21 @@ fn saved(params: &[Array; 2]) -> Vec<u8> {
 }
 
 /// A loop of the host's that does nothing, and says so.
-unsafe extern "C" fn refuses(_: usize, _: adamw_task, _: *mut c_void, _: *mut c_void) -> i32 {
+unsafe extern "C" fn refuses(_: usize, _: adamw_task, _: *mut c_void, asked: *mut c_void) -> i32 {
+    // SAFETY: registered with a `Cell`.
+    let asked = unsafe { &*asked.cast::<Cell<usize>>() };
+    asked.set(asked.get() + 1);
     1
 }
 
 /// Handles whose long tensors are read by this thread alone, by several, and by a host's loop.
-fn readers() -> [adamw_config; 3] {
+fn readers(asked: &Cell<usize>) -> [adamw_config; 3] {
+    let parallel_for_data = core::ptr::from_ref(asked).cast_mut().cast();
     let parallel_for: adamw_parallel_for = Some(refuses);
     [
         adamw_config { num_threads: 1, ..config() },
         adamw_config { num_threads: 3, ..config() },
-        adamw_config { num_threads: 3, parallel_for, ..config() },
+        adamw_config { num_threads: 3, parallel_for, parallel_for_data, ..config() },
     ]
 }
 
@@ -46,10 +50,12 @@ fn readers() -> [adamw_config; 3] {
 fn long_tensors_are_looked_at_everywhere_whoever_reads_them() {
     let mut random = Random::new(2);
     let params = [4_500_007, 700_000].map(|n| Array::ordinary(Dtype::F32, n, &mut random));
-    for config in readers() {
+    let asked = Cell::new(0);
+    for config in readers(&asked) {
         let saved = saved(&params);
         let (handle, mut bytes) = (handle(&config, &params), saved.clone());
         handle.load_bytes(&bytes, &load_options()).unwrap();
+        assert_eq!(asked.get() > 0, config.parallel_for.is_some());
         for at in (5_000..bytes.len()).step_by(1_700_003).chain([bytes.len() - 1]) {
             bytes[at] ^= 0x10;
             let failure = handle.load_bytes(&bytes, &load_options()).unwrap_err();
@@ -85,7 +91,8 @@ unsafe extern "C" fn changes(done: u64, total: u64, changed: *mut c_void) -> i32
 fn a_file_that_changes_between_the_two_passes_is_never_taken_for_what_was_checked() {
     let (mut random, folder) = (Random::new(2), Folder::new());
     let params = [5_000_003, 300].map(|n| Array::ordinary(Dtype::F32, n, &mut random));
-    for config in readers() {
+    let asked = Cell::new(0);
+    for config in readers(&asked) {
         let (saved, path) = (saved(&params), folder.join("checkpoint"));
         let handle = handle(&config, &params);
         std::fs::write(&path, &saved).unwrap();

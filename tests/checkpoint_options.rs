@@ -319,10 +319,12 @@ fn progress_is_told_and_may_stop_a_save_and_the_check_of_a_load() {
 unsafe extern "C" fn old_name(
     name: *const c_char,
     out_name: *mut *const c_char,
-    _: *mut c_void,
+    n_asked: *mut c_void,
 ) -> i32 {
-    // SAFETY: the library's text, and its output.
+    // SAFETY: the library's text, and its output; registered with a `Cell`.
     unsafe {
+        let n_asked = &*n_asked.cast::<Cell<usize>>();
+        n_asked.set(n_asked.get() + 1);
         match CStr::from_ptr(name).to_bytes() {
             b"new" => *out_name = c"w".as_ptr(),
             b"none" => return 9,
@@ -342,8 +344,11 @@ fn parameters_may_have_had_other_names() {
     let bytes = saved.saved(true);
     let failure = other.load_bytes(&bytes, &load_options()).unwrap_err();
     assert!(failure.text.ends_with("no state of these params: new"), "{}", failure.text);
-    let options = adamw_load_options { rename: Some(old_name), params: 1, ..load_options() };
+    let n_asked = Cell::new(0usize);
+    let (rename, rename_data) = (Some(old_name as _), (&raw const n_asked).cast_mut().cast());
+    let options = adamw_load_options { rename, rename_data, params: 1, ..load_options() };
     other.load_bytes(&bytes, &options).unwrap();
+    assert_eq!(n_asked.get(), 2); // once about each
     for (seen, expected) in fresh.iter().zip(&params) {
         assert_eq!(seen.first_difference(expected), None);
     }

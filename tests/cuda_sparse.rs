@@ -283,6 +283,31 @@ fn rows_that_lag_take_the_steps_that_they_have_missed() {
 }
 
 #[test]
+fn a_graph_brings_rows_up_to_date_whenever_it_is_launched() {
+    let _device = Device::new();
+    let mut twin = Twin::new(&adamw_config { lazy_mode: ADAMW_LAZY_EXACT, ..config() });
+    let table = table(&mut twin, Dtype::F32, Dtype::F32, (50, 6));
+    table.set(&mut twin, vec![1, 2], 0);
+    let (stream, mut rows) = (Stream::new(), numbers(vec![3, 8, 3], 0));
+    twin.device.set_stream(stream.raw().cast()).unwrap();
+    let listed = RowsOnDevice::of(&rows);
+    let prepare = || twin.device.sparse_prepare_tensor(0, &listed.tensor()).unwrap();
+    let graph = stream.capture(prepare);
+    for step in 0..4 {
+        twin.step();
+        twin.step();
+        stream.launch(&graph);
+        twin.host.sparse_prepare(0, &rows).unwrap();
+        stream.wait();
+        twin.assert_same_params();
+        // It is read whenever it is its turn.
+        rows = numbers(vec![30 + step, 9, 8], 0);
+        listed.set(&rows);
+    }
+    twin.assert_same();
+}
+
+#[test]
 fn no_row_lags_further_than_the_log_reaches() {
     let _device = Device::with(&[("blocks", "1")]);
     let mut twin = Twin::new(&adamw_config { lazy_mode: ADAMW_LAZY_EXACT, ..config() });
