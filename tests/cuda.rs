@@ -176,6 +176,113 @@ fn a_gradient_that_is_not_finite_fails_by_name_where_that_was_asked() {
     steps(&mut twin, 1);
 }
 
+/// Makes both handles wait for what a device has measured, or share a norm with it.
+fn wait(twin: &mut Twin, why: &str, flags: &[Array; 2]) {
+    let scaler = adamw_loss_scaler {
+        struct_size: size_of::<adamw_loss_scaler>(),
+        scale: 16.0,
+        growth_factor: 2.0,
+        backoff_factor: 0.5,
+        growth_interval: 2,
+        backoff_interval: 1,
+    };
+    match why {
+        "statistics" => twin.both(|handle| handle.set_statistics(1).unwrap()),
+        "a scaler" => twin.both(|handle| handle.set_scaler(&scaler).unwrap()),
+        "a flag" => {
+            for (handle, flag) in [&twin.host, &twin.device].into_iter().zip(flags) {
+                handle.set_found_inf(core::ptr::null(), flag.data().cast());
+            }
+        }
+        "a parameter at home" => drop(twin.add_with(Dtype::F32, 300, false, |param| param)),
+        _ => {}
+    }
+}
+
+#[test]
+fn what_has_no_part_in_a_step_counts_for_nothing_whoever_waits() {
+    extern "C" fn no_closure(_: *mut f64, _: *mut core::ffi::c_void) -> i32 {
+        0
+    }
+    let leave = |twin: &mut Twin, how: &str| match how {
+        "forgotten" => twin.both(|handle| handle.forget_grad(1)),
+        "all forgotten" => twin.both(|handle| handle.clear_grad(ADAMW_CLEAR_FORGET)),
+        "frozen" => twin.both(|handle| handle.edit_options(1, |options| options.frozen = 1)),
+        "used up" => {
+            let grad = Array::ordinary(Dtype::F32, 3_000, &mut twin.random);
+            twin.accumulate(1, &grad);
+            twin.step();
+        }
+        "stepped alone" => twin.both(|handle| handle.step_param(1).unwrap()),
+        _ => {}
+    };
+    let _device = Device::new();
+    for why in ["statistics", "it may fail", "a scaler", "a flag", "a parameter at home"] {
+        for how in ["forgotten", "all forgotten", "frozen", "used up", "stepped alone", "left out"]
+        {
+            if how == "stepped alone" && ["a scaler", "a flag"].contains(&why) {
+                continue; // which is refused
+            }
+            let flags = [(); 2].map(|()| Array::zeros(Dtype::F32, 1));
+            let fails = why == "it may fail";
+            let mut twin = Twin::new(&adamw_config {
+                clip: ADAMW_CLIP_GLOBAL_NORM,
+                clip_norm: 0.5,
+                nonfinite: if fails { ADAMW_NONFINITE_FAIL } else { ADAMW_NONFINITE_PROPAGATE },
+                ..config()
+            });
+            for _ in 0..2 {
+                twin.add(Dtype::F32, 3_000);
+            }
+            twin.both(|handle| {
+                handle
+                    .edit_options(1, |options| options.no_clip = u32::from(how == "stepped alone"));
+            });
+            wait(&mut twin, why, &flags);
+            steps(&mut twin, 2);
+            leave(&mut twin, how);
+            for _ in 0..2 {
+                for number in (0..3).filter(|&number| number != 1) {
+                    if number == 0 || why == "a parameter at home" {
+                        let n = if number == 0 { 3_000 } else { 300 };
+                        let grad = Array::ordinary(Dtype::F32, n, &mut twin.random);
+                        twin.set_grad(number, grad);
+                    }
+                }
+                match how {
+                    "left out" => twin.both(|handle| {
+                        handle.minimize(Some(no_closure), &(), None, &[1], 3).unwrap();
+                    }),
+                    _ => twin.step(),
+                }
+                twin.assert_same();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_gradient_that_was_not_finite_and_is_gone_stops_no_step() {
+    let _device = Device::new();
+    for why in ["it may fail", "a scaler"] {
+        let fails = why == "it may fail";
+        let nonfinite = if fails { ADAMW_NONFINITE_FAIL } else { ADAMW_NONFINITE_PROPAGATE };
+        let mut twin = Twin::new(&adamw_config { nonfinite, ..config() });
+        for _ in 0..2 {
+            twin.add(Dtype::F32, 100);
+        }
+        let flags = [(); 2].map(|()| Array::zeros(Dtype::F32, 1));
+        wait(&mut twin, why, &flags);
+        twin.set_grads();
+        twin.write_grad(1, &Array::of(Dtype::F32, &[f64::NAN; 100]));
+        twin.both(|handle| assert_eq!(handle.try_step().is_err(), fails));
+        twin.both(|handle| handle.forget_grad(1));
+        twin.step();
+        twin.assert_same();
+        assert_eq!(twin.device.info(0).step, 1);
+    }
+}
+
 #[test]
 fn accumulated_gradients_have_the_same_bits() {
     let _device = Device::new();

@@ -8,7 +8,7 @@ use super::step::Scratch;
 use crate::clip::{Clip, Scope};
 use crate::config::{Config, Nonfinite};
 use crate::error::Error;
-use crate::tensor::{GradBlocks, Operands};
+use crate::tensor::{GradBlocks, Operands, Squares, Total};
 use core::ops::Range;
 
 /// What the last step found, and whether it was taken.
@@ -86,15 +86,11 @@ impl Optimizer {
         if waits && self.cuda()?.has_rows() {
             self.check_rows_on_device()?;
         }
-        let operands = &self.operands[of.clone()];
-        let Scratch { tallies, sums, .. } = &mut self.scratch;
         report.measured = true;
         let mut sum_squares = 0.0;
-        for (place, (param, operands)) in self.params[of.clone()].iter().zip(operands).enumerate() {
-            let total = match operands.is_on_device() {
-                false => tallies.total(place, operands),
-                true => self.on_device.total(of.start + place),
-            };
+        for (place, number) in of.clone().enumerate() {
+            let total = self.total(place, number);
+            let (param, operands) = (&self.params[number], &self.operands[number]);
             if total.n_nonfinite > 0 && nonfinite == Nonfinite::Fail {
                 return Err(Error::Nonfinite {
                     param: param.label(),
@@ -108,7 +104,7 @@ impl Optimizer {
             sum_squares += squares;
             let clip = self.groups[param.group as usize].clip;
             if matches!(clip, Clip::GlobalNorm(_)) && !param.no_clip {
-                sums[scope(self.config.clip_scope, param)] += squares;
+                self.scratch.sums[scope(self.config.clip_scope, param)] += squares;
             }
         }
         report.grad_norm = sum_squares.sqrt() * self.inv_grad_scale();
@@ -145,17 +141,35 @@ impl Optimizer {
         report.clip_factor = self.scratch.decisions.clip_factor;
         report.has_statistics = self.statistics;
         if self.statistics {
-            let Scratch { pass, changes, .. } = &self.scratch;
             let (mut update, mut param) = (0.0, 0.0);
-            for place in 0..of.len() {
-                let squares = match self.operands[of.start + place].is_on_device() {
-                    false => changes.total(pass.units(place)),
-                    true => self.on_device.change(of.start + place),
-                };
+            for (place, number) in of.clone().enumerate() {
+                let squares = self.change(place, number);
                 update += squares.update;
                 param += squares.param;
             }
             (report.update_norm, report.param_norm) = (update.sqrt(), param.sqrt());
+        }
+    }
+
+    /// What the gradient of a parameter adds up to: of one that has no part in the step, to nothing, whatever
+    /// was measured before.
+    fn total(&self, place: usize, number: usize) -> Total {
+        let operands = &self.operands[number];
+        match operands.is_on_device() {
+            _ if !operands.is_due() => Total::default(),
+            false => self.scratch.tallies.total(place, operands),
+            true => self.on_device.total(number),
+        }
+    }
+
+    /// What the step has changed of a parameter: of one that had no part in it, nothing.
+    fn change(&self, place: usize, number: usize) -> Squares {
+        let operands = &self.operands[number];
+        let Scratch { pass, changes, .. } = &self.scratch;
+        match operands.is_on_device() {
+            _ if !operands.is_due() => Squares::default(),
+            false => changes.total(pass.units(place)),
+            true => self.on_device.change(number),
         }
     }
 
@@ -168,11 +182,7 @@ impl Optimizer {
         let clip = self.groups[param.group as usize].clip;
         let sum_squares = match clip {
             Clip::Norm(_) if !param.no_clip => {
-                let total = match operands.is_on_device() {
-                    false => self.scratch.tallies.total(place, operands),
-                    true => self.on_device.total(number),
-                };
-                total.sum_squares * (mean * mean)
+                self.total(place, number).sum_squares * (mean * mean)
             }
             Clip::GlobalNorm(_) if !param.no_clip => {
                 self.scratch.sums[scope(self.config.clip_scope, param)]

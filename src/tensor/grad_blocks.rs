@@ -61,10 +61,10 @@ impl Tallies {
     }
 
     /// What the gradient of a parameter that is stepped adds up to, when it was last measured; nothing, if
-    /// it is not stepped or was not measured.
+    /// it was not measured.
     pub fn total(&self, param: usize, operands: &Operands) -> Total {
         if let (true, Some(rare)) = (operands.is_ready, &operands.rare) {
-            return if operands.is_stepped() { rare.measured } else { Total::default() };
+            return rare.measured;
         }
         let blocks = &self.blocks[self.plan.part(param)];
         let sum = |i: usize| f64::from_bits(blocks[i].sum_squares.load(Ordering::Relaxed));

@@ -259,7 +259,8 @@ impl Twin {
         let (host, device) = (self.host.step_info(), self.device.step_info());
         let seen = [host, device].map(|info| {
             let numbers = (info.n_elements, info.n_nonfinite, info.measured, info.skipped);
-            (numbers, info.grad_norm.to_bits(), info.clip_factor.to_bits())
+            let norms = [info.grad_norm, info.clip_factor, info.update_norm, info.param_norm];
+            (numbers, norms.map(f64::to_bits))
         });
         let is_nan = host.grad_norm.is_nan() && device.grad_norm.is_nan();
         assert!(seen[0] == seen[1] || is_nan, "{host:?} {device:?}");
