@@ -160,7 +160,7 @@ static double bytes_of_state(adamw_optimizer *optimizer, const weights *stepped)
   for (int i = 0; i < stepped->count; i++) {
     adamw_memory memory;
     adamw_dtype dtype = stepped->arrays[i].half ? ADAMW_DTYPE_BF16 : ADAMW_DTYPE_F32;
-    check(adamw_memory_plan(optimizer, 0, dtype, stepped->arrays[i].count, &memory, sizeof memory));
+    check(adamw_memory_plan(optimizer, 0, dtype, stepped->arrays[i].count, 0, &memory, sizeof memory));
     bytes += (double)memory.total;
     count += (double)stepped->arrays[i].count;
   }

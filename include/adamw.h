@@ -602,9 +602,11 @@ typedef struct adamw_param_config {
   const struct adamw_tensor *max_exp_avg_sq_scale;
   // `[0]` Where the host has cut a parameter into shards of one name: which element of the whole is
   // this one's first, so that random bits are those of the whole. Moments in codes have the bits of
-  // the whole if it is a multiple of 256.
+  // the whole if it is a multiple of 256, or of 128 in 4 bits.
   uint64_t first_element;
-  // `[0]` How many elements the whole has, which a checkpoint then says; 0: it does not.
+  // `[0]` How many elements the whole has, which a checkpoint then says; 0: it does not. It decides
+  // whether moments are codes, and so what must be given: give the same in all shards. With 0 each shard's
+  // own length decides.
   uint64_t whole_elements;
   // `[0]` 1: the parameter is on a CUDA device, and the processor steps it. Its state is in the host's memory,
   // and so are the tensors that are given for it; a step brings its gradient (on the device, or the host's)
@@ -966,8 +968,8 @@ typedef struct adamw_step_info {
 // 8 bits: `[n] u8`, and an f32 scale for each 256 elements, the largest magnitude among them. A code
 // counts down from it, sixteen values to an octave, then eight: exp_avg, which has a sign, for 4
 // octaves and 8 more, below which is 0; exp_avg_sq, rounded at random, for 8 and 16 more, and never to
-// 0. Tensors of fewer than 4,096 elements have f32 moments. What is not finite spreads to the other
-// elements of its 256. Sparse gradients need ADAMW_LAZY_OFF.
+// 0. Tensors of fewer than 4,096 elements have f32 moments (shards: those of a whole of so few, as
+// `whole_elements` says). What is not finite spreads to the other elements of its 256. Sparse gradients need ADAMW_LAZY_OFF.
 #define ADAMW_MOMENTS_8BIT 2
 
 // 4 bits: 64 bytes for each 128 elements, the last of which may be fewer, byte i with the code of
@@ -1609,7 +1611,9 @@ adamw_status adamw_sparse_prepare(struct adamw_optimizer *optimizer,
 adamw_status adamw_sparse_flush(struct adamw_optimizer *optimizer);
 
 // Says how much memory the state of a parameter of this type and length takes if it is added to
-// this group now, the library's or the host's. `struct_size` is the caller's `sizeof(adamw_memory)`.
+// this group now, the library's or the host's. `whole_elements` is how many elements the whole has
+// where the parameter is a shard, as in `adamw_param_config`; otherwise 0. `struct_size` is the caller's
+// `sizeof(adamw_memory)`.
 //
 // The caller ensures:
 // `out_memory` is NULL, or writable for `struct_size` bytes.
@@ -1617,6 +1621,7 @@ adamw_status adamw_memory_plan(const struct adamw_optimizer *optimizer,
                                uint32_t group,
                                adamw_dtype dtype,
                                uint64_t n_elements,
+                               uint64_t whole_elements,
                                struct adamw_memory *out_memory,
                                size_t struct_size);
 

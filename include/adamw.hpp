@@ -720,11 +720,13 @@ public:
     return state;
   }
 
-  // What the state of a parameter of this type and length would take.
-  adamw_memory memory_plan(dtype type, std::uint64_t n_elements, group number = group(0)) const {
+  // What the state of a parameter of this type and length would take; where it is a shard, of how long a whole.
+  adamw_memory memory_plan(dtype type, std::uint64_t n_elements, group number = group(0),
+                           std::uint64_t whole_elements = 0) const {
     adamw_memory memory{};
     detail::call(adamw_memory_plan, handle_, static_cast<std::uint32_t>(number),
-                 static_cast<adamw_dtype>(type), n_elements, &memory, sizeof memory);
+                 static_cast<adamw_dtype>(type), n_elements, whole_elements, &memory,
+                 sizeof memory);
     return memory;
   }
 

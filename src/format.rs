@@ -66,10 +66,11 @@ pub struct Format {
 }
 
 impl Format {
-    /// The format of a parameter of this type and length, with these options.
+    /// The format of a parameter of this type, with these options, where the tensor that it is or is a part of
+    /// has so many elements.
     pub fn new(
         name: Label,
-        (param, n_elements): (Dtype, u64),
+        (param, whole): (Dtype, u64),
         (precision, moments): (Precision, MomentFormat),
         multi_precision: bool,
         amsgrad: bool,
@@ -86,9 +87,7 @@ impl Format {
         let moments = match moments {
             _ if param == Dtype::F64 => MomentFormat::Full,
             MomentFormat::Nibbles if amsgrad => return Err(Error::NoNibbles(name)),
-            coded if coded.block().is_some() && n_elements < codes::MIN_ELEMENTS => {
-                MomentFormat::Full
-            }
+            coded if coded.block().is_some() && whole < codes::MIN_ELEMENTS => MomentFormat::Full,
             moments => moments,
         };
         Ok(Format { param, kept, moments, amsgrad })

@@ -8,6 +8,7 @@ use common::array::{Array, Dtype};
 use common::checkpoint::{in_memory, load_options};
 use common::handle::{Handle, Param, config};
 use common::random::Random;
+use common::state::state;
 use core::ops::Range;
 
 /// Two blocks of 256 more than it takes for codes on six ranks, and a block that is not whole.
@@ -86,11 +87,15 @@ struct Ranks {
 
 impl Ranks {
     fn new(mode: Mode, whole: &Array, n_ranks: usize) -> Ranks {
-        let cut = mode.cut(n_ranks);
+        Ranks::of(mode, whole, mode.cut(n_ranks))
+    }
+
+    /// Ranks with these ranges of a whole.
+    fn of(mode: Mode, whole: &Array, cut: Vec<Range<usize>>) -> Ranks {
         let parts: Vec<_> = cut.iter().map(|range| whole.copy(range.clone(), 0)).collect();
         let handle = |(part, range): (&Array, &Range<usize>)| {
             let handle = Handle::new(&mode.config());
-            let (first_element, whole_elements) = (range.start as u64, N as u64);
+            let (first_element, whole_elements) = (range.start as u64, whole.len() as u64);
             handle.add(&Param { first_element, whole_elements, ..Param::new("w", part) });
             handle
         };
@@ -100,7 +105,8 @@ impl Ranks {
 
     fn train(&self, steps: Range<u64>) {
         for step in steps {
-            let grad = Array::ordinary(self.parts[0].dtype(), N, &mut Random::new(step));
+            let whole = self.parts.iter().map(Array::len).sum();
+            let grad = Array::ordinary(self.parts[0].dtype(), whole, &mut Random::new(step));
             for (handle, range) in self.handles.iter().zip(&self.cut) {
                 let grad = grad.copy(range.clone(), 0);
                 handle.set_grad(0, &grad);
@@ -150,6 +156,73 @@ fn any_number_of_ranks_loads_what_any_other_saved() {
                 assert!(whole.saved() == unbroken.saved(), "{mode:?}: {from} to {to}");
             }
         }
+    }
+}
+
+/// Cuts a whole at these places.
+fn cut_at(whole: usize, places: &[usize]) -> Vec<Range<usize>> {
+    let starts = [0].into_iter().chain(places.iter().copied());
+    starts.zip(places.iter().copied().chain([whole])).map(|(start, end)| start..end).collect()
+}
+
+#[test]
+fn small_ranges_have_the_format_and_the_bits_of_their_whole() {
+    let options = adamw_load_options { params: 1, ..load_options() };
+    for (mode, block) in [(MODES[2], 256), (MODES[3], 128), (MODES[4], 256)] {
+        // Below 4,096 elements the whole has f32 moments, and so have its ranges.
+        for whole in [4095, 4096, 4096 + 300] {
+            let start = Array::ordinary(mode.dtype, whole, &mut Random::new(1));
+            let cuts = [
+                cut_at(whole, &[]),
+                cut_at(whole, &[2048]),
+                cut_at(whole, &[block, 4 * block, 4 * block, 3 * 1024]),
+                cut_at(whole, &[0, 4096 - block]),
+            ];
+            let case = format!("{mode:?}, {whole} elements");
+            let unbroken = Ranks::of(mode, &start, cuts[0].clone());
+            unbroken.train(0..4);
+            for from in &cuts {
+                let before = Ranks::of(mode, &start, from.clone());
+                before.train(0..2);
+                let files = before.saved();
+                let sources: Vec<_> = files.iter().map(|file| in_memory(file)).collect();
+                for to in &cuts {
+                    let after = Ranks::of(mode, &Array::zeros(mode.dtype, whole), to.clone());
+                    for handle in &after.handles {
+                        handle
+                            .load_from(&sources, &options)
+                            .unwrap_or_else(|e| panic!("{case}: {from:?} to {to:?}: {e:?}"));
+                    }
+                    after.train(2..4);
+                    assert!(after.bits() == unbroken.bits(), "{case}: {from:?} to {to:?}");
+                }
+                before.train(2..4);
+                assert!(before.bits() == unbroken.bits(), "{case}: {from:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_state_of_a_range_is_planned_by_its_whole() {
+    for mode in MODES {
+        let handle = Handle::new(&mode.config());
+        let parts = [(2048, 4096), (2048, 4095), (300, 1 << 20), (0, 4096), (5000, 0)];
+        let arrays = parts.map(|(n, _)| Array::zeros(mode.dtype, n));
+        for ((n, whole), part) in parts.into_iter().zip(&arrays) {
+            let name = format!("{n} of {whole}");
+            let whole_elements = whole as u64;
+            let number = handle.add(&Param { whole_elements, ..Param::new(&name, part) });
+            let plan = handle.plan_of_part(0, mode.dtype.code(), n as u64, whole_elements).unwrap();
+            let state = state(&handle, number, &name);
+            let bytes = |(_, array): &(_, Array)| (array.len() * array.dtype().bytes()) as u64;
+            assert_eq!(plan.total, state.iter().map(bytes).sum(), "{mode:?}: {name}");
+        }
+        let plan = |n, whole| handle.plan_of_part(0, mode.dtype.code(), n, whole).unwrap().total;
+        assert_eq!(2 * plan(2048, 4096), plan(4096, 0), "{mode:?}");
+        let failure = handle.plan_of_part(0, mode.dtype.code(), 10, 9).unwrap_err();
+        assert_eq!(failure.status, Status::InvalidArgument);
+        assert!(failure.text.contains("its 10 elements"), "{}", failure.text);
     }
 }
 

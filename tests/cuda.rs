@@ -49,6 +49,27 @@ fn many_steps_of_many_parameters_have_the_same_bits() {
 }
 
 #[test]
+fn small_shards_of_coded_moments_have_the_same_bits() {
+    let _device = Device::new();
+    for (moments, block) in [(ADAMW_MOMENTS_8BIT, 256), (ADAMW_MOMENTS_4BIT, 128)] {
+        let mut twin = Twin::new(&adamw_config { moments, seed: 7, ..config() });
+        for (n, offload) in [(2048, false), (block, false), (77, false), (0, false), (block, true)]
+        {
+            let (first_element, whole_elements) = (1024, 5000);
+            let number = twin.add_with(Dtype::F32, n, true, |param| Param {
+                first_element,
+                whole_elements,
+                offload,
+                ..param
+            });
+            let scales = twin.device.state_info(number, ADAMW_BUFFER_EXP_AVG_SCALE).unwrap();
+            assert_eq!(scales.n_elements, n.div_ceil(block) as u64);
+        }
+        steps(&mut twin, 3);
+    }
+}
+
+#[test]
 fn clipping_has_the_same_bits_wherever_norms_are_summed() {
     let _device = Device::new();
     for (clip, clip_scope) in [

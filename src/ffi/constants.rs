@@ -90,8 +90,8 @@ pub const ADAMW_MOMENTS_BF16: adamw_moments = 1;
 /// 8 bits: `[n] u8`, and an f32 scale for each 256 elements, the largest magnitude among them. A code
 /// counts down from it, sixteen values to an octave, then eight: exp_avg, which has a sign, for 4
 /// octaves and 8 more, below which is 0; exp_avg_sq, rounded at random, for 8 and 16 more, and never to
-/// 0. Tensors of fewer than 4,096 elements have f32 moments. What is not finite spreads to the other
-/// elements of its 256. Sparse gradients need ADAMW_LAZY_OFF.
+/// 0. Tensors of fewer than 4,096 elements have f32 moments (shards: those of a whole of so few, as
+/// `whole_elements` says). What is not finite spreads to the other elements of its 256. Sparse gradients need ADAMW_LAZY_OFF.
 pub const ADAMW_MOMENTS_8BIT: adamw_moments = 2;
 /// 4 bits: 64 bytes for each 128 elements, the last of which may be fewer, byte i with the code of
 /// element i in its low half and of element i + 64 in its high half; and an f32 scale for each 128,

@@ -9,7 +9,7 @@ use super::sized::{self, sized_struct};
 use super::{Optimizer, Status, guard, handle, put, tensor};
 use crate::dtype::Dtype;
 use crate::error::{Error, Label, Role, TensorProblem};
-use crate::optimizer::{Item, Scheme};
+use crate::optimizer::{Item, Scheme, Shard};
 use core::ffi::{CStr, c_char, c_void};
 use core::fmt::{self, Write};
 use core::ptr::{copy_nonoverlapping, with_exposed_provenance_mut};
@@ -66,7 +66,9 @@ const _: () = assert!(size_of::<adamw_memory>() == 7 * 8);
 sized_struct!(adamw_memory, "out_memory", 56);
 
 /// Says how much memory the state of a parameter of this type and length takes if it is added to
-/// this group now, the library's or the host's. `struct_size` is the caller's `sizeof(adamw_memory)`.
+/// this group now, the library's or the host's. `whole_elements` is how many elements the whole has
+/// where the parameter is a shard, as in `adamw_param_config`; otherwise 0. `struct_size` is the caller's
+/// `sizeof(adamw_memory)`.
 ///
 /// # Safety
 /// `out_memory` is NULL, or writable for `struct_size` bytes.
@@ -76,14 +78,17 @@ pub unsafe extern "C" fn adamw_memory_plan(
     group: u32,
     dtype: adamw_dtype,
     n_elements: u64,
+    whole_elements: u64,
     out_memory: *mut adamw_memory,
     struct_size: usize,
 ) -> Status {
     guard(|| {
         let dtype = tensor::dtype(dtype);
         let dtype = dtype.map_err(|problem| problem.of(Label::new(b"planned"), Role::Param))?;
-        let plan =
-            handle::with(optimizer, |optimizer| optimizer.memory_plan(group, dtype, n_elements))?;
+        let shard = Shard { first_element: 0, whole: whole_elements };
+        let plan = handle::with(optimizer, |optimizer| {
+            optimizer.memory_plan(group, dtype, n_elements, shard)
+        })?;
         let bytes = |roles: &[Role]| {
             let all = plan.iter().filter(|(role, _)| roles.contains(role));
             all.fold(0u64, |sum, (_, bytes)| sum.saturating_add(*bytes))

@@ -216,9 +216,11 @@ pub struct adamw_param_config {
     pub max_exp_avg_sq_scale: *const adamw_tensor,
     /// `[0]` Where the host has cut a parameter into shards of one name: which element of the whole is
     /// this one's first, so that random bits are those of the whole. Moments in codes have the bits of
-    /// the whole if it is a multiple of 256.
+    /// the whole if it is a multiple of 256, or of 128 in 4 bits.
     pub first_element: u64,
-    /// `[0]` How many elements the whole has, which a checkpoint then says; 0: it does not.
+    /// `[0]` How many elements the whole has, which a checkpoint then says; 0: it does not. It decides
+    /// whether moments are codes, and so what must be given: give the same in all shards. With 0 each shard's
+    /// own length decides.
     pub whole_elements: u64,
     /// `[0]` 1: the parameter is on a CUDA device, and the processor steps it. Its state is in the host's memory,
     /// and so are the tensors that are given for it; a step brings its gradient (on the device, or the host's)

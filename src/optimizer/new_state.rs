@@ -1,7 +1,7 @@
 //! The state that a new parameter needs, and whether what the host gives of it fits.
 #![forbid(unsafe_code)]
 
-use super::params::NewParam;
+use super::params::{NewParam, Shard};
 use super::{Optimizer, label};
 use crate::cuda;
 use crate::device::Device;
@@ -13,13 +13,14 @@ use crate::tensor::{Buffer, Operands, Tensor};
 use core::ops::Range;
 
 impl Optimizer {
-    /// What the state of a parameter of this type and length is made of, if it is added to a group.
+    /// What the state of a parameter of this type and length is made of, if it is added to a group. What
+    /// depends on a length depends on the whole's, so that all shards are alike.
     fn format(
         &self,
         name: Label,
         group: u32,
-        dtype: Dtype,
-        n_elements: u64,
+        (dtype, n_elements): (Dtype, u64),
+        shard: Shard,
     ) -> Result<Format, Error> {
         if !Dtype::FLOATS.contains(&dtype) {
             return Err(TensorProblem::NotFloat(dtype).of(name, Role::Param));
@@ -27,7 +28,8 @@ impl Optimizer {
         let group = self.group(group)?;
         let choices = (group.precision, group.moments);
         let (multi_precision, amsgrad) = (self.config.multi_precision, self.config.amsgrad);
-        Format::new(name, (dtype, n_elements), choices, multi_precision, amsgrad)
+        let whole = if shard.whole == 0 { n_elements } else { shard.whole };
+        Format::new(name, (dtype, whole), choices, multi_precision, amsgrad)
     }
 
     /// How many bytes each part of the state takes that a parameter of this type and length needs in
@@ -37,8 +39,11 @@ impl Optimizer {
         group: u32,
         dtype: Dtype,
         n_elements: u64,
+        shard: Shard,
     ) -> Result<[(Role, u64); Role::STATE.len()], Error> {
-        let format = self.format(Label::new(b"planned"), group, dtype, n_elements)?;
+        let name = Label::new(b"planned");
+        shard.check(name, n_elements)?;
+        let format = self.format(name, group, (dtype, n_elements), shard)?;
         Ok(Role::STATE.map(|role| {
             let bytes = format.buffer(role).map_or(0, |dtype| dtype.bytes() as u64);
             (role, format.n_elements(role, n_elements).saturating_mul(bytes))
@@ -54,7 +59,7 @@ impl Optimizer {
     ) -> Result<(Operands, Option<cuda::Memory>), Error> {
         let param = label(new.name);
         let n_elements = new.param.n_elements();
-        let format = self.format(param, new.group, new.param.dtype(), n_elements)?;
+        let format = self.format(param, new.group, (new.param.dtype(), n_elements), new.shard)?;
         let stepped = match copy {
             None => new.param,
             Some(copy) => copy.tensor().map_err(|problem| problem.of(param, Role::Param))?,

@@ -88,7 +88,7 @@ impl Optimizer {
             return Err(Error::Number { name: "step", value: new.step as f64, expected });
         }
         check_regularizer(new.regularizer)?;
-        new.shard.check(new.name, new.param.n_elements())?;
+        new.shard.check(label(new.name), new.param.n_elements())?;
         let copy = self.new_copy(&new)?;
         let (operands, on_device) = self.new_operands(&new, copy.as_ref())?;
         let decays = decays(self.decay_filter, new.name)?;
@@ -259,13 +259,12 @@ impl Optimizer {
 
 impl Shard {
     /// That a parameter of so many elements lies inside the whole.
-    fn check(&self, name: &CStr, n_elements: u64) -> Result<(), Error> {
+    pub fn check(&self, param: Label, n_elements: u64) -> Result<(), Error> {
         let Shard { first_element, whole } = *self;
         let end = first_element.checked_add(n_elements);
         if end.is_some_and(|end| whole == 0 || end <= whole) {
             return Ok(());
         }
-        let param = label(name);
         Err(Error::Shard { param, first_element, n_elements, whole })
     }
 }

@@ -231,7 +231,7 @@ static adamw_status set_state(adamw_optimizer *optimizer) {
 
 static adamw_status memory_plan(adamw_optimizer *optimizer) {
   adamw_memory memory;
-  return adamw_memory_plan(optimizer, 0, ADAMW_DTYPE_F32, N, &memory, sizeof memory);
+  return adamw_memory_plan(optimizer, 0, ADAMW_DTYPE_F32, N, 0, &memory, sizeof memory);
 }
 
 static adamw_status set_statistics(adamw_optimizer *optimizer) {

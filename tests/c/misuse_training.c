@@ -149,16 +149,18 @@ static void state_by_name(void) {
   adamw_buffer buffer;
   adamw_memory memory;
   row("adamw_memory_plan");
-  refused(adamw_memory_plan(world.optimizer, 0, ADAMW_DTYPE_F32, N, NULL, sizeof memory),
+  refused(adamw_memory_plan(world.optimizer, 0, ADAMW_DTYPE_F32, N, 0, NULL, sizeof memory),
           ADAMW_STATUS_INVALID_ARGUMENT, "out_memory is NULL");
-  refused(adamw_memory_plan(world.optimizer, 0, ADAMW_DTYPE_F32, N, &memory, 8),
+  refused(adamw_memory_plan(world.optimizer, 0, ADAMW_DTYPE_F32, N, 0, &memory, 8),
           ADAMW_STATUS_INVALID_ARGUMENT, "struct_size is 8");
-  refused(adamw_memory_plan(world.optimizer, 9, ADAMW_DTYPE_F32, N, &memory, sizeof memory),
+  refused(adamw_memory_plan(world.optimizer, 9, ADAMW_DTYPE_F32, N, 0, &memory, sizeof memory),
           ADAMW_STATUS_NOT_FOUND, "no group 9");
-  refused(adamw_memory_plan(world.optimizer, 0, 9, N, &memory, sizeof memory),
+  refused(adamw_memory_plan(world.optimizer, 0, 9, N, 0, &memory, sizeof memory),
           ADAMW_STATUS_INVALID_ARGUMENT, "dtype 9");
-  refused(adamw_memory_plan(world.optimizer, 0, ADAMW_DTYPE_I16, N, &memory, sizeof memory),
+  refused(adamw_memory_plan(world.optimizer, 0, ADAMW_DTYPE_I16, N, 0, &memory, sizeof memory),
           ADAMW_STATUS_INVALID_ARGUMENT, "i16");
+  refused(adamw_memory_plan(world.optimizer, 0, ADAMW_DTYPE_F32, N, N - 1, &memory, sizeof memory),
+          ADAMW_STATUS_INVALID_ARGUMENT, "of the whole");
   row("state");
   refused(adamw_get_state_name(world.optimizer, W1, ADAMW_BUFFER_EXP_AVG, 0, name, sizeof name,
                                &length),

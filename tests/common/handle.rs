@@ -459,9 +459,20 @@ impl Handle {
         dtype: ffi::adamw_dtype,
         n: u64,
     ) -> Answer<ffi::adamw_memory> {
+        self.plan_of_part(group, dtype, n, 0)
+    }
+
+    pub fn plan_of_part(
+        &self,
+        group: u32,
+        dtype: ffi::adamw_dtype,
+        n: u64,
+        whole: u64,
+    ) -> Answer<ffi::adamw_memory> {
         // SAFETY: a struct of numbers.
         let mut memory: ffi::adamw_memory = unsafe { core::mem::zeroed() };
-        call!(adamw_memory_plan(self.0, group, dtype, n, &mut memory, size_of_val(&memory)))?;
+        let size = size_of_val(&memory);
+        call!(adamw_memory_plan(self.0, group, dtype, n, whole, &mut memory, size))?;
         Ok(memory)
     }
 
