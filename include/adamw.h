@@ -625,11 +625,12 @@ typedef uint32_t adamw_dtype;
 typedef uint32_t adamw_buffer;
 
 // A loss scale that adapts: it grows after so many steps in a row that were taken, and backs off
-// when gradients are not finite. 0 is the default of every field, in brackets.
+// when gradients are not finite. It never leaves 1 (or the first scale, if that is less) to 2^126, whatever
+// the factors. 0 is the default of every field, in brackets.
 typedef struct adamw_loss_scaler {
   // `sizeof(adamw_loss_scaler)`.
   size_t struct_size;
-  // `[65536]` The first scale; finite, > 0.
+  // `[65536]` The first scale; 2^-126 to 2^126.
   double scale;
   // `[2]` What the scale is multiplied by to grow; finite, >= 1.
   double growth_factor;
@@ -645,11 +646,11 @@ typedef struct adamw_loss_scaler {
 typedef struct adamw_loss_scaler_state {
   // `sizeof(adamw_loss_scaler_state)`.
   size_t struct_size;
-  // The scale of the next step.
+  // The scale of the next step; 2^-126 to 2^126.
   double scale;
-  // Steps taken in a row since the scale last changed.
+  // Steps taken in a row since the scale last changed. From the interval on, the next one changes it.
   uint64_t good_steps;
-  // Steps skipped in a row since the scale last changed.
+  // Steps skipped in a row since the scale last changed, likewise.
   uint64_t bad_steps;
 } adamw_loss_scaler_state;
 
@@ -824,7 +825,8 @@ typedef struct adamw_step_info {
   size_t struct_size;
   // Elements of the parameters that had a gradient.
   uint64_t n_elements;
-  // Elements of the gradients that are not finite, if they were measured.
+  // Elements of the gradients that are not finite, if they were measured. A gradient of finite ones whose
+  // norm the compute type does not hold when the loss scale is taken out counts as one.
   uint64_t n_nonfinite;
   // The norm of all gradients together, unscaled and before clipping, if they were measured.
   double grad_norm;
@@ -1472,9 +1474,11 @@ adamw_status adamw_get_param_info(const struct adamw_optimizer *optimizer,
                                   size_t struct_size);
 
 // Says that the gradients are `scale` times too large, as a scaled loss makes them: each step
-// multiplies them by 1 / scale, together with the clip factor. Finite, > 0; 1 until it is set.
+// multiplies them by 1 / scale, together with the clip factor. 2^-126 to 2^126, which f32 can multiply by
+// and invert; 1 until it is set.
 // With a loss scaler the scale is the scaler's, and this is `ADAMW_STATUS_INVALID_ARGUMENT`.
-adamw_status adamw_set_grad_scale(struct adamw_optimizer *optimizer, double scale);
+adamw_status adamw_set_grad_scale(struct adamw_optimizer *optimizer,
+                                  double scale);
 
 // Writes how many times too large the next gradients are expected to be to `out_scale`: what the
 // host multiplies its loss by.

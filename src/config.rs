@@ -6,6 +6,7 @@ use crate::clip::{Clip, Scope};
 use crate::error::Error;
 use crate::format::{MomentFormat, Precision};
 use crate::tensor::HostNumber;
+use core::ops::RangeInclusive;
 
 /// The choices made at creation.
 #[derive(Clone, Copy)]
@@ -175,10 +176,14 @@ pub fn learning_rate(lr: f64) -> Result<(), Error> {
     not_negative("lr", lr)
 }
 
-/// A loss scale, which and whose reciprocal are positive numbers.
+/// Loss scales which, and whose reciprocals, are normal numbers of f32: losses are multiplied by the one,
+/// gradients by the other.
+pub const LOSS_SCALES: RangeInclusive<f64> =
+    RangeInclusive::new(f32::MIN_POSITIVE as f64, 1.0 / f32::MIN_POSITIVE as f64);
+
+/// A loss scale.
 pub fn loss_scale(name: &'static str, scale: f64) -> Result<(), Error> {
-    let ok = scale.is_finite() && scale > 0.0 && (1.0 / scale).is_finite();
-    check(name, scale, ok, "a finite number > 0")
+    check(name, scale, LOSS_SCALES.contains(&scale), "2^-126 to 2^126")
 }
 
 /// What a learning rate is multiplied by.

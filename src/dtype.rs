@@ -35,6 +35,14 @@ impl Dtype {
         }
     }
 
+    /// The largest number of the type that a parameter of this type computes in.
+    pub fn largest(self) -> f64 {
+        match self.compute() {
+            Dtype::F64 => f64::MAX,
+            _ => f32::MAX.into(),
+        }
+    }
+
     /// The type that a parameter of this type computes in, and keeps its moments in.
     pub fn compute(self) -> Dtype {
         match self {

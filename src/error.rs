@@ -17,6 +17,7 @@ pub use role::Role;
 pub use status::Status;
 pub use tensor_problem::TensorProblem;
 
+use crate::dtype::Dtype;
 use thiserror::Error;
 
 /// A failed call: nothing has changed.
@@ -112,6 +113,11 @@ pub enum Error {
     Callback { name: &'static str, param: Label, returned: i32, expected: &'static str },
     #[error("param \"{param}\": {count} of the {n_elements} elements of grad are not finite")]
     Nonfinite { param: Label, count: u64, n_elements: u64 },
+    #[error(
+        "param \"{param}\": the norm of grad is {norm:e} when the loss scale is taken out, which \
+         {dtype} does not hold"
+    )]
+    NormOverflow { param: Label, norm: f64, dtype: Dtype },
     #[error("parallel_for returned {0} before it ran any task, expected 0")]
     ParallelFor(i32),
 
@@ -276,7 +282,7 @@ impl Error {
             Error::LrConflict(_) => Status::LrConflict,
             Error::ClipConflict { .. } => Status::ClipConflict,
             Error::OutOfMemory { .. } | Error::Threads(_) => Status::OutOfMemory,
-            Error::Nonfinite { .. } => Status::Nonfinite,
+            Error::Nonfinite { .. } | Error::NormOverflow { .. } => Status::Nonfinite,
             Error::NullHandle | Error::BadHandle(_) => Status::BadHandle,
             Error::Busy => Status::Busy,
             Error::Poisoned | Error::HalfLoaded => Status::Poisoned,

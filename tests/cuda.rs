@@ -373,6 +373,31 @@ fn schedules_callbacks_and_scales_have_the_same_bits() {
 }
 
 #[test]
+fn a_gradient_that_overflows_when_the_scale_is_taken_out_is_not_finite_there_either() {
+    let _device = Device::new();
+    // With the flag the host waits and decides; without, the device does.
+    for waits in [false, true] {
+        for dtype in [Dtype::F32, Dtype::F64] {
+            let nonfinite = ADAMW_NONFINITE_SKIP;
+            let mut twin = Twin::new(&adamw_config { nonfinite, ..config() });
+            let flag = Array::zeros(Dtype::F32, 1);
+            if waits {
+                let flag = flag.data().cast();
+                twin.both(|handle| handle.set_found_inf(core::ptr::null(), flag));
+            }
+            twin.add(dtype, 100);
+            twin.set_grad(0, Array::of(dtype, &[1e20; 100]));
+            twin.both(|handle| handle.set_grad_scale(2f64.powi(-100)).unwrap());
+            twin.step();
+            twin.assert_same();
+            let info = twin.device.step_info();
+            let skips = u32::from(dtype == Dtype::F32);
+            assert_eq!((info.skipped, info.n_nonfinite), (skips, u64::from(skips)), "{dtype:?}");
+        }
+    }
+}
+
+#[test]
 fn the_loss_scaler_and_the_flags_of_the_host_know_what_the_device_finds() {
     let _device = Device::new();
     let mut twin = Twin::new(&config());

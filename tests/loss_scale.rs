@@ -105,11 +105,11 @@ fn a_scaler_that_makes_no_sense_is_refused() {
     let bad = [
         (
             adamw_loss_scaler { scale: -1.0, ..good },
-            "scaler.scale is -1.0, expected a finite number > 0",
+            "scaler.scale is -1.0, expected 2^-126 to 2^126",
         ),
         (
             adamw_loss_scaler { scale: f64::NAN, ..good },
-            "scaler.scale is NaN, expected a finite number > 0",
+            "scaler.scale is NaN, expected 2^-126 to 2^126",
         ),
         (
             adamw_loss_scaler { growth_factor: 0.5, ..good },
@@ -186,4 +186,66 @@ fn a_failed_step_tells_nobody_and_leaves_the_scale() {
     handle.set_scaler(&scaler(4.0, 1, 1)).unwrap();
     handle.step();
     assert_eq!((flag.get(0), handle.grad_scale()), (1.0, 2.0));
+}
+
+#[test]
+fn a_scale_that_has_backed_off_for_long_still_divides_a_good_gradient() {
+    for start in [65536.0, 2f64.powi(-20)] {
+        for nonfinite in [ADAMW_NONFINITE_PROPAGATE, ADAMW_NONFINITE_FAIL] {
+            let (handle, _, param, grad) = world(&adamw_config { nonfinite, ..config() });
+            handle.set_scaler(&scaler(start, 0, 0)).unwrap();
+            grad.fill(f64::NAN);
+            (0..1200).for_each(|_| handle.step());
+            assert_eq!(handle.grad_scale(), start.min(1.0));
+            grad.fill(0.0);
+            handle.step();
+            assert_eq!((handle.step_info().skipped, handle.step_info().n_nonfinite), (0, 0));
+            assert!(param.values().iter().all(|value| value.is_finite()), "{:?}", param.values());
+        }
+    }
+}
+
+#[test]
+fn a_scale_that_grows_for_long_is_a_number_that_f32_can_multiply_by_and_invert() {
+    let (handle, ..) = world(&config());
+    handle.set_scaler(&scaler(3.0, 1, 0)).unwrap();
+    (0..1200).for_each(|_| handle.step());
+    assert_eq!(handle.grad_scale(), 2f64.powi(126));
+    let scale = handle.grad_scale() as f32;
+    assert!(scale.is_normal() && scale.recip().is_normal());
+}
+
+#[test]
+fn a_scale_that_was_set_below_where_it_may_fall_is_not_raised() {
+    let (handle, _, _, grad) = world(&config());
+    handle.set_scaler(&scaler(8.0, 2, 1)).unwrap();
+    let state = adamw_loss_scaler_state { scale: 0.25, ..handle.scaler_state().unwrap() };
+    handle.set_scaler_state(&state).unwrap();
+    grad.fill(f64::NAN);
+    handle.step();
+    assert_eq!(handle.grad_scale(), 0.25);
+    grad.fill(0.0);
+    (0..4).for_each(|_| handle.step());
+    assert_eq!(handle.grad_scale(), 1.0);
+}
+
+#[test]
+fn counts_of_a_scaler_with_longer_intervals_change_the_scale_at_the_next_step() {
+    for (good_steps, bad_steps, is_good, expected) in [
+        (1000, 0, true, 16.0),
+        (u64::MAX, 0, true, 16.0),
+        (0, 1000, false, 4.0),
+        (0, u64::MAX, false, 4.0),
+    ] {
+        let (handle, _, _, grad) = world(&config());
+        handle.set_scaler(&scaler(8.0, 3, 3)).unwrap();
+        let state = handle.scaler_state().unwrap();
+        handle
+            .set_scaler_state(&adamw_loss_scaler_state { good_steps, bad_steps, ..state })
+            .unwrap();
+        grad.fill(if is_good { 1.0 } else { f64::NAN });
+        handle.step();
+        let state = handle.scaler_state().unwrap();
+        assert_eq!((state.scale, state.good_steps, state.bad_steps), (expected, 0, 0));
+    }
 }

@@ -144,11 +144,56 @@ fn a_loss_scale_that_is_a_power_of_two_changes_no_bit() {
 }
 
 #[test]
-fn a_loss_scale_is_a_positive_number() {
+fn a_loss_scale_is_one_that_f32_can_multiply_by_and_invert() {
     let handle = Handle::new(&config());
-    for scale in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-310] {
+    let (least, most) = (2f64.powi(-126), 2f64.powi(126));
+    for scale in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-39, least / 2.0, most * 2.0, 1e300] {
         let failure = handle.set_grad_scale(scale).unwrap_err();
         assert_eq!(failure.status, Status::InvalidArgument);
-        assert_eq!(failure.text, format!("grad_scale is {scale:?}, expected a finite number > 0"));
+        assert_eq!(failure.text, format!("grad_scale is {scale:?}, expected 2^-126 to 2^126"));
     }
+    for scale in [least, most] {
+        let model = Model::new(Dtype::F32);
+        model.grads.iter().for_each(|grad| grad.fill(0.0));
+        let handle = model.handle(&config_with(ADAMW_NONFINITE_FAIL));
+        handle.set_grad_scale(scale).unwrap();
+        handle.step();
+        assert!(model.params[0].values().iter().all(|value| value.is_finite()), "{scale}");
+    }
+}
+
+#[test]
+fn a_gradient_that_overflows_when_the_scale_is_taken_out_counts_as_not_finite() {
+    // 1e20 * 2^100 is no f32, and is an f64.
+    let world = |dtype, nonfinite| {
+        let model = Model::new(dtype);
+        model.grads[0].fill(0.0);
+        model.grads[1].fill(0.0);
+        model.grads[1].set(3, 1e20);
+        let handle = model.handle(&adamw_config { multi_precision: 0, ..config_with(nonfinite) });
+        handle.set_grad_scale(2f64.powi(-100)).unwrap();
+        (model, handle)
+    };
+    for dtype in [Dtype::F32, Dtype::Bf16] {
+        let (model, handle) = world(dtype, ADAMW_NONFINITE_SKIP);
+        let untouched = model.copy();
+        handle.step();
+        model.assert_same_params(&untouched);
+        assert_eq!((handle.step_info().skipped, handle.step_info().n_nonfinite), (1, 1));
+
+        let (model, handle) = world(dtype, ADAMW_NONFINITE_FAIL);
+        let untouched = model.copy();
+        let failure = handle.try_step().unwrap_err();
+        assert_eq!(failure.status, Status::Nonfinite);
+        let norm = model.grads[1].get(3) * 2f64.powi(100);
+        let text = format!(
+            "param \"b\": the norm of grad is {norm:e} when the loss scale is taken out, which f32 \
+             does not hold"
+        );
+        assert_eq!(failure.text, text);
+        model.assert_same_params(&untouched);
+    }
+    let (model, handle) = world(Dtype::F64, ADAMW_NONFINITE_FAIL);
+    handle.step();
+    assert!(model.params[1].values().iter().all(|value| value.is_finite()));
 }

@@ -31,6 +31,12 @@ __device__ __forceinline__ double squares_of(const Hyper &hyper, const Total &to
   return total.sum_squares * (hyper.mean * hyper.mean);
 }
 
+// Elements of a gradient that are not finite; 1 where its norm is not one of the compute type.
+__device__ __forceinline__ u64 nonfinite_of(const Hyper &hyper, const Total &total, double inverse) {
+  const double largest = hyper.is_f64 ? 1.7976931348623157e308 : 3.4028234663852886e38;
+  return total.n_nonfinite == 0 && root(squares_of(hyper, total)) * inverse > largest ? 1 : total.n_nonfinite;
+}
+
 // By one block. Sums run over the parameters in their order, a thread a sum: one for each scope, then one of all.
 __device__ __forceinline__ void decide_all(const Hyper *hypers, const Total *totals, u32 n, u32 n_scopes, u32 skips, const Inputs &inputs,
                                            double *sums, double *factors, Verdict *verdict) {
@@ -39,6 +45,7 @@ __device__ __forceinline__ void decide_all(const Hyper *hypers, const Total *tot
   __shared__ u64 bad[THREADS];
   const u32 thread = threadIdx.x;
   const u32 ALL = n_scopes, NONE = n_scopes + 1;
+  const double inverse = inv_grad_scale(inputs);
   double all_squares = 0.0;
   u64 all_bad = 0;
   for (u32 first = 0; first <= ALL; first += THREADS) {
@@ -50,7 +57,7 @@ __device__ __forceinline__ void decide_all(const Hyper *hypers, const Total *tot
       const bool there = i < n && hypers[i].stepped;
       squares[thread] = there ? squares_of(hypers[i], totals[i]) : 0.0;
       scopes[thread] = there && hypers[i].clip == CLIP_GLOBAL_NORM ? hypers[i].scope : NONE;
-      bad[thread] = there ? totals[i].n_nonfinite : 0;
+      bad[thread] = there ? nonfinite_of(hypers[i], totals[i], inverse) : 0;
       __syncthreads();
       for (u32 j = 0; j < min(n - base, THREADS); j++) {
         if (scope == ALL || scopes[j] == scope) sum = sum + squares[j];
@@ -63,7 +70,6 @@ __device__ __forceinline__ void decide_all(const Hyper *hypers, const Total *tot
   }
   __syncthreads();
 
-  const double inverse = inv_grad_scale(inputs);
   double least = 1.0;
   for (u32 i = thread; i < n; i += THREADS) {
     const Hyper hyper = hypers[i];

@@ -38,8 +38,10 @@ struct Hyper {
   Regularizer regularizer;
   u32 limited, maximize;
   u32 stepped; // whether it is
+  u32 is_f64;  // whether it computes in f64
+  u32 reserved;
 };
-static_assert(sizeof(Hyper) == 120, "as table.rs has it");
+static_assert(sizeof(Hyper) == 128, "as table.rs has it");
 
 // How far a parameter has come.
 struct Clock {

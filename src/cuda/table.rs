@@ -62,6 +62,9 @@ pub struct Hyper {
     pub limited: u32,
     pub maximize: u32,
     pub stepped: u32,
+    /// Whether it computes in f64.
+    pub is_f64: u32,
+    pub reserved: u32,
 }
 
 /// Clipping by each tensor's norm, and by that of all of a scope.
@@ -227,7 +230,7 @@ pub const SCALARS: usize = 160;
 
 const _: () = assert!(size_of::<Tensor>() == 112);
 const _: () = assert!(size_of::<Chunk>() == 8);
-const _: () = assert!(size_of::<Hyper>() == 120);
+const _: () = assert!(size_of::<Hyper>() == 128);
 const _: () = assert!(size_of::<Inputs>() == 40);
 const _: () = assert!(size_of::<Verdict>() == 40);
 const _: () = assert!(size_of::<Rows>() == 104);

@@ -27,13 +27,14 @@ pub struct adamw_param_options {
 }
 
 /// A loss scale that adapts: it grows after so many steps in a row that were taken, and backs off
-/// when gradients are not finite. 0 is the default of every field, in brackets.
+/// when gradients are not finite. It never leaves 1 (or the first scale, if that is less) to 2^126, whatever
+/// the factors. 0 is the default of every field, in brackets.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct adamw_loss_scaler {
     /// `sizeof(adamw_loss_scaler)`.
     pub struct_size: usize,
-    /// `[65536]` The first scale; finite, > 0.
+    /// `[65536]` The first scale; 2^-126 to 2^126.
     pub scale: f64,
     /// `[2]` What the scale is multiplied by to grow; finite, >= 1.
     pub growth_factor: f64,
@@ -51,11 +52,11 @@ pub struct adamw_loss_scaler {
 pub struct adamw_loss_scaler_state {
     /// `sizeof(adamw_loss_scaler_state)`.
     pub struct_size: usize,
-    /// The scale of the next step.
+    /// The scale of the next step; 2^-126 to 2^126.
     pub scale: f64,
-    /// Steps taken in a row since the scale last changed.
+    /// Steps taken in a row since the scale last changed. From the interval on, the next one changes it.
     pub good_steps: u64,
-    /// Steps skipped in a row since the scale last changed.
+    /// Steps skipped in a row since the scale last changed, likewise.
     pub bad_steps: u64,
 }
 

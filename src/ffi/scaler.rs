@@ -7,7 +7,8 @@ use crate::optimizer::{FoundInf, ScalerState};
 use crate::tensor::HostNumber;
 
 /// Says that the gradients are `scale` times too large, as a scaled loss makes them: each step
-/// multiplies them by 1 / scale, together with the clip factor. Finite, > 0; 1 until it is set.
+/// multiplies them by 1 / scale, together with the clip factor. 2^-126 to 2^126, which f32 can multiply by
+/// and invert; 1 until it is set.
 /// With a loss scaler the scale is the scaler's, and this is `ADAMW_STATUS_INVALID_ARGUMENT`.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_set_grad_scale(optimizer: *mut Optimizer, scale: f64) -> Status {

@@ -240,7 +240,8 @@ pub struct adamw_step_info {
     pub struct_size: usize,
     /// Elements of the parameters that had a gradient.
     pub n_elements: u64,
-    /// Elements of the gradients that are not finite, if they were measured.
+    /// Elements of the gradients that are not finite, if they were measured. A gradient of finite ones whose
+    /// norm the compute type does not hold when the loss scale is taken out counts as one.
     pub n_nonfinite: u64,
     /// The norm of all gradients together, unscaled and before clipping, if they were measured.
     pub grad_norm: f64,

@@ -76,7 +76,7 @@ impl Optimizer {
         if on_device.is_some() {
             self.cuda()?.measure()?;
         }
-        let nonfinite = self.nonfinite();
+        let (nonfinite, inv_grad_scale) = (self.nonfinite(), self.inv_grad_scale());
         let operands = &self.operands[of.clone()];
         let Scratch { tallies, sums, .. } = &mut self.scratch;
         sums.clear();
@@ -91,23 +91,28 @@ impl Optimizer {
         for (place, number) in of.clone().enumerate() {
             let total = self.total(place, number);
             let (param, operands) = (&self.params[number], &self.operands[number]);
-            if total.n_nonfinite > 0 && nonfinite == Nonfinite::Fail {
-                return Err(Error::Nonfinite {
-                    param: param.label(),
-                    count: total.n_nonfinite,
-                    n_elements: operands.param().n_elements(),
-                });
-            }
-            report.n_nonfinite += total.n_nonfinite;
             let mean = mean(&self.config, operands);
             let squares = total.sum_squares * (mean * mean);
+            let (norm, dtype) = (squares.sqrt() * inv_grad_scale, operands.param().dtype());
+            let overflows = total.n_nonfinite == 0 && norm > dtype.largest();
+            if nonfinite == Nonfinite::Fail {
+                let (param, n_elements) = (param.label(), operands.param().n_elements());
+                if overflows {
+                    return Err(Error::NormOverflow { param, norm, dtype: dtype.compute() });
+                }
+                if total.n_nonfinite > 0 {
+                    let count = total.n_nonfinite;
+                    return Err(Error::Nonfinite { param, count, n_elements });
+                }
+            }
+            report.n_nonfinite += total.n_nonfinite + u64::from(overflows);
             sum_squares += squares;
             let clip = self.groups[param.group as usize].clip;
             if matches!(clip, Clip::GlobalNorm(_)) && !param.no_clip {
                 self.scratch.sums[scope(self.config.clip_scope, param)] += squares;
             }
         }
-        report.grad_norm = sum_squares.sqrt() * self.inv_grad_scale();
+        report.grad_norm = sum_squares.sqrt() * inv_grad_scale;
         report.skipped |= report.n_nonfinite > 0 && nonfinite == Nonfinite::Skip;
         Ok(report)
     }

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod decide;
+mod device_hypers;
 mod grads;
 mod hyper;
 mod load;

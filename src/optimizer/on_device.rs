@@ -5,13 +5,11 @@
 //! told to fail, to tell others, or to go on by a schedule.
 #![forbid(unsafe_code)]
 
-use super::measure::{mean, scope};
 use super::params::Master;
 use super::{Optimizer, Report};
 use crate::callback::adamw_param_info;
-use crate::clip::Clip;
 use crate::config::{HostValues, Lazy, Nonfinite};
-use crate::cuda::{CLIP_GLOBAL_NORM, CLIP_NORM, Cuda, Decider, Hyper, Inputs, InputsAt};
+use crate::cuda::{Cuda, Decider, Inputs, InputsAt};
 use crate::error::Error;
 use crate::steps::Clock;
 use crate::sys::memory::reserve;
@@ -181,51 +179,6 @@ impl Optimizer {
             Some((_, what)) => Err(Error::Capturing(what)),
             None => Ok(DeviceStep { waits, is_captured }),
         }
-    }
-
-    /// Says what the device's parameters are stepped with. Asks the host's callback.
-    fn set_hypers(&mut self, of: &Range<usize>) -> Result<(), Error> {
-        for number in of.clone() {
-            if self.operands[number].is_on_device() && self.operands[number].is_due() {
-                let hyper = self.hyper(number)?;
-                self.cuda()?.set_hyper(number as u32, hyper);
-            }
-        }
-        Ok(())
-    }
-
-    /// Says what their gradients are clipped by, where the host knows.
-    fn set_clip_factors(&mut self, of: &Range<usize>) -> Result<(), Error> {
-        for (place, number) in of.clone().enumerate() {
-            if self.operands[number].is_on_device() && self.operands[number].is_due() {
-                let (_, factor) = self.factor(place, number);
-                self.scratch.decisions.clipped_by(factor);
-                self.cuda()?.set_clip_factor(number as u32, factor);
-            }
-        }
-        Ok(())
-    }
-
-    fn hyper(&self, number: usize) -> Result<Hyper, Error> {
-        let param = &self.params[number];
-        let group = &self.groups[param.group as usize];
-        let ratio = self.ratio(number as u32)?;
-        self.scaled_lr(self.lr, param.group, ratio)?;
-        let mut hyper = Hyper::of(group, ratio, param.decays, self.config.maximize);
-        hyper.mean = mean(&self.config, &self.operands[number]);
-        hyper.set_regularizer(param.regularizer);
-        hyper.set_limits(group.clip.limits().filter(|_| !param.no_clip));
-        match group.clip {
-            Clip::Norm(largest) if !param.no_clip => {
-                (hyper.clip, hyper.largest_norm) = (CLIP_NORM, largest);
-            }
-            Clip::GlobalNorm(largest) if !param.no_clip => {
-                (hyper.clip, hyper.largest_norm) = (CLIP_GLOBAL_NORM, largest);
-                hyper.scope = scope(self.config.clip_scope, param) as u32;
-            }
-            _ => {}
-        }
-        Ok(hyper)
     }
 
     /// Waits for what the device has measured, or forgets what it has before.

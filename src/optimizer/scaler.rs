@@ -2,11 +2,11 @@
 //!
 //! The dynamic scale is that of Micikevicius et al., "Mixed Precision Training" (ICLR 2018), as
 //! PyTorch's and Paddle's GradScaler have it: it grows after so many good steps in a row, and backs
-//! off when gradients overflow.
+//! off when gradients overflow, within what f32 can multiply by and invert.
 #![forbid(unsafe_code)]
 
 use super::{Optimizer, Report};
-use crate::config::{self, LossScaler};
+use crate::config::{self, LOSS_SCALES, LossScaler};
 use crate::error::Error;
 use crate::tensor::HostNumber;
 
@@ -121,23 +121,23 @@ impl Scaler {
 
     /// What the scale becomes after a step that was taken, or skipped.
     pub fn update(&mut self, skipped: bool) {
-        let LossScaler { growth_factor, backoff_factor, .. } = self.config;
+        let LossScaler { growth_interval, backoff_interval, .. } = self.config;
         let ScalerState { scale, good_steps, bad_steps } = self.state;
-        let (good_steps, bad_steps) =
-            if skipped { (0, bad_steps + 1) } else { (good_steps + 1, 0) };
-        let factor = if good_steps == self.config.growth_interval {
-            growth_factor
-        } else if bad_steps == self.config.backoff_interval {
-            backoff_factor
+        let (good_steps, bad_steps) = match skipped {
+            true => (0, bad_steps.saturating_add(1)),
+            false => (good_steps.saturating_add(1), 0),
+        };
+        let changed = if good_steps >= growth_interval {
+            (scale * self.config.growth_factor).min(*LOSS_SCALES.end())
+        } else if bad_steps >= backoff_interval {
+            // Paddle's stays at 1 too; a scale that was set below goes on from there.
+            let least = self.config.scale.min(1.0).min(scale);
+            (scale * self.config.backoff_factor).max(least)
         } else {
             self.state = ScalerState { scale, good_steps, bad_steps };
             return;
         };
-        // At its limits the scale stays: neither it nor its reciprocal may be 0 or infinite.
-        let changed = scale * factor;
-        let scale =
-            if changed.is_normal() && (1.0 / changed).is_normal() { changed } else { scale };
-        self.state = ScalerState { scale, good_steps: 0, bad_steps: 0 };
+        self.state = ScalerState { scale: changed, good_steps: 0, bad_steps: 0 };
     }
 }
 
@@ -172,12 +172,18 @@ mod tests {
     }
 
     #[test]
-    fn at_its_limits_it_stays() {
-        for (skipped, scale) in [(false, f64::MAX / 4.0), (true, f64::MIN_POSITIVE * 4.0)] {
-            let mut scaler = Scaler::new(LossScaler { scale, ..CONFIG });
-            scales(&mut scaler, &[skipped; 60]);
-            let state = scaler.state;
-            assert!(state.scale.is_normal() && (1.0 / state.scale).is_normal(), "{state:?}");
+    fn it_stays_within_its_limits() {
+        let (least, most) = (*LOSS_SCALES.start(), *LOSS_SCALES.end());
+        for (start, skipped, limit) in [
+            (3.0, false, most),
+            (most, false, most),
+            (3.0, true, 1.0),
+            (0.75, true, 0.75),
+            (least, true, least),
+        ] {
+            let mut scaler = Scaler::new(LossScaler { scale: start, ..CONFIG });
+            scales(&mut scaler, &[skipped; 1000]);
+            assert_eq!(scaler.state.scale, limit, "from {start}");
         }
     }
 }
