@@ -452,6 +452,28 @@ typedef struct adamw_config {
   uint32_t reserved;
 } adamw_config;
 
+// Element type of a plain array.
+typedef uint32_t adamw_dtype;
+
+// What the state of one parameter takes, in bytes.
+typedef struct adamw_memory {
+  // `sizeof(adamw_memory)`.
+  size_t struct_size;
+  // 4 an element of f16 and bf16 with multi_precision.
+  uint64_t master;
+  // 2 an element of bf16 with ADAMW_PRECISION_SPLIT, of f16 and bf16 with ADAMW_PRECISION_KAHAN.
+  uint64_t remainder;
+  // 4 an element, 8 of f64; 2 with ADAMW_MOMENTS_BF16; 1, and 4 for each 256 elements, with
+  // ADAMW_MOMENTS_8BIT; 68 for each 128 elements with ADAMW_MOMENTS_4BIT.
+  uint64_t exp_avg;
+  // As exp_avg.
+  uint64_t exp_avg_sq;
+  // As exp_avg, with amsgrad.
+  uint64_t max_exp_avg_sq;
+  // All of them together.
+  uint64_t total;
+} adamw_memory;
+
 // Computes the loss and the gradients (into the memory that the handle knows, or set by calls on
 // the handle), writes the loss to `out_loss` and returns 0. Anything else fails the call with
 // `ADAMW_STATUS_CALLBACK`, and no step is taken.
@@ -618,9 +640,6 @@ typedef struct adamw_param_config {
   uint32_t reserved_2;
 } adamw_param_config;
 
-// Element type of a plain array.
-typedef uint32_t adamw_dtype;
-
 // A buffer of a parameter, or a counter of its state.
 typedef uint32_t adamw_buffer;
 
@@ -773,25 +792,6 @@ typedef struct adamw_schedule_state {
   // REDUCE_ON_PLATEAU: metrics still to be passed over.
   uint32_t cooldown;
 } adamw_schedule_state;
-
-// What the state of one parameter takes, in bytes.
-typedef struct adamw_memory {
-  // `sizeof(adamw_memory)`.
-  size_t struct_size;
-  // 4 an element of f16 and bf16 with multi_precision.
-  uint64_t master;
-  // 2 an element of bf16 with ADAMW_PRECISION_SPLIT, of f16 and bf16 with ADAMW_PRECISION_KAHAN.
-  uint64_t remainder;
-  // 4 an element, 8 of f64; 2 with ADAMW_MOMENTS_BF16; 1, and 4 for each 256 elements, with
-  // ADAMW_MOMENTS_8BIT; 68 for each 128 elements with ADAMW_MOMENTS_4BIT.
-  uint64_t exp_avg;
-  // As exp_avg.
-  uint64_t exp_avg_sq;
-  // As exp_avg, with amsgrad.
-  uint64_t max_exp_avg_sq;
-  // All of them together.
-  uint64_t total;
-} adamw_memory;
 
 // Where a part of a parameter's state is.
 typedef struct adamw_state_info {
@@ -1371,6 +1371,21 @@ adamw_status adamw_create(const struct adamw_config *config,
 // any further use of it is `ADAMW_STATUS_BAD_HANDLE`.
 adamw_status adamw_destroy(struct adamw_optimizer *optimizer);
 
+// Says how much memory the state of a parameter of this type and length takes if it is added to
+// this group now, the library's or the host's. `whole_elements` is how many elements the whole has
+// where the parameter is a shard, as in `adamw_param_config`; otherwise 0. `struct_size` is the caller's
+// `sizeof(adamw_memory)`.
+//
+// The caller ensures:
+// `out_memory` is NULL, or writable for `struct_size` bytes.
+adamw_status adamw_memory_plan(const struct adamw_optimizer *optimizer,
+                               uint32_t group,
+                               adamw_dtype dtype,
+                               uint64_t n_elements,
+                               uint64_t whole_elements,
+                               struct adamw_memory *out_memory,
+                               size_t struct_size);
+
 // Calls the closure, then steps the parameters that have a gradient (of a subset, if one is given)
 // as `adamw_step` does. The handle is free while the closure runs: it may set gradients. The loss
 // is written to `out_loss`, how many parameters were stepped to `out_num_updated`, which is 0 if
@@ -1613,21 +1628,6 @@ adamw_status adamw_sparse_prepare(struct adamw_optimizer *optimizer,
 // Brings every row of every parameter up to date: before parameters or state are saved, evaluated
 // or copied.
 adamw_status adamw_sparse_flush(struct adamw_optimizer *optimizer);
-
-// Says how much memory the state of a parameter of this type and length takes if it is added to
-// this group now, the library's or the host's. `whole_elements` is how many elements the whole has
-// where the parameter is a shard, as in `adamw_param_config`; otherwise 0. `struct_size` is the caller's
-// `sizeof(adamw_memory)`.
-//
-// The caller ensures:
-// `out_memory` is NULL, or writable for `struct_size` bytes.
-adamw_status adamw_memory_plan(const struct adamw_optimizer *optimizer,
-                               uint32_t group,
-                               adamw_dtype dtype,
-                               uint64_t n_elements,
-                               uint64_t whole_elements,
-                               struct adamw_memory *out_memory,
-                               size_t struct_size);
 
 // Writes how many numbers have been given to parameters to `out_num_params`: all parameters have
 // numbers below it; those that were removed are `ADAMW_STATUS_NOT_FOUND`.
