@@ -366,10 +366,11 @@ typedef void (*adamw_task)(void *task_data, size_t index);
 
 // Calls `task(task_data, index)` for every index from 0 to `num_tasks` - 1, on any threads and in
 // any order, and returns 0 when all those calls have returned. What it leaves undone, the calling
-// thread does; if it returns anything but 0 before any task ran, the step fails with
-// `ADAMW_STATUS_CALLBACK`, nothing changed; after that its answer means nothing. A step of fewer
-// than 262,144 elements does not call it; one that measures norms or finiteness calls it once more.
-// `adamw_load` calls it for tensors of 2 MiB on, and reads alone what it refuses.
+// thread does; if it returns anything but 0 before any task ran, the call that uses it fails with
+// `ADAMW_STATUS_CALLBACK`, nothing changed; once a task has run, or the call has written anything (a
+// second use in one step, a load), its answer means nothing. A step of fewer than 262,144 elements does
+// not call it; one that measures norms or finiteness calls it once more, and so does one that rows have
+// to catch up for (ADAMW_LAZY_EXACT). `adamw_load` calls it for tensors of 2 MiB on.
 typedef int32_t (*adamw_parallel_for)(size_t num_tasks,
                                       adamw_task task,
                                       void *task_data,

@@ -4,6 +4,7 @@
 
 use crate::config::{Config, IsaCap};
 use crate::cpu::Cpu;
+pub use crate::cpu::Refused;
 use crate::cpu::isa::Isa;
 use crate::cuda::{self, Cuda};
 use crate::error::{Error, Label, Role};
@@ -23,8 +24,13 @@ impl Backend {
     }
 
     /// Steps every chunk. An error means that nothing was written.
-    pub fn update(&mut self, chunks: &Chunks, steps: &Steps) -> Result<(), Error> {
-        self.cpu.update(chunks, steps)
+    pub fn update(
+        &mut self,
+        chunks: &Chunks,
+        steps: &Steps,
+        refused: Refused,
+    ) -> Result<(), Error> {
+        self.cpu.update(chunks, steps, refused)
     }
 
     /// Measures every block of the gradients. An error means that nothing was measured.
@@ -33,8 +39,8 @@ impl Backend {
     }
 
     /// Runs work that claims tasks until there are none, on as many threads as there are tasks for.
-    pub fn share(&mut self, n_tasks: usize, work: &(dyn Fn() + Sync)) -> Result<(), Error> {
-        self.cpu.share(n_tasks, work)
+    pub fn share(&mut self, n_tasks: usize, work: &(dyn Fn() + Sync)) {
+        self.cpu.share(n_tasks, work);
     }
 
     /// Adds a gradient to what a parameter has accumulated, for which there is room.

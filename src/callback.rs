@@ -75,10 +75,11 @@ pub type adamw_task = Option<unsafe extern "C" fn(task_data: *mut c_void, index:
 
 /// Calls `task(task_data, index)` for every index from 0 to `num_tasks` - 1, on any threads and in
 /// any order, and returns 0 when all those calls have returned. What it leaves undone, the calling
-/// thread does; if it returns anything but 0 before any task ran, the step fails with
-/// `ADAMW_STATUS_CALLBACK`, nothing changed; after that its answer means nothing. A step of fewer
-/// than 262,144 elements does not call it; one that measures norms or finiteness calls it once more.
-/// `adamw_load` calls it for tensors of 2 MiB on, and reads alone what it refuses.
+/// thread does; if it returns anything but 0 before any task ran, the call that uses it fails with
+/// `ADAMW_STATUS_CALLBACK`, nothing changed; once a task has run, or the call has written anything (a
+/// second use in one step, a load), its answer means nothing. A step of fewer than 262,144 elements does
+/// not call it; one that measures norms or finiteness calls it once more, and so does one that rows have
+/// to catch up for (ADAMW_LAZY_EXACT). `adamw_load` calls it for tensors of 2 MiB on.
 #[allow(non_camel_case_types)]
 pub type adamw_parallel_for = Option<
     unsafe extern "C" fn(

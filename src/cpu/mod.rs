@@ -18,6 +18,7 @@ use crate::steps::Steps;
 use crate::tensor::{Chunks, GradBlocks, Operands, Tensor};
 use blocks::Stepper;
 use isa::Isa;
+pub use threads::Refused;
 use threads::Threads;
 
 /// The processor as one handle uses it.
@@ -32,9 +33,14 @@ impl Cpu {
     }
 
     /// Steps every chunk. An error means that nothing was written.
-    pub fn update(&mut self, chunks: &Chunks, steps: &Steps) -> Result<(), Error> {
+    pub fn update(
+        &mut self,
+        chunks: &Chunks,
+        steps: &Steps,
+        refused: Refused,
+    ) -> Result<(), Error> {
         let isa = self.isa;
-        self.threads.run(chunks.line(), &|| {
+        self.threads.run(chunks.line(), refused, &|| {
             let mut stepper = Stepper::new(isa, steps);
             while chunks.claim(&mut stepper) {}
         })
@@ -43,7 +49,7 @@ impl Cpu {
     /// Measures every block of the gradients. An error means that nothing was measured.
     pub fn measure(&mut self, blocks: &GradBlocks) -> Result<(), Error> {
         let isa = self.isa;
-        self.threads.run(blocks.line(), &|| {
+        self.threads.run(blocks.line(), Refused::Fails, &|| {
             while blocks.claim(|block| {
                 let (sum_squares, n_nonfinite) = norms::tally(isa, &block);
                 block.tally.set(sum_squares, n_nonfinite);
@@ -52,8 +58,8 @@ impl Cpu {
     }
 
     /// Runs work that claims tasks until there are none, on as many threads as there are tasks for.
-    pub fn share(&mut self, n_tasks: usize, work: &(dyn Fn() + Sync)) -> Result<(), Error> {
-        self.threads.share(n_tasks, work)
+    pub fn share(&mut self, n_tasks: usize, work: &(dyn Fn() + Sync)) {
+        self.threads.share(n_tasks, work);
     }
 
     /// Adds a gradient to what a parameter has accumulated, on the caller's thread.

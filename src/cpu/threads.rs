@@ -10,6 +10,22 @@ use crate::tensor::Line;
 /// Work of fewer elements stays on the caller's thread: handing it over costs more than it saves.
 const SERIAL_BELOW: u64 = 262_144;
 
+/// What becomes of work that the threads do not take: the host's loop refuses it, or none can be started.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// The call fails: it has changed nothing.
+    Fails,
+    /// The caller does it: the call has written before.
+    IsDoneAlone,
+}
+
+impl Refused {
+    /// For a call that has written, or has not.
+    pub fn after(written: bool) -> Refused {
+        if written { Refused::IsDoneAlone } else { Refused::Fails }
+    }
+}
+
 /// Where the tasks of a step run.
 pub struct Threads {
     config: config::Threads,
@@ -23,14 +39,22 @@ impl Threads {
 
     /// Runs `drain`, which claims tasks of `line` until there are none, on as many threads as
     /// are worth it. An error means that nothing was claimed.
-    pub fn run(&mut self, line: &Line, drain: &(dyn Fn() + Sync)) -> Result<(), Error> {
+    pub fn run(
+        &mut self,
+        line: &Line,
+        refused: Refused,
+        drain: &(dyn Fn() + Sync),
+    ) -> Result<(), Error> {
         let count = self.count();
         if count > 1 && line.n_elements() >= SERIAL_BELOW {
             line.share();
             let n_tasks = usize::try_from(line.n_tasks()).unwrap_or(usize::MAX);
-            let answer = self.hand_out(count, n_tasks, drain)?;
-            if answer != 0 && !line.started() {
-                return Err(Error::ParallelFor(answer));
+            let answer = match self.hand_out(count, n_tasks, drain) {
+                Ok(answer) if answer != 0 && !line.started() => Err(Error::ParallelFor(answer)),
+                other => other.map(|_| ()),
+            };
+            if refused == Refused::Fails {
+                answer?;
             }
         }
         // What is left: everything, or what the host's loop has left out.
@@ -38,14 +62,13 @@ impl Threads {
         Ok(())
     }
 
-    /// The same for tasks that are not elements; the caller does what the host's loop refuses to do.
-    pub fn share(&mut self, n_tasks: usize, drain: &(dyn Fn() + Sync)) -> Result<(), Error> {
+    /// The same for tasks that are not elements; the caller does what the threads do not take.
+    pub fn share(&mut self, n_tasks: usize, drain: &(dyn Fn() + Sync)) {
         let count = self.count();
         if count > 1 && n_tasks > 1 {
-            self.hand_out(count, n_tasks, drain)?;
+            let _ = self.hand_out(count, n_tasks, drain);
         }
         drain();
-        Ok(())
     }
 
     /// Runs `drain` on so many threads, and says what the host's loop answered.

@@ -161,14 +161,14 @@ impl Cuda {
         unsafe { self.driver.enter()?.zero(lag.address() + STEPS, lag.bytes_counted()) }
     }
 
-    /// No row of a parameter lags from now on. Waits for the device.
-    pub fn forget_lag(&mut self, number: u32) -> Result<(), Error> {
-        if Lag::of(&self.lags, number).is_none() {
+    /// No row of some parameters lags from now on. Waits for the device.
+    pub fn forget_lags(&mut self, which: impl Fn(u32) -> bool) -> Result<(), Error> {
+        if !self.lags.iter().any(|lag| which(lag.number)) {
             return Ok(());
         }
         self.check_not_capturing("to end ADAMW_LAZY_EXACT")?;
         self.driver.enter()?.wait_for_all()?;
-        self.lags.retain(|lag| !lag.is_of(number));
+        self.lags.retain(|lag| !which(lag.number));
         Ok(())
     }
 }

@@ -62,15 +62,15 @@ impl Optimizer {
     pub fn accumulate_grad(&mut self, number: u32, grad: &Tensor) -> Result<(), Error> {
         let landed = self.landed(number, grad)?;
         self.check_grad(number, Some(Grad::Dense(landed)))?;
+        let operands = &mut self.operands[number as usize];
+        operands.prepare_accumulation(|operands| self.backend.new_sum(number, operands))?;
         if landed != *grad {
             let cuda = self.cuda()?;
             cuda.wait_for_grad(number)?;
             cuda.copy_out(grad, &landed)?;
         }
-        let grad = &landed;
         let operands = &mut self.operands[number as usize];
-        operands.prepare_accumulation(|operands| self.backend.new_sum(number, operands))?;
-        self.backend.accumulate(operands, grad)?;
+        self.backend.accumulate(operands, &landed)?;
         operands.count_accumulation();
         Ok(())
     }
@@ -116,17 +116,18 @@ impl Optimizer {
         if clear == Clear::Zero {
             self.check_grads()?;
         }
-        // Zeros change nothing about who is stepped, and where.
         let forgets = |operands: &Operands| clear == Clear::Forget || operands.n_accumulated() > 0;
+        for number in 0..self.operands.len() {
+            // Zeros change nothing about who is stepped, and where.
+            let operands = &mut self.operands.unmarked()[number];
+            if !forgets(operands) {
+                self.backend.zero_grad(operands)?;
+                self.zero_grad_on_device(number as u32)?;
+            }
+        }
         if self.operands.iter().any(forgets) {
             let operands = self.operands.iter_mut().filter(|operands| forgets(operands));
             operands.for_each(Operands::forget_grad);
-        }
-        if clear == Clear::Zero {
-            for number in 0..self.operands.len() {
-                self.backend.zero_grad(&mut self.operands.unmarked()[number])?;
-                self.zero_grad_on_device(number as u32)?;
-            }
         }
         Ok(())
     }

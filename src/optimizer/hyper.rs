@@ -69,9 +69,12 @@ impl Optimizer {
     pub(super) fn read_hosts_values(&mut self) -> Result<(), Error> {
         let lr = self.lr();
         config::learning_rate(lr)?;
+        let has_hosts = |group: &GroupConfig| group.hosts != HostValues::default();
+        for group in self.groups.iter().filter(|group| has_hosts(group)) {
+            group.current()?;
+        }
         // Parameters of one group go on sharing what they share.
-        let groups = self.groups.unmarked().iter_mut();
-        for group in groups.filter(|group| group.hosts != HostValues::default()) {
+        for group in self.groups.unmarked().iter_mut().filter(|group| has_hosts(group)) {
             *group = group.current()?;
         }
         self.lr = lr;
@@ -106,11 +109,8 @@ impl Optimizer {
     pub fn set_group(&mut self, number: u32, group: GroupConfig) -> Result<(), Error> {
         self.group(number)?;
         group.validate()?;
-        for param in 0..self.params.len() {
-            if self.params[param].group == number {
-                self.change_laziness(param, group.lazy)?;
-            }
-        }
+        let all = 0..self.params.len();
+        self.change_laziness(all, |param| param.group == number, group.lazy)?;
         self.groups[number as usize] = group;
         Ok(())
     }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::Optimizer;
+use crate::backend::Refused;
 use crate::error::{Error, Role};
 use crate::tensor::{Grad, Tensor};
 use core::ops::Range;
@@ -67,7 +68,11 @@ impl Optimizer {
     }
 
     /// Steps parameters as their gradients arrive, and has them go up while others are stepped.
-    pub(super) fn update_offloaded(&mut self, of: &Range<usize>) -> Result<(), Error> {
+    pub(super) fn update_offloaded(
+        &mut self,
+        of: &Range<usize>,
+        mut refused: Refused,
+    ) -> Result<(), Error> {
         let mut start = of.start;
         while start < of.end {
             let mut n_elements = 0;
@@ -79,11 +84,11 @@ impl Optimizer {
             }
             let batch = start..end;
             let is_first = start == of.start;
-            let stepped =
-                self.wait_for_grads(&batch).and_then(|()| self.update_part(of, &batch, false));
+            let arrived = self.wait_for_grads(&batch);
+            let stepped = arrived.and_then(|()| self.update_part(of, &batch, false, refused));
             let sent = stepped.and_then(|()| self.send(&batch));
             sent.map_err(|error| if is_first { error } else { Error::HalfStep })?;
-            start = end;
+            (start, refused) = (end, Refused::IsDoneAlone);
         }
         self.clear_on_device(of)?;
         self.cuda()?.end_uploads()

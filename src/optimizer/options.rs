@@ -42,7 +42,8 @@ impl Optimizer {
         let group = self.group(options.group)?;
         config::lr_scale(options.lr_scale)?;
         check_regularizer(options.regularizer)?;
-        self.change_laziness(number as usize, group.lazy)?;
+        let this = number as usize..number as usize + 1;
+        self.change_laziness(this, |_| true, group.lazy)?;
         let param = &mut self.params[number as usize];
         let Options { group, lr_scale, frozen, no_clip, regularizer } = options;
         (param.group, param.lr_scale, param.frozen) = (group, lr_scale, frozen);
@@ -71,7 +72,7 @@ impl Optimizer {
     /// again; its name may be.
     pub fn remove(&mut self, number: u32) -> Result<(), Error> {
         self.label(number)?;
-        self.settle_rows(number as usize)?;
+        self.settle_rows(number as usize..number as usize + 1, |_| true)?;
         if let Some(cuda) = self.backend.cuda()
             && self.operands[number as usize].is_on_device()
         {

@@ -3,6 +3,8 @@
 
 use super::Optimizer;
 use super::decide::Decisions;
+use super::params::Param;
+use crate::backend::Refused;
 use crate::config::Lazy;
 use crate::cuda::{Outside, Which};
 use crate::error::{Error, Label, Role, TensorProblem};
@@ -81,15 +83,28 @@ impl Optimizer {
         operands.set_lag(lag)
     }
 
-    /// Has a parameter that is there step as lazily as this from now on.
-    pub(super) fn change_laziness(&mut self, number: usize, lazy: Lazy) -> Result<(), Error> {
-        match (lazy, self.operands[number].grad()) {
-            (Lazy::Exact, Some(Grad::Sparse(sparse))) => {
-                self.keep_lag(number, sparse.row_elements())
-            }
-            (Lazy::Exact, _) => Ok(()),
-            _ => self.settle_rows(number),
+    /// Has some parameters step as lazily as this from now on: all of them or, on an error, none.
+    pub(super) fn change_laziness(
+        &mut self,
+        of: Range<usize>,
+        which: impl Fn(&Param) -> bool,
+        lazy: Lazy,
+    ) -> Result<(), Error> {
+        if lazy != Lazy::Exact {
+            return self.settle_rows(of, which);
         }
+        for number in of.clone() {
+            let Some(Grad::Sparse(sparse)) = self.operands[number].grad() else { continue };
+            if !which(&self.params[number]) {
+                continue;
+            }
+            let kept = self.keep_lag(number, sparse.row_elements());
+            if kept.is_err() && self.group_of(number as u32).lazy != Lazy::Exact {
+                self.forget_lags(of.start..number, &which)?;
+            }
+            kept?;
+        }
+        Ok(())
     }
 
     /// Brings rows to where steps without a gradient would have brought them.
@@ -105,7 +120,8 @@ impl Optimizer {
         operands.reserve_rows(rows.len(), row_elements)?;
         operands.list_rows(rows, row_elements).map_err(|no_row| outside(name, no_row))?;
         let number = number as usize;
-        self.catch_up(&(number..number + 1), |_| Extent::Listed)?;
+        let listed = |_: &Param, _: &Operands| Extent::Listed;
+        self.catch_up(&(number..number + 1), listed, Refused::Fails)?;
         if let Some((lag, index)) = self.operands[number].lag_and_index() {
             index.rows().for_each(|row| lag.caught_up(row));
         }
@@ -114,31 +130,74 @@ impl Optimizer {
 
     /// Brings every row of every parameter up to date.
     pub fn flush_rows(&mut self) -> Result<(), Error> {
-        (0..self.operands.len()).try_for_each(|number| self.catch_up_rows(number))
+        self.catch_up_some(0..self.params.len(), |_| true)
     }
 
     /// Brings every row of a parameter up to date.
     pub(super) fn catch_up_rows(&mut self, number: usize) -> Result<(), Error> {
-        if self.operands[number].is_on_device() {
-            return self.catch_up_on_device(number as u32, Which::All);
+        self.catch_up_some(number..number + 1, |_| true)
+    }
+
+    /// Brings every row of some parameters up to date: of all of them or, on an error, of none.
+    fn catch_up_some(
+        &mut self,
+        of: Range<usize>,
+        which: impl Fn(&Param) -> bool,
+    ) -> Result<(), Error> {
+        let mut written = false;
+        for number in of.clone() {
+            if self.operands[number].is_on_device() && which(&self.params[number]) {
+                self.catch_up_on_device(number as u32, Which::All)?;
+                written = true;
+            }
         }
-        if self.operands[number].lag().is_none() {
+        let mut some = self.operands[of.clone()].iter();
+        if !some.any(|operands| operands.lag().is_some()) {
             return Ok(()); // Who only reads state changes nothing that a step would have to look at again.
         }
-        self.catch_up(&(number..number + 1), all_rows)?;
-        if let Some((lag, _)) = self.operands[number].lag_and_index() {
-            lag.all_caught_up();
+        let all_of_some = |param: &Param, operands: &Operands| match which(param) {
+            true => all_rows(operands),
+            false => Extent::Nothing,
+        };
+        self.catch_up(&of, all_of_some, Refused::after(written))?;
+        let params = self.params[of.clone()].iter();
+        for (param, operands) in params.zip(&mut self.operands[of]) {
+            if let (true, Some((lag, _))) = (which(param), operands.lag_and_index()) {
+                lag.all_caught_up();
+            }
         }
         Ok(())
     }
 
-    /// Brings every row of a parameter up to date, and lets none lag from now on.
-    pub(super) fn settle_rows(&mut self, number: usize) -> Result<(), Error> {
-        self.catch_up_rows(number)?;
-        if self.operands[number].is_on_device() {
-            return self.cuda()?.forget_lag(number as u32);
+    /// Brings every row of some parameters up to date, and lets none lag from now on: all of them or, on an
+    /// error, none.
+    pub(super) fn settle_rows(
+        &mut self,
+        of: Range<usize>,
+        which: impl Fn(&Param) -> bool,
+    ) -> Result<(), Error> {
+        self.catch_up_some(of.clone(), &which)?;
+        self.forget_lags(of, which)
+    }
+
+    /// Lets no row of some parameters lag from now on, all of which are up to date.
+    fn forget_lags(
+        &mut self,
+        of: Range<usize>,
+        which: impl Fn(&Param) -> bool,
+    ) -> Result<(), Error> {
+        let params = &self.params;
+        if let Some(cuda) = self.backend.cuda() {
+            let of = of.clone();
+            cuda.forget_lags(|number| {
+                of.contains(&(number as usize)) && which(&params[number as usize])
+            })?;
         }
-        self.operands[number].forget_lag();
+        for (param, operands) in params[of.clone()].iter().zip(&mut self.operands[of]) {
+            if which(param) {
+                operands.forget_lag();
+            }
+        }
         Ok(())
     }
 
@@ -149,13 +208,14 @@ impl Optimizer {
 
     /// Brings up to date the rows whose turn it is, where a step is about to be logged, and all rows
     /// of a parameter whose gradient is dense.
-    pub(super) fn take_turns(&mut self, of: &Range<usize>) -> Result<(), Error> {
+    pub(super) fn take_turns(&mut self, of: &Range<usize>, refused: Refused) -> Result<(), Error> {
         let is_listed = |operands: &Operands| operands.index().len() > 0;
-        self.catch_up(of, |operands| match operands.lag() {
+        let turn = |_: &Param, operands: &Operands| match operands.lag() {
             Some(lag) if operands.is_stepped() && is_listed(operands) => Extent::Rows(lag.turn()),
             Some(_) if operands.is_stepped() => all_rows(operands),
             _ => Extent::Nothing,
-        })?;
+        };
+        self.catch_up(of, turn, refused)?;
         let stepped = self.operands[of.clone()].iter_mut();
         for operands in stepped.filter(|operands| operands.is_stepped()) {
             let is_listed = is_listed(operands);
@@ -171,12 +231,14 @@ impl Optimizer {
     fn catch_up(
         &mut self,
         of: &Range<usize>,
-        extent: impl Fn(&Operands) -> Extent,
+        extent: impl Fn(&Param, &Operands) -> Extent,
+        refused: Refused,
     ) -> Result<(), Error> {
-        let operands = &mut self.operands[of.clone()];
-        let chunks = self.scratch.pass.over(operands, |_, operands| extent(operands));
+        let (params, operands) = (&self.params[of.clone()], &mut self.operands[of.clone()]);
+        let extent = |place: usize, operands: &Operands| extent(&params[place], operands);
+        let chunks = self.scratch.pass.over(operands, extent);
         let steps = Steps { scalars: &[], scalars_of: &[], logs: &self.logs[of.clone()] };
-        self.backend.update(&chunks, &steps)
+        self.backend.update(&chunks, &steps, refused)
     }
 
     /// Reads which rows the sparse gradients list now.

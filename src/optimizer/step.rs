@@ -5,6 +5,7 @@ use super::Optimizer;
 use super::decide::Decisions;
 use super::occupied::Place;
 use super::params::Master;
+use crate::backend::Refused;
 use crate::clip::Clip;
 use crate::config::{GroupConfig, Lazy};
 use crate::error::Error;
@@ -132,14 +133,17 @@ impl Optimizer {
         if gathered.stale_masters {
             self.fill_stale_masters(&of, |_| true)?;
         }
-        if gathered.lags {
-            self.take_turns(&of)?;
-        }
         self.nothing_is_due();
         if let Some(step) = &on_device {
             self.step_on_device(&of, step)?;
         }
-        let updated = self.update(&of, repeats);
+        // From the first write on the calling thread does what others refuse.
+        let refused = Refused::after(on_device.is_some());
+        if gathered.lags {
+            self.take_turns(&of, refused)?;
+        }
+        let refused = Refused::after(on_device.is_some() || gathered.lags);
+        let updated = self.update(&of, repeats, refused);
         if updated.is_err() && on_device.is_some() {
             self.cuda()?.give_up();
         }
@@ -219,10 +223,10 @@ impl Optimizer {
         gathered
     }
 
-    fn update(&mut self, of: &Range<usize>, repeats: bool) -> Result<(), Error> {
+    fn update(&mut self, of: &Range<usize>, repeats: bool, refused: Refused) -> Result<(), Error> {
         match self.has_copies() {
-            true => self.update_offloaded(of),
-            false => self.update_part(of, of, repeats),
+            true => self.update_offloaded(of, refused),
+            false => self.update_part(of, of, repeats, refused),
         }
     }
 
@@ -232,6 +236,7 @@ impl Optimizer {
         of: &Range<usize>,
         part: &Range<usize>,
         repeats: bool,
+        refused: Refused,
     ) -> Result<(), Error> {
         let Scratch { pass, decisions, changes, .. } = &mut self.scratch;
         let Decisions { scalars, scalars_of, .. } = decisions;
@@ -256,7 +261,7 @@ impl Optimizer {
             chunks.clear_grads();
         }
         let logs = &self.logs[of.clone()];
-        self.backend.update(&chunks, &Steps { scalars, scalars_of, logs })
+        self.backend.update(&chunks, &Steps { scalars, scalars_of, logs }, refused)
     }
 
     /// The library's own masters start as what the parameter is at its first step, so that a host

@@ -235,6 +235,23 @@ static adamw_status flush_rows(struct run *run, int unused) {
   return adamw_sparse_flush(run->optimizer);
 }
 
+/* The group of the host's parameters, whose rows lag or do not. */
+static adamw_status set_lazy(struct run *run, int lazy_mode) {
+  adamw_group_config group = {.struct_size = sizeof group};
+  adamw_status status = adamw_get_group(run->optimizer, run->group, &group, sizeof group);
+  group.lazy_mode = (adamw_lazy)lazy_mode;
+  return status == ADAMW_STATUS_OK ? adamw_set_group(run->optimizer, run->group, &group) : status;
+}
+
+/* Two rows of a parameter of that group. */
+static adamw_status set_two_rows(struct run *run, int kind) {
+  static int64_t rows[2] = {3, 8}, shape[1] = {2}, values_shape[2] = {2, 4};
+  const adamw_tensor numbers = {rows, {1, 0}, 1, {0, 64, 1}, shape, NULL, 0};
+  const adamw_tensor values = {
+      run->memory.big_grad, {1, 0}, 2, {2, 32, 1}, values_shape, NULL, 0};
+  return adamw_set_sparse_grad(run->optimizer, run->numbers[kind], &numbers, &values);
+}
+
 /* The host's part of a rebind. */
 static adamw_status move(struct run *run, int unused) {
   (void)unused;
@@ -326,6 +343,13 @@ static const struct {
     {"move", move, 0},
     {"rebind", rebind, 0},
     {"step", step, 0},
+    {"set_group that lets no row lag", set_lazy, ADAMW_LAZY_OFF},
+    {"set_sparse_grad of a parameter", set_two_rows, 0},
+    {"set_sparse_grad of another", set_two_rows, 1},
+    {"step", step, 0},
+    {"set_group that lets rows lag", set_lazy, ADAMW_LAZY_EXACT},
+    {"step", step, 0},
+    {"sparse_flush", flush_rows, 0},
     {"set another lr_schedule", set_schedule, 9},
     {"accumulate_grad", accumulate, 0},
     {"apply_gradients", apply, 0},

@@ -352,8 +352,12 @@ impl Handle {
         call!(adamw_sparse_prepare(self.0, param, rows))
     }
 
+    pub fn try_sparse_flush(&self) -> Answer {
+        call!(adamw_sparse_flush(self.0))
+    }
+
     pub fn sparse_flush(&self) {
-        call!(adamw_sparse_flush(self.0)).unwrap()
+        self.try_sparse_flush().unwrap()
     }
 
     pub fn forget_grad(&self, param: u32) {
@@ -533,7 +537,11 @@ impl Handle {
     }
 
     pub fn reset(&self, param: u32) {
-        call!(adamw_reset_param(self.0, param)).unwrap()
+        self.try_reset(param).unwrap()
+    }
+
+    pub fn try_reset(&self, param: u32) -> Answer {
+        call!(adamw_reset_param(self.0, param))
     }
 
     pub fn remove(&self, param: u32) -> Answer {
