@@ -423,7 +423,7 @@ typedef struct adamw_config {
   double clip_max;
   // `[ADAMW_CLIP_NONE]` How gradients are clipped.
   adamw_clip clip;
-  // `[ADAMW_CLIP_SCOPE_GROUP]` Which gradients make up a global norm.
+  // `[ADAMW_CLIP_SCOPE_HANDLE]` Which gradients make up a global norm.
   adamw_clip_scope clip_scope;
   // `[ADAMW_LAZY_OFF]` What sparse gradients do to the rows that they do not list.
   adamw_lazy lazy_mode;
@@ -1023,11 +1023,11 @@ typedef struct adamw_step_info {
 // Adds regularizer_coeff * param.
 #define ADAMW_REGULARIZER_L2 2
 
-// Those of one group.
-#define ADAMW_CLIP_SCOPE_GROUP 0
+// Those of all groups of the handle that clip by global norm, as torch.nn.utils.clip_grad_norm_ has it.
+#define ADAMW_CLIP_SCOPE_HANDLE 0
 
-// Those of all groups of the handle that clip by global norm.
-#define ADAMW_CLIP_SCOPE_HANDLE 1
+// Those of one group, as Paddle's ClipGradByGlobalNorm has it.
+#define ADAMW_CLIP_SCOPE_GROUP 1
 
 // Steps them with a gradient of zero: the same bits as the dense gradient would give, at its cost.
 #define ADAMW_LAZY_OFF 0

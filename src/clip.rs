@@ -21,10 +21,10 @@ pub enum Clip {
 /// Which gradients make up a global norm.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scope {
-    /// Those of one group.
-    Group,
     /// Those of all groups that clip by global norm.
     Handle,
+    /// Those of one group.
+    Group,
 }
 
 impl Clip {

@@ -26,6 +26,7 @@ impl World {
             multi_precision: 1,
             clip: ADAMW_CLIP_GLOBAL_NORM,
             clip_norm: 0.75,
+            clip_scope: ADAMW_CLIP_SCOPE_GROUP,
             nonfinite: ADAMW_NONFINITE_SKIP,
             seed: 77,
             ..config()

@@ -170,9 +170,13 @@ fn the_scope_of_a_global_norm_is_its_group_or_the_handle() {
     // Two parameters in two groups of their own limits.
     let limits = [1.0, 2.0];
     let group = |handle: &Handle, i: usize| handle.add_group(|group| group.clip_norm = limits[i]);
-    for (clip_scope, norms) in
-        [(ADAMW_CLIP_SCOPE_GROUP, sums), (ADAMW_CLIP_SCOPE_HANDLE, [sums[0] + sums[1]; 2])]
-    {
+    let of_all = [sums[0] + sums[1]; 2];
+    for (clip_scope, norms) in [
+        (ADAMW_CLIP_SCOPE_GROUP, sums),
+        (ADAMW_CLIP_SCOPE_HANDLE, of_all),
+        (config().clip_scope, of_all), // the default, and what a struct of zeros has
+        (0, of_all),
+    ] {
         let config = adamw_config { clip_scope, ..clipping(ADAMW_CLIP_GLOBAL_NORM, 9.0) };
         let got = model.stepped(&config, &model.grads, group, &[]);
         let grads: Vec<_> = (0..2)

@@ -205,7 +205,11 @@ impl Pair {
             average_grads: setup.average_grads.into(),
             clear_grads: setup.clear_grads.into(),
             nonfinite: if setup.skip { ADAMW_NONFINITE_SKIP } else { ADAMW_NONFINITE_PROPAGATE },
-            clip_scope: setup.handle_scope.into(),
+            clip_scope: if setup.handle_scope {
+                ADAMW_CLIP_SCOPE_HANDLE
+            } else {
+                ADAMW_CLIP_SCOPE_GROUP
+            },
             isa: isas()[setup.isa % isas().len()],
             num_threads: setup.threads,
             ..handle::config()

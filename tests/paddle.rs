@@ -94,6 +94,7 @@ fn handle(arguments: &Value, clip: &Value) -> Handle {
         Some("value") => ADAMW_CLIP_VALUE,
         Some(other) => panic!("{other}"),
     };
+    config.clip_scope = ADAMW_CLIP_SCOPE_GROUP;
     config.clip_norm = clip[1].as_f64().unwrap_or(0.0);
     config.clip_max = clip[1].as_f64().unwrap_or(0.0);
     config.clip_min = clip[2].as_f64().unwrap_or(0.0);

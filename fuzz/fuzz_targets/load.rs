@@ -35,6 +35,7 @@ impl World {
             let mut config = core::mem::zeroed();
             ok(adamw_config_init(&mut config, size_of_val(&config)));
             (config.num_threads, config.multi_precision) = (1, 1);
+            config.clip_scope = ADAMW_CLIP_SCOPE_GROUP; // as in the files of the corpus
             ok(adamw_create(&config, &mut optimizer));
             let [w, b] = memory.each_mut().map(|array| array.as_mut_ptr().cast());
             ok(adamw_add_array(optimizer, c"w".as_ptr(), w, 5, ADAMW_DTYPE_F32, &mut number));

@@ -147,10 +147,10 @@ pub const ADAMW_REGULARIZER_L2: adamw_regularizer = 2;
 
 /// Which gradients make up a global norm.
 pub type adamw_clip_scope = u32;
-/// Those of one group.
-pub const ADAMW_CLIP_SCOPE_GROUP: adamw_clip_scope = 0;
-/// Those of all groups of the handle that clip by global norm.
-pub const ADAMW_CLIP_SCOPE_HANDLE: adamw_clip_scope = 1;
+/// Those of all groups of the handle that clip by global norm, as torch.nn.utils.clip_grad_norm_ has it.
+pub const ADAMW_CLIP_SCOPE_HANDLE: adamw_clip_scope = 0;
+/// Those of one group, as Paddle's ClipGradByGlobalNorm has it.
+pub const ADAMW_CLIP_SCOPE_GROUP: adamw_clip_scope = 1;
 
 /// What a step with a sparse gradient does to the rows that the gradient does not list. With dense
 /// gradients it means nothing.

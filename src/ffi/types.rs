@@ -97,7 +97,7 @@ pub struct adamw_config {
     pub clip_max: f64,
     /// `[ADAMW_CLIP_NONE]` How gradients are clipped.
     pub clip: adamw_clip,
-    /// `[ADAMW_CLIP_SCOPE_GROUP]` Which gradients make up a global norm.
+    /// `[ADAMW_CLIP_SCOPE_HANDLE]` Which gradients make up a global norm.
     pub clip_scope: adamw_clip_scope,
     /// `[ADAMW_LAZY_OFF]` What sparse gradients do to the rows that they do not list.
     pub lazy_mode: adamw_lazy,
@@ -300,7 +300,7 @@ impl adamw_config {
         clip_min: 0.0,
         clip_max: 0.0,
         clip: ADAMW_CLIP_NONE,
-        clip_scope: ADAMW_CLIP_SCOPE_GROUP,
+        clip_scope: ADAMW_CLIP_SCOPE_HANDLE,
         lazy_mode: ADAMW_LAZY_OFF,
         average_grads: 0,
         lr_ptr: core::ptr::null(),
