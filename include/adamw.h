@@ -414,12 +414,12 @@ typedef struct adamw_config {
   adamw_parallel_for parallel_for;
   // Passed to `parallel_for`.
   void *parallel_for_data;
-  // `[0]` The largest norm, if `clip` clips by one; finite, > 0. Ignored otherwise, as the two
-  // below are.
+  // `[0]` The largest norm, if `clip` clips by one; finite, > 0. This and the two below must be 0
+  // where `clip` is ADAMW_CLIP_NONE, and are ignored by a clip that does not use them.
   double clip_norm;
   // `[0]` The smallest value, if `clip` clips by value; finite.
   double clip_min;
-  // `[0]` The largest value, if `clip` clips by value; finite, >= clip_min.
+  // `[0]` The largest value, if `clip` clips by value; finite, > clip_min.
   double clip_max;
   // `[ADAMW_CLIP_NONE]` How gradients are clipped.
   adamw_clip clip;

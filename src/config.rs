@@ -155,7 +155,7 @@ impl GroupConfig {
             Clip::None => Ok(()),
             Clip::Value { min, max } => {
                 check("clip_min", min, min.is_finite(), "a finite number")?;
-                check("clip_max", max, max.is_finite() && max >= min, "a finite number >= clip_min")
+                check("clip_max", max, max.is_finite() && max > min, "a finite number > clip_min")
             }
             Clip::Norm(norm) | Clip::GlobalNorm(norm) => {
                 check("clip_norm", norm, norm.is_finite() && norm > 0.0, "a finite number > 0")

@@ -6,6 +6,7 @@
 mod file;
 mod label;
 mod names;
+mod plain;
 mod role;
 mod status;
 mod tensor_problem;
@@ -18,6 +19,7 @@ pub use status::Status;
 pub use tensor_problem::TensorProblem;
 
 use crate::dtype::Dtype;
+use plain::Plain;
 use thiserror::Error;
 
 /// A failed call: nothing has changed.
@@ -25,7 +27,7 @@ use thiserror::Error;
 pub enum Error {
     #[error("{0} is NULL")]
     Null(&'static str),
-    #[error("{name} is {value:?}, expected {expected}")]
+    #[error("{name} is {}, expected {expected}", Plain(.value))]
     Number { name: &'static str, value: f64, expected: &'static str },
     #[error("{name} is {value}, expected {expected}")]
     Constant { name: &'static str, value: u32, expected: &'static str },
@@ -59,7 +61,7 @@ pub enum Error {
     NoParamNamed(Label),
     #[error("state \"{name}\": {problem}")]
     State { name: Label, problem: TensorProblem },
-    #[error("state \"{name}\" would be {value:?}, expected {expected}")]
+    #[error("state \"{name}\" would be {}, expected {expected}", Plain(.value))]
     StateValue { name: Label, value: f64, expected: &'static str },
     #[error("param \"{0}\" is f16, which has no split master: multi_precision gives it an f32 one")]
     NoSplit(Label),
@@ -107,7 +109,7 @@ pub enum Error {
     StepWithoutState { param: Label, step: u64, buffer: Role },
     #[error("param \"{0}\": lr_ratio gave NaN, or did not write out_ratio")]
     NoRatio(Label),
-    #[error("param \"{param}\": lr_ratio gave {ratio:?}, expected a finite number >= 0")]
+    #[error("param \"{param}\": lr_ratio gave {}, expected a finite number >= 0", Plain(.ratio))]
     Ratio { param: Label, ratio: f64 },
     #[error("{name} returned {returned} for param \"{param}\", expected {expected}")]
     Callback { name: &'static str, param: Label, returned: i32, expected: &'static str },
@@ -127,11 +129,11 @@ pub enum Error {
     Schedule(&'static str),
     #[error("the handle has no schedule")]
     NoSchedule,
-    #[error("the schedule's lr at index {index} is {lr:?}, expected a finite number >= 0")]
+    #[error("the schedule's lr at index {index} is {}, expected a finite number >= 0", Plain(.lr))]
     ScheduleLr { index: u64, lr: f64 },
     #[error("schedule.function returned {returned} at index {index}, expected 0")]
     ScheduleCallback { index: u64, returned: i32 },
-    #[error("schedule.function gave {value:?} at index {index}, expected a finite number >= 0")]
+    #[error("schedule.function gave {} at index {index}, expected a finite number >= 0", Plain(.value))]
     ScheduleValue { index: u64, value: f64 },
     #[error("lr is {0}")]
     LrConflict(&'static str),

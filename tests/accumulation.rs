@@ -4,7 +4,7 @@ mod common;
 
 use adamw::ffi::*;
 use common::array::{Array, Dtype};
-use common::handle::{Handle, config};
+use common::handle::{Handle, config, with_clip};
 use common::kind::Kind;
 use common::random::Random;
 
@@ -27,15 +27,17 @@ fn a_step_takes_the_sum_or_the_mean_and_uses_it_up() {
         for (average_grads, n) in [(0, 3), (1, 4), (1, 1)] {
             for clip in [ADAMW_CLIP_NONE, ADAMW_CLIP_GLOBAL_NORM, ADAMW_CLIP_NORM] {
                 let mut random = Random::new(n as u64);
-                let config = adamw_config {
-                    average_grads,
+                let config = with_clip(
                     clip,
-                    clip_norm: 0.5,
-                    amsgrad: kind.amsgrad.into(),
-                    maximize: kind.maximize.into(),
-                    multi_precision: kind.master.into(),
-                    ..config()
-                };
+                    adamw_config {
+                        average_grads,
+                        clip_norm: 0.5,
+                        amsgrad: kind.amsgrad.into(),
+                        maximize: kind.maximize.into(),
+                        multi_precision: kind.master.into(),
+                        ..config()
+                    },
+                );
                 let (param, expected) = {
                     let param = Array::ordinary(kind.param, 700, &mut random);
                     (param.duplicate(), param)

@@ -6,7 +6,7 @@ use adamw::ffi::*;
 use common::array::{Array, Dtype};
 use common::checkpoint::load_options;
 use common::device::{Device, Stream, take_log};
-use common::handle::{Param, config};
+use common::handle::{Param, config, with_clip};
 use common::twin::Twin;
 
 /// Larger than what goes to and fro at once; of all places and formats.
@@ -24,7 +24,8 @@ fn configs() -> Vec<adamw_config> {
     let of = |precision, moments, amsgrad, clip| {
         let multi_precision = u32::from(precision == ADAMW_PRECISION_DEFAULT);
         let clip_norm = 0.5;
-        adamw_config { precision, moments, amsgrad, clip, clip_norm, multi_precision, ..config() }
+        let limits = adamw_config { clip_norm, multi_precision, ..config() };
+        with_clip(clip, adamw_config { precision, moments, amsgrad, ..limits })
     };
     vec![
         of(ADAMW_PRECISION_DEFAULT, ADAMW_MOMENTS_F32, 1, ADAMW_CLIP_GLOBAL_NORM),

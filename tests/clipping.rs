@@ -5,7 +5,7 @@ mod common;
 
 use adamw::ffi::*;
 use common::array::{Array, Dtype};
-use common::handle::{Handle, Param, config, isas};
+use common::handle::{Failure, Handle, Param, config, isas, with_clip};
 use common::host::with_scoped_threads;
 use common::random::Random;
 
@@ -95,7 +95,7 @@ impl Model {
     fn assert_clips(&self, clipping: &adamw_config, factors: &[f64], no_clip: &[usize]) {
         let before: Vec<_> = self.grads.iter().map(Array::duplicate).collect();
         let got = self.stepped(clipping, &self.grads, |_, _| 0, no_clip);
-        let plain = adamw_config { clip: ADAMW_CLIP_NONE, ..*clipping };
+        let plain = with_clip(ADAMW_CLIP_NONE, *clipping);
         let compute = self.params[0].dtype().compute();
         let grads: Vec<_> = self
             .grads
@@ -182,7 +182,7 @@ fn the_scope_of_a_global_norm_is_its_group_or_the_handle() {
         let grads: Vec<_> = (0..2)
             .map(|i| clipped(&model.grads[i], Dtype::F32, factor(norms[i], limits[i])))
             .collect();
-        let plain = adamw_config { clip: ADAMW_CLIP_NONE, ..config };
+        let plain = with_clip(ADAMW_CLIP_NONE, config);
         let expected = model.stepped(&plain, &grads, |_, _| 0, &[]);
         for (got, expected) in got.iter().zip(&expected) {
             assert_eq!(got.first_difference(expected), None, "scope {clip_scope}");
@@ -219,11 +219,42 @@ fn a_limit_must_be_a_positive_number_where_there_is_one() {
         for clip_norm in [0.0, -1.0, f64::NAN, f64::INFINITY] {
             let failure = Handle::try_new(&clipping(clip, clip_norm)).err().unwrap();
             assert_eq!(failure.status, Status::InvalidArgument);
-            let expected = format!("clip_norm is {clip_norm:?}, expected a finite number > 0");
-            assert_eq!(failure.text, expected);
+            let shown = if clip_norm.is_nan() { "NaN".into() } else { format!("{clip_norm}") };
+            assert_eq!(failure.text, format!("clip_norm is {shown}, expected a finite number > 0"));
         }
     }
-    Handle::new(&clipping(ADAMW_CLIP_NONE, f64::NAN));
+}
+
+#[test]
+fn a_limit_without_a_clip_is_refused() {
+    let limited = |limit: fn(&mut adamw_config, f64), value| {
+        let mut config = config();
+        limit(&mut config, value);
+        config
+    };
+    type Limit = (&'static str, fn(&mut adamw_config, f64), fn(&mut adamw_group_config, f64));
+    let limits: [Limit; 3] = [
+        ("clip_norm", |c, value| c.clip_norm = value, |g, value| g.clip_norm = value),
+        ("clip_min", |c, value| c.clip_min = value, |g, value| g.clip_min = value),
+        ("clip_max", |c, value| c.clip_max = value, |g, value| g.clip_max = value),
+    ];
+    let handle = Handle::new(&config());
+    for (name, of_handle, of_group) in limits {
+        for (value, shown) in [(1.0, "1"), (-0.5, "-0.5"), (f64::NAN, "NaN")] {
+            let text = format!(
+                "{name} is {shown}, expected 0 where clip is ADAMW_CLIP_NONE (set clip to how \
+                 gradients are to be clipped)"
+            );
+            let expected = Failure { status: Status::InvalidArgument, text };
+            let failure = Handle::try_new(&limited(of_handle, value)).err().unwrap();
+            assert_eq!(failure, expected);
+            let mut group = handle.group(0);
+            of_group(&mut group, value);
+            assert_eq!(handle.set_group(0, &group).unwrap_err(), expected);
+            assert_eq!(handle.try_add_group(&group).unwrap_err(), expected);
+        }
+        Handle::new(&limited(of_handle, 0.0));
+    }
 }
 
 #[test]
@@ -245,7 +276,7 @@ fn clipping_by_value_clamps_each_element() {
                 let limits = adamw_config { clip_min: -0.5, clip_max: 0.25, maximize, ..config() };
                 let config = adamw_config { clip: ADAMW_CLIP_VALUE, isa, eps: 0.5, ..limits };
                 let got = model.stepped(&config, &model.grads, |_, _| 0, &[2]);
-                let plain = adamw_config { clip: ADAMW_CLIP_NONE, ..config };
+                let plain = with_clip(ADAMW_CLIP_NONE, config);
                 let expected = model.stepped(&plain, &clamped, |_, _| 0, &[]);
                 let untouched = model.stepped(&plain, &model.grads, |_, _| 0, &[]);
                 for (i, got) in got.iter().enumerate() {
@@ -261,8 +292,10 @@ fn clipping_by_value_clamps_each_element() {
 fn limits_must_be_numbers_in_order() {
     for (clip_min, clip_max, text) in [
         (f64::NAN, 1.0, "clip_min is NaN, expected a finite number"),
-        (0.0, f64::INFINITY, "clip_max is inf, expected a finite number >= clip_min"),
-        (1.0, 0.5, "clip_max is 0.5, expected a finite number >= clip_min"),
+        (0.0, f64::INFINITY, "clip_max is inf, expected a finite number > clip_min"),
+        (1.0, 0.5, "clip_max is 0.5, expected a finite number > clip_min"),
+        // What a value in clip_norm alone would come to: every gradient is 0.
+        (0.0, 0.0, "clip_max is 0, expected a finite number > clip_min"),
     ] {
         let config = adamw_config { clip_min, clip_max, ..clipping(ADAMW_CLIP_VALUE, 0.0) };
         let failure = Handle::try_new(&config).err().unwrap();

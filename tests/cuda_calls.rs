@@ -6,7 +6,7 @@ mod common;
 use adamw::ffi::*;
 use common::array::{Array, Dtype};
 use common::device::{self, Device, OnDevice, Stream, take_log};
-use common::handle::{Failure, Handle, Param, config, schedule};
+use common::handle::{Failure, Handle, Param, config, schedule, with_clip};
 use common::rows::{Rows, RowsOnDevice};
 use common::twin::Twin;
 
@@ -40,7 +40,8 @@ fn a_step_is_one_launch_for_each_type_and_one_before_them() {
         for nonfinite in [ADAMW_NONFINITE_PROPAGATE, ADAMW_NONFINITE_SKIP] {
             // To look for what is not finite takes the same launches as a norm.
             let launches = if nonfinite == ADAMW_NONFINITE_SKIP { 7 } else { launches };
-            let mut twin = Twin::new(&adamw_config { clip, clip_norm: 1.0, nonfinite, ..config() });
+            let mut twin =
+                Twin::new(&with_clip(clip, adamw_config { clip_norm: 1.0, nonfinite, ..config() }));
             many(&mut twin);
             twin.set_grads();
             twin.step();
@@ -236,8 +237,10 @@ fn a_graph_that_is_launched_ten_times_is_ten_steps() {
     let _device = Device::new();
     for clip in [ADAMW_CLIP_NONE, ADAMW_CLIP_GLOBAL_NORM] {
         let stream = Stream::new();
-        let mut twin =
-            Twin::new(&adamw_config { clip, clip_norm: 0.1, multi_precision: 1, ..config() });
+        let mut twin = Twin::new(&with_clip(
+            clip,
+            adamw_config { clip_norm: 0.1, multi_precision: 1, ..config() },
+        ));
         many(&mut twin);
         twin.set_grads();
         let lr = ready(&twin, &stream);

@@ -5,7 +5,7 @@ mod common;
 use adamw::ffi::*;
 use common::array::{Array, Dtype};
 use common::device::{self, Device, OnDevice, Stream, count, take_log};
-use common::handle::{Handle, Param, config};
+use common::handle::{Handle, Param, config, with_clip};
 use common::twin::Twin;
 
 fn offload(param: Param) -> Param {
@@ -39,14 +39,9 @@ fn the_processors_steps_have_the_same_bits() {
         let _device = Device::with(settings);
         for (clip, clear_grads) in [(ADAMW_CLIP_NONE, 1), (ADAMW_CLIP_GLOBAL_NORM, 0)] {
             let (multi_precision, nonfinite) = (1, ADAMW_NONFINITE_SKIP);
-            let mut twin = Twin::new(&adamw_config {
-                clip,
-                clip_norm: 0.4,
-                multi_precision,
-                nonfinite,
-                clear_grads,
-                ..config()
-            });
+            let limits = adamw_config { clip_norm: 0.4, multi_precision, ..config() };
+            let mut twin =
+                Twin::new(&with_clip(clip, adamw_config { nonfinite, clear_grads, ..limits }));
             several(&mut twin);
             steps(&mut twin, 3);
             twin.set_grads();

@@ -7,7 +7,7 @@ use adamw::ffi::*;
 use common::array::{Array, Dtype};
 use common::checkpoint::load_options;
 use common::device::{Device, OnDevice, Stream, take_log};
-use common::handle::{Failure, Handle, config};
+use common::handle::{Failure, Handle, config, with_clip};
 use common::kernels::Case;
 use common::random::Random;
 use common::rows::{Rows, RowsOnDevice};
@@ -241,8 +241,8 @@ fn rows_that_lag_take_the_steps_that_they_have_missed() {
     {
         let lazy_mode = ADAMW_LAZY_EXACT;
         let (amsgrad, clip_norm) = (1, 0.5);
-        let config = adamw_config { lazy_mode, clip, clip_norm, nonfinite, amsgrad, ..config() };
-        let mut twin = Twin::new(&config);
+        let config = adamw_config { lazy_mode, clip_norm, nonfinite, amsgrad, ..config() };
+        let mut twin = Twin::new(&with_clip(clip, config));
         // The rows of the last one take turns several at a time.
         let tables = [
             table(&mut twin, Dtype::F32, Dtype::F32, (50, 6)),
@@ -352,8 +352,8 @@ fn a_list_that_is_read_again_is_read_as_it_is_then() {
         (ADAMW_CLIP_GLOBAL_NORM, ADAMW_LAZY_EXACT),
     ] {
         let stream = Stream::new();
-        let clip_norm = 0.1;
-        let handle = |lr| Handle::new(&adamw_config { lazy_mode, clip, clip_norm, lr, ..config() });
+        let limits = adamw_config { lazy_mode, clip_norm: 0.1, ..config() };
+        let handle = |lr| Handle::new(&with_clip(clip, adamw_config { lr, ..limits }));
         let (host, device) = (handle(f64::from(0.01f32)), handle(0.5));
         let random = &mut Random::new(3);
         let param = Array::ordinary(Dtype::F32, 400, random);
@@ -514,8 +514,8 @@ fn a_step_is_launches_and_one_upload_where_a_list_has_moved() {
         (ADAMW_LAZY_EXACT, 200, 1, 1),
     ] {
         for (clip, norms) in [(ADAMW_CLIP_NONE, 0), (ADAMW_CLIP_GLOBAL_NORM, 3)] {
-            let config = adamw_config { lazy_mode, clip, clip_norm: 0.1, ..config() };
-            let mut twin = Twin::new(&config);
+            let config = adamw_config { lazy_mode, clip_norm: 0.1, ..config() };
+            let mut twin = Twin::new(&with_clip(clip, config));
             // Their number does not matter.
             let tables = [0, 1, 2].map(|_| table(&mut twin, Dtype::F32, Dtype::F32, (height, 4)));
             // Listed, sorted, gathered; measured, joined, decided; prepared and stepped; logged.

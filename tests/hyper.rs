@@ -59,7 +59,7 @@ fn a_group_that_is_refused_stays_as_it_was() {
     let Failure { status, text } = handle.set_group(0, &group).unwrap_err();
     assert_eq!(
         (status, &text[..]),
-        (Status::InvalidArgument, "beta1 is 1.0, expected 0 <= beta < 1")
+        (Status::InvalidArgument, "beta1 is 1, expected 0 <= beta < 1")
     );
     assert_eq!(handle.set_group(1, &handle.group(0)).unwrap_err().status, Status::NotFound);
     assert_eq!(format!("{:?}", handle.group(0)), before);
@@ -110,7 +110,7 @@ fn values_that_the_host_keeps_are_read_at_each_step() {
 #[test]
 fn a_value_of_the_hosts_that_is_wrong_fails_the_step() {
     let cases = [
-        (0, -1.0, "lr is -1.0, expected a finite number >= 0"),
+        (0, -1.0, "lr is -1, expected a finite number >= 0"),
         (0, f64::NAN, "lr is NaN, expected a finite number >= 0"),
         (1, 1.5, "beta1 is 1.5, expected 0 <= beta < 1"),
         (2, -0.5, "beta2 is -0.5, expected 0 <= beta < 1"),
@@ -221,7 +221,7 @@ fn a_scale_that_is_wrong_is_refused() {
         (
             |o| o.lr_scale = -1.0,
             Status::InvalidArgument,
-            "lr_scale is -1.0, expected a finite number >= 0",
+            "lr_scale is -1, expected a finite number >= 0",
         ),
         (|o| o.group = 1, Status::NotFound, "there is no group 1: the handle has 1"),
         (|o| o.frozen = 2, Status::InvalidArgument, "options.frozen is 2, expected 0 or 1"),

@@ -158,8 +158,8 @@ impl Hyper {
         group.beta2 = self.beta2;
         group.eps = self.eps;
         group.clip = self.clip.into();
-        group.clip_norm = self.clip_norm;
-        (group.clip_min, group.clip_max) = (-self.clip_norm / 2.0, self.clip_norm / 4.0);
+        let norm = if group.clip == ADAMW_CLIP_NONE { 0.0 } else { self.clip_norm };
+        (group.clip_norm, group.clip_min, group.clip_max) = (norm, -norm / 2.0, norm / 4.0);
         group.lazy_mode = self.lazy.into();
         group.precision = self.precision.into();
         group.moments = self.moments.into();

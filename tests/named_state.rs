@@ -235,7 +235,7 @@ fn what_does_not_fit_is_named_and_changes_nothing() {
         (
             "state.w.step",
             -1.0,
-            "state \"state.w.step\" would be -1.0, expected a whole number from 0 to 2^32",
+            "state \"state.w.step\" would be -1, expected a whole number from 0 to 2^32",
         ),
         (
             "state.w.step",

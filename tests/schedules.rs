@@ -322,7 +322,7 @@ fn a_state_that_is_none_is_refused() {
     let good = handle.schedule_state().unwrap();
     for (edit, text) in [
         (|s| s.lr = f64::NAN, "state.lr is NaN, expected a finite number >= 0"),
-        (|s| s.lr = -1.0, "state.lr is -1.0, expected a finite number >= 0"),
+        (|s| s.lr = -1.0, "state.lr is -1, expected a finite number >= 0"),
         (
             |s| s.best = f64::INFINITY,
             "state.best is inf, expected a finite number, or NaN for none",
@@ -459,7 +459,7 @@ unsafe extern "C" fn failing(index: u64, out: *mut f64, data: *mut c_void) -> i3
 fn a_function_that_fails_fails_the_step_before_anything_is_written() {
     for (returns, value, text) in [
         (-7, 0.1, "schedule.function returned -7 at index 2, expected 0"),
-        (0, -1.0, "schedule.function gave -1.0 at index 2, expected a finite number >= 0"),
+        (0, -1.0, "schedule.function gave -1 at index 2, expected a finite number >= 0"),
         (0, f64::NAN, "schedule.function gave NaN at index 2, expected a finite number >= 0"),
     ] {
         let function = Failing::default();

@@ -6,7 +6,7 @@ use super::types::*;
 use super::{Optimizer, Status, guard, handle};
 use crate::callback::ParallelFor;
 use crate::clip::{Clip, Scope};
-use crate::config::{Config, GroupConfig, HostValues, IsaCap, Lazy, Nonfinite, Threads};
+use crate::config::{self, Config, GroupConfig, HostValues, IsaCap, Lazy, Nonfinite, Threads};
 use crate::error::Error;
 use crate::format::{MomentFormat, Precision};
 use crate::tensor::HostNumber;
@@ -155,7 +155,16 @@ pub(super) fn clip(
     (min, max): (f64, f64),
 ) -> Result<Clip, Error> {
     match value {
-        ADAMW_CLIP_NONE => Ok(Clip::None),
+        ADAMW_CLIP_NONE => {
+            let limits = [("clip_norm", norm), ("clip_min", min), ("clip_max", max)];
+            // A limit alone would clip nothing, and whoever gave it thinks that it does.
+            let expected = "0 where clip is ADAMW_CLIP_NONE (set clip to how gradients are to be \
+                            clipped)";
+            limits
+                .into_iter()
+                .try_for_each(|(name, n)| config::check(name, n, n == 0.0, expected))?;
+            Ok(Clip::None)
+        }
         ADAMW_CLIP_NORM => Ok(Clip::Norm(norm)),
         ADAMW_CLIP_GLOBAL_NORM => Ok(Clip::GlobalNorm(norm)),
         ADAMW_CLIP_VALUE => Ok(Clip::Value { min, max }),

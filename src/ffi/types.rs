@@ -88,12 +88,12 @@ pub struct adamw_config {
     pub parallel_for: adamw_parallel_for,
     /// Passed to `parallel_for`.
     pub parallel_for_data: *mut c_void,
-    /// `[0]` The largest norm, if `clip` clips by one; finite, > 0. Ignored otherwise, as the two
-    /// below are.
+    /// `[0]` The largest norm, if `clip` clips by one; finite, > 0. This and the two below must be 0
+    /// where `clip` is ADAMW_CLIP_NONE, and are ignored by a clip that does not use them.
     pub clip_norm: f64,
     /// `[0]` The smallest value, if `clip` clips by value; finite.
     pub clip_min: f64,
-    /// `[0]` The largest value, if `clip` clips by value; finite, >= clip_min.
+    /// `[0]` The largest value, if `clip` clips by value; finite, > clip_min.
     pub clip_max: f64,
     /// `[ADAMW_CLIP_NONE]` How gradients are clipped.
     pub clip: adamw_clip,

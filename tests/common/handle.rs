@@ -40,6 +40,18 @@ pub fn config() -> ffi::adamw_config {
     config
 }
 
+/// The same with this clip, and without the limits, which are refused there, where it is none.
+pub fn with_clip(clip: ffi::adamw_clip, config: ffi::adamw_config) -> ffi::adamw_config {
+    let limit = |limit| if clip == ffi::ADAMW_CLIP_NONE { 0.0 } else { limit };
+    ffi::adamw_config {
+        clip,
+        clip_norm: limit(config.clip_norm),
+        clip_min: limit(config.clip_min),
+        clip_max: limit(config.clip_max),
+        ..config
+    }
+}
+
 /// A schedule of this kind, the rest zero.
 pub fn schedule(kind: ffi::adamw_schedule_kind) -> ffi::adamw_schedule {
     // SAFETY: a struct of numbers and nullable pointers.

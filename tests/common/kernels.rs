@@ -2,7 +2,7 @@
 
 use super::array::{Array, Dtype};
 use super::device::{Device, OnDevice};
-use super::handle::{Handle, Param, config};
+use super::handle::{Handle, Param, config, with_clip};
 use super::random::Random;
 use super::state::{STATE, state};
 use adamw::ffi::*;
@@ -88,7 +88,8 @@ impl Case {
     }
 
     pub fn config(&self) -> adamw_config {
-        adamw_config {
+        let clip = if self.clip_by_value { ADAMW_CLIP_VALUE } else { ADAMW_CLIP_NONE };
+        let config = adamw_config {
             lr: 0.01,
             weight_decay: 0.1,
             eps: 1e-6,
@@ -100,11 +101,11 @@ impl Case {
             moments: self.moments,
             amsgrad: self.amsgrad.into(),
             maximize: self.maximize.into(),
-            clip: if self.clip_by_value { ADAMW_CLIP_VALUE } else { ADAMW_CLIP_NONE },
             clip_min: -0.5,
             clip_max: 0.25,
             ..config()
-        }
+        };
+        with_clip(clip, config)
     }
 
     fn grad(&self) -> Dtype {
