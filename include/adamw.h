@@ -157,6 +157,11 @@ typedef struct adamw_save_args {
   uint32_t params;
   // 0.
   uint32_t reserved;
+  // `[NULL]` After a save to a file: 1 if the file and its name outlive a power cut, 0 if the file
+  // system knows no way to make them (fsync is not known there, or not that of a directory; or the
+  // directory may be written but not read). The file is there either way, and whole. 0 after any
+  // other save; not written if the call fails.
+  uint32_t *out_durable;
 } adamw_save_args;
 
 // Says what a parameter is called in the checkpoint: writes a NUL-terminated name to `out_name`,
@@ -1153,10 +1158,14 @@ extern "C" {
 //
 // The file is there whole, or what was there before is: it is written beside its place, made durable,
 // and renamed, and the directory is made durable after it. A symbolic link stays, and what it leads to
-// is replaced. The mode is what the umask leaves of 0666. `ADAMW_STATUS_IO` if the system cannot do
-// that: what was there is still there (if only the directory's fsync failed, the new file is), and no
-// other file is left. A process that is killed may leave `.adamw-000.tmp` in the directory, which the
-// next save uses again.
+// is replaced. A new file has the mode that the umask leaves of 0666. One that takes the place of another
+// has the other's mode (nine bits of it), owner and group, as far as the process may and the file system
+// has them; where the group cannot be had, its members get no more than everybody.
+//
+// `ADAMW_STATUS_IO` if the system fails: what was there is still there (if only the directory's fsync
+// failed, the new file is), and no other file is left. A file system that knows no fsync, or none of
+// directories, is no failure: `adamw_save_to` tells, by `out_durable`. A process that is killed may leave
+// `.adamw-000.tmp` in the directory, which the next save there removes.
 //
 // Rows that lag (ADAMW_LAZY_EXACT) are brought up to date first. Accumulated gradients are not state:
 // `ADAMW_STATUS_INVALID_ARGUMENT` while there are some.
@@ -1171,8 +1180,8 @@ adamw_status adamw_save(struct adamw_optimizer *optimizer,
 // the number is written. All three give the same bytes.
 //
 // The caller ensures:
-// `args` is NULL, or readable with all that it points to (`data`: writable); its functions may be
-// called; `out_num_bytes` is NULL or writable.
+// `args` is NULL, or readable with all that it points to (`data` and `out_durable`: writable); its
+// functions may be called; `out_num_bytes` is NULL or writable.
 adamw_status adamw_save_to(struct adamw_optimizer *optimizer,
                            const struct adamw_save_args *args,
                            uint64_t *out_num_bytes);

@@ -3,6 +3,7 @@
 //! An error owns no memory: it must be makeable when there is none left.
 #![forbid(unsafe_code)]
 
+mod errno;
 mod file;
 mod label;
 mod names;
@@ -11,7 +12,8 @@ mod role;
 mod status;
 mod tensor_problem;
 
-pub use file::{Errno, FileProblem};
+pub use errno::Errno;
+pub use file::FileProblem;
 pub use label::Label;
 pub use names::Names;
 pub use role::Role;

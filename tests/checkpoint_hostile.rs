@@ -329,7 +329,7 @@ fn what_is_no_file_is_refused() {
     let load = |name: &str| world.handle.load(&folder.join(name), &load_options()).unwrap_err();
     let missing = load("missing");
     assert_eq!(missing.status, Status::Io);
-    assert!(missing.text.ends_with("open failed: no such file or directory"), "{}", missing.text);
+    assert!(missing.text.ends_with("open failed: No such file or directory"), "{}", missing.text);
     assert_eq!(load(".").status, Status::Io);
     let fifo = common::checkpoint::c_path(&folder.join("fifo"));
     // SAFETY: the path is NUL-terminated.

@@ -58,7 +58,7 @@ fn a_symbolic_link_stays_and_what_it_leads_to_is_replaced() {
     handle.load(&folder.join("far/absolute"), &load_options()).unwrap();
     symlink("circle", folder.join("circle")).unwrap();
     let failure = handle.save(&folder.join("circle")).unwrap_err();
-    assert!(failure.text.ends_with("too many symbolic links"), "{}", failure.text);
+    assert!(failure.text.ends_with("Too many levels of symbolic links"), "{}", failure.text);
     let there = ["absolute", "circle", "dangling", "far", "relative", "twice"];
     assert_eq!(folder.names(), there);
 }
@@ -91,13 +91,13 @@ fn what_cannot_be_replaced_is_a_clear_error() {
     std::fs::write(folder.join("file"), "x").unwrap();
     let long = "n".repeat(256);
     for (name, text) in [
-        ("directory", "open failed: it is a directory"),
-        ("directory/", "open failed: it is a directory"),
-        ("", "open failed: it is a directory"),
-        ("missing/file", "open failed: no such file or directory"),
-        ("file/below", "open failed: a part of the path is not a directory"),
+        ("directory", "open failed: Is a directory"),
+        ("directory/", "open failed: Is a directory"),
+        ("", "open failed: Is a directory"),
+        ("missing/file", "open failed: No such file or directory"),
+        ("file/below", "open failed: Not a directory"),
         ("fifo", "is not a regular file"),
-        (&long, "open failed: the name is too long"),
+        (&long, "open failed: File name too long"),
     ] {
         let failure = handle.save(&folder.join(name)).unwrap_err();
         assert_eq!(failure.status, Status::Io, "{name}: {failure:?}");
@@ -128,7 +128,7 @@ fn a_file_and_a_directory_that_are_read_only_stay_as_they_are() {
     for name in ["file", "directory/file"] {
         let failure = handle.save(&folder.join(name)).unwrap_err();
         assert_eq!(failure.status, Status::Io);
-        assert!(failure.text.ends_with("permission denied"), "{}", failure.text);
+        assert!(failure.text.ends_with("Permission denied"), "{}", failure.text);
     }
     assert_eq!(std::fs::read(folder.join("file")).unwrap(), b"x");
     mode("directory", 0o755);

@@ -345,6 +345,7 @@ fn structs_have_no_holes_and_the_fields_that_were_promised() {
         progress_data: Data,
         params: u32,
         reserved: u32,
+        out_durable: *mut u32,
     });
     assert_without_holes!(adamw_source {
         struct_size: usize,

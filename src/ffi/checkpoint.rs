@@ -18,10 +18,14 @@ use core::ptr::null;
 ///
 /// The file is there whole, or what was there before is: it is written beside its place, made durable,
 /// and renamed, and the directory is made durable after it. A symbolic link stays, and what it leads to
-/// is replaced. The mode is what the umask leaves of 0666. `ADAMW_STATUS_IO` if the system cannot do
-/// that: what was there is still there (if only the directory's fsync failed, the new file is), and no
-/// other file is left. A process that is killed may leave `.adamw-000.tmp` in the directory, which the
-/// next save uses again.
+/// is replaced. A new file has the mode that the umask leaves of 0666. One that takes the place of another
+/// has the other's mode (nine bits of it), owner and group, as far as the process may and the file system
+/// has them; where the group cannot be had, its members get no more than everybody.
+///
+/// `ADAMW_STATUS_IO` if the system fails: what was there is still there (if only the directory's fsync
+/// failed, the new file is), and no other file is left. A file system that knows no fsync, or none of
+/// directories, is no failure: `adamw_save_to` tells, by `out_durable`. A process that is killed may leave
+/// `.adamw-000.tmp` in the directory, which the next save there removes.
 ///
 /// Rows that lag (ADAMW_LAZY_EXACT) are brought up to date first. Accumulated gradients are not state:
 /// `ADAMW_STATUS_INVALID_ARGUMENT` while there are some.
@@ -44,8 +48,8 @@ pub unsafe extern "C" fn adamw_save(optimizer: *mut Optimizer, path: *const c_ch
 /// the number is written. All three give the same bytes.
 ///
 /// # Safety
-/// `args` is NULL, or readable with all that it points to (`data`: writable); its functions may be
-/// called; `out_num_bytes` is NULL or writable.
+/// `args` is NULL, or readable with all that it points to (`data` and `out_durable`: writable); its
+/// functions may be called; `out_num_bytes` is NULL or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn adamw_save_to(
     optimizer: *mut Optimizer,
@@ -55,7 +59,7 @@ pub unsafe extern "C" fn adamw_save_to(
     guard(|| {
         // SAFETY: a struct of numbers and nullable pointers.
         let zeros: adamw_save_args = unsafe { core::mem::zeroed() };
-        let n_bytes = handle::with(optimizer, |optimizer| {
+        let (written, out_durable) = handle::with(optimizer, |optimizer| {
             // SAFETY: the caller's word.
             let args = unsafe { sized::read(args, zeros) }?;
             zero("args.reserved", args.reserved)?;
@@ -63,11 +67,15 @@ pub unsafe extern "C" fn adamw_save_to(
             // SAFETY: the caller's word.
             let (target, progress) =
                 unsafe { (target(&args)?, HostProgress::new(args.progress, args.progress_data)) };
-            optimizer.save(target, params, progress)
+            Ok((optimizer.save(target, params, progress)?, args.out_durable))
         })?;
+        if !out_durable.is_null() {
+            // SAFETY: not NULL, and the caller's word.
+            unsafe { out_durable.write_unaligned(written.is_durable.into()) };
+        }
         if !out_num_bytes.is_null() {
             // SAFETY: not NULL, and the caller's word.
-            unsafe { out_num_bytes.write_unaligned(n_bytes) };
+            unsafe { out_num_bytes.write_unaligned(written.n_bytes) };
         }
         Ok(())
     })

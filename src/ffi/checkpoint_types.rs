@@ -31,6 +31,11 @@ pub struct adamw_save_args {
     pub params: u32,
     /// 0.
     pub reserved: u32,
+    /// `[NULL]` After a save to a file: 1 if the file and its name outlive a power cut, 0 if the file
+    /// system knows no way to make them (fsync is not known there, or not that of a directory; or the
+    /// directory may be written but not read). The file is there either way, and whole. 0 after any
+    /// other save; not written if the call fails.
+    pub out_durable: *mut u32,
 }
 
 /// Where a checkpoint is. Zero it, set `struct_size` and one of `path`, `data` and `read`.
@@ -113,7 +118,7 @@ pub struct adamw_entry {
 pub type adamw_visit =
     Option<unsafe extern "C" fn(entry: *const adamw_entry, user_data: *mut c_void) -> i32>;
 
-const _: () = assert!(size_of::<adamw_save_args>() == 8 * 8 + 2 * 4);
+const _: () = assert!(size_of::<adamw_save_args>() == 9 * 8 + 2 * 4);
 const _: () = assert!(size_of::<adamw_source>() == 6 * 8);
 const _: () = assert!(size_of::<adamw_load_options>() == 5 * 8 + 4 * 4);
 const _: () = assert!(size_of::<adamw_entry>() == 7 * 8);

@@ -24,6 +24,14 @@ pub enum Target<'a> {
     Size,
 }
 
+/// What a save came to.
+#[derive(Clone, Copy)]
+pub struct Written {
+    pub n_bytes: u64,
+    /// It is in a file that outlives a power cut.
+    pub is_durable: bool,
+}
+
 /// A tensor as it is saved.
 struct Saved<'a> {
     /// One after another they are its name.
@@ -53,17 +61,18 @@ impl Bytes<'_> {
 const ELEMENT_BYTES: [usize; 4] = [8, 4, 2, 1];
 
 impl Optimizer {
-    /// Saves the state, with the parameters themselves if `params`, and returns how many bytes that is.
+    /// Saves the state, with the parameters themselves if `params`.
     pub fn save(
         &mut self,
         target: Target,
         params: bool,
         progress: Option<HostProgress>,
-    ) -> Result<u64, Error> {
+    ) -> Result<Written, Error> {
         self.settle(params)?;
         let mut draft = self.draft(params)?;
         let n_bytes = draft.n_bytes() + draft.n_tensor_bytes();
         let total = draft.n_tensor_bytes();
+        let mut is_durable = false;
         match target {
             Target::Size => {}
             Target::File(path) => {
@@ -73,7 +82,7 @@ impl Optimizer {
                 self.sum_up(&mut draft, params, &mut progress, |bytes| to.write(bytes))?;
                 to.flush()?;
                 file.write(0, draft.sealed())?;
-                file.commit()?;
+                is_durable = file.commit()?;
             }
             Target::Memory(to) => {
                 let n = n_bytes as usize;
@@ -98,7 +107,7 @@ impl Optimizer {
                 self.pieces(params, &mut progress, |_, bytes| writer.write(bytes))?;
             }
         }
-        Ok(n_bytes)
+        Ok(Written { n_bytes, is_durable })
     }
 
     /// Brings what is saved up to date, as a look at it would.

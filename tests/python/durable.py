@@ -14,7 +14,26 @@ import tempfile
 
 OK, IO = 0, 15
 N = 800_000
-TRACED = "openat,creat,write,writev,pwrite64,pwritev,pwritev2,fsync,fdatasync,sync_file_range,ftruncate,rename,renameat,renameat2,unlink,unlinkat"
+TRACED = "openat,creat,write,writev,pwrite64,pwritev,pwritev2,fsync,fdatasync,sync_file_range,ftruncate,flock,rename,renameat,renameat2,unlink,unlinkat,geteuid"
+NOT_DURABLE = 100
+
+
+class Args(ctypes.Structure):
+    """adamw_save_args"""
+
+    _fields_ = [
+        ("struct_size", ctypes.c_size_t),
+        ("path", ctypes.c_char_p),
+        ("data", ctypes.c_void_p),
+        ("capacity", ctypes.c_size_t),
+        ("write", ctypes.c_void_p),
+        ("write_data", ctypes.c_void_p),
+        ("progress", ctypes.c_void_p),
+        ("progress_data", ctypes.c_void_p),
+        ("params", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
+        ("out_durable", ctypes.POINTER(ctypes.c_uint32)),
+    ]
 
 
 def save(library, path):
@@ -22,7 +41,11 @@ def save(library, path):
     optimizer, param = ctypes.c_void_p(), (ctypes.c_float * N)(*([1.5] * N))
     assert library.adamw_create(None, ctypes.byref(optimizer)) == OK
     assert library.adamw_add_array(optimizer, b"w", param, ctypes.c_uint64(N), 1, ctypes.byref(ctypes.c_uint32())) == OK
-    sys.exit(library.adamw_save(optimizer, str(path).encode()))
+    durable = ctypes.c_uint32(7)
+    args = Args(ctypes.sizeof(Args), str(path).encode(), out_durable=ctypes.pointer(durable))
+    status = library.adamw_save_to(optimizer, ctypes.byref(args), None)
+    assert durable.value in ((0, 1) if status == OK else (7,))
+    sys.exit(NOT_DURABLE if durable.value == 0 else status)
 
 
 def traced(library, path, *options):
@@ -43,7 +66,7 @@ def traced(library, path, *options):
 def check_order(library, path):
     status, calls = traced(library, path)
     assert status == OK, status
-    written = [(name, about) for name, about, line in calls if name not in ("openat", "ftruncate")]
+    written = [(name, about) for name, about, line in calls if name not in ("openat", "flock")]
     temporary = "/.adamw-000.tmp"
     n_writes = sum(name == "pwrite64" for name, _ in written)
     assert n_writes > 3, written
@@ -73,6 +96,24 @@ def check_faults(library, path):
                     assert before is None or path.read_bytes() == before, case
 
 
+def check_what_is_not_there(library, path):
+    """A file system that does less is no failure, and whoever it says that files belong to: see `NOT_DURABLE`."""
+    for fault, expected in [
+        ("ftruncate:error=EINVAL", OK),
+        ("geteuid:retval=12345", OK),
+        ("flock:error=EOPNOTSUPP", OK),
+        ("fsync:error=EINVAL:when=2", NOT_DURABLE),
+        ("fsync:error=EOPNOTSUPP:when=2", NOT_DURABLE),
+        ("fsync:error=ENOSYS", NOT_DURABLE),
+    ]:
+        for _ in range(2):
+            status, _ = traced(library, path, "-e", f"inject={fault}")
+            assert status == expected, (fault, status)
+            assert [file.name for file in path.parent.iterdir()] == [path.name], fault
+            assert path.stat().st_size > 8 * N, fault
+        path.unlink()
+
+
 def main():
     library = str(pathlib.Path(sys.argv[1]).resolve())
     if len(sys.argv) > 2:
@@ -84,6 +125,8 @@ def main():
         path = pathlib.Path(folder).resolve() / "state"
         check_order(library, path)
         check_faults(library, path)
+        path.unlink(missing_ok=True)
+        check_what_is_not_there(library, path)
 
 
 main()
