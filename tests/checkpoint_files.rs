@@ -1,12 +1,12 @@
 //! Files where the system does less than usual: other owners, modes, directories that cannot be read,
-//! and what a killed process has left.
+//! what a killed process has left, and files that are no checkpoints.
 #![cfg(target_os = "linux")]
 
 mod common;
 
 use adamw::ffi::*;
 use common::array::{Array, Dtype};
-use common::checkpoint::Folder;
+use common::checkpoint::{Folder, load_options};
 use common::handle::{Handle, config};
 use std::fs::{OpenOptions, Permissions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -203,4 +203,51 @@ fn what_the_system_refuses_is_said_in_its_words() {
     let failure = world.handle.save(&world.folder.join("state")).unwrap_err();
     let words = "create of .adamw-000.tmp to .adamw-999.tmp beside it failed: File exists";
     assert!(failure.text.ends_with(words), "{}", failure.text);
+}
+
+/// The start of a file, and what the error calls it.
+const OTHERS: &[(&[u8], &str)] = &[
+    (b"", "it is empty"),
+    (
+        b"PK\x03\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x10\0\0\0archive/data.pkl",
+        "PyTorch",
+    ),
+    (b"PK\x03\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x05\0\0\0a.npy", "NumPy's .npz"),
+    (b"PK\x03\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x05\0\0\0a.txt", "a zip archive"),
+    (b"\x80\x02}q\0X\x05\0\0\0stateq\x01", "a pickle"),
+    (b"\x80\x04\x95\x10\0\0\0\0\0\0\0", "a pickle"),
+    (b"\x89HDF\r\n\x1a\n\0\0\0\0", "HDF5"),
+    (b"\x93NUMPY\x01\0v\0{'descr'", "NumPy's .npy"),
+    (b"GGUF\x03\0\0\0\0\0\0\0", "GGUF"),
+    (b"\x1f\x8b\x08\0\0\0\0\0\0\0", "compressed by gzip"),
+    (b"\x28\xb5\x2f\xfd\0\0\0\0\0\0", "compressed by zstd"),
+    (b"\x7fELF\x02\x01\x01\0\0\0", "a program"),
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n", "git lfs pull"),
+    (b"root:x:0:0:root:/root:/bin/bash\n", "text"),
+    ("Gewichte f\u{fc}r alle\n".as_bytes(), "text"),
+    (b"{\"lr\": 0.1}\n", "text"),
+    (b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "zeros"),
+    (b"\x10\0\0\0\0\0\0\0{\"a\":{}}        ", "a safetensors file"),
+    (b"\x02\x01\xff\xfe\x80\x81\x82\x83\x84", "its header starts differently"),
+    (b"\xff\xfe", "its header starts differently"),
+];
+
+#[test]
+fn a_file_that_is_no_checkpoint_is_called_what_it_seems_to_be() {
+    let world = World::new();
+    for (bytes, seems) in OTHERS {
+        std::fs::write(world.folder.join("file"), bytes).unwrap();
+        let failure = world.handle.load(&world.folder.join("file"), &load_options()).unwrap_err();
+        assert_eq!(failure.status, Status::Corrupt);
+        assert!(failure.text.contains("is no checkpoint of this library: "), "{}", failure.text);
+        assert!(failure.text.contains(seems), "{} lacks {seems}", failure.text);
+    }
+    let failure = world.handle.load(world.folder.path(), &load_options()).unwrap_err();
+    assert!(failure.text.ends_with("open failed: Is a directory"), "{}", failure.text);
+    // What begins as a checkpoint is one, and damaged.
+    let bytes = world.handle.saved(false);
+    for length in [60, 100, bytes.len() - 1] {
+        let failure = world.handle.load_bytes(&bytes[..length], &load_options()).unwrap_err();
+        assert!(failure.text.contains("is damaged"), "{}", failure.text);
+    }
 }

@@ -231,9 +231,8 @@ fn absurd_lengths_are_refused() {
         let failure = world.handle.load_bytes(&bytes, &load_options()).unwrap_err();
         assert_eq!(failure.status, Status::Corrupt, "{length}: {failure:?}");
     }
-    world.refuses(&[], Status::Corrupt, "ends too early");
-    world.refuses(&[0; 8], Status::Corrupt, "starts differently");
-    world.refuses(b"PK\x03\x04 some archive of another kind", Status::Corrupt, "");
+    world.refuses(&[], Status::Corrupt, "it is empty");
+    world.refuses(&[0; 8], Status::Corrupt, "it starts with zeros");
 }
 
 /// What the handle and its checkpoint differ in, and what the error then lists.

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod draft;
+mod foreign;
 mod header;
 mod json;
 mod progress;

@@ -1,9 +1,9 @@
 //! A checkpoint that is read: nothing of it is believed before its checksums have been seen.
 #![forbid(unsafe_code)]
 
+use super::foreign::{self, ENOUGH};
 use super::header::{Entry, Header};
 use super::shared::{self, Buffers, SHORTEST, Share};
-use super::source::ENDS;
 use super::{AFTER_FORMAT, CRC_DIGITS, FORMAT, LENGTH, LONGEST_HEADER, START};
 use super::{PIECE, Progress, Source, hexadecimal, zeros};
 use crate::error::{Error, FileProblem, Label};
@@ -20,11 +20,16 @@ impl<'a> Checkpoint<'a> {
     /// Reads the header, and looks at nothing else.
     pub fn open(source: Source<'a>) -> Result<Checkpoint<'a>, Error> {
         let n_bytes = source.n_bytes();
-        let mut length = [0; LENGTH];
-        if n_bytes < LENGTH as u64 {
-            return Err(source.broken(ENDS));
-        }
-        source.read(0, &mut length)?;
+        let mut start = [0; ENOUGH];
+        let start = &mut start[..n_bytes.min(ENOUGH as u64) as usize];
+        source.read(0, start)?;
+        // As far as the file goes it starts as a checkpoint does.
+        let header = start.get(LENGTH..).filter(|text| !text.is_empty());
+        let starts = |text: &[u8]| text.iter().zip(START.as_bytes()).all(|(a, b)| a == b);
+        let Some((&length, _)) = start.split_first_chunk().filter(|_| header.is_some_and(starts))
+        else {
+            return Err(source.problem(FileProblem::Foreign(foreign::seems(start))));
+        };
         let behind = n_bytes - LENGTH as u64;
         let n_header = u64::from_le_bytes(length);
         if n_header > behind {

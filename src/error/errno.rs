@@ -149,6 +149,7 @@ fn words(number: i32) -> Option<&'static str> {
         libc::EOWNERDEAD => "Owner died",
         libc::ENOTRECOVERABLE => "State not recoverable",
         libc::ERFKILL => "Operation not possible due to RF-kill",
+        libc::EHWPOISON => "Memory page has hardware error",
         _ => return None,
     })
 }
@@ -162,7 +163,7 @@ mod tests {
         for number in 1..=140 {
             // The standard library asks `strerror_r`, and adds the number.
             let system = std::io::Error::from_raw_os_error(number).to_string();
-            assert_eq!(format!("{} (os error {number})", Errno(number)), system);
+            assert_eq!(format!("{} (os error {number})", Errno(number)), system, "{number}");
         }
     }
 }
