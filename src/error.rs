@@ -188,6 +188,8 @@ pub enum Error {
     Jit { code: u32, log: Label },
     #[error("{0} is not possible while the stream is being captured")]
     Capturing(&'static str),
+    #[error("{what} is not possible for a parameter that a captured graph steps ({instead})")]
+    InGraph { what: &'static str, instead: &'static str },
     #[error("param \"{param}\" is on a device, where there is no {what}")]
     NotOnDevice { param: Label, what: &'static str },
     #[error("param \"{param}\" is on device {is}, the handle's others are on device {handles}")]
@@ -254,6 +256,7 @@ impl Error {
             | Error::CodedRows(_)
             | Error::NoCuda(_)
             | Error::Capturing(_)
+            | Error::InGraph { .. }
             | Error::SecondDevice { .. }
             | Error::DeviceInputs
             | Error::RowStatistics

@@ -4,6 +4,7 @@
 use super::driver::Memory;
 use super::kernels::Kernel;
 use super::plan::{described, flags};
+use super::rows::NO_PARAM;
 use super::step::argument;
 use super::table::{self, SCALARS};
 use super::{Cuda, Entered};
@@ -39,6 +40,11 @@ impl Lag {
         self.described.at
     }
 
+    /// Its parameter is removed, and a graph may have it yet.
+    pub fn leave_to_graphs(&mut self) {
+        self.number = NO_PARAM;
+    }
+
     fn bytes_counted(&self) -> usize {
         (TAKEN - STEPS + self.described.height * size_of::<u64>() as u64) as usize
     }
@@ -64,6 +70,12 @@ impl Cuda {
             return Ok(());
         }
         self.check_not_capturing("the first sparse gradient under ADAMW_LAZY_EXACT")?;
+        if self.is_in_graph(number) {
+            return Err(Error::InGraph {
+                what: "the first sparse gradient under ADAMW_LAZY_EXACT",
+                instead: "set one before the capture",
+            });
+        }
         reserve(&mut self.lags, 1, "the parameters")?;
         let height = operands.param().n_elements() / row_elements;
         let bytes = TAKEN + height * size_of::<u64>() as u64 + LOGGED * SCALARS as u64;
@@ -90,7 +102,7 @@ impl Cuda {
         if self.is_broken {
             return Err(Error::BrokenDevice);
         }
-        self.queue_catch_up(&self.driver.enter()?, lag, described(operands), which, 0)
+        self.queue_catch_up(&self.enter_to_queue()?, lag, described(operands), which, 0)
     }
 
     /// The same, unless the verdict is to skip.
@@ -125,8 +137,8 @@ impl Cuda {
 
     /// Brings the rows of the parameters up to date that a step steps as a whole.
     pub(super) fn catch_up_stepped(&self, device: &Entered, verdict: u64) -> Result<(), Error> {
-        self.lags.iter().try_for_each(|lag| match self.plan.tensors[lag.number as usize] {
-            tensor if tensor.n_elements > 0 && tensor.rows == 0 => {
+        self.lags.iter().try_for_each(|lag| match self.plan.tensors.get(lag.number as usize) {
+            Some(&tensor) if tensor.n_elements > 0 && tensor.rows == 0 => {
                 self.queue_catch_up(device, lag, tensor, Which::All, verdict)
             }
             _ => Ok(()),
@@ -158,17 +170,24 @@ impl Cuda {
     pub fn all_caught_up(&self, number: u32) -> Result<(), Error> {
         let Some(lag) = Lag::of(&self.lags, number) else { return Ok(()) };
         // SAFETY: the lag's own memory.
-        unsafe { self.driver.enter()?.zero(lag.address() + STEPS, lag.bytes_counted()) }
+        unsafe { self.enter_to_queue()?.zero(lag.address() + STEPS, lag.bytes_counted()) }
     }
 
     /// No row of some parameters lags from now on. Waits for the device.
     pub fn forget_lags(&mut self, which: impl Fn(u32) -> bool) -> Result<(), Error> {
-        if !self.lags.iter().any(|lag| which(lag.number)) {
+        let is_one = |lag: &Lag| lag.number != NO_PARAM && which(lag.number);
+        if !self.lags.iter().any(is_one) {
             return Ok(());
         }
         self.check_not_capturing("to end ADAMW_LAZY_EXACT")?;
+        if self.lags.iter().any(|lag| is_one(lag) && self.is_in_graph(lag.number)) {
+            return Err(Error::InGraph {
+                what: "to end ADAMW_LAZY_EXACT",
+                instead: "do so before the capture",
+            });
+        }
         self.driver.enter()?.wait_for_all()?;
-        self.lags.retain(|lag| !which(lag.number));
+        self.lags.retain(|lag| !is_one(lag));
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Work is queued up on one stream, in order. Nothing waits for the device but what says so.
 
+mod clocks;
 #[cfg(feature = "cuda")]
 mod driver;
 #[cfg(not(feature = "cuda"))]
@@ -28,7 +29,9 @@ use crate::error::{Error, Role};
 use crate::format::Format;
 use crate::sys::memory::reserve;
 use crate::tensor::{Buffer, Operands, Tensor};
+use clocks::Clocks;
 use core::ops::Range;
+use core::sync::atomic::{AtomicBool, Ordering};
 use driver::{Driver, Entered, Event};
 use kernels::Kernel;
 use lag::Lag;
@@ -36,7 +39,7 @@ use offload::Traffic;
 use plan::Plan;
 use rows::Room;
 use statistics::Kept;
-use workspace::{Size, UPLOADS, Workspace};
+use workspace::{Size, Staging, UPLOADS, Workspace};
 
 /// The device as one handle uses it. Dropped in this order.
 pub struct Cuda {
@@ -45,7 +48,15 @@ pub struct Cuda {
     /// What the tables on the device lack of the plan's.
     stale: Stale,
     workspace: Option<Workspace>,
-    /// By which of the workspace's uploads: whether it is being copied.
+    /// What steps go on with after one that is captured, whose graph keeps the workspace.
+    spare: Option<Workspace>,
+    /// Those of graphs.
+    of_graphs: Vec<Workspace>,
+    /// How much there is room for in each that steps go on with.
+    size: Size,
+    staging: Option<Staging>,
+    clocks: Clocks,
+    /// By which of the uploads: whether it is being copied.
     copied: [Event; UPLOADS],
     next_upload: usize,
     /// By parameter, in their order: those that the processor steps.
@@ -63,6 +74,10 @@ pub struct Cuda {
     kept: Option<Kept>,
     /// The chunks of all parameters together.
     n_chunks: u64,
+    /// Something has been captured: what is the library's own on the device may be in a graph.
+    has_captured: AtomicBool,
+    /// By parameter, whether a graph steps it.
+    in_graphs: Vec<bool>,
     /// A step has been queued up in part.
     is_broken: bool,
     driver: Driver,
@@ -83,12 +98,18 @@ impl Cuda {
         let driver = Driver::open(ordinal)?;
         let device = driver.enter()?;
         let copied = [device.event()?, device.event()?, device.event()?, device.event()?];
+        let clocks = Clocks::new(&device)?;
         drop(device);
         Ok(Cuda {
             ordinal,
             plan: Plan::default(),
             stale: Stale::All,
             workspace: None,
+            spare: None,
+            of_graphs: Vec::new(),
+            size: Size::default(),
+            staging: None,
+            clocks,
             copied,
             next_upload: 0,
             copies: Vec::new(),
@@ -99,6 +120,8 @@ impl Cuda {
             clears: false,
             kept: None,
             n_chunks: 0,
+            has_captured: AtomicBool::new(false),
+            in_graphs: Vec::new(),
             is_broken: false,
             driver,
         })
@@ -116,6 +139,25 @@ impl Cuda {
     /// Whether the stream's work is being recorded into a graph.
     pub fn is_capturing(&self) -> Result<bool, Error> {
         self.driver.enter()?.is_capturing()
+    }
+
+    /// Enters for work on memory of the library's own, which may be recorded into a graph.
+    fn enter_to_queue(&self) -> Result<Entered<'_>, Error> {
+        let device = self.driver.enter()?;
+        if device.is_capturing()? {
+            self.has_captured.store(true, Ordering::Relaxed);
+        }
+        Ok(device)
+    }
+
+    /// Whether the library's memory on the device may be in a graph, and so stays where it is.
+    fn has_captured(&self) -> bool {
+        self.has_captured.load(Ordering::Relaxed)
+    }
+
+    /// Whether a graph steps a parameter.
+    pub fn is_in_graph(&self, number: u32) -> bool {
+        self.in_graphs.get(number as usize).is_some_and(|is_there| *is_there)
     }
 
     /// Fails while the stream is being recorded, which nothing may wait for.
@@ -191,19 +233,32 @@ impl Cuda {
     ) -> Result<(), Error> {
         let n_chunks = self.n_chunks + new.map_or(0, plan::n_chunks);
         reserve(&mut self.memories, 1, "the parameters")?;
+        let n_marks = n_params.saturating_sub(self.in_graphs.len());
+        reserve(&mut self.in_graphs, n_marks, "the parameters")?;
         self.plan.reserve(n_params, n_chunks as usize)?;
         self.check_not_capturing("adding a parameter or a group")?;
+        let stays = self.has_captured();
+        self.clocks.grow(&self.driver.enter()?, n_params, stays)?;
         let n_rooms = self.rooms.len();
         self.grow_workspace(Size { n_params, n_chunks: n_chunks as usize, n_groups, n_rooms })
     }
 
     fn grow_workspace(&mut self, needed: Size) -> Result<(), Error> {
-        let device = self.driver.enter()?;
-        if let Some(workspace) = Workspace::grown(&device, self.workspace.as_ref(), needed)? {
-            device.wait_for_all()?;
-            self.workspace = Some(workspace);
-            self.stale = Stale::All;
+        if self.workspace.is_some() && self.size.holds(&needed) {
+            return Ok(());
         }
+        let size = self.size.grown(&needed);
+        reserve(&mut self.of_graphs, 1, "the parameters")?;
+        let device = self.driver.enter()?;
+        let workspace = Workspace::new(&device, &size)?;
+        let staging = Staging::new(&device, &size)?;
+        device.wait_for_all()?;
+        drop(device);
+        let before = self.workspace.replace(workspace);
+        self.of_graphs.extend(before.filter(|before| before.is_captured));
+        (self.spare, self.staging) = (None, Some(staging));
+        self.size = size;
+        self.stale = Stale::All;
         Ok(())
     }
 
@@ -218,6 +273,12 @@ impl Cuda {
         self.check_not_capturing("removing a parameter")?;
         self.driver.enter()?.wait_for_all()?;
         self.n_chunks -= plan::n_chunks(operands);
+        if self.has_captured() {
+            // A graph may have it yet.
+            self.rooms.iter_mut().filter(|room| room.is_of(number)).for_each(Room::leave_to_graphs);
+            self.lags.iter_mut().filter(|lag| lag.is_of(number)).for_each(Lag::leave_to_graphs);
+            return Ok(());
+        }
         self.memories.retain(|(other, _)| *other != number);
         self.rooms.retain(|room| !room.is_of(number));
         self.lags.retain(|lag| !lag.is_of(number));
@@ -247,7 +308,7 @@ impl Cuda {
         // Four elements a thread.
         let blocks = n.div_ceil(4 * 256);
         // SAFETY: what the kernel takes; the host vouched for the memory.
-        unsafe { self.driver.enter()?.launch(kernel, blocks, arguments) }
+        unsafe { self.enter_to_queue()?.launch(kernel, blocks, arguments) }
     }
 
     /// The first element of an f32 master that does not round to its parameter. Waits for the device.
@@ -274,7 +335,7 @@ impl Cuda {
     pub fn zero(&self, tensor: &Tensor) -> Result<(), Error> {
         let bytes = tensor.addresses().len();
         // SAFETY: whoever gave the tensor vouched for its memory.
-        unsafe { self.driver.enter()?.zero(tensor.address() as u64, bytes) }
+        unsafe { self.enter_to_queue()?.zero(tensor.address() as u64, bytes) }
     }
 }
 

@@ -18,6 +18,9 @@ pub const SHARES: u64 = 256;
 /// Where in its memory the gradient starts, behind what is noted of it.
 const GRAD: usize = 64;
 
+/// The number of a parameter that is removed.
+pub const NO_PARAM: u32 = u32::MAX;
+
 const _: () = assert!(GATHERED <= GRAD && size_of::<Outside>() <= GATHERED);
 
 /// What the sparse gradients of one parameter need.
@@ -29,6 +32,8 @@ pub struct Room {
     /// The entries `[n_rows]`, twice, and the counts of their digits.
     lists: Memory,
     n_rows: usize,
+    /// Nobody but a graph has it any more.
+    is_graphs: bool,
 }
 
 impl Room {
@@ -38,7 +43,12 @@ impl Room {
     }
 
     pub fn is_of(&self, number: u32) -> bool {
-        self.number == number
+        self.number == number && !self.is_graphs
+    }
+
+    /// Its parameter is removed, and a graph may have it yet.
+    pub fn leave_to_graphs(&mut self) {
+        (self.number, self.is_graphs) = (NO_PARAM, true);
     }
 
     fn lists(device: &Entered, n_rows: usize) -> Result<Memory, Error> {
@@ -62,6 +72,7 @@ impl Room {
             grad_bytes,
             lists: Room::lists(device, n_rows)?,
             n_rows,
+            is_graphs: false,
         };
         room.forget(device, GATHERED)?;
         Ok(room)
@@ -131,15 +142,7 @@ impl Cuda {
         }
         self.check_not_capturing("the first sparse gradient of so many rows")?;
         match place {
-            None => {
-                reserve(&mut self.rooms, 1, "the parameters")?;
-                let n_rooms = self.rooms.len() + 1;
-                self.plan.reserve_rows(n_rooms)?;
-                self.grow_workspace(Size { n_rooms, ..Size::default() })?;
-                let room = Room::new(&self.driver.enter()?, number, operands, n_rows)?;
-                self.rooms.push(room);
-            }
-            Some(place) => {
+            Some(place) if !self.is_in_graph(number) => {
                 let room = &mut self.rooms[place];
                 let n_rows = n_rows.max(2 * room.n_rows);
                 let device = self.driver.enter()?;
@@ -148,6 +151,20 @@ impl Cuda {
                 // The old entries say which rows of the gradient are not zero.
                 room.forget(&device, GATHERED - size_of::<Outside>())?;
                 (room.lists, room.n_rows) = (lists, n_rows);
+            }
+            // A graph knows its room by what was gathered there last.
+            place => {
+                let before = place.map_or(0, |place| self.rooms[place].n_rows);
+                reserve(&mut self.rooms, 1, "the parameters")?;
+                let n_rooms = self.rooms.len() + 1;
+                self.plan.reserve_rows(n_rooms)?;
+                self.grow_workspace(Size { n_rooms, ..Size::default() })?;
+                let n_rows = n_rows.max(2 * before);
+                let room = Room::new(&self.driver.enter()?, number, operands, n_rows)?;
+                if let Some(place) = place {
+                    self.rooms[place].is_graphs = true;
+                }
+                self.rooms.push(room);
             }
         }
         self.stale = Stale::All;
@@ -204,9 +221,9 @@ impl Cuda {
         self.check_not_capturing("asking what a step came to")?;
         const PLACE: u64 = (GATHERED - size_of::<Outside>()) as u64;
         const BYTES: usize = size_of::<Outside>();
-        let workspace = self.workspace.as_mut().ok_or(Error::BrokenDevice)?;
+        let staging = self.staging.as_mut().ok_or(Error::BrokenDevice)?;
         let device = self.driver.enter()?;
-        let mut to = workspace.downloads.address();
+        let mut to = staging.downloads.address();
         for room in &self.rooms {
             // SAFETY: the room is as long as this for each parameter, and nothing else reads or writes it
             // until this has waited.
@@ -215,12 +232,12 @@ impl Cuda {
         }
         device.wait()?;
         // SAFETY: as above.
-        let noted = unsafe { workspace.downloads.bytes() }.chunks_exact(BYTES);
+        let noted = unsafe { staging.downloads.bytes() }.chunks_exact(BYTES);
         let mut first: Option<(u32, Outside)> = None;
         for (room, noted) in self.rooms.iter().zip(noted) {
             // SAFETY: so many bytes are there, of plain numbers.
             let outside = unsafe { noted.as_ptr().cast::<Outside>().read_unaligned() };
-            if outside.place > 0 {
+            if outside.place > 0 && room.number != NO_PARAM {
                 // SAFETY: the room's own memory.
                 unsafe { device.zero(room.grad.address() + PLACE, BYTES) }?;
                 if first.is_none_or(|(number, _)| room.number < number) {

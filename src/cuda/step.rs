@@ -4,10 +4,17 @@ use super::driver::Entered;
 use super::kernels::Kernel;
 use super::rows::SHARES;
 use super::table::{self, Chunk, FLAG_CLEAR_GRADS, Hyper, Inputs};
+use super::workspace::Workspace;
 use super::{Cuda, Stale};
 use crate::error::Error;
+use crate::sys::memory::reserve;
 use crate::tensor::Operands;
 use core::ffi::c_void;
+use core::sync::atomic::Ordering;
+
+/// What a capture cannot have.
+pub(super) const STALE: &str = "an upload of parameters, gradients or options that have changed since adamw_prepare \
+                                (call it before)";
 
 /// Who decides whether the step is taken, and what gradients are clipped with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,8 +75,41 @@ impl Cuda {
     }
 
     /// Uploads what a step needs, so that the step itself is launches.
-    pub fn prepare(&mut self) -> Result<(), Error> {
+    pub(super) fn prepare(&mut self) -> Result<(), Error> {
         if self.is_broken { Err(Error::BrokenDevice) } else { self.upload() }
+    }
+
+    /// Does the same before a capture: what steps go on with after it is made, too, so that they need not.
+    pub fn prepare_capture(&mut self) -> Result<(), Error> {
+        self.prepare()?;
+        if self.spare.is_none() {
+            self.check_not_capturing("adamw_prepare")?;
+            reserve(&mut self.of_graphs, 1, "the device's tables")?;
+            self.spare = Some(Workspace::new(&self.driver.enter()?, &self.size)?);
+        }
+        Ok(())
+    }
+
+    /// Leaves the tables of the step, which is about to be recorded, to its graph.
+    pub fn record_step(&mut self) -> Result<(), Error> {
+        let has_spare = self.spare.is_some();
+        let workspace = self.workspace.as_mut().ok_or(Error::BrokenDevice)?;
+        if self.stale != Stale::Nothing {
+            return Err(Error::Capturing(STALE));
+        }
+        if !has_spare {
+            return Err(Error::Capturing(
+                "a step before adamw_prepare (call it before the capture)",
+            ));
+        }
+        workspace.is_captured = true;
+        self.has_captured.store(true, Ordering::Relaxed);
+        let n_params = self.plan.hypers.len().max(self.in_graphs.len());
+        self.in_graphs.resize(n_params, false); // `reserve` has made room
+        for (is_there, hyper) in self.in_graphs.iter_mut().zip(&self.plan.hypers) {
+            *is_there |= hyper.stepped != 0;
+        }
+        Ok(())
     }
 
     /// Adds up the squares of the gradients, and counts what is not finite.
@@ -163,19 +203,19 @@ impl Cuda {
         let Some(workspace) = &self.workspace else { return Err(Error::BrokenDevice) };
         let places = &workspace.places;
         let (mut n, mut n_scopes) = (self.plan.tensors.len() as u32, n_groups as u32);
-        let (mut clocks, mut scalars) = (places.clocks, places.scalars);
+        let mut scalars = places.scalars;
         let (mut totals, mut scope_sums) = (places.totals, places.scope_sums);
         let (mut factors, mut verdict) = (0u64, 0u64);
         match decider {
             Decider::Host => {}
             Decider::Flag => {
-                verdict = places.verdict;
+                verdict = self.clocks.verdict();
                 let arguments = [argument(&mut inputs), argument(&mut verdict)];
                 // SAFETY: what the kernel takes; the host vouched for what the inputs point to.
                 unsafe { device.launch(Kernel::LOOK_AT_FLAG, 1, arguments) }?;
             }
             Decider::Norms { skips } => {
-                (factors, verdict) = (places.factors, places.verdict);
+                (factors, verdict) = (places.factors, self.clocks.verdict());
                 let mut skips = u32::from(skips);
                 let arguments = [
                     argument(&mut hypers),
@@ -192,17 +232,24 @@ impl Cuda {
                 unsafe { device.launch(Kernel::DECIDE, 1, arguments) }?;
             }
         }
-        let arguments = [
-            argument(&mut hypers),
-            argument(&mut n),
-            argument(&mut inputs),
-            argument(&mut factors),
-            argument(&mut verdict),
-            argument(&mut clocks),
-            argument(&mut scalars),
-        ];
-        // SAFETY: as above.
-        unsafe { device.launch(Kernel::PREPARE, u64::from(n).div_ceil(256), arguments) }?;
+        for (params, mut clocks) in self.clocks.segments(n as usize) {
+            let place = |start: u64, bytes: usize| start + (params.start * bytes) as u64;
+            let mut hypers = place(hypers, size_of::<Hyper>());
+            let mut scalars = place(scalars, table::SCALARS);
+            let mut factors = if factors == 0 { 0 } else { place(factors, size_of::<f64>()) };
+            let mut n = params.len() as u32;
+            let arguments = [
+                argument(&mut hypers),
+                argument(&mut n),
+                argument(&mut inputs),
+                argument(&mut factors),
+                argument(&mut verdict),
+                argument(&mut clocks),
+                argument(&mut scalars),
+            ];
+            // SAFETY: as above.
+            unsafe { device.launch(Kernel::PREPARE, u64::from(n).div_ceil(256), arguments) }?;
+        }
         self.catch_up_stepped(device, verdict)?;
         for launch in &self.plan.launches {
             if let Some(rows) = &launch.rows {

@@ -1,5 +1,6 @@
 //! What goes from the host to the device and back: tables, clocks, state, and what a step came to.
 
+use super::step::STALE;
 use super::table::{Chunk, Hyper, Verdict};
 use super::workspace::{UPLOADS, Workspace};
 use super::{Cuda, Stale, table};
@@ -19,22 +20,24 @@ impl Cuda {
         self.workspace.as_mut().ok_or(Error::BrokenDevice)
     }
 
-    /// Queues up a copy of the tables that the device lacks.
+    /// Queues up a copy of the tables that the device lacks: past those that a graph reads.
     pub(super) fn upload(&mut self) -> Result<(), Error> {
-        let stale = core::mem::replace(&mut self.stale, Stale::All);
-        if stale == Stale::Nothing {
-            self.stale = Stale::Nothing;
+        if self.stale == Stale::Nothing {
             return Ok(());
         }
+        self.check_not_capturing(STALE)?;
+        if self.workspace()?.is_captured {
+            // `record_step` has seen to both.
+            let spare = self.spare.take().ok_or(Error::BrokenDevice)?;
+            self.of_graphs.extend(self.workspace.replace(spare));
+            self.stale = Stale::All;
+        }
+        let stale = core::mem::replace(&mut self.stale, Stale::All);
         let slot = self.next_upload;
         self.next_upload = (slot + 1) % UPLOADS;
+        let to = self.workspace()?.places.tables;
         let device = self.driver.enter()?;
-        if device.is_capturing()? {
-            return Err(Error::Capturing(
-                "an upload of parameters, gradients or options that have changed since adamw_prepare (call it before)",
-            ));
-        }
-        let workspace = self.workspace.as_mut().ok_or(Error::BrokenDevice)?;
+        let staging = self.staging.as_mut().ok_or(Error::BrokenDevice)?;
         let copied = &self.copied[slot];
         device.wait_for(copied)?;
         let (tensors, hypers) = (bytes_of(&self.plan.tensors), bytes_of(&self.plan.hypers));
@@ -43,7 +46,7 @@ impl Cuda {
             _ => &[],
         };
         // SAFETY: the event says that the copy that read this memory is done.
-        let mut room = unsafe { workspace.uploads[slot].bytes() };
+        let mut room = unsafe { staging.uploads[slot].bytes() };
         let mut used = 0;
         let rows = bytes_of(&self.plan.rows);
         for table in [tensors, hypers, rows, chunks] {
@@ -52,9 +55,9 @@ impl Cuda {
             room = rest;
             used += table.len();
         }
-        let from = workspace.uploads[slot].address();
+        let from = staging.uploads[slot].address();
         // SAFETY: both are as long as the workspace's tables, and the event guards what is read.
-        unsafe { device.upload(workspace.places.tables, from, used) }?;
+        unsafe { device.upload(to, from, used) }?;
         device.record(copied)?;
         self.stale = Stale::Nothing;
         Ok(())
@@ -83,15 +86,15 @@ impl Cuda {
         to: &mut [T],
     ) -> Result<(), Error> {
         self.check_not_capturing(what)?;
-        let workspace = self.workspace.as_mut().ok_or(Error::BrokenDevice)?;
+        let staging = self.staging.as_mut().ok_or(Error::BrokenDevice)?;
         let device = self.driver.enter()?;
         let bytes = size_of_val(to);
         // SAFETY: `at` is where the device has so many bytes; the room is the longest table's, and
         // nothing else reads or writes it until this has waited.
         unsafe {
-            device.download(workspace.downloads.address(), at, bytes)?;
+            device.download(staging.downloads.address(), at, bytes)?;
             device.wait()?;
-            let from = workspace.downloads.bytes().as_ptr();
+            let from = staging.downloads.bytes().as_ptr();
             core::ptr::copy_nonoverlapping(from, to.as_mut_ptr().cast(), bytes);
         }
         Ok(())
@@ -114,20 +117,20 @@ impl Cuda {
     /// Writes plain values, behind what is queued up. Waits for the device.
     pub(super) fn write<T: Copy>(&mut self, to: u64, values: &[T]) -> Result<(), Error> {
         self.check_not_capturing("setting a step count, or looking at a master,")?;
-        let workspace = self.workspace.as_mut().ok_or(Error::BrokenDevice)?;
+        let staging = self.staging.as_mut().ok_or(Error::BrokenDevice)?;
         let device = self.driver.enter()?;
         let bytes = bytes_of(values);
         // SAFETY: as in `read`.
         unsafe {
-            workspace.downloads.bytes()[..bytes.len()].copy_from_slice(bytes);
-            device.upload(to, workspace.downloads.address(), bytes.len())?;
+            staging.downloads.bytes()[..bytes.len()].copy_from_slice(bytes);
+            device.upload(to, staging.downloads.address(), bytes.len())?;
         }
         device.wait()
     }
 
-    fn clock_place(&mut self, number: u32) -> Result<u64, Error> {
-        let clocks = self.workspace()?.places.clocks;
-        Ok(clocks + u64::from(number) * size_of::<Clock>() as u64)
+    fn clock_place(&self, number: u32) -> Result<u64, Error> {
+        // `reserve` has made it; the error is for the types alone.
+        self.clocks.place(number as usize).ok_or(Error::BrokenDevice)
     }
 
     /// What the gradients that were last measured add up to, by parameter. Waits for the device.
@@ -138,7 +141,7 @@ impl Cuda {
 
     /// What the last step came to. Waits for the device.
     pub fn verdict(&mut self) -> Result<Verdict, Error> {
-        let at = self.workspace()?.places.verdict;
+        let at = self.clocks.verdict();
         let mut verdict = [Verdict::default()];
         self.read("asking what a step came to", at, &mut verdict)?;
         Ok(verdict[0])

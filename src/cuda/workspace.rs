@@ -1,10 +1,9 @@
-//! The device's memory that all parameters of a handle share: the tables of a step, the clocks, and room
-//! for what kernels hand on to each other.
+//! The device's memory that all parameters of a handle share: the tables of a step, and room for what kernels
+//! hand on to each other; and the host's memory through which it is filled and read.
 
 use super::driver::{Entered, Memory, Pinned};
 use super::table::{Chunk, Hyper, Outside, Rows, SCALARS, Tensor, Verdict};
 use crate::error::Error;
-use crate::steps::Clock;
 use crate::tensor::Total;
 
 /// How much there is room for.
@@ -18,7 +17,7 @@ pub struct Size {
 }
 
 impl Size {
-    fn holds(&self, needed: &Size) -> bool {
+    pub fn holds(&self, needed: &Size) -> bool {
         self.n_params >= needed.n_params
             && self.n_chunks >= needed.n_chunks
             && self.n_groups >= needed.n_groups
@@ -26,7 +25,7 @@ impl Size {
     }
 
     /// Room for what is needed and as much again, so that one parameter after the other moves it seldom.
-    fn grown(&self, needed: &Size) -> Size {
+    pub fn grown(&self, needed: &Size) -> Size {
         let grown = |is: usize, needed: usize| if is >= needed { is } else { needed.max(2 * is) };
         Size {
             n_params: grown(self.n_params, needed.n_params),
@@ -60,7 +59,6 @@ const SUMS: usize = 4;
 #[derive(Clone, Copy, Default)]
 pub struct Places {
     pub tables: u64,
-    pub clocks: u64,
     pub scalars: u64,
     pub totals: u64,
     pub factors: u64,
@@ -70,7 +68,6 @@ pub struct Places {
     /// Of what a step has changed, and of what it has made.
     pub change_sums: [u64; 2],
     pub change_totals: [u64; 2],
-    pub verdict: u64,
     /// Of an element that is looked for.
     pub first: u64,
 }
@@ -85,7 +82,6 @@ impl Places {
         };
         let places = Places {
             tables: place(1, size.tables()),
-            clocks: place(size.n_params, size_of::<Clock>()),
             scalars: place(size.n_params, SCALARS),
             totals: place(size.n_params, size_of::<Total>()),
             factors: place(size.n_params, size_of::<f64>()),
@@ -94,43 +90,46 @@ impl Places {
             counts: place(size.n_chunks * SUMS, size_of::<u64>()),
             change_sums: [(); 2].map(|()| place(size.n_chunks * SUMS, size_of::<f64>())),
             change_totals: [(); 2].map(|()| place(size.n_params, size_of::<Total>())),
-            verdict: place(1, size_of::<Verdict>()),
             first: place(1, size_of::<u64>()),
         };
         (places, bytes)
     }
 }
 
-/// The memory, and the host's memory through which it is filled and read.
+const WHAT: &str = "the device's tables";
+
+/// The device's memory. A graph that has captured a step reads the tables and uses the room whenever it is
+/// launched: they are its own from then on.
 pub struct Workspace {
     pub places: Places,
-    size: Size,
+    pub is_captured: bool,
     _memory: Memory,
+}
+
+impl Workspace {
+    /// Waits for the device.
+    pub fn new(device: &Entered, size: &Size) -> Result<Workspace, Error> {
+        let (_, bytes) = Places::new(0, size);
+        let memory = device.allocate(bytes, WHAT)?;
+        let (places, _) = Places::new(memory.address(), size);
+        // SAFETY: all of it has just been allocated, and is waited for before anybody can drop it.
+        unsafe { device.zero(places.tables, bytes) }?;
+        device.wait()?;
+        Ok(Workspace { places, is_captured: false, _memory: memory })
+    }
+}
+
+/// The host's memory that goes with it.
+pub struct Staging {
     /// Several, so that one can be filled while others are copied.
     pub uploads: [Pinned; UPLOADS],
     pub downloads: Pinned,
 }
 
-impl Workspace {
-    /// Room for what is needed, which holds all that `old` does; `None`: `old` has it.
-    pub fn grown(
-        device: &Entered,
-        old: Option<&Workspace>,
-        needed: Size,
-    ) -> Result<Option<Workspace>, Error> {
-        const WHAT: &str = "the device's tables";
-        let size = match old {
-            Some(old) if old.size.holds(&needed) => return Ok(None),
-            Some(old) => old.size.grown(&needed),
-            None => needed,
-        };
-        let (_, bytes) = Places::new(0, &size);
-        let memory = device.allocate(bytes, WHAT)?;
-        let (places, _) = Places::new(memory.address(), &size);
+impl Staging {
+    pub fn new(device: &Entered, size: &Size) -> Result<Staging, Error> {
         let pinned = |bytes| device.pinned(bytes, WHAT);
-        let workspace = Workspace {
-            places,
-            size,
+        Ok(Staging {
             uploads: [
                 pinned(size.tables())?,
                 pinned(size.tables())?,
@@ -138,16 +137,6 @@ impl Workspace {
                 pinned(size.tables())?,
             ],
             downloads: pinned(size.downloads())?,
-            _memory: memory,
-        };
-        // SAFETY: all of it has just been allocated, and lives when this returns.
-        unsafe { device.zero(places.tables, bytes) }?;
-        if let Some(old) = old {
-            let bytes = old.size.n_params * size_of::<Clock>();
-            // SAFETY: both have so many clocks, and the old ones are waited for.
-            unsafe { device.copy(places.clocks, old.places.clocks, bytes) }?;
-        }
-        device.wait()?;
-        Ok(Some(workspace))
+        })
     }
 }

@@ -95,11 +95,22 @@ pub unsafe extern "C" fn adamw_set_device_inputs(
 /// ```
 ///
 /// The device counts the steps that the graph takes; `adamw_get_param_info` and the state by name ask it.
-/// Pointers that the graph has been captured with stay in it: parameters, gradients and state must be
-/// where they were, and the handle alive, as long as it is launched.
-/// `ADAMW_STATUS_UNSUPPORTED` from a step inside a capture that cannot be replayed: whose learning rate
-/// is the host's, with a schedule or a callback, with parameters in the host's memory, or whose gradients
-/// the host has to know about.
+///
+/// A graph goes on as it was recorded, whatever the handle is told afterwards: every launch is a step of
+/// the parameters that had a part in the captured one, with its gradients, options and device inputs.
+/// Plain steps and other captures go on beside it, as the handle is told, and count on the same clocks. What a
+/// graph reads and writes of the library's own stays where it is until `adamw_destroy`: state, step counts, what
+/// sparse gradients need, also of parameters that are removed; and for each capture that was prepared anew, the
+/// tables of its step (about 0.5 KiB a parameter and 136 bytes for each 16,384 elements). What is the host's own
+/// must stay where it was as long as the graph is launched: the memory of parameters, of their gradients and lists
+/// of rows, of state that the host gave, and of the device inputs; `adamw_rebind` moves none of them in a graph.
+/// No graph is launched after `adamw_destroy`, and those that have been launched are over before it.
+///
+/// `ADAMW_STATUS_UNSUPPORTED` from a step inside a capture that `adamw_prepare` was not called before, or that
+/// cannot be replayed: whose learning rate is the host's, with a schedule or a callback, with parameters in
+/// the host's memory, or whose gradients the host has to know about. And for a parameter that a captured graph
+/// steps, from what its graph could not go on with: its first sparse gradient under `ADAMW_LAZY_EXACT`, and
+/// leaving that mode.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_prepare(optimizer: *mut Optimizer) -> Status {
     guard(|| handle::with(optimizer, |optimizer| optimizer.prepare()))

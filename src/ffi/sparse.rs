@@ -20,7 +20,8 @@ use crate::tensor::{RowList, SparseGrad};
 /// Of a parameter on a device both lie there, and what a step needs is allocated here: a dense
 /// gradient in f32, or f64 for f64, the first time, room for 17 bytes a row whenever more rows are
 /// listed than before, and under `ADAMW_LAZY_EXACT` 160 KiB and 8 bytes a row of the parameter. The step sorts and adds up on the device and waits for nothing, so that
-/// a graph that has captured it reads the list anew each time; a longer list ends such a graph.
+/// a graph that has captured it reads the list anew each time; a graph that was captured before a longer list is set goes on with
+/// its own.
 /// A step that waits for the device anyway (see the header's first comment) fails as above; any
 /// other one steps the rest, leaves such a row and its values out, and the next
 /// `adamw_get_step_info` or step that waits fails once with `ADAMW_STATUS_INVALID_ARGUMENT` and the

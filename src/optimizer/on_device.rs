@@ -29,7 +29,7 @@ pub struct OnDevice {
     changes: [Vec<Total>; 2],
     /// The device knows what the last step came to, and the host does not.
     report_is_due: bool,
-    /// The last step was recorded, and is taken whenever the graph is launched.
+    /// A step was recorded, and is taken whenever the graph is launched.
     is_captured: bool,
     /// The device knows whether the lists of sparse gradients were in order, and the host does not.
     rows_are_due: bool,
@@ -104,7 +104,7 @@ impl Optimizer {
                     self.params.unmarked()[number].master = Master::Settled;
                 }
             }
-            self.cuda()?.prepare()?;
+            self.cuda()?.prepare_capture()?;
         }
         Ok(())
     }
@@ -145,6 +145,9 @@ impl Optimizer {
             self.set_hypers(of)?;
         }
         self.on_device.laid = Some(of.clone());
+        if step.is_captured {
+            self.cuda()?.record_step()?;
+        }
         Ok(Some(step))
     }
 
@@ -232,7 +235,7 @@ impl Optimizer {
         };
         self.on_device.report_is_due = decider != Decider::Host;
         self.on_device.rows_are_due |= self.cuda()?.has_rows();
-        self.on_device.is_captured = step.is_captured;
+        self.on_device.is_captured |= step.is_captured;
         self.on_device.clocks_are_due |= may_skip || step.is_captured;
         Ok(())
     }

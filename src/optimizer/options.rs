@@ -72,7 +72,7 @@ impl Optimizer {
     /// again; its name may be.
     pub fn remove(&mut self, number: u32) -> Result<(), Error> {
         self.label(number)?;
-        self.settle_rows(number as usize..number as usize + 1, |_| true)?;
+        self.catch_up_rows(number as usize)?;
         if let Some(cuda) = self.backend.cuda()
             && self.operands[number as usize].is_on_device()
         {

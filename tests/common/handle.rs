@@ -278,10 +278,14 @@ impl Handle {
 
     /// Tells the library where buffers have moved, all at once.
     pub fn rebind(&self, moves: &[(u32, ffi::adamw_buffer, &Array)]) -> Answer {
+        let moves = moves.iter().map(|(param, buffer, array)| (*param, *buffer, array.tensor()));
+        self.rebind_tensors(&moves.collect::<Vec<_>>())
+    }
+
+    pub fn rebind_tensors(&self, moves: &[(u32, ffi::adamw_buffer, ffi::adamw_tensor)]) -> Answer {
         let params: Vec<_> = moves.iter().map(|(param, ..)| *param).collect();
         let buffers: Vec<_> = moves.iter().map(|(_, buffer, _)| *buffer).collect();
-        let tensors: Vec<_> = moves.iter().map(|(_, _, array)| array.tensor()).collect();
-        let pointers: Vec<_> = tensors.iter().map(|tensor| tensor as *const _).collect();
+        let pointers: Vec<_> = moves.iter().map(|(_, _, tensor)| tensor as *const _).collect();
         call!(adamw_rebind(
             self.0,
             params.as_ptr(),

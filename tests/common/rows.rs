@@ -20,6 +20,13 @@ impl Rows {
         Rows::I64(rows.iter().map(|&row| row as i64).collect(), [rows.len() as i64])
     }
 
+    pub fn duplicate(&self) -> Rows {
+        match self {
+            Rows::I32(rows, shape) => Rows::I32(rows.clone(), *shape),
+            Rows::I64(rows, shape) => Rows::I64(rows.clone(), *shape),
+        }
+    }
+
     /// As DLPack describes them; the memory is this list's.
     pub fn tensor(&self) -> ffi::adamw_tensor {
         let (data, bits, shape) = match self {

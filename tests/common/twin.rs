@@ -16,7 +16,12 @@ pub struct Twin {
     params: Vec<Pair>,
     earlier: Vec<(Array, Place)>,
     lists: Vec<RowsOnDevice>,
+    /// The host's halves of earlier lists.
+    listed: Vec<Rows>,
 }
+
+/// The gradients that a graph was recorded with, by parameter; it goes on with them.
+pub struct Recorded(Vec<(u32, Array, Option<Rows>)>);
 
 struct Pair {
     name: String,
@@ -59,6 +64,7 @@ impl Twin {
             params: Vec::new(),
             earlier: Vec::new(),
             lists: Vec::new(),
+            listed: Vec::new(),
         }
     }
 
@@ -110,6 +116,7 @@ impl Twin {
             }
         };
         pair.grad = Some((grad, other));
+        pair.rows = None;
     }
 
     /// Gives a parameter a sparse gradient, at a new place.
@@ -140,6 +147,11 @@ impl Twin {
             Place::Host(array) => copy(array),
             Place::Device(on_device) => on_device.set(values),
         }
+    }
+
+    /// Writes other numbers over the list of a sparse gradient on the device.
+    pub fn write_rows(&self, number: u32, rows: &Rows) {
+        self.params[number as usize].rows.as_ref().unwrap().1.set(rows);
     }
 
     /// Writes other elements over a parameter.
@@ -181,9 +193,56 @@ impl Twin {
 
     /// New ordinary gradients, while the memory of those before stays, which work may be queued up for.
     pub fn set_new_grads(&mut self) {
-        let before = self.params.iter_mut().filter_map(|pair| pair.grad.take());
-        self.earlier.extend(before);
+        (0..self.params.len() as u32).for_each(|number| self.keep_grad(number));
         self.set_grads();
+    }
+
+    /// Keeps the memory of a parameter's gradient, which a graph has been recorded with, or forgets that it is set.
+    pub fn keep_grad(&mut self, number: u32) {
+        let pair = &mut self.params[number as usize];
+        self.earlier.extend(pair.grad.take());
+        if let Some((rows, on_device)) = pair.rows.take() {
+            self.listed.push(rows);
+            self.lists.push(on_device);
+        }
+    }
+
+    /// A parameter has no gradient any more, in both; its memory stays.
+    pub fn forget_grad(&mut self, number: u32) {
+        self.both(|handle| handle.forget_grad(number));
+        self.keep_grad(number);
+    }
+
+    /// The gradients that are set.
+    pub fn recorded(&self) -> Recorded {
+        let grads = (0..).zip(&self.params).filter_map(|(number, pair)| {
+            let (grad, _) = pair.grad.as_ref()?;
+            let rows = pair.rows.as_ref().map(|(rows, _)| rows.duplicate());
+            Some((number, grad.duplicate(), rows))
+        });
+        Recorded(grads.collect())
+    }
+
+    /// Has the host's handle take the step that a graph takes, and gives it back the gradients of now.
+    pub fn replay_on_host(&self, recorded: &Recorded) {
+        let is_there = |number: u32| self.host.try_info(number).is_ok();
+        let set = |number, grad: &Array, rows: Option<&Rows>| match rows {
+            Some(rows) => self.host.set_sparse_grad(number, rows, grad),
+            None => self.host.set_grad(number, grad),
+        };
+        let numbers = || (0..self.params.len() as u32).filter(|number| is_there(*number));
+        numbers().for_each(|number| self.host.forget_grad(number));
+        for (number, grad, rows) in recorded.0.iter().filter(|(number, ..)| is_there(*number)) {
+            set(*number, grad, rows.as_ref());
+        }
+        self.host.step();
+        for number in numbers() {
+            let pair = &self.params[number as usize];
+            match &pair.grad {
+                Some((grad, _)) => set(number, grad, pair.rows.as_ref().map(|(rows, _)| rows)),
+                None => self.host.forget_grad(number),
+            }
+        }
     }
 
     /// New ordinary gradients where the old ones are.
@@ -229,8 +288,15 @@ impl Twin {
     /// Compares everything there is, bit by bit.
     #[track_caller]
     pub fn assert_same(&self) {
+        self.assert_same_state();
+        self.assert_same_report();
+    }
+
+    /// The same, but for what the last step is reported to have come to.
+    #[track_caller]
+    pub fn assert_same_state(&self) {
         for (number, pair) in (0..).zip(&self.params) {
-            if self.host.try_info(number).is_err() {
+            if self.host.try_info(number).is_err() || self.device.try_info(number).is_err() {
                 continue;
             }
             let name = &pair.name;
@@ -256,6 +322,10 @@ impl Twin {
                 assert_eq!(counter(&self.host), counter(&self.device), "{power} of {name}");
             }
         }
+    }
+
+    #[track_caller]
+    fn assert_same_report(&self) {
         let (host, device) = (self.host.step_info(), self.device.step_info());
         let seen = [host, device].map(|info| {
             let numbers = (info.n_elements, info.n_nonfinite, info.measured, info.skipped);
