@@ -6,6 +6,7 @@ use adamw::ffi::*;
 use common::array::{Array, Dtype};
 use common::device::{self, Device, OnDevice, Stream, count, take_log};
 use common::handle::{Handle, Param, config, with_clip};
+use common::rows::Rows;
 use common::twin::Twin;
 
 fn offload(param: Param) -> Param {
@@ -140,6 +141,118 @@ fn what_the_host_writes_into_a_parameter_is_fetched_when_it_says_so() {
     handle.sync_master(0);
     handle.step();
     assert_eq!(on_device.array().unwrap().get(0), 0.0);
+}
+
+/// Something that a host does, and what it is called.
+type Way<'a> = (&'static str, &'a dyn Fn(&Handle));
+
+/// A handle with one offloaded parameter, an embedding of rows of 10, and its gradient on the device.
+fn embedding(config: &adamw_config) -> (Handle, OnDevice, OnDevice) {
+    let ones = Array::of(Dtype::F32, &[1.0; 100]);
+    let (on_device, grad) = (OnDevice::of(&ones, 0), OnDevice::of(&ones, 0));
+    let handle = Handle::new(config);
+    let mut tensors = [None; 9];
+    tensors[0] = Some(on_device.tensor());
+    handle.try_add_tensors(&offload(Param::new("w", &ones)), tensors).unwrap();
+    handle.set_grad_tensor(0, &grad.tensor()).unwrap();
+    handle.step();
+    (handle, on_device, grad)
+}
+
+#[test]
+fn the_memory_of_a_gradient_that_is_forgotten_is_the_hosts_again() {
+    let values = Array::of(Dtype::F32, &[0.5; 20]).shaped(&[2, 10]);
+    let rows = Rows::i64(&[3, 7]);
+    let whole = Array::of(Dtype::F32, &[0.25; 100]);
+    let forget: [Way; 8] = [
+        ("set to none", &|handle| handle.forget_grad(0)),
+        ("cleared", &|handle| handle.clear_grad(ADAMW_CLEAR_FORGET)),
+        ("stepped alone", &|handle| handle.step_param(0).unwrap()),
+        ("accumulated", &|handle| handle.accumulate_grad(0, &whole).unwrap()),
+        ("replaced by a sparse one", &|handle| handle.set_sparse_grad(0, &rows, &values)),
+        ("replaced by one here", &|handle| handle.set_grad(0, &whole)),
+        ("forgotten around explicit gradients", &|handle| {
+            handle.forget_grad(0);
+            handle.apply_gradients(&[(0, &whole)]).unwrap();
+        }),
+        ("removed", &|handle| handle.remove(0).unwrap()),
+    ];
+    for (how, forget) in forget {
+        for is_freed in [false, true] {
+            let _device = Device::new();
+            let (handle, on_device, grad) = embedding(&adamw_config { clear_grads: 1, ..config() });
+            grad.set(&whole);
+            forget(&handle);
+            // The host keeps something else there, or has given the memory back.
+            let others = Array::of(Dtype::F32, &[7.0; 100]);
+            grad.set(&others);
+            let grad = if is_freed { None } else { Some(grad) };
+            for _ in 0..2 {
+                handle.step();
+                handle.clear_grad(ADAMW_CLEAR_ZERO);
+            }
+            on_device.array().unwrap();
+            if let Some(grad) = grad {
+                assert_eq!(grad.array().unwrap().first_difference(&others), None, "{how}");
+            }
+        }
+    }
+}
+
+#[test]
+fn explicit_gradients_leave_the_one_that_is_set_where_it_is() {
+    let _device = Device::new();
+    let mut twin = Twin::new(&config());
+    twin.add_with(Dtype::F32, 300, true, offload);
+    steps(&mut twin, 1);
+    let other = Array::ordinary(Dtype::F32, 300, &mut twin.random);
+    let on_device = OnDevice::of(&other, 0);
+    for of_device in [true, false] {
+        twin.host.apply_gradients(&[(0, &other)]).unwrap();
+        let tensor = if of_device { on_device.tensor() } else { other.tensor() };
+        twin.device.apply_gradient_tensors(&[(0, tensor)]).unwrap();
+        twin.assert_same();
+        twin.step();
+        twin.assert_same();
+    }
+}
+
+#[test]
+fn minimize_lists_gradients_where_the_host_has_them() {
+    extern "C" fn closure(_: *mut f64, _: *mut core::ffi::c_void) -> i32 {
+        0
+    }
+    let _device = Device::new();
+    let (handle, _on_device, grad) = embedding(&config());
+    let (_, updated) = handle.minimize(Some(closure), &(), None, &[], 1).unwrap();
+    assert_eq!(updated, [(0, grad.address() as usize)]);
+}
+
+#[test]
+fn no_parameter_may_be_added_where_a_gradient_comes_down_from() {
+    let _device = Device::new();
+    let (handle, on_device, grad) = embedding(&adamw_config { clear_grads: 1, ..config() });
+    let before = on_device.array().unwrap();
+    let mut tensors = [None; 9];
+    tensors[0] = Some(grad.tensor());
+    handle.try_add_tensors(&Param::new("over", &before), tensors).unwrap();
+    let failure = handle.try_step().unwrap_err();
+    assert_eq!(failure.text, "param \"w\": grad overlaps param of param \"over\"");
+    assert_eq!(on_device.array().unwrap().first_difference(&before), None);
+}
+
+#[test]
+fn gradients_that_come_down_from_one_place_are_refused_where_they_are_cleared() {
+    let _device = Device::new();
+    let (handle, _on_device, grad) = embedding(&adamw_config { clear_grads: 1, ..config() });
+    let other = OnDevice::of(&grad.array().unwrap(), 0);
+    let mut tensors = [None; 9];
+    tensors[0] = Some(other.tensor());
+    let ones = Array::of(Dtype::F32, &[1.0; 100]);
+    handle.try_add_tensors(&offload(Param::new("v", &ones)), tensors).unwrap();
+    handle.set_grad_tensor(1, &grad.tensor()).unwrap();
+    let failure = handle.try_step().unwrap_err();
+    assert!(failure.text.contains("grad overlaps grad of param"), "{}", failure.text);
 }
 
 #[test]

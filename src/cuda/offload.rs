@@ -7,13 +7,12 @@ use super::driver::{Event, Pinned, Stream};
 use crate::dtype::Dtype;
 use crate::error::{Error, TensorProblem};
 use crate::sys::memory::reserve;
-use crate::tensor::Tensor;
+use crate::tensor::{Operands, Tensor};
 
-/// The host's copy of one parameter and of its gradient.
+/// The host's copy of one parameter, and where its gradients land.
 pub struct HostCopy {
     /// On the device.
     param: Tensor,
-    grad: Option<Tensor>,
     /// Here.
     param_copy: Pinned,
     /// For gradients of the parameter's type, and for others.
@@ -52,15 +51,6 @@ impl HostCopy {
         self.param
     }
 
-    /// Its gradient there, if that is where it is.
-    pub fn grad(&self) -> Option<Tensor> {
-        self.grad
-    }
-
-    pub fn set_grad(&mut self, grad: Option<Tensor>) {
-        self.grad = grad;
-    }
-
     /// Moves the parameter on the device.
     pub fn set_param(&mut self, param: Tensor) {
         self.param = param;
@@ -91,7 +81,6 @@ impl Cuda {
         }
         Ok(HostCopy {
             param: *param,
-            grad: None,
             param_copy: device.pinned(bytes, what)?,
             landings: [None, None],
             is_stale: true,
@@ -124,11 +113,10 @@ impl Cuda {
     }
 
     /// Where a gradient of this type lands.
-    pub fn landing(&mut self, number: u32, dtype: Dtype) -> Result<Option<Tensor>, Error> {
-        let Ok(found) = self.copies.binary_search_by_key(&number, |(number, _)| *number) else {
-            return Ok(None);
-        };
-        let copy = &mut self.copies[found].1;
+    pub fn landing(&mut self, number: u32, dtype: Dtype) -> Result<Tensor, Error> {
+        let found = self.copies.binary_search_by_key(&number, |(number, _)| *number);
+        // Who asks has found the copy; the error is for the types alone.
+        let copy = &mut self.copies[found.map_err(|_| Error::BrokenDevice)?].1;
         let (n, place) = (copy.param.n_elements(), copy.landing(dtype));
         if copy.landings[place].is_none() {
             let device = self.driver.enter()?;
@@ -138,9 +126,9 @@ impl Cuda {
             let bytes = n as usize * dtype.bytes();
             copy.landings[place] = Some(device.pinned(bytes, "the host's copy of a gradient")?);
         }
-        let landing = copy.landings[place].as_ref().map(|room| tensor(room, n, dtype));
+        let room = copy.landings[place].as_ref().ok_or(Error::BrokenDevice)?;
         // A pinned address is a good one: the error is for the types alone.
-        landing.transpose().map_err(|_| Error::BrokenDevice)
+        tensor(room, n, dtype).map_err(|_| Error::BrokenDevice)
     }
 
     /// Fills the copies that are stale, of some parameters. Waits for the device.
@@ -160,15 +148,19 @@ impl Cuda {
     }
 
     /// Has the gradients of some parameters come down, behind what the host's stream does now.
-    pub fn begin_downloads(&mut self, is_due: impl Fn(u32) -> bool) -> Result<(), Error> {
+    pub fn begin_downloads(
+        &mut self,
+        operands: &[Operands],
+        is_due: impl Fn(u32) -> bool,
+    ) -> Result<(), Error> {
         let Some(traffic) = &self.traffic else { return Ok(()) };
         self.check_not_capturing("a step of parameters that the processor steps")?;
         let device = self.driver.enter()?;
         device.record(&traffic.begun)?;
         let down = device.on(&traffic.down);
         down.queue_behind(&traffic.begun)?;
-        for (_, copy) in self.copies.iter().filter(|(number, _)| is_due(*number)) {
-            if let Some(grad) = &copy.grad
+        for (number, copy) in self.copies.iter().filter(|(number, _)| is_due(*number)) {
+            if let Some(grad) = &operands[*number as usize].home()
                 && let Some(room) = &copy.landings[copy.landing(grad.dtype())]
             {
                 let bytes = grad.addresses().len();

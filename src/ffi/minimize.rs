@@ -8,7 +8,7 @@ use super::types::*;
 use super::{Optimizer, Status, adamw_closure, entry, guard, handle, not_null, tensor};
 use crate::callback::Closure;
 use crate::error::Error;
-use crate::tensor::Grad;
+use crate::tensor::Tensor;
 use core::ffi::c_void;
 use core::ptr::with_exposed_provenance_mut;
 
@@ -144,6 +144,6 @@ pub unsafe extern "C" fn adamw_apply_gradients(
     })
 }
 
-fn address(grad: &Grad) -> *mut c_void {
-    with_exposed_provenance_mut(grad.values().addresses().start)
+fn address(grad: &Tensor) -> *mut c_void {
+    with_exposed_provenance_mut(grad.address())
 }

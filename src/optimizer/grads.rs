@@ -29,13 +29,13 @@ impl Optimizer {
         for i in 0..count {
             let (number, grad) = entry(self, i)?;
             let landed = grad.map(|grad| self.landed(number, &grad)).transpose()?;
-            self.check_grad(number, landed.map(Grad::Dense))?;
+            self.check_grad(number, landed.map(|(grad, _)| Grad::Dense(grad)))?;
         }
         for i in 0..count {
             let (number, grad) = entry(self, i)?;
             let name = self.label(number)?;
-            self.comes_down(number, grad.as_ref());
-            let grad = grad.map(|grad| self.landed(number, &grad)).transpose()?;
+            let landed = grad.map(|grad| self.landed(number, &grad)).transpose()?;
+            let (grad, home) = landed.map_or((None, None), |(grad, home)| (Some(grad), home));
             self.grads_unchecked |= self.config.clear_grads;
             // A gradient in the place of another changes nothing about who is stepped; a device's
             // tables say where it is.
@@ -53,6 +53,7 @@ impl Optimizer {
             };
             let set = operands[number as usize].set_grad(grad.map(Grad::Dense));
             set.map_err(|problem| problem.of(name, Role::Grad))?;
+            operands[number as usize].set_home(home);
         }
         Ok(())
     }
@@ -60,14 +61,15 @@ impl Optimizer {
     /// Adds a gradient to what has been accumulated for a parameter since its last step; the sum
     /// takes the place of any gradient that was set.
     pub fn accumulate_grad(&mut self, number: u32, grad: &Tensor) -> Result<(), Error> {
-        let landed = self.landed(number, grad)?;
+        let (landed, home) = self.landed(number, grad)?;
         self.check_grad(number, Some(Grad::Dense(landed)))?;
         let operands = &mut self.operands[number as usize];
         operands.prepare_accumulation(|operands| self.backend.new_sum(number, operands))?;
-        if landed != *grad {
+        if let Some(home) = home {
+            operands.forget_measured(); // a gradient that is set comes down to the same place
             let cuda = self.cuda()?;
             cuda.wait_for_grad(number)?;
-            cuda.copy_out(grad, &landed)?;
+            cuda.copy_out(&home, &landed)?;
         }
         let operands = &mut self.operands[number as usize];
         self.backend.accumulate(operands, &landed)?;
@@ -166,9 +168,8 @@ impl Optimizer {
     pub(super) fn check_grads(&mut self) -> Result<(), Error> {
         if self.grads_unchecked {
             for (number, operands) in (0..).zip(self.operands.iter()) {
-                if let Some(grad) = operands.grad() {
-                    self.check_place(number, &grad)?;
-                }
+                let grads = [operands.grad(), operands.home().map(Grad::Dense)];
+                grads.iter().flatten().try_for_each(|grad| self.check_place(number, grad))?;
             }
             if self.config.clear_grads {
                 self.check_sharing()?;
@@ -183,7 +184,7 @@ impl Optimizer {
         let places = &mut self.scratch.grads;
         places.clear();
         for (number, operands) in (0..).zip(self.operands.iter()) {
-            let addresses = operands.grad().map_or(0..0, |grad| grad.values().addresses());
+            let addresses = operands.hosts_grad().map_or(0..0, |grad| grad.addresses());
             if !addresses.is_empty() {
                 places.push(Place::new(addresses, number, Role::Grad));
             }

@@ -16,31 +16,27 @@ impl Optimizer {
         self.backend.cuda().is_some_and(|cuda| cuda.has_copies())
     }
 
-    /// The gradient that the processor reads: the host's own or, if it is on the device, where it lands.
-    pub(super) fn landed(&mut self, number: u32, grad: &Tensor) -> Result<Tensor, Error> {
+    /// The gradient that the processor reads, the host's own or, if it is on the device, where it lands; and
+    /// where it comes down from.
+    pub(super) fn landed(
+        &mut self,
+        number: u32,
+        grad: &Tensor,
+    ) -> Result<(Tensor, Option<Tensor>), Error> {
         let name = self.label(number)?;
-        let Some(cuda) = self.backend.cuda() else { return Ok(*grad) };
+        let Some(cuda) = self.backend.cuda() else { return Ok((*grad, None)) };
         match cuda.copy_of(number) {
             Some(copy) if grad.device() == copy.param().device() => {}
-            _ => return Ok(*grad),
+            _ => return Ok((*grad, None)),
         }
         let operands = &self.operands[number as usize];
         let fits = operands.fits(Role::Grad, &grad.as_if_on(operands.param().device()));
         fits.map_err(|problem| problem.of(name, Role::Grad))?;
         self.check_reach((number, name), &Grad::Dense(*grad))?;
         self.check_place(number, &Grad::Dense(*grad))?;
-        let cuda = self.cuda()?;
-        Ok(cuda.landing(number, grad.dtype())?.unwrap_or(*grad))
-    }
-
-    /// Remembers where the gradient of a parameter is on the device, if that is where it is.
-    pub(super) fn comes_down(&mut self, number: u32, grad: Option<&Tensor>) {
-        if let Some(cuda) = self.backend.cuda()
-            && let Some(copy) = cuda.copy_of(number)
-        {
-            let device = copy.param().device();
-            copy.set_grad(grad.copied().filter(|grad| grad.device() == device));
-        }
+        self.operands.unmarked()[number as usize].reserve_home()?;
+        let landing = self.cuda()?.landing(number, grad.dtype())?;
+        Ok((landing, Some(*grad)))
     }
 
     /// Has the gradients of a step come down, and what the host has written of parameters.
@@ -51,7 +47,7 @@ impl Optimizer {
         match self.backend.cuda() {
             Some(cuda) if cuda.has_copies() => {
                 cuda.fill_copies(is_due)?;
-                cuda.begin_downloads(is_due)
+                cuda.begin_downloads(operands, is_due)
             }
             _ => Ok(()),
         }
@@ -119,9 +115,8 @@ impl Optimizer {
 
     /// Writes zeros over a gradient on the device that lands here, if there is one.
     pub(super) fn zero_grad_on_device(&mut self, number: u32) -> Result<(), Error> {
-        let Some(cuda) = self.backend.cuda() else { return Ok(()) };
-        match cuda.copy_of(number).and_then(|copy| copy.grad()) {
-            Some(grad) => cuda.zero(&grad),
+        match self.operands[number as usize].home() {
+            Some(grad) => self.cuda()?.zero(&grad),
             None => Ok(()),
         }
     }

@@ -4,7 +4,7 @@
 use super::Optimizer;
 use crate::error::Error;
 use crate::sys::memory::reserve;
-use crate::tensor::{Grad, Tensor};
+use crate::tensor::Tensor;
 
 impl Optimizer {
     /// Steps the parameters of `selected` (`None`: all) but for those of `left_out`, and calls
@@ -15,7 +15,7 @@ impl Optimizer {
         selected: Option<impl Iterator<Item = u32> + Clone>,
         left_out: impl Iterator<Item = u32> + Clone,
         most: usize,
-        mut updated: impl FnMut(usize, u32, Grad),
+        mut updated: impl FnMut(usize, u32, Tensor),
     ) -> Result<usize, Error> {
         self.check_numbers(selected.clone().into_iter().flatten())?;
         self.check_numbers(left_out.clone())?;
@@ -58,15 +58,12 @@ impl Optimizer {
             if !operands.set_left_out(false) {
                 return Err(Error::GivenTwice(name));
             }
-            let gradient = operands.gradient();
-            let on_device = self.backend.cuda().and_then(|cuda| cuda.copy_of(number)?.grad());
-            before.push((number, gradient, on_device));
+            before.push((number, operands.gradient()));
             Ok(())
         });
         let stepped =
             selected.and_then(|()| self.set_grads(count, entry)).and_then(|()| self.step());
-        for (number, gradient, on_device) in before {
-            self.comes_down(number, on_device.as_ref());
+        for (number, gradient) in before {
             self.operands[number as usize].put_gradient(gradient);
         }
         self.leave_out(false);
@@ -85,8 +82,8 @@ impl Optimizer {
     }
 
     /// The parameters that a step steps now, each with its gradient.
-    fn stepped(&self) -> impl Iterator<Item = (u32, Grad)> {
+    fn stepped(&self) -> impl Iterator<Item = (u32, Tensor)> {
         let stepped = (0..).zip(self.operands.iter()).filter(|(_, operands)| operands.is_due());
-        stepped.filter_map(|(number, operands)| Some((number, operands.grad()?)))
+        stepped.filter_map(|(number, operands)| Some((number, operands.hosts_grad()?)))
     }
 }

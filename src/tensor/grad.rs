@@ -35,6 +35,14 @@ impl Grad {
     }
 }
 
+/// A gradient as it is set, to be put back.
+#[derive(Clone, Copy)]
+pub struct SetGrad {
+    grad: Option<Grad>,
+    n_accumulated: u64,
+    home: Option<Tensor>,
+}
+
 impl Operands {
     /// Whether the gradient is one of some rows.
     pub fn has_rows(&self) -> bool {
@@ -80,8 +88,32 @@ impl Operands {
         if let Some(grad) = &grad {
             self.fits_grad(grad)?;
         }
-        self.put_gradient((grad, 0));
+        self.put_grad(grad, 0);
         Ok(())
+    }
+
+    /// Makes room for where a gradient comes down from.
+    pub fn reserve_home(&mut self) -> Result<(), Error> {
+        self.rare().map(|_| ())
+    }
+
+    /// The gradient that has just been set comes down from there, where `reserve_home` has made room.
+    pub fn set_home(&mut self, home: Option<Tensor>) {
+        if let (Some(home), Some(rare)) = (home, &mut self.rare) {
+            rare.home = Some(home);
+            self.comes_down = true;
+        }
+    }
+
+    /// Where the gradient is on the device, if it comes down from there: until it is replaced or forgotten in
+    /// whatever way.
+    pub fn home(&self) -> Option<Tensor> {
+        self.rare.as_ref().filter(|_| self.comes_down)?.home
+    }
+
+    /// The values of the gradient, where the host has them.
+    pub fn hosts_grad(&self) -> Option<Tensor> {
+        self.home().or(self.grad)
     }
 
     /// Whether steps pass over it.
@@ -95,16 +127,21 @@ impl Operands {
     }
 
     pub fn forget_grad(&mut self) {
-        self.put_gradient((None, 0));
+        self.put_grad(None, 0);
     }
 
-    /// The gradient, and how many were added up in it.
-    pub fn gradient(&self) -> (Option<Grad>, u64) {
-        (self.grad(), self.n_accumulated)
+    /// All that is known of the gradient.
+    pub fn gradient(&self) -> SetGrad {
+        SetGrad { grad: self.grad(), n_accumulated: self.n_accumulated, home: self.home() }
     }
 
     /// Puts back what `gradient` gave.
-    pub fn put_gradient(&mut self, (grad, n_accumulated): (Option<Grad>, u64)) {
+    pub fn put_gradient(&mut self, SetGrad { grad, n_accumulated, home }: SetGrad) {
+        self.put_grad(grad, n_accumulated);
+        self.set_home(home);
+    }
+
+    fn put_grad(&mut self, grad: Option<Grad>, n_accumulated: u64) {
         let is_sparse = matches!(grad, Some(Grad::Sparse(_)));
         self.put_values(grad.map(|grad| *grad.values()), is_sparse, n_accumulated);
         // Where there are rows, `reserve_rows` has made room for them.
@@ -118,6 +155,7 @@ impl Operands {
         self.is_sparse = is_sparse;
         self.n_accumulated = n_accumulated;
         self.is_ready = false;
+        self.comes_down = false;
         self.is_plain = self.format == Format::plain(Dtype::F32)
             && !is_sparse
             && values.is_some_and(|values| values.dtype == Dtype::F32);

@@ -467,9 +467,13 @@ impl Handle {
     }
 
     pub fn apply_gradients(&self, grads: &[(u32, &Array)]) -> Answer {
+        let grads: Vec<_> = grads.iter().map(|(param, grad)| (*param, grad.tensor())).collect();
+        self.apply_gradient_tensors(&grads)
+    }
+
+    pub fn apply_gradient_tensors(&self, grads: &[(u32, ffi::adamw_tensor)]) -> Answer {
         let params: Vec<_> = grads.iter().map(|(param, _)| *param).collect();
-        let tensors: Vec<_> = grads.iter().map(|(_, grad)| grad.tensor()).collect();
-        let pointers: Vec<_> = tensors.iter().map(|tensor| tensor as *const _).collect();
+        let pointers: Vec<_> = grads.iter().map(|(_, grad)| grad as *const _).collect();
         call!(adamw_apply_gradients(self.0, params.as_ptr(), pointers.as_ptr(), grads.len()))
     }
 
