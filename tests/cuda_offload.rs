@@ -4,6 +4,7 @@ mod common;
 
 use adamw::ffi::*;
 use common::array::{Array, Dtype};
+use common::checkpoint::load_options;
 use common::device::{self, Device, OnDevice, Stream, count, take_log};
 use common::handle::{Handle, Param, config, with_clip};
 use common::rows::Rows;
@@ -253,6 +254,180 @@ fn gradients_that_come_down_from_one_place_are_refused_where_they_are_cleared() 
     handle.set_grad_tensor(1, &grad.tensor()).unwrap();
     let failure = handle.try_step().unwrap_err();
     assert!(failure.text.contains("grad overlaps grad of param"), "{}", failure.text);
+}
+
+#[test]
+fn a_master_that_is_looked_at_before_the_first_step_is_what_the_parameter_is() {
+    let look: [Way; 3] = [
+        ("by name", &|handle| drop(common::state::state(handle, 0, "w0"))),
+        ("saved", &|handle| drop(handle.saved(false))),
+        ("begun anew", &|handle| handle.reset(0)),
+    ];
+    for (how, look) in look {
+        for (multi_precision, precision) in
+            [(1, ADAMW_PRECISION_DEFAULT), (0, ADAMW_PRECISION_SPLIT), (0, ADAMW_PRECISION_KAHAN)]
+        {
+            let _device = Device::new();
+            let mut twin = Twin::new(&adamw_config { multi_precision, precision, ..config() });
+            twin.add_with(Dtype::Bf16, 300, true, offload);
+            twin.both(look);
+            let saved = [&twin.host, &twin.device].map(|handle| handle.saved(false));
+            assert!(saved[0] == saved[1], "{how}");
+            twin.both(|handle| handle.load_bytes(&saved[1], &load_options()).unwrap());
+            steps(&mut twin, 2);
+        }
+    }
+}
+
+#[test]
+fn a_gradient_that_is_ready_is_measured_as_it_is_on_the_device() {
+    let _device = Device::with(&[("lazy", "1"), ("shuffle", "3")]);
+    let mut twin = Twin::new(&adamw_config {
+        clip: ADAMW_CLIP_GLOBAL_NORM,
+        clip_norm: 0.4,
+        nonfinite: ADAMW_NONFINITE_SKIP,
+        ..config()
+    });
+    several(&mut twin);
+    let ready = |handle: &Handle| [0, 2, 4].map(|number| handle.grad_ready(number).unwrap());
+    for step in 0..5 {
+        if step % 2 == 0 {
+            twin.set_grads();
+        } else {
+            twin.write_grads();
+        }
+        if step == 3 {
+            twin.write_grad(2, &Array::of(Dtype::F64, &[f64::NAN; 77]));
+        }
+        twin.both(|handle| drop(ready(handle)));
+        twin.step();
+        twin.assert_same();
+        assert_eq!(twin.device.step_info().skipped, u32::from(step == 3));
+    }
+    // It comes down once.
+    twin.write_grads();
+    take_log();
+    ready(&twin.device);
+    twin.device.step();
+    let is_down = |line: &&String| line.starts_with("cuMemcpyDtoHAsync");
+    let (n_offloaded, norms_of_the_others) = (4, 1);
+    assert_eq!(take_log().iter().filter(is_down).count(), n_offloaded + norms_of_the_others);
+    // What is not stepped then comes down again for the step after.
+    twin.host.step();
+    twin.assert_same();
+    twin.both(|handle| drop(ready(handle)));
+    twin.both(|handle| handle.edit_options(0, |options| options.frozen = 1));
+    twin.step();
+    twin.write_grads();
+    twin.both(|handle| handle.edit_options(0, |options| options.frozen = 0));
+    twin.step();
+    twin.assert_same();
+    // Neither does another gradient that comes down to the same place meanwhile.
+    twin.both(|handle| drop(ready(handle)));
+    let other = Array::ordinary(Dtype::F32, 40_003, &mut twin.random);
+    let on_device = OnDevice::of(&other, 0);
+    twin.host.apply_gradients(&[(0, &other)]).unwrap();
+    twin.device.apply_gradient_tensors(&[(0, on_device.tensor())]).unwrap();
+    twin.step();
+    twin.assert_same();
+}
+
+#[test]
+fn rows_that_are_brought_up_to_date_go_up() {
+    let rows = Rows::i32(&[1, 4]);
+    let look: [Way; 6] = [
+        ("flushed", &|handle| handle.sparse_flush()),
+        ("prepared", &|handle| handle.sparse_prepare(0, &rows).unwrap()),
+        ("looked at", &|handle| drop(handle.state_info(0, ADAMW_BUFFER_EXP_AVG).unwrap())),
+        ("saved", &|handle| drop(handle.saved(false))),
+        ("in a group that is not lazy", &|handle| {
+            let group = adamw_group_config { lazy_mode: ADAMW_LAZY_ROWS, ..handle.group(0) };
+            handle.set_group(0, &group).unwrap();
+        }),
+        ("begun anew", &|handle| handle.reset(0)),
+    ];
+    for (how, look) in look {
+        for (dtype, lazy) in [(Dtype::F32, "0"), (Dtype::Bf16, "0"), (Dtype::F32, "1")] {
+            let _device = Device::with(&[("lazy", lazy), ("shuffle", "3")]);
+            let lazy_mode = ADAMW_LAZY_EXACT;
+            let mut twin = Twin::new(&adamw_config { lazy_mode, multi_precision: 1, ..config() });
+            twin.add_with(dtype, 60, true, offload);
+            let values = Array::ordinary(dtype, 20, &mut twin.random).shaped(&[2, 10]);
+            for step in 0..4 {
+                let rows = Rows::i32(&[step, 5]);
+                twin.both(|handle| handle.set_sparse_grad(0, &rows, &values));
+                twin.step();
+            }
+            twin.both(|handle| handle.forget_grad(0));
+            let before = twin.param(0);
+            twin.both(look);
+            assert!(twin.param(0).first_difference(&before).is_some(), "{how}");
+            twin.assert_same_params();
+            twin.assert_same();
+        }
+    }
+}
+
+#[test]
+fn rows_whose_turn_it_is_wait_until_the_step_before_has_gone_up() {
+    let _device = Device::with(&[("lazy", "1"), ("shuffle", "3")]);
+    let ones = Array::of(Dtype::F32, &[1.0; 60]);
+    let (at_home, on_device) = (ones.duplicate(), OnDevice::of(&ones, 0));
+    let handles = [(); 2]
+        .map(|()| Handle::new(&adamw_config { lr: 0.1, lazy_mode: ADAMW_LAZY_EXACT, ..config() }));
+    let mut tensors = [None; 9];
+    tensors[0] = Some(on_device.tensor());
+    handles[0].add(&Param::new("w", &at_home));
+    handles[1].try_add_tensors(&offload(Param::new("w", &ones)), tensors).unwrap();
+    let stream = Stream::new();
+    handles[1].set_stream(stream.raw().cast()).unwrap();
+    let values = Array::of(Dtype::F32, &[0.5; 10]).shaped(&[1, 10]);
+    let mut seen = Vec::new();
+    for step in 0..9 {
+        let rows = Rows::i32(&[step % 6]);
+        for handle in &handles {
+            handle.set_sparse_grad(0, &rows, &values);
+            handle.step();
+        }
+        // What reads the parameter on the device comes between two steps, whenever it gets there.
+        let copy = OnDevice::of(&ones, 0);
+        stream.copy(&copy, &on_device);
+        seen.push((at_home.duplicate(), copy));
+    }
+    stream.wait();
+    for (step, (expected, copy)) in seen.iter().enumerate() {
+        assert_eq!(copy.array().unwrap().first_difference(expected), None, "{step}");
+    }
+}
+
+#[test]
+fn a_checkpoint_without_parameters_goes_with_the_weights_that_the_host_brings_back() {
+    for (multi_precision, precision) in [
+        (0, ADAMW_PRECISION_DEFAULT),
+        (1, ADAMW_PRECISION_DEFAULT),
+        (0, ADAMW_PRECISION_SPLIT),
+        (0, ADAMW_PRECISION_KAHAN),
+    ] {
+        for loads_first in [true, false] {
+            let _device = Device::new();
+            let mut twin = Twin::new(&adamw_config { multi_precision, precision, ..config() });
+            twin.add_with(Dtype::Bf16, 300, true, offload);
+            steps(&mut twin, 2);
+            let saved = [&twin.host, &twin.device].map(|handle| handle.saved(false));
+            assert!(saved[0] == saved[1]);
+            let weights = twin.param(0);
+            steps(&mut twin, 2);
+            let load = |handle: &Handle| handle.load_bytes(&saved[0], &load_options()).unwrap();
+            if loads_first {
+                twin.both(load);
+            }
+            twin.write_param(0, &weights);
+            if !loads_first {
+                twin.both(load);
+            }
+            steps(&mut twin, 2);
+        }
+    }
 }
 
 #[test]

@@ -95,8 +95,12 @@ impl Cuda {
 
     /// The copy of a parameter, if the processor steps it.
     pub fn copy_of(&mut self, number: u32) -> Option<&mut HostCopy> {
-        let found = self.copies.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+        let found = self.find(number).ok()?;
         Some(&mut self.copies[found].1)
+    }
+
+    fn find(&self, number: u32) -> Result<usize, usize> {
+        self.copies.binary_search_by_key(&number, |(number, _)| *number)
     }
 
     /// Whether there are parameters that the processor steps.
@@ -114,9 +118,9 @@ impl Cuda {
 
     /// Where a gradient of this type lands.
     pub fn landing(&mut self, number: u32, dtype: Dtype) -> Result<Tensor, Error> {
-        let found = self.copies.binary_search_by_key(&number, |(number, _)| *number);
         // Who asks has found the copy; the error is for the types alone.
-        let copy = &mut self.copies[found.map_err(|_| Error::BrokenDevice)?].1;
+        let found = self.find(number).map_err(|_| Error::BrokenDevice)?;
+        let copy = &mut self.copies[found].1;
         let (n, place) = (copy.param.n_elements(), copy.landing(dtype));
         if copy.landings[place].is_none() {
             let device = self.driver.enter()?;
@@ -147,6 +151,17 @@ impl Cuda {
         Ok(())
     }
 
+    /// Has the copy of a parameter be what the parameter is and nothing read it any more, so that it may be read
+    /// and written, if it has one. Waits for the device.
+    pub fn fetch(&mut self, number: u32) -> Result<(), Error> {
+        let Some(traffic) = self.traffic.as_ref().filter(|_| self.find(number).is_ok()) else {
+            return Ok(());
+        };
+        self.check_not_capturing("to bring a parameter up to date that the processor steps")?;
+        self.driver.enter()?.wait_for(&traffic.sent)?;
+        self.fill_copies(|other| other == number)
+    }
+
     /// Has the gradients of some parameters come down, behind what the host's stream does now.
     pub fn begin_downloads(
         &mut self,
@@ -160,7 +175,9 @@ impl Cuda {
         let down = device.on(&traffic.down);
         down.queue_behind(&traffic.begun)?;
         for (number, copy) in self.copies.iter().filter(|(number, _)| is_due(*number)) {
-            if let Some(grad) = &operands[*number as usize].home()
+            let operands = &operands[*number as usize];
+            // What has been measured is here.
+            if let Some(grad) = operands.home().filter(|_| !operands.is_ready())
                 && let Some(room) = &copy.landings[copy.landing(grad.dtype())]
             {
                 let bytes = grad.addresses().len();
@@ -174,7 +191,7 @@ impl Cuda {
 
     /// Waits until the gradient of a parameter is here, and the parameter before it has gone.
     pub fn wait_for_grad(&self, number: u32) -> Result<(), Error> {
-        match self.copies.binary_search_by_key(&number, |(number, _)| *number) {
+        match self.find(number) {
             Ok(found) => self.driver.enter()?.wait_for(&self.copies[found].1.arrived),
             Err(_) => Ok(()),
         }
@@ -183,8 +200,7 @@ impl Cuda {
     /// Has a parameter that has been stepped go up: its gradient has arrived, so that what the host's stream did
     /// before the step is done.
     pub fn send(&self, number: u32) -> Result<(), Error> {
-        let found = self.copies.binary_search_by_key(&number, |(number, _)| *number);
-        let (Ok(found), Some(traffic)) = (found, &self.traffic) else { return Ok(()) };
+        let (Ok(found), Some(traffic)) = (self.find(number), &self.traffic) else { return Ok(()) };
         let copy = &self.copies[found].1;
         let (to, bytes) = (copy.param.address() as u64, copy.param.addresses().len());
         let device = self.driver.enter()?;

@@ -41,16 +41,55 @@ impl Optimizer {
 
     /// Has the gradients of a step come down, and what the host has written of parameters.
     pub(super) fn begin_offload(&mut self, of: &Range<usize>) -> Result<(), Error> {
+        if let Some(cuda) = self.backend.cuda() {
+            let operands = &self.operands;
+            let is_due = |number: u32| {
+                of.contains(&(number as usize)) && operands[number as usize].is_stepped()
+            };
+            cuda.fill_copies(is_due)?;
+        }
+        self.begin_grads(of)
+    }
+
+    /// Has the gradients of some parameters come down.
+    pub(super) fn begin_grads(&mut self, of: &Range<usize>) -> Result<(), Error> {
         let operands = &self.operands;
         let is_due =
             |number: u32| of.contains(&(number as usize)) && operands[number as usize].is_stepped();
         match self.backend.cuda() {
-            Some(cuda) if cuda.has_copies() => {
-                cuda.fill_copies(is_due)?;
-                cuda.begin_downloads(operands, is_due)
-            }
+            Some(cuda) if cuda.has_copies() => cuda.begin_downloads(operands, is_due),
             _ => Ok(()),
         }
+    }
+
+    /// Has the copy that the processor steps be what the parameter is, if there is one, for reading and writing
+    /// it outside a step; `send_back` takes up what has been written.
+    pub(super) fn fetch(&mut self, number: usize) -> Result<(), Error> {
+        self.backend.cuda().map_or(Ok(()), |cuda| cuda.fetch(number as u32))
+    }
+
+    /// The same where the host has written the parameter.
+    pub(super) fn fetch_anew(&mut self, number: usize) -> Result<(), Error> {
+        self.forget_copy(number);
+        self.fetch(number)
+    }
+
+    /// The host writes the parameter: the copy is fetched before it is read again.
+    pub(super) fn forget_copy(&mut self, number: usize) {
+        if let Some(copy) = self.backend.cuda().and_then(|cuda| cuda.copy_of(number as u32)) {
+            copy.forget();
+        }
+    }
+
+    /// Takes up what has been written of a copy outside a step.
+    pub(super) fn send_back(&mut self, number: usize) -> Result<(), Error> {
+        self.backend.cuda().map_or(Ok(()), |cuda| cuda.send_now(number as u32))
+    }
+
+    /// Fills the master of a parameter, if there is one, and forgets what rounding left.
+    pub(super) fn fill_master(&mut self, number: usize) -> Result<(), Error> {
+        self.fetch(number)?;
+        self.backend.fill_master(&mut self.operands[number])
     }
 
     /// Waits for the gradients of some parameters.

@@ -56,10 +56,12 @@ impl Optimizer {
     /// is at its next step.
     pub fn reset(&mut self, number: u32) -> Result<(), Error> {
         self.label(number)?;
+        self.fetch_anew(number as usize)?;
         self.catch_up_rows(number as usize)?;
-        let operands = &mut self.operands[number as usize];
-        self.backend.zero_moments(operands)?;
-        self.backend.fill_master(operands)?;
+        self.backend.zero_moments(&mut self.operands[number as usize])?;
+        self.fill_master(number as usize)?;
+        self.forget_copy(number as usize);
+        let operands = &self.operands[number as usize];
         let owns_master =
             operands.state(Role::Master).is_some() && !operands.is_hosts(Role::Master);
         let group = *self.group_of(number);

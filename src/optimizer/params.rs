@@ -198,13 +198,8 @@ impl Optimizer {
     /// Fills the master, if there is one, from the parameter that the host has written.
     pub fn sync_master(&mut self, param: u32) -> Result<(), Error> {
         self.label(param)?;
-        if let Some(cuda) = self.backend.cuda()
-            && let Some(copy) = cuda.copy_of(param)
-        {
-            copy.forget();
-            cuda.fill_copies(|number| number == param)?;
-        }
-        self.backend.fill_master(&mut self.operands[param as usize])?;
+        self.fetch_anew(param as usize)?;
+        self.fill_master(param as usize)?;
         self.params[param as usize].master = Master::Settled;
         Ok(())
     }

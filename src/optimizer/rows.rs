@@ -120,12 +120,13 @@ impl Optimizer {
         operands.reserve_rows(rows.len(), row_elements)?;
         operands.list_rows(rows, row_elements).map_err(|no_row| outside(name, no_row))?;
         let number = number as usize;
+        self.fetch(number)?;
         let listed = |_: &Param, _: &Operands| Extent::Listed;
         self.catch_up(&(number..number + 1), listed, Refused::Fails)?;
         if let Some((lag, index)) = self.operands[number].lag_and_index() {
             index.rows().for_each(|row| lag.caught_up(row));
         }
-        Ok(())
+        self.send_back(number)
     }
 
     /// Brings every row of every parameter up to date.
@@ -151,9 +152,16 @@ impl Optimizer {
                 written = true;
             }
         }
-        let mut some = self.operands[of.clone()].iter();
-        if !some.any(|operands| operands.lag().is_some()) {
+        let lags = |optimizer: &Optimizer, number: usize| {
+            optimizer.operands[number].lag().is_some() && which(&optimizer.params[number])
+        };
+        if !of.clone().any(|number| lags(self, number)) {
             return Ok(()); // Who only reads state changes nothing that a step would have to look at again.
+        }
+        for number in of.clone() {
+            if lags(self, number) {
+                self.fetch(number)?;
+            }
         }
         let all_of_some = |param: &Param, operands: &Operands| match which(param) {
             true => all_rows(operands),
@@ -161,9 +169,14 @@ impl Optimizer {
         };
         self.catch_up(&of, all_of_some, Refused::after(written))?;
         let params = self.params[of.clone()].iter();
-        for (param, operands) in params.zip(&mut self.operands[of]) {
+        for (param, operands) in params.zip(&mut self.operands[of.clone()]) {
             if let (true, Some((lag, _))) = (which(param), operands.lag_and_index()) {
                 lag.all_caught_up();
+            }
+        }
+        for number in of {
+            if lags(self, number) {
+                self.send_back(number)?;
             }
         }
         Ok(())

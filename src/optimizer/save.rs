@@ -120,7 +120,7 @@ impl Optimizer {
         self.flush_rows()?;
         for number in 0..self.params.len() {
             if self.params[number].master == Master::Stale && !self.params[number].removed {
-                self.backend.fill_master(&mut self.operands[number])?;
+                self.fill_master(number)?;
             }
             self.clock(number as u32)?;
         }

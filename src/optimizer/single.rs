@@ -15,6 +15,8 @@ impl Optimizer {
         if !self.measures() || !self.operands[of.start].is_stepped() {
             return Ok(());
         }
+        self.begin_grads(&of)?;
+        self.wait_for_grads(&of)?;
         self.read_rows(&of)?;
         let tallies = &mut self.scratch.tallies;
         let operands = &mut self.operands[of];

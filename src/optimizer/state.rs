@@ -51,7 +51,7 @@ impl Optimizer {
         }
         self.catch_up_rows(number as usize)?;
         if role == Role::Master && self.params[number as usize].master == Master::Stale {
-            self.backend.fill_master(&mut self.operands[number as usize])?;
+            self.fill_master(number as usize)?;
         }
         let operands = &self.operands[number as usize];
         let is_hosts = operands.is_hosts(role);

@@ -111,8 +111,8 @@ impl Optimizer {
             self.look_at_masters(&of)?;
         }
         let n_elements = gathered.n_elements + gathered.n_on_device;
-        if self.measures() && self.has_copies() {
-            self.wait_for_grads(&of)?;
+        if (self.measures() || gathered.lags) && self.has_copies() {
+            self.wait_for_grads(&of)?; // and for copies to have gone up that rows of are about to be written
         }
         let mut report = self.measure(&of, n_elements, on_device.as_ref())?;
         if report.skipped {

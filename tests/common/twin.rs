@@ -154,6 +154,11 @@ impl Twin {
         self.params[number as usize].rows.as_ref().unwrap().1.set(rows);
     }
 
+    /// What a parameter is.
+    pub fn param(&self, number: u32) -> Array {
+        self.params[number as usize].host.duplicate()
+    }
+
     /// Writes other elements over a parameter.
     pub fn write_param(&mut self, number: u32, values: &Array) {
         let pair = &self.params[number as usize];

@@ -73,6 +73,8 @@ impl Optimizer {
                 }
                 if options.params {
                     cuda.send_now(number as u32)?;
+                } else if let Some(copy) = cuda.copy_of(number as u32) {
+                    copy.forget(); // the host brings the weights back that go with the state
                 }
             }
         }
