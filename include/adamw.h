@@ -24,9 +24,10 @@
  * are returned belong to the library.
  *
  * Structs, adamw_tensor excepted, start with struct_size, which the caller sets to the sizeof that
- * it was compiled with. They only ever grow at the end: what a struct of an older version lacks has
- * its default, and a longer one is accepted if what this library does not know is zero. Fill
- * adamw_config and adamw_group_config with their _init functions first: zeros are not their
+ * it was compiled with. They only ever grow at the end. A struct may end where any of its fields
+ * does (a host that declares it by hand, or an older version): what it lacks has its default, and one
+ * that is written is filled that far. A longer one is accepted if what this library does not know is
+ * zero. Fill adamw_config and adamw_group_config with their _init functions first: zeros are not their
  * defaults. Enumerations that come in are uint32_t; an unknown value is an error.
  *
  * Threads. Different handles are independent. Two calls at once on one handle, or a call on it from

@@ -33,8 +33,11 @@ pub enum Error {
     Number { name: &'static str, value: f64, expected: &'static str },
     #[error("{name} is {value}, expected {expected}")]
     Constant { name: &'static str, value: u32, expected: &'static str },
-    #[error("{name}.struct_size is {size}, expected sizeof({of}), {known}")]
-    StructSize { name: &'static str, of: &'static str, size: usize, known: usize },
+    #[error(
+        "{name}.struct_size is {size}, expected sizeof({of}), {known}, or where one of its fields \
+         ends, such as {next}"
+    )]
+    StructSize { name: &'static str, of: &'static str, size: usize, known: usize, next: usize },
     #[error(
         "{name} has fields beyond the {known} bytes that this version knows (struct_size {size}), \
          and they are not zero"

@@ -3,11 +3,15 @@
 
 #[path = "common/declared.rs"]
 mod declared;
+#[path = "common/structs.rs"]
+mod structs;
 
 use adamw::ffi::*;
 use core::mem::offset_of;
 use declared::functions;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Mutex;
 
 fn path(inside: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), inside].iter().collect()
@@ -104,6 +108,9 @@ fn every_function_has_a_method_in_cpp() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
+/// Where the fields of each struct end.
+static ENDS: Mutex<BTreeMap<&str, Vec<usize>>> = Mutex::new(BTreeMap::new());
+
 /// Each field begins where the one before it ends, from the first to the last byte of the struct.
 macro_rules! assert_without_holes {
     ($struct:ident { $($field:ident: $type:ty),* $(,)? }) => {
@@ -111,6 +118,7 @@ macro_rules! assert_without_holes {
         $(
             assert_eq!(offset_of!($struct, $field), end, stringify!($struct.$field));
             end += size_of::<$type>();
+            ENDS.lock().unwrap().entry(stringify!($struct)).or_default().push(end);
         )*
         assert_eq!(size_of::<$struct>(), end, stringify!($struct));
         // A field that is added to the struct and not to this list does not compile.
@@ -119,7 +127,20 @@ macro_rules! assert_without_holes {
 }
 
 #[test]
-fn structs_have_no_holes_and_the_fields_that_were_promised() {
+fn structs_have_no_holes_and_the_fields_that_were_promised_and_are_taken_up_to_the_end_of_each() {
+    fields();
+    let ends = ENDS.lock().unwrap();
+    let mut structs = structs::Structs::new();
+    for (name, ends) in ends.iter().filter(|(name, _)| !WITHOUT_SIZE.contains(name)) {
+        structs.assert_taken_up_to(name, ends);
+    }
+}
+
+/// Structs of which an array is given, or that the library alone writes.
+const WITHOUT_SIZE: [&str; 5] =
+    ["adamw_param_grad", "adamw_entry", "adamw_tensor", "adamw_device", "adamw_data_type"];
+
+fn fields() {
     type Text = *const core::ffi::c_char;
     type Data = *mut core::ffi::c_void;
     type Tensor = *const adamw_tensor;

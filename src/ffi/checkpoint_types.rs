@@ -118,12 +118,7 @@ pub struct adamw_entry {
 pub type adamw_visit =
     Option<unsafe extern "C" fn(entry: *const adamw_entry, user_data: *mut c_void) -> i32>;
 
-const _: () = assert!(size_of::<adamw_save_args>() == 9 * 8 + 2 * 4);
-const _: () = assert!(size_of::<adamw_source>() == 6 * 8);
-const _: () = assert!(size_of::<adamw_load_options>() == 5 * 8 + 4 * 4);
-const _: () = assert!(size_of::<adamw_entry>() == 7 * 8);
-
-sized_struct!(adamw_save_args, "args", 72);
-sized_struct!(adamw_source, "source", 48);
-sized_struct!(adamw_load_options, "options", 56);
-sized_struct!(adamw_entry, "entry", 56);
+sized_struct!(adamw_save_args, "args", 8 of 8, 2 of 4, 1 of 8);
+sized_struct!(adamw_source, "source", 6 of 8);
+sized_struct!(adamw_load_options, "options", 5 of 8, 4 of 4);
+sized_struct!(adamw_entry, "entry", 7 of 8);

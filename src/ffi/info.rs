@@ -32,9 +32,7 @@ pub struct adamw_capabilities {
     pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<adamw_capabilities>() == 8 + 6 * 4);
-
-sized_struct!(adamw_capabilities, "out_capabilities", 32);
+sized_struct!(adamw_capabilities, "out_capabilities", 1 of 8, 6 of 4);
 
 /// Writes what this build can do on this machine to `out_capabilities`. `struct_size` is the
 /// caller's `sizeof(adamw_capabilities)`.

@@ -28,9 +28,7 @@ pub struct adamw_memory {
     pub total: u64,
 }
 
-const _: () = assert!(size_of::<adamw_memory>() == 7 * 8);
-
-sized_struct!(adamw_memory, "out_memory", 56);
+sized_struct!(adamw_memory, "out_memory", 7 of 8);
 
 /// Says how much memory the state of a parameter of this type and length takes if it is added to
 /// this group now, the library's or the host's. `whole_elements` is how many elements the whole has

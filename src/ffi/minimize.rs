@@ -51,9 +51,8 @@ pub struct adamw_minimize_args {
 }
 
 const _: () = assert!(size_of::<adamw_param_grad>() == 16);
-const _: () = assert!(size_of::<adamw_minimize_args>() == 9 * 8);
 
-sized_struct!(adamw_minimize_args, "args", 72);
+sized_struct!(adamw_minimize_args, "args", 9 of 8);
 
 /// Calls the closure, then steps the parameters that have a gradient (of a subset, if one is given)
 /// as `adamw_step` does. The handle is free while the closure runs: it may set gradients. The loss

@@ -60,10 +60,6 @@ pub struct adamw_loss_scaler_state {
     pub bad_steps: u64,
 }
 
-const _: () = assert!(size_of::<adamw_param_options>() == 3 * 8 + 4 * 4);
-const _: () = assert!(size_of::<adamw_loss_scaler>() == 6 * 8);
-const _: () = assert!(size_of::<adamw_loss_scaler_state>() == 4 * 8);
-
 impl adamw_loss_scaler {
     /// What a shorter struct lacks: zeros, which mean the defaults.
     pub const fn defaults() -> adamw_loss_scaler {
@@ -78,8 +74,8 @@ impl adamw_loss_scaler {
     }
 }
 
-sized_struct!(adamw_param_options, "options", 40);
+sized_struct!(adamw_param_options, "options", 3 of 8, 4 of 4);
 
-sized_struct!(adamw_loss_scaler, "scaler", 48);
+sized_struct!(adamw_loss_scaler, "scaler", 6 of 8);
 
-sized_struct!(adamw_loss_scaler_state, "state", 32);
+sized_struct!(adamw_loss_scaler_state, "state", 4 of 8);

@@ -190,10 +190,6 @@ pub struct adamw_schedule_state {
     pub cooldown: u32,
 }
 
-// Without padding, so that a field appended later can never have been padding before.
-const _: () = assert!(size_of::<adamw_schedule>() == 8 + 2 * 4 + 14 * 8 + 8 * 8 + 8 * 8 + 8 * 4);
-const _: () = assert!(size_of::<adamw_schedule_state>() == 4 * 8 + 2 * 4);
+sized_struct!(adamw_schedule, "schedule", 1 of 8, 2 of 4, 30 of 8, 8 of 4);
 
-sized_struct!(adamw_schedule, "schedule", 288);
-
-sized_struct!(adamw_schedule_state, "state", 40);
+sized_struct!(adamw_schedule_state, "state", 4 of 8, 2 of 4);

@@ -1,4 +1,5 @@
-//! Structs that start with their size: read and written as far as both sides know them.
+//! Structs that start with their size: read and written as far as both sides know them, which may be
+//! the first fields only.
 
 use crate::error::Error;
 use core::ptr::{copy_nonoverlapping, write_bytes};
@@ -11,20 +12,20 @@ pub unsafe trait SizedStruct: Copy {
     /// The parameter's name in the C API, and the struct's, for errors.
     const NAME: &'static str;
     const TYPE: &'static str;
-    /// The size of the first version: no caller has a shorter one.
-    const SMALLEST: usize;
+    /// Its fields in order, as (how many, of how many bytes).
+    const FIELDS: &'static [(usize, usize)];
 }
 
-/// Says so of a struct that is `repr(C)`, starts with its size and has no padding, which an assertion
-/// beside it shows: `sized_struct!(type, "argument", smallest size)`.
+/// Says so of a struct that is `repr(C)` and starts with its size, by its fields:
+/// `sized_struct!(type, "argument", 6 of 8, 2 of 4)`. That they fill it shows that it has no padding.
 macro_rules! sized_struct {
-    ($type:ty, $name:literal, $smallest:expr) => {
-        const _: () = assert!($smallest <= size_of::<$type>() && $smallest % 8 == 0);
+    ($type:ty, $name:literal, $($count:literal of $bytes:literal),+) => {
+        const _: () = assert!(0 $(+ $count * $bytes)+ == size_of::<$type>());
         // SAFETY: as above, and of plain numbers and nullable pointers.
         unsafe impl $crate::ffi::sized::SizedStruct for $type {
             const NAME: &'static str = $name;
             const TYPE: &'static str = stringify!($type);
-            const SMALLEST: usize = $smallest;
+            const FIELDS: &'static [(usize, usize)] = &[$(($count, $bytes)),+];
         }
     };
 }
@@ -33,11 +34,20 @@ pub(super) use sized_struct;
 /// No version of a struct is as long as this, so that a garbage size is not followed.
 const LONGEST: usize = 4096;
 
+/// That a struct of this size ends where a field does, and has more fields than its size: that one
+/// alone has the size of a pointer, which is what somebody has taken then.
 fn check_size<T: SizedStruct>(size: usize) -> Result<(), Error> {
-    let whole = size.is_multiple_of(8) && (T::SMALLEST..=LONGEST).contains(&size);
     let known = size_of::<T>();
+    let bytes = T::FIELDS.iter().flat_map(|&(count, bytes)| core::iter::repeat_n(bytes, count));
+    let mut ends = bytes.scan(0, |end, bytes| {
+        *end += bytes;
+        Some(*end)
+    });
+    let next = ends.find(|&end| end >= size && end > size_of::<usize>()).unwrap_or(known);
+    let ours = size == next;
+    let longer = size > known && size <= LONGEST && size.is_multiple_of(8);
     let (name, of) = (T::NAME, T::TYPE);
-    if whole { Ok(()) } else { Err(Error::StructSize { name, of, size, known }) }
+    if ours || longer { Ok(()) } else { Err(Error::StructSize { name, of, size, known, next }) }
 }
 
 /// Reads what the caller has of a struct over the defaults of the rest.

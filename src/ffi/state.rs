@@ -36,9 +36,7 @@ pub struct adamw_state_info {
     pub is_hosts: u32,
 }
 
-const _: () = assert!(size_of::<adamw_state_info>() == 3 * 8 + 4 * 4);
-
-sized_struct!(adamw_state_info, "out_info", 40);
+sized_struct!(adamw_state_info, "out_info", 3 of 8, 4 of 4);
 
 /// Writes how many numbers have been given to parameters to `out_num_params`: all parameters have
 /// numbers below it; those that were removed are `ADAMW_STATUS_NOT_FOUND`.
