@@ -72,6 +72,12 @@
 #define ADAMW_VERSION_MINOR 1
 #define ADAMW_VERSION_PATCH 0
 
+// As many first bytes as tell what a file is.
+#define ENOUGH 512
+
+// The number of a parameter that is removed.
+#define NO_PARAM UINT32_MAX
+
 // What a call came to. Zero is success. A number is never reused for another meaning; the text of
 // the calling thread's last failure is `adamw_last_error()`.
 enum adamw_status
@@ -135,7 +141,7 @@ typedef int32_t (*adamw_write)(const void *data, size_t num_bytes, void *user_da
 typedef int32_t (*adamw_progress)(uint64_t done, uint64_t total, void *user_data);
 
 // Where and what `adamw_save_to` saves. Zero it, set `struct_size` and one of `path`, `data` and
-// `write`; the rest may stay 0.
+// `write` (or `size_only`); the rest may stay 0.
 typedef struct adamw_save_args {
   // `sizeof(adamw_save_args)`.
   size_t struct_size;
@@ -156,8 +162,9 @@ typedef struct adamw_save_args {
   void *progress_data;
   // `[0]` 1: the parameters themselves are saved too.
   uint32_t params;
-  // 0.
-  uint32_t reserved;
+  // `[0]` 1: nothing is saved, and only the number of bytes is written; no `path`, `data` or `write`
+  // then.
+  uint32_t size_only;
   // `[NULL]` After a save to a file: 1 if the file and its name outlive a power cut, 0 if the file
   // system knows no way to make them (fsync is not known there, or not that of a directory; or the
   // directory may be written but not read). The file is there either way, and whole. 0 after any
@@ -1177,8 +1184,9 @@ adamw_status adamw_save(struct adamw_optimizer *optimizer,
                         const char *path);
 
 // Saves to a file, to memory or through a function, and writes how many bytes that takes to
-// `out_num_bytes`, which may be NULL. Where `args` names none of the three, nothing is saved, and only
-// the number is written. All three give the same bytes.
+// `out_num_bytes`, which may be NULL. All three give the same bytes. With `args.size_only` nothing is
+// saved, and only the number is written. Anything else that names none of the three, a path that nobody
+// set, say, is `ADAMW_STATUS_INVALID_ARGUMENT`.
 //
 // The caller ensures:
 // `args` is NULL, or readable with all that it points to (`data` and `out_durable`: writable); its

@@ -587,12 +587,20 @@ public:
 
   void save(const std::string &path) { detail::call(adamw_save, handle_, path.c_str()); }
 
-  // Returns how many bytes there are; nothing is saved where `args` has no path, data or write.
+  // Saves to what `args` names. Returns how many bytes that is.
   std::uint64_t save(adamw_save_args args) {
     args.struct_size = sizeof args;
     std::uint64_t num_bytes;
     detail::call(adamw_save_to, handle_, &args, &num_bytes);
     return num_bytes;
+  }
+
+  // How many bytes a checkpoint takes.
+  std::uint64_t saved_size(bool params = false) {
+    adamw_save_args args{};
+    args.params = params;
+    args.size_only = 1;
+    return save(args);
   }
 
   void load(const std::string &path, adamw_load_options options = {}) {

@@ -43,6 +43,8 @@ pub enum Error {
          and they are not zero"
     )]
     StructTail { name: &'static str, size: usize, known: usize },
+    #[error("{name} has {count} of {of}, expected one of them")]
+    OneOf { name: &'static str, count: usize, of: &'static str },
     #[error("ADAMW_ISA is \"{0}\", expected portable, avx2 or avx512")]
     IsaVariable(Label),
 

@@ -435,9 +435,15 @@ fn arguments_that_make_no_sense_are_refused() {
     let save = |args: &adamw_save_args, text| refused(handle.save_to(args).unwrap_err(), text);
     let mut small = vec![0u8; 100];
     let data = small.as_mut_ptr().cast();
-    save(&adamw_save_args { path, write: Some(append), ..save_args() }, "args has is 2");
+    // As a path would be that nobody has set.
+    save(&save_args(), "args has 0 of path, data, write and size_only, expected one of them");
+    save(&adamw_save_args { path, write: Some(append), ..save_args() }, "args has 2 of path, data");
     save(&adamw_save_args { params: 2, ..save_args() }, "args.params is 2");
-    save(&adamw_save_args { reserved: 1, ..save_args() }, "args.reserved is 1");
+    save(&adamw_save_args { size_only: 2, ..save_args() }, "args.size_only is 2");
+    save(&adamw_save_args { size_only: 1, path, ..save_args() }, "args has 2 of path, data");
+    let failure =
+        handle.save_nothing(&adamw_save_args { size_only: 1, ..save_args() }).unwrap_err();
+    refused(failure, "out_num_bytes, where size_only asks for it, is NULL");
     save(&adamw_save_args { struct_size: 8, ..save_args() }, "struct_size is 8");
     save(&adamw_save_args { data, capacity: 100, ..save_args() }, "capacity is 100, expected");
     assert_eq!(small, [0; 100]);
@@ -451,7 +457,10 @@ fn arguments_that_make_no_sense_are_refused() {
     let from = |source, text| {
         refused(handle.load_from(&[source], &load_options()).unwrap_err(), text);
     };
-    from(adamw_source { path, read: Some(copy_out), ..source() }, "source has is 2");
+    from(
+        adamw_source { path, read: Some(copy_out), ..source() },
+        "source has 2 of path, data and read, expected one of them",
+    );
     from(adamw_source { num_bytes: 5, ..source() }, "source.data is NULL");
     from(adamw_source { num_bytes: u64::MAX, ..source() }, "source.data");
     refused(handle.load_from(&[], &load_options()).unwrap_err(), "sources is NULL");

@@ -365,7 +365,7 @@ fn fields() {
         progress: adamw_progress,
         progress_data: Data,
         params: u32,
-        reserved: u32,
+        size_only: u32,
         out_durable: *mut u32,
     });
     assert_without_holes!(adamw_source {

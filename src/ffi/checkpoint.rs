@@ -44,8 +44,9 @@ pub unsafe extern "C" fn adamw_save(optimizer: *mut Optimizer, path: *const c_ch
 }
 
 /// Saves to a file, to memory or through a function, and writes how many bytes that takes to
-/// `out_num_bytes`, which may be NULL. Where `args` names none of the three, nothing is saved, and only
-/// the number is written. All three give the same bytes.
+/// `out_num_bytes`, which may be NULL. All three give the same bytes. With `args.size_only` nothing is
+/// saved, and only the number is written. Anything else that names none of the three, a path that nobody
+/// set, say, is `ADAMW_STATUS_INVALID_ARGUMENT`.
 ///
 /// # Safety
 /// `args` is NULL, or readable with all that it points to (`data` and `out_durable`: writable); its
@@ -62,11 +63,14 @@ pub unsafe extern "C" fn adamw_save_to(
         let (written, out_durable) = handle::with(optimizer, |optimizer| {
             // SAFETY: the caller's word.
             let args = unsafe { sized::read(args, zeros) }?;
-            zero("args.reserved", args.reserved)?;
             let params = flag("args.params", args.params)?;
             // SAFETY: the caller's word.
-            let (target, progress) =
-                unsafe { (target(&args)?, HostProgress::new(args.progress, args.progress_data)) };
+            let (target, progress) = unsafe {
+                (
+                    target(&args, out_num_bytes)?,
+                    HostProgress::new(args.progress, args.progress_data),
+                )
+            };
             Ok((optimizer.save(target, params, progress)?, args.out_durable))
         })?;
         if !out_durable.is_null() {
@@ -244,7 +248,8 @@ unsafe fn source<'a>(from: *const adamw_source) -> Result<Source<'a>, Error> {
     // SAFETY: the caller's word.
     let from = unsafe { sized::read(from, zeros) }?;
     let is_memory = !from.data.is_null() || from.path.is_null() && from.read.is_none();
-    one_of("source has", [!from.path.is_null(), is_memory, from.read.is_some()])?;
+    let is = [!from.path.is_null(), is_memory, from.read.is_some()];
+    one_of("source", "path, data and read", &is)?;
     if is_memory {
         let n = usize::try_from(from.num_bytes).ok().filter(|&n| n <= isize::MAX as usize);
         let n = n.ok_or(Error::Null("source.data for so many bytes"))?;
@@ -263,12 +268,16 @@ unsafe fn source<'a>(from: *const adamw_source) -> Result<Source<'a>, Error> {
 
 /// # Safety
 /// As `adamw_save_to`.
-unsafe fn target<'a>(args: &adamw_save_args) -> Result<Target<'a>, Error> {
-    let is = [!args.path.is_null(), !args.data.is_null(), args.write.is_some()];
-    if is == [false; 3] {
-        return Ok(Target::Size);
+unsafe fn target<'a>(args: &adamw_save_args, out_num_bytes: *mut u64) -> Result<Target<'a>, Error> {
+    let size_only = flag("args.size_only", args.size_only)?;
+    let is = [!args.path.is_null(), !args.data.is_null(), args.write.is_some(), size_only];
+    one_of("args", "path, data, write and size_only", &is)?;
+    if size_only {
+        return match out_num_bytes.is_null() {
+            true => Err(Error::Null("out_num_bytes, where size_only asks for it,")),
+            false => Ok(Target::Size),
+        };
     }
-    one_of("args has", is)?;
     if !args.data.is_null() {
         let n = args.capacity.min(isize::MAX as usize);
         // SAFETY: the caller's word. Bytes that nobody wrote yet are only written.
@@ -283,12 +292,10 @@ unsafe fn target<'a>(args: &adamw_save_args) -> Result<Target<'a>, Error> {
     Ok(Target::File(unsafe { params::name(args.path, "args.path") }?))
 }
 
-fn one_of(name: &'static str, given: [bool; 3]) -> Result<(), Error> {
+fn one_of(name: &'static str, of: &'static str, given: &[bool]) -> Result<(), Error> {
     match given.iter().filter(|&&given| given).count() {
         1 => Ok(()),
-        n => {
-            Err(Error::Number { name, value: n as f64, expected: "one of path, data and function" })
-        }
+        count => Err(Error::OneOf { name, count, of }),
     }
 }
 

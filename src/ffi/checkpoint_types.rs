@@ -6,7 +6,7 @@ use crate::callback::{adamw_progress, adamw_read, adamw_rename, adamw_write};
 use core::ffi::{c_char, c_void};
 
 /// Where and what `adamw_save_to` saves. Zero it, set `struct_size` and one of `path`, `data` and
-/// `write`; the rest may stay 0.
+/// `write` (or `size_only`); the rest may stay 0.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct adamw_save_args {
@@ -29,8 +29,9 @@ pub struct adamw_save_args {
     pub progress_data: *mut c_void,
     /// `[0]` 1: the parameters themselves are saved too.
     pub params: u32,
-    /// 0.
-    pub reserved: u32,
+    /// `[0]` 1: nothing is saved, and only the number of bytes is written; no `path`, `data` or `write`
+    /// then.
+    pub size_only: u32,
     /// `[NULL]` After a save to a file: 1 if the file and its name outlive a power cut, 0 if the file
     /// system knows no way to make them (fsync is not known there, or not that of a directory; or the
     /// directory may be written but not read). The file is there either way, and whole. 0 after any

@@ -177,9 +177,10 @@ static struct file file(void) {
 static bool same(struct file a, struct file b) { return a.n == b.n && !memcmp(a.bytes, b.bytes, a.n); }
 
 static struct file in_memory(void) {
-  adamw_save_args args = {.struct_size = sizeof args};
+  adamw_save_args args = {.struct_size = sizeof args, .size_only = 1};
   uint64_t n;
   holds(!adamw_save_to(optimizer, &args, &n));
+  args.size_only = 0;
   struct file file = {malloc(n), n};
   args.data = file.bytes;
   args.capacity = n;

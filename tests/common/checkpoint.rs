@@ -81,10 +81,16 @@ impl Handle {
         Ok(n_bytes)
     }
 
+    /// The same without asking for the number of bytes.
+    pub fn save_nothing(&self, args: &adamw_save_args) -> Answer {
+        call!(adamw_save_to(self.raw(), args, core::ptr::null_mut()))
+    }
+
     /// The checkpoint as bytes.
     pub fn saved(&self, params: bool) -> Vec<u8> {
         let args = adamw_save_args { params: params.into(), ..save_args() };
-        let mut bytes = vec![0x7f; self.save_to(&args).unwrap() as usize];
+        let size = self.save_to(&adamw_save_args { size_only: 1, ..args }).unwrap();
+        let mut bytes = vec![0x7f; size as usize];
         let (data, capacity) = (bytes.as_mut_ptr().cast(), bytes.len());
         let n_bytes = self.save_to(&adamw_save_args { data, capacity, ..args }).unwrap();
         assert_eq!(n_bytes, capacity as u64);
