@@ -5,8 +5,9 @@
 //! is fused, so the order below is the whole definition of the result's bits.
 //!
 //! ```text
-//! grad       = clamp(grad * scale, min, max) + l2 * param | + l1 * sign(param)   # where asked
-//! grad       = grad * grad_scale                         # clip factor, negative to maximize
+//! grad       = clamp(grad * scale, min, max)                        # where asked; to maximize: negated
+//! grad       = grad + l2 * param | grad + l1 * sign(param)          # where asked
+//! grad       = grad * grad_scale                                    # or the clip factor, negated likewise
 //! exp_avg    = exp_avg    + (1 - beta1) * (grad        - exp_avg)         # m, line 7
 //! exp_avg_sq = exp_avg_sq + (1 - beta2) * (grad * grad - exp_avg_sq)      # v, line 8
 //! max_sq     = max(max_sq, exp_avg_sq)                             # amsgrad: Reddi et al. 2018
@@ -168,13 +169,16 @@ pub struct StepScalars<T> {
 impl StepScalars<f64> {
     pub fn new(step: &Step) -> Self {
         let (min, max) = step.limits.unwrap_or((f64::NEG_INFINITY, f64::INFINITY));
-        let scale = step.grad_scale;
+        // A regularizer is no part of what is negated: it penalizes all the same.
+        let (scale, min, max) = match step.maximize {
+            false => (step.grad_scale, min, max),
+            true => (-step.grad_scale, -max, -min),
+        };
         let regularizer = step.regularizer;
         let needed = step.limits.is_some() || regularizer != Regularizer::None;
         let preparation = needed.then_some(Preparation { scale, min, max, regularizer });
-        let grad_scale = if needed { 1.0 } else { scale };
         StepScalars {
-            grad_scale: if step.maximize { -grad_scale } else { grad_scale },
+            grad_scale: if needed { 1.0 } else { scale },
             one_minus_beta1: 1.0 - step.beta1,
             one_minus_beta2: 1.0 - step.beta2,
             inv_sqrt_bias_correction2: 1.0 / (1.0 - step.beta2_power).sqrt(),

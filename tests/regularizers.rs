@@ -20,8 +20,10 @@ fn stepped(config: &adamw_config, param: &Array, grad: &Array, kind: adamw_regul
     param
 }
 
-/// The gradient that a regularizer makes of one, in the compute type.
-fn regularized(kind: adamw_regularizer, param: &Array, grad: &Array) -> Array {
+/// The gradient that a regularizer makes of one, in the compute type: one that a step ascends loses the
+/// penalty, so that the parameter shrinks all the same.
+fn regularized(kind: adamw_regularizer, maximize: u32, param: &Array, grad: &Array) -> Array {
+    let coeff = if maximize == 1 { -COEFF } else { COEFF };
     let compute = param.dtype().compute();
     let pairs = grad.values().into_iter().zip(param.values());
     let sign = |param: f64| match param {
@@ -30,10 +32,10 @@ fn regularized(kind: adamw_regularizer, param: &Array, grad: &Array) -> Array {
         _ => 0.0,
     };
     let value = |(grad, param): (f64, f64)| match (kind, compute) {
-        (ADAMW_REGULARIZER_L1, Dtype::F64) => grad + COEFF * sign(param),
-        (ADAMW_REGULARIZER_L2, Dtype::F64) => grad + COEFF * param,
-        (ADAMW_REGULARIZER_L1, _) => (grad as f32 + COEFF as f32 * sign(param) as f32).into(),
-        (ADAMW_REGULARIZER_L2, _) => (grad as f32 + COEFF as f32 * param as f32).into(),
+        (ADAMW_REGULARIZER_L1, Dtype::F64) => grad + coeff * sign(param),
+        (ADAMW_REGULARIZER_L2, Dtype::F64) => grad + coeff * param,
+        (ADAMW_REGULARIZER_L1, _) => (grad as f32 + coeff as f32 * sign(param) as f32).into(),
+        (ADAMW_REGULARIZER_L2, _) => (grad as f32 + coeff as f32 * param as f32).into(),
         other => unreachable!("{other:?}"),
     };
     Array::of(compute, &pairs.map(value).collect::<Vec<_>>())
@@ -53,12 +55,27 @@ fn a_regularizer_is_part_of_the_gradient_on_every_isa() {
                         let config =
                             adamw_config { isa, maximize, multi_precision, eps: 0.5, ..config() };
                         let got = stepped(&config, &param, &grad, kind);
-                        let grad = regularized(kind, &param, &grad);
+                        let grad = regularized(kind, maximize, &param, &grad);
                         let expected = stepped(&config, &param, &grad, ADAMW_REGULARIZER_NONE);
                         assert_eq!(got.first_difference(&expected), None, "{dtype:?}, {n}, {kind}");
                     }
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn a_penalty_shrinks_parameters_whether_the_step_ascends_or_descends() {
+    for dtype in [Dtype::F32, Dtype::F64, Dtype::Bf16] {
+        for kind in [ADAMW_REGULARIZER_L1, ADAMW_REGULARIZER_L2] {
+            let (param, grad) = (Array::of(dtype, &[5.0, -5.0, 0.0]), Array::zeros(dtype, 3));
+            let plain = adamw_config { lr: 0.5, weight_decay: 0.0, ..config() };
+            let [down, up] = [0, 1].map(|maximize| {
+                stepped(&adamw_config { maximize, ..plain }, &param, &grad, kind).values()
+            });
+            assert_eq!(down, up, "{dtype:?}, {kind}");
+            assert!(up[0] < 5.0 && up[1] > -5.0 && up[2] == 0.0, "{up:?}");
         }
     }
 }

@@ -67,18 +67,19 @@ struct Step {
 // Each constant is computed in f64, and rounded once.
 __device__ __forceinline__ StepScalars<double> scalars_of(const Step &step) {
   const bool needed = step.limited || step.regularizer != REGULARIZER_NONE;
-  const double grad_scale = needed ? 1.0 : step.grad_scale;
+  const double infinity = __longlong_as_double(0x7ff0000000000000);
+  const double min = step.limited ? step.min : -infinity, max = step.limited ? step.max : infinity;
   StepScalars<double> s;
-  s.grad_scale = step.maximize ? -grad_scale : grad_scale;
+  s.scale = step.maximize ? -step.grad_scale : step.grad_scale;
+  s.min = step.maximize ? -max : min;
+  s.max = step.maximize ? -min : max;
+  s.grad_scale = needed ? 1.0 : s.scale;
   s.one_minus_beta1 = 1.0 - step.beta1;
   s.one_minus_beta2 = 1.0 - step.beta2;
   s.inv_sqrt_bias_correction2 = 1.0 / root(1.0 - step.beta2_power);
   s.eps = step.eps;
   s.lr_weight_decay = step.lr * step.weight_decay;
   s.step_size = step.lr / (1.0 - step.beta1_power);
-  s.scale = step.grad_scale;
-  s.min = step.limited ? step.min : -__longlong_as_double(0x7ff0000000000000);
-  s.max = step.limited ? step.max : __longlong_as_double(0x7ff0000000000000);
   s.coefficient = step.coefficient;
   s.regularizer = step.regularizer;
   s.prepares = needed;

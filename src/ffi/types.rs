@@ -71,7 +71,8 @@ pub struct adamw_config {
     pub weight_decay: f64,
     /// `[0]` 1: divide by the largest second moment so far.
     pub amsgrad: u32,
-    /// `[0]` 1: ascend the gradient.
+    /// `[0]` 1: ascend the gradient, which is clipped and then negated. Decay and regularizers shrink the
+    /// parameter all the same.
     pub maximize: u32,
     /// `[0]` 1: f16 and bf16 parameters get an f32 master, which is stepped and then rounded to
     /// the parameter.

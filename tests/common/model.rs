@@ -299,14 +299,14 @@ impl Model {
             if clips {
                 grad = grad.clamp(r(group.clip_min), r(group.clip_max));
             }
+            if self.config.maximize == 1 {
+                grad = -grad;
+            }
             match p.options.regularizer {
                 ADAMW_REGULARIZER_L1 if param > 0.0 => grad = r(grad + coeff),
                 ADAMW_REGULARIZER_L1 if param < 0.0 => grad = r(grad - coeff),
                 ADAMW_REGULARIZER_L2 => grad = r(grad + r(coeff * param)),
                 _ => {}
-            }
-            if self.config.maximize == 1 {
-                grad = -grad;
             }
             let (m, v) = (p.exp_avg[at], p.exp_avg_sq[at]);
             let m = r(m + r(one_minus_beta1 * r(grad - m)));
