@@ -309,6 +309,10 @@ typedef struct adamw_group_config {
   adamw_precision precision;
   // As in `adamw_config`; of parameters that are added later.
   adamw_moments moments;
+  // As in `adamw_config`.
+  uint32_t independent_weight_decay;
+  // 0.
+  uint32_t reserved;
 } adamw_group_config;
 
 // Says whether weight decay applies to the parameter of this name: 1 yes, 0 no, negative: an
@@ -399,12 +403,13 @@ typedef struct adamw_config {
   double beta2;
   // `[1e-8]` Added to the root of the bias-corrected second moment; finite, >= 0.
   double eps;
-  // `[0.01]` Decoupled weight decay: a step takes lr * weight_decay of the parameter away;
-  // finite, negative values grow it.
+  // `[0.01]` Decoupled weight decay: a step takes lr * weight_decay of the parameter away (or weight_decay,
+  // see `independent_weight_decay`); finite, negative values grow it.
   double weight_decay;
   // `[0]` 1: divide by the largest second moment so far.
   uint32_t amsgrad;
-  // `[0]` 1: ascend the gradient.
+  // `[0]` 1: ascend the gradient, which is clipped and then negated. Decay and regularizers shrink the
+  // parameter all the same.
   uint32_t maximize;
   // `[0]` 1: f16 and bf16 parameters get an f32 master, which is stepped and then rounded to
   // the parameter.
@@ -456,8 +461,10 @@ typedef struct adamw_config {
   // are in cache: what `adamw_clear_grad` would do after it. They must be writable then, and no two
   // parameters may share gradient memory.
   uint32_t clear_grads;
-  // 0.
-  uint32_t reserved;
+  // `[0]` 1: a step takes weight_decay of the parameter away, whatever the learning rate, its schedule and its
+  // scales are. So do AdamW of TensorFlow Addons and `fixed_decay` of pytorch_optimizer; PyTorch, Paddle and
+  // Optax multiply by lr. A schedule of the decay is the host's, through `weight_decay_ptr`.
+  uint32_t independent_weight_decay;
 } adamw_config;
 
 // Element type of a plain array.

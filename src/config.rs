@@ -74,6 +74,8 @@ pub enum IsaCap {
 pub struct GroupConfig {
     pub lr_scale: f64,
     pub weight_decay: f64,
+    /// Decay is not multiplied by the learning rate.
+    pub independent_weight_decay: bool,
     pub beta1: f64,
     pub beta2: f64,
     pub eps: f64,

@@ -13,6 +13,7 @@
 //! max_sq     = max(max_sq, exp_avg_sq)                             # amsgrad: Reddi et al. 2018
 //! denom      = sqrt(exp_avg_sq or max_sq) * (1 / sqrt(1 - beta2^t)) + eps # lines 10, 12
 //! param      = param - (lr * weight_decay * param + lr / (1 - beta1^t) * (exp_avg / denom))
+//!                       weight_decay * param, where decay is independent of lr
 //! ```
 //!
 //! The moments move towards the gradient by a difference, and decay is summed into the update
@@ -138,6 +139,8 @@ pub struct Step {
     pub beta2: f64,
     pub eps: f64,
     pub weight_decay: f64,
+    /// Decay is not multiplied by the learning rate.
+    pub independent_weight_decay: bool,
     /// What gradients are multiplied by: the clip factor.
     pub grad_scale: f64,
     /// What gradients are clamped to after that.
@@ -183,7 +186,10 @@ impl StepScalars<f64> {
             one_minus_beta2: 1.0 - step.beta2,
             inv_sqrt_bias_correction2: 1.0 / (1.0 - step.beta2_power).sqrt(),
             eps: step.eps,
-            lr_weight_decay: step.lr * step.weight_decay,
+            lr_weight_decay: match step.independent_weight_decay {
+                false => step.lr * step.weight_decay,
+                true => step.weight_decay,
+            },
             step_size: step.lr / (1.0 - step.beta1_power),
             preparation,
         }

@@ -255,6 +255,10 @@ fn another_handles_checkpoint_is_refused_with_the_names_that_differ() {
     mismatch(saved_by(&|c| c.beta2 = 0.99, names), "groups.0.beta2");
     mismatch(saved_by(&|c| c.eps = 1e-9, names), "groups.0.eps");
     mismatch(saved_by(&|c| c.weight_decay = 0.1, names), "groups.0.weight_decay");
+    mismatch(
+        saved_by(&|c| c.independent_weight_decay = 1, names),
+        "groups.0.independent_weight_decay",
+    );
     mismatch(saved_by(&|c| (c.clip, c.clip_norm) = (ADAMW_CLIP_NORM, 1.0), names), "groups.0.clip");
     mismatch(saved_by(&|c| c.moments = ADAMW_MOMENTS_BF16, names), "groups.0.moments");
     // The learning rate is not a setting but what it had come to.

@@ -113,6 +113,7 @@ fn options_of_groups_and_parameters_have_the_same_bits() {
     twin.both(|handle| {
         handle.add_group(|group| {
             (group.lr_scale, group.weight_decay, group.beta1, group.eps) = (0.3, 0.2, 0.8, 1e-3);
+            group.independent_weight_decay = 1;
             (group.clip, group.clip_min, group.clip_max) = (ADAMW_CLIP_VALUE, -0.25, 0.125);
         });
     });

@@ -176,7 +176,7 @@ fn fields() {
         moments: u32,
         seed: u64,
         clear_grads: u32,
-        reserved: u32,
+        independent_weight_decay: u32,
     });
     assert_without_holes!(adamw_group_config {
         struct_size: usize,
@@ -195,6 +195,8 @@ fn fields() {
         weight_decay_ptr: Number,
         precision: u32,
         moments: u32,
+        independent_weight_decay: u32,
+        reserved: u32,
     });
     assert_without_holes!(adamw_param_grad { grad: Data, param: u32, reserved: u32 });
     assert_without_holes!(adamw_minimize_args {

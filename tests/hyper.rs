@@ -25,7 +25,8 @@ fn trained(config: &adamw_config, steps: usize, edit: impl Fn(&Handle, usize)) -
 #[test]
 fn set_group_changes_every_value_from_the_next_step_on() {
     type Edit = fn(&mut adamw_group_config);
-    let edits: [(&str, Edit); 8] = [
+    let edits: [(&str, Edit); 9] = [
+        ("independent_weight_decay", |group| group.independent_weight_decay = 1),
         ("lr_scale", |group| group.lr_scale = 3.0),
         ("weight_decay", |group| group.weight_decay = 0.5),
         ("beta1", |group| group.beta1 = 0.5),
@@ -244,5 +245,48 @@ fn a_scale_that_is_wrong_is_refused() {
         let failure = handle.set_options(number, &options).unwrap_err();
         assert_eq!((failure.status, &failure.text[..]), (status, expected));
         assert_eq!(format!("{:?}", handle.options(number)), format!("{before:?}"));
+    }
+}
+
+#[test]
+fn independent_decay_takes_its_part_whatever_the_learning_rate_is() {
+    for (lr, scale) in [(0.1, 1.0), (0.1, 0.0), (0.0, 1.0), (1e-30, 3.0)] {
+        for isa in common::handle::isas() {
+            let (weight_decay, eps) = (0.25, 1.0);
+            let config = adamw_config { lr, weight_decay, eps, isa, ..config() };
+            let handle = Handle::new(&adamw_config { independent_weight_decay: 1, ..config });
+            let dependent = Handle::new(&config);
+            let [param, other] = [0; 2].map(|_| Array::of(Dtype::F64, &[1.0, -2.0, 0.0]));
+            let grad = Array::zeros(Dtype::F64, 3);
+            for (handle, param) in [(&handle, &param), (&dependent, &other)] {
+                let number = handle.add_array("w", param);
+                handle.edit_options(number, |options| options.lr_scale = scale);
+                handle.set_grad(number, &grad);
+                (0..2).for_each(|_| handle.step());
+            }
+            assert_eq!(param.values(), [0.5625, -1.125, 0.0], "lr {lr} * {scale}");
+            assert!(other.get(0) > 0.9, "lr {lr} * {scale}");
+        }
+    }
+}
+
+#[test]
+fn where_decay_is_independent_is_a_setting_of_a_group() {
+    let refused = adamw_config { independent_weight_decay: 2, ..config() };
+    let text = "config.independent_weight_decay is 2, expected 0 or 1";
+    assert_eq!(Handle::try_new(&refused).err().unwrap().text, text);
+    let handle = Handle::new(&adamw_config { independent_weight_decay: 1, ..config() });
+    assert_eq!(handle.group(handle.add_group(|_| ())).independent_weight_decay, 1);
+    let group = handle.add_group(|group| group.independent_weight_decay = 0);
+    assert_eq!(handle.group(group).independent_weight_decay, 0);
+    for (edit, text) in [
+        (
+            adamw_group_config { independent_weight_decay: 2, ..handle.group(0) },
+            "group.independent_weight_decay is 2, expected 0 or 1",
+        ),
+        (adamw_group_config { reserved: 1, ..handle.group(0) }, "group.reserved is 1, expected 0"),
+    ] {
+        assert_eq!(handle.try_add_group(&edit).unwrap_err().text, text);
+        assert_eq!(handle.set_group(0, &edit).unwrap_err().text, text);
     }
 }

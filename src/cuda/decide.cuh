@@ -104,5 +104,6 @@ __device__ __forceinline__ Step step_of(const Hyper &hyper, const Clock &clock, 
   step.min = hyper.min, step.max = hyper.max, step.coefficient = hyper.coefficient;
   step.number = clock.step, step.beta1_power = clock.beta1_power, step.beta2_power = clock.beta2_power;
   step.regularizer = hyper.regularizer, step.limited = hyper.limited, step.maximize = hyper.maximize;
+  step.independent_weight_decay = hyper.independent_weight_decay;
   return step;
 }

@@ -62,6 +62,7 @@ struct Step {
   double beta1_power, beta2_power;
   Regularizer regularizer;
   unsigned limited, maximize;
+  unsigned independent_weight_decay; // whether decay is not multiplied by the learning rate
 };
 
 // Each constant is computed in f64, and rounded once.
@@ -78,7 +79,7 @@ __device__ __forceinline__ StepScalars<double> scalars_of(const Step &step) {
   s.one_minus_beta2 = 1.0 - step.beta2;
   s.inv_sqrt_bias_correction2 = 1.0 / root(1.0 - step.beta2_power);
   s.eps = step.eps;
-  s.lr_weight_decay = step.lr * step.weight_decay;
+  s.lr_weight_decay = step.independent_weight_decay ? step.weight_decay : step.lr * step.weight_decay;
   s.step_size = step.lr / (1.0 - step.beta1_power);
   s.coefficient = step.coefficient;
   s.regularizer = step.regularizer;

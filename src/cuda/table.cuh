@@ -39,7 +39,7 @@ struct Hyper {
   u32 limited, maximize;
   u32 stepped; // whether it is
   u32 is_f64;  // whether it computes in f64
-  u32 reserved;
+  u32 independent_weight_decay;
 };
 static_assert(sizeof(Hyper) == 128, "as table.rs has it");
 

@@ -64,7 +64,7 @@ pub struct Hyper {
     pub stepped: u32,
     /// Whether it computes in f64.
     pub is_f64: u32,
-    pub reserved: u32,
+    pub independent_weight_decay: u32,
 }
 
 /// Clipping by each tensor's norm, and by that of all of a scope.
@@ -81,6 +81,7 @@ impl Hyper {
             beta2: group.beta2,
             eps: group.eps,
             weight_decay: if decays { group.weight_decay } else { 0.0 },
+            independent_weight_decay: group.independent_weight_decay.into(),
             mean: 1.0,
             clip_factor: 1.0,
             maximize: maximize.into(),

@@ -1,7 +1,7 @@
 //! Groups, the learning rate, and the callbacks that set hyper-parameters.
 
 use super::constants::*;
-use super::lifecycle::{clip, hosts, lazy, moments, precision};
+use super::lifecycle::{clip, flag, hosts, lazy, moments, precision};
 use super::sized;
 use super::types::*;
 use super::{Optimizer, Status, adamw_decay_filter, adamw_lr_ratio, guard, handle, put};
@@ -190,11 +190,18 @@ unsafe fn checked(group: &adamw_group_config) -> Result<GroupConfig, Error> {
     let clip = clip("group.clip", group.clip, group.clip_norm, limits)?;
     let lazy = lazy("group.lazy_mode", group.lazy_mode)?;
     let (precision, moments) = (precision(group.precision)?, moments(group.moments)?);
+    let independent_weight_decay =
+        flag("group.independent_weight_decay", group.independent_weight_decay)?;
+    if group.reserved != 0 {
+        let (name, value) = ("group.reserved", group.reserved);
+        return Err(Error::Constant { name, value, expected: "0" });
+    }
     // SAFETY: the caller's word.
     let hosts = unsafe { hosts(group.weight_decay_ptr, group.beta1_ptr, group.beta2_ptr) };
     Ok(GroupConfig {
         lr_scale,
         weight_decay,
+        independent_weight_decay,
         beta1,
         beta2,
         eps,
@@ -248,5 +255,7 @@ fn as_c(group: GroupConfig) -> adamw_group_config {
             MomentFormat::Bytes => ADAMW_MOMENTS_8BIT,
             MomentFormat::Nibbles => ADAMW_MOMENTS_4BIT,
         },
+        independent_weight_decay: group.independent_weight_decay.into(),
+        reserved: 0,
     }
 }

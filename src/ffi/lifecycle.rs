@@ -63,10 +63,6 @@ pub extern "C" fn adamw_destroy(optimizer: *mut Optimizer) -> Status {
 /// # Safety
 /// As `ParallelFor::new` and `HostNumber::new`.
 unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
-    if config.reserved != 0 {
-        let (name, value) = ("config.reserved", config.reserved);
-        return Err(Error::Constant { name, value, expected: "0" });
-    }
     let isa = match config.isa {
         ADAMW_ISA_BEST => IsaCap::Best,
         ADAMW_ISA_PORTABLE => IsaCap::Portable,
@@ -84,6 +80,10 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
         group: GroupConfig {
             lr_scale: 1.0,
             weight_decay: config.weight_decay,
+            independent_weight_decay: flag(
+                "config.independent_weight_decay",
+                config.independent_weight_decay,
+            )?,
             beta1: config.beta1,
             beta2: config.beta2,
             eps: config.eps,

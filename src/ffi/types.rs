@@ -66,8 +66,8 @@ pub struct adamw_config {
     pub beta2: f64,
     /// `[1e-8]` Added to the root of the bias-corrected second moment; finite, >= 0.
     pub eps: f64,
-    /// `[0.01]` Decoupled weight decay: a step takes lr * weight_decay of the parameter away;
-    /// finite, negative values grow it.
+    /// `[0.01]` Decoupled weight decay: a step takes lr * weight_decay of the parameter away (or weight_decay,
+    /// see `independent_weight_decay`); finite, negative values grow it.
     pub weight_decay: f64,
     /// `[0]` 1: divide by the largest second moment so far.
     pub amsgrad: u32,
@@ -124,8 +124,10 @@ pub struct adamw_config {
     /// are in cache: what `adamw_clear_grad` would do after it. They must be writable then, and no two
     /// parameters may share gradient memory.
     pub clear_grads: u32,
-    /// 0.
-    pub reserved: u32,
+    /// `[0]` 1: a step takes weight_decay of the parameter away, whatever the learning rate, its schedule and its
+    /// scales are. So do AdamW of TensorFlow Addons and `fixed_decay` of pytorch_optimizer; PyTorch, Paddle and
+    /// Optax multiply by lr. A schedule of the decay is the host's, through `weight_decay_ptr`.
+    pub independent_weight_decay: u32,
 }
 
 /// The hyper-parameters of a group; `adamw_group_config_init` fills in the handle's, which are also
@@ -165,6 +167,10 @@ pub struct adamw_group_config {
     pub precision: adamw_precision,
     /// As in `adamw_config`; of parameters that are added later.
     pub moments: adamw_moments,
+    /// As in `adamw_config`.
+    pub independent_weight_decay: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 /// A parameter to be added. Zero it, set `struct_size`, `name` and `param`; the rest may stay 0.
@@ -305,7 +311,7 @@ impl adamw_config {
         moments: ADAMW_MOMENTS_F32,
         seed: 0,
         clear_grads: 0,
-        reserved: 0,
+        independent_weight_decay: 0,
     };
 }
 
@@ -337,7 +343,7 @@ impl adamw_param_config {
 }
 
 sized_struct!(adamw_config, "config", 6 of 8, 6 of 4, 5 of 8, 4 of 4, 4 of 8, 2 of 4, 1 of 8, 2 of 4);
-sized_struct!(adamw_group_config, "group", 9 of 8, 2 of 4, 3 of 8, 2 of 4);
+sized_struct!(adamw_group_config, "group", 9 of 8, 2 of 4, 3 of 8, 4 of 4);
 sized_struct!(adamw_param_config, "param", 8 of 8, 2 of 4, 1 of 8, 2 of 4, 6 of 8, 2 of 4);
 sized_struct!(adamw_param_info, "out_info", 4 of 8, 4 of 4);
 sized_struct!(adamw_step_info, "out_info", 4 of 8, 2 of 4, 4 of 8, 4 of 4);

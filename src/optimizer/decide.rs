@@ -153,6 +153,7 @@ impl Optimizer {
             grad_scale: terms.grad_scale,
             limits: terms.limits,
             regularizer: terms.regularizer,
+            independent_weight_decay: group.independent_weight_decay,
             weight_decay: if param.decays { group.weight_decay } else { 0.0 },
             maximize: self.config.maximize,
             number: clock.step,

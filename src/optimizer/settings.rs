@@ -87,7 +87,15 @@ pub fn write_group(to: &mut impl Write, group: &GroupConfig) -> fmt::Result {
         Clip::GlobalNorm(norm) => write!(to, "clip=GlobalNorm clip_norm={norm:?}")?,
         Clip::Value { min, max } => write!(to, "clip=Value clip_min={min:?} clip_max={max:?}")?,
     }
-    write!(to, " lazy={:?} precision={:?} moments={:?}", group.lazy, group.precision, group.moments)
+    write!(
+        to,
+        " lazy={:?} precision={:?} moments={:?}",
+        group.lazy, group.precision, group.moments
+    )?;
+    match group.independent_weight_decay {
+        false => Ok(()),
+        true => to.write_str(" independent_weight_decay=1"),
+    }
 }
 
 pub fn write_schedule_state(to: &mut impl Write, state: &State) -> fmt::Result {

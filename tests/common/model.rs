@@ -289,7 +289,8 @@ impl Model {
         let lr = self.lr * group.lr_scale * p.options.lr_scale;
         let (one_minus_beta1, one_minus_beta2) = (r(1.0 - group.beta1), r(1.0 - group.beta2));
         let correction2 = r(1.0 / (1.0 - p.beta2_power).sqrt());
-        let (decay, step_size) = (r(lr * group.weight_decay), r(lr / (1.0 - p.beta1_power)));
+        let decays_by = if group.independent_weight_decay == 1 { 1.0 } else { lr };
+        let (decay, step_size) = (r(decays_by * group.weight_decay), r(lr / (1.0 - p.beta1_power)));
         let (eps, scale, coeff) = (r(group.eps), r(scale), r(p.options.regularizer_coeff));
         let clips = group.clip == ADAMW_CLIP_VALUE && p.options.no_clip == 0;
         let touched = |at: usize| group.lazy_mode != ADAMW_LAZY_ROWS || touched[at];
