@@ -175,6 +175,11 @@ impl Backend {
         };
         Ok(self.cuda.insert(cuda))
     }
+
+    /// Lets go of the device: the first parameter there was not added after all.
+    pub fn close_cuda(&mut self) {
+        self.cuda = None;
+    }
 }
 
 /// The instruction sets that this build has and this processor runs, lowest first.

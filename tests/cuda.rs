@@ -398,6 +398,69 @@ fn a_gradient_that_overflows_when_the_scale_is_taken_out_is_not_finite_there_eit
     }
 }
 
+/// A ratio of the host's, a `Cell<f64>`; below 0 it fails.
+extern "C" fn ratio_of(
+    _: *const adamw_param_info,
+    out_ratio: *mut f64,
+    ratio: *mut core::ffi::c_void,
+) -> i32 {
+    // SAFETY: the library's pointer, and a number of the test's.
+    unsafe {
+        *out_ratio = (*ratio.cast::<Cell<f64>>()).get();
+        i32::from(*out_ratio < 0.0)
+    }
+}
+
+#[test]
+fn a_ratio_that_is_taken_back_scales_no_further_step() {
+    let _device = Device::new();
+    for (ratio, prepares) in [(0.1, false), (0.0, false), (0.1, true)] {
+        let ratio = Cell::new(ratio);
+        let mut twin = Twin::new(&adamw_config { lr: 0.1, ..config() });
+        twin.add(Dtype::F32, 300);
+        twin.set_grads();
+        twin.step();
+        twin.both(|handle| handle.set_lr_ratio(Some(ratio_of), &ratio));
+        twin.step();
+        twin.both(|handle| handle.set_lr_ratio(None, &()));
+        if prepares {
+            twin.both(|handle| handle.prepare().unwrap());
+        }
+        twin.step();
+        twin.assert_same();
+        twin.both(|handle| handle.set_lr_ratio(Some(ratio_of), &ratio));
+        twin.step();
+        twin.assert_same();
+    }
+}
+
+#[test]
+fn a_step_that_is_skipped_asks_for_no_ratio() {
+    let _device = Device::new();
+    for (fails, nonfinite) in
+        [(false, ADAMW_NONFINITE_SKIP), (true, ADAMW_NONFINITE_SKIP), (true, ADAMW_NONFINITE_FAIL)]
+    {
+        let ratio = Cell::new(0.5);
+        let mut twin = Twin::new(&adamw_config { nonfinite, ..config() });
+        twin.add(Dtype::F32, 300);
+        twin.both(|handle| handle.set_lr_ratio(Some(ratio_of), &ratio));
+        steps(&mut twin, 1);
+        ratio.set(if fails { -1.0 } else { 0.25 });
+        twin.write_grad(0, &Array::of(Dtype::F32, &[f64::NAN; 300]));
+        let answers = [&twin.host, &twin.device].map(Handle::try_step);
+        assert_eq!(answers[0], answers[1]);
+        assert_eq!(answers[0].is_ok(), nonfinite == ADAMW_NONFINITE_SKIP);
+        // Where it matters, both are told of the error.
+        let grad = Array::ordinary(Dtype::F32, 300, &mut twin.random);
+        twin.write_grad(0, &grad);
+        let answers = [&twin.host, &twin.device].map(Handle::try_step);
+        assert_eq!(answers[0], answers[1]);
+        assert_eq!(answers[0].is_err(), fails);
+        ratio.set(0.25);
+        steps(&mut twin, 2);
+    }
+}
+
 #[test]
 fn the_loss_scaler_and_the_flags_of_the_host_know_what_the_device_finds() {
     let _device = Device::new();
@@ -582,6 +645,13 @@ fn memory_that_is_not_the_devices_is_refused_by_name() {
     add(&handle, "o", other.tensor(), true).unwrap();
     let (host, short) = (labelled(array.tensor()), labelled(rows.tensor()));
     let inputs = |at: [u64; 3]| handle.set_device_inputs(at);
+    let moments = [0, 1].map(|_| OnDevice::of(&array, 0));
+    let stated = OnDevice::of(&array, 0);
+    let mut tensors = [None; 9];
+    (tensors[0], tensors[2], tensors[3]) =
+        (Some(stated.tensor()), Some(moments[0].tensor()), Some(moments[1].tensor()));
+    handle.try_add_tensors(&Param::new("s", &array), tensors).unwrap();
+    let rebind = |param, buffer, tensor| handle.rebind_tensors(&[(param, buffer, tensor)]);
     let address = array.data().expose_provenance();
     let refused = [
         ("param \"h\": param is", address, add(&handle, "h", host, false)),
@@ -602,6 +672,14 @@ fn memory_that_is_not_the_devices_is_refused_by_name() {
             values.data().expose_provenance(),
             handle.set_sparse_grad_tensors(0, &listed.tensor(), &labelled(values.tensor())),
         ),
+        ("param \"w\": param is", address, rebind(0, ADAMW_BUFFER_PARAM, host)),
+        ("param \"o\": param is", address, rebind(1, ADAMW_BUFFER_PARAM, host)),
+        ("param \"s\": exp_avg is", address, rebind(2, ADAMW_BUFFER_EXP_AVG, host)),
+        (
+            "param \"w\": rows is",
+            short.data.expose_provenance(),
+            handle.sparse_prepare_tensor(0, &short),
+        ),
         ("an input is", address, inputs([address as u64, 0, 0])),
         ("an input is", address, inputs([0, 0, address as u64])),
     ];
@@ -612,5 +690,6 @@ fn memory_that_is_not_the_devices_is_refused_by_name() {
     }
     handle.set_grad_tensor(0, &grad.tensor()).unwrap();
     handle.set_grad_tensor(1, &grad.tensor()).unwrap();
+    handle.set_grad_tensor(2, &grad.tensor()).unwrap();
     handle.step();
 }

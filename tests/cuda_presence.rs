@@ -5,7 +5,7 @@ mod common;
 
 use adamw::ffi::*;
 use common::array::{Array, Dtype};
-use common::device::{Device, OnDevice, take_log};
+use common::device::{Device, OnDevice, count, take_log};
 use common::handle::{Failure, Handle, Param, capabilities, config};
 use std::path::Path;
 use std::process::Command;
@@ -109,6 +109,25 @@ fn a_handle_without_parameters_on_a_device_never_calls_the_driver() {
     handle.prepare().unwrap();
     drop(handle);
     assert_eq!(take_log(), [""; 0]);
+}
+
+#[test]
+fn a_parameter_that_was_not_added_binds_its_handle_to_no_device() {
+    let _device = Device::new();
+    let array = Array::zeros(Dtype::F32, 8);
+    let device = OnDevice::of(&array, 0).tensor().device;
+    let before = ["allocations", "events", "streams", "modules"].map(count);
+    for offload in [false, true] {
+        let handle = Handle::new(&config());
+        let mut tensors = [None; 9];
+        tensors[0] = Some(adamw_tensor { device, ..array.tensor() });
+        let param = Param { offload, ..Param::new("w", &array) };
+        let failure = handle.try_add_tensors(&param, tensors).unwrap_err();
+        assert!(failure.text.contains("no memory of device 0"), "{}", failure.text);
+        let stream = handle.set_stream(core::ptr::null_mut()).unwrap_err();
+        assert_eq!(stream.status, Status::NotFound);
+        assert_eq!(["allocations", "events", "streams", "modules"].map(count), before);
+    }
 }
 
 #[test]

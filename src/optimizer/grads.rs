@@ -155,13 +155,22 @@ impl Optimizer {
         if self.operands[number as usize].grad().as_ref() == Some(grad) {
             return Ok(());
         }
-        for (role, addresses) in grad.addresses() {
-            if !self.backend.can_reach(&addresses)? {
-                let address = addresses.start;
-                return Err(TensorProblem::Unreachable { address, device }.of(name, role));
-            }
+        let mut addresses = grad.addresses().into_iter();
+        addresses.try_for_each(|(role, addresses)| self.reaches(name, role, device, &addresses))
+    }
+
+    /// That memory that is said to be a device's is.
+    pub(super) fn reaches(
+        &self,
+        name: Label,
+        role: Role,
+        device: u16,
+        addresses: &Range<usize>,
+    ) -> Result<(), Error> {
+        if self.backend.can_reach(addresses)? {
+            return Ok(());
         }
-        Ok(())
+        Err(TensorProblem::Unreachable { address: addresses.start, device }.of(name, role))
     }
 
     /// That no gradient lies in memory that a step writes, where that has changed.

@@ -49,7 +49,7 @@ impl Optimizer {
     #[inline]
     pub(super) fn ratio(&self, number: u32) -> Result<f64, Error> {
         let param = &self.params[number as usize];
-        match self.lr_ratio {
+        match *self.lr_ratio {
             Some(lr_ratio) => {
                 let ratio = lr_ratio.ratio(&self.param_info(number)?, param.label())?;
                 Ok(param.lr_scale * ratio)
@@ -131,6 +131,6 @@ impl Optimizer {
 
     /// Asked about every parameter with a gradient, at each step.
     pub fn set_lr_ratio(&mut self, lr_ratio: Option<LrRatio>) {
-        self.lr_ratio = lr_ratio;
+        *self.lr_ratio = lr_ratio;
     }
 }

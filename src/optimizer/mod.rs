@@ -70,7 +70,7 @@ pub struct Optimizer {
     /// What is occupied has changed since the gradients were last held against it.
     grads_unchecked: bool,
     decay_filter: Option<DecayFilter>,
-    lr_ratio: Option<LrRatio>,
+    lr_ratio: Watched<Option<LrRatio>>,
     /// How many times too large the gradients are, unless a scaler says.
     grad_scale: f64,
     scaler: Option<Scaler>,
@@ -105,7 +105,7 @@ impl Optimizer {
             occupied: Occupied::default(),
             grads_unchecked: false,
             decay_filter: None,
-            lr_ratio: None,
+            lr_ratio: Watched::default(),
             grad_scale: 1.0,
             scaler: None,
             found_inf: FoundInf::default(),

@@ -141,7 +141,8 @@ impl Optimizer {
         }
         let step = self.device_step(n_elements)?;
         let hosts_values = self.groups.iter().any(|group| group.hosts != HostValues::default());
-        if !is_laid || hosts_values || self.lr_ratio.is_some() {
+        // A ratio is asked for once it is known that the step is taken.
+        if (!is_laid || hosts_values) && self.lr_ratio.is_none() {
             self.set_hypers(of)?;
         }
         self.on_device.laid = Some(of.clone());

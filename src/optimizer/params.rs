@@ -80,6 +80,15 @@ pub(super) const MAX_INITIAL_STEP: u64 = 1 << 32;
 impl Optimizer {
     /// Adds a parameter and returns its number.
     pub fn add_param(&mut self, new: NewParam) -> Result<u32, Error> {
+        let had_device = self.backend.cuda().is_some();
+        let added = self.add(new);
+        if added.is_err() && !had_device {
+            self.backend.close_cuda();
+        }
+        added
+    }
+
+    fn add(&mut self, new: NewParam) -> Result<u32, Error> {
         let place_by_name = self.place_for_name(new.name)?;
         let number = next_number(self.params.len())?;
         let group = self.group(new.group)?.current()?;
@@ -173,6 +182,9 @@ impl Optimizer {
                 None => tensor,
             };
             operands.fits(role, &tensor_here).map_err(|problem| problem.of(name, role))?;
+            if let Device::Cuda(device) = tensor.device() {
+                self.reaches(name, role, device, &tensor.addresses())?;
+            }
             places.push(Place::new(tensor.addresses(), param, role));
         }
         places.sort_unstable_by_key(Place::key);

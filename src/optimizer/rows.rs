@@ -7,6 +7,7 @@ use super::params::Param;
 use crate::backend::Refused;
 use crate::config::Lazy;
 use crate::cuda::{Outside, Which};
+use crate::device::Device;
 use crate::error::{Error, Label, Role, TensorProblem};
 use crate::steps::Steps;
 use crate::tensor::{Extent, Grad, Lag, NoRow, Operands, RowList, SparseGrad};
@@ -113,7 +114,9 @@ impl Optimizer {
         let operands = &mut self.operands[number as usize];
         let is_here = rows.check_device(operands.param().device());
         is_here.map_err(|problem| problem.of(name, Role::Rows))?;
-        if operands.is_on_device() {
+        if let Device::Cuda(device) = operands.param().device() {
+            let addresses = rows.addresses();
+            self.reaches(name, Role::Rows, device, &addresses)?;
             return self.catch_up_on_device(number, Which::Listed(rows));
         }
         let Some(row_elements) = operands.lag().map(Lag::row_elements) else { return Ok(()) };

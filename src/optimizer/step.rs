@@ -129,6 +129,9 @@ impl Optimizer {
             return Ok(());
         }
         self.decide(&of, repeats)?;
+        if on_device.is_some() && self.lr_ratio.is_some() {
+            self.set_hypers(&of)?;
+        }
         let scheduled = next(self)?;
         if gathered.stale_masters {
             self.fill_stale_masters(&of, |_| true)?;
@@ -184,11 +187,16 @@ impl Optimizer {
         repeats && !changed && self.can_repeat(of)
     }
 
-    /// Whether anybody may have changed parameters, their memory or groups since this was asked last.
+    /// Whether anybody may have changed parameters, their memory, groups or who is asked for ratios since this
+    /// was asked last.
     pub(super) fn has_changed(&mut self) -> bool {
-        let changed =
-            [self.groups.has_changed(), self.params.has_changed(), self.operands.has_changed()];
-        changed != [false; 3]
+        let changed = [
+            self.groups.has_changed(),
+            self.params.has_changed(),
+            self.operands.has_changed(),
+            self.lr_ratio.has_changed(),
+        ];
+        changed != [false; 4]
     }
 
     fn can_repeat(&self, of: &Range<usize>) -> bool {
