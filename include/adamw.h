@@ -168,8 +168,8 @@ typedef struct adamw_save_args {
 
 // Says what a parameter is called in the checkpoint: writes a NUL-terminated name to `out_name`,
 // which holds the parameter's own, and returns 0. Anything else fails the call with
-// `ADAMW_STATUS_CALLBACK`. It is asked once about each parameter, before anything is changed. The
-// name must live until it is asked again.
+// `ADAMW_STATUS_CALLBACK`, an empty name with `ADAMW_STATUS_INVALID_ARGUMENT`. It is asked once about
+// each parameter, before anything is changed. The name must live until it is asked again.
 typedef int32_t (*adamw_rename)(const char *name, const char **out_name, void *user_data);
 
 // Which parameters a handle and what it loads have to have.
@@ -1201,8 +1201,8 @@ adamw_status adamw_save_to(struct adamw_optimizer *optimizer,
 // the parameters themselves, unless they were saved and `options` says so.
 //
 // All is checked before anything is changed: `ADAMW_STATUS_CORRUPT` if the file is damaged or none of
-// this library's, `ADAMW_STATUS_MISMATCH` if it is another handle's, with a list of the names that
-// differ, `ADAMW_STATUS_UNSUPPORTED` if its format is newer. Only if the file fails or changes between
+// this library's, `ADAMW_STATUS_MISMATCH` if it is another handle's, with a list of what
+// differs, both values, and what can be done, `ADAMW_STATUS_UNSUPPORTED` if its format is newer. Only if the file fails or changes between
 // the check and the copy is the handle `ADAMW_STATUS_POISONED` from then on: it can be loaded again or
 // destroyed.
 //
@@ -1217,6 +1217,9 @@ adamw_status adamw_load(struct adamw_optimizer *optimizer,
 // number of ranks can be loaded on any other. (A parameter that is a part of a larger one says so by
 // `first_element` and `whole_elements`. Moments in codes can be cut only where a block of 256, or of
 // 128, ends.)
+//
+// Half as many files are open at once as the process may have open (RLIMIT_NOFILE), and fewer where the
+// host has more; the others are closed and opened again, and have to be the same files then.
 //
 // The caller ensures:
 // The pointers of `sources` are NULL or readable with all that they point to; `options` as for

@@ -3,6 +3,7 @@
 //! An error owns no memory: it must be makeable when there is none left.
 #![forbid(unsafe_code)]
 
+mod difference;
 mod errno;
 mod file;
 mod label;
@@ -12,6 +13,7 @@ mod role;
 mod status;
 mod tensor_problem;
 
+pub use difference::Difference;
 pub use errno::Errno;
 pub use file::FileProblem;
 pub use label::Label;
@@ -50,6 +52,11 @@ pub enum Error {
 
     #[error("a parameter's name is empty")]
     NameEmpty,
+    #[error(
+        "rename gave an empty name for param \"{0}\": it gives what the param is called in the \
+         checkpoint, or leaves out_name as it is"
+    )]
+    EmptyRename(Label),
     #[error("a parameter's name is not UTF-8: \"{0}\"")]
     NameNotUtf8(Label),
     #[error("param \"{0}\" is already there: names are unique in a handle")]
@@ -165,8 +172,8 @@ pub enum Error {
     NotAFile(Label),
     #[error("checkpoint \"{file}\" {problem}")]
     Checkpoint { file: Label, problem: FileProblem },
-    #[error("{what}: {names}")]
-    Mismatch { what: &'static str, names: Names },
+    #[error("{}: {names}{}", what.what(), what.advice())]
+    Mismatch { what: Difference, names: Names },
     #[error(
         "param \"{0}\" has accumulated gradients, which a checkpoint does not hold: step first"
     )]
@@ -252,6 +259,11 @@ fn advice(code: &u32) -> &'static str {
 }
 
 impl Error {
+    /// Whether there are too many files open to open another.
+    pub fn is_lack_of_files(&self) -> bool {
+        matches!(self, Error::File { errno: Errno(libc::EMFILE | libc::ENFILE), .. })
+    }
+
     pub fn status(&self) -> Status {
         match self {
             Error::StructTail { .. }

@@ -33,8 +33,8 @@ pub type adamw_progress =
 
 /// Says what a parameter is called in the checkpoint: writes a NUL-terminated name to `out_name`,
 /// which holds the parameter's own, and returns 0. Anything else fails the call with
-/// `ADAMW_STATUS_CALLBACK`. It is asked once about each parameter, before anything is changed. The
-/// name must live until it is asked again.
+/// `ADAMW_STATUS_CALLBACK`, an empty name with `ADAMW_STATUS_INVALID_ARGUMENT`. It is asked once about
+/// each parameter, before anything is changed. The name must live until it is asked again.
 #[allow(non_camel_case_types)]
 pub type adamw_rename = Option<
     unsafe extern "C" fn(
@@ -149,6 +149,9 @@ impl Rename {
         }
         // SAFETY: not NULL, and NUL-terminated as `new`'s caller vouched, until it is asked again.
         let other = unsafe { CStr::from_ptr(other) };
+        if other.is_empty() {
+            return Err(Error::EmptyRename(Label::new(name.to_bytes())));
+        }
         let text = other.to_str();
         Ok(with(text.map_err(|_| Error::NameNotUtf8(Label::new(other.to_bytes())))?))
     }

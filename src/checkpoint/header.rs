@@ -136,8 +136,12 @@ impl Header {
 
     /// The tensor whose name these make one after another.
     pub fn tensor(&self, name: &[&str]) -> Option<&Entry> {
-        let place = self.entries.binary_search_by(|entry| compare(entry.name.of(&self.text), name));
-        Some(&self.entries[place.ok()?])
+        Some(&self.entries[self.place(name)?])
+    }
+
+    /// Which of the entries it is.
+    pub fn place(&self, name: &[&str]) -> Option<usize> {
+        self.entries.binary_search_by(|entry| compare(entry.name.of(&self.text), name)).ok()
     }
 
     /// The text under a key, which these make one after another.

@@ -20,7 +20,7 @@ pub use header::Entry;
 pub use progress::Progress;
 pub use reading::{Checkpoint, Window};
 pub use shared::{Buffers, Share, alone};
-pub use source::Source;
+pub use source::{Source, open_all};
 
 use crate::error::Error;
 use crate::sys::memory::reserve;

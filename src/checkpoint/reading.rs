@@ -18,7 +18,8 @@ pub struct Checkpoint<'a> {
 
 impl<'a> Checkpoint<'a> {
     /// Reads the header, and looks at nothing else.
-    pub fn open(source: Source<'a>) -> Result<Checkpoint<'a>, Error> {
+    pub fn open(mut source: Source<'a>) -> Result<Checkpoint<'a>, Error> {
+        let was_aside = source.take_up()?;
         let n_bytes = source.n_bytes();
         let mut start = [0; ENOUGH];
         let start = &mut start[..n_bytes.min(ENOUGH as u64) as usize];
@@ -47,7 +48,23 @@ impl<'a> Checkpoint<'a> {
         if sums != header.entries().len() * CRC_DIGITS {
             return Err(problem(FileProblem::Text(Label::new(b"crc32"))));
         }
+        if was_aside {
+            source.set_aside();
+        }
         Ok(Checkpoint { source, header, start: LENGTH as u64 + n_header })
+    }
+
+    /// Does something that reads it, even if its file was set aside.
+    pub fn opened<R>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        let was_aside = self.source.take_up()?;
+        let result = work(self);
+        if was_aside {
+            self.source.set_aside();
+        }
+        result
     }
 
     /// Bytes of all tensors.

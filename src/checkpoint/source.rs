@@ -3,11 +3,12 @@
 
 use crate::callback::HostReader;
 use crate::error::{Error, FileProblem, Label};
-use crate::sys::files::Reading;
+use crate::sys::files::{Reading, most_open};
+use crate::sys::memory::reserve;
 
 /// Bytes that can be read at any place, more than once.
 pub enum Source<'a> {
-    File(Reading),
+    File(Reading<'a>),
     Memory(&'a [u8]),
     Host(HostReader),
 }
@@ -15,7 +16,7 @@ pub enum Source<'a> {
 /// A source that any thread may read.
 #[derive(Clone, Copy)]
 pub enum Shared<'a> {
-    File(&'a Reading),
+    File(&'a Reading<'a>),
     Memory(&'a [u8]),
 }
 
@@ -66,6 +67,21 @@ impl Source<'_> {
         }
     }
 
+    /// Opens it again, if it was set aside: whether it was.
+    pub fn take_up(&mut self) -> Result<bool, Error> {
+        match self {
+            Source::File(file) => file.take_up(),
+            Source::Memory(_) | Source::Host(_) => Ok(false),
+        }
+    }
+
+    /// Has no file open until it is taken up again.
+    pub fn set_aside(&mut self) {
+        if let Source::File(file) = self {
+            file.set_aside();
+        }
+    }
+
     /// What errors call it.
     pub fn label(&self) -> Label {
         match self {
@@ -82,6 +98,30 @@ impl Source<'_> {
     pub fn broken(&self, broken: &'static str) -> Error {
         self.problem(FileProblem::Damaged(broken))
     }
+}
+
+/// Opens sources of one checkpoint, no more of them at once than leaves room for the host's files: the
+/// others are set aside.
+pub fn open_all<'a>(
+    n: usize,
+    mut open: impl FnMut(usize) -> Result<Source<'a>, Error>,
+) -> Result<Vec<Source<'a>>, Error> {
+    let mut sources: Vec<Source> = Vec::new();
+    reserve(&mut sources, n, "the sources")?;
+    let most = most_open();
+    for number in 0..n {
+        let mut next = open(number);
+        if next.as_ref().is_err_and(Error::is_lack_of_files) {
+            sources.iter_mut().for_each(Source::set_aside);
+            next = open(number);
+        }
+        let mut next = next?;
+        if number >= most {
+            next.set_aside();
+        }
+        sources.push(next);
+    }
+    Ok(sources)
 }
 
 /// Less is there than the header says.

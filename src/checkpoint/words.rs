@@ -14,17 +14,22 @@ pub fn number<T: core::str::FromStr>(words: &str, name: &str) -> Option<T> {
     value(words, name)?.parse().ok()
 }
 
-/// The names whose values differ, or that only one side has.
-pub fn differences<'a>(ours: &'a str, theirs: &'a str) -> impl Iterator<Item = &'a str> {
+/// A name, and the values that it has on both sides.
+pub type Word<'a> = (&'a str, Option<&'a str>, Option<&'a str>);
+
+/// The words that differ, or that only one side has. Ours are few; theirs may be as many as a file has
+/// room for, and are passed over once for each of ours.
+pub fn differences<'a>(ours: &'a str, theirs: &'a str) -> impl Iterator<Item = Word<'a>> {
     let split = |words: &'a str| {
         words
             .split(' ')
             .filter(|word| !word.is_empty())
             .map(|word| word.split_once('=').unwrap_or((word, "")))
     };
-    let changed = split(ours).filter(move |(name, ours)| value(theirs, name) != Some(*ours));
+    let changed = split(ours).map(move |(name, ours)| (name, Some(ours), value(theirs, name)));
+    let changed = changed.filter(|(_, ours, theirs)| ours != theirs);
     let only_theirs = split(theirs).filter(move |(name, _)| value(ours, name).is_none());
-    changed.chain(only_theirs).map(|(name, _)| name)
+    changed.chain(only_theirs.map(|(name, theirs)| (name, None, Some(theirs))))
 }
 
 #[cfg(test)]
@@ -33,12 +38,15 @@ mod tests {
 
     #[test]
     fn differences_are_named_from_both_sides() {
-        let named = |ours, theirs| differences(ours, theirs).collect::<Vec<_>>().join(" ");
+        let named = |ours, theirs| {
+            differences(ours, theirs).map(|(name, ..)| name).collect::<Vec<_>>().join(" ")
+        };
         assert_eq!(named("a=1 b=2", "b=2 a=1"), "");
         assert_eq!(named("a=1 b=2", "a=1 b=3"), "b");
         assert_eq!(named("a=1", "a=1 c=3"), "c");
         assert_eq!(named("a=1 ab=2", "ab=1"), "a ab");
         assert_eq!(named("", "a=1"), "a");
+        assert_eq!(differences("a=1", "a=2").next(), Some(("a", Some("1"), Some("2"))));
     }
 
     #[test]

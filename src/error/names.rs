@@ -12,15 +12,20 @@ pub struct Names {
 }
 
 impl Names {
-    const CAPACITY: usize = 86;
+    const CAPACITY: usize = 116;
 
     pub const NONE: Names = Names { bytes: [0; Self::CAPACITY], used: 0, more: 0 };
 
-    /// Adds a name, or counts it where it does not fit whole. The first is cut rather than counted.
+    /// Adds a name, or counts it where it does not fit whole. The first is cut rather than counted; one
+    /// of no letters is shown in quotes.
     pub fn add(&mut self, name: impl fmt::Display) {
         let before = self.used;
         let separator = if before == 0 { "" } else { ", " };
-        if self.more > 0 || write!(self, "{separator}{name}").is_err() && before > 0 {
+        let start = before + separator.len() as u8;
+        let fits = self.more == 0
+            && write!(self, "{separator}{name}").is_ok()
+            && (self.used > start || self.write_str("\"\"").is_ok());
+        if !fits && before > 0 {
             self.used = before;
             self.more = self.more.saturating_add(1);
         }
@@ -57,12 +62,22 @@ mod tests {
     fn what_does_not_fit_is_counted_and_the_first_is_cut() {
         let mut names = Names::NONE;
         (0..20).for_each(|i| names.add(format_args!("layer.{i}.weight")));
-        let expected =
-            "layer.0.weight, layer.1.weight, layer.2.weight, layer.3.weight, layer.4.weight";
-        assert_eq!(names.to_string(), format!("{expected} and 15 more"));
+        let expected = "layer.0.weight, layer.1.weight, layer.2.weight, layer.3.weight, layer.4.weight, \
+             layer.5.weight, layer.6.weight";
+        assert_eq!(names.to_string(), format!("{expected} and 13 more"));
         let mut long = Names::NONE;
         long.add("ä".repeat(60));
         long.add("b");
-        assert_eq!(long.to_string(), format!("{} and 1 more", "ä".repeat(43)));
+        assert_eq!(long.to_string(), format!("{} and 1 more", "ä".repeat(58)));
+    }
+
+    #[test]
+    fn a_name_of_no_letters_is_one() {
+        let mut names = Names::NONE;
+        assert!(names.is_empty());
+        names.add("");
+        assert!(!names.is_empty());
+        names.add("b");
+        assert_eq!(names.to_string(), "\"\", b");
     }
 }

@@ -4,11 +4,11 @@ use super::checkpoint_types::*;
 use super::lifecycle::flag;
 use super::{Optimizer, Status, entry, guard, handle, not_null, params, sized};
 use crate::callback::{HostProgress, HostReader, HostWriter, Rename};
-use crate::checkpoint::{Buffers, Checkpoint, Progress, Source, Window, alone};
+use crate::checkpoint::{Buffers, Checkpoint, Progress, Source, Window, alone, open_all};
 use crate::error::Error;
 use crate::optimizer::{LoadOptions, Scope, Target};
 use crate::sys::files::Reading;
-use crate::sys::{fp, memory::reserve};
+use crate::sys::fp;
 use core::ffi::{c_char, c_void};
 use core::ptr::null;
 
@@ -90,8 +90,8 @@ pub unsafe extern "C" fn adamw_save_to(
 /// the parameters themselves, unless they were saved and `options` says so.
 ///
 /// All is checked before anything is changed: `ADAMW_STATUS_CORRUPT` if the file is damaged or none of
-/// this library's, `ADAMW_STATUS_MISMATCH` if it is another handle's, with a list of the names that
-/// differ, `ADAMW_STATUS_UNSUPPORTED` if its format is newer. Only if the file fails or changes between
+/// this library's, `ADAMW_STATUS_MISMATCH` if it is another handle's, with a list of what
+/// differs, both values, and what can be done, `ADAMW_STATUS_UNSUPPORTED` if its format is newer. Only if the file fails or changes between
 /// the check and the copy is the handle `ADAMW_STATUS_POISONED` from then on: it can be loaded again or
 /// destroyed.
 ///
@@ -127,6 +127,9 @@ pub unsafe extern "C" fn adamw_load(
 /// number of ranks can be loaded on any other. (A parameter that is a part of a larger one says so by
 /// `first_element` and `whole_elements`. Moments in codes can be cut only where a block of 256, or of
 /// 128, ends.)
+///
+/// Half as many files are open at once as the process may have open (RLIMIT_NOFILE), and fewer where the
+/// host has more; the others are closed and opened again, and have to be the same files then.
 ///
 /// # Safety
 /// The pointers of `sources` are NULL or readable with all that they point to; `options` as for
@@ -231,12 +234,8 @@ unsafe fn load(
         progress: unsafe { HostProgress::new(options.progress, options.progress_data) },
     };
     not_null("sources", sources, num_sources)?;
-    let mut opened = Vec::new();
-    reserve(&mut opened, num_sources, "the sources")?;
-    for i in 0..num_sources {
-        // SAFETY: there are `num_sources`, and the caller's word.
-        opened.push(unsafe { source(entry(sources, i)) }?);
-    }
+    // SAFETY: there are `num_sources`, and the caller's word.
+    let opened = open_all(num_sources, |i| unsafe { source(entry(sources, i)) })?;
     optimizer.load(opened, &options)
 }
 

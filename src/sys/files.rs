@@ -16,22 +16,46 @@ use std::io::{Error as IoError, ErrorKind};
 use std::os::fd::FromRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-/// A file to read.
-pub struct Reading {
-    file: File,
+/// A file to read, open or set aside.
+pub struct Reading<'a> {
+    path: &'a CStr,
+    file: Option<File>,
+    is: Identity,
     label: Label,
-    n_bytes: u64,
 }
 
-impl Reading {
-    pub fn open(path: &CStr) -> Result<Reading, Error> {
+/// What tells that a file is the same when it is opened again.
+#[derive(PartialEq, Eq)]
+struct Identity {
+    inode: (u64, u64),
+    n_bytes: u64,
+    changed: (i64, i64),
+}
+
+impl<'a> Reading<'a> {
+    pub fn open(path: &'a CStr) -> Result<Reading<'a>, Error> {
         let label = Label::new(path.to_bytes());
-        // Without O_NONBLOCK opening a pipe would wait for somebody to write to it.
-        let flags = libc::O_RDONLY | libc::O_NONBLOCK;
-        let file = open_at(libc::AT_FDCWD, path, flags, 0).map_err(|e| failed(label, "open", e))?;
-        let metadata = file.metadata().map_err(|e| failed(label, "stat", e))?;
-        check_kind(label, metadata.mode())?;
-        Ok(Reading { file, label, n_bytes: metadata.len() })
+        let (file, is) = opened(path, label)?;
+        Ok(Reading { path, file: Some(file), is, label })
+    }
+
+    /// Closes it until it is taken up again.
+    pub fn set_aside(&mut self) {
+        self.file = None;
+    }
+
+    /// Opens it again, if it was set aside: whether it was. It has to be the same file.
+    pub fn take_up(&mut self) -> Result<bool, Error> {
+        if self.file.is_some() {
+            return Ok(false);
+        }
+        let (file, is) = opened(self.path, self.label)?;
+        if is != self.is {
+            let problem = FileProblem::Damaged("it was replaced while it was being loaded");
+            return Err(Error::Checkpoint { file: self.label, problem });
+        }
+        self.file = Some(file);
+        Ok(true)
     }
 
     pub fn label(&self) -> Label {
@@ -39,11 +63,13 @@ impl Reading {
     }
 
     pub fn n_bytes(&self) -> u64 {
-        self.n_bytes
+        self.is.n_bytes
     }
 
     pub fn read(&self, at: u64, to: &mut [u8]) -> Result<(), Error> {
-        self.file.read_exact_at(to, at).map_err(|error| match error.kind() {
+        let aside = || failed(self.label, "read", IoError::from_raw_os_error(libc::EBADF));
+        let file = self.file.as_ref().ok_or_else(aside)?;
+        file.read_exact_at(to, at).map_err(|error| match error.kind() {
             ErrorKind::UnexpectedEof => {
                 let problem = FileProblem::Damaged("it ends too early");
                 Error::Checkpoint { file: self.label, problem }
@@ -51,6 +77,25 @@ impl Reading {
             _ => failed(self.label, "read", error),
         })
     }
+}
+
+fn opened(path: &CStr, label: Label) -> Result<(File, Identity), Error> {
+    // Without O_NONBLOCK opening a pipe would wait for somebody to write to it.
+    let flags = libc::O_RDONLY | libc::O_NONBLOCK;
+    let file = open_at(libc::AT_FDCWD, path, flags, 0).map_err(|e| failed(label, "open", e))?;
+    let found = file.metadata().map_err(|e| failed(label, "stat", e))?;
+    check_kind(label, found.mode())?;
+    let (inode, changed) = ((found.dev(), found.ino()), (found.mtime(), found.mtime_nsec()));
+    Ok((file, Identity { inode, n_bytes: found.len(), changed }))
+}
+
+/// How many files a load keeps open: half of what the process may, so that the host has the others.
+pub fn most_open() -> usize {
+    // SAFETY: plain numbers, for which all zeros is a value.
+    let mut limit: libc::rlimit = unsafe { core::mem::zeroed() };
+    // SAFETY: the pointer is to `limit`.
+    let failed = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0;
+    if failed { 1 } else { usize::try_from(limit.rlim_cur / 2).unwrap_or(usize::MAX) }
 }
 
 /// A file that is being written, and takes the place of another when it is done.

@@ -2,75 +2,53 @@
 #![forbid(unsafe_code)]
 
 use super::super::settings::{read_scaler_state, read_schedule_state, write_group};
+use super::problems::Problems;
 use super::{Numbers, Optimizer};
 use crate::checkpoint::{Checkpoint, Text, words};
 use crate::config;
-use crate::error::{Error, FileProblem, Label, Names};
-use core::fmt::{Display, Write};
-
-/// Texts that say how far a handle has come; parts of one checkpoint have the same.
-const HOW_FAR: [&str; 3] = ["state", "schedule_state", "scaler_state"];
+use crate::error::{Difference, Error, FileProblem, Label};
+use crate::schedule;
+use core::fmt::Write;
 
 impl Optimizer {
     /// That the handle was made as the one that was saved, and is used with the same values.
-    pub(super) fn check_settings(&self, files: &[Checkpoint]) -> Result<(), Error> {
-        let mut names = Names::NONE;
+    pub(super) fn check_settings(
+        &self,
+        file: &Checkpoint,
+        problems: &mut Problems,
+    ) -> Result<(), Error> {
+        let what = Difference::Settings;
         let (mut text, mut digits) = (Text::default(), Text::default());
-        for file in files {
-            let ours = text.set(|text| self.write_config(text))?;
-            differ(&mut names, "optimizer", ours, file.text(&["optimizer"])?);
-            for (number, group) in self.groups.iter().enumerate() {
-                let number = digits.set(|text| write!(text, "{number}"))?;
-                let Some(theirs) = file.header().text(&["groups.", number]) else {
-                    names.add(format_args!("groups.{number} (the checkpoint lacks it)"));
-                    continue;
-                };
-                let ours = text.set(|text| write_group(text, group))?;
-                differ(&mut names, format_args!("groups.{number}"), ours, theirs);
-            }
-            let next = digits.set(|text| write!(text, "{}", self.groups.len()))?;
-            if file.header().text(&["groups.", next]).is_some() {
-                names.add(format_args!("groups.{next} (the handle lacks it)"));
-            }
-            let ours = match &self.schedule {
-                Some(schedule) => text.set(|text| schedule.write_words(text))?,
-                None => "",
-            };
-            differ(
-                &mut names,
-                "schedule",
-                ours,
-                file.header().text(&["schedule"]).unwrap_or_default(),
-            );
-            let ours = match &self.scaler {
-                Some(scaler) => text.set(|text| scaler.write_words(text))?,
-                None => "",
-            };
-            differ(&mut names, "scaler", ours, file.header().text(&["scaler"]).unwrap_or_default());
+        let ours = text.set(|text| self.write_config(text))?;
+        problems.differ(what, "optimizer", ours, file.text(&["optimizer"])?);
+        for (number, group) in self.groups.iter().enumerate() {
+            let number = digits.set(|text| write!(text, "{number}"))?;
+            let theirs = file.header().text(&["groups.", number]).unwrap_or_default();
+            let ours = text.set(|text| write_group(text, group))?;
+            problems.differ(what, format_args!("groups.{number}"), ours, theirs);
         }
-        if names.is_empty() {
-            return Ok(());
+        let next = digits.set(|text| write!(text, "{}", self.groups.len()))?;
+        if file.header().text(&["groups.", next]).is_some() {
+            problems.add(what, format_args!("groups.{next} (the handle has none)"));
         }
-        let what = "the handle has other settings than the checkpoint";
-        Err(Error::Mismatch { what, names })
+        let ours = match &self.schedule {
+            Some(schedule) => text.set(|text| schedule.write_words(text))?,
+            None => "",
+        };
+        let theirs = file.header().text(&["schedule"]).unwrap_or_default();
+        problems.differ(Difference::Schedule, "schedule", ours, theirs);
+        let ours = match &self.scaler {
+            Some(scaler) => text.set(|text| scaler.write_words(text))?,
+            None => "",
+        };
+        problems.differ(what, "scaler", ours, file.header().text(&["scaler"]).unwrap_or_default());
+        Ok(())
     }
 
-    /// What the checkpoints say about the handle as a whole.
-    pub(super) fn check_numbers_of(&self, files: &[Checkpoint]) -> Result<Numbers, Error> {
-        let Some(first) = files.first() else { return Err(Error::Null("sources")) };
-        let mut names = Names::NONE;
-        for file in &files[1..] {
-            for key in HOW_FAR {
-                let (a, b) = (first.header().text(&[key]), file.header().text(&[key]));
-                differ(&mut names, key, a.unwrap_or_default(), b.unwrap_or_default());
-            }
-        }
-        if !names.is_empty() {
-            let what = "the checkpoints are not parts of one";
-            return Err(Error::Mismatch { what, names });
-        }
-        let broken = |key: &str| first.problem(FileProblem::Text(Label::new(key.as_bytes())));
-        let state = first.text(&["state"])?;
+    /// What a checkpoint says about the handle as a whole, if it is one of a handle like this.
+    pub(super) fn numbers_of(&self, file: &Checkpoint) -> Result<Numbers, Error> {
+        let broken = |key: &str| file.problem(FileProblem::Text(Label::new(key.as_bytes())));
+        let state = file.text(&["state"])?;
         let (Some(lr), Some(grad_scale)) =
             (words::number(state, "lr"), words::number(state, "grad_scale"))
         else {
@@ -81,28 +59,41 @@ impl Optimizer {
         let schedule = match &self.schedule {
             None => None,
             Some(_) => {
-                let state = read_schedule_state(first.text(&["schedule_state"])?);
-                Some(
-                    state
-                        .filter(|s| s.validate().is_ok())
-                        .ok_or_else(|| broken("schedule_state"))?,
-                )
+                let state = read_schedule_state(file.text(&["schedule_state"])?);
+                let state = state.filter(|state| state.validate().is_ok());
+                Some(state.ok_or_else(|| broken("schedule_state"))?)
             }
         };
         let scaler = match &self.scaler {
             None => None,
             Some(_) => {
-                let state = read_scaler_state(first.text(&["scaler_state"])?);
-                Some(state.filter(|s| s.validate().is_ok()).ok_or_else(|| broken("scaler_state"))?)
+                let state = read_scaler_state(file.text(&["scaler_state"])?);
+                let state = state.filter(|state| state.validate().is_ok());
+                Some(state.ok_or_else(|| broken("scaler_state"))?)
             }
         };
         Ok(Numbers { lr, grad_scale, schedule, scaler })
     }
 }
 
-/// Lists the names of words that differ, each once.
-pub fn differ(names: &mut Names, what: impl Display, ours: &str, theirs: &str) {
-    for name in words::differences(ours, theirs) {
-        names.add(format_args!("{what}.{name}"));
+impl Numbers {
+    /// What parts of one checkpoint agree in.
+    pub(super) fn check_parts(&self, other: &Numbers, problems: &mut Problems) {
+        let schedule = |numbers: &Numbers| {
+            let bits = |s: schedule::State| {
+                (s.index, s.lr.to_bits(), s.best.to_bits(), s.num_bad, s.cooldown)
+            };
+            numbers.schedule.map(bits)
+        };
+        for (name, is_same) in [
+            ("state.lr", self.lr == other.lr),
+            ("state.grad_scale", self.grad_scale == other.grad_scale),
+            ("schedule_state", schedule(self) == schedule(other)),
+            ("scaler_state", self.scaler == other.scaler),
+        ] {
+            if !is_same {
+                problems.add(Difference::Parts, name);
+            }
+        }
     }
 }

@@ -5,10 +5,13 @@ use super::super::Optimizer;
 use super::super::params::Master;
 use super::LoadOptions;
 use super::convert::{convert, converts, from_name};
-use super::params::{Match, Piece, Pieces, part, roles};
-use crate::checkpoint::{Checkpoint, PIECE, Progress, Share, alone};
+use super::cover::stored;
+use super::found::{Found, part};
+use super::pieces::Piece;
+use crate::checkpoint::{Checkpoint, Entry, PIECE, Progress, Share, alone};
 use crate::dtype::Dtype;
 use crate::error::{Error, Role};
+use crate::steps::Clock;
 use crate::sys::memory::reserve;
 use crate::tensor::Tensor;
 use core::ops::Range;
@@ -25,66 +28,77 @@ impl Optimizer {
         self.live().map(of).sum()
     }
 
-    /// Copies the tensors of all matches, and how far those on a device had come.
+    /// Copies the tensors of all matches, file by file, and how far those on a device had come.
     pub(super) fn copy_from(
         &mut self,
-        files: &[Checkpoint],
-        matches: &[Match],
+        files: &mut [Checkpoint],
+        found: &Found,
         options: &LoadOptions,
         progress: &mut Progress,
         room: &mut Room,
     ) -> Result<(), Error> {
-        for found in matches {
-            let (number, name) = (found.number, found.name(files));
-            let operands = &mut self.operands[number];
-            let ours = part(operands, self.shards[number]);
-            for role in roles(options) {
-                let Some(tensor) = operands.tensor(role) else { continue };
-                let dtype = tensor.dtype();
-                let mut at = ours.first;
-                while at < ours.end() {
-                    let all = Pieces { files, name, role, operands, ours, options };
-                    // The first pass found it there; the error is for the types alone.
-                    let (piece, end) = all.piece(at).ok_or(Error::HalfLoaded)?;
-                    let to = bytes(&piece.ours, dtype);
-                    if operands.is_on_device() {
-                        for start in to.clone().step_by(PIECE) {
-                            let mut there = core::mem::take(&mut room.there);
-                            there.resize(PIECE.min(to.end - start), 0);
-                            piece.read(dtype, start - to.start, &mut there, room, &mut alone)?;
-                            self.backend.write_bytes(&tensor, start, &there)?;
-                            room.there = there;
-                        }
-                    } else {
-                        let to = &mut operands.bytes_mut(role)[to.clone()];
-                        piece.read(dtype, 0, to, room, &mut |n_tasks, work| {
-                            self.backend.share(n_tasks, work)
-                        })?;
-                    }
-                    // Nobody may stop what is half done.
-                    let _ = progress.add(to.len() as u64);
-                    at = end;
-                }
+        for pieces in found.pieces.chunk_by(|a, b| a.file == b.file) {
+            files[pieces[0].file as usize].opened(|file| {
+                pieces.iter().try_for_each(|piece| {
+                    let number = found.matches[piece.found as usize].number;
+                    self.copy_piece(number, piece, file, progress, room)
+                })
+            })?;
+        }
+        let Some(cuda) = self.backend.cuda() else { return Ok(()) };
+        for found in &found.matches {
+            let (number, Some(clock)) = (found.number, found.clock) else { continue };
+            if self.operands[number].is_on_device() {
+                cuda.set_clock(number as u32, &clock)?;
+                cuda.all_caught_up(number as u32)?;
             }
-            if let Some(cuda) = self.backend.cuda() {
-                if self.operands[number].is_on_device() {
-                    cuda.set_clock(number as u32, &found.clock)?;
-                    cuda.all_caught_up(number as u32)?;
-                }
-                if options.params {
-                    cuda.send_now(number as u32)?;
-                } else if let Some(copy) = cuda.copy_of(number as u32) {
-                    copy.forget(); // the host brings the weights back that go with the state
-                }
+            if options.params {
+                cuda.send_now(number as u32)?;
+            } else if let Some(copy) = cuda.copy_of(number as u32) {
+                copy.forget(); // the host brings the weights back that go with the state
             }
         }
         Ok(())
     }
 
+    fn copy_piece(
+        &mut self,
+        number: usize,
+        piece: &Piece,
+        file: &Checkpoint,
+        progress: &mut Progress,
+        room: &mut Room,
+    ) -> Result<(), Error> {
+        let (operands, role) = (&mut self.operands[number], piece.role);
+        let ours = part(operands, self.shards[number]);
+        let entry = file.header().entries()[piece.entry as usize];
+        // The first pass found it so; the error is for the types alone.
+        let Some((theirs, ours)) = stored(operands, ours, piece, entry.n_elements()) else {
+            return Err(Error::HalfLoaded);
+        };
+        let tensor = operands.tensor(role).ok_or(Error::HalfLoaded)?;
+        let (from, dtype) = (Stored { file, entry, first: theirs.start }, tensor.dtype());
+        let to = bytes(&ours, dtype);
+        if operands.is_on_device() {
+            for start in to.clone().step_by(PIECE) {
+                let mut there = core::mem::take(&mut room.there);
+                there.resize(PIECE.min(to.end - start), 0);
+                from.read(dtype, start - to.start, &mut there, room, &mut alone)?;
+                self.backend.write_bytes(&tensor, start, &there)?;
+                room.there = there;
+            }
+        } else {
+            let to = &mut operands.bytes_mut(role)[to.clone()];
+            from.read(dtype, 0, to, room, &mut |n_tasks, work| self.backend.share(n_tasks, work))?;
+        }
+        // Nobody may stop what is half done.
+        let _ = progress.add(to.len() as u64);
+        Ok(())
+    }
+
     /// Takes how far a parameter had come; all its rows and its master are what was saved.
-    pub(super) fn take_clock(&mut self, found: &Match) {
-        let number = found.number;
-        self.params[number].clock = found.clock;
+    pub(super) fn take_clock(&mut self, number: usize, clock: Clock) {
+        self.params[number].clock = clock;
         self.params[number].master = Master::Settled;
         if let Some((lag, _)) = self.operands[number].lag_and_index() {
             lag.all_caught_up();
@@ -114,7 +128,14 @@ impl Room {
     }
 }
 
-impl Piece<'_> {
+/// Stored elements of a checkpoint, from one on.
+struct Stored<'a> {
+    file: &'a Checkpoint<'a>,
+    entry: Entry,
+    first: u64,
+}
+
+impl Stored<'_> {
     /// Reads elements as this type: those so many bytes of it after the first.
     fn read(
         &self,
@@ -124,8 +145,8 @@ impl Piece<'_> {
         room: &mut Room,
         share: Share,
     ) -> Result<(), Error> {
-        let Piece { file, entry, theirs, .. } = self;
-        let first = theirs.start + (skipped / dtype.bytes()) as u64;
+        let Stored { file, entry, first } = self;
+        let first = first + (skipped / dtype.bytes()) as u64;
         let stored = from_name(entry.dtype()).filter(|&from| from != dtype && converts(dtype));
         let Some(from) = stored else {
             return file.read(entry, first * dtype.bytes() as u64, to, share);

@@ -1,15 +1,17 @@
 //! Loading: everything is checked before anything is changed.
 //!
-//! The first pass reads all files once and holds them against their checksums and against the handle
-//! (`check.rs`, `params.rs`). The second copies (`copy.rs`). A file that changes or fails between the
+//! The first pass reads all files once, one after the other, and holds them against their checksums and
+//! against the handle (`check.rs`, `found.rs`; `cover.rs`: which file each element comes from). The second copies (`copy.rs`). A file that changes or fails between the
 //! two leaves a handle that can only be loaded again or destroyed.
 #![forbid(unsafe_code)]
 
 mod check;
 mod convert;
 mod copy;
-mod params;
+mod cover;
+mod found;
 mod pieces;
+mod problems;
 
 use super::{Optimizer, ScalerState};
 use crate::callback::{HostProgress, Rename};
@@ -18,7 +20,7 @@ use crate::error::Error;
 use crate::schedule;
 use crate::sys::memory::reserve;
 use copy::Room;
-use params::Match;
+use found::Match;
 
 /// Which parameters a handle and its checkpoints have to have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,6 +64,10 @@ impl Optimizer {
         if let Some(cuda) = self.backend.cuda() {
             cuda.wait_to_load()?;
         }
+        if sources.is_empty() {
+            return Err(Error::Null("sources"));
+        }
+        let mut found = self.to_be_found(options)?;
         let mut files = Vec::new();
         reserve(&mut files, sources.len(), "the checkpoints")?;
         for source in sources {
@@ -70,27 +76,31 @@ impl Optimizer {
         let in_files: u64 = files.iter().map(Checkpoint::n_bytes).sum();
         let to_copy: u64 = self.n_state_bytes(options.params);
         let mut progress = Progress::new(options.progress, in_files.saturating_add(to_copy));
-        let mut window = Window::new()?;
-        let (buffers, backend) = (Buffers::default(), &mut self.backend);
-        for file in &mut files {
-            file.verify(&mut window, &buffers, &mut progress, &mut |n_tasks, work| {
-                backend.share(n_tasks, work)
+        let (mut window, buffers) = (Window::new()?, Buffers::default());
+        let mut numbers: Option<Numbers> = None;
+        for (number, file) in files.iter_mut().enumerate() {
+            file.opened(|file| {
+                let backend = &mut self.backend;
+                let share = &mut |n_tasks, work: &(dyn Fn() + Sync)| backend.share(n_tasks, work);
+                file.verify(&mut window, &buffers, &mut progress, share)?;
+                if options.scope != Scope::Shared {
+                    self.check_settings(file, &mut found.problems)?;
+                    if found.problems.result().is_ok() {
+                        let theirs = self.numbers_of(file)?;
+                        let first = *numbers.get_or_insert(theirs);
+                        first.check_parts(&theirs, &mut found.problems);
+                    }
+                }
+                self.look_through(&mut found, number, file, &mut window, options)
             })?;
         }
         drop(buffers);
-        let numbers = match options.scope {
-            Scope::Shared => None,
-            _ => {
-                self.check_settings(&files)?;
-                Some(self.check_numbers_of(&files)?)
-            }
-        };
-        let matches = self.check_params(&files, &mut window, options)?;
+        self.check_cover(&mut found, &files, options)?;
         let mut room = Room::new()?;
-        let copied = self.copy_from(&files, &matches, options, &mut progress, &mut room);
+        let copied = self.copy_from(&mut files, &found, options, &mut progress, &mut room);
         self.is_half_loaded = copied.is_err();
         copied?;
-        self.take(&matches, numbers);
+        self.take(&found.matches, numbers);
         Ok(())
     }
 
@@ -102,7 +112,9 @@ impl Optimizer {
     /// Takes what is not in tensors.
     fn take(&mut self, matches: &[Match], numbers: Option<Numbers>) {
         for found in matches {
-            self.take_clock(found);
+            if let Some(clock) = found.clock {
+                self.take_clock(found.number, clock);
+            }
         }
         let Some(numbers) = numbers else { return };
         if self.config.lr_ptr.is_none() {

@@ -55,17 +55,43 @@ impl Unit {
     }
 }
 
-/// The next elements from `from` on, and which of some parts has most of them; `None`: no part has.
-pub fn next(
-    ours: Part,
-    from: u64,
-    parts: impl Iterator<Item = Option<Part>>,
-) -> Option<(usize, Range<u64>)> {
-    let reach = |part: &Part| part.end().min(ours.end());
-    let here = |part: &Part| (part.first..part.end()).contains(&from);
-    let parts = parts.enumerate().filter_map(|(i, part)| Some((i, part.filter(here)?)));
-    let (i, part) = parts.max_by_key(|(_, part)| reach(part))?;
-    Some((i, from..reach(&part)))
+/// Stored elements of a tensor, and which of them are taken.
+#[derive(Clone, Copy)]
+pub struct Piece {
+    /// Which checkpoint, and which of its tensors.
+    pub file: u32,
+    pub entry: u32,
+    /// Which of the parameters that were found.
+    pub found: u32,
+    pub role: Role,
+    /// The elements of the whole that the checkpoint has.
+    pub part: Part,
+    /// Those that are taken from it.
+    pub first: u64,
+    pub end: u64,
+}
+
+/// Of pieces in the order of where they start, takes those that cover a part, puts them in front, and
+/// says how many they are. An error: the first element that none of them has.
+pub fn cover(ours: Part, pieces: &mut [Piece]) -> Result<usize, u64> {
+    let (mut at, mut n_taken, mut n_seen) = (ours.first, 0, 0);
+    let mut longest: Option<Piece> = None;
+    while at < ours.end() {
+        // Of those that have this element, the one that has most behind it.
+        while let Some(piece) = pieces.get(n_seen).filter(|piece| piece.part.first <= at) {
+            if longest.is_none_or(|longest| longest.part.end() < piece.part.end()) {
+                longest = Some(*piece);
+            }
+            n_seen += 1;
+        }
+        let piece = longest.filter(|piece| piece.part.end() > at).ok_or(at)?;
+        let end = piece.part.end().min(ours.end());
+        // Each that is taken was not seen when the one before it was: there is room in front.
+        pieces[n_taken] = Piece { first: at, end, ..piece };
+        n_taken += 1;
+        at = end;
+    }
+    Ok(n_taken)
 }
 
 #[cfg(test)]
@@ -76,22 +102,26 @@ mod tests {
         Part { first, n_elements }
     }
 
+    /// Which of some parts are taken for a part, and the elements of each.
+    fn taken(ours: Part, parts: &[Part]) -> Result<Vec<(u32, u64, u64)>, u64> {
+        let piece = |(i, &part): (usize, &Part)| {
+            let role = Role::ExpAvg;
+            Piece { file: i as u32, entry: 0, found: 0, role, part, first: 0, end: 0 }
+        };
+        let mut pieces: Vec<_> = parts.iter().enumerate().map(piece).collect();
+        let n = cover(ours, &mut pieces)?;
+        Ok(pieces[..n].iter().map(|piece| (piece.file, piece.first, piece.end)).collect())
+    }
+
     #[test]
     fn parts_are_put_together_from_whatever_covers_them() {
-        let parts = [Some(part(0, 10)), None, Some(part(5, 15)), Some(part(20, 4))];
-        let walk = |ours: Part| {
-            let (mut at, mut steps) = (ours.first, Vec::new());
-            while at < ours.end() {
-                let (i, range) = next(ours, at, parts.into_iter())?;
-                steps.push((i, range.start, range.end));
-                at = range.end;
-            }
-            Some(steps)
-        };
-        assert_eq!(walk(part(0, 24)), Some(vec![(0, 0, 10), (2, 10, 20), (3, 20, 24)]));
-        assert_eq!(walk(part(6, 3)), Some(vec![(2, 6, 9)]));
-        assert_eq!(walk(part(22, 3)), None);
-        assert_eq!(walk(part(30, 0)), Some(vec![]));
+        let parts = [part(0, 3), part(0, 10), part(5, 15), part(7, 2), part(20, 4)];
+        let taken = |first, n_elements| taken(part(first, n_elements), &parts);
+        assert_eq!(taken(0, 24), Ok(vec![(1, 0, 10), (2, 10, 20), (4, 20, 24)]));
+        assert_eq!(taken(6, 3), Ok(vec![(2, 6, 9)]));
+        assert_eq!(taken(22, 3), Err(24));
+        assert_eq!(taken(30, 0), Ok(vec![]));
+        assert_eq!(taken(30, 1), Err(30));
     }
 
     #[test]

@@ -1,0 +1,79 @@
+//! In what a handle and a checkpoint differ, and what can be done about it.
+#![forbid(unsafe_code)]
+
+/// In what a handle and its checkpoints differ. The first is said first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Difference {
+    Settings,
+    Schedule,
+    Parts,
+    Missing,
+    Unexpected,
+    Sizes,
+    Types,
+    NoParams,
+    Lacking,
+    Extra,
+    Uncovered,
+    Cut,
+}
+
+impl Difference {
+    pub(crate) const ALL: [Difference; 12] = [
+        Difference::Settings,
+        Difference::Schedule,
+        Difference::Parts,
+        Difference::Missing,
+        Difference::Unexpected,
+        Difference::Sizes,
+        Difference::Types,
+        Difference::NoParams,
+        Difference::Lacking,
+        Difference::Extra,
+        Difference::Uncovered,
+        Difference::Cut,
+    ];
+
+    /// What the names that follow have in common.
+    pub fn what(self) -> &'static str {
+        match self {
+            Difference::Settings => "the handle has other settings than the checkpoint",
+            Difference::Schedule => "the handle has another schedule than the checkpoint",
+            Difference::Parts => "the checkpoints are not parts of one",
+            Difference::Missing => "the checkpoint has no state of these params",
+            Difference::Unexpected => "the checkpoint has state of params that the handle lacks",
+            Difference::NoParams => "the checkpoint was saved without params",
+            Difference::Lacking => "the checkpoint lacks what the handle has",
+            Difference::Extra => "the handle lacks what the checkpoint has",
+            Difference::Sizes => "these have another size in the checkpoint",
+            Difference::Types => "these are of another type in the checkpoint",
+            Difference::Uncovered => "the checkpoints do not have all elements",
+            Difference::Cut => "moments in codes are not cut inside a block",
+        }
+    }
+
+    /// What can be done, behind the names.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Difference::Settings => {
+                "; make the handle with what was saved and change it after the load, or load with \
+                 ADAMW_LOAD_SHARED, which keeps the handle's"
+            }
+            Difference::Schedule => {
+                "; make the handle's as the saved one is, or load with ADAMW_LOAD_SHARED, which keeps the \
+                 handle's"
+            }
+            Difference::Parts => "; give files of one save",
+            Difference::Missing => {
+                "; ADAMW_LOAD_SHARED loads what both have, options.rename finds other names"
+            }
+            Difference::Unexpected => "; ADAMW_LOAD_SUBSET passes over them",
+            Difference::NoParams => "; save with args.params 1, or load with options.params 0",
+            Difference::Lacking | Difference::Extra => "; make the handle as the saved one was",
+            Difference::Sizes => "; add the params with the shapes that were saved",
+            Difference::Types => "; options.convert 1 converts f32, f64, f16 and bf16",
+            Difference::Uncovered => "; give the files of all ranks",
+            Difference::Cut => "; cut at multiples of 256",
+        }
+    }
+}
