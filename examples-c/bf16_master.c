@@ -34,12 +34,12 @@ static float bf16_to_f32(uint16_t bits) {
 
 /* DLPack's codes: device 1 is the CPU; 2 is an IEEE float, 4 is bfloat. */
 static adamw_tensor f32_tensor(float *data) {
-  adamw_tensor tensor = {.data = data, .device = {1, 0}, .ndim = 2, .dtype = {2, 32, 1}, .shape = shape};
+  adamw_tensor tensor = {.data = data, .device = {ADAMW_DEVICE_CPU, 0}, .ndim = 2, .dtype = {ADAMW_CODE_FLOAT, 32, 1}, .shape = shape};
   return tensor;
 }
 
 static adamw_tensor bf16_tensor(uint16_t *data) {
-  adamw_tensor tensor = {.data = data, .device = {1, 0}, .ndim = 2, .dtype = {4, 16, 1}, .shape = shape};
+  adamw_tensor tensor = {.data = data, .device = {ADAMW_DEVICE_CPU, 0}, .ndim = 2, .dtype = {ADAMW_CODE_BFLOAT, 16, 1}, .shape = shape};
   return tensor;
 }
 

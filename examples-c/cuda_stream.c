@@ -22,7 +22,7 @@ static void check(adamw_status status) {
 static adamw_tensor on_device(CUdeviceptr memory) {
   static int64_t shape[1] = {N};
   const adamw_tensor tensor = {
-      .data = (void *)(uintptr_t)memory, .device = {2, 0}, .ndim = 1, .dtype = {2, 32, 1}, .shape = shape};
+      .data = (void *)(uintptr_t)memory, .device = {ADAMW_DEVICE_CUDA, 0}, .ndim = 1, .dtype = {ADAMW_CODE_FLOAT, 32, 1}, .shape = shape};
   return tensor;
 }
 

@@ -57,8 +57,8 @@ int main(void) {
   int32_t rows[BATCH];
   float values[BATCH * DIM], dense[WORDS][DIM];
   int64_t rows_shape[1] = {BATCH}, values_shape[2] = {BATCH, DIM};
-  adamw_tensor batch_rows = {rows, {1, 0}, 1, {0, 32, 1}, rows_shape, NULL, 0}; /* code 0: integers */
-  adamw_tensor batch_values = {values, {1, 0}, 2, {2, 32, 1}, values_shape, NULL, 0};
+  adamw_tensor batch_rows = {rows, {ADAMW_DEVICE_CPU, 0}, 1, {ADAMW_CODE_INT, 32, 1}, rows_shape, NULL, 0};
+  adamw_tensor batch_values = {values, {ADAMW_DEVICE_CPU, 0}, 2, {ADAMW_CODE_FLOAT, 32, 1}, values_shape, NULL, 0};
   uint32_t sparse_param, dense_param;
 
   for (int i = 0; i < WORDS; i++)

@@ -63,7 +63,7 @@ static uint32_t add_head_group(adamw_optimizer *optimizer) {
 
 static void add_parameter(adamw_optimizer *optimizer, parameter *p, uint32_t group) {
   int64_t shape[1] = {1};
-  adamw_tensor tensor = {.data = &p->value, .device = {1, 0}, .ndim = 1, .dtype = {2, 32, 1}, .shape = shape};
+  adamw_tensor tensor = {.data = &p->value, .device = {ADAMW_DEVICE_CPU, 0}, .ndim = 1, .dtype = {ADAMW_CODE_FLOAT, 32, 1}, .shape = shape};
   adamw_param_config config = {.struct_size = sizeof config, .name = p->name, .param = &tensor, .group = group};
   uint32_t param;
   check(adamw_add_param(optimizer, &config, &param));

@@ -530,7 +530,8 @@ typedef struct adamw_minimize_args {
 
 // Where a tensor's memory is. Binary-identical to DLPack's `DLDevice`.
 typedef struct adamw_device {
-  // DLPack's number: 1 CPU, 3 CUDA host memory, 11 ROCm host memory; 2 CUDA, 13 CUDA managed memory.
+  // An ADAMW_DEVICE constant, which is DLPack's number: 1 CPU, 3 CUDA host memory, 11 ROCm host memory;
+  // 2 CUDA, 13 CUDA managed memory.
   int32_t device_type;
   // Which of them, as the CUDA driver numbers devices; 0 for the CPU.
   int32_t device_id;
@@ -538,7 +539,8 @@ typedef struct adamw_device {
 
 // An element type. Binary-identical to DLPack's `DLDataType`.
 typedef struct adamw_data_type {
-  // 2: IEEE float, 4: bfloat; 0: integer, of rows and remainders; 1: unsigned, of moments in codes.
+  // An ADAMW_CODE constant: 2: IEEE float, 4: bfloat; 0: integer, of rows and remainders; 1: unsigned,
+  // of moments in codes.
   uint8_t code;
   // 8, 16, 32 or 64.
   uint8_t bits;
@@ -870,6 +872,12 @@ typedef struct adamw_step_info {
   uint32_t reserved;
 } adamw_step_info;
 
+// Where memory is, as DLPack numbers it: `device_type` of a tensor's device.
+typedef int32_t adamw_device_type;
+
+// What the bits of an element mean, as DLPack numbers it: `code` of a tensor's type.
+typedef uint8_t adamw_type_code;
+
 
 
 
@@ -903,6 +911,33 @@ typedef struct adamw_step_info {
 
 // uint8, of 8-bit and 4-bit moments only.
 #define ADAMW_DTYPE_U8 6
+
+// The host's memory.
+#define ADAMW_DEVICE_CPU 1
+
+// The memory of a CUDA device.
+#define ADAMW_DEVICE_CUDA 2
+
+// Page-locked memory of the host's, of CUDA's.
+#define ADAMW_DEVICE_CUDA_HOST 3
+
+// Page-locked memory of the host's, of ROCm's.
+#define ADAMW_DEVICE_ROCM_HOST 11
+
+// CUDA's managed memory.
+#define ADAMW_DEVICE_CUDA_MANAGED 13
+
+// Signed integers.
+#define ADAMW_CODE_INT 0
+
+// Unsigned integers.
+#define ADAMW_CODE_UINT 1
+
+// IEEE 754: f16, f32 and f64.
+#define ADAMW_CODE_FLOAT 2
+
+// bf16.
+#define ADAMW_CODE_BFLOAT 4
 
 // As high as the processor has; the environment variable `ADAMW_ISA` (`portable`, `avx2` or
 // `avx512`) caps it, and every other choice too.
@@ -1307,6 +1342,14 @@ adamw_status adamw_add_group(struct adamw_optimizer *optimizer,
                              const struct adamw_group_config *group,
                              uint32_t *out_group);
 
+// Writes how many groups the handle has to `out_num_groups`: their numbers are below it, and no group is
+// ever removed.
+//
+// The caller ensures:
+// `out_num_groups` is NULL or writable.
+adamw_status adamw_num_groups(const struct adamw_optimizer *optimizer,
+                              uint32_t *out_num_groups);
+
 // Writes a group's hyper-parameters to `out_group`: what the host has set, or what the last step
 // has read where the host keeps them. `struct_size` is the caller's `sizeof(adamw_group_config)`.
 //
@@ -1493,6 +1536,18 @@ adamw_status adamw_add_array(struct adamw_optimizer *optimizer,
                              uint64_t n_elements,
                              adamw_dtype dtype,
                              uint32_t *out_param);
+
+// `adamw_add_array` into a group, from `adamw_add_group`.
+//
+// The caller ensures:
+// As `adamw_add_param`.
+adamw_status adamw_add_array_to_group(struct adamw_optimizer *optimizer,
+                                      uint32_t group,
+                                      const char *name,
+                                      void *data,
+                                      uint64_t n_elements,
+                                      adamw_dtype dtype,
+                                      uint32_t *out_param);
 
 // Tells the library that the host has moved `num_buffers` of its buffers: `buffers[i]` of
 // parameter `params[i]` is at `tensors[i]` now, with the same elements and the same values. All
@@ -1781,6 +1836,16 @@ adamw_status adamw_set_grads(struct adamw_optimizer *optimizer,
 adamw_status adamw_accumulate_grad(struct adamw_optimizer *optimizer,
                                    uint32_t param,
                                    const struct adamw_tensor *grad);
+
+// The short form of `adamw_accumulate_grad`: a plain array `data [n_elements]` in the host's memory.
+//
+// The caller ensures:
+// As `adamw_set_grad`.
+adamw_status adamw_accumulate_grad_array(struct adamw_optimizer *optimizer,
+                                         uint32_t param,
+                                         const void *data,
+                                         uint64_t n_elements,
+                                         adamw_dtype dtype);
 
 // Clears every gradient, as an `ADAMW_CLEAR` constant says.
 adamw_status adamw_clear_grad(struct adamw_optimizer *optimizer, adamw_clear mode);

@@ -78,12 +78,12 @@ template <> struct dtype_of<std::bfloat16_t> { static constexpr dtype value = dt
 
 inline adamw_data_type dlpack(dtype type) {
   switch (type) {
-  case dtype::f32: return {2, 32, 1};
-  case dtype::f64: return {2, 64, 1};
-  case dtype::f16: return {2, 16, 1};
-  case dtype::bf16: return {4, 16, 1};
-  case dtype::i16: return {0, 16, 1};
-  case dtype::u8: return {1, 8, 1};
+  case dtype::f32: return {ADAMW_CODE_FLOAT, 32, 1};
+  case dtype::f64: return {ADAMW_CODE_FLOAT, 64, 1};
+  case dtype::f16: return {ADAMW_CODE_FLOAT, 16, 1};
+  case dtype::bf16: return {ADAMW_CODE_BFLOAT, 16, 1};
+  case dtype::i16: return {ADAMW_CODE_INT, 16, 1};
+  case dtype::u8: return {ADAMW_CODE_UINT, 8, 1};
   }
   return {0, 0, 0};
 }
@@ -153,7 +153,7 @@ public:
 
   // As the library takes it; valid as long as this object.
   adamw_tensor get() const {
-    return {data_, {1, 0}, 1, detail::dlpack(type_), const_cast<std::int64_t *>(&n_), nullptr, 0};
+    return {data_, {ADAMW_DEVICE_CPU, 0}, 1, detail::dlpack(type_), const_cast<std::int64_t *>(&n_), nullptr, 0};
   }
 
   void *data() const noexcept { return data_; }
@@ -187,6 +187,33 @@ public:
   tensor(void *data, std::size_t n, dtype type) : input(data, n, type) {}
 };
 
+// Elements as in `input` that the library keeps and only reads, unless gradients are cleared
+// (clear_grad with zero, config.clear_grads): what a tensor is made of, which may be const here.
+class gradient : public input {
+public:
+  template <class C, class T = std::remove_const_t<detail::element<C>>,
+            class = decltype(detail::dtype_of<T>::value)>
+  gradient(C &elements) : gradient(elements.data(), elements.size()) {}
+
+#ifdef __cpp_lib_span
+  template <class T, std::size_t N,
+            class = decltype(detail::dtype_of<std::remove_const_t<T>>::value)>
+  gradient(std::span<T, N> elements) : gradient(elements.data(), elements.size()) {}
+#endif
+
+  template <class T, std::size_t N,
+            class = decltype(detail::dtype_of<std::remove_const_t<T>>::value)>
+  gradient(T (&elements)[N]) : gradient(elements, N) {}
+
+  template <class T, class = decltype(detail::dtype_of<std::remove_const_t<T>>::value)>
+  gradient(T *data, std::size_t n)
+      : input(static_cast<const std::remove_const_t<T> *>(data), n) {}
+
+  gradient(const void *data, std::size_t n, dtype type) : input(data, n, type) {}
+
+  gradient(const tensor &elements) : input(elements) {}
+};
+
 // The numbers of rows, which the library keeps and only reads: a container or array of std::int32_t
 // or std::int64_t by its name, a std::span, or a pointer and a count.
 class rows {
@@ -213,9 +240,9 @@ public:
   // As the library takes them; valid as long as this object.
   adamw_tensor get() const {
     return {data_,
-            {1, 0},
+            {ADAMW_DEVICE_CPU, 0},
             1,
-            {0, static_cast<std::uint8_t>(bits_), 1},
+            {ADAMW_CODE_INT, static_cast<std::uint8_t>(bits_), 1},
             const_cast<std::int64_t *>(&n_),
             nullptr,
             0};
@@ -390,6 +417,14 @@ public:
     return param(number);
   }
 
+  param add(const std::string &name, const tensor &elements, group into) {
+    std::uint32_t number;
+    detail::call(adamw_add_array_to_group, handle_, static_cast<std::uint32_t>(into), name.c_str(),
+                 elements.data(), elements.size(), static_cast<adamw_dtype>(elements.type()),
+                 &number);
+    return param(number);
+  }
+
   param add(const param_config &given) {
     adamw_param_config config{};
     config.struct_size = sizeof config;
@@ -485,6 +520,12 @@ public:
     return group(number);
   }
 
+  std::uint32_t num_groups() const {
+    std::uint32_t count;
+    detail::call(adamw_num_groups, handle_, &count);
+    return count;
+  }
+
   adamw_group_config values(group number) const {
     return read<adamw_group_config>(adamw_get_group, static_cast<std::uint32_t>(number));
   }
@@ -553,25 +594,25 @@ public:
 
   // Gradients.
 
-  void set_grad(param number, const tensor &grad) {
+  void set_grad(param number, const gradient &grad) {
     detail::call(adamw_set_grad_array, handle_, raw(number), grad.data(), grad.size(),
                  static_cast<adamw_dtype>(grad.type()));
   }
 
   // All of them or, on an error, none.
-  void set_grads(std::initializer_list<std::pair<param, tensor>> grads) {
+  void set_grads(std::initializer_list<std::pair<param, gradient>> grads) {
     const grad_list list(grads.begin(), grads.size());
     detail::call(adamw_set_grads, handle_, list.numbers(), list.tensors(), list.size());
   }
 
-  void set_grads(const std::vector<std::pair<param, tensor>> &grads) {
+  void set_grads(const std::vector<std::pair<param, gradient>> &grads) {
     const grad_list list(grads.data(), grads.size());
     detail::call(adamw_set_grads, handle_, list.numbers(), list.tensors(), list.size());
   }
 
   void forget_grad(param number) { detail::call(adamw_set_grad, handle_, raw(number), nullptr); }
 
-  void set_sparse_grad(param number, const rows &rows, const tensor &values) {
+  void set_sparse_grad(param number, const rows &rows, const gradient &values) {
     const adamw_tensor numbers = rows.get(), whole = values.get();
     detail::call(adamw_set_sparse_grad, handle_, raw(number), &numbers, &whole);
   }
@@ -619,8 +660,13 @@ public:
   }
 
   void accumulate_grad(param number, const input &grad) {
-    const adamw_tensor whole = grad.get();
-    detail::call(adamw_accumulate_grad, handle_, raw(number), &whole);
+    detail::call(adamw_accumulate_grad_array, handle_, raw(number), grad.data(), grad.size(),
+                 static_cast<adamw_dtype>(grad.type()));
+  }
+
+  // The same for a gradient on a device.
+  void accumulate_grad(param number, const adamw_tensor &grad) {
+    detail::call(adamw_accumulate_grad, handle_, raw(number), &grad);
   }
 
   void clear_grad(clear mode = clear::zero) {
@@ -664,7 +710,7 @@ public:
     return result;
   }
 
-  void apply_gradients(const std::vector<std::pair<param, tensor>> &grads) {
+  void apply_gradients(const std::vector<std::pair<param, gradient>> &grads) {
     const grad_list list(grads.data(), grads.size());
     detail::call(adamw_apply_gradients, handle_, list.numbers(), list.tensors(), list.size());
   }
@@ -777,7 +823,7 @@ private:
   // Arrays of numbers and tensors from pairs of them.
   class grad_list {
   public:
-    grad_list(const std::pair<param, tensor> *given, std::size_t n) {
+    grad_list(const std::pair<param, gradient> *given, std::size_t n) {
       numbers_.reserve(n);
       wholes_.reserve(n);
       tensors_.reserve(n);

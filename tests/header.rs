@@ -423,4 +423,16 @@ fn a_tensor_is_a_dlpack_tensor() {
         byte_offset: u64,
     });
     assert_eq!(size_of::<adamw_tensor>(), 48);
+    // The numbers are DLPack's: kDLCPU, kDLCUDA, kDLCUDAHost, kDLROCMHost, kDLCUDAManaged, and
+    // kDLInt, kDLUInt, kDLFloat, kDLBfloat.
+    let devices = [
+        ADAMW_DEVICE_CPU,
+        ADAMW_DEVICE_CUDA,
+        ADAMW_DEVICE_CUDA_HOST,
+        ADAMW_DEVICE_ROCM_HOST,
+        ADAMW_DEVICE_CUDA_MANAGED,
+    ];
+    assert_eq!(devices, [1, 2, 3, 11, 13]);
+    let codes = [ADAMW_CODE_INT, ADAMW_CODE_UINT, ADAMW_CODE_FLOAT, ADAMW_CODE_BFLOAT];
+    assert_eq!(codes, [0, 1, 2, 4]);
 }

@@ -189,3 +189,28 @@ fn rows_that_lag_catch_up_before_their_parameter_changes() {
         assert_eq!(got.first_difference(&expected), None, "{name}");
     }
 }
+
+#[test]
+fn plain_arrays_go_into_any_group_and_are_micro_batches() {
+    let handle = Handle::new(&adamw_config { average_grads: 1, ..config() });
+    assert_eq!(handle.num_groups(), 1);
+    let group = handle.add_group(|group| group.weight_decay = 0.5);
+    assert_eq!((group, handle.num_groups()), (1, 2));
+    let array = || Array::of(Dtype::F32, &[1.0, 2.0]);
+    let (a, b, none) = (array(), array(), array());
+    let short = handle.try_add_array_to_group(group, "a", &a).unwrap();
+    assert_eq!((handle.info(short).group, handle.info(short).name), (group, "a".to_owned()));
+    let failure = handle.try_add_array_to_group(2, "none", &none).unwrap_err();
+    assert_eq!(failure.status, Status::NotFound);
+    let long = handle.add(&Param { group, ..Param::new("b", &b) });
+    let grads = [[1.0, -1.0], [3.0, 0.5]].map(|values| Array::of(Dtype::F32, &values));
+    for grad in &grads {
+        handle.accumulate_grad_array(short, grad).unwrap();
+        handle.accumulate_grad(long, grad).unwrap();
+    }
+    let failure = handle.accumulate_grad_array(9, &grads[0]).unwrap_err();
+    assert_eq!(failure.status, Status::NotFound);
+    handle.step();
+    assert_eq!(a.values(), b.values());
+    assert_ne!(a.values(), none.values());
+}

@@ -16,6 +16,30 @@ pub const ADAMW_DTYPE_I16: adamw_dtype = 5;
 /// uint8, of 8-bit and 4-bit moments only.
 pub const ADAMW_DTYPE_U8: adamw_dtype = 6;
 
+/// Where memory is, as DLPack numbers it: `device_type` of a tensor's device.
+pub type adamw_device_type = i32;
+/// The host's memory.
+pub const ADAMW_DEVICE_CPU: adamw_device_type = 1;
+/// The memory of a CUDA device.
+pub const ADAMW_DEVICE_CUDA: adamw_device_type = 2;
+/// Page-locked memory of the host's, of CUDA's.
+pub const ADAMW_DEVICE_CUDA_HOST: adamw_device_type = 3;
+/// Page-locked memory of the host's, of ROCm's.
+pub const ADAMW_DEVICE_ROCM_HOST: adamw_device_type = 11;
+/// CUDA's managed memory.
+pub const ADAMW_DEVICE_CUDA_MANAGED: adamw_device_type = 13;
+
+/// What the bits of an element mean, as DLPack numbers it: `code` of a tensor's type.
+pub type adamw_type_code = u8;
+/// Signed integers.
+pub const ADAMW_CODE_INT: adamw_type_code = 0;
+/// Unsigned integers.
+pub const ADAMW_CODE_UINT: adamw_type_code = 1;
+/// IEEE 754: f16, f32 and f64.
+pub const ADAMW_CODE_FLOAT: adamw_type_code = 2;
+/// bf16.
+pub const ADAMW_CODE_BFLOAT: adamw_type_code = 4;
+
 /// An instruction set, as a cap: the highest available that is not above it is used. All of them
 /// give the same bits.
 pub type adamw_isa = u32;

@@ -59,6 +59,23 @@ pub unsafe extern "C" fn adamw_add_group(
     })
 }
 
+/// Writes how many groups the handle has to `out_num_groups`: their numbers are below it, and no group is
+/// ever removed.
+///
+/// # Safety
+/// `out_num_groups` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_num_groups(
+    optimizer: *const Optimizer,
+    out_num_groups: *mut u32,
+) -> Status {
+    guard(|| {
+        let count = handle::with(optimizer, |optimizer| Ok(optimizer.n_groups()))?;
+        // SAFETY: the caller's word.
+        unsafe { put("out_num_groups", out_num_groups, count) }
+    })
+}
+
 /// Writes a group's hyper-parameters to `out_group`: what the host has set, or what the last step
 /// has read where the host keeps them. `struct_size` is the caller's `sizeof(adamw_group_config)`.
 ///

@@ -93,6 +93,24 @@ pub unsafe extern "C" fn adamw_add_array(
     dtype: adamw_dtype,
     out_param: *mut u32,
 ) -> Status {
+    // SAFETY: the caller's word.
+    unsafe { adamw_add_array_to_group(optimizer, 0, name, data, n_elements, dtype, out_param) }
+}
+
+/// `adamw_add_array` into a group, from `adamw_add_group`.
+///
+/// # Safety
+/// As `adamw_add_param`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_add_array_to_group(
+    optimizer: *mut Optimizer,
+    group: u32,
+    name: *const c_char,
+    data: *mut c_void,
+    n_elements: u64,
+    dtype: adamw_dtype,
+    out_param: *mut u32,
+) -> Status {
     guard(|| {
         handle::with(optimizer, |optimizer| {
             // SAFETY: the caller's word.
@@ -103,7 +121,7 @@ pub unsafe extern "C" fn adamw_add_array(
                 param.map_err(|problem| problem.of(Label::new(name.to_bytes()), Role::Param))?;
             let new = NewParam {
                 name,
-                group: 0,
+                group,
                 param,
                 state: [None; Role::STATE.len()],
                 shard: Shard::default(),

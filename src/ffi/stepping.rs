@@ -104,6 +104,28 @@ pub unsafe extern "C" fn adamw_accumulate_grad(
     })
 }
 
+/// The short form of `adamw_accumulate_grad`: a plain array `data [n_elements]` in the host's memory.
+///
+/// # Safety
+/// As `adamw_set_grad`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_accumulate_grad_array(
+    optimizer: *mut Optimizer,
+    param: u32,
+    data: *const c_void,
+    n_elements: u64,
+    dtype: adamw_dtype,
+) -> Status {
+    guard(|| {
+        handle::with(optimizer, |optimizer| {
+            // SAFETY: the caller's word.
+            let grad = unsafe { tensor::array(data.cast_mut(), n_elements, dtype) };
+            let grad = of_param(optimizer, param, grad)?;
+            optimizer.accumulate_grad(param, &grad)
+        })
+    })
+}
+
 /// Clears every gradient, as an `ADAMW_CLEAR` constant says.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_clear_grad(optimizer: *mut Optimizer, mode: adamw_clear) -> Status {

@@ -7,11 +7,12 @@ use crate::dtype::Dtype;
 use crate::error::TensorProblem;
 use crate::tensor::{RowList, RowNumber, Tensor};
 
-/// DLPack's device types whose memory the processor reaches: kDLCPU, kDLCUDAHost, kDLROCMHost.
-pub(super) const HOST_DEVICES: [i32; 3] = [1, 3, 11];
+/// The kinds of memory that the processor reaches.
+pub(super) const HOST_DEVICES: [adamw_device_type; 3] =
+    [ADAMW_DEVICE_CPU, ADAMW_DEVICE_CUDA_HOST, ADAMW_DEVICE_ROCM_HOST];
 
-/// kDLCUDA and kDLCUDAManaged.
-pub(super) const CUDA_DEVICES: [i32; 2] = [2, 13];
+pub(super) const CUDA_DEVICES: [adamw_device_type; 2] =
+    [ADAMW_DEVICE_CUDA, ADAMW_DEVICE_CUDA_MANAGED];
 
 /// DLPack's highest number of dimensions has no bound; more than this is garbage.
 const MAX_NDIM: i32 = 64;
@@ -48,12 +49,12 @@ pub unsafe fn dlpack(from: *const adamw_tensor) -> Result<Tensor, TensorProblem>
         // SAFETY: the caller's word.
         unsafe { plain(from) }?;
     let dtype = match (code, bits, lanes) {
-        (2, 16, 1) => Dtype::F16,
-        (2, 32, 1) => Dtype::F32,
-        (2, 64, 1) => Dtype::F64,
-        (4, 16, 1) => Dtype::Bf16,
-        (0, 16, 1) => Dtype::I16,
-        (1, 8, 1) => Dtype::U8,
+        (ADAMW_CODE_FLOAT, 16, 1) => Dtype::F16,
+        (ADAMW_CODE_FLOAT, 32, 1) => Dtype::F32,
+        (ADAMW_CODE_FLOAT, 64, 1) => Dtype::F64,
+        (ADAMW_CODE_BFLOAT, 16, 1) => Dtype::Bf16,
+        (ADAMW_CODE_INT, 16, 1) => Dtype::I16,
+        (ADAMW_CODE_UINT, 8, 1) => Dtype::U8,
         _ => return Err(TensorProblem::DlpackType { code, bits, lanes }),
     };
     // SAFETY: the caller's word.
@@ -73,8 +74,8 @@ pub unsafe fn rows(from: *const adamw_tensor) -> Result<RowList, TensorProblem> 
     // SAFETY: the caller's word.
     let (device, address, n_rows, adamw_data_type { code, bits, lanes }) = unsafe { plain(from) }?;
     let number = match (code, bits, lanes) {
-        (0, 32, 1) => RowNumber::I32,
-        (0, 64, 1) => RowNumber::I64,
+        (ADAMW_CODE_INT, 32, 1) => RowNumber::I32,
+        (ADAMW_CODE_INT, 64, 1) => RowNumber::I64,
         _ => return Err(TensorProblem::RowType { code, bits, lanes }),
     };
     // SAFETY: the caller's word.

@@ -10,7 +10,8 @@ use core::ffi::{c_char, c_void};
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct adamw_device {
-    /// DLPack's number: 1 CPU, 3 CUDA host memory, 11 ROCm host memory; 2 CUDA, 13 CUDA managed memory.
+    /// An ADAMW_DEVICE constant, which is DLPack's number: 1 CPU, 3 CUDA host memory, 11 ROCm host memory;
+    /// 2 CUDA, 13 CUDA managed memory.
     pub device_type: i32,
     /// Which of them, as the CUDA driver numbers devices; 0 for the CPU.
     pub device_id: i32,
@@ -20,7 +21,8 @@ pub struct adamw_device {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct adamw_data_type {
-    /// 2: IEEE float, 4: bfloat; 0: integer, of rows and remainders; 1: unsigned, of moments in codes.
+    /// An ADAMW_CODE constant: 2: IEEE float, 4: bfloat; 0: integer, of rows and remainders; 1: unsigned,
+    /// of moments in codes.
     pub code: u8,
     /// 8, 16, 32 or 64.
     pub bits: u8,

@@ -34,6 +34,11 @@ impl Optimizer {
         self.params.len() as u32
     }
 
+    /// How many groups there are.
+    pub fn n_groups(&self) -> u32 {
+        self.groups.len() as u32
+    }
+
     /// The number of the parameter of this name.
     pub fn find_param(&self, name: &[u8]) -> Option<u32> {
         let bytes = |number: &u32| self.params[*number as usize].name.to_bytes();

@@ -34,6 +34,20 @@ static adamw_status add_array(adamw_optimizer *optimizer) {
   return adamw_add_array(optimizer, "added", array, N, ADAMW_DTYPE_F32, &number);
 }
 
+static adamw_status add_array_to_group(adamw_optimizer *optimizer) {
+  uint32_t number;
+  return adamw_add_array_to_group(optimizer, 0, "added too", grad, N, ADAMW_DTYPE_F32, &number);
+}
+
+static adamw_status num_groups(adamw_optimizer *optimizer) {
+  uint32_t count;
+  return adamw_num_groups(optimizer, &count);
+}
+
+static adamw_status accumulate_grad_array(adamw_optimizer *optimizer) {
+  return adamw_accumulate_grad_array(optimizer, W1, grad, N, ADAMW_DTYPE_F32);
+}
+
 static adamw_status rebind(adamw_optimizer *optimizer) {
   return adamw_rebind(optimizer, params, buffers, tensors, 1);
 }
@@ -301,9 +315,12 @@ const struct call every_call[] = {
     {"adamw_set_loss_scaler_state", set_loss_scaler_state},
     {"adamw_set_found_inf", set_found_inf},
     {"adamw_accumulate_grad", accumulate_grad},
+    {"adamw_accumulate_grad_array", accumulate_grad_array},
     {"adamw_minimize", minimize},
     {"adamw_apply_gradients", apply_gradients},
     {"adamw_num_params", num_params},
+    {"adamw_num_groups", num_groups},
+    {"adamw_add_array_to_group", add_array_to_group},
     {"adamw_find_param", find_param},
     {"adamw_get_state_info", get_state_info},
     {"adamw_get_state_name", get_state_name},

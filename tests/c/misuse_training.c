@@ -148,6 +148,19 @@ static void state_by_name(void) {
   size_t length;
   adamw_buffer buffer;
   adamw_memory memory;
+  row("plain arrays");
+  refused(adamw_add_array_to_group(world.optimizer, 9, "added", data, N, ADAMW_DTYPE_F32,
+                                   &world.outputs.number),
+          ADAMW_STATUS_NOT_FOUND, "no group 9");
+  refused(adamw_add_array_to_group(world.optimizer, 0, "added", NULL, N, ADAMW_DTYPE_F32,
+                                   &world.outputs.number),
+          ADAMW_STATUS_INVALID_ARGUMENT, "param \"added\": param has data NULL");
+  refused(adamw_accumulate_grad_array(world.optimizer, W1, NULL, N, ADAMW_DTYPE_F32),
+          ADAMW_STATUS_INVALID_ARGUMENT, "\"w1\": grad has data NULL and 12 elements");
+  refused(adamw_accumulate_grad_array(world.optimizer, W1, data, N - 1, ADAMW_DTYPE_F32),
+          ADAMW_STATUS_INVALID_ARGUMENT, "grad has 11 elements, param has 12");
+  refused(adamw_num_groups(world.optimizer, NULL), ADAMW_STATUS_INVALID_ARGUMENT,
+          "out_num_groups is NULL");
   row("adamw_memory_plan");
   refused(adamw_memory_plan(world.optimizer, 0, ADAMW_DTYPE_F32, N, 0, NULL, sizeof memory),
           ADAMW_STATUS_INVALID_ARGUMENT, "out_memory is NULL");

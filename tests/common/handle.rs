@@ -213,6 +213,24 @@ impl Handle {
         self.try_add(param).unwrap()
     }
 
+    pub fn try_add_array_to_group(&self, group: u32, name: &str, array: &Array) -> Answer<u32> {
+        let (name, mut number) = (CString::new(name).unwrap(), 0);
+        let (data, n, dtype) = (array.data(), array.len() as u64, array.dtype().code());
+        call!(adamw_add_array_to_group(self.0, group, name.as_ptr(), data, n, dtype, &mut number))?;
+        Ok(number)
+    }
+
+    pub fn accumulate_grad_array(&self, param: u32, array: &Array) -> Answer {
+        let (data, n, dtype) = (array.data(), array.len() as u64, array.dtype().code());
+        call!(adamw_accumulate_grad_array(self.0, param, data, n, dtype))
+    }
+
+    pub fn num_groups(&self) -> u32 {
+        let mut count = 0;
+        call!(adamw_num_groups(self.0, &mut count)).unwrap();
+        count
+    }
+
     pub fn try_add(&self, param: &Param) -> Answer<u32> {
         let tensors = [
             Some(param.param),

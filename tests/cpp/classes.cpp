@@ -121,9 +121,17 @@ static_assert(is_tensor<void *, std::size_t, adamw::dtype> && !is_tensor<const v
 static_assert(!is_tensor<std::vector<int> &> && !is_tensor<std::vector<std::uint16_t> &>);
 static_assert(std::is_constructible_v<adamw::input, const floats &> && std::is_constructible_v<adamw::input, floats>);
 static_assert(!std::is_constructible_v<adamw::rows, std::vector<std::int64_t>>);
+// Gradients are only read, and kept.
+template <class... From> constexpr bool is_gradient = std::is_constructible_v<adamw::gradient, From...>;
+static_assert(is_gradient<floats &> && is_gradient<const floats &> && !is_gradient<floats>);
+static_assert(is_gradient<const float (&)[3]> && is_gradient<const std::array<float, 3> &>);
+static_assert(is_gradient<const float *, std::size_t> && is_gradient<float *, std::size_t>);
+static_assert(is_gradient<const void *, std::size_t, adamw::dtype> && is_gradient<const adamw::tensor &>);
+static_assert(!is_gradient<const std::vector<int> &>);
 #if __cplusplus >= 202002L
 static_assert(is_tensor<std::span<float>> && is_tensor<const std::span<float, 3> &> && !is_tensor<std::span<const float>>);
 static_assert(std::is_constructible_v<adamw::rows, std::span<const std::int32_t>>);
+static_assert(is_gradient<std::span<const float>> && is_gradient<const std::span<float, 3> &>);
 #endif
 
 static void callbacks_are_lambdas_and_their_exceptions_come_out() {
@@ -380,6 +388,24 @@ static void minimize_and_pairs() {
   HOLDS(w.steps() == 2 && w.optimizer.info(w.second).step == 2);
 }
 
+static void arrays_in_a_group_and_gradients_that_are_const() {
+  adamw::optimizer optimizer;
+  floats elements{1, 2};
+  const floats grad{1, 1};
+  const adamw::group group = optimizer.add_group(optimizer.group_config());
+  HOLDS(optimizer.num_groups() == 2);
+  const adamw::param number = optimizer.add("w", elements, group);
+  HOLDS(optimizer.info(number).group == static_cast<std::uint32_t>(group));
+  optimizer.set_grad(number, grad);
+  optimizer.set_grads({{number, grad}});
+  optimizer.step();
+  optimizer.accumulate_grad(number, grad);
+  optimizer.accumulate_grad(number, adamw::input(grad).get());
+  optimizer.step();
+  optimizer.apply_gradients({{number, grad}});
+  HOLDS(optimizer.info(number).step == 3 && elements[0] < 1);
+}
+
 static void gradients_of_every_kind() {
   adamw::config config;
   config.lazy_mode = ADAMW_LAZY_EXACT;
@@ -388,7 +414,7 @@ static void gradients_of_every_kind() {
   w.optimizer.forget_grad(w.second);
   w.optimizer.step();
   HOLDS(w.steps() == 1 && w.optimizer.info(w.second).step == 0);
-  w.optimizer.set_grads(std::vector<std::pair<adamw::param, adamw::tensor>>{{w.second, w.grad_b}});
+  w.optimizer.set_grads(std::vector<std::pair<adamw::param, adamw::gradient>>{{w.second, w.grad_b}});
   w.optimizer.clear_grad();
   HOLDS(w.grad_a[0] == 0);
   w.optimizer.clear_grad(adamw::clear::forget);
@@ -614,6 +640,7 @@ int main() {
   schedules_of_both_kinds();
   the_hosts_loop_and_what_it_throws();
   minimize_and_pairs();
+  arrays_in_a_group_and_gradients_that_are_const();
   gradients_of_every_kind();
   nothing_is_on_a_device();
   groups_options_and_scales();
