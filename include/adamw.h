@@ -196,6 +196,16 @@ typedef struct adamw_load_options {
   // are converted: exactly where there is room, otherwise to nearest (f64 to 16 bits by way of
   // f32). 0: that is an error.
   uint32_t convert;
+  // `[0]` 1: the handle's schedule and learning rate stay, and may be others than were saved. The schedule
+  // goes on at the index that was saved, as if it had been the run's from its start (a longer
+  // `total_steps`, say); a REDUCE_ON_PLATEAU, or one whose checkpoint has no schedule, stays where it
+  // is. 0: the checkpoint's learning rate is taken, and the schedule has to be the one that was saved.
+  uint32_t keep_schedule;
+  // `[0]` 1: the handle may have been made with `amsgrad` or `multi_precision` where the saved one was
+  // not. `max_exp_avg_sq` starts as `exp_avg_sq`: the maximum since the last step that was saved, for
+  // nobody knows those before. The master is the parameter widened, exactly, as it is at the next
+  // step or save. 0: that is an error. What was on cannot be turned off.
+  uint32_t extend;
   // 0.
   uint32_t reserved;
 } adamw_load_options;
@@ -1235,6 +1245,13 @@ adamw_status adamw_save_to(struct adamw_optimizer *optimizer,
 // with the same bits, whatever its instruction set and threads. `options` may be NULL. The host loads
 // the parameters themselves, unless they were saved and `options` says so.
 //
+// Groups, parameters, the schedule and the loss scaler are there before, as they were in the handle that
+// was saved: a load adds none. What it takes are values: state and steps of each parameter, how far
+// the schedule and the scaler have come, and the learning rate. The saved learning rate wins over
+// `adamw_config.lr`, over `adamw_set_lr` and over the schedule's first, but not over `lr_ptr`, which is the
+// host's; with ADAMW_LOAD_SHARED or `keep_schedule` the handle's stays. Do not call `adamw_sync_master`
+// after it: masters and remainders are loaded.
+//
 // All is checked before anything is changed: `ADAMW_STATUS_CORRUPT` if the file is damaged or none of
 // this library's, `ADAMW_STATUS_MISMATCH` if it is another handle's, with a list of what
 // differs, both values, and what can be done, `ADAMW_STATUS_UNSUPPORTED` if its format is newer. Only if the file fails or changes between
@@ -1562,10 +1579,13 @@ adamw_status adamw_rebind(struct adamw_optimizer *optimizer,
                           const struct adamw_tensor *const *tensors,
                           size_t num_buffers);
 
-// Fills the f32 master of a parameter from the parameter, which the host has written (weights
-// loaded, a restart): without this the next step overwrites it from the master. Does nothing to a
-// parameter without a master.
-adamw_status adamw_sync_master(struct adamw_optimizer *optimizer, uint32_t param);
+// Fills the f32 master of a parameter from the parameter, which the host has written by itself (other
+// weights, an average, a clamp): without this the next step overwrites it from the master. A remainder
+// (ADAMW_PRECISION_SPLIT, ADAMW_PRECISION_KAHAN) becomes zero. What master or remainder knew beyond the
+// parameter's own bits is gone: not to be called after `adamw_load` or `adamw_set_state`, which bring
+// them. Does nothing to a parameter that has neither.
+adamw_status adamw_sync_master(struct adamw_optimizer *optimizer,
+                               uint32_t param);
 
 // Describes a parameter. `struct_size` is the caller's `sizeof(adamw_param_info)`; the name
 // belongs to the library and lives as long as the handle.

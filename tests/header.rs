@@ -387,6 +387,8 @@ fn fields() {
         scope: u32,
         params: u32,
         convert: u32,
+        keep_schedule: u32,
+        extend: u32,
         reserved: u32,
     });
     assert_without_holes!(adamw_entry {

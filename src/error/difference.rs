@@ -57,11 +57,11 @@ impl Difference {
         match self {
             Difference::Settings => {
                 "; make the handle with what was saved and change it after the load, or load with \
-                 ADAMW_LOAD_SHARED, which keeps the handle's"
+                 ADAMW_LOAD_SHARED, which keeps the handle's (options.extend 1 turns amsgrad or \
+                 multi_precision on)"
             }
             Difference::Schedule => {
-                "; make the handle's as the saved one is, or load with ADAMW_LOAD_SHARED, which keeps the \
-                 handle's"
+                "; options.keep_schedule 1 goes on with the handle's at the index that was saved"
             }
             Difference::Parts => "; give files of one save",
             Difference::Missing => {
@@ -69,7 +69,11 @@ impl Difference {
             }
             Difference::Unexpected => "; ADAMW_LOAD_SUBSET passes over them",
             Difference::NoParams => "; save with args.params 1, or load with options.params 0",
-            Difference::Lacking | Difference::Extra => "; make the handle as the saved one was",
+            Difference::Lacking => {
+                "; make the handle as the saved one was, or load with options.extend 1, which starts \
+                 maxima and masters"
+            }
+            Difference::Extra => "; make the handle as the saved one was",
             Difference::Sizes => "; add the params with the shapes that were saved",
             Difference::Types => "; options.convert 1 converts f32, f64, f16 and bf16",
             Difference::Uncovered => "; give the files of all ranks",

@@ -45,6 +45,15 @@ impl Role {
         Role::MaxExpAvgSqScale,
     ];
 
+    /// What a maximum is the maximum of.
+    pub fn maximum_of(self) -> Option<Role> {
+        match self {
+            Role::MaxExpAvgSq => Some(Role::ExpAvgSq),
+            Role::MaxExpAvgSqScale => Some(Role::ExpAvgSqScale),
+            _ => None,
+        }
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Role::Param => "param",

@@ -89,6 +89,13 @@ pub unsafe extern "C" fn adamw_save_to(
 /// with the same bits, whatever its instruction set and threads. `options` may be NULL. The host loads
 /// the parameters themselves, unless they were saved and `options` says so.
 ///
+/// Groups, parameters, the schedule and the loss scaler are there before, as they were in the handle that
+/// was saved: a load adds none. What it takes are values: state and steps of each parameter, how far
+/// the schedule and the scaler have come, and the learning rate. The saved learning rate wins over
+/// `adamw_config.lr`, over `adamw_set_lr` and over the schedule's first, but not over `lr_ptr`, which is the
+/// host's; with ADAMW_LOAD_SHARED or `keep_schedule` the handle's stays. Do not call `adamw_sync_master`
+/// after it: masters and remainders are loaded.
+///
 /// All is checked before anything is changed: `ADAMW_STATUS_CORRUPT` if the file is damaged or none of
 /// this library's, `ADAMW_STATUS_MISMATCH` if it is another handle's, with a list of what
 /// differs, both values, and what can be done, `ADAMW_STATUS_UNSUPPORTED` if its format is newer. Only if the file fails or changes between
@@ -228,6 +235,8 @@ unsafe fn load(
         },
         params: flag("options.params", options.params)?,
         convert: flag("options.convert", options.convert)?,
+        keep_schedule: flag("options.keep_schedule", options.keep_schedule)?,
+        extend: flag("options.extend", options.extend)?,
         // SAFETY: the caller's word.
         rename: unsafe { Rename::new(options.rename, options.rename_data) },
         // SAFETY: the caller's word.

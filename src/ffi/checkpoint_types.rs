@@ -90,6 +90,16 @@ pub struct adamw_load_options {
     /// are converted: exactly where there is room, otherwise to nearest (f64 to 16 bits by way of
     /// f32). 0: that is an error.
     pub convert: u32,
+    /// `[0]` 1: the handle's schedule and learning rate stay, and may be others than were saved. The schedule
+    /// goes on at the index that was saved, as if it had been the run's from its start (a longer
+    /// `total_steps`, say); a REDUCE_ON_PLATEAU, or one whose checkpoint has no schedule, stays where it
+    /// is. 0: the checkpoint's learning rate is taken, and the schedule has to be the one that was saved.
+    pub keep_schedule: u32,
+    /// `[0]` 1: the handle may have been made with `amsgrad` or `multi_precision` where the saved one was
+    /// not. `max_exp_avg_sq` starts as `exp_avg_sq`: the maximum since the last step that was saved, for
+    /// nobody knows those before. The master is the parameter widened, exactly, as it is at the next
+    /// step or save. 0: that is an error. What was on cannot be turned off.
+    pub extend: u32,
     /// 0.
     pub reserved: u32,
 }
@@ -121,5 +131,5 @@ pub type adamw_visit =
 
 sized_struct!(adamw_save_args, "args", 8 of 8, 2 of 4, 1 of 8);
 sized_struct!(adamw_source, "source", 6 of 8);
-sized_struct!(adamw_load_options, "options", 5 of 8, 4 of 4);
+sized_struct!(adamw_load_options, "options", 5 of 8, 6 of 4);
 sized_struct!(adamw_entry, "entry", 7 of 8);

@@ -173,9 +173,11 @@ pub unsafe extern "C" fn adamw_rebind(
     })
 }
 
-/// Fills the f32 master of a parameter from the parameter, which the host has written (weights
-/// loaded, a restart): without this the next step overwrites it from the master. Does nothing to a
-/// parameter without a master.
+/// Fills the f32 master of a parameter from the parameter, which the host has written by itself (other
+/// weights, an average, a clamp): without this the next step overwrites it from the master. A remainder
+/// (ADAMW_PRECISION_SPLIT, ADAMW_PRECISION_KAHAN) becomes zero. What master or remainder knew beyond the
+/// parameter's own bits is gone: not to be called after `adamw_load` or `adamw_set_state`, which bring
+/// them. Does nothing to a parameter that has neither.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_sync_master(optimizer: *mut Optimizer, param: u32) -> Status {
     guard(|| handle::with(optimizer, |optimizer| optimizer.sync_master(param)))

@@ -59,8 +59,14 @@ impl Optimizer {
     }
 
     /// A learning rate times what a group and a parameter of it scale it by.
+    #[inline]
+    pub(super) fn lr_product(&self, lr: f64, group: u32, scale: f64) -> f64 {
+        lr * self.groups[group as usize].lr_scale * scale
+    }
+
+    /// The same, which has to be finite.
     pub(super) fn scaled_lr(&self, lr: f64, group: u32, scale: f64) -> Result<f64, Error> {
-        let value = lr * self.groups[group as usize].lr_scale * scale;
+        let value = self.lr_product(lr, group, scale);
         let (name, expected) = ("lr * lr_scale * lr_ratio", "a finite number");
         if value.is_finite() { Ok(value) } else { Err(Error::Number { name, value, expected }) }
     }

@@ -214,9 +214,9 @@ impl Optimizer {
         visit: &mut impl FnMut(Saved) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let (param, name) = (&self.params[number], self.name(number));
-        let group = &self.groups[param.group as usize];
         let state = |item| neutral_name(name, item);
-        let lr = self.lr() * group.lr_scale * param.lr_scale;
+        // Without the host's lr_ratio, which is not asked here.
+        let lr = self.lr_product(self.lr(), param.group, param.lr_scale);
         for (name, dtype, bits) in [
             (state(Item::Step), "U64", param.clock.step),
             (state(Item::Beta1Power), "F64", param.clock.beta1_power.to_bits()),

@@ -7,6 +7,12 @@ use core::f64::consts::PI;
 use libm::{cos, exp, pow};
 
 impl Node {
+    /// Whether the learning rate depends on the one at the index before.
+    pub fn goes_on(&self) -> bool {
+        let goes_on = matches!(self.terms.kind, Kind::CosineAnnealing | Kind::Multiplicative);
+        goes_on || self.parts.iter().any(Node::goes_on)
+    }
+
     /// The learning rate at `index`; `last` is the one at the index before (anything at index 0).
     pub fn lr(&self, index: u64, last: f64) -> Result<f64, Error> {
         let t = &self.terms;

@@ -92,6 +92,26 @@ impl Schedule {
         self.state = state;
     }
 
+    /// The state at an index, as if it had advanced so often from its start; of one that advances with a
+    /// metric, this state. Asks the host's function; changes nothing.
+    pub fn at(&self, index: u64) -> Result<State, Error> {
+        if self.node.kind() == Kind::ReduceOnPlateau {
+            return Ok(self.state);
+        }
+        const LONGEST_WALK: u64 = 1 << 30;
+        let walks = self.node.goes_on();
+        if walks && index > LONGEST_WALK {
+            let (name, value) =
+                ("the index of a schedule whose values go on from the last", index as f64);
+            return Err(Error::Number { name, value, expected: "at most 2^30" });
+        }
+        let mut lr = f64::NAN;
+        for index in if walks { 0 } else { index }..=index {
+            lr = self.node.lr(index, lr)?;
+        }
+        Ok(State { index, lr, ..self.state })
+    }
+
     /// The state after this one. Asks the host's function; changes nothing.
     pub fn next(&self) -> Result<State, Error> {
         if self.node.kind() == Kind::ReduceOnPlateau {

@@ -3,24 +3,34 @@
 
 use super::super::settings::{read_scaler_state, read_schedule_state, write_group};
 use super::problems::Problems;
-use super::{Numbers, Optimizer};
+use super::{LoadOptions, Numbers, Optimizer};
 use crate::checkpoint::{Checkpoint, Text, words};
 use crate::config;
 use crate::error::{Difference, Error, FileProblem, Label};
 use crate::schedule;
 use core::fmt::Write;
 
+/// What a handle may have been made with where the saved one was not.
+const EXTENDS: [words::Word; 2] =
+    [("amsgrad", Some("1"), Some("0")), ("multi_precision", Some("1"), Some("0"))];
+
 impl Optimizer {
     /// That the handle was made as the one that was saved, and is used with the same values.
     pub(super) fn check_settings(
         &self,
         file: &Checkpoint,
+        options: &LoadOptions,
         problems: &mut Problems,
     ) -> Result<(), Error> {
         let what = Difference::Settings;
         let (mut text, mut digits) = (Text::default(), Text::default());
         let ours = text.set(|text| self.write_config(text))?;
-        problems.differ(what, "optimizer", ours, file.text(&["optimizer"])?);
+        let theirs = file.text(&["optimizer"])?;
+        for word in words::differences(ours, theirs) {
+            if !(options.extend && EXTENDS.contains(&word)) {
+                problems.add_word(what, "optimizer", word);
+            }
+        }
         for (number, group) in self.groups.iter().enumerate() {
             let number = digits.set(|text| write!(text, "{number}"))?;
             let theirs = file.header().text(&["groups.", number]).unwrap_or_default();
@@ -36,7 +46,9 @@ impl Optimizer {
             None => "",
         };
         let theirs = file.header().text(&["schedule"]).unwrap_or_default();
-        problems.differ(Difference::Schedule, "schedule", ours, theirs);
+        if !options.keep_schedule {
+            problems.differ(Difference::Schedule, "schedule", ours, theirs);
+        }
         let ours = match &self.scaler {
             Some(scaler) => text.set(|text| scaler.write_words(text))?,
             None => "",
@@ -46,7 +58,11 @@ impl Optimizer {
     }
 
     /// What a checkpoint says about the handle as a whole, if it is one of a handle like this.
-    pub(super) fn numbers_of(&self, file: &Checkpoint) -> Result<Numbers, Error> {
+    pub(super) fn numbers_of(
+        &self,
+        file: &Checkpoint,
+        options: &LoadOptions,
+    ) -> Result<Numbers, Error> {
         let broken = |key: &str| file.problem(FileProblem::Text(Label::new(key.as_bytes())));
         let state = file.text(&["state"])?;
         let (Some(lr), Some(grad_scale)) =
@@ -56,12 +72,15 @@ impl Optimizer {
         };
         config::learning_rate(lr).map_err(|_| broken("state"))?;
         config::loss_scale("grad_scale", grad_scale).map_err(|_| broken("state"))?;
+        let is_saved = file.header().text(&["schedule_state"]).is_some();
         let schedule = match &self.schedule {
             None => None,
-            Some(_) => {
+            Some(_) if options.keep_schedule && !is_saved => None,
+            Some(schedule) => {
                 let state = read_schedule_state(file.text(&["schedule_state"])?);
                 let state = state.filter(|state| state.validate().is_ok());
-                Some(state.ok_or_else(|| broken("schedule_state"))?)
+                let saved = state.ok_or_else(|| broken("schedule_state"))?;
+                Some(if options.keep_schedule { schedule.at(saved.index)? } else { saved })
             }
         };
         let scaler = match &self.scaler {
@@ -72,6 +91,7 @@ impl Optimizer {
                 Some(state.ok_or_else(|| broken("scaler_state"))?)
             }
         };
+        let lr = (!options.keep_schedule).then_some(lr);
         Ok(Numbers { lr, grad_scale, schedule, scaler })
     }
 }

@@ -6,7 +6,7 @@ use super::super::params::Master;
 use super::LoadOptions;
 use super::convert::{convert, converts, from_name};
 use super::cover::stored;
-use super::found::{Found, part};
+use super::found::{Found, Match, part};
 use super::pieces::Piece;
 use crate::checkpoint::{Checkpoint, Entry, PIECE, Progress, Share, alone};
 use crate::dtype::Dtype;
@@ -96,10 +96,12 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Takes how far a parameter had come; all its rows and its master are what was saved.
-    pub(super) fn take_clock(&mut self, number: usize, clock: Clock) {
+    /// Takes how far a parameter had come; all its rows, and its master if it had one, are what was saved.
+    pub(super) fn take_clock(&mut self, found: &Match, clock: Clock) {
+        let number = found.number;
         self.params[number].clock = clock;
-        self.params[number].master = Master::Settled;
+        let has_new_master = found.has_new_master;
+        self.params[number].master = if has_new_master { Master::Stale } else { Master::Settled };
         if let Some((lag, _)) = self.operands[number].lag_and_index() {
             lag.all_caught_up();
         }

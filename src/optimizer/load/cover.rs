@@ -33,7 +33,7 @@ impl Optimizer {
                 let n = pieces[start..].iter().take_while(is_its).count();
                 let its = start..start + n;
                 start += n;
-                let taken = self.cover(found, i, role, &mut pieces[its.clone()], files);
+                let taken = self.cover(found, i, role, &mut pieces[its.clone()], files, options);
                 pieces.copy_within(its.start..its.start + taken, n_taken);
                 n_taken += taken;
             }
@@ -53,6 +53,7 @@ impl Optimizer {
         role: Role,
         pieces: &mut [Piece],
         files: &[Checkpoint],
+        options: &LoadOptions,
     ) -> usize {
         let number = found.matches[i].number;
         let operands = &self.operands[number];
@@ -61,6 +62,10 @@ impl Optimizer {
             return 0;
         }
         // Of no elements, what is there still has to be of the right type.
+        if pieces.is_empty() && role == Role::Master && options.extend {
+            found.matches[i].has_new_master = true;
+            return 0;
+        }
         if pieces.is_empty() {
             let what = if role == Role::Param { Difference::NoParams } else { Difference::Lacking };
             found.tell(what, i, role, None);

@@ -24,6 +24,8 @@ pub struct Match {
     pub clock: Option<Clock>,
     /// What it is called in the checkpoints: these of the names.
     pub name: Range<usize>,
+    /// Its master was not saved, and is to be filled.
+    pub has_new_master: bool,
     /// Which of its tensors have been said not to fit, one bit each.
     told: u32,
 }
@@ -78,7 +80,7 @@ impl Optimizer {
                 None => take(self.name(number))?,
             }
             let name = start..names.len();
-            matches.push(Match { number, clock: None, name, told: 0 });
+            matches.push(Match { number, clock: None, name, has_new_master: false, told: 0 });
         }
         let (pieces, problems, seen) = (Vec::new(), Problems::none(), Vec::new());
         Ok(Found { matches, pieces, problems, names, seen })
@@ -122,7 +124,12 @@ impl Optimizer {
             }
             reserve(pieces, Role::STATE.len() + 1, "what the checkpoints hold")?;
             for role in roles(options) {
-                let Some(entry) = file.header().place(&tensor_name(name, role)) else { continue };
+                let place = |role| file.header().place(&tensor_name(name, role));
+                // Maxima that nobody kept start as what they are of.
+                let is_ours = self.operands[wanted.number].tensor(role).is_some();
+                let instead = role.maximum_of().filter(|_| options.extend && is_ours);
+                let entry = place(role).or_else(|| place(instead?));
+                let Some(entry) = entry else { continue };
                 if of.fits(wanted, role, &file.header().entries()[entry], problems) {
                     let (file, found, entry) = (number as u32, i as u32, entry as u32);
                     let part = of.held.part;

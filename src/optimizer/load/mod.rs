@@ -41,6 +41,10 @@ pub struct LoadOptions {
     pub params: bool,
     /// Elements of another floating type are converted.
     pub convert: bool,
+    /// The handle's schedule and learning rate stay, at the index that was saved.
+    pub keep_schedule: bool,
+    /// The handle may keep maxima and masters that were not saved.
+    pub extend: bool,
     /// What parameters are called in the checkpoints.
     pub rename: Option<Rename>,
     pub progress: Option<HostProgress>,
@@ -49,7 +53,8 @@ pub struct LoadOptions {
 /// What a checkpoint says about the handle as a whole.
 #[derive(Clone, Copy)]
 struct Numbers {
-    lr: f64,
+    /// `None`: the handle's stays.
+    lr: Option<f64>,
     grad_scale: f64,
     schedule: Option<schedule::State>,
     scaler: Option<ScalerState>,
@@ -84,9 +89,9 @@ impl Optimizer {
                 let share = &mut |n_tasks, work: &(dyn Fn() + Sync)| backend.share(n_tasks, work);
                 file.verify(&mut window, &buffers, &mut progress, share)?;
                 if options.scope != Scope::Shared {
-                    self.check_settings(file, &mut found.problems)?;
+                    self.check_settings(file, options, &mut found.problems)?;
                     if found.problems.result().is_ok() {
-                        let theirs = self.numbers_of(file)?;
+                        let theirs = self.numbers_of(file, options)?;
                         let first = *numbers.get_or_insert(theirs);
                         first.check_parts(&theirs, &mut found.problems);
                     }
@@ -113,12 +118,12 @@ impl Optimizer {
     fn take(&mut self, matches: &[Match], numbers: Option<Numbers>) {
         for found in matches {
             if let Some(clock) = found.clock {
-                self.take_clock(found.number, clock);
+                self.take_clock(found, clock);
             }
         }
         let Some(numbers) = numbers else { return };
-        if self.config.lr_ptr.is_none() {
-            self.lr = numbers.lr;
+        if let (Some(lr), None) = (numbers.lr, &self.config.lr_ptr) {
+            self.lr = lr;
         }
         self.grad_scale = numbers.grad_scale;
         if let Some(state) = numbers.schedule {
