@@ -449,8 +449,8 @@ typedef struct adamw_config {
   adamw_clip_scope clip_scope;
   // `[ADAMW_LAZY_OFF]` What sparse gradients do to the rows that they do not list.
   adamw_lazy lazy_mode;
-  // `[0]` 1: a step takes the mean of the gradients that `adamw_accumulate_grad` has added up,
-  // not their sum.
+  // `[0]` 1: a step takes the mean of the gradients that `adamw_accumulate_grad` has added up, not their sum:
+  // over the micro-batches of the window, see `adamw_set_accumulation_window`.
   uint32_t average_grads;
   // `[NULL]` Where the host keeps the learning rate: one f32, read and checked by each step, in
   // place of `lr`. It must stay valid as long as the handle, as the three below.
@@ -1866,6 +1866,12 @@ adamw_status adamw_accumulate_grad_array(struct adamw_optimizer *optimizer,
                                          const void *data,
                                          uint64_t n_elements,
                                          adamw_dtype dtype);
+// Says how many micro-batches a window has, by which `config.average_grads` divides every sum, also of a
+// parameter that only some of them reached (an expert, say). 0, which it is at first: the most that any parameter has
+// accumulated since the last `adamw_step`, which is wrong only where none had them all. A step of a parameter
+// that has accumulated more is `ADAMW_STATUS_INVALID_ARGUMENT`. No part of a checkpoint.
+adamw_status adamw_set_accumulation_window(struct adamw_optimizer *optimizer,
+                                           uint64_t n_micro_batches);
 
 // Clears every gradient, as an `ADAMW_CLEAR` constant says.
 adamw_status adamw_clear_grad(struct adamw_optimizer *optimizer, adamw_clear mode);

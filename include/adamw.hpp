@@ -734,6 +734,11 @@ public:
 
   void prepare() { detail::call(adamw_prepare, handle_); }
 
+  // How many micro-batches a mean is over; 0: as many as any parameter has accumulated.
+  void set_accumulation_window(std::uint64_t micro_batches) {
+    detail::call(adamw_set_accumulation_window, handle_, micro_batches);
+  }
+
   // The loss scale.
 
   void set_grad_scale(double scale) { detail::call(adamw_set_grad_scale, handle_, scale); }

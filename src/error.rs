@@ -98,6 +98,11 @@ pub enum Error {
          fills a master"
     )]
     StrangeMaster { param: Label, element: usize },
+    #[error(
+        "param \"{param}\" has accumulated {n_accumulated} gradients, which is more than the {window} of \
+         adamw_set_accumulation_window"
+    )]
+    Window { param: Label, n_accumulated: u64, window: u64 },
     #[error("param \"{0}\" is given twice")]
     GivenTwice(Label),
     #[error("the closure returned {0}, expected 0")]

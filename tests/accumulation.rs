@@ -124,3 +124,80 @@ fn what_does_not_fit_is_refused() {
     handle.step();
     assert_eq!(handle.info(number).step, 0);
 }
+
+/// A handle that averages and looks at gradients, its parameters, and a gradient of eight.
+fn averaging(n_params: usize) -> (Handle, Vec<Array>, Array) {
+    let nonfinite = ADAMW_NONFINITE_SKIP;
+    let handle = Handle::new(&adamw_config { average_grads: 1, nonfinite, ..config() });
+    let params: Vec<Array> = (0..n_params).map(|_| Array::of(Dtype::F32, &[1.0])).collect();
+    for (i, param) in params.iter().enumerate() {
+        handle.add_array(&format!("w{i}"), param);
+    }
+    (handle, params, Array::of(Dtype::F32, &[8.0]))
+}
+
+/// Adds the gradient to each parameter as often as is said.
+fn accumulate(handle: &Handle, grad: &Array, counts: &[(u32, usize)]) {
+    for &(number, count) in counts {
+        (0..count).for_each(|_| handle.accumulate_grad(number, grad).unwrap());
+    }
+}
+
+#[test]
+fn a_mean_is_of_the_windows_micro_batches_whichever_reached_the_parameter() {
+    let (handle, _params, grad) = averaging(2);
+    let norm = |counts: &[(u32, usize)]| {
+        accumulate(&handle, &grad, counts);
+        handle.step();
+        handle.step_info().grad_norm
+    };
+    let of = |means: &[f64]| means.iter().map(|mean| mean * mean).sum::<f64>().sqrt();
+    assert_eq!(norm(&[(0, 4), (1, 1)]), of(&[8.0, 2.0]));
+    assert_eq!(norm(&[(0, 1), (1, 1)]), of(&[8.0, 8.0]), "the next window is one of its own");
+    assert_eq!(norm(&[(1, 2)]), 8.0);
+    handle.set_accumulation_window(8);
+    assert_eq!(norm(&[(0, 4), (1, 1)]), of(&[4.0, 1.0]));
+    handle.set_accumulation_window(0);
+    assert_eq!(norm(&[(0, 4), (1, 1)]), of(&[8.0, 2.0]));
+    // What was forgotten counts no more.
+    accumulate(&handle, &grad, &[(0, 4)]);
+    handle.clear_grad(ADAMW_CLEAR_FORGET);
+    assert_eq!(norm(&[(1, 2)]), 8.0);
+}
+
+#[test]
+fn a_parameter_that_was_stepped_alone_belongs_to_the_window() {
+    for first in [None, Some(0)] {
+        let config = adamw_config { average_grads: 1, ..config() };
+        let handle = Handle::new(&config);
+        let params = [Array::of(Dtype::F64, &[1.0]), Array::of(Dtype::F64, &[1.0])];
+        params.iter().zip(["a", "b"]).for_each(|(param, name)| {
+            handle.add_array(name, param);
+        });
+        let grad = Array::of(Dtype::F64, &[8.0]);
+        accumulate(&handle, &grad, &[(0, 4), (1, 1)]);
+        first.map(|number| handle.step_param(number).unwrap());
+        handle.step();
+        let to = Array::zeros(Dtype::F64, 1);
+        handle.get_state("state.b.exp_avg", &to).unwrap();
+        assert!((to.get(0) - 0.2).abs() < 1e-12, "{}", to.get(0));
+    }
+}
+
+#[test]
+fn a_window_that_is_shorter_than_what_was_accumulated_refuses_the_step() {
+    let (handle, params, grad) = averaging(2);
+    handle.set_accumulation_window(2);
+    accumulate(&handle, &grad, &[(0, 2), (1, 3)]);
+    let failure = handle.try_step().unwrap_err();
+    assert_eq!(failure.status, Status::InvalidArgument);
+    assert_eq!(
+        failure.text,
+        "param \"w1\" has accumulated 3 gradients, which is more than the 2 of \
+         adamw_set_accumulation_window"
+    );
+    assert_eq!([params[0].get(0), params[1].get(0)], [1.0, 1.0]);
+    handle.set_accumulation_window(4);
+    handle.step();
+    assert_eq!(handle.step_info().grad_norm, (16.0f64 + 36.0).sqrt());
+}

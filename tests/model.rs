@@ -217,7 +217,8 @@ impl Pair {
         let handle = Handle::try_new(&config).ok()?;
         handle.set_statistics(setup.statistics.into()).unwrap();
         let groups = vec![handle.group(0)];
-        let model = Model { config, lr: 0.1, grad_scale: 1.0, groups, params: Vec::new() };
+        let model =
+            Model { config, lr: 0.1, grad_scale: 1.0, window: 0, groups, params: Vec::new() };
         Some(Pair { handle, model, arrays: Vec::new(), grads: Vec::new(), rows: Vec::new() })
     }
 
@@ -306,7 +307,7 @@ impl Pair {
                 if is_there {
                     let (grad, values) = self.grad(number, *seed);
                     self.handle.accumulate_grad(number, &self.grads[grad]).unwrap();
-                    self.model.params[number as usize].accumulate(&values);
+                    self.model.accumulate(number as usize, &values);
                 }
             }
             Call::ForgetGrad(param) => {
@@ -329,6 +330,7 @@ impl Pair {
                         _ => None,
                     };
                 }
+                self.model.begin_window();
             }
             Call::Step => {
                 let is_good = !self.model.is_refused();
@@ -481,7 +483,9 @@ impl Pair {
             for (number, (_, values)) in numbers.iter().zip(made) {
                 self.model.params[*number as usize].grad = Some(Grad::Dense(values));
             }
+            let window = self.model.window;
             self.model.step();
+            self.model.window = window;
             for (param, grad) in self.model.params.iter_mut().zip(before) {
                 param.grad = grad;
             }

@@ -104,8 +104,8 @@ pub struct adamw_config {
     pub clip_scope: adamw_clip_scope,
     /// `[ADAMW_LAZY_OFF]` What sparse gradients do to the rows that they do not list.
     pub lazy_mode: adamw_lazy,
-    /// `[0]` 1: a step takes the mean of the gradients that `adamw_accumulate_grad` has added up,
-    /// not their sum.
+    /// `[0]` 1: a step takes the mean of the gradients that `adamw_accumulate_grad` has added up, not their sum:
+    /// over the micro-batches of the window, see `adamw_set_accumulation_window`.
     pub average_grads: u32,
     /// `[NULL]` Where the host keeps the learning rate: one f32, read and checked by each step, in
     /// place of `lr`. It must stay valid as long as the handle, as the three below.

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::Optimizer;
-use super::measure::{mean, scope};
+use super::measure::scope;
 use crate::clip::Clip;
 use crate::cuda::{CLIP_GLOBAL_NORM, CLIP_NORM, Hyper};
 use crate::dtype::Dtype;
@@ -40,7 +40,7 @@ impl Optimizer {
         self.scaled_lr(self.lr, param.group, ratio)?;
         let mut hyper = Hyper::of(group, ratio, param.decays, self.config.maximize);
         hyper.is_f64 = u32::from(self.operands[number].param().dtype() == Dtype::F64);
-        hyper.mean = mean(&self.config, &self.operands[number]);
+        hyper.mean = self.mean(&self.operands[number]);
         hyper.set_regularizer(param.regularizer);
         hyper.set_limits(group.clip.limits().filter(|_| !param.no_clip));
         match group.clip {

@@ -74,6 +74,7 @@ impl Optimizer {
         let operands = &mut self.operands[number as usize];
         self.backend.accumulate(operands, &landed)?;
         operands.count_accumulation();
+        self.widen_window(number);
         Ok(())
     }
 
@@ -131,6 +132,7 @@ impl Optimizer {
             let operands = self.operands.iter_mut().filter(|operands| forgets(operands));
             operands.for_each(Operands::forget_grad);
         }
+        self.begin_window(&(0..self.operands.len()));
         Ok(())
     }
 

@@ -6,9 +6,9 @@ use super::on_device::DeviceStep;
 use super::params::Param;
 use super::step::Scratch;
 use crate::clip::{Clip, Scope};
-use crate::config::{Config, Nonfinite};
+use crate::config::Nonfinite;
 use crate::error::Error;
-use crate::tensor::{GradBlocks, Operands, Squares, Total};
+use crate::tensor::{GradBlocks, Squares, Total};
 use core::ops::Range;
 
 /// What the last step found, and whether it was taken.
@@ -91,7 +91,7 @@ impl Optimizer {
         for (place, number) in of.clone().enumerate() {
             let total = self.total(place, number);
             let (param, operands) = (&self.params[number], &self.operands[number]);
-            let mean = mean(&self.config, operands);
+            let mean = self.mean(operands);
             let squares = total.sum_squares * (mean * mean);
             let (norm, dtype) = (squares.sqrt() * inv_grad_scale, operands.param().dtype());
             let overflows = total.n_nonfinite == 0 && norm > dtype.largest();
@@ -181,7 +181,7 @@ impl Optimizer {
     /// What the gradient of a parameter is multiplied by, and what part of that is clipping.
     pub(super) fn factor(&self, place: usize, number: usize) -> (f64, f64) {
         let (param, operands) = (&self.params[number], &self.operands[number]);
-        let mean = mean(&self.config, operands);
+        let mean = self.mean(operands);
         let inv_grad_scale = self.inv_grad_scale();
         let scale = inv_grad_scale * mean;
         let clip = self.groups[param.group as usize].clip;
@@ -196,14 +196,6 @@ impl Optimizer {
         };
         let factor = clip.factor(sum_squares.sqrt() * inv_grad_scale);
         (factor * scale, factor)
-    }
-}
-
-/// What turns a sum of accumulated gradients into their mean, if that is asked for.
-pub(super) fn mean(config: &Config, operands: &Operands) -> f64 {
-    match operands.n_accumulated() {
-        n if n > 1 && config.average_grads => 1.0 / n as f64,
-        _ => 1.0,
     }
 }
 

@@ -26,6 +26,7 @@ mod state;
 mod step;
 mod subset;
 mod watched;
+mod window;
 
 pub use grads::Clear;
 pub use load::{LoadOptions, Scope};
@@ -51,6 +52,7 @@ use params::Param;
 use scaler::Scaler;
 use step::Scratch;
 use watched::Watched;
+use window::Window;
 
 /// An optimizer: a handle from `adamw_create`, opaque to the host.
 pub struct Optimizer {
@@ -73,6 +75,7 @@ pub struct Optimizer {
     lr_ratio: Watched<Option<LrRatio>>,
     /// How many times too large the gradients are, unless a scaler says.
     grad_scale: f64,
+    window: Window,
     scaler: Option<Scaler>,
     found_inf: FoundInf,
     report: Report,
@@ -107,6 +110,7 @@ impl Optimizer {
             decay_filter: None,
             lr_ratio: Watched::default(),
             grad_scale: 1.0,
+            window: Window::default(),
             scaler: None,
             found_inf: FoundInf::default(),
             report: Report::NONE,

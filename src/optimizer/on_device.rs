@@ -46,6 +46,11 @@ pub struct DeviceStep {
 }
 
 impl OnDevice {
+    /// Has the next step say anew what parameters are stepped with.
+    pub fn lay_anew(&mut self) {
+        self.laid = None;
+    }
+
     /// Makes room for so many parameters, so that a step need not.
     pub fn reserve(&mut self, n_params: usize) -> Result<(), Error> {
         for totals in [&mut self.totals].into_iter().chain(&mut self.changes) {
@@ -92,6 +97,7 @@ impl Optimizer {
     pub fn prepare(&mut self) -> Result<(), Error> {
         let of = 0..self.params.len();
         self.check_grads()?;
+        self.check_window(&of)?;
         self.read_hosts_values()?;
         let changed = self.has_changed();
         self.scratch.forget(changed);

@@ -91,6 +91,7 @@ impl Optimizer {
     ) -> Result<(), Error> {
         let started = self.statistics.then(Instant::now);
         self.check_grads()?;
+        self.check_window(&of)?;
         self.read_hosts_values()?;
         let changed = self.has_changed();
         let repeats = self.repeats(&of, changed);
@@ -126,6 +127,7 @@ impl Optimizer {
             if gathered.uses_up {
                 self.use_up_grads(&of);
             }
+            self.begin_window(&of);
             return Ok(());
         }
         self.decide(&of, repeats)?;
@@ -172,6 +174,7 @@ impl Optimizer {
         if gathered.uses_up {
             self.use_up_grads(&of);
         }
+        self.begin_window(&of);
         self.scratch.n_elements = gathered.n_elements;
         self.scratch.n_on_device = gathered.n_on_device;
         self.scratch.repeats = self.can_repeat(&of);

@@ -61,8 +61,10 @@ impl Optimizer {
             before.push((number, operands.gradient()));
             Ok(())
         });
+        let window = self.window; // which goes on with the sums that come back
         let stepped =
             selected.and_then(|()| self.set_grads(count, entry)).and_then(|()| self.step());
+        self.window = window;
         for (number, gradient) in before {
             self.operands[number as usize].put_gradient(gradient);
         }

@@ -252,6 +252,10 @@ static adamw_status set_statistics(adamw_optimizer *optimizer) {
   return adamw_set_statistics(optimizer, 1);
 }
 
+static adamw_status set_accumulation_window(adamw_optimizer *optimizer) {
+  return adamw_set_accumulation_window(optimizer, 1);
+}
+
 static adamw_status grad_ready(adamw_optimizer *optimizer) {
   return adamw_grad_ready(optimizer, 0);
 }
@@ -328,6 +332,7 @@ const struct call every_call[] = {
     {"adamw_get_state", get_state},
     {"adamw_set_state", set_state},
     {"adamw_set_statistics", set_statistics},
+    {"adamw_set_accumulation_window", set_accumulation_window},
     {"adamw_memory_plan", memory_plan},
     {"adamw_set_decay_filter", set_decay_filter},
     {"adamw_set_lr_ratio", set_lr_ratio},

@@ -455,6 +455,10 @@ impl Handle {
         call!(adamw_accumulate_grad(self.0, param, &grad.tensor()))
     }
 
+    pub fn set_accumulation_window(&self, window: u64) {
+        call!(adamw_set_accumulation_window(self.0, window)).unwrap()
+    }
+
     /// The loss and what was updated, each parameter with the address of its gradient. `data` is
     /// what the closure gets as `user_data`.
     pub fn minimize<T>(

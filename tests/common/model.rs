@@ -48,6 +48,8 @@ pub struct Model {
     pub config: adamw_config,
     pub lr: f64,
     pub grad_scale: f64,
+    /// The most micro-batches that any parameter has accumulated since the last step of all.
+    pub window: u64,
     pub groups: Vec<adamw_group_config>,
     pub params: Vec<Param>,
 }
@@ -125,7 +127,7 @@ impl Param {
         }
     }
 
-    pub fn accumulate(&mut self, grad: &[f64]) {
+    fn accumulate(&mut self, grad: &[f64]) {
         self.grad = Some(match self.grad.take() {
             Some(Grad::Sum(sum, n)) => {
                 let add = |(sum, grad): (f64, &f64)| round(self.dtype, sum + grad);
@@ -207,6 +209,23 @@ impl Model {
 
     pub fn step(&mut self) {
         self.step_those((0..self.params.len()).filter(|&i| self.params[i].is_stepped()).collect());
+        self.begin_window();
+    }
+
+    pub fn accumulate(&mut self, i: usize, grad: &[f64]) {
+        self.params[i].accumulate(grad);
+        if let Some(Grad::Sum(_, n)) = self.params[i].grad {
+            self.window = self.window.max(n);
+        }
+    }
+
+    /// After a step of all, or when sums are forgotten; frozen ones may stay.
+    pub fn begin_window(&mut self) {
+        let left = self.params.iter().map(|param| match param.grad {
+            Some(Grad::Sum(_, n)) => n,
+            _ => 0,
+        });
+        self.window = left.max().unwrap_or(0);
     }
 
     /// Steps one parameter, which then has no gradient.
@@ -244,7 +263,7 @@ impl Model {
 
     fn mean(&self, i: usize) -> f64 {
         match self.params[i].grad {
-            Some(Grad::Sum(_, n)) if self.config.average_grads == 1 => 1.0 / n as f64,
+            Some(Grad::Sum(..)) if self.config.average_grads == 1 => 1.0 / self.window as f64,
             _ => 1.0,
         }
     }

@@ -121,6 +121,7 @@ impl Optimizer {
                 self.take_clock(found, clock);
             }
         }
+        self.begin_window(&(0..self.operands.len()));
         let Some(numbers) = numbers else { return };
         if let (Some(lr), None) = (numbers.lr, &self.config.lr_ptr) {
             self.lr = lr;

@@ -1,0 +1,67 @@
+//! How many micro-batches the mean of accumulated gradients is over.
+#![forbid(unsafe_code)]
+
+use super::Optimizer;
+use crate::error::Error;
+use crate::tensor::Operands;
+use core::ops::Range;
+
+/// The micro-batches between two steps.
+#[derive(Clone, Copy, Default)]
+pub struct Window {
+    /// How many the host says there are; 0: as many as any parameter has accumulated.
+    said: u64,
+    /// The most that any has accumulated since the last step of all.
+    most: u64,
+}
+
+impl Optimizer {
+    /// Says how many micro-batches there are between two steps.
+    pub fn set_window(&mut self, n_micro_batches: u64) {
+        self.window.said = n_micro_batches;
+        self.on_device.lay_anew();
+    }
+
+    /// Counts a gradient that a parameter has accumulated.
+    pub(super) fn widen_window(&mut self, number: u32) {
+        let n_accumulated = self.operands[number as usize].n_accumulated();
+        self.window.most = self.window.most.max(n_accumulated);
+    }
+
+    /// Begins the next window where sums have been used up or forgotten, unless it was a step that had some
+    /// parameters left out.
+    pub(super) fn begin_window(&mut self, of: &Range<usize>) {
+        let is_of_all = of.len() == self.operands.len();
+        if self.window.most > 0 && is_of_all && !self.operands.iter().any(Operands::is_left_out) {
+            let left = self.operands.iter().map(Operands::n_accumulated);
+            self.window.most = left.max().unwrap_or(0);
+        }
+    }
+
+    /// That no parameter has accumulated more than the window has.
+    pub(super) fn check_window(&self, of: &Range<usize>) -> Result<(), Error> {
+        let window = self.window.said;
+        if window == 0 || !self.config.average_grads {
+            return Ok(());
+        }
+        let mut longer = (of.start..).zip(&self.operands[of.clone()]);
+        match longer.find(|(_, operands)| operands.is_due() && operands.n_accumulated() > window) {
+            Some((number, operands)) => {
+                let (param, n_accumulated) =
+                    (self.params[number].label(), operands.n_accumulated());
+                Err(Error::Window { param, n_accumulated, window })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What turns a sum of accumulated gradients into their mean, if that is asked for.
+    pub(super) fn mean(&self, operands: &Operands) -> f64 {
+        match operands.n_accumulated() {
+            0 => 1.0,
+            _ if !self.config.average_grads => 1.0,
+            n if self.window.said == 0 => 1.0 / self.window.most.max(n) as f64,
+            _ => 1.0 / self.window.said as f64,
+        }
+    }
+}
