@@ -1,5 +1,5 @@
 //! Checkpoints of every version of the format are loaded for ever. `tests/golden/checkpoint-<format>-*`
-//! were written when the format was new, by this test with `ADAMW_WRITE_GOLDEN=1`.
+//! were written when the format was new.
 
 mod common;
 
@@ -115,21 +115,39 @@ const FILES: [(&str, bool); 2] =
     [("checkpoint-1-amsgrad.safetensors", true), ("checkpoint-1-4bit.safetensors", false)];
 
 #[test]
-fn every_golden_file_is_loaded_and_goes_on_as_it_did() {
+fn every_golden_file_is_loaded_saved_again_as_it_is_and_goes_on() {
+    let all = adamw_load_options { params: 1, ..load_options() };
     for (name, amsgrad) in FILES {
         let golden = std::fs::read(path(name)).unwrap();
-        let loaded = World::new(amsgrad);
-        loaded
-            .handle
-            .load_bytes(&golden, &adamw_load_options { params: 1, ..load_options() })
-            .unwrap();
-        let expected = World::new(amsgrad);
-        expected.train(0..5);
-        assert!(loaded.handle.saved(true) == expected.handle.saved(true), "{name}");
-        loaded.train(5..8);
-        expected.train(5..8);
-        assert!(loaded.handle.saved(true) == expected.handle.saved(true), "{name}");
+        let [one, two] = [0, 1].map(|_| {
+            let loaded = World::new(amsgrad);
+            loaded.handle.load_bytes(&golden, &all).unwrap();
+            assert!(loaded.handle.saved(true) == golden, "{name}");
+            loaded
+        });
+        one.train(5..8);
+        two.train(5..6);
+        let between = two.handle.saved(true);
+        let three = World::new(amsgrad);
+        three.handle.load_bytes(&between, &all).unwrap();
+        three.train(6..8);
+        assert!(one.handle.saved(true) == three.handle.saved(true), "{name}");
+        assert!(one.handle.info(0).step == 8, "{name}");
     }
+}
+
+/// The header of a checkpoint, with zeros for the checksums: what steps compute may change from version to
+/// version (what a regularizer does while a step ascends the gradient, since these were written), the
+/// format may not.
+fn header(bytes: &[u8]) -> String {
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut text = String::from_utf8(bytes[8..8 + length].to_vec()).unwrap();
+    for key in ["\"header_crc32\":\"", "\"crc32\":\""] {
+        let start = text.find(key).unwrap() + key.len();
+        let end = start + text[start..].find('"').unwrap();
+        text.replace_range(start..end, &"0".repeat(end - start));
+    }
+    text
 }
 
 #[test]
@@ -138,9 +156,8 @@ fn the_format_is_still_that_of_the_golden_files() {
         let world = World::new(amsgrad);
         world.train(0..5);
         let bytes = world.handle.saved(true);
-        if std::env::var_os("ADAMW_WRITE_GOLDEN").is_some_and(|value| value == "1") {
-            std::fs::write(path(name), &bytes).unwrap();
-        }
-        assert!(std::fs::read(path(name)).unwrap() == bytes, "{name}");
+        let golden = std::fs::read(path(name)).unwrap();
+        assert_eq!(header(&bytes), header(&golden), "{name}");
+        assert_eq!(bytes.len(), golden.len(), "{name}");
     }
 }
