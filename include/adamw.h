@@ -52,6 +52,10 @@
  * device is not used in a forked child, where CUDA does not work, and not destroyed while a stream is
  * being captured.
  *
+ * Stack. A call takes at most 16 KiB of its thread's stack, and so does a task of parallel_for and each of the
+ * library's own threads, on every instruction set; what CUDA's driver and the host's callbacks take comes on
+ * top of it.
+ *
  * Quiet. The library never prints, aborts, installs signal handlers, or reads any environment
  * variable but ADAMW_ISA. adamw_step allocates nothing, save that the first one large enough to
  * share starts the handle's threads.
@@ -425,7 +429,8 @@ typedef struct adamw_config {
   // the parameter.
   uint32_t multi_precision;
   // `[0]` Threads that work in a step: 1 is the caller's alone, 0 as many as the process's
-  // affinity mask has processors. A step of fewer than 262,144 elements stays on the caller's.
+  // affinity mask has processors, any other number is taken at its word: so many less 1 are started by
+  // the first step that is shared out. A step of fewer than 262,144 elements stays on the caller's.
   uint32_t num_threads;
   // `[ADAMW_ISA_BEST]` The highest instruction set to use.
   adamw_isa isa;

@@ -34,7 +34,6 @@ pub trait Real:
 {
     const ZERO: Self;
     fn sqrt(self) -> Self;
-    fn to_f64(self) -> f64;
 }
 
 impl Real for f32 {
@@ -43,10 +42,6 @@ impl Real for f32 {
     fn sqrt(self) -> f32 {
         f32::sqrt(self)
     }
-    #[inline(always)]
-    fn to_f64(self) -> f64 {
-        self.into()
-    }
 }
 
 impl Real for f64 {
@@ -54,10 +49,6 @@ impl Real for f64 {
     #[inline(always)]
     fn sqrt(self) -> f64 {
         f64::sqrt(self)
-    }
-    #[inline(always)]
-    fn to_f64(self) -> f64 {
-        self
     }
 }
 

@@ -30,7 +30,19 @@ pub fn add_squares<T: Copy + Into<f64>>(lanes: &mut [f64; LANES], values: &[T]) 
     values.iter().map(|&value| !value.into().is_finite() as u64).sum()
 }
 
-pub fn join_lanes(mut lanes: [f64; LANES]) -> f64 {
+/// Adds the squares of what changes, of elements that start at lane 0.
+#[inline(always)]
+pub fn add_changes<T: Copy + Into<f64>>(lanes: &mut [f64; LANES], before: &[T], after: &[T]) {
+    for (before, after) in before.chunks(LANES).zip(after.chunks(LANES)) {
+        for (lane, (&before, &after)) in lanes.iter_mut().zip(before.iter().zip(after)) {
+            let change: f64 = after.into() - before.into();
+            *lane += change * change;
+        }
+    }
+}
+
+/// Joins the lanes, whose sums are lost.
+pub fn join_lanes(lanes: &mut [f64; LANES]) -> f64 {
     let mut half = LANES / 2;
     while half > 0 {
         let (left, right) = lanes.split_at_mut(half);
@@ -123,6 +135,6 @@ mod tests {
         assert_eq!(add_squares(&mut lanes, &values), 3);
         let mut lanes = [0.0; LANES];
         assert_eq!(add_squares(&mut lanes, &[f32::MAX; 3 * BLOCK]), 0);
-        assert!(join_lanes(lanes).is_finite());
+        assert!(join_lanes(&mut lanes).is_finite());
     }
 }

@@ -2,9 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::blocks::BLOCK;
-use super::isa::Isa;
+use super::isa::{Compute, Isa};
 use super::rows::{Room, Stored};
-use crate::math::Real;
 use crate::tensor::{Slice, SliceMut};
 
 /// Adds a gradient to a sum; the first is the sum.
@@ -19,10 +18,11 @@ pub fn add(isa: &Isa, sum: SliceMut, grad: Slice, is_first: bool) {
     }
 }
 
-fn add_blocks<T: Real, G: Stored<T>>(isa: &Isa, sum: &mut [T], grad: &[G], is_first: bool) {
-    let mut space = Room::default();
+fn add_blocks<T: Compute, G: Stored<T>>(isa: &Isa, sum: &mut [T], grad: &[G], is_first: bool) {
+    let mut room = Room::default();
     for (sum, grad) in sum.chunks_mut(BLOCK).zip(grad.chunks(BLOCK)) {
-        let grad = G::widened(isa, grad, &mut space);
+        let mut room = room.whole();
+        let grad = G::widened(isa, grad, &mut room);
         if is_first {
             sum.copy_from_slice(grad);
         } else {

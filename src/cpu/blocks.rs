@@ -1,18 +1,19 @@
-//! One chunk: widen a block of 512 elements, update, narrow. What needs no widening is updated in
+//! One chunk: widen a block of it, update, narrow. What needs no widening is updated in
 //! place, as one block.
 #![forbid(unsafe_code)]
 
 use super::isa::{Compute, Isa};
 use super::moments::Kind;
-use super::noise::{self, Source};
-use super::norms::Sums;
-use super::rows::{GradSpace, Gradient, Room, Stored};
+use super::noise::Source;
+use super::rows::{Gradient, Part, Room, Stored};
 use super::weights::{self, StoredParam};
 use crate::math::{Scalars, StepScalars};
+use crate::norm::{LANES, join_lanes};
 use crate::philox::Key;
 use crate::steps::Steps;
 use crate::tensor::{
-    Change, Chunk, Moment, PlainChunk, Precise, RowPart, Slice, SliceMut, State, StateOf, Visitor,
+    Change, Chunk, Moment, PlainChunk, Precise, RowPart, Slice, SliceMut, Squares, State, StateOf,
+    Visitor,
 };
 
 /// Elements of a block: two of them in f32 take 4 KiB, and stay in the first-level cache.
@@ -27,7 +28,7 @@ pub struct Stepper<'a> {
 
 impl<'a> Stepper<'a> {
     pub fn new(isa: &'static Isa, steps: &'a Steps) -> Stepper<'a> {
-        Stepper { isa, steps, space: Space::default() }
+        Stepper { isa, steps, space: Space::F32(Blocks::default()) }
     }
 }
 
@@ -49,24 +50,46 @@ impl Visitor for Stepper<'_> {
     }
 }
 
-/// Where a thread puts the blocks that it works on, one after the other.
-#[derive(Default)]
-struct Space {
-    f32: Blocks<f32>,
-    f64: Blocks<f64>,
+/// Where a thread puts the blocks that it works on, one after the other. It lies on the thread's stack, of
+/// which the header says how much there has to be: what is not needed at once shares its place.
+enum Space {
+    F32(Blocks<f32>),
+    F64(Blocks<f64>),
 }
 
-#[derive(Default)]
-struct Blocks<T> {
-    param: Room<T>,
-    grad: GradSpace<T>,
-    prepared: Room<T>,
-    /// The parameter before the step.
-    before: Room<T>,
+impl Space {
+    fn f32(&mut self) -> &mut Blocks<f32> {
+        loop {
+            match self {
+                Space::F32(blocks) => return blocks,
+                Space::F64(_) => *self = Space::F32(Blocks::default()),
+            }
+        }
+    }
+
+    fn f64(&mut self) -> &mut Blocks<f64> {
+        loop {
+            match self {
+                Space::F64(blocks) => return blocks,
+                Space::F32(_) => *self = Space::F64(Blocks::default()),
+            }
+        }
+    }
+}
+
+struct Blocks<T: Compute> {
+    /// The parameter, and exp_avg_sq; in halves: exp_avg_sq and max_exp_avg_sq.
+    narrow: T::Narrow,
+    /// In halves: the gradient, and the parameter before the step. Random bits take the gradient's place.
+    grad: Room<T>,
+    /// exp_avg, and before it is there the values of one row.
     exp_avg: Room<T>,
-    exp_avg_sq: Room<T>,
-    max_exp_avg_sq: Room<T>,
-    noise: noise::Room,
+}
+
+impl<T: Compute> Default for Blocks<T> {
+    fn default() -> Self {
+        Blocks { narrow: T::Narrow::default(), grad: Room::default(), exp_avg: Room::default() }
+    }
 }
 
 /// The elements of a chunk that are not the gradient's.
@@ -86,7 +109,7 @@ fn update(isa: &'static Isa, steps: &Steps, chunk: Chunk, space: &mut Space) {
     macro_rules! taken {
         ($state:ident, $param:ident, $grad:ident, $space:ident) => {{
             let elements = Elements { param: $param, state: $state, random };
-            take(isa, (behind, now), elements, ($grad, rows), change, &mut space.$space)
+            take(isa, (behind, now), elements, ($grad, rows), change, space.$space())
         }};
     }
     match (state, param, grad) {
@@ -121,11 +144,48 @@ fn take<'a, T, P, G>(
     match change {
         None => step(isa, scalars, &mut elements, grad, space),
         Some(change) => {
-            let mut sums = Sums::new();
-            step_blocks(isa, scalars, &mut elements, grad, space, Some(&mut sums));
-            change.set(sums.squares());
+            let update = step_measured(isa, scalars, &mut elements, grad, space);
+            change.set(Squares { update, param: squares(isa, &mut elements, space) });
         }
     }
+}
+
+/// Steps, and returns the sum of squares of what that changes.
+#[inline(never)] // a frame that only those have who need it
+fn step_measured<T, P, G>(
+    isa: &'static Isa,
+    scalars: &Scalars,
+    elements: &mut Elements<T, P>,
+    grad: Gradient<G>,
+    space: &mut Blocks<T>,
+) -> f64
+where
+    T: Compute,
+    P: StoredParam<T>,
+    G: Stored<T>,
+{
+    let mut changes = [0.0; LANES];
+    step_blocks(isa, scalars, elements, grad, space, Some(&mut changes));
+    join_lanes(&mut changes)
+}
+
+/// The sum of squares of the parameter.
+#[inline(never)]
+fn squares<T, P>(isa: &'static Isa, elements: &mut Elements<T, P>, space: &mut Blocks<T>) -> f64
+where
+    T: Compute,
+    P: StoredParam<T>,
+{
+    let mut lanes = [0.0; LANES];
+    for start in (0..elements.param.len()).step_by(BLOCK) {
+        let at = start..elements.param.len().min(start + BLOCK);
+        let precise = &mut elements.state.part(at.clone()).precise;
+        let mut room =
+            T::rooms(&mut space.narrow).map_or(Part::Half(&mut []), |[param, _]| param.whole());
+        let weights = weights::open(isa, &mut elements.param[at], precise, &mut room);
+        T::add_squares(isa, &mut lanes, weights);
+    }
+    join_lanes(&mut lanes)
 }
 
 fn step<T, P, G>(
@@ -169,13 +229,14 @@ fn step_in_place<T: Compute, P: StoredParam<T>>(
     Some(())
 }
 
+#[inline(never)]
 fn step_blocks<T, P, G>(
     isa: &'static Isa,
     scalars: &Scalars,
     elements: &mut Elements<T, P>,
     grad: Gradient<G>,
     space: &mut Blocks<T>,
-    mut sums: Option<&mut Sums>,
+    mut changes: Option<&mut [f64; LANES]>,
 ) where
     T: Compute,
     P: StoredParam<T>,
@@ -183,24 +244,36 @@ fn step_blocks<T, P, G>(
 {
     let step = scalars.step;
     let scalars = T::scalars(scalars);
+    let max_is_coded = !matches!(elements.state.max_exp_avg_sq, None | Some(Moment::Full(_)));
+    let mut exp_avg_room = space.exp_avg.whole();
+    let none = || Part::Half(&mut []);
+    let (mut param_room, [mut exp_avg_sq_room, mut max_room]) = match T::rooms(&mut space.narrow) {
+        None => (none(), [none(), none()]),
+        Some([param, exp_avg_sq]) if max_is_coded => (param.whole(), exp_avg_sq.halves()),
+        Some([param, exp_avg_sq]) => (param.whole(), [exp_avg_sq.whole(), none()]),
+    };
+    let [mut grad_room, mut before_room] = match changes {
+        None => [space.grad.whole(), none()],
+        Some(_) => space.grad.halves(),
+    };
+    let block = if changes.is_some() || max_is_coded { BLOCK / 2 } else { BLOCK };
     let mut start = 0;
     while start < elements.param.len() {
-        let at = start..elements.param.len().min(start + BLOCK);
+        let at = start..elements.param.len().min(start + block);
         let n = at.len();
         let param = &mut elements.param[at.clone()];
         let StateOf { mut exp_avg, mut exp_avg_sq, mut max_exp_avg_sq, mut precise } =
             elements.state.part(at.clone());
-        let grad = grad.widened(isa, at, &mut space.grad);
 
-        let weights = weights::open(isa, param, &mut precise, &mut space.param);
-        if sums.is_some() {
-            space.before.get()[..n].copy_from_slice(weights);
+        let weights = weights::open(isa, param, &mut precise, &mut param_room);
+        if changes.is_some() {
+            before_room.get()[..n].copy_from_slice(weights);
         }
+        let row_room = &mut exp_avg_room;
         let grad = match &scalars.preparation {
-            None => grad,
+            None => grad.widened(isa, at, &mut grad_room, row_room),
             Some(preparation) => {
-                let prepared = &mut space.prepared.get()[..n];
-                prepared.copy_from_slice(grad);
+                let prepared = grad.copied(isa, at, &mut grad_room, row_room);
                 T::prepare(isa, preparation, prepared, weights);
                 prepared
             }
@@ -210,24 +283,22 @@ fn step_blocks<T, P, G>(
             scalars,
             weights,
             grad,
-            Kind::First.open(isa, n, &mut exp_avg, &mut space.exp_avg),
-            Kind::Second.open(isa, n, &mut exp_avg_sq, &mut space.exp_avg_sq),
-            max_exp_avg_sq
-                .as_mut()
-                .map(|max| Kind::Largest.open(isa, n, max, &mut space.max_exp_avg_sq)),
+            Kind::First.open(isa, n, &mut exp_avg, &mut exp_avg_room),
+            Kind::Second.open(isa, n, &mut exp_avg_sq, &mut exp_avg_sq_room),
+            max_exp_avg_sq.as_mut().map(|max| Kind::Largest.open(isa, n, max, &mut max_room)),
         );
 
         let random = elements.random.map(|(key, first)| (key, first + start as u64));
-        let noise = &mut Source { isa, random, step, room: &mut space.noise };
-        weights::close(isa, param, &mut precise, noise, &mut space.param);
-        Kind::First.close(isa, n, &mut exp_avg, noise, &mut space.exp_avg);
-        Kind::Second.close(isa, n, &mut exp_avg_sq, noise, &mut space.exp_avg_sq);
+        let noise = &mut Source { isa, random, step, room: &mut grad_room };
+        weights::close(isa, param, &mut precise, noise, &mut param_room);
+        Kind::First.close(isa, n, &mut exp_avg, noise, &mut exp_avg_room);
+        Kind::Second.close(isa, n, &mut exp_avg_sq, noise, &mut exp_avg_sq_room);
         if let Some(max) = &mut max_exp_avg_sq {
-            Kind::Largest.close(isa, n, max, noise, &mut space.max_exp_avg_sq);
+            Kind::Largest.close(isa, n, max, noise, &mut max_room);
         }
-        if let Some(sums) = sums.as_deref_mut() {
-            let weights = weights::open(isa, param, &mut precise, &mut space.param);
-            sums.add(isa, &space.before.get()[..n], weights);
+        if let Some(changes) = changes.as_deref_mut() {
+            let weights = weights::open(isa, param, &mut precise, &mut param_room);
+            T::add_changes(isa, changes, &before_room.get()[..n], weights);
         }
         start += n;
     }

@@ -3,7 +3,9 @@
 //! A new instruction set is one line of `loops!`, a new loop one entry. Fused multiply-add is enabled nowhere: Rust
 //! never contracts, and a feature that is off cannot be used by mistake.
 
+use super::blocks::BLOCK;
 use super::loops;
+use super::rows::Room;
 use crate::config::IsaCap;
 use crate::dtype::{Bf16, F16};
 use crate::error::{Error, Label};
@@ -133,6 +135,10 @@ loops! {
     /// See `norm::add_squares`.
     add_squares_f32(lanes: &mut [f64; LANES], values: &[f32]) -> u64 = norm::add_squares;
     add_squares_f64(lanes: &mut [f64; LANES], values: &[f64]) -> u64 = norm::add_squares;
+
+    /// See `norm::add_changes`.
+    add_changes_f32(lanes: &mut [f64; LANES], before: &[f32], after: &[f32]) = norm::add_changes;
+    add_changes_f64(lanes: &mut [f64; LANES], before: &[f64], after: &[f64]) = norm::add_changes;
 }
 
 impl Isa {
@@ -160,8 +166,22 @@ impl Isa {
     }
 }
 
+/// The memory of f32s, for the random bits of eight elements an entry.
+pub fn octets(room: &mut [f32]) -> &mut [[[u8; 4]; 4]] {
+    // SAFETY: bytes need no alignment, and any bits are an f32.
+    unsafe { room.align_to_mut() }.1
+}
+
 /// A compute type that every `Isa` updates.
 pub trait Compute: Real + 'static {
+    /// `BLOCK` elements.
+    type Block: AsMut<[Self]>;
+    const ZEROS: Self::Block;
+
+    /// Room for blocks of a parameter and of exp_avg_sq that are stored in less than this type, if they may be.
+    type Narrow: Default;
+    fn rooms(narrow: &mut Self::Narrow) -> Option<&mut [Room<Self>; 2]>;
+
     /// The constants of a step in this type.
     fn scalars(scalars: &Scalars) -> &StepScalars<Self>;
 
@@ -182,14 +202,23 @@ pub trait Compute: Real + 'static {
     /// See `norm::add_squares`.
     fn add_squares(isa: &Isa, lanes: &mut [f64; LANES], values: &[Self]) -> u64;
 
+    /// See `norm::add_changes`.
+    fn add_changes(isa: &Isa, lanes: &mut [f64; LANES], before: &[Self], after: &[Self]);
+
     /// The same elements, of moments that are stored in less than the compute type.
     fn f32s(wide: &mut [Self]) -> &mut [f32];
 }
 
 macro_rules! compute {
-    ($type:ident, $update:ident, $update_amsgrad:ident, $prepare:ident, $add_squares:ident,
-     $f32s:expr) => {
+    ($type:ident, $narrow:ty, $rooms:expr, $update:ident, $update_amsgrad:ident, $prepare:ident,
+     $add_squares:ident, $add_changes:ident, $f32s:expr) => {
         impl Compute for $type {
+            type Block = [$type; BLOCK];
+            const ZEROS: Self::Block = [0.0; BLOCK];
+            type Narrow = $narrow;
+            fn rooms(narrow: &mut $narrow) -> Option<&mut [Room<$type>; 2]> {
+                $rooms(narrow)
+            }
             fn scalars(scalars: &Scalars) -> &StepScalars<$type> {
                 &scalars.$type
             }
@@ -215,6 +244,9 @@ macro_rules! compute {
             fn add_squares(isa: &Isa, lanes: &mut [f64; LANES], values: &[$type]) -> u64 {
                 isa.$add_squares(lanes, values)
             }
+            fn add_changes(isa: &Isa, lanes: &mut [f64; LANES], before: &[$type], after: &[$type]) {
+                isa.$add_changes(lanes, before, after)
+            }
             fn f32s(wide: &mut [$type]) -> &mut [f32] {
                 $f32s(wide)
             }
@@ -222,10 +254,28 @@ macro_rules! compute {
     };
 }
 
-compute!(f32, update_f32, update_f32_amsgrad, prepare_f32, add_squares_f32, |wide| wide);
-compute!(f64, update_f64, update_f64_amsgrad, prepare_f64, add_squares_f64, |_| {
-    unreachable!("f64 parameters have f64 moments")
-});
+compute!(
+    f32,
+    [Room<f32>; 2],
+    Some,
+    update_f32,
+    update_f32_amsgrad,
+    prepare_f32,
+    add_squares_f32,
+    add_changes_f32,
+    |wide| wide
+);
+compute!(
+    f64,
+    (),
+    |_| None,
+    update_f64,
+    update_f64_amsgrad,
+    prepare_f64,
+    add_squares_f64,
+    add_changes_f64,
+    |_| unreachable!("f64 parameters have f64 moments")
+);
 
 fn environment_cap() -> Result<IsaCap, Error> {
     sys::environment(c"ADAMW_ISA", |value| match value {

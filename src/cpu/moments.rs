@@ -3,7 +3,7 @@
 
 use super::isa::{Compute, Isa};
 use super::noise::Source;
-use super::rows::Room;
+use super::rows::Part;
 use crate::philox::Which;
 use crate::tensor::Moment;
 
@@ -28,7 +28,7 @@ impl Kind {
         isa: &Isa,
         n: usize,
         moment: &'s mut Moment<T>,
-        room: &'s mut Room<T>,
+        room: &'s mut Part<T>,
     ) -> &'s mut [T] {
         match moment {
             Moment::Full(moment) => moment,
@@ -62,8 +62,8 @@ impl Kind {
         isa: &Isa,
         n: usize,
         moment: &mut Moment<T>,
-        noise: &mut Source,
-        room: &mut Room<T>,
+        noise: &mut Source<T>,
+        room: &mut Part<T>,
     ) {
         match moment {
             Moment::Full(_) => {}

@@ -3,48 +3,69 @@
 #![forbid(unsafe_code)]
 
 use super::blocks::BLOCK;
-use super::isa::Isa;
+use super::isa::{Compute, Isa};
 use crate::dtype::{Bf16, F16};
-use crate::math::Real;
 use crate::tensor::RowPart;
 use core::ops::Range;
 
 /// An element type as it is stored, beside the compute type `T`.
-pub trait Stored<T>: Sized {
+pub trait Stored<T: Compute>: Sized {
     /// The same elements, where they are stored in the compute type.
     fn in_place(_: &[Self]) -> Option<&[T]> {
         None
     }
 
-    /// A block's values in the compute type, in `space` if they have to be put somewhere.
-    fn widened<'a>(isa: &Isa, stored: &'a [Self], space: &'a mut Room<T>) -> &'a [T];
+    /// Writes the values in the compute type.
+    fn widen(isa: &Isa, stored: &[Self], wide: &mut [T]);
+
+    /// A block's values in the compute type, in `room` if they have to be put somewhere.
+    fn widened<'a>(isa: &Isa, stored: &'a [Self], room: &'a mut Part<T>) -> &'a [T] {
+        Self::in_place(stored).unwrap_or_else(|| {
+            let wide = &mut room.get()[..stored.len()];
+            Self::widen(isa, stored, wide);
+            wide
+        })
+    }
 }
 
 /// Room for one block, made when it is first needed: zeroing it is what it costs.
-pub struct Room<T>(Option<[T; BLOCK]>);
+pub struct Room<T: Compute>(Option<T::Block>);
 
-impl<T> Default for Room<T> {
+impl<T: Compute> Default for Room<T> {
     fn default() -> Self {
         Room(None)
     }
 }
 
-impl<T: Real> Room<T> {
-    pub fn get(&mut self) -> &mut [T; BLOCK] {
-        self.0.get_or_insert([T::ZERO; BLOCK])
+impl<T: Compute> Room<T> {
+    fn get(&mut self) -> &mut [T] {
+        self.0.get_or_insert(T::ZEROS).as_mut()
+    }
+
+    /// Room for a block.
+    pub fn whole(&mut self) -> Part<'_, T> {
+        Part::Whole(self)
+    }
+
+    /// Room for two blocks of half the length.
+    pub fn halves(&mut self) -> [Part<'_, T>; 2] {
+        let (first, second) = self.get().split_at_mut(BLOCK / 2);
+        [Part::Half(first), Part::Half(second)]
     }
 }
 
-/// Where a block of a gradient is put.
-pub struct GradSpace<T> {
-    grad: Room<T>,
-    /// The values of one row.
-    values: Room<T>,
+/// Room for a block, or for one of half the length.
+pub enum Part<'a, T: Compute> {
+    Whole(&'a mut Room<T>),
+    Half(&'a mut [T]),
 }
 
-impl<T> Default for GradSpace<T> {
-    fn default() -> Self {
-        GradSpace { grad: Room::default(), values: Room::default() }
+impl<T: Compute> Part<'_, T> {
+    pub fn get(&mut self) -> &mut [T] {
+        match self {
+            Part::Whole(room) => room.get(),
+            Part::Half(half) => half,
+        }
     }
 }
 
@@ -66,54 +87,68 @@ impl<'a, G> Gradient<'a, G> {
     }
 
     /// All of it, if it lies in memory element by element, in the compute type.
-    pub fn in_place<T>(&self) -> Option<&'a [T]>
+    pub fn in_place<T: Compute>(&self) -> Option<&'a [T]>
     where
         G: Stored<T>,
     {
         if self.rows.is_none() { G::in_place(self.values) } else { None }
     }
 
-    /// At most `BLOCK` elements of it, in `space` if they have to be put somewhere.
-    pub fn widened<'s, T: Real>(
+    /// At most a block of it, in `room` if it has to be put somewhere; in `row_room` go the values of one
+    /// row.
+    pub fn widened<'s, T: Compute>(
         &'s self,
         isa: &Isa,
         at: Range<usize>,
-        space: &'s mut GradSpace<T>,
+        room: &'s mut Part<T>,
+        row_room: &mut Part<T>,
     ) -> &'s [T]
     where
         G: Stored<T>,
     {
+        match self.in_place() {
+            Some(values) => &values[at],
+            None => self.copied(isa, at, room, row_room),
+        }
+    }
+
+    /// The same, in `room` wherever it lies.
+    pub fn copied<'s, T: Compute>(
+        &self,
+        isa: &Isa,
+        at: Range<usize>,
+        room: &'s mut Part<T>,
+        row_room: &mut Part<T>,
+    ) -> &'s mut [T]
+    where
+        G: Stored<T>,
+    {
+        let wide = &mut room.get()[..at.len()];
         let Some(rows) = &self.rows else {
-            return G::widened(isa, &self.values[at], &mut space.grad);
+            G::widen(isa, &self.values[at], wide);
+            return wide;
         };
-        let gathered = &mut space.grad.get()[..at.len()];
-        gathered.fill(T::ZERO);
+        wide.fill(T::ZERO);
         let mut last = None;
         for (row, elements, values) in rows.entries(at) {
-            let values = G::widened(isa, &self.values[values], &mut space.values);
-            let gathered = &mut gathered[elements];
+            let values = G::widened(isa, &self.values[values], row_room);
+            let sums = &mut wide[elements];
             if last.replace(row) == Some(row) {
                 // Listed before: added up in the order in which it was listed.
-                gathered.iter_mut().zip(values).for_each(|(sum, value)| *sum = *sum + *value);
+                sums.iter_mut().zip(values).for_each(|(sum, value)| *sum = *sum + *value);
             } else {
-                gathered.copy_from_slice(values);
+                sums.copy_from_slice(values);
             }
         }
-        gathered
+        wide
     }
 }
 
 macro_rules! stored {
     ($type:ty, $wide:ty, $widen:ident) => {
         impl Stored<$wide> for $type {
-            fn widened<'a>(
-                isa: &Isa,
-                stored: &'a [$type],
-                space: &'a mut Room<$wide>,
-            ) -> &'a [$wide] {
-                let wide = &mut space.get()[..stored.len()];
+            fn widen(isa: &Isa, stored: &[$type], wide: &mut [$wide]) {
                 isa.$widen(stored, wide);
-                wide
             }
         }
     };
@@ -122,8 +157,8 @@ macro_rules! stored {
             fn in_place(stored: &[$type]) -> Option<&[$type]> {
                 Some(stored)
             }
-            fn widened<'a>(_: &Isa, stored: &'a [$type], _: &'a mut Room<$type>) -> &'a [$type] {
-                stored
+            fn widen(_: &Isa, stored: &[$type], wide: &mut [$type]) {
+                wide.copy_from_slice(stored);
             }
         }
     };

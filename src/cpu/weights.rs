@@ -1,20 +1,19 @@
 //! A block of a parameter in the compute type, out of what it is kept in and back.
 #![forbid(unsafe_code)]
 
-use super::isa::Isa;
+use super::isa::{Compute, Isa};
 use super::noise::{Bits, Source};
-use super::rows::{Room, Stored};
+use super::rows::{Part, Stored};
 use crate::dtype::{Bf16, F16};
-use crate::math::Real;
 use crate::philox::Which;
 use crate::tensor::Precise;
 
 /// The elements in the compute type, in `room` if they have to be put somewhere.
-pub fn open<'s, P: StoredParam<T>, T: Real>(
+pub fn open<'s, P: StoredParam<T>, T: Compute>(
     isa: &Isa,
     param: &'s mut [P],
     precise: &'s mut Precise<T>,
-    room: &'s mut Room<T>,
+    room: &'s mut Part<T>,
 ) -> &'s mut [T] {
     let n = param.len();
     match precise {
@@ -34,12 +33,12 @@ pub fn open<'s, P: StoredParam<T>, T: Real>(
 }
 
 /// Stores what `open` gave and has changed since, in the same room.
-pub fn close<P: StoredParam<T>, T: Real>(
+pub fn close<P: StoredParam<T>, T: Compute>(
     isa: &Isa,
     param: &mut [P],
     precise: &mut Precise<T>,
-    noise: &mut Source,
-    room: &mut Room<T>,
+    noise: &mut Source<T>,
+    room: &mut Part<T>,
 ) {
     let n = param.len();
     match precise {
@@ -56,14 +55,14 @@ pub fn close<P: StoredParam<T>, T: Real>(
 
 /// An element type that parameters are stored in. `Format` gives only 16-bit parameters anything
 /// that makes them more precise, and only bf16 what needs random bits or is split.
-pub trait StoredParam<T>: Stored<T> {
+pub trait StoredParam<T: Compute>: Stored<T> {
     /// The same elements, where they are stored in the compute type.
     fn in_place(_: &mut [Self]) -> Option<&mut [T]> {
         None
     }
 
     /// The elements in the compute type, in `room` if they have to be put somewhere.
-    fn open<'s>(isa: &Isa, stored: &'s mut [Self], room: &'s mut Room<T>) -> &'s mut [T];
+    fn open<'s>(isa: &Isa, stored: &'s mut [Self], room: &'s mut Part<T>) -> &'s mut [T];
 
     /// Rounds to nearest.
     fn narrow(_: &Isa, _: &[T], _: &mut [Self]) {
@@ -100,7 +99,7 @@ macro_rules! stored_wide {
             fn open<'s>(
                 _: &Isa,
                 stored: &'s mut [$type],
-                _: &'s mut Room<$type>,
+                _: &'s mut Part<$type>,
             ) -> &'s mut [$type] {
                 stored
             }
@@ -114,7 +113,7 @@ macro_rules! stored_16_bit {
             fn open<'s>(
                 isa: &Isa,
                 stored: &'s mut [$type],
-                room: &'s mut Room<f32>,
+                room: &'s mut Part<f32>,
             ) -> &'s mut [f32] {
                 let wide = &mut room.get()[..stored.len()];
                 isa.$widen(stored, wide);

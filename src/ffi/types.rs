@@ -80,7 +80,8 @@ pub struct adamw_config {
     /// the parameter.
     pub multi_precision: u32,
     /// `[0]` Threads that work in a step: 1 is the caller's alone, 0 as many as the process's
-    /// affinity mask has processors. A step of fewer than 262,144 elements stays on the caller's.
+    /// affinity mask has processors, any other number is taken at its word: so many less 1 are started by
+    /// the first step that is shared out. A step of fewer than 262,144 elements stays on the caller's.
     pub num_threads: u32,
     /// `[ADAMW_ISA_BEST]` The highest instruction set to use.
     pub isa: adamw_isa,
