@@ -36,7 +36,10 @@
  * library may use threads of its own, which belong to the handle, block all signals, and are
  * joined by adamw_destroy; a forked child steps on the calling thread alone. Callbacks must not
  * throw or longjmp; parallel_for's tasks may run on any thread, all other callbacks run on the
- * caller's, each with the host's own floating-point environment.
+ * caller's, each with the host's own floating-point environment. Cancellation (pthread_cancel) is
+ * held off during a call and a task, in callbacks too, which do not allow it themselves: the call is
+ * whole, and a thread that was cancelled ends when it returns, whatever its cancel type. What is kept
+ * for a thread takes no memory, but for the text of its first error.
  *
  * Devices. Tensors whose device is CUDA's (device_type 2 or 13) lie in the memory of that device, and their
  * parameters are stepped there, with the same bits. Work is queued up on one stream, adamw_set_stream's, in the
@@ -1440,7 +1443,8 @@ adamw_status adamw_get_capabilities(struct adamw_capabilities *out_capabilities,
                                     size_t struct_size);
 
 // The text of the last call that failed on this thread, with the names and values in question;
-// empty if none has. It belongs to the library and is valid until this
+// empty if none has. There is memory for it from a thread's first failure on: without that the text is
+// that there was none, and the status says what failed. It belongs to the library and is valid until this
 // thread's next call that fails.
 const char *adamw_last_error(void);
 

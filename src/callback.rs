@@ -10,7 +10,7 @@ pub use checkpoint::{
 };
 
 use crate::error::{Error, Label};
-use crate::sys::{fp, panics};
+use crate::sys::{cancel, fp, panics};
 use core::ffi::{CStr, c_char, c_void};
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -273,9 +273,16 @@ impl ParallelFor {
 
 /// The task that the host's threads call; a panic must not unwind through their frames.
 unsafe extern "C" fn run_task(task_data: *mut c_void, _index: usize) {
+    let found = cancel::hold_off();
     // SAFETY: `run` passed a `Task` that lives until the host's loop has returned, and only shared
     // access is made of it.
-    let task = unsafe { &*task_data.cast::<Task>() };
+    run_held(unsafe { &*task_data.cast::<Task>() });
+    cancel::let_go(found);
+}
+
+/// `run_task` where the thread cannot be cancelled; nothing unwinds out of it.
+#[inline(never)]
+extern "C" fn run_held(task: &Task) {
     if panics::caught(|| fp::standard(task.body)).is_err() {
         task.panicked.store(true, Ordering::Release);
     }

@@ -28,7 +28,7 @@
 //! philox.rs    random bits that are a function of a counter
 //! error.rs     every error, its text and its status
 //! callback.rs  the host's functions
-//! sys/         files, floating-point environment, memory, processors, signals, panics
+//! sys/         files, floating-point environment, memory, processors, threads, signals, panics
 //! ```
 //!
 //! What a change touches: an instruction set is one line of `cpu/isa.rs`; an element type is

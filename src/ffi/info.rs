@@ -66,7 +66,8 @@ fn devices() -> u32 {
 }
 
 /// The text of the last call that failed on this thread, with the names and values in question;
-/// empty if none has. It belongs to the library and is valid until this
+/// empty if none has. There is memory for it from a thread's first failure on: without that the text is
+/// that there was none, and the status says what failed. It belongs to the library and is valid until this
 /// thread's next call that fails.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_last_error() -> *const c_char {

@@ -51,26 +51,45 @@ pub use stepping::*;
 pub use types::*;
 
 use crate::error::Error;
-use crate::sys::{fp, panics};
-use core::cell::UnsafeCell;
+use crate::sys::thread::{BytesPerThread, PerThread};
+use crate::sys::{cancel, fp, panics};
 use core::ffi::c_char;
 use core::fmt::{self, Write};
 
-/// Runs the body of a fallible function: in the default floating-point environment, with a panic
-/// or an error turned into a status and a text.
+/// Runs the body of a fallible function: where the thread cannot be cancelled, in the default floating-point
+/// environment, with a panic or an error turned into a status and a text.
 fn guard(body: impl FnOnce() -> Result<(), Error>) -> Status {
-    fp::standard(|| {
-        let result = panics::caught(body);
-        match result.unwrap_or_else(|panic| Err(Error::Panic(panic))) {
-            Ok(()) => Status::Ok,
-            Err(error) => {
-                let mut text = Text { used: 0 };
-                // Writing fails when the text is full, which cuts it and harms nothing.
-                let _ = write!(text, "{error}");
-                error.status()
-            }
-        }
+    let found = cancel::hold_off();
+    let status = guarded(body);
+    cancel::let_go(found);
+    status
+}
+
+/// `guard` where the thread cannot be cancelled; nothing unwinds out of it.
+#[inline(never)]
+#[allow(improper_ctypes_definitions, reason = "the ABI is C's for what it says of unwinding")]
+extern "C" fn guarded<F: FnOnce() -> Result<(), Error>>(body: F) -> Status {
+    fp::standard(|| match panics::caught(body) {
+        Ok(Ok(())) => Status::Ok,
+        Ok(Err(error)) => failed(&error),
+        Err(panic) => failed(&Error::Panic(panic)),
     })
+}
+
+/// Keeps the text of an error, and returns its status.
+#[cold]
+#[inline(never)]
+fn failed(error: &Error) -> Status {
+    match LAST_ERROR.ask() {
+        // Writing fails when the text is full, which cuts it and harms nothing.
+        Some(bytes) => {
+            let _ = write!(Text { bytes, used: 0 }, "{error}");
+        }
+        None => {
+            let _ = HAS_NO_TEXT.set(1);
+        }
+    }
+    error.status()
 }
 
 /// That an array is there, or has no entries.
@@ -103,29 +122,33 @@ unsafe fn entry<T: Copy>(array: *const T, i: usize) -> T {
 /// Bytes of the longest error text, its NUL included.
 const TEXT_BYTES: usize = 512;
 
-thread_local! {
-    /// Plain bytes: a destructor would pin the library in the process.
-    static LAST_ERROR: UnsafeCell<[u8; TEXT_BYTES]> = const { UnsafeCell::new([0; TEXT_BYTES]) };
-}
+static LAST_ERROR: BytesPerThread<TEXT_BYTES> = BytesPerThread::new();
+/// 1 for a thread that had no memory for the text of an error.
+static HAS_NO_TEXT: PerThread = PerThread::new(None);
 
 fn last_error() -> *const c_char {
-    LAST_ERROR.with(|text| text.get().cast())
+    match LAST_ERROR.get() {
+        Some(text) => text.cast_const().cast(),
+        None if HAS_NO_TEXT.get() == 1 => {
+            c"out of memory: 512 bytes for the text of an error".as_ptr()
+        }
+        None => c"".as_ptr(),
+    }
 }
 
 /// Writes over this thread's error text, and keeps it NUL-terminated.
 struct Text {
+    bytes: *mut [u8; TEXT_BYTES],
     used: usize,
 }
 
 impl Write for Text {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let fits = text.floor_char_boundary(TEXT_BYTES - 1 - self.used);
-        LAST_ERROR.with(|buffer| {
-            // SAFETY: the buffer is this thread's, and no reference to it outlives this closure.
-            let buffer = unsafe { &mut *buffer.get() };
-            buffer[self.used..self.used + fits].copy_from_slice(&text.as_bytes()[..fits]);
-            buffer[self.used + fits] = 0;
-        });
+        // SAFETY: the bytes are this thread's, and there is no other reference to them.
+        let bytes = unsafe { &mut *self.bytes };
+        bytes[self.used..self.used + fits].copy_from_slice(&text.as_bytes()[..fits]);
+        bytes[self.used + fits] = 0;
         self.used += fits;
         if fits == text.len() { Ok(()) } else { Err(fmt::Error) }
     }
@@ -171,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_long_text_is_cut_and_terminated() {
-        let mut text = Text { used: 0 };
+        let mut text = Text { bytes: LAST_ERROR.ask().unwrap(), used: 0 };
         let long = "ä".repeat(TEXT_BYTES);
         assert!(write!(text, "x{long}").is_err());
         assert_eq!(last_text(), format!("x{}", "ä".repeat((TEXT_BYTES - 2) / 2)));

@@ -4,26 +4,35 @@
 //! change the bits of a step (or end the process), so every entry sets the IEEE 754 default, and
 //! puts back what it found, sticky flags included.
 
-use core::cell::Cell;
+use super::thread::PerThread;
 
-thread_local! {
-    /// The host's environment, while this thread is inside the library.
-    static HOST: Cell<Environment> = const { Cell::new(Environment::DEFAULT) };
-}
+/// While a thread is inside the library: that it is, and the host's environment.
+static HOST: PerThread = PerThread::new(None);
+const INSIDE: usize = 1 << 63;
 
 /// Runs `work` in the default environment, and restores the one it found.
 pub fn standard<R>(work: impl FnOnce() -> R) -> R {
     let found = Environment::current();
-    let _restored = Restore(found, HOST.replace(found));
+    let _restored = Restore { environment: found, host: HOST.get() };
+    // Where the system has no room for it, callbacks run in the default environment.
+    let _ = HOST.set(INSIDE | found.to_word());
     Environment::DEFAULT.set();
     apart(work)
 }
 
 /// Runs a host function inside `standard` in the environment that the host had set.
 pub fn as_host<R>(callback: impl FnOnce() -> R) -> R {
-    let _restored = Restore(Environment::current(), HOST.get());
-    HOST.get().set();
+    let host = HOST.get();
+    let _restored = Restore { environment: Environment::current(), host };
+    if host & INSIDE != 0 {
+        Environment::of_word(host & !INSIDE).set();
+    }
     apart(callback)
+}
+
+/// Whether this thread is in `standard`.
+pub fn is_inside() -> bool {
+    HOST.get() & INSIDE != 0
 }
 
 /// Keeps the compiler from moving arithmetic across the switch: the processor's mode is no operand
@@ -33,13 +42,16 @@ fn apart<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
-/// Sets the first environment again, and `HOST` to the second, also when unwinding.
-struct Restore(Environment, Environment);
+/// Sets what was found again, also when unwinding.
+struct Restore {
+    environment: Environment,
+    host: usize,
+}
 
 impl Drop for Restore {
     fn drop(&mut self) {
-        self.0.set();
-        HOST.set(self.1);
+        self.environment.set();
+        let _ = HOST.set(self.host);
     }
 }
 
@@ -57,6 +69,14 @@ type Register = [u64; 2];
 impl Environment {
     /// Round to nearest even, denormals kept, all exceptions masked, no flags raised.
     const DEFAULT: Environment = Environment { control: 0x1f80 };
+
+    fn to_word(self) -> usize {
+        self.control as usize
+    }
+
+    fn of_word(word: usize) -> Environment {
+        Environment { control: word as u32 }
+    }
 
     /// MXCSR, which rules SSE and all later vector instructions; x87 is never used.
     #[inline(always)]
@@ -82,6 +102,16 @@ impl Environment {
 impl Environment {
     /// Round to nearest even, denormals kept, no traps, no flags raised.
     const DEFAULT: Environment = Environment { control: [0, 0] };
+
+    /// Both registers have 32 bits, of which the highest of FPCR is always 0.
+    fn to_word(self) -> usize {
+        let [control, status] = self.control;
+        (control << 32 | status) as usize
+    }
+
+    fn of_word(word: usize) -> Environment {
+        Environment { control: [word as u64 >> 32, word as u64 & u32::MAX as u64] }
+    }
 
     /// FPCR and FPSR.
     #[inline(always)]

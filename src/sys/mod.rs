@@ -1,10 +1,13 @@
-//! What the system gives: files, the floating-point environment, memory, processors, process, panics.
+//! What the system gives: files, the floating-point environment, memory, processors, threads, process,
+//! panics.
 
+pub mod cancel;
 pub mod files;
 pub mod fp;
 pub mod memory;
 pub mod panics;
 pub mod team;
+pub mod thread;
 
 use core::ffi::CStr;
 

@@ -5,8 +5,8 @@
 //! host, so ours is silent only on threads that are inside the library, and passes everything else
 //! on to the hook it found.
 
+use super::fp;
 use crate::error::Label;
-use core::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Once, OnceLock};
 
@@ -14,17 +14,11 @@ type Hook = Box<dyn Fn(&panic::PanicHookInfo) + Send + Sync>;
 
 static PREVIOUS: OnceLock<Hook> = OnceLock::new();
 
-thread_local! {
-    static INSIDE: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Runs `work`; a panic in it becomes its message, and nothing is printed.
+/// Runs `work`; a panic in it becomes its message, and nothing is printed if this thread is inside the library.
 pub fn caught<R>(work: impl FnOnce() -> R) -> Result<R, Label> {
     install_hook();
-    let outer = INSIDE.replace(true);
     // Whatever a panic leaves half done is the handle's to poison: see `ffi/handle.rs`.
     let result = panic::catch_unwind(AssertUnwindSafe(work));
-    INSIDE.set(outer);
     result.map_err(|payload| {
         let text = payload
             .downcast_ref::<&str>()
@@ -44,7 +38,7 @@ fn install_hook() {
         // The hook captures nothing, so that boxing it allocates nothing.
         PREVIOUS.get_or_init(panic::take_hook);
         panic::set_hook(Box::new(|info| {
-            if !INSIDE.get()
+            if !fp::is_inside()
                 && let Some(previous) = PREVIOUS.get()
             {
                 previous(info);

@@ -418,6 +418,7 @@ static void run_calls(struct run *run, struct threads threads, bool may_fail) {
 static int run_in_child(long first_to_fail, bool all_after, struct threads threads) {
   static struct run disturbed, undisturbed;
   *report = (struct report){.n_live = -1};
+  adamw_step(NULL); /* from here on there is memory for texts */
   fail_alloc(first_to_fail, all_after);
   run_calls(&disturbed, threads, true);
   fail_nothing();
