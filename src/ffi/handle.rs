@@ -2,25 +2,23 @@
 //!
 //! A handle names a slot and the generation of its tenant. Slots are never freed, so that looking
 //! one up is sound whatever the host passes: a stale handle meets another generation, a doubly
-//! destroyed one a free slot, garbage no slot at all. There are no locks: a fork in the middle of
-//! another thread's call leaves nothing held in the child but that one handle.
+//! destroyed one a free slot, garbage no slot at all. A slot is two words; the optimizer has memory of
+//! its own. There are no locks: a fork in the middle of another thread's call leaves nothing held in
+//! the child but that one handle.
 
 use crate::error::Error;
 use crate::optimizer::Optimizer;
-use core::cell::UnsafeCell;
-use core::mem::MaybeUninit;
+use core::ptr::{null_mut, without_provenance_mut};
 use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
-use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 
 struct Slot {
     /// The generation (how many tenants have left), and in the two lowest bits the phase.
     state: AtomicU64,
-    /// Initialised in every phase but `FREE`; whoever set `BUSY` has it alone.
-    optimizer: UnsafeCell<MaybeUninit<Optimizer>>,
+    /// The optimizer, of which whoever set `BUSY` is the only user. In the phase `FREE`: the link to the next
+    /// free slot.
+    tenant: AtomicPtr<Optimizer>,
 }
-
-// SAFETY: `optimizer` is reached only by the thread that moved `state` to `BUSY`.
-unsafe impl Sync for Slot {}
 
 /// All zero bits are a slot of generation 0 that is free.
 const FREE: u64 = 0;
@@ -32,32 +30,49 @@ const POISONED: u64 = 3;
 const LAST_GENERATION: u64 = u32::MAX as u64;
 
 /// Segment k holds `FIRST_SEGMENT << k` slots; it comes when the ones before are full.
-static SEGMENTS: [AtomicPtr<Slot>; 24] = [const { AtomicPtr::new(core::ptr::null_mut()) }; 24];
+static SEGMENTS: [AtomicPtr<Slot>; 24] = [const { AtomicPtr::new(null_mut()) }; 24];
 const FIRST_SEGMENT: usize = 64;
 
-/// Where the search for a free slot goes on, so that a freed slot is used again late.
-static CURSOR: AtomicUsize = AtomicUsize::new(0);
+/// How many slots have had a tenant.
+static N_USED: AtomicUsize = AtomicUsize::new(0);
+
+/// The slots that have had one and are free again: a link to the first, and above it how often this has
+/// changed, so that nobody takes a list for the one that was seen before.
+static FREE_SLOTS: AtomicU64 = AtomicU64::new(0);
+
+/// A link to a slot is its number and 1; 0 links to none.
+const LINK: u64 = u32::MAX as u64;
 
 /// Moves an optimizer into a free slot and returns its handle.
 pub fn insert(optimizer: Optimizer) -> Result<*mut Optimizer, Error> {
-    let (index, slot, generation) = free_slot()?;
-    // SAFETY: the slot was free and is busy with us.
-    unsafe { (*slot.optimizer.get()).write(optimizer) };
+    let (index, slot) = free_slot()?;
+    // SAFETY: an optimizer is not zero-sized.
+    let memory = unsafe { alloc(LAYOUT) }.cast::<Optimizer>();
+    if memory.is_null() {
+        give_back(index, slot);
+        return Err(Error::OutOfMemory { what: "the optimizer", bytes: LAYOUT.size() });
+    }
+    // SAFETY: allocated just now.
+    unsafe { memory.write(optimizer) };
+    slot.tenant.store(memory, Ordering::Relaxed);
+    let generation = slot.state.load(Ordering::Relaxed) >> 2;
     slot.state.store(generation << 2 | IDLE, Ordering::Release);
     Ok(encode(index, generation))
 }
+
+const LAYOUT: Layout = Layout::new::<Optimizer>();
 
 /// Calls `work` with the optimizer, if nobody else is using it.
 pub fn with<R>(
     handle: *const Optimizer,
     work: impl FnOnce(&mut Optimizer) -> Result<R, Error>,
 ) -> Result<R, Error> {
-    let (slot, generation) = find(handle)?;
+    let (_, slot, generation) = find(handle)?;
     enter(slot, generation, handle, IDLE)?;
     // A panic in `work` leaves the handle poisoned.
     let mut release = Release { slot, state: generation << 2 | POISONED };
-    // SAFETY: an idle slot is initialised, and it is busy with us.
-    let result = work(unsafe { (*slot.optimizer.get()).assume_init_mut() });
+    // SAFETY: an idle slot has a tenant, and it is busy with us.
+    let result = work(unsafe { &mut *slot.tenant.load(Ordering::Relaxed) });
     // What was done in part cannot be undone, and is not to be gone on from.
     if !matches!(result, Err(Error::HalfStep)) {
         release.state = generation << 2 | IDLE;
@@ -71,14 +86,14 @@ pub fn load(
     handle: *const Optimizer,
     work: impl FnOnce(&mut Optimizer) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let (slot, generation) = find(handle)?;
+    let (_, slot, generation) = find(handle)?;
     let was_poisoned = match enter(slot, generation, handle, IDLE) {
         Err(Error::Poisoned) => enter(slot, generation, handle, POISONED).map(|()| true),
         entered => entered.map(|()| false),
     }?;
     let mut release = Release { slot, state: generation << 2 | POISONED };
-    // SAFETY: an idle or poisoned slot is initialised, and it is busy with us.
-    let optimizer = unsafe { (*slot.optimizer.get()).assume_init_mut() };
+    // SAFETY: an idle or poisoned slot has a tenant, and it is busy with us.
+    let optimizer = unsafe { &mut *slot.tenant.load(Ordering::Relaxed) };
     if was_poisoned && !optimizer.is_half_loaded() {
         return Err(Error::Poisoned);
     }
@@ -91,14 +106,22 @@ pub fn load(
 
 /// Drops the optimizer; its handle is stale from now on.
 pub fn remove(handle: *const Optimizer) -> Result<(), Error> {
-    let (slot, generation) = find(handle)?;
+    let (index, slot, generation) = find(handle)?;
     enter(slot, generation, handle, IDLE).or_else(|error| match error {
         Error::Poisoned => enter(slot, generation, handle, POISONED),
         other => Err(other),
     })?;
-    let _release = Release { slot, state: (generation + 1) << 2 | FREE };
-    // SAFETY: an idle or poisoned slot is initialised, it is busy with us, and free afterwards.
-    unsafe { (*slot.optimizer.get()).assume_init_drop() };
+    let release = Release { slot, state: (generation + 1) << 2 | FREE };
+    let tenant = slot.tenant.load(Ordering::Relaxed);
+    // SAFETY: an idle or poisoned slot has a tenant, from `insert`, it is busy with us, and free afterwards.
+    unsafe {
+        tenant.drop_in_place();
+        dealloc(tenant.cast(), LAYOUT);
+    }
+    drop(release);
+    if generation + 1 < LAST_GENERATION {
+        give_back(index, slot);
+    }
     Ok(())
 }
 
@@ -134,18 +157,18 @@ const MARK: usize = 0x9e37_79b9 << 32;
 
 /// The generation above, the index below; the lowest bit is set, as in no pointer to an object.
 fn encode(index: usize, generation: u64) -> *mut Optimizer {
-    core::ptr::without_provenance_mut(((generation as usize) << 32 | index << 1 | 1) ^ MARK)
+    without_provenance_mut(((generation as usize) << 32 | index << 1 | 1) ^ MARK)
 }
 
-/// The slot that a handle names, if there is one, and the generation it names.
-fn find(handle: *const Optimizer) -> Result<(&'static Slot, u64), Error> {
+/// The number and the slot that a handle names, if there is one, and the generation it names.
+fn find(handle: *const Optimizer) -> Result<(usize, &'static Slot, u64), Error> {
     if handle.is_null() {
         return Err(Error::NullHandle);
     }
     let bits = handle.addr() ^ MARK;
     let index = (bits & u32::MAX as usize) >> 1;
     let slot = if bits & 1 == 1 { slot(index) } else { None };
-    Ok((slot.ok_or(Error::BadHandle(handle.addr()))?, (bits >> 32) as u64))
+    Ok((index, slot.ok_or(Error::BadHandle(handle.addr()))?, (bits >> 32) as u64))
 }
 
 /// The segment of a slot's number, and its place there.
@@ -161,26 +184,47 @@ fn slot(index: usize) -> Option<&'static Slot> {
     (!slots.is_null()).then(|| unsafe { &*slots.add(place) })
 }
 
-/// A free slot, made busy.
-fn free_slot() -> Result<(usize, &'static Slot, u64), Error> {
+/// A free slot that nobody else has.
+fn free_slot() -> Result<(usize, &'static Slot), Error> {
     loop {
-        let n_segments = SEGMENTS.iter().take_while(|s| !s.load(Ordering::Acquire).is_null());
-        let n_slots = FIRST_SEGMENT * ((1 << n_segments.count()) - 1);
-        let cursor = CURSOR.load(Ordering::Relaxed);
-        for index in (cursor..n_slots).chain(0..cursor.min(n_slots)) {
-            let Some(slot) = slot(index) else { continue };
-            let state = slot.state.load(Ordering::Relaxed);
-            let generation = state >> 2;
-            if state & 3 == FREE
-                && generation < LAST_GENERATION
-                && enter(slot, generation, encode(index, generation), FREE).is_ok()
-            {
-                CURSOR.store(index + 1, Ordering::Relaxed);
-                return Ok((index, slot, generation));
-            }
+        let first = FREE_SLOTS.load(Ordering::Acquire);
+        let Some(index) = (first & LINK).checked_sub(1) else { break };
+        let Some(slot) = slot(index as usize) else { break };
+        // Of a slot that another thread has taken meanwhile this is no link, and the list has changed.
+        let next = slot.tenant.load(Ordering::Relaxed).addr() as u64;
+        if change_free_slots(first, next & LINK) {
+            return Ok((index as usize, slot));
         }
-        add_segment(n_slots)?;
     }
+    loop {
+        let index = N_USED.load(Ordering::Relaxed);
+        let Some(slot) = slot(index) else {
+            add_segment(index)?;
+            continue;
+        };
+        let (from, to) = (Ordering::Relaxed, Ordering::Relaxed);
+        if N_USED.compare_exchange(index, index + 1, from, to).is_ok() {
+            return Ok((index, slot));
+        }
+    }
+}
+
+/// Lets a slot that is free be taken.
+fn give_back(index: usize, slot: &Slot) {
+    loop {
+        let first = FREE_SLOTS.load(Ordering::Acquire);
+        slot.tenant.store(without_provenance_mut((first & LINK) as usize), Ordering::Relaxed);
+        if change_free_slots(first, index as u64 + 1) {
+            return;
+        }
+    }
+}
+
+/// Puts another link in place of the first, if nobody has changed it since it was read.
+fn change_free_slots(seen: u64, link: u64) -> bool {
+    let changed = (seen & !LINK).wrapping_add(LINK + 1) | link;
+    let exchange = FREE_SLOTS.compare_exchange(seen, changed, Ordering::AcqRel, Ordering::Relaxed);
+    exchange.is_ok()
 }
 
 /// Adds the segment that starts with this slot, unless another thread has.
@@ -195,8 +239,7 @@ fn add_segment(first_slot: usize) -> Result<(), Error> {
     if slots.is_null() {
         return Err(failed);
     }
-    let none = core::ptr::null_mut();
-    if segment.compare_exchange(none, slots, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+    if segment.compare_exchange(null_mut(), slots, Ordering::AcqRel, Ordering::Relaxed).is_err() {
         // SAFETY: allocated above with this layout, and seen by nobody.
         unsafe { dealloc(slots.cast(), layout) };
     }

@@ -1,0 +1,59 @@
+//! Handles cost what they are while they live, and next to nothing after: memory goes back, and a new one is
+//! made in the same time however many there are.
+
+mod common;
+
+use common::handle::{Handle, config};
+use std::time::{Duration, Instant};
+
+/// Bytes of memory that the process has now.
+fn resident_bytes() -> usize {
+    // SAFETY: gives back what the allocator holds for nobody.
+    unsafe { libc::malloc_trim(0) };
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+#[test]
+fn handles_that_were_destroyed_give_their_memory_back_and_full_tables_are_quick() {
+    const COUNT: usize = 64 * ((1 << 9) - 1);
+    let config = config();
+    drop(Handle::new(&config));
+    let before = resident_bytes();
+    let mut handles: Vec<Handle> = (0..COUNT).map(|_| Handle::new(&config)).collect();
+
+    // Of a table that is full, so that there is one place in it.
+    let round = |handles: &mut Vec<Handle>| {
+        let started = Instant::now();
+        drop(handles.swap_remove(0));
+        handles.push(Handle::new(&config));
+        started.elapsed()
+    };
+    let quickest: Duration = (0..50).map(|_| round(&mut handles)).min().unwrap();
+    assert!(quickest < Duration::from_micros(20), "{quickest:?} for one of {COUNT}");
+
+    drop(handles);
+    let kept = resident_bytes().saturating_sub(before);
+    assert!(kept < 64 * COUNT, "{kept} bytes are kept for {COUNT} handles that were destroyed");
+}
+
+#[test]
+fn handles_that_threads_make_and_destroy_at_once_are_all_different() {
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let config = config();
+                for round in 0..2000 {
+                    let handles: Vec<Handle> =
+                        (0..round % 7).map(|_| Handle::new(&config)).collect();
+                    for (i, handle) in handles.iter().enumerate() {
+                        handle.set_lr(i as f64 + round as f64);
+                    }
+                    for (i, handle) in handles.iter().enumerate() {
+                        assert_eq!(handle.lr(), i as f64 + round as f64);
+                    }
+                }
+            });
+        }
+    });
+}
