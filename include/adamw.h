@@ -476,7 +476,7 @@ typedef struct adamw_config {
   // `[0]` Of the random bits that stochastic rounding takes.
   uint64_t seed;
   // `[0]` 1: a step, taken or skipped, writes zeros over the gradients that it has used, while they
-  // are in cache: what `adamw_clear_grad` would do after it. They must be writable then, and no two
+  // are in cache: what `adamw_clear_grad` would do after it, to frozen parameters' too. They must be writable then, and no two
   // parameters may share gradient memory.
   uint32_t clear_grads;
   // `[0]` 1: a step takes weight_decay of the parameter away, whatever the learning rate, its schedule and its
@@ -1230,7 +1230,8 @@ extern "C" {
 // `.adamw-000.tmp` in the directory, which the next save there removes.
 //
 // Rows that lag (ADAMW_LAZY_EXACT) are brought up to date first. Accumulated gradients are not state:
-// `ADAMW_STATUS_INVALID_ARGUMENT` while there are some.
+// `ADAMW_STATUS_INVALID_ARGUMENT` while there are some, and while some parameters have been stepped alone
+// (`adamw_step_param`) and others still have a gradient.
 //
 // The caller ensures:
 // `path` is NULL or NUL-terminated.
@@ -1251,7 +1252,10 @@ adamw_status adamw_save_to(struct adamw_optimizer *optimizer,
 
 // Loads what `adamw_save` saved into a handle that has the same parameters and settings: it goes on
 // with the same bits, whatever its instruction set and threads. `options` may be NULL. The host loads
-// the parameters themselves, unless they were saved and `options` says so.
+// the parameters themselves, unless they were saved and `options` says so: rows that lag
+// (ADAMW_LAZY_EXACT) are brought up to date first, so that it does so after the load, or calls
+// `adamw_sparse_flush` before. What was accumulated or measured (`adamw_grad_ready`) of a parameter that is
+// loaded is forgotten; gradients that are set stay.
 //
 // Groups, parameters, the schedule and the loss scaler are there before, as they were in the handle that
 // was saved: a load adds none. What it takes are values: state and steps of each parameter, how far
@@ -1593,6 +1597,9 @@ adamw_status adamw_rebind(struct adamw_optimizer *optimizer,
 // (ADAMW_PRECISION_SPLIT, ADAMW_PRECISION_KAHAN) becomes zero. What master or remainder knew beyond the
 // parameter's own bits is gone: not to be called after `adamw_load` or `adamw_set_state`, which bring
 // them. Does nothing to a parameter that has neither.
+//
+// Rows that lag (ADAMW_LAZY_EXACT) are brought up to date first: call `adamw_sparse_flush` before you write
+// a parameter that has some.
 adamw_status adamw_sync_master(struct adamw_optimizer *optimizer,
                                uint32_t param);
 
@@ -1744,8 +1751,8 @@ adamw_status adamw_sparse_prepare(struct adamw_optimizer *optimizer,
                                   uint32_t param,
                                   const struct adamw_tensor *rows);
 
-// Brings every row of every parameter up to date: before parameters or state are saved, evaluated
-// or copied.
+// Brings every row of every parameter up to date: before parameters or state are evaluated, copied or
+// written. Saving does so itself.
 adamw_status adamw_sparse_flush(struct adamw_optimizer *optimizer);
 
 // Writes how many numbers have been given to parameters to `out_num_params`: all parameters have
@@ -1857,7 +1864,9 @@ adamw_status adamw_set_grads(struct adamw_optimizer *optimizer,
 // Adds a gradient of a micro-batch to what has been added up for this parameter since its last
 // step, in memory of the library's, f32 (f64 for an f64 parameter). The sum is the gradient of the
 // next step, or the mean, as `config.average_grads` says; it takes the place of any gradient that
-// was set. A step that is taken or skipped uses it up: the parameter has no gradient then. `grad` is
+// was set. A step that is taken or skipped uses it up: the parameter has no gradient then. So does one that
+// passes over it since it is frozen; one of other parameters (`adamw_minimize`, `adamw_apply_gradients`,
+// `adamw_step_param`) does not. `grad` is
 // as in `adamw_set_grad`, but is read during this call only.
 //
 // The caller ensures:
@@ -1905,10 +1914,12 @@ adamw_status adamw_grad_ready(struct adamw_optimizer *optimizer,
 
 // Steps one parameter now, if it has a gradient, with the bits that `adamw_step` would give it, and
 // forgets the gradient, so that a host may step inside its backward pass and reuse the memory. A
-// schedule does not go on: `adamw_step`, which steps the parameters that are left, has it do so.
+// schedule does not go on: `adamw_step`, which steps the parameters that are left, has it do so. Until
+// then, or until no other parameter has a gradient, nothing can be saved: it would be of two steps.
 // `ADAMW_STATUS_CLIP_CONFLICT` if the step depends on all gradients: with clipping by global norm
 // (unless the parameter is left out of it), a loss scaler, ADAMW_NONFINITE_SKIP or found_inf flags.
-adamw_status adamw_step_param(struct adamw_optimizer *optimizer, uint32_t param);
+adamw_status adamw_step_param(struct adamw_optimizer *optimizer,
+                              uint32_t param);
 
 // Has each step add up the norms of its update and of the parameters for `adamw_get_step_info`, 1,
 // or not, 0. They are summed while the elements are in cache, in the order that norms have: no

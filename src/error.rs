@@ -183,6 +183,11 @@ pub enum Error {
         "param \"{0}\" has accumulated gradients, which a checkpoint does not hold: step first"
     )]
     Accumulating(Label),
+    #[error(
+        "param \"{alone}\" was stepped alone and param \"{late}\" still has a gradient: a checkpoint would hold two \
+         steps; adamw_step takes the rest of the step, or forget the gradient"
+    )]
+    BetweenSteps { alone: Label, late: Label },
     #[error("{name} returned {returned}, expected 0")]
     Transfer { name: &'static str, returned: i32 },
     #[error(

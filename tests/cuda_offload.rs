@@ -289,7 +289,9 @@ fn a_gradient_that_is_ready_is_measured_as_it_is_on_the_device() {
         ..config()
     });
     several(&mut twin);
-    let ready = |handle: &Handle| [0, 2, 4].map(|number| handle.grad_ready(number).unwrap());
+    let ready = |handle: &Handle| {
+        [0, 2, 4].into_iter().for_each(|number| handle.grad_ready(number).unwrap());
+    };
     for step in 0..5 {
         if step % 2 == 0 {
             twin.set_grads();
@@ -299,7 +301,7 @@ fn a_gradient_that_is_ready_is_measured_as_it_is_on_the_device() {
         if step == 3 {
             twin.write_grad(2, &Array::of(Dtype::F64, &[f64::NAN; 77]));
         }
-        twin.both(|handle| drop(ready(handle)));
+        twin.both(ready);
         twin.step();
         twin.assert_same();
         assert_eq!(twin.device.step_info().skipped, u32::from(step == 3));
@@ -315,7 +317,7 @@ fn a_gradient_that_is_ready_is_measured_as_it_is_on_the_device() {
     // What is not stepped then comes down again for the step after.
     twin.host.step();
     twin.assert_same();
-    twin.both(|handle| drop(ready(handle)));
+    twin.both(ready);
     twin.both(|handle| handle.edit_options(0, |options| options.frozen = 1));
     twin.step();
     twin.write_grads();
@@ -323,7 +325,7 @@ fn a_gradient_that_is_ready_is_measured_as_it_is_on_the_device() {
     twin.step();
     twin.assert_same();
     // Neither does another gradient that comes down to the same place meanwhile.
-    twin.both(|handle| drop(ready(handle)));
+    twin.both(ready);
     let other = Array::ordinary(Dtype::F32, 40_003, &mut twin.random);
     let on_device = OnDevice::of(&other, 0);
     twin.host.apply_gradients(&[(0, &other)]).unwrap();
@@ -338,7 +340,9 @@ fn rows_that_are_brought_up_to_date_go_up() {
     let look: [Way; 6] = [
         ("flushed", &|handle| handle.sparse_flush()),
         ("prepared", &|handle| handle.sparse_prepare(0, &rows).unwrap()),
-        ("looked at", &|handle| drop(handle.state_info(0, ADAMW_BUFFER_EXP_AVG).unwrap())),
+        ("looked at", &|handle| {
+            handle.state_info(0, ADAMW_BUFFER_EXP_AVG).unwrap();
+        }),
         ("saved", &|handle| drop(handle.saved(false))),
         ("in a group that is not lazy", &|handle| {
             let group = adamw_group_config { lazy_mode: ADAMW_LAZY_ROWS, ..handle.group(0) };

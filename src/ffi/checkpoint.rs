@@ -28,7 +28,8 @@ use core::ptr::null;
 /// `.adamw-000.tmp` in the directory, which the next save there removes.
 ///
 /// Rows that lag (ADAMW_LAZY_EXACT) are brought up to date first. Accumulated gradients are not state:
-/// `ADAMW_STATUS_INVALID_ARGUMENT` while there are some.
+/// `ADAMW_STATUS_INVALID_ARGUMENT` while there are some, and while some parameters have been stepped alone
+/// (`adamw_step_param`) and others still have a gradient.
 ///
 /// # Safety
 /// `path` is NULL or NUL-terminated.
@@ -87,7 +88,10 @@ pub unsafe extern "C" fn adamw_save_to(
 
 /// Loads what `adamw_save` saved into a handle that has the same parameters and settings: it goes on
 /// with the same bits, whatever its instruction set and threads. `options` may be NULL. The host loads
-/// the parameters themselves, unless they were saved and `options` says so.
+/// the parameters themselves, unless they were saved and `options` says so: rows that lag
+/// (ADAMW_LAZY_EXACT) are brought up to date first, so that it does so after the load, or calls
+/// `adamw_sparse_flush` before. What was accumulated or measured (`adamw_grad_ready`) of a parameter that is
+/// loaded is forgotten; gradients that are set stay.
 ///
 /// Groups, parameters, the schedule and the loss scaler are there before, as they were in the handle that
 /// was saved: a load adds none. What it takes are values: state and steps of each parameter, how far

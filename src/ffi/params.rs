@@ -178,6 +178,9 @@ pub unsafe extern "C" fn adamw_rebind(
 /// (ADAMW_PRECISION_SPLIT, ADAMW_PRECISION_KAHAN) becomes zero. What master or remainder knew beyond the
 /// parameter's own bits is gone: not to be called after `adamw_load` or `adamw_set_state`, which bring
 /// them. Does nothing to a parameter that has neither.
+///
+/// Rows that lag (ADAMW_LAZY_EXACT) are brought up to date first: call `adamw_sparse_flush` before you write
+/// a parameter that has some.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_sync_master(optimizer: *mut Optimizer, param: u32) -> Status {
     guard(|| handle::with(optimizer, |optimizer| optimizer.sync_master(param)))

@@ -77,8 +77,8 @@ pub unsafe extern "C" fn adamw_sparse_prepare(
     })
 }
 
-/// Brings every row of every parameter up to date: before parameters or state are saved, evaluated
-/// or copied.
+/// Brings every row of every parameter up to date: before parameters or state are evaluated, copied or
+/// written. Saving does so itself.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_sparse_flush(optimizer: *mut Optimizer) -> Status {
     guard(|| handle::with(optimizer, |optimizer| optimizer.flush_rows()))

@@ -83,7 +83,9 @@ pub unsafe extern "C" fn adamw_set_grads(
 /// Adds a gradient of a micro-batch to what has been added up for this parameter since its last
 /// step, in memory of the library's, f32 (f64 for an f64 parameter). The sum is the gradient of the
 /// next step, or the mean, as `config.average_grads` says; it takes the place of any gradient that
-/// was set. A step that is taken or skipped uses it up: the parameter has no gradient then. `grad` is
+/// was set. A step that is taken or skipped uses it up: the parameter has no gradient then. So does one that
+/// passes over it since it is frozen; one of other parameters (`adamw_minimize`, `adamw_apply_gradients`,
+/// `adamw_step_param`) does not. `grad` is
 /// as in `adamw_set_grad`, but is read during this call only.
 ///
 /// # Safety
@@ -186,7 +188,8 @@ pub extern "C" fn adamw_grad_ready(optimizer: *mut Optimizer, param: u32) -> Sta
 
 /// Steps one parameter now, if it has a gradient, with the bits that `adamw_step` would give it, and
 /// forgets the gradient, so that a host may step inside its backward pass and reuse the memory. A
-/// schedule does not go on: `adamw_step`, which steps the parameters that are left, has it do so.
+/// schedule does not go on: `adamw_step`, which steps the parameters that are left, has it do so. Until
+/// then, or until no other parameter has a gradient, nothing can be saved: it would be of two steps.
 /// `ADAMW_STATUS_CLIP_CONFLICT` if the step depends on all gradients: with clipping by global norm
 /// (unless the parameter is left out of it), a loss scaler, ADAMW_NONFINITE_SKIP or found_inf flags.
 #[unsafe(no_mangle)]

@@ -124,7 +124,7 @@ pub struct adamw_config {
     /// `[0]` Of the random bits that stochastic rounding takes.
     pub seed: u64,
     /// `[0]` 1: a step, taken or skipped, writes zeros over the gradients that it has used, while they
-    /// are in cache: what `adamw_clear_grad` would do after it. They must be writable then, and no two
+    /// are in cache: what `adamw_clear_grad` would do after it, to frozen parameters' too. They must be writable then, and no two
     /// parameters may share gradient memory.
     pub clear_grads: u32,
     /// `[0]` 1: a step takes weight_decay of the parameter away, whatever the learning rate, its schedule and its

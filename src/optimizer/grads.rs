@@ -83,7 +83,7 @@ impl Optimizer {
         for operands in &mut self.operands[of.clone()] {
             // Of all: after this step the host may change what had no part in it too.
             operands.forget_measured();
-            if operands.is_due() {
+            if operands.is_asked() {
                 operands.forget_accumulated();
             }
         }
@@ -94,19 +94,24 @@ impl Optimizer {
     pub(super) fn clear_used(&mut self, of: &Range<usize>, is_left: impl Fn(&Operands) -> bool) {
         if self.config.clear_grads {
             for operands in &mut self.operands.unmarked()[of.clone()] {
-                if operands.is_stepped() && operands.n_accumulated() == 0 && is_left(operands) {
+                let is_used = operands.is_asked() && operands.n_accumulated() == 0;
+                if is_used && !operands.is_on_device() && is_left(operands) {
                     operands.zero_grad();
                 }
             }
         }
     }
 
-    /// The same for what lies on a device, where a step that the host has skipped did nothing.
-    pub(super) fn clear_used_on_device(&mut self, of: &Range<usize>) -> Result<(), Error> {
+    /// The same for what lies on a device.
+    pub(super) fn clear_used_on_device(
+        &mut self,
+        of: &Range<usize>,
+        is_left: impl Fn(&Operands) -> bool,
+    ) -> Result<(), Error> {
         if self.config.clear_grads {
             for operands in &mut self.operands.unmarked()[of.clone()] {
-                let is_used = operands.is_on_device() && operands.is_due();
-                if is_used && operands.n_accumulated() == 0 {
+                let is_used = operands.is_asked() && operands.n_accumulated() == 0;
+                if is_used && operands.is_on_device() && is_left(operands) {
                     self.backend.zero_grad(operands)?;
                 }
             }

@@ -144,8 +144,7 @@ impl Optimizer {
             return Ok(());
         }
         for number in of.clone() {
-            let operands = &self.operands[number];
-            if operands.is_stepped() && operands.n_accumulated() == 0 {
+            if self.operands[number].is_asked() {
                 self.zero_grad_on_device(number as u32)?;
             }
         }

@@ -66,6 +66,7 @@ impl Optimizer {
             operands.state(Role::Master).is_some() && !operands.is_hosts(Role::Master);
         let group = *self.group_of(number);
         let param = &mut self.params[number as usize];
+        param.stepped_alone = false;
         param.master = if owns_master { Master::Stale } else { Master::Settled };
         self.set_clock(number, Clock::after(0, &group))
     }

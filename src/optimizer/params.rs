@@ -28,6 +28,8 @@ pub struct Param {
     pub regularizer: Regularizer<f64>,
     pub clock: Clock,
     pub master: Master,
+    /// It has taken a step that others have yet to take.
+    pub stepped_alone: bool,
 }
 
 /// Which part of a larger tensor a parameter is.
@@ -118,6 +120,7 @@ impl Optimizer {
             regularizer: new.regularizer,
             clock: Clock::after(new.step, &group),
             master,
+            stepped_alone: false,
         };
         if let Some(cuda) = self.backend.cuda() {
             let of_device = Some(&operands).filter(|operands| operands.is_on_device());
@@ -211,6 +214,7 @@ impl Optimizer {
     pub fn sync_master(&mut self, param: u32) -> Result<(), Error> {
         self.label(param)?;
         self.fetch_anew(param as usize)?;
+        self.catch_up_rows(param as usize)?;
         self.fill_master(param as usize)?;
         self.params[param as usize].master = Master::Settled;
         Ok(())

@@ -117,6 +117,13 @@ impl Optimizer {
                 return Err(Error::Accumulating(self.params[number].label()));
             }
         }
+        let alone = self.live().find(|&number| self.params[number].stepped_alone);
+        let is_late =
+            |number: &usize| self.operands[*number].is_due() && !self.params[*number].stepped_alone;
+        if let (Some(alone), Some(late)) = (alone, self.live().find(is_late)) {
+            let [alone, late] = [alone, late].map(|number| self.params[number].label());
+            return Err(Error::BetweenSteps { alone, late });
+        }
         self.flush_rows()?;
         for number in 0..self.params.len() {
             if self.params[number].master == Master::Stale && !self.params[number].removed {

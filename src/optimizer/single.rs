@@ -38,8 +38,10 @@ impl Optimizer {
                 "the handle has found_inf flags"
             }
             _ => {
+                let is_stepped = self.operands[of.start].is_due();
                 self.take_step(of.clone(), |_| Ok(None), |_| ())?;
                 self.operands[of.start].forget_grad();
+                self.params.unmarked()[of.start].stepped_alone |= is_stepped;
                 return Ok(());
             }
         };

@@ -24,6 +24,8 @@ pub struct Scratch {
     /// The elements of the parameters that the processor steps, and the device.
     n_elements: u64,
     n_on_device: u64,
+    /// Some have a gradient that is used up though they are not stepped.
+    passes_over: bool,
     /// Who is stepped and who shares scalars holds for the next step too, unless something changes.
     repeats: bool,
     /// What a step changes.
@@ -67,6 +69,10 @@ struct Gathered {
     lags: bool,
     /// Gradients that were accumulated, or measured when they arrived: for one step.
     uses_up: bool,
+    /// Gradients of parameters that are not stepped.
+    passes_over: bool,
+    /// Parameters that were stepped alone, in what is a step of all now.
+    alone: bool,
     stale_masters: bool,
     unseen_masters: bool,
 }
@@ -99,6 +105,7 @@ impl Optimizer {
             true => Gathered {
                 n_elements: self.scratch.n_elements,
                 n_on_device: self.scratch.n_on_device,
+                passes_over: self.scratch.passes_over,
                 ..Gathered::default()
             },
             false => self.gather(&of),
@@ -117,17 +124,14 @@ impl Optimizer {
         }
         let mut report = self.measure(&of, n_elements, on_device.as_ref())?;
         if report.skipped {
-            self.clear_used_on_device(&of)?;
+            self.clear_used_on_device(&of, |_| true)?;
             self.clear_on_device(&of)?;
             self.nothing_is_due();
             report.seconds = seconds_since(started);
             self.report = report;
             self.tell(&report);
             self.clear_used(&of, |_| true);
-            if gathered.uses_up {
-                self.use_up_grads(&of);
-            }
-            self.begin_window(&of);
+            self.end_window(&of, &gathered);
             return Ok(());
         }
         self.decide(&of, repeats)?;
@@ -153,8 +157,12 @@ impl Optimizer {
             self.cuda()?.give_up();
         }
         updated?;
-        if gathered.rows {
-            self.clear_used(&of, Operands::has_rows);
+        if gathered.passes_over {
+            let cleared = self.clear_used_on_device(&of, Operands::is_passed_over);
+            cleared.map_err(|_| Error::HalfStep)?;
+        }
+        if gathered.rows || gathered.passes_over {
+            self.clear_used(&of, |operands| operands.has_rows() || operands.is_passed_over());
         }
         self.advance(&of);
         if on_device.is_some() {
@@ -171,12 +179,10 @@ impl Optimizer {
             self.go_to(state);
         }
         taken(self);
-        if gathered.uses_up {
-            self.use_up_grads(&of);
-        }
-        self.begin_window(&of);
+        self.end_window(&of, &gathered);
         self.scratch.n_elements = gathered.n_elements;
         self.scratch.n_on_device = gathered.n_on_device;
+        self.scratch.passes_over = gathered.passes_over;
         self.scratch.repeats = self.can_repeat(&of);
         Ok(())
     }
@@ -210,15 +216,31 @@ impl Optimizer {
             && !self.groups.iter().any(clips_each)
     }
 
+    /// What was for this step, taken or skipped, is for no other.
+    fn end_window(&mut self, of: &Range<usize>, gathered: &Gathered) {
+        if gathered.uses_up {
+            self.use_up_grads(of);
+        }
+        if gathered.alone {
+            let params = self.params.unmarked()[of.clone()].iter_mut();
+            for (param, operands) in params.zip(&self.operands[of.clone()]) {
+                param.stepped_alone &= operands.is_left_out();
+            }
+        }
+        self.begin_window(of);
+    }
+
     /// Looks once at every parameter, so that what few need costs the others nothing.
     fn gather(&self, of: &Range<usize>) -> Gathered {
         let mut gathered = Gathered::default();
         let params = self.params[of.clone()].iter();
         for (param, operands) in params.zip(&self.operands[of.clone()]) {
             gathered.uses_up |= operands.is_ready();
+            gathered.uses_up |= operands.is_asked() && operands.n_accumulated() > 0;
+            gathered.passes_over |= operands.is_passed_over();
+            gathered.alone |= param.stepped_alone;
             if operands.is_due() && operands.is_on_device() {
                 gathered.n_on_device += operands.param().n_elements();
-                gathered.uses_up |= operands.n_accumulated() > 0;
                 gathered.stale_masters |= param.master == Master::Stale;
                 gathered.unseen_masters |= param.master == Master::Unseen;
             }
@@ -226,7 +248,6 @@ impl Optimizer {
                 gathered.n_elements += operands.param().n_elements();
                 gathered.rows |= operands.has_rows();
                 gathered.lags |= operands.lag().is_some();
-                gathered.uses_up |= operands.n_accumulated() > 0;
                 gathered.stale_masters |= param.master == Master::Stale;
                 gathered.unseen_masters |= param.master == Master::Unseen;
             }

@@ -121,11 +121,12 @@ impl Operands {
         self.resting = resting;
     }
 
+    /// Whether the next step is not asked about it.
     pub fn is_left_out(&self) -> bool {
         self.left_out
     }
 
-    /// Whether the next step passes over it; returns whether it would have.
+    /// Whether the next step is not asked about it; returns whether it would have.
     pub fn set_left_out(&mut self, left_out: bool) -> bool {
         core::mem::replace(&mut self.left_out, left_out)
     }

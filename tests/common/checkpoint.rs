@@ -86,6 +86,11 @@ impl Handle {
         call!(adamw_save_to(self.raw(), args, core::ptr::null_mut()))
     }
 
+    /// How many bytes a checkpoint takes, or why there is none.
+    pub fn saved_or_refused(&self) -> Answer<u64> {
+        self.save_to(&adamw_save_args { size_only: 1, ..save_args() })
+    }
+
     /// The checkpoint as bytes.
     pub fn saved(&self, params: bool) -> Vec<u8> {
         let args = adamw_save_args { params: params.into(), ..save_args() };

@@ -96,12 +96,16 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Takes how far a parameter had come; all its rows, and its master if it had one, are what was saved.
+    /// Takes how far a parameter had come; all its rows, and its master if it had one, are what was saved, and what
+    /// was for the step that comes next has gone with what was before.
     pub(super) fn take_clock(&mut self, found: &Match, clock: Clock) {
         let number = found.number;
         self.params[number].clock = clock;
         let has_new_master = found.has_new_master;
         self.params[number].master = if has_new_master { Master::Stale } else { Master::Settled };
+        self.params[number].stepped_alone = false;
+        self.operands[number].forget_measured();
+        self.operands[number].forget_accumulated();
         if let Some((lag, _)) = self.operands[number].lag_and_index() {
             lag.all_caught_up();
         }

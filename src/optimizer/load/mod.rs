@@ -102,6 +102,9 @@ impl Optimizer {
         drop(buffers);
         self.check_cover(&mut found, &files, options)?;
         let mut room = Room::new()?;
+        if !options.params {
+            self.flush_rows()?; // they are of the state that is about to go
+        }
         let copied = self.copy_from(&mut files, &found, options, &mut progress, &mut room);
         self.is_half_loaded = copied.is_err();
         copied?;
@@ -121,6 +124,7 @@ impl Optimizer {
                 self.take_clock(found, clock);
             }
         }
+        self.begin_window(&(0..self.operands.len()));
         self.begin_window(&(0..self.operands.len()));
         let Some(numbers) = numbers else { return };
         if let (Some(lr), None) = (numbers.lr, &self.config.lr_ptr) {
