@@ -628,7 +628,8 @@ public:
 
   void save(const std::string &path) { detail::call(adamw_save, handle_, path.c_str()); }
 
-  // Saves to what `args` names. Returns how many bytes that is.
+  // Saves to what `args` names. Returns how many bytes that is; `args.out_durable` says whether a file
+  // outlives a power cut.
   std::uint64_t save(adamw_save_args args) {
     args.struct_size = sizeof args;
     std::uint64_t num_bytes;

@@ -197,8 +197,8 @@ pub enum Error {
 
     #[error("out of memory: {bytes} bytes for {what}")]
     OutOfMemory { what: &'static str, bytes: usize },
-    #[error("could not start {0} threads")]
-    Threads(usize),
+    #[error("could not start {0} threads: {1}")]
+    Threads(usize, Errno),
 
     #[error("{0}")]
     NoCuda(&'static str),
@@ -315,7 +315,7 @@ impl Error {
             Error::Transfer { .. } => Status::Callback,
             Error::LrConflict(_) => Status::LrConflict,
             Error::ClipConflict { .. } => Status::ClipConflict,
-            Error::OutOfMemory { .. } | Error::Threads(_) => Status::OutOfMemory,
+            Error::OutOfMemory { .. } | Error::Threads(..) => Status::OutOfMemory,
             Error::Nonfinite { .. } | Error::NormOverflow { .. } => Status::Nonfinite,
             Error::NullHandle | Error::BadHandle(_) => Status::BadHandle,
             Error::Busy => Status::Busy,
@@ -336,6 +336,15 @@ mod tests {
         let error = problem.of(Label::new(b"w1"), Role::Grad);
         assert_eq!(error.to_string(), "param \"w1\": grad has 10 elements, param has 12");
         assert_eq!(error.status(), Status::InvalidArgument);
+    }
+
+    #[test]
+    fn what_the_system_refuses_is_said_in_its_words() {
+        let error = Error::Threads(3, Errno(libc::EAGAIN));
+        assert_eq!(
+            error.to_string(),
+            "could not start 3 threads: Resource temporarily unavailable"
+        );
     }
 
     #[test]

@@ -206,3 +206,51 @@ fn the_lr_of_a_checkpoint_is_that_of_a_step_without_the_hosts_ratio() {
     let lr = file.tensor("param_groups.w.lr").unwrap().data().to_vec();
     assert_eq!(f64::from_le_bytes(lr.try_into().unwrap()), 0.125);
 }
+
+#[test]
+fn what_does_not_fit_is_said_with_both_values_and_the_way_out() {
+    let saved = Run::new(&config(), start(Dtype::F32));
+    let bytes = saved.handle.saved(false);
+    let refused = |config: &adamw_config, param: Array, options: &adamw_load_options| {
+        let run = Run::new(config, param);
+        let failure = run.handle.load_bytes(&bytes, options).unwrap_err();
+        assert_eq!(failure.status, Status::Mismatch);
+        failure.text
+    };
+    let (all, shared) = (load_options(), adamw_load_options { scope: 2, ..load_options() });
+    assert_eq!(
+        refused(&config(), start(Dtype::F32), &adamw_load_options { params: 1, ..all }),
+        "the checkpoint was saved without params: param.w; save with args.params 1, or load with \
+         options.params 0"
+    );
+    assert_eq!(
+        refused(&config(), Array::zeros(Dtype::F32, 40), &all),
+        "these have another size in the checkpoint: param_groups.w.n_elements is 40 (saved: 37); add the \
+         params with the shapes that were saved"
+    );
+    assert_eq!(
+        refused(&config(), start(Dtype::F64), &all),
+        "these are of another type in the checkpoint: state.w.exp_avg is F64 (saved: F32), \
+         state.w.exp_avg_sq is F64 (saved: F32); options.convert 1 converts f32, f64, f16 and bf16"
+    );
+    let amsgrad = adamw_config { amsgrad: 1, ..config() };
+    assert_eq!(
+        refused(&amsgrad, start(Dtype::F32), &shared),
+        "the checkpoint lacks what the handle has: state.w.max_exp_avg_sq; make the handle as the saved one \
+         was, or load with options.extend 1, which starts maxima and masters"
+    );
+    let bytes = Run::new(&amsgrad, start(Dtype::F32)).handle.saved(false);
+    assert_eq!(
+        saved.handle.load_bytes(&bytes, &shared).unwrap_err().text,
+        "the handle lacks what the checkpoint has: state.w.max_exp_avg_sq; make the handle as the saved one \
+         was"
+    );
+    let other = adamw_config { eps: 1e-6, ..config() };
+    let bytes = Run::new(&other, start(Dtype::F32)).handle.saved(false);
+    assert_eq!(
+        saved.handle.load_bytes(&bytes, &all).unwrap_err().text,
+        "the handle has other settings than the checkpoint: groups.0.eps is 1e-8 (saved: 1e-6); make the \
+         handle with what was saved and change it after the load, or load with ADAMW_LOAD_SHARED, which \
+         keeps the handle's (options.extend 1 turns amsgrad or multi_precision on)"
+    );
+}

@@ -7,7 +7,7 @@
 
 use super::memory::reserve;
 use super::{fp, panics, process_id, with_signals_blocked};
-use crate::error::Error;
+use crate::error::{Errno, Error};
 use core::ffi::c_void;
 use core::mem::{forget, take, transmute};
 use core::ptr::{null, null_mut};
@@ -66,7 +66,7 @@ impl Team {
                 libc::pthread_create(&mut worker, null(), enter, shared)
             });
             if refused != 0 {
-                return Err(Error::Threads(count));
+                return Err(Error::Threads(count, Errno(refused)));
             }
             team.workers.push(worker);
         }
