@@ -1884,6 +1884,7 @@ adamw_status adamw_accumulate_grad_array(struct adamw_optimizer *optimizer,
                                          const void *data,
                                          uint64_t n_elements,
                                          adamw_dtype dtype);
+
 // Says how many micro-batches a window has, by which `config.average_grads` divides every sum, also of a
 // parameter that only some of them reached (an expert, say). 0, which it is at first: the most that any parameter has
 // accumulated since the last `adamw_step`, which is wrong only where none had them all. A step of a parameter
