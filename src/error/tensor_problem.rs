@@ -13,6 +13,8 @@ pub enum TensorProblem {
     Null,
     #[error("has data NULL and {0} elements")]
     NullData(u64),
+    #[error("has data NULL and {0} elements (adamw_set_grad with NULL forgets a gradient)")]
+    NullGrad(u64),
     #[error("has {0} elements, more than fit in memory")]
     TooLarge(u64),
     #[error("has ndim {0}, expected 0 to 64")]
@@ -23,7 +25,10 @@ pub enum TensorProblem {
     NegativeDimension(i64),
     #[error("has more elements than fit in 64 bits")]
     CountOverflow,
-    #[error("is not contiguous: stride {stride} in dimension {dimension}, expected {expected}")]
+    #[error(
+        "is not contiguous: stride {stride} in dimension {dimension}, expected {expected}; make it \
+         contiguous, or copy it"
+    )]
     Strided { dimension: usize, stride: i64, expected: i64 },
     #[error("has byte_offset {0}, which leaves the address space")]
     ByteOffset(u64),
@@ -59,7 +64,8 @@ pub enum TensorProblem {
     #[error("has rows of {row} elements, earlier ones had {earlier}")]
     RowsRecut { row: u64, earlier: u64 },
     #[error(
-        "is on DLPack device type {0}, expected the host's memory (1, 3 or 11) or CUDA's (2 or 13)"
+        "is on DLPack device type {0}, expected the host's memory (1, 3 or 11: a plain array's device is \
+         {{1, 0}}) or CUDA's (2 or 13)"
     )]
     Device(i32),
     #[error("is on CUDA device {0}, expected 0 to 65535")]

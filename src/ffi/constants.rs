@@ -41,7 +41,7 @@ pub const ADAMW_CODE_FLOAT: adamw_type_code = 2;
 pub const ADAMW_CODE_BFLOAT: adamw_type_code = 4;
 
 /// An instruction set, as a cap: the highest available that is not above it is used. All of them
-/// give the same bits.
+/// give the same bits, but for the sign and the payload of a NaN.
 pub type adamw_isa = u32;
 /// As high as the processor has; the environment variable `ADAMW_ISA` (`portable`, `avx2` or
 /// `avx512`) caps it, and every other choice too.

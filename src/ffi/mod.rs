@@ -53,14 +53,26 @@ pub use types::*;
 use crate::error::Error;
 use crate::sys::thread::{BytesPerThread, PerThread};
 use crate::sys::{cancel, fp, panics};
+use core::cell::Cell;
 use core::ffi::c_char;
 use core::fmt::{self, Write};
 
 /// Runs the body of a fallible function: where the thread cannot be cancelled, in the default floating-point
 /// environment, with a panic or an error turned into a status and a text.
 fn guard(body: impl FnOnce() -> Result<(), Error>) -> Status {
+    guard_at("", 0, |_| body())
+}
+
+/// The same for a function that takes an array of `n` entries: the text of an error begins with the entry
+/// that the body says it is at.
+fn guard_at(
+    array: &str,
+    n: usize,
+    body: impl FnOnce(&Cell<Option<usize>>) -> Result<(), Error>,
+) -> Status {
     let found = cancel::hold_off();
-    let status = guarded(body);
+    let at = Cell::new(None);
+    let status = guarded(|| body(&at), || Some((array, at.get().filter(|_| n > 1)?)));
     cancel::let_go(found);
     status
 }
@@ -68,22 +80,30 @@ fn guard(body: impl FnOnce() -> Result<(), Error>) -> Status {
 /// `guard` where the thread cannot be cancelled; nothing unwinds out of it.
 #[inline(never)]
 #[allow(improper_ctypes_definitions, reason = "the ABI is C's for what it says of unwinding")]
-extern "C" fn guarded<F: FnOnce() -> Result<(), Error>>(body: F) -> Status {
+extern "C" fn guarded<'a, F, A>(body: F, at: A) -> Status
+where
+    F: FnOnce() -> Result<(), Error>,
+    A: FnOnce() -> Option<(&'a str, usize)>,
+{
     fp::standard(|| match panics::caught(body) {
         Ok(Ok(())) => Status::Ok,
-        Ok(Err(error)) => failed(&error),
-        Err(panic) => failed(&Error::Panic(panic)),
+        Ok(Err(error)) => failed(at(), &error),
+        Err(panic) => failed(None, &Error::Panic(panic)),
     })
 }
 
-/// Keeps the text of an error, and returns its status.
+/// Keeps the text of an error, with the entry of an array that it is about, and returns its status.
 #[cold]
 #[inline(never)]
-fn failed(error: &Error) -> Status {
+fn failed(at: Option<(&str, usize)>, error: &Error) -> Status {
     match LAST_ERROR.ask() {
         // Writing fails when the text is full, which cuts it and harms nothing.
         Some(bytes) => {
-            let _ = write!(Text { bytes, used: 0 }, "{error}");
+            let mut text = Text { bytes, used: 0 };
+            let _ = match at {
+                Some((array, i)) => write!(text, "{array}[{i}]: {error}"),
+                None => write!(text, "{error}"),
+            };
         }
         None => {
             let _ = HAS_NO_TEXT.set(1);

@@ -4,7 +4,9 @@ use super::constants::*;
 use super::lifecycle::flag;
 use super::state::item;
 use super::types::*;
-use super::{Optimizer, Status, adamw_param_info, entry, guard, handle, not_null, sized, tensor};
+use super::{
+    Optimizer, Status, adamw_param_info, entry, guard, guard_at, handle, not_null, sized, tensor,
+};
 use crate::error::{Error, Label, Role};
 use crate::math::Regularizer;
 use crate::optimizer::{Item, NewParam, Shard};
@@ -151,7 +153,7 @@ pub unsafe extern "C" fn adamw_rebind(
     tensors: *const *const adamw_tensor,
     num_buffers: usize,
 ) -> Status {
-    guard(|| {
+    guard_at("buffers", num_buffers, |at| {
         handle::with(optimizer, |optimizer| {
             not_null("params", params, num_buffers)?;
             not_null("buffers", buffers, num_buffers)?;
@@ -159,6 +161,7 @@ pub unsafe extern "C" fn adamw_rebind(
             let mut moves = Vec::new();
             reserve(&mut moves, num_buffers, "the moved buffers")?;
             for i in 0..num_buffers {
+                at.set(Some(i));
                 // SAFETY: the arrays have `num_buffers` entries.
                 let (param, buffer, from) =
                     unsafe { (entry(params, i), entry(buffers, i), entry(tensors, i)) };
@@ -168,6 +171,7 @@ pub unsafe extern "C" fn adamw_rebind(
                 let tensor = unsafe { tensor::dlpack(from) };
                 moves.push((param, role, tensor.map_err(|problem| problem.of(label, role))?));
             }
+            at.set(None);
             optimizer.rebind(&moves)
         })
     })

@@ -10,6 +10,7 @@ use super::{Optimizer, Status, guard, handle, put, tensor};
 use crate::dtype::Dtype;
 use crate::error::{Error, Label, Role, TensorProblem};
 use crate::optimizer::{Item, Scheme};
+use crate::tensor::Tensor;
 use core::ffi::{CStr, c_char, c_void};
 use core::fmt::{self, Write};
 use core::ptr::{copy_nonoverlapping, with_exposed_provenance_mut};
@@ -202,10 +203,11 @@ pub unsafe extern "C" fn adamw_get_state(
     guard(|| {
         // SAFETY: the caller's word.
         let name = unsafe { self::name(name, "name") }?;
-        // SAFETY: the caller's word.
-        let to = unsafe { tensor::array(out_data, n_elements, dtype) };
-        let to = to.map_err(|problem| of_state(name, problem))?;
-        handle::with(optimizer, |optimizer| optimizer.read_state(name, &to))
+        handle::with(optimizer, |optimizer| {
+            // SAFETY: the caller's word.
+            let to = unsafe { array(optimizer, name, out_data, n_elements, dtype) }?;
+            optimizer.read_state(name, &to)
+        })
     })
 }
 
@@ -226,11 +228,31 @@ pub unsafe extern "C" fn adamw_set_state(
     guard(|| {
         // SAFETY: the caller's word.
         let name = unsafe { self::name(name, "name") }?;
-        // SAFETY: the caller's word; what is made of it is only read.
-        let from = unsafe { tensor::array(data.cast_mut(), n_elements, dtype) };
-        let from = from.map_err(|problem| of_state(name, problem))?;
-        handle::with(optimizer, |optimizer| optimizer.write_state(name, &from))
+        handle::with(optimizer, |optimizer| {
+            // SAFETY: the caller's word; what is made of it is only read.
+            let from = unsafe { array(optimizer, name, data.cast_mut(), n_elements, dtype) }?;
+            optimizer.write_state(name, &from)
+        })
     })
+}
+
+/// A plain array for the part of the state that has this name. Of another type than that it need not be
+/// aligned to its elements, which says less than the type.
+///
+/// # Safety
+/// As `tensor::array`.
+unsafe fn array(
+    optimizer: &Optimizer,
+    name: &CStr,
+    data: *mut c_void,
+    n_elements: u64,
+    constant: adamw_dtype,
+) -> Result<Tensor, Error> {
+    let dtype = tensor::dtype(constant).map_err(|problem| of_state(name, problem))?;
+    optimizer.check_state_type(name, dtype)?;
+    // SAFETY: the caller's word.
+    let array = unsafe { tensor::array(data, n_elements, constant) };
+    array.map_err(|problem| of_state(name, problem))
 }
 
 fn of_state(name: &CStr, problem: TensorProblem) -> Error {

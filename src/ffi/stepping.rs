@@ -4,7 +4,7 @@ use super::constants::*;
 use super::info::constant as isa_constant;
 use super::lifecycle::flag;
 use super::types::*;
-use super::{Optimizer, Status, entry, guard, handle, not_null, sized, tensor};
+use super::{Optimizer, Status, entry, guard, guard_at, handle, not_null, sized, tensor};
 use crate::error::{Error, Role, TensorProblem};
 use crate::optimizer::Clear;
 use crate::tensor::Tensor;
@@ -44,6 +44,8 @@ pub unsafe extern "C" fn adamw_set_grad_array(
         handle::with(optimizer, |optimizer| {
             // SAFETY: the caller's word.
             let grad = unsafe { tensor::array(data, n_elements, dtype) };
+            let forgets = data.is_null() && optimizer.described(param)?.n_elements > 0;
+            let grad = if forgets { Err(TensorProblem::NullGrad(n_elements)) } else { grad };
             let grad = of_param(optimizer, param, grad)?;
             optimizer.set_grads(1, |_, _| Ok((param, Some(grad))))
         })
@@ -51,7 +53,7 @@ pub unsafe extern "C" fn adamw_set_grad_array(
 }
 
 /// Sets the gradients of `num_grads` parameters in one call, `grads[i]` for `params[i]` as
-/// `adamw_set_grad` does: all of them or, on an error, none.
+/// `adamw_set_grad` does: all of them or, on an error, none; its text begins with the entry, `grads[i]`.
 ///
 /// # Safety
 /// The arrays are readable for `num_grads` entries; the tensors as in `adamw_set_grad`.
@@ -62,11 +64,12 @@ pub unsafe extern "C" fn adamw_set_grads(
     grads: *const *const adamw_tensor,
     num_grads: usize,
 ) -> Status {
-    guard(|| {
+    guard_at("grads", num_grads, |at| {
         handle::with(optimizer, |optimizer| {
             not_null("params", params, num_grads)?;
             not_null("grads", grads, num_grads)?;
             optimizer.set_grads(num_grads, |optimizer, i| {
+                at.set(Some(i));
                 // SAFETY: the arrays have `num_grads` entries.
                 let (param, grad) = unsafe { (entry(params, i), entry(grads, i)) };
                 if grad.is_null() {
@@ -171,7 +174,7 @@ pub extern "C" fn adamw_clear_grad(optimizer: *mut Optimizer, mode: adamw_clear)
 /// ```
 ///
 /// The bits of the result do not depend on the instruction set, the number of threads, or how
-/// tensors are cut. Gradients are read only. With nothing to step it does nothing.
+/// tensors are cut (which bits a NaN has may). Gradients are read only. With nothing to step it does nothing.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_step(optimizer: *mut Optimizer) -> Status {
     guard(|| handle::with(optimizer, |optimizer| optimizer.step()))

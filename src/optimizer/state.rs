@@ -159,6 +159,18 @@ impl Optimizer {
         self.set_clock(number, clock)
     }
 
+    /// That the part of the state that has this name is made of this type.
+    pub fn check_state_type(&self, name: &CStr, is: Dtype) -> Result<(), Error> {
+        let (_, number, item) = self.find_state(name)?;
+        let tensor = match item {
+            Item::Tensor(role) => self.operands[number as usize].tensor(role),
+            _ => None,
+        };
+        let expected = tensor.map_or(Dtype::F64, |tensor| tensor.dtype());
+        let problem = TensorProblem::Dtype { is, expected };
+        if is == expected { Ok(()) } else { Err(Error::State { name: label(name), problem }) }
+    }
+
     /// That memory of the host's has the elements and the type of a part of the state.
     fn check_state(
         &self,
