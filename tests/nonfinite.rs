@@ -6,7 +6,9 @@ mod common;
 use adamw::ffi::*;
 use common::array::{Array, Dtype};
 use common::handle::{Handle, config, isas, with_clip};
+use common::kind::Kind;
 use common::random::Random;
+use common::tensors::Tensors;
 
 const DTYPES: [Dtype; 4] = [Dtype::F32, Dtype::F64, Dtype::F16, Dtype::Bf16];
 
@@ -139,6 +141,42 @@ fn a_loss_scale_that_is_a_power_of_two_changes_no_bit() {
             handle.set_grad_scale(1024.0).unwrap();
             handle.step();
             scaled.assert_same_params(&plain);
+        }
+    }
+}
+
+#[test]
+fn what_is_not_finite_spreads_alike_everywhere_but_for_the_bits_of_a_nan() {
+    for kind in Kind::all() {
+        let mut random = Random::new(11);
+        let n = 700;
+        let start = Tensors::random(kind, n, &mut random);
+        let grads: Vec<_> = (0..3).map(|_| Array::random(kind.grad, n, &mut random)).collect();
+        let run = |isa, offset| {
+            let tensors = start.copy(0..n, offset);
+            let handle = Handle::new(&adamw_config {
+                isa,
+                amsgrad: kind.amsgrad.into(),
+                maximize: kind.maximize.into(),
+                multi_precision: kind.master.into(),
+                ..config()
+            });
+            let number = tensors.add_to(&handle, "w", 5);
+            for grad in &grads {
+                handle.set_grad(number, grad);
+                handle.step();
+            }
+            drop(handle);
+            tensors
+        };
+        let expected = run(ADAMW_ISA_PORTABLE, 0);
+        for (name, array) in expected.arrays() {
+            assert!(array.values().iter().any(|value| value.is_nan()), "{kind:?}: {name}");
+        }
+        for isa in isas() {
+            // One NaN is as good as another there, and nothing else is.
+            run(isa, 0).assert_same(&expected, || format!("{kind:?}, {isa}"));
+            run(isa, 5).assert_same(&expected, || format!("{kind:?}, {isa}, off its alignment"));
         }
     }
 }
