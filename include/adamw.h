@@ -71,7 +71,7 @@
  * Exact. The same inputs give the same bits on every instruction set and number of threads, however
  * tensors are cut, whatever rounding mode, denormal mode or traps the host has set. The sign and the payload
  * of a NaN are excepted, which differ between instruction sets and devices: that there is a NaN does not.
- * Denormals are neither flushed nor avoided: a step over moments that are denormal (those of a gradient that
+ * Subnormal numbers are exact: a step over moments that are subnormal (those of a gradient that
  * has been 0 for some hundred steps) takes 2 to 6 times as long in cache.
  *
  * The paragraphs "The caller ensures" say what the library cannot check.
