@@ -57,8 +57,9 @@
  * stream. An address that the driver does not know as this device's is refused when it is given. Numbers that a handle is given by pointer (lr_ptr, the flags of adamw_set_found_inf) are in the host's
  * memory; those on the device are adamw_set_device_inputs'. A failure in the middle of a step leaves its parameters on the device
  * half stepped, and every later step of them is ADAMW_STATUS_DEVICE. A handle that has parameters on a
- * device is not used in a forked child, where CUDA does not work, and not destroyed while a stream is
- * being captured.
+ * device is not used in a forked child, where CUDA does not work. No call breaks a capture of another stream, in
+ * whatever mode it was begun and by whatever thread: what allocates, frees, copies or waits does so in CUDA's relaxed mode, and
+ * nothing waits for the whole context.
  *
  * Stack. A call takes at most 16 KiB of its thread's stack, and so does a task of parallel_for and each of the
  * library's own threads, on every instruction set; what CUDA's driver and the host's callbacks take comes on
@@ -86,6 +87,9 @@
 #define ADAMW_VERSION_MAJOR 0
 #define ADAMW_VERSION_MINOR 1
 #define ADAMW_VERSION_PATCH 0
+
+// As many first bytes as tell what a file is.
+#define ENOUGH 512
 
 // What a call came to. Zero is success. A number is never reused for another meaning; the text of
 // the calling thread's last failure is `adamw_last_error()`.
@@ -1312,9 +1316,9 @@ adamw_status adamw_inspect(const struct adamw_source *source,
 
 // Says on which stream (a `CUstream` or `cudaStream_t`; NULL: the legacy default stream) the work of
 // parameters on the device is queued up from now on. The stream stays the host's, and must be alive in
-// every call. Streams are not ordered by this library: what comes before a step on other streams, and
-// what reads its results there, the host orders by events, as for kernels of its own.
-// `ADAMW_STATUS_NOT_FOUND` before the first parameter on a device.
+// every call; the one before it must be so in this one yet. Streams are not ordered by this library: what comes
+// before a step on other streams, and what reads its results there, the host orders by events, as for kernels of
+// its own. `ADAMW_STATUS_NOT_FOUND` before the first parameter on a device.
 //
 // The caller ensures:
 // `stream` is NULL or a stream of the device's primary context.

@@ -5,6 +5,7 @@ mod common;
 
 use adamw::ffi::*;
 use common::array::{Array, Dtype};
+use common::checkpoint::load_options;
 use common::device::{self, Device, OnDevice, Stream, take_log};
 use common::handle::{Failure, Handle, Param, config, schedule, with_clip};
 use common::rows::{Rows, RowsOnDevice};
@@ -21,7 +22,7 @@ fn count(log: &[String], entry: &str) -> usize {
 
 /// What is left of a log without questions that change nothing.
 fn work(log: &[String]) -> Vec<&str> {
-    let asks = ["cuCtxGetCurrent", "cuStreamIsCapturing"];
+    let asks = ["cuCtxGetCurrent", "cuStreamIsCapturing", "cuThreadExchangeStreamCaptureMode"];
     entries(log).into_iter().filter(|entry| !asks.contains(entry)).collect()
 }
 
@@ -181,8 +182,8 @@ fn the_device_is_waited_for_before_anything_is_given_back() {
     let waits_first = |log: &[String], freed: &str| {
         let work = work(log);
         let place = |entry| work.iter().position(|found| *found == entry);
-        assert!(place("cuCtxSynchronize") < place(freed) && place(freed).is_some(), "{work:?}");
-        assert!(place("cuCtxSynchronize").is_some(), "{work:?}");
+        let waits = place("cuStreamSynchronize");
+        assert!(waits < place(freed) && place(freed).is_some() && waits.is_some(), "{work:?}");
     };
     twin.both(|handle| handle.remove(3).unwrap());
     waits_first(&take_log(), "cuMemFree_v2");
@@ -367,6 +368,78 @@ fn nothing_that_waits_or_allocates_breaks_a_capture() {
 }
 
 #[test]
+fn captures_of_other_streams_stay_whole_whatever_a_handle_does() {
+    let _device = Device::new();
+    let (given, kept) = (Given::new(), Given::new());
+    let (other, own) = (Stream::new(), Stream::new());
+    let config = adamw_config { multi_precision: 1, lazy_mode: ADAMW_LAZY_EXACT, ..config() };
+    let param = Array::of(Dtype::F32, &[1.0, 2.0, 3.0]);
+    let before = Handle::new(&config);
+    before.add(&Param::new("host", &param));
+    add(&before, "w", &kept.param).unwrap();
+    before.set_grad_tensor(1, &kept.grads[0].tensor()).unwrap();
+    before.step();
+    let file = before.saved(true);
+    // In the mode in which every thread is minded, and in that in which this one is.
+    for mode in [0, 1] {
+        let graph = other.capture_in(mode, || {
+            let handle = Handle::new(&config);
+            handle.add(&Param::new("host", &param));
+            live(&handle, &given).unwrap();
+            for name in ["x", "y", "z"] {
+                add(&handle, name, &given.param).unwrap();
+                handle.remove(handle.num_params() - 1).unwrap();
+            }
+            drop(handle);
+            before.set_statistics(1).unwrap();
+            before.step();
+            before.set_statistics(0).unwrap();
+            assert!(!before.saved(true).is_empty());
+            before.load_bytes(&file, &load_options()).unwrap();
+            for stream in [&own, &Stream::new()] {
+                before.set_stream(stream.raw().cast()).unwrap();
+                before.step();
+            }
+            before.set_stream(own.raw().cast()).unwrap();
+            before.prepare().unwrap();
+        });
+        other.launch(&graph);
+    }
+    // Its own stream's, too, is not broken by its end.
+    let param = &given.param;
+    let handle = Handle::new(&config);
+    add(&handle, "w", param).unwrap();
+    handle.set_stream(own.raw().cast()).unwrap();
+    drop(own.capture(|| drop(handle)));
+}
+
+#[test]
+fn what_is_queued_up_on_an_earlier_stream_is_waited_for_before_memory_moves() {
+    let _device = Device::with(&[("lazy", "1")]);
+    let streams = [(); 6].map(|()| Stream::new());
+    let mut twin = Twin::new(&config());
+    twin.add(Dtype::F32, 100);
+    for (n, stream) in (1..).zip(&streams) {
+        twin.device.set_stream(stream.raw().cast()).unwrap();
+        for earlier in &streams {
+            earlier.wait(); // as a host orders its streams
+        }
+        twin.keep_grad(0);
+        let values = Array::ordinary(Dtype::F32, 5 * 2 * n, &mut twin.random);
+        twin.set_sparse_grad(0, Rows::i64(&vec![n; 2 * n]), values);
+        twin.step();
+        twin.device.set_stream(core::ptr::null_mut()).unwrap();
+        // A list for which there is no room moves the old one.
+        twin.keep_grad(0);
+        let values = Array::ordinary(Dtype::F32, 5 * (2 * n + 1), &mut twin.random);
+        twin.set_sparse_grad(0, Rows::i64(&vec![n + 1; 2 * n + 1]), values);
+        stream.wait();
+        twin.step();
+        twin.assert_same();
+    }
+}
+
+#[test]
 fn what_only_reads_does_not_undo_what_was_prepared() {
     let _device = Device::new();
     let stream = Stream::new();
@@ -426,13 +499,16 @@ impl Given {
     }
 }
 
+fn add(handle: &Handle, name: &str, param: &OnDevice) -> Result<u32, Failure> {
+    let mut tensors = [None; 9];
+    tensors[0] = Some(param.tensor());
+    handle.try_add_tensors(&Param::new(name, &Array::zeros(Dtype::Bf16, 5_000)), tensors)
+}
+
 /// All that a host may do with parameters on a device; the first failure ends it.
 fn live(handle: &Handle, given: &Given) -> Result<(), Failure> {
     let Given { param, grads, sparse } = given;
-    let array = Array::zeros(Dtype::Bf16, 5_000);
-    let mut tensors = [None; 9];
-    tensors[0] = Some(param.tensor());
-    handle.try_add_tensors(&Param::new("w", &array), tensors)?;
+    add(handle, "w", param)?;
     handle.set_grad_tensor(1, &grads[0].tensor())?;
     handle.prepare()?;
     handle.forget_grad(0);

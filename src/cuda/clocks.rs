@@ -79,7 +79,7 @@ impl Clocks {
             // SAFETY: both have so many clocks, and live until they have been copied.
             unsafe { device.copy(all.memory.address() + at as u64, memory.address(), bytes) }?;
         }
-        device.wait_for_all()?;
+        device.wait()?;
         self.segments.clear();
         self.segments.push(all);
         Ok(())

@@ -186,7 +186,7 @@ impl Cuda {
                 instead: "do so before the capture",
             });
         }
-        self.driver.enter()?.wait_for_all()?;
+        self.wait_for_all()?;
         self.lags.retain(|lag| !is_one(lag));
         Ok(())
     }

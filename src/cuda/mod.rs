@@ -15,6 +15,7 @@ mod plan;
 mod rows;
 mod statistics;
 mod step;
+mod streams;
 mod table;
 mod transfer;
 mod workspace;
@@ -31,7 +32,7 @@ use crate::sys::memory::reserve;
 use crate::tensor::{Buffer, Operands, Tensor};
 use clocks::Clocks;
 use core::ops::Range;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::AtomicBool;
 use driver::{Driver, Entered, Event};
 use kernels::Kernel;
 use lag::Lag;
@@ -39,6 +40,7 @@ use offload::Traffic;
 use plan::Plan;
 use rows::Room;
 use statistics::Kept;
+use streams::Left;
 use workspace::{Size, Staging, UPLOADS, Workspace};
 
 /// The device as one handle uses it. Dropped in this order.
@@ -59,6 +61,8 @@ pub struct Cuda {
     /// By which of the uploads: whether it is being copied.
     copied: [Event; UPLOADS],
     next_upload: usize,
+    /// What was queued up on streams before this one.
+    left: Left,
     /// By parameter, in their order: those that the processor steps.
     copies: Vec<(u32, HostCopy)>,
     traffic: Option<Traffic>,
@@ -98,6 +102,7 @@ impl Cuda {
         let driver = Driver::open(ordinal)?;
         let device = driver.enter()?;
         let copied = [device.event()?, device.event()?, device.event()?, device.event()?];
+        let left = Left::new(&device)?;
         let clocks = Clocks::new(&device)?;
         drop(device);
         Ok(Cuda {
@@ -112,6 +117,7 @@ impl Cuda {
             clocks,
             copied,
             next_upload: 0,
+            left,
             copies: Vec::new(),
             traffic: None,
             memories: Vec::new(),
@@ -129,40 +135,6 @@ impl Cuda {
 
     pub fn ordinal(&self) -> u16 {
         self.ordinal
-    }
-
-    /// Queues up what comes on a stream of the host's from now on, by address; 0: the default one.
-    pub fn set_stream(&mut self, stream: usize) {
-        self.driver.set_stream(stream);
-    }
-
-    /// Whether the stream's work is being recorded into a graph.
-    pub fn is_capturing(&self) -> Result<bool, Error> {
-        self.driver.enter()?.is_capturing()
-    }
-
-    /// Enters for work on memory of the library's own, which may be recorded into a graph.
-    fn enter_to_queue(&self) -> Result<Entered<'_>, Error> {
-        let device = self.driver.enter()?;
-        if device.is_capturing()? {
-            self.has_captured.store(true, Ordering::Relaxed);
-        }
-        Ok(device)
-    }
-
-    /// Whether the library's memory on the device may be in a graph, and so stays where it is.
-    fn has_captured(&self) -> bool {
-        self.has_captured.load(Ordering::Relaxed)
-    }
-
-    /// Whether a graph steps a parameter.
-    pub fn is_in_graph(&self, number: u32) -> bool {
-        self.in_graphs.get(number as usize).is_some_and(|is_there| *is_there)
-    }
-
-    /// Fails while the stream is being recorded, which nothing may wait for.
-    fn check_not_capturing(&self, what: &'static str) -> Result<(), Error> {
-        if self.is_capturing()? { Err(Error::Capturing(what)) } else { Ok(()) }
     }
 
     /// That memory lies where this device reaches it, as far as its first and its last byte show.
@@ -252,8 +224,8 @@ impl Cuda {
         let device = self.driver.enter()?;
         let workspace = Workspace::new(&device, &size)?;
         let staging = Staging::new(&device, &size)?;
-        device.wait_for_all()?;
         drop(device);
+        self.wait_for_all()?;
         let before = self.workspace.replace(workspace);
         self.of_graphs.extend(before.filter(|before| before.is_captured));
         (self.spare, self.staging) = (None, Some(staging));
@@ -271,7 +243,7 @@ impl Cuda {
     /// Frees what is the library's own of a parameter, once the device is done with it.
     pub fn release(&mut self, number: u32, operands: &Operands) -> Result<(), Error> {
         self.check_not_capturing("removing a parameter")?;
-        self.driver.enter()?.wait_for_all()?;
+        self.wait_for_all()?;
         self.n_chunks -= plan::n_chunks(operands);
         if self.has_captured() {
             // A graph may have it yet.
@@ -336,14 +308,5 @@ impl Cuda {
         let bytes = tensor.addresses().len();
         // SAFETY: whoever gave the tensor vouched for its memory.
         unsafe { self.enter_to_queue()?.zero(tensor.address() as u64, bytes) }
-    }
-}
-
-impl Drop for Cuda {
-    fn drop(&mut self) {
-        // Nobody is left to be told of a failure. What the device works with is freed after this.
-        if let Ok(device) = self.driver.enter() {
-            let _ = device.wait_for_all();
-        }
     }
 }

@@ -3,7 +3,7 @@
 //! another, while the processor steps others.
 
 use super::Cuda;
-use super::driver::{Event, Pinned, Stream};
+use super::driver::{Entered, Event, Pinned, Stream};
 use crate::dtype::Dtype;
 use crate::error::{Error, TensorProblem};
 use crate::sys::memory::reserve;
@@ -67,6 +67,14 @@ impl HostCopy {
     }
 }
 
+impl Traffic {
+    /// Waits until all has come and gone.
+    pub fn wait(&self, device: &Entered) -> Result<(), Error> {
+        device.on(&self.down).wait()?;
+        device.on(&self.up).wait()
+    }
+}
+
 impl Cuda {
     /// Makes room for a copy of a parameter.
     pub fn new_copy(&mut self, param: &Tensor) -> Result<HostCopy, Error> {
@@ -111,7 +119,7 @@ impl Cuda {
     /// Frees the copy of a parameter, once nothing is on its way.
     pub fn release_copy(&mut self, number: u32) -> Result<(), Error> {
         self.check_not_capturing("removing a parameter")?;
-        self.driver.enter()?.wait_for_all()?;
+        self.wait_for_all()?;
         self.copies.retain(|(other, _)| *other != number);
         Ok(())
     }
@@ -219,7 +227,7 @@ impl Cuda {
     /// Waits until nothing reads or writes any more what a load writes.
     pub fn wait_to_load(&self) -> Result<(), Error> {
         self.check_not_capturing("loading")?;
-        self.driver.enter()?.wait_for_all()
+        self.wait_for_all()
     }
 
     /// Has the host's stream go on when all has gone up.

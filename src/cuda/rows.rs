@@ -19,7 +19,7 @@ pub const SHARES: u64 = 256;
 const GRAD: usize = 64;
 
 /// The number of a parameter that is removed.
-pub const NO_PARAM: u32 = u32::MAX;
+pub(super) const NO_PARAM: u32 = u32::MAX;
 
 const _: () = assert!(GATHERED <= GRAD && size_of::<Outside>() <= GATHERED);
 
@@ -143,11 +143,10 @@ impl Cuda {
         self.check_not_capturing("the first sparse gradient of so many rows")?;
         match place {
             Some(place) if !self.is_in_graph(number) => {
-                let room = &mut self.rooms[place];
-                let n_rows = n_rows.max(2 * room.n_rows);
-                let device = self.driver.enter()?;
-                let lists = Room::lists(&device, n_rows)?;
-                device.wait_for_all()?;
+                let n_rows = n_rows.max(2 * self.rooms[place].n_rows);
+                let lists = Room::lists(&self.driver.enter()?, n_rows)?;
+                self.wait_for_all()?;
+                let (room, device) = (&mut self.rooms[place], self.driver.enter()?);
                 // The old entries say which rows of the gradient are not zero.
                 room.forget(&device, GATHERED - size_of::<Outside>())?;
                 (room.lists, room.n_rows) = (lists, n_rows);

@@ -30,8 +30,8 @@ impl Cuda {
         self.check_not_capturing("adamw_set_statistics")?;
         let device = self.driver.enter()?;
         let memory = device.allocate(needed as usize, "the norms of updates")?;
-        device.wait_for_all()?;
         drop(device);
+        self.wait_for_all()?;
         self.kept = Some(Kept { memory, bytes: needed });
         Ok(())
     }

@@ -36,9 +36,9 @@ sized_struct!(adamw_device_inputs, "inputs", 4 of 8);
 
 /// Says on which stream (a `CUstream` or `cudaStream_t`; NULL: the legacy default stream) the work of
 /// parameters on the device is queued up from now on. The stream stays the host's, and must be alive in
-/// every call. Streams are not ordered by this library: what comes before a step on other streams, and
-/// what reads its results there, the host orders by events, as for kernels of its own.
-/// `ADAMW_STATUS_NOT_FOUND` before the first parameter on a device.
+/// every call; the one before it must be so in this one yet. Streams are not ordered by this library: what comes
+/// before a step on other streams, and what reads its results there, the host orders by events, as for kernels of
+/// its own. `ADAMW_STATUS_NOT_FOUND` before the first parameter on a device.
 ///
 /// # Safety
 /// `stream` is NULL or a stream of the device's primary context.

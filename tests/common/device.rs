@@ -190,7 +190,15 @@ impl Stream {
 
     /// Records what is queued up meanwhile.
     pub fn capture(&self, work: impl FnOnce()) -> Graph {
-        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_GLOBAL;
+        self.capture_in(0, work)
+    }
+
+    /// The same in a mode: 0 minds what every thread does, 1 what this one does.
+    pub fn capture_in(&self, mode: u32, work: impl FnOnce()) -> Graph {
+        let mode = match mode {
+            0 => sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_GLOBAL,
+            _ => sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL,
+        };
         // SAFETY: the stream is alive, and what is written to is ours.
         unsafe {
             result::stream::begin_capture(self.0, mode).unwrap();

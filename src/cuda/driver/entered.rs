@@ -1,7 +1,7 @@
 //! What is queued up on a stream, or waited for.
 
 use super::find::{call, checked};
-use super::{Driver, Event, Function, Memory, Pinned, Stream, THREADS, Within};
+use super::{Driver, Event, Function, Memory, Pinned, Stream, THREADS, Within, relaxed};
 use crate::cuda::kernels::Kernel;
 use crate::error::Error;
 use core::cell::Cell;
@@ -26,6 +26,7 @@ impl Entered<'_> {
 
     /// Room in the device's memory.
     pub fn allocate(&self, bytes: usize, what: &'static str) -> Result<Memory, Error> {
+        let _relaxed = relaxed()?;
         let mut address = 0;
         // SAFETY: written to a place of ours.
         let allocated = unsafe { call!(cuMemAlloc_v2(&mut address, bytes.max(1))) };
@@ -35,6 +36,7 @@ impl Entered<'_> {
 
     /// Room in the host's memory that the device can read by itself.
     pub fn pinned(&self, bytes: usize, what: &'static str) -> Result<Pinned, Error> {
+        let _relaxed = relaxed()?;
         let mut start = null_mut();
         // SAFETY: written to a place of ours.
         let allocated = unsafe { call!(cuMemHostAlloc(&mut start, bytes.max(1), 0)) };
@@ -47,6 +49,7 @@ impl Entered<'_> {
 
     /// A mark in the work of the stream.
     pub fn event(&self) -> Result<Event, Error> {
+        let _relaxed = relaxed()?;
         let mut event = null_mut();
         let flags = sys::CUevent_flags::CU_EVENT_DISABLE_TIMING as c_uint;
         // SAFETY: written to a place of ours.
@@ -56,6 +59,7 @@ impl Entered<'_> {
 
     /// A stream that waits for no other.
     pub fn stream(&self) -> Result<Stream, Error> {
+        let _relaxed = relaxed()?;
         let mut stream = null_mut();
         let flags = sys::CUstream_flags::CU_STREAM_NON_BLOCKING as c_uint;
         // SAFETY: written to a place of ours.
@@ -84,6 +88,7 @@ impl Entered<'_> {
 
     /// Waits until the mark has been reached.
     pub fn wait_for(&self, event: &Event) -> Result<(), Error> {
+        let _relaxed = relaxed()?;
         // SAFETY: the event is alive.
         unsafe { call!(cuEventSynchronize(event.event)) }
     }
@@ -98,14 +103,9 @@ impl Entered<'_> {
 
     /// Waits until the stream has done all that was queued up.
     pub fn wait(&self) -> Result<(), Error> {
+        let _relaxed = relaxed()?;
         // SAFETY: the stream is alive, by the host's word.
         unsafe { call!(cuStreamSynchronize(self.stream)) }
-    }
-
-    /// Waits until the device has done all that was queued up on any stream of the context.
-    pub fn wait_for_all(&self) -> Result<(), Error> {
-        // SAFETY: a context is current.
-        unsafe { call!(cuCtxSynchronize()) }
     }
 
     /// That an address lies in memory that this device can read and write.
@@ -142,6 +142,7 @@ impl Entered<'_> {
     /// Both have so many bytes, which stay, and stay the same, until they have been copied.
     pub unsafe fn upload(&self, to: u64, from: usize, bytes: usize) -> Result<(), Error> {
         let from = with_exposed_provenance_mut(from);
+        let _relaxed = relaxed()?;
         match bytes {
             0 => Ok(()),
             // SAFETY: the caller's word.
@@ -155,6 +156,7 @@ impl Entered<'_> {
     /// As `upload`.
     pub unsafe fn download(&self, to: usize, from: u64, bytes: usize) -> Result<(), Error> {
         let to = with_exposed_provenance_mut(to);
+        let _relaxed = relaxed()?;
         match bytes {
             0 => Ok(()),
             // SAFETY: the caller's word.

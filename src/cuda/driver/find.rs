@@ -14,7 +14,7 @@ const ENTRIES: [&CStr; 34] = [
     c"cuCtxGetCurrent",
     c"cuCtxPushCurrent_v2",
     c"cuCtxPopCurrent_v2",
-    c"cuCtxSynchronize",
+    c"cuThreadExchangeStreamCaptureMode",
     c"cuModuleLoadDataEx",
     c"cuModuleUnload",
     c"cuModuleGetFunction",

@@ -70,7 +70,7 @@ impl Driver {
     }
 
     fn load(&mut self) -> Result<(), Error> {
-        let within = within(self.context)?;
+        let (within, relaxed) = (within(self.context)?, relaxed()?);
         let mut log = [0u8; 256];
         let mut options = [
             sys::CUjit_option::CU_JIT_ERROR_LOG_BUFFER,
@@ -105,8 +105,13 @@ impl Driver {
             let most_blocks = blocks.max(1).saturating_mul(multiprocessors.max(1)) as c_uint;
             self.functions[kernel.0] = Function { function, most_blocks };
         }
-        drop(within);
+        drop((within, relaxed));
         Ok(())
+    }
+
+    /// The stream, by address.
+    pub fn stream(&self) -> usize {
+        self.stream.expose_provenance()
     }
 
     /// Whose work the calls below queue up behind: a stream of the host's, by address.
@@ -127,6 +132,7 @@ impl Drop for Driver {
         if !self.module.is_null()
             && let Ok(_within) = within(self.context)
         {
+            let _relaxed = relaxed();
             // SAFETY: loaded in `load`; whoever launched its kernels has waited for them.
             let _ = unsafe { sys::cuModuleUnload(self.module) };
         }
@@ -150,6 +156,26 @@ fn refused(error: Error, log: &[u8]) -> Error {
     match error {
         Error::Cuda { code, .. } if end > 0 => Error::Jit { code, log: Label::new(&log[..end]) },
         other => other,
+    }
+}
+
+/// While it lives, this thread breaks no capture of other streams, whatever it allocates, frees, loads, copies or
+/// waits for: a capture in CUDA's global mode is broken by any thread that does so otherwise.
+struct Relaxed {
+    before: sys::CUstreamCaptureMode,
+}
+
+fn relaxed() -> Result<Relaxed, Error> {
+    let mut mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
+    // SAFETY: read from and written to a place of ours.
+    unsafe { call!(cuThreadExchangeStreamCaptureMode(&mut mode)) }?;
+    Ok(Relaxed { before: mode })
+}
+
+impl Drop for Relaxed {
+    fn drop(&mut self) {
+        // SAFETY: as above. Nobody is left to be told of a failure.
+        let _ = unsafe { sys::cuThreadExchangeStreamCaptureMode(&mut self.before) };
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a handle owns of a device. It drops all of it before its `Driver`, when nothing that is queued
 //! up needs it.
 
-use super::within;
+use super::{relaxed, within};
 use cudarc::driver::sys;
 
 /// Memory on the device.
@@ -19,6 +19,7 @@ impl Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         if let Ok(_within) = within(self.context) {
+            let _relaxed = relaxed();
             // SAFETY: allocated in `allocate`, whose driver still retains the context.
             let _ = unsafe { sys::cuMemFree_v2(self.address) };
         }
@@ -50,6 +51,7 @@ impl Pinned {
 impl Drop for Pinned {
     fn drop(&mut self) {
         if let Ok(_within) = within(self.context) {
+            let _relaxed = relaxed();
             // SAFETY: allocated in `pinned`, whose driver still retains the context.
             let _ = unsafe { sys::cuMemFreeHost(self.start.cast()) };
         }
@@ -65,6 +67,7 @@ pub struct Event {
 impl Drop for Event {
     fn drop(&mut self) {
         if let Ok(_within) = within(self.context) {
+            let _relaxed = relaxed();
             // SAFETY: created in `event`, whose driver still retains the context.
             let _ = unsafe { sys::cuEventDestroy_v2(self.event) };
         }
@@ -80,6 +83,7 @@ pub struct Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         if let Ok(_within) = within(self.context) {
+            let _relaxed = relaxed();
             // SAFETY: created in `stream`, whose driver still retains the context.
             let _ = unsafe { sys::cuStreamDestroy_v2(self.stream) };
         }

@@ -8,14 +8,14 @@ use cuda::driver::Out;
 use cuda::driver::code::Code;
 use cuda::driver::context::{cuCtxSetCurrent, cuCtxSynchronize};
 use cuda::driver::copy::{cuMemcpyDtoDAsync_v2, cuMemcpyHtoD_v2, cuMemcpyHtoDAsync_v2};
-use cuda::driver::event::{cuEventQuery, cuEventRecord};
+use cuda::driver::event::{cuEventQuery, cuEventRecord, cuEventSynchronize};
 use cuda::driver::graph::{cuGraphDestroy, cuGraphExecDestroy, cuGraphLaunch};
 use cuda::driver::host::{cuMemAllocHost_v2, cuMemFreeHost};
 use cuda::driver::memory::{cuMemAlloc_v2, cuMemFree_v2, cuMemsetD32_v2, cuMemsetD32Async};
 use cuda::driver::module::cuModuleUnload;
 use cuda::driver::stream::{
     cuStreamBeginCapture_v2, cuStreamDestroy_v2, cuStreamGetCaptureInfo_v2, cuStreamQuery,
-    cuStreamSynchronize, cuStreamWaitEvent,
+    cuStreamSynchronize, cuStreamWaitEvent, cuThreadExchangeStreamCaptureMode,
 };
 
 const UNSUPPORTED: i32 = Code::STREAM_CAPTURE_UNSUPPORTED.0;
@@ -137,6 +137,39 @@ fn captures_and_threads() {
     assert_eq!(end(stream).0, 0);
     assert_eq!(cuStreamBeginCapture_v2(stream, 0), 0);
     assert_eq!(elsewhere(allocate), UNSUPPORTED);
+    assert_eq!(end(stream).0, INVALIDATED);
+}
+
+#[test]
+fn a_thread_that_minds_no_captures_breaks_none_but_by_waiting_for_them() {
+    let device = device();
+    let (stream, other) = (device.stream(1), device.stream(1));
+    let x = device.upload(&[1_u32]);
+    let exchange = |mut mode: i32| (cuThreadExchangeStreamCaptureMode(&mut mode), mode);
+    assert_eq!(exchange(3).0, Code::INVALID_VALUE.0);
+    assert_eq!(cuStreamBeginCapture_v2(stream, 0), 0);
+    assert_eq!(exchange(2), (0, 0));
+    let done = event();
+    assert_eq!(cuEventRecord(done, other), 0);
+    assert_eq!((cuStreamSynchronize(other), cuEventSynchronize(done), cuMemFree_v2(x)), (0, 0, 0));
+    device.allocate(8);
+    assert_eq!(capture_status(stream), 1);
+    assert_eq!(cuStreamSynchronize(stream), UNSUPPORTED);
+    assert_eq!(end(stream).0, INVALIDATED);
+    // Its own alone, and everybody's again.
+    assert_eq!(exchange(1), (0, 2));
+    assert_eq!(cuStreamBeginCapture_v2(stream, 1), 0);
+    assert_eq!(cuStreamSynchronize(other), UNSUPPORTED);
+    assert_eq!(end(stream).0, INVALIDATED);
+    assert_eq!(exchange(0), (0, 1));
+    for call in [|_| cuCtxSynchronize(), |done| cuEventSynchronize(done)] {
+        assert_eq!(cuStreamBeginCapture_v2(stream, 0), 0);
+        assert_eq!(call(done), UNSUPPORTED);
+        assert_eq!(end(stream).0, INVALIDATED);
+    }
+    // Waiting for the context is waiting for what is captured.
+    assert_eq!(cuStreamBeginCapture_v2(stream, 2), 0);
+    assert_eq!(cuCtxSynchronize(), UNSUPPORTED);
     assert_eq!(end(stream).0, INVALIDATED);
 }
 

@@ -4,7 +4,9 @@ use super::code::Code;
 use super::state::{Driver, Handle};
 use super::stream::LEGACY;
 use super::work::Work;
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::ffi::c_int;
 use std::thread::{self, ThreadId};
 
 /// Who may not allocate or wait during a capture.
@@ -13,6 +15,18 @@ pub enum Mode {
     Everybody,
     ThisThread,
     Nobody,
+}
+
+impl Mode {
+    pub fn new(mode: c_int) -> Result<Mode, Code> {
+        let modes = [Mode::Everybody, Mode::ThisThread, Mode::Nobody];
+        modes.into_iter().find(|known| *known as c_int == mode).ok_or(Code::INVALID_VALUE)
+    }
+}
+
+thread_local! {
+    /// Whose captures this thread minds: everybody's, its own, or nobody's.
+    pub static MINDS: Cell<Mode> = const { Cell::new(Mode::Everybody) };
 }
 
 /// A capture that has begun.
@@ -28,17 +42,25 @@ pub struct Capture {
 }
 
 impl Driver {
-    /// Refuses what is not allowed while a stream is captured, which ends the capture's good.
+    /// Refuses what this thread may not do while a stream is captured, which ends the capture's good.
     pub fn refuse_in_capture(&mut self) -> Result<(), Code> {
-        let here = thread::current().id();
+        let (here, minds) = (thread::current().id(), MINDS.get());
+        self.refuse_where(|capture| match (minds, capture.mode) {
+            (Mode::Nobody, _) | (_, Mode::Nobody) => false,
+            (Mode::Everybody, Mode::Everybody) => true,
+            _ => capture.thread == here,
+        })
+    }
+
+    /// Refuses to wait for the context while any of its streams is captured.
+    pub fn refuse_any_capture(&mut self) -> Result<(), Code> {
+        self.refuse_where(|_| true)
+    }
+
+    fn refuse_where(&mut self, concerns: impl Fn(&Capture) -> bool) -> Result<(), Code> {
         let mut refused = false;
         for capture in self.captures.values_mut() {
-            let concerned = match capture.mode {
-                Mode::Everybody => true,
-                Mode::ThisThread => capture.thread == here,
-                Mode::Nobody => false,
-            };
-            if concerned {
+            if concerns(capture) {
                 capture.valid = false;
                 refused = true;
             }

@@ -98,7 +98,8 @@ pub extern "C" fn cuCtxGetDevice(device: Out<c_int>) -> c_int {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuCtxSynchronize() -> c_int {
     call("cuCtxSynchronize", format_args!(""), |driver| {
-        driver.need_no_capture()?;
+        driver.need_context()?;
+        driver.refuse_any_capture()?;
         driver.wait_for_all()
     })
 }

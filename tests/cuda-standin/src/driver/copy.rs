@@ -54,6 +54,7 @@ impl Driver {
         }
         if !(known_to && known_from) {
             self.refuse_captured(handle)?;
+            self.refuse_in_capture()?;
         }
         let work = match (known_to, known_from) {
             (true, true) => Work::Copy { to, from: Source::Address(from), bytes: length },

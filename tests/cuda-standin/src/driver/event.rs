@@ -78,7 +78,9 @@ pub extern "C" fn cuEventRecord(event: usize, stream: usize) -> c_int {
 pub extern "C" fn cuEventQuery(event: usize) -> c_int {
     call("cuEventQuery", format_args!("event={event:#x}"), |driver| {
         driver.need_context()?;
-        match driver.event(event)?.recorded {
+        let recorded = driver.event(event)?.recorded;
+        driver.refuse_in_capture()?;
+        match recorded {
             Some(ticket) if driver.queue.holds(ticket) => {
                 driver.wait_for(ticket);
                 Err(Code::NOT_READY)
@@ -93,7 +95,9 @@ pub extern "C" fn cuEventQuery(event: usize) -> c_int {
 pub extern "C" fn cuEventSynchronize(event: usize) -> c_int {
     call("cuEventSynchronize", format_args!("event={event:#x}"), |driver| {
         driver.need_context()?;
-        if let Some(ticket) = driver.event(event)?.recorded {
+        let recorded = driver.event(event)?.recorded;
+        driver.refuse_in_capture()?;
+        if let Some(ticket) = recorded {
             driver.wait_for(ticket);
         }
         driver.sticky.map_or(Ok(()), Err)

@@ -1,6 +1,6 @@
 //! All that the driver knows.
 
-use super::capture::Capture;
+use super::capture::{Capture, MINDS, Mode};
 use super::code::Code;
 use super::event::Event;
 use super::module::{Function, LoadedModule};
@@ -83,6 +83,7 @@ impl Driver {
         let last_handle = self.last_handle;
         *self = Driver { last_handle, ..Driver::new() };
         CONTEXTS.with_borrow_mut(Vec::clear);
+        MINDS.set(Mode::Everybody);
     }
 
     pub fn log(&mut self, line: fmt::Arguments) {

@@ -2,10 +2,10 @@
 #![allow(non_snake_case)]
 
 use super::call;
-use super::capture::{Capture, Mode};
+use super::capture::{Capture, MINDS, Mode};
 use super::code::Code;
 use super::queue::Ticket;
-use super::raw::Out;
+use super::raw::{Out, elements};
 use super::state::{Driver, Handle};
 use super::work::Work;
 use std::collections::BTreeMap;
@@ -81,6 +81,7 @@ pub extern "C" fn cuStreamSynchronize(stream: usize) -> c_int {
         let stream = driver.stream(stream)?;
         driver.refuse_captured(stream)?;
         driver.refuse_implicit_wait(stream)?;
+        driver.refuse_in_capture()?;
         driver.wait_for_stream(stream)
     })
 }
@@ -92,6 +93,7 @@ pub extern "C" fn cuStreamQuery(stream: usize) -> c_int {
         driver.need_context()?;
         let stream = driver.stream(stream)?;
         driver.refuse_captured(stream)?;
+        driver.refuse_in_capture()?;
         if driver.advance(stream) { Err(Code::NOT_READY) } else { Ok(()) }
     })
 }
@@ -174,12 +176,7 @@ pub extern "C" fn cuStreamBeginCapture_v2(stream: usize, mode: c_int) -> c_int {
     call("cuStreamBeginCapture_v2", arguments, |driver| {
         driver.need_context()?;
         let stream = driver.stream(stream)?;
-        let mode = match mode {
-            0 => Mode::Everybody,
-            1 => Mode::ThisThread,
-            2 => Mode::Nobody,
-            _ => return Err(Code::INVALID_VALUE),
-        };
+        let mode = Mode::new(mode)?;
         if stream == LEGACY {
             return Err(Code::STREAM_CAPTURE_UNSUPPORTED);
         }
@@ -199,5 +196,14 @@ pub extern "C" fn cuStreamBeginCapture_v2(stream: usize, mode: c_int) -> c_int {
         };
         driver.captures.insert(handle, capture);
         Ok(())
+    })
+}
+
+/// Changes whose captures this thread minds, and says whose it did.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuThreadExchangeStreamCaptureMode(mode: *mut c_int) -> c_int {
+    call("cuThreadExchangeStreamCaptureMode", format_args!(""), |_| {
+        let asked = Mode::new(elements(mode.cast_const(), 1)?[0])?;
+        Out::from(mode).set(MINDS.replace(asked) as c_int)
     })
 }
