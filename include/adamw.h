@@ -88,9 +88,6 @@
 #define ADAMW_VERSION_MINOR 1
 #define ADAMW_VERSION_PATCH 0
 
-// As many first bytes as tell what a file is.
-#define ENOUGH 512
-
 // What a call came to. Zero is success. A number is never reused for another meaning; the text of
 // the calling thread's last failure is `adamw_last_error()`.
 enum adamw_status

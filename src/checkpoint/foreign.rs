@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 /// As many first bytes as tell what a file is.
-pub const ENOUGH: usize = 512;
+pub(super) const ENOUGH: usize = 512;
 
 /// How files of other kinds start.
 const STARTS: [(&[u8], &str); 14] = [
