@@ -1352,7 +1352,8 @@ adamw_status adamw_set_device_inputs(struct adamw_optimizer *optimizer,
 // tables of its step (about 0.5 KiB a parameter and 136 bytes for each 16,384 elements). What is the host's own
 // must stay where it was as long as the graph is launched: the memory of parameters, of their gradients and lists
 // of rows, of state that the host gave, and of the device inputs; `adamw_rebind` moves none of them in a graph.
-// No graph is launched after `adamw_destroy`, and those that have been launched are over before it.
+// Graphs are destroyed before the handle: none is launched after `adamw_destroy`, which frees what it reads and may
+// unload its kernels, and those that have been launched are over before it.
 //
 // `ADAMW_STATUS_UNSUPPORTED` from a step inside a capture that `adamw_prepare` was not called before, or that
 // cannot be replayed: whose learning rate is the host's, with a schedule or a callback, with parameters in

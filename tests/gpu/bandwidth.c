@@ -141,8 +141,8 @@ static void measure(const format *format, int64_t n_elements, int64_t n_tensors)
     double replayed = seconds(launch, &work);
     printf("%.4f | %.1f | %.4f | %.1f | %.2f |\n", called * 1e3, moved / called / 1e9, replayed * 1e3, copied / 1e9,
            moved / called / copied);
+    CUDA(cuGraphExecDestroy(work.graph)); /* before what it launches is unloaded */
     check(adamw_destroy(work.optimizer));
-    CUDA(cuGraphExecDestroy(work.graph));
   } else {
     printf("does not fit | - | - | %.1f | - |\n", copied / 1e9);
   }

@@ -20,12 +20,13 @@ $cc tests/gpu/bandwidth.c examples-c/cuda_driver.c $libraries -o $out/bandwidth
 # cargo test would run these beside the stand-in: they are run by themselves. ADAMW_TEST_GPU has them refuse it.
 export ADAMW_TEST_GPU=1
 declare -A test_of
-for name in cuda cuda_kernels cuda_sparse cuda_calls cuda_offload checkpoint_cuda; do
+for name in cuda cuda_kernels cuda_sparse cuda_calls cuda_graphs cuda_offload checkpoint_cuda; do
   test_of[$name]=$(cargo test --locked --no-run --target-dir target --test $name 2>&1 | tee /dev/stderr | sed -n 's/.*Executable.*(\(.*\))$/\1/p')
 done
 # Those that look at nothing but bits and statuses; the others need the stand-in's log.
 calls=(
   a_graph_that_is_launched_ten_times_is_ten_steps
+  captures_of_other_streams_stay_whole_whatever_a_handle_does
   nothing_that_waits_or_allocates_breaks_a_capture
   the_context_that_was_current_is_current_after_every_call
   what_cannot_be_replayed_is_refused_inside_a_capture_and_changes_nothing
@@ -78,6 +79,7 @@ everything() {
   tests cuda_kernels "${kernels[@]}"
   tests cuda_sparse --skip a_step_is_launches_and_one_upload_where_a_list_has_moved
   tests cuda_calls --exact "${calls[@]}"
+  tests cuda_graphs
   tests cuda_offload --exact "${offload[@]}"
   tests checkpoint_cuda --exact "${checkpoint[@]}"
 

@@ -31,7 +31,7 @@ impl Entered<'_> {
         // SAFETY: written to a place of ours.
         let allocated = unsafe { call!(cuMemAlloc_v2(&mut address, bytes.max(1))) };
         allocated.map_err(|error| lacking(error, what, bytes))?;
-        Ok(Memory { address, context: self.driver.context })
+        Ok(Memory { address, context: self.driver.retained.context })
     }
 
     /// Room in the host's memory that the device can read by itself.
@@ -44,7 +44,7 @@ impl Entered<'_> {
         let start: *mut u8 = start.cast();
         // SAFETY: as long as has been asked for.
         unsafe { start.write_bytes(0, bytes) };
-        Ok(Pinned { start, bytes, context: self.driver.context })
+        Ok(Pinned { start, bytes, context: self.driver.retained.context })
     }
 
     /// A mark in the work of the stream.
@@ -54,7 +54,7 @@ impl Entered<'_> {
         let flags = sys::CUevent_flags::CU_EVENT_DISABLE_TIMING as c_uint;
         // SAFETY: written to a place of ours.
         unsafe { call!(cuEventCreate(&mut event, flags)) }?;
-        Ok(Event { event, context: self.driver.context })
+        Ok(Event { event, context: self.driver.retained.context })
     }
 
     /// A stream that waits for no other.
@@ -64,7 +64,7 @@ impl Entered<'_> {
         let flags = sys::CUstream_flags::CU_STREAM_NON_BLOCKING as c_uint;
         // SAFETY: written to a place of ours.
         unsafe { call!(cuStreamCreate(&mut stream, flags)) }?;
-        Ok(Stream { stream, context: self.driver.context })
+        Ok(Stream { stream, context: self.driver.retained.context })
     }
 
     /// The same device, for what is to be queued up on another stream.
@@ -116,7 +116,7 @@ impl Entered<'_> {
         let place: *mut c_int = &mut ordinal;
         // SAFETY: the driver writes an int to a place of ours; it does not touch the address.
         match unsafe { call!(cuPointerGetAttribute(place.cast(), ORDINAL, address)) } {
-            Ok(()) => Ok(ordinal == self.driver.device),
+            Ok(()) => Ok(ordinal == self.driver.retained.device),
             Err(Error::Cuda { code, .. }) if code == CUresult::CUDA_ERROR_INVALID_VALUE as u32 => {
                 Ok(false)
             }
@@ -186,7 +186,7 @@ impl Entered<'_> {
         blocks: u64,
         mut arguments: [*mut c_void; N],
     ) -> Result<(), Error> {
-        let Function { function, most_blocks } = self.driver.functions[kernel.0];
+        let Function { function, most_blocks } = self.driver.kernels.functions[kernel.0];
         let blocks = blocks.min(most_blocks.into()) as c_uint;
         if blocks == 0 {
             return Ok(()); // The driver refuses to do nothing.
