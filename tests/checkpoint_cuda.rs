@@ -110,3 +110,30 @@ fn saving_and_loading_wait_and_are_refused_in_a_capture() {
     twin.step();
     stream.wait();
 }
+
+#[test]
+fn what_a_load_adds_to_a_device_is_what_it_adds_in_the_hosts_memory() {
+    let _device = Device::new();
+    let twin_of = |config: &adamw_config| {
+        let mut twin = Twin::new(config);
+        twin.add(Dtype::Bf16, 9_000);
+        twin.add_with(Dtype::Bf16, 5_000, true, |param| Param { offload: true, ..param });
+        twin
+    };
+    for moments in [ADAMW_MOMENTS_F32, ADAMW_MOMENTS_8BIT] {
+        let plain = adamw_config { moments, ..config() };
+        let mut before = twin_of(&plain);
+        steps(&mut before, 2);
+        let saved = before.host.saved(true);
+        let mut after = twin_of(&adamw_config { multi_precision: 1, amsgrad: 1, ..plain });
+        // Masters and maxima of its own, which the load replaces.
+        steps(&mut after, 2);
+        let options = adamw_load_options { params: 1, extend: 1, ..load_options() };
+        after.host.load_bytes(&saved, &options).unwrap();
+        after.device.load_bytes(&saved, &options).unwrap();
+        after.assert_same();
+        steps(&mut after, 2);
+        assert!(after.host.saved(true) == after.device.saved(true));
+        assert_eq!(after.host.info(0).step, 4);
+    }
+}

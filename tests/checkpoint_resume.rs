@@ -39,9 +39,17 @@ fn start(dtype: Dtype) -> Array {
     Array::ordinary(dtype, N, &mut Random::new(1))
 }
 
-fn schedule(total_steps: u64) -> adamw_schedule {
-    let schedule = common::handle::schedule(ADAMW_SCHEDULE_COSINE_WITH_WARMUP);
-    adamw_schedule { lr: 0.1, total_steps, ..schedule }
+/// Schedules that so many steps long are others, and what their length is called. The second goes on from
+/// the learning rate before.
+fn schedules(steps: u64) -> [(adamw_schedule, &'static str); 2] {
+    let of = |kind| adamw_schedule { lr: 0.1, ..common::handle::schedule(kind) };
+    [
+        (
+            adamw_schedule { total_steps: steps, ..of(ADAMW_SCHEDULE_COSINE_WITH_WARMUP) },
+            "total_steps",
+        ),
+        (adamw_schedule { period: steps, ..of(ADAMW_SCHEDULE_COSINE_ANNEALING) }, "period"),
+    ]
 }
 
 #[test]
@@ -68,21 +76,27 @@ fn the_saved_learning_rate_wins_over_the_handles() {
 
 #[test]
 fn a_longer_schedule_goes_on_at_the_index_that_was_saved() {
+    for (short, long) in schedules(10).iter().zip(&schedules(40)) {
+        goes_on(&short.0, &long.0, short.1);
+    }
+}
+
+fn goes_on(short: &adamw_schedule, long: &adamw_schedule, name: &str) {
     let saved = Run::new(&config(), start(Dtype::F32));
-    saved.handle.set_schedule(&schedule(10)).unwrap();
+    saved.handle.set_schedule(short).unwrap();
     saved.train(0..4);
     let bytes = saved.handle.saved(false);
     let run = Run::new(&config(), saved.param.duplicate());
-    run.handle.set_schedule(&schedule(40)).unwrap();
+    run.handle.set_schedule(long).unwrap();
     let failure = run.handle.load_bytes(&bytes, &load_options()).unwrap_err();
     assert_eq!(failure.status, Status::Mismatch);
-    let text = "schedule.total_steps is 40 (saved: 10); options.keep_schedule 1";
-    assert!(failure.text.contains(text), "{}", failure.text);
+    let text = format!("schedule.{name} is 40 (saved: 10); options.keep_schedule 1");
+    assert!(failure.text.contains(&text), "{}", failure.text);
     let keep = adamw_load_options { keep_schedule: 1, ..load_options() };
     run.handle.load_bytes(&bytes, &keep).unwrap();
     // As a run that had this schedule from its start.
     let longer = Run::new(&config(), start(Dtype::F32));
-    longer.handle.set_schedule(&schedule(40)).unwrap();
+    longer.handle.set_schedule(long).unwrap();
     longer.train(0..4);
     assert_eq!(run.handle.schedule_state().unwrap().index, 4);
     assert_eq!(run.handle.lr().to_bits(), longer.handle.lr().to_bits());
