@@ -39,8 +39,12 @@ ifeq ($(CI),true)
 	@! grep '<skipped' build/ctest.xml || { echo "CI has everything: nothing may be skipped there"; exit 1; }
 endif
 
-test-long: .venv/plots fuzz ## 150,000 sequences of calls beside the model; ten seeds of both networks in every precision; a minute of hostile checkpoints
-	ADAMW_MODEL_CASES=150000 cargo test --locked --test model
+# Of the Rust code, as tests/c/address_sanitizer.sh does it for the C programs.
+SANITIZED := RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --locked --target x86_64-unknown-linux-gnu --target-dir build/asan
+
+test-long: .venv/plots fuzz ## 11 million random calls beside the model, 10 of them under AddressSanitizer; ten seeds of both networks in every precision; a minute of hostile checkpoints
+	ADAMW_MODEL_CALLS=10000000 $(SANITIZED) --test model -- --nocapture leaves_what_the_model_has
+	ADAMW_MODEL_DEVICE_CALLS=1000000 cargo test --locked --test model -- --nocapture on_a_device
 	$(CMAKE) -S . -B build -DPython3_EXECUTABLE=$(CURDIR)/.venv/bin/python
 	$(CMAKE) --build build --parallel 2
 	.venv/bin/python tests/long/training.py build/examples-c docs/training.svg

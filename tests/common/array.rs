@@ -58,7 +58,7 @@ impl Dtype {
     }
 
     /// The value of these bits; every 16- and 32-bit value is an f64 exactly.
-    fn value(self, bits: u64) -> f64 {
+    pub fn value(self, bits: u64) -> f64 {
         match self {
             Dtype::F32 => f32::from_bits(bits as u32).into(),
             Dtype::F64 => f64::from_bits(bits),

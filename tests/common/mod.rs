@@ -10,6 +10,7 @@ pub mod kernels;
 pub mod kind;
 pub mod model;
 pub mod oracle;
+pub mod place;
 pub mod random;
 pub mod rounding;
 pub mod rows;

@@ -1,181 +1,66 @@
 //! The optimizer as one would write it first: slow, obvious, one element after the other, every
 //! option an `if`. The library must have its bits.
 
-use super::array::Dtype;
-use super::rounding::{self, Kind, nearest};
+mod param;
+
 use super::sums::sum_squares;
 use adamw::ffi::*;
-
-/// A gradient as the host gives it.
-#[derive(Clone)]
-pub enum Grad {
-    Dense(Vec<f64>),
-    /// The rows, and the values of all of them.
-    Rows(Vec<usize>, Vec<f64>),
-    /// A sum of so many.
-    Sum(Vec<f64>, u64),
-}
-
-#[derive(Clone)]
-pub struct Param {
-    pub name: String,
-    pub dtype: Dtype,
-    pub format: Format,
-    pub options: adamw_param_options,
-    pub removed: bool,
-    pub step: u64,
-    pub beta1_power: f64,
-    pub beta2_power: f64,
-    pub param: Vec<f64>,
-    /// What is stepped, where the parameter is only rounded to.
-    pub master: Option<Vec<f64>>,
-    pub exp_avg: Vec<f64>,
-    pub exp_avg_sq: Vec<f64>,
-    pub max_exp_avg_sq: Vec<f64>,
-    pub grad: Option<Grad>,
-}
-
-/// What the state of a parameter is kept in; it stays what the group said when it was added.
-#[derive(Clone, Copy)]
-pub struct Format {
-    pub multi_precision: bool,
-    pub precision: adamw_precision,
-    pub moments: adamw_moments,
-}
+use param::round;
+pub use param::{Format, Grad, Param};
 
 #[derive(Clone)]
 pub struct Model {
     pub config: adamw_config,
     pub lr: f64,
     pub grad_scale: f64,
-    /// The most micro-batches that any parameter has accumulated since the last step of all.
+    pub scaler: Option<Scaler>,
+    pub schedule: Option<Schedule>,
+    /// The learning rate's ratio of a parameter, by its name; `None`: the callback refuses to say.
+    pub ratio: Option<fn(&str) -> Option<f64>>,
+    /// Whether a filter says which parameters decay.
+    pub filters: bool,
+    /// What the host's flag says; `None`: there is none.
+    pub flag: Option<f32>,
+    /// How many micro-batches make a window; 0: the most that a parameter has accumulated.
     pub window: u64,
+    /// The most that a parameter has accumulated since the last step of all.
+    pub most_accumulated: u64,
     pub groups: Vec<adamw_group_config>,
     pub params: Vec<Param>,
 }
 
-/// To the compute type, which every operation rounds to.
-fn round(dtype: Dtype, value: f64) -> f64 {
-    if dtype == Dtype::F64 { value } else { (value as f32).into() }
+/// A loss scale that adapts.
+#[derive(Clone)]
+pub struct Scaler {
+    pub config: adamw_loss_scaler,
+    pub scale: f64,
+    pub good_steps: u64,
+    pub bad_steps: u64,
 }
 
-impl Param {
-    pub fn new(
-        name: String,
-        dtype: Dtype,
-        values: Vec<f64>,
-        options: adamw_param_options,
-        format: Format,
-    ) -> Param {
-        let zeros = vec![0.0; values.len()];
-        let has_master = dtype.bytes() == 2
-            && match format.precision {
-                ADAMW_PRECISION_STOCHASTIC => false,
-                ADAMW_PRECISION_DEFAULT => format.multi_precision,
-                _ => true,
-            };
-        let moments = match format.moments {
-            ADAMW_MOMENTS_8BIT | ADAMW_MOMENTS_4BIT if values.len() < 4096 => ADAMW_MOMENTS_F32,
-            _ if dtype == Dtype::F64 => ADAMW_MOMENTS_F32,
-            moments => moments,
-        };
-        let precision = if dtype.bytes() == 2 { format.precision } else { ADAMW_PRECISION_DEFAULT };
-        Param {
-            name,
-            dtype,
-            format: Format { moments, precision, ..format },
-            options,
-            removed: false,
-            step: 0,
-            beta1_power: 1.0,
-            beta2_power: 1.0,
-            master: has_master.then(|| values.clone()),
-            param: values,
-            exp_avg: zeros.clone(),
-            exp_avg_sq: zeros.clone(),
-            max_exp_avg_sq: zeros,
-            grad: None,
-        }
-    }
+/// The learning rates of a schedule, and how far it has come.
+#[derive(Clone)]
+pub struct Schedule {
+    pub lrs: Vec<f64>,
+    pub index: usize,
+}
 
-    pub fn is_stepped(&self) -> bool {
-        let has_grad = self.grad.as_ref().is_some_and(|grad| match grad {
-            Grad::Rows(rows, _) => !rows.is_empty(),
-            _ => true,
-        });
-        has_grad && self.options.frozen == 0
-    }
+/// What becomes of a step.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Verdict {
+    Refused,
+    Skipped,
+    Taken,
+}
 
-    /// The gradient element by element, and whether each is one that a lazy step touches.
-    fn dense_grad(&self) -> (Vec<f64>, Vec<bool>) {
-        match self.grad.as_ref().unwrap() {
-            Grad::Dense(grad) | Grad::Sum(grad, _) => (grad.clone(), vec![true; grad.len()]),
-            Grad::Rows(rows, values) => {
-                let n = values.len() / rows.len();
-                let (mut grad, mut touched) =
-                    (vec![0.0; self.param.len()], vec![false; self.param.len()]);
-                for (place, row) in rows.iter().enumerate() {
-                    for column in 0..n {
-                        let (at, value) = (row * n + column, values[place * n + column]);
-                        grad[at] =
-                            if touched[at] { round(self.dtype, grad[at] + value) } else { value };
-                    }
-                    touched[row * n..(row + 1) * n].fill(true);
-                }
-                (grad, touched)
-            }
-        }
-    }
-
-    fn accumulate(&mut self, grad: &[f64]) {
-        self.grad = Some(match self.grad.take() {
-            Some(Grad::Sum(sum, n)) => {
-                let add = |(sum, grad): (f64, &f64)| round(self.dtype, sum + grad);
-                Grad::Sum(sum.into_iter().zip(grad).map(add).collect(), n + 1)
-            }
-            _ => Grad::Sum(grad.to_vec(), 1),
-        });
-    }
-
-    pub fn reset(&mut self) {
-        let (name, grad, values) = (self.name.clone(), self.grad.clone(), self.param.clone());
-        *self = Param { grad, ..Param::new(name, self.dtype, values, self.options, self.format) };
-    }
-
-    /// Stores what a step has made of the elements that it touched.
-    fn store(&mut self, seed: u64, touched: impl Fn(usize) -> bool) {
-        let n = self.param.len();
-        let noise = rounding::noise(seed, &self.name, self.step, 0..n as u64);
-        for at in (0..n).filter(|at| touched(*at)) {
-            let whole = self.master.as_ref().unwrap_or(&self.param)[at];
-            self.param[at] = match self.format.precision {
-                ADAMW_PRECISION_SPLIT => rounding::upper_half(whole),
-                ADAMW_PRECISION_STOCHASTIC => rounding::bf16_randomly(whole, noise[at].param),
-                _ => nearest(self.dtype, whole),
-            };
-            if self.format.precision == ADAMW_PRECISION_KAHAN {
-                let rest = nearest(self.dtype, whole - self.param[at]);
-                self.master.as_mut().unwrap()[at] = round(self.dtype, self.param[at] + rest);
-            }
-            if self.format.moments == ADAMW_MOMENTS_BF16 {
-                self.exp_avg[at] = nearest(Dtype::Bf16, self.exp_avg[at]);
-                self.exp_avg_sq[at] =
-                    rounding::bf16_randomly(self.exp_avg_sq[at], noise[at].exp_avg_sq);
-                self.max_exp_avg_sq[at] = nearest(Dtype::Bf16, self.max_exp_avg_sq[at]);
-            }
-        }
-        let first: Vec<u32> = noise.iter().map(|noise| noise.exp_avg).collect();
-        let second: Vec<u32> = noise.iter().map(|noise| noise.exp_avg_sq).collect();
-        if self.format.moments == ADAMW_MOMENTS_8BIT {
-            self.exp_avg = rounding::coded(Kind::First, &self.exp_avg, &first);
-            self.exp_avg_sq = rounding::coded(Kind::Second, &self.exp_avg_sq, &second);
-            self.max_exp_avg_sq = rounding::coded(Kind::Largest, &self.max_exp_avg_sq, &second);
-        }
-        if self.format.moments == ADAMW_MOMENTS_4BIT {
-            self.exp_avg = rounding::coded_in_4_bits(Kind::First, &self.exp_avg, &first);
-            self.exp_avg_sq = rounding::coded_in_4_bits(Kind::Second, &self.exp_avg_sq, &second);
-        }
-    }
+/// What a checkpoint holds.
+#[derive(Clone)]
+pub struct Saved {
+    pub lr: f64,
+    pub grad_scale: f64,
+    pub scaler: Option<Scaler>,
+    pub schedule: Option<Schedule>,
+    pub params: Vec<Param>,
 }
 
 impl Model {
@@ -188,15 +73,20 @@ impl Model {
         let param = &self.params[i];
         let lazy = self.groups[param.options.group as usize].lazy_mode != ADAMW_LAZY_OFF;
         let by_rows = lazy && matches!(param.grad, Some(Grad::Rows(..)));
-        let is_coded = matches!(param.format.moments, ADAMW_MOMENTS_8BIT | ADAMW_MOMENTS_4BIT);
-        param.is_stepped() && by_rows && is_coded
+        param.is_stepped() && by_rows && param.is_coded()
     }
 
     /// Whether gradients are looked at before a step.
     pub fn measures(&self) -> bool {
         let norms = [ADAMW_CLIP_NORM, ADAMW_CLIP_GLOBAL_NORM];
-        self.config.nonfinite == ADAMW_NONFINITE_SKIP
+        self.nonfinite() != ADAMW_NONFINITE_PROPAGATE
+            || self.flag.is_some()
             || self.groups.iter().any(|group| norms.contains(&group.clip))
+    }
+
+    /// What a step does with gradients that are not finite.
+    pub fn nonfinite(&self) -> adamw_nonfinite {
+        if self.scaler.is_some() { ADAMW_NONFINITE_SKIP } else { self.config.nonfinite }
     }
 
     /// A parameter whose step depends on all gradients cannot be stepped alone.
@@ -204,51 +94,151 @@ impl Model {
         let options = &self.params[i].options;
         let clip = self.groups[options.group as usize].clip;
         clip == ADAMW_CLIP_GLOBAL_NORM && options.no_clip == 0
-            || self.config.nonfinite == ADAMW_NONFINITE_SKIP
+            || self.nonfinite() == ADAMW_NONFINITE_SKIP
+            || self.flag.is_some()
     }
 
-    pub fn step(&mut self) {
-        self.step_those((0..self.params.len()).filter(|&i| self.params[i].is_stepped()).collect());
-        self.begin_window();
+    /// What the next step of a handle has for a learning rate.
+    pub fn lr(&self) -> f64 {
+        self.schedule.as_ref().map_or(self.lr, |schedule| schedule.lrs[schedule.index])
+    }
+
+    pub fn loss_scale(&self) -> f64 {
+        self.scaler.as_ref().map_or(self.grad_scale, |scaler| scaler.scale)
+    }
+
+    /// The numbers of the parameters that are there.
+    pub fn live(&self) -> impl Iterator<Item = usize> {
+        (0..self.params.len()).filter(|&i| !self.params[i].removed)
+    }
+
+    pub fn step(&mut self) -> Verdict {
+        let all: Vec<usize> = self.live().collect();
+        self.step_those(&all, true)
+    }
+
+    /// Steps some, or all there are; the schedule goes on.
+    pub fn step_those(&mut self, asked: &[usize], is_all: bool) -> Verdict {
+        let verdict = self.take(asked);
+        if verdict != Verdict::Refused && is_all {
+            self.begin_window();
+        }
+        if verdict == Verdict::Taken
+            && let Some(schedule) = &mut self.schedule
+        {
+            schedule.index += 1;
+        }
+        verdict
+    }
+
+    /// Steps one parameter, which then has no gradient.
+    pub fn step_one(&mut self, i: usize) -> Verdict {
+        let is_stepped = self.params[i].is_stepped();
+        let verdict = self.take(&[i]);
+        if verdict != Verdict::Refused {
+            self.params[i].grad = None;
+            self.params[i].alone |= is_stepped;
+            if self.params.len() == 1 {
+                self.begin_window();
+            }
+        }
+        verdict
     }
 
     pub fn accumulate(&mut self, i: usize, grad: &[f64]) {
         self.params[i].accumulate(grad);
         if let Some(Grad::Sum(_, n)) = self.params[i].grad {
-            self.window = self.window.max(n);
+            self.most_accumulated = self.most_accumulated.max(n);
         }
     }
 
-    /// After a step of all, or when sums are forgotten; frozen ones may stay.
-    pub fn begin_window(&mut self) {
-        let left = self.params.iter().map(|param| match param.grad {
+    /// Steps some with these gradients; those that were set are set again afterwards.
+    pub fn apply(&mut self, grads: &[(usize, Vec<f64>)]) -> Verdict {
+        let asked: Vec<usize> = grads.iter().map(|(i, _)| *i).collect();
+        let dense = |grad: &Vec<f64>| Some(Grad::Dense(grad.clone()));
+        let given = grads.iter().map(|(i, grad)| (*i, dense(grad)));
+        let before: Vec<(usize, Option<Grad>)> = given
+            .map(|(i, grad)| (i, core::mem::replace(&mut self.params[i].grad, grad)))
+            .collect();
+        let verdict = self.step_those(&asked, false);
+        for (i, grad) in before {
+            self.params[i].grad = grad;
+        }
+        verdict
+    }
+
+    pub fn clear_grads(&mut self, zero: bool) {
+        for param in &mut self.params {
+            param.grad = match param.grad.take() {
+                Some(Grad::Dense(grad)) if zero => Some(Grad::Dense(vec![0.0; grad.len()])),
+                Some(Grad::Rows(rows, grad)) if zero => {
+                    Some(Grad::Rows(rows, vec![0.0; grad.len()]))
+                }
+                _ => None,
+            };
+        }
+        self.begin_window();
+    }
+
+    /// The most that has been accumulated is what is left.
+    fn begin_window(&mut self) {
+        let left = |param: &Param| match param.grad {
             Some(Grad::Sum(_, n)) => n,
             _ => 0,
-        });
-        self.window = left.max().unwrap_or(0);
+        };
+        self.most_accumulated = self.params.iter().map(left).max().unwrap_or(0);
     }
 
-    /// Steps one parameter, which then has no gradient.
-    pub fn step_one(&mut self, i: usize) {
-        self.step_those(if self.params[i].is_stepped() { vec![i] } else { vec![] });
-        self.params[i].grad = None;
-    }
-
-    fn step_those(&mut self, stepped: Vec<usize>) {
-        let is_sound = |&i: &usize| self.params[i].dense_grad().0.iter().all(|g| g.is_finite());
-        if self.config.nonfinite == ADAMW_NONFINITE_SKIP && !stepped.iter().all(is_sound) {
-            self.use_up(&stepped);
-            return;
+    fn take(&mut self, asked: &[usize]) -> Verdict {
+        let stepped: Vec<usize> =
+            asked.iter().copied().filter(|&i| self.params[i].is_stepped()).collect();
+        let verdict = self.verdict(&stepped);
+        if verdict == Verdict::Refused {
+            return verdict;
         }
-        let scales: Vec<f64> = stepped.iter().map(|&i| self.scale(i, &stepped)).collect();
-        for (&i, scale) in stepped.iter().zip(scales) {
-            self.step_param(i, scale);
+        if verdict == Verdict::Taken {
+            let scales: Vec<f64> = stepped.iter().map(|&i| self.scale(i, &stepped)).collect();
+            for (&i, scale) in stepped.iter().zip(scales) {
+                self.step_param(i, scale);
+            }
         }
-        self.use_up(&stepped);
+        if let Some(scaler) = &mut self.scaler {
+            scaler.update(verdict == Verdict::Skipped);
+        }
+        self.end_window(asked);
+        verdict
     }
 
-    fn use_up(&mut self, stepped: &[usize]) {
-        for &i in stepped {
+    fn verdict(&self, stepped: &[usize]) -> Verdict {
+        let is_sound = stepped.iter().all(|&i| self.params[i].is_finite());
+        let nonfinite = self.nonfinite();
+        let fails = nonfinite == ADAMW_NONFINITE_FAIL && !is_sound;
+        if fails || stepped.iter().any(|&i| self.is_refused_alone(i) || self.is_past_window(i)) {
+            return Verdict::Refused;
+        }
+        let is_raised = self.flag.is_some_and(|flag| flag != 0.0);
+        if is_raised || nonfinite == ADAMW_NONFINITE_SKIP && !is_sound {
+            return Verdict::Skipped;
+        }
+        let has_ratio = |i: &usize| self.ratio_of(*i).is_some();
+        if stepped.iter().all(has_ratio) { Verdict::Taken } else { Verdict::Refused }
+    }
+
+    fn ratio_of(&self, i: usize) -> Option<f64> {
+        self.ratio.map_or(Some(1.0), |ratio| ratio(&self.params[i].name))
+    }
+
+    /// The learning rate that a step would give a parameter now; `None`: the callback does not say.
+    pub fn lr_of(&self, i: usize) -> Option<f64> {
+        let options = &self.params[i].options;
+        let group = &self.groups[options.group as usize];
+        Some(self.lr() * group.lr_scale * (options.lr_scale * self.ratio_of(i)?))
+    }
+
+    /// A step uses up what was accumulated for those that it was asked about, and clears their gradients.
+    fn end_window(&mut self, asked: &[usize]) {
+        for &i in asked {
+            self.params[i].alone = false;
             match &mut self.params[i].grad {
                 sum @ Some(Grad::Sum(..)) => *sum = None,
                 Some(Grad::Dense(values) | Grad::Rows(_, values))
@@ -261,11 +251,60 @@ impl Model {
         }
     }
 
-    fn mean(&self, i: usize) -> f64 {
+    fn n_accumulated(&self, i: usize) -> u64 {
         match self.params[i].grad {
-            Some(Grad::Sum(..)) if self.config.average_grads == 1 => 1.0 / self.window as f64,
-            _ => 1.0,
+            Some(Grad::Sum(_, n)) if self.config.average_grads == 1 => n,
+            _ => 0,
         }
+    }
+
+    fn is_past_window(&self, i: usize) -> bool {
+        self.window > 0 && self.n_accumulated(i) > self.window
+    }
+
+    fn mean(&self, i: usize) -> f64 {
+        match self.n_accumulated(i) {
+            0 => 1.0,
+            n if self.window == 0 => 1.0 / self.most_accumulated.max(n) as f64,
+            _ => 1.0 / self.window as f64,
+        }
+    }
+
+    /// Whether a checkpoint can be made: not in the middle of a step.
+    pub fn can_save(&self) -> bool {
+        let sums = |i: usize| matches!(self.params[i].grad, Some(Grad::Sum(..)));
+        let alone = |i: usize| self.params[i].alone;
+        let late = |i: usize| self.params[i].is_stepped() && !alone(i);
+        self.live().all(|i| !sums(i)) && !(self.live().any(alone) && self.live().any(late))
+    }
+
+    pub fn save(&self) -> Saved {
+        Saved {
+            lr: self.lr,
+            grad_scale: self.grad_scale,
+            scaler: self.scaler.clone(),
+            schedule: self.schedule.clone(),
+            params: self.params.clone(),
+        }
+    }
+
+    /// Loads a checkpoint of the same handle.
+    pub fn load(&mut self, saved: &Saved) {
+        (self.lr, self.grad_scale) = (saved.lr, saved.grad_scale);
+        (self.scaler, self.schedule) = (saved.scaler.clone(), saved.schedule.clone());
+        self.load_shared(saved);
+    }
+
+    /// Loads the state of the parameters that are in both.
+    pub fn load_shared(&mut self, saved: &Saved) {
+        for param in self.params.iter_mut().filter(|param| !param.removed) {
+            let of_name = |saved: &&Param| !saved.removed && saved.name == param.name;
+            if let Some(saved) = saved.params.iter().find(of_name) {
+                param.load(saved);
+                param.settled = true;
+            }
+        }
+        self.begin_window();
     }
 
     fn sum_squares(&self, i: usize) -> f64 {
@@ -276,7 +315,7 @@ impl Model {
     fn scale(&self, i: usize, stepped: &[usize]) -> f64 {
         let options = |i: usize| &self.params[i].options;
         let group = |i: usize| &self.groups[options(i).group as usize];
-        let unscaled = 1.0 / self.grad_scale * self.mean(i);
+        let unscaled = 1.0 / self.loss_scale() * self.mean(i);
         let is_in_scope = |j: usize| {
             group(j).clip == ADAMW_CLIP_GLOBAL_NORM
                 && options(j).no_clip == 0
@@ -292,7 +331,7 @@ impl Model {
             }
             _ => return unscaled,
         };
-        let norm = sum.sqrt() * (1.0 / self.grad_scale);
+        let norm = sum.sqrt() * (1.0 / self.loss_scale());
         let factor = if norm > group(i).clip_norm { group(i).clip_norm / norm } else { 1.0 };
         factor * unscaled
     }
@@ -300,16 +339,18 @@ impl Model {
     fn step_param(&mut self, i: usize, scale: f64) {
         let group = self.groups[self.params[i].options.group as usize];
         let (grads, touched) = self.params[i].dense_grad();
+        let lr = self.lr_of(i).unwrap();
         let p = &mut self.params[i];
         p.step += 1;
         p.beta1_power *= group.beta1;
         p.beta2_power *= group.beta2;
         let r = |value: f64| round(p.dtype, value);
-        let lr = self.lr * group.lr_scale * p.options.lr_scale;
+        p.settled = true;
         let (one_minus_beta1, one_minus_beta2) = (r(1.0 - group.beta1), r(1.0 - group.beta2));
         let correction2 = r(1.0 / (1.0 - p.beta2_power).sqrt());
         let decays_by = if group.independent_weight_decay == 1 { 1.0 } else { lr };
-        let (decay, step_size) = (r(decays_by * group.weight_decay), r(lr / (1.0 - p.beta1_power)));
+        let weight_decay = if p.decays { group.weight_decay } else { 0.0 };
+        let (decay, step_size) = (r(decays_by * weight_decay), r(lr / (1.0 - p.beta1_power)));
         let (eps, scale, coeff) = (r(group.eps), r(scale), r(p.options.regularizer_coeff));
         let clips = group.clip == ADAMW_CLIP_VALUE && p.options.no_clip == 0;
         let touched = |at: usize| group.lazy_mode != ADAMW_LAZY_ROWS || touched[at];
@@ -342,5 +383,28 @@ impl Model {
             p.master.as_mut().unwrap_or(&mut p.param)[at] = param;
         }
         p.store(self.config.seed, touched);
+    }
+}
+
+impl Scaler {
+    pub fn new(config: adamw_loss_scaler) -> Scaler {
+        Scaler { config, scale: config.scale, good_steps: 0, bad_steps: 0 }
+    }
+
+    fn update(&mut self, skipped: bool) {
+        (self.good_steps, self.bad_steps) = if skipped {
+            (0, self.bad_steps.saturating_add(1))
+        } else {
+            (self.good_steps.saturating_add(1), 0)
+        };
+        if self.good_steps >= self.config.growth_interval {
+            self.scale = (self.scale * self.config.growth_factor).min(2f64.powi(126));
+        } else if self.bad_steps >= self.config.backoff_interval {
+            let least = self.config.scale.min(1.0).min(self.scale);
+            self.scale = (self.scale * self.config.backoff_factor).max(least);
+        } else {
+            return;
+        }
+        (self.good_steps, self.bad_steps) = (0, 0);
     }
 }

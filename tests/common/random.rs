@@ -18,6 +18,25 @@ impl Random {
         z ^ (z >> 31)
     }
 
+    /// A whole number below `n`.
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    /// True once in so many times.
+    pub fn once_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    pub fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len() as u64) as usize]
+    }
+
+    /// From `low` to `high`, evenly.
+    pub fn between(&mut self, low: f64, high: f64) -> f64 {
+        low + (high - low) * (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
     /// From -1 to 1, evenly.
     pub fn ordinary(&mut self) -> f64 {
         (self.next() as i64 >> 11) as f64 / (1u64 << 52) as f64

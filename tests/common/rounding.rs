@@ -1,12 +1,10 @@
 //! How the library rounds what it stores, written another way: in f64, by value and by search.
 
-use super::array::{Array, Dtype};
+use super::array::Dtype;
 
 /// The nearest value of a type.
 pub fn nearest(dtype: Dtype, value: f64) -> f64 {
-    let array = Array::zeros(dtype, 1);
-    array.set(0, value);
-    array.get(0)
+    dtype.value(dtype.nearest(value))
 }
 
 /// The bf16 that an f32 rounds to, half away from zero.

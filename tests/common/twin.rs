@@ -4,6 +4,7 @@
 use super::array::{Array, Dtype};
 use super::device::OnDevice;
 use super::handle::{Handle, Param};
+use super::place::Place;
 use super::random::Random;
 use super::rows::{Rows, RowsOnDevice};
 use super::state::state;
@@ -31,21 +32,6 @@ struct Pair {
     grad: Option<(Array, Place)>,
     /// Those that it lists, if it is sparse.
     rows: Option<(Rows, RowsOnDevice)>,
-}
-
-/// Where the second handle has something.
-enum Place {
-    Host(Array),
-    Device(OnDevice),
-}
-
-impl Place {
-    fn array(&self) -> Array {
-        match self {
-            Place::Host(array) => array.duplicate(),
-            Place::Device(on_device) => on_device.array().unwrap(),
-        }
-    }
 }
 
 impl Pair {

@@ -1,0 +1,433 @@
+//! What is drawn: how a handle is made, and the calls that follow.
+//!
+//! A number of a parameter or of a group is drawn as a byte, which is taken modulo how many there are.
+
+use crate::common::random::Random;
+use adamw::ffi::*;
+
+/// Where the twin has its parameters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Places {
+    /// In the host's memory, as the other handle has.
+    Processor,
+    /// On the device.
+    Device,
+    /// On the device, stepped by the processor.
+    Offloaded,
+    /// Each in another of these places.
+    Mixed,
+}
+
+/// How both handles are made.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub places: Places,
+    pub amsgrad: bool,
+    pub maximize: bool,
+    pub multi_precision: bool,
+    pub average_grads: bool,
+    pub clear_grads: bool,
+    pub nonfinite: adamw_nonfinite,
+    pub clip_scope: adamw_clip_scope,
+    /// Of the one and of the other, modulo how many there are.
+    pub isas: [usize; 2],
+    pub threads: u32,
+    pub group: Hyper,
+}
+
+impl Setup {
+    pub fn draw(random: &mut Random, places: &[Places]) -> Setup {
+        let group = Hyper::draw(random);
+        Setup {
+            places: random.one_of(places),
+            amsgrad: random.once_in(2),
+            maximize: random.once_in(3),
+            multi_precision: random.once_in(2),
+            average_grads: random.once_in(2),
+            clear_grads: random.once_in(3),
+            nonfinite: random.one_of(&[
+                ADAMW_NONFINITE_PROPAGATE,
+                ADAMW_NONFINITE_SKIP,
+                ADAMW_NONFINITE_FAIL,
+            ]),
+            clip_scope: random.one_of(&[ADAMW_CLIP_SCOPE_GROUP, ADAMW_CLIP_SCOPE_HANDLE]),
+            isas: [random.below(3) as usize, random.below(3) as usize],
+            threads: random.below(3) as u32 + 1,
+            group: Hyper { beta2: group.beta2.min(0.999), clip: group.clip.min(3), ..group },
+        }
+    }
+}
+
+/// The numbers of a group, some of which no library would take.
+#[derive(Clone, Debug)]
+pub struct Hyper {
+    pub lr_scale: f64,
+    pub weight_decay: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub eps: f64,
+    pub clip: adamw_clip,
+    pub clip_norm: f64,
+    pub lazy: adamw_lazy,
+    pub precision: adamw_precision,
+    pub moments: adamw_moments,
+    pub independent_weight_decay: bool,
+}
+
+impl Hyper {
+    fn draw(random: &mut Random) -> Hyper {
+        let mut number = |low, high| match random.once_in(6) {
+            true => 0.0,
+            false => random.between(low, high),
+        };
+        Hyper {
+            lr_scale: number(0.0, 3.0),
+            weight_decay: number(-0.2, 0.5),
+            beta1: number(0.0, 1.0),
+            beta2: if random.once_in(40) { 1.5 } else { random.between(0.1, 1.0) },
+            eps: random.between(1e-9, 1e-2),
+            clip: if random.once_in(40) { 4 } else { random.below(4) as u32 },
+            clip_norm: random.between(0.01, 4.0),
+            lazy: random.below(3) as u32,
+            precision: random.below(4) as u32,
+            moments: random.one_of(&[0, 0, 0, 1, 1, 2, 3]),
+            independent_weight_decay: random.once_in(4),
+        }
+    }
+
+    pub fn put(&self, group: &mut adamw_group_config) {
+        group.lr_scale = self.lr_scale;
+        group.weight_decay = self.weight_decay;
+        group.beta1 = self.beta1;
+        group.beta2 = self.beta2;
+        group.eps = self.eps;
+        group.clip = self.clip;
+        let norm = if group.clip == ADAMW_CLIP_NONE { 0.0 } else { self.clip_norm };
+        (group.clip_norm, group.clip_min, group.clip_max) = (norm, -norm / 2.0, norm / 4.0);
+        group.lazy_mode = self.lazy;
+        group.precision = self.precision;
+        group.moments = self.moments;
+        group.independent_weight_decay = self.independent_weight_decay.into();
+    }
+
+    pub fn is_good(&self) -> bool {
+        self.beta2 < 1.0 && self.clip <= 3
+    }
+}
+
+/// What may be wrong with a gradient.
+#[derive(Clone, Copy, Debug)]
+pub enum Spoiled {
+    Not,
+    Nan,
+    Infinite,
+}
+
+#[derive(Clone, Debug)]
+pub enum Call {
+    AddGroup(Hyper),
+    SetGroup(u8, Hyper),
+    AddParam {
+        dtype: u8,
+        n: u16,
+        group: u8,
+        place: u8,
+        seed: u64,
+    },
+    Remove(u8),
+    Reset(u8),
+    Options {
+        param: u8,
+        group: u8,
+        lr_scale: f64,
+        frozen: bool,
+        no_clip: bool,
+        regularizer: u32,
+    },
+
+    SetLr(f32),
+    SetGradScale(f64),
+    SetScaler {
+        start: f64,
+        growth: u64,
+        backoff: u64,
+    },
+    RemoveScaler,
+    SetScalerState {
+        scale: f64,
+        good: u64,
+        bad: u64,
+    },
+    SetFlag(Option<f32>),
+    SetRatio(u8),
+    SetFilter(bool),
+    SetSchedule(u8),
+    SetStatistics(bool),
+    SetWindow(u64),
+
+    SetGrad {
+        param: u8,
+        seed: u64,
+        spoiled: Spoiled,
+    },
+    SetRows {
+        param: u8,
+        rows: Vec<u16>,
+        seed: u64,
+    },
+    Accumulate {
+        param: u8,
+        seed: u64,
+        spoiled: Spoiled,
+    },
+    Forget(u8),
+    ClearGrad {
+        zero: bool,
+    },
+
+    Step,
+    StepParam(u8),
+    Minimize {
+        params: Option<Vec<u8>>,
+        left_out: Vec<u8>,
+        grad: u8,
+        seed: u64,
+    },
+    Apply {
+        params: Vec<u8>,
+        seed: u64,
+    },
+
+    Write {
+        param: u8,
+        seed: u64,
+    },
+    SyncMaster(u8),
+    SetState {
+        param: u8,
+        part: u8,
+        seed: u64,
+    },
+    Save,
+    Load {
+        params: bool,
+    },
+
+    Capture,
+    Replay,
+
+    /// Of the twin alone.
+    Aside(Aside),
+    Compare,
+}
+
+/// What changes nothing that can be seen, and is asked of the twin alone.
+#[derive(Clone, Debug)]
+pub enum Aside {
+    Ready(u8),
+    Flush,
+    Prepare { param: u8, rows: Vec<u16> },
+    Look { param: u8, buffer: u8 },
+    Rebind(u8),
+    SameGroup(u8),
+    SameOptions(u8),
+    Reload { params: bool },
+    SaveTwice,
+    DeviceLr(bool),
+    PrepareStep,
+    Wrong { what: u8, param: u8 },
+}
+
+fn byte(random: &mut Random) -> u8 {
+    random.next() as u8
+}
+
+fn bytes(random: &mut Random, most: u64) -> Vec<u8> {
+    (0..random.below(most)).map(|_| byte(random)).collect()
+}
+
+fn rows(random: &mut Random) -> Vec<u16> {
+    (0..random.below(6)).map(|_| random.next() as u16).collect()
+}
+
+fn spoiled(random: &mut Random) -> Spoiled {
+    match random.below(24) {
+        0 => Spoiled::Nan,
+        1 => Spoiled::Infinite,
+        _ => Spoiled::Not,
+    }
+}
+
+/// So many elements that rows of 1 to 4 elements fit; now and then enough for moments in codes.
+fn length(random: &mut Random) -> u16 {
+    match random.below(40) {
+        0 => 0,
+        1 => 4096,
+        2 => 4100 + 12 * random.below(20) as u16,
+        3 => random.below(50) as u16,
+        _ => 12 * (1 + random.below(4) as u16),
+    }
+}
+
+/// Every call, and how often it is drawn.
+enum Draw {
+    Call(fn(&mut Random) -> Call),
+    Aside,
+}
+use Draw::Call as C;
+type Drawn = (u64, Draw);
+const STEP: usize = 22;
+const CALLS: [Drawn; 35] = [
+    (2, C(|r| Call::AddGroup(Hyper::draw(r)))),
+    (3, C(|r| Call::SetGroup(byte(r), Hyper::draw(r)))),
+    (4, C(Call::add)),
+    (2, C(|r| Call::Remove(byte(r)))),
+    (2, C(|r| Call::Reset(byte(r)))),
+    (
+        9,
+        C(|r| Call::Options {
+            param: byte(r),
+            group: byte(r),
+            lr_scale: r.one_of(&[1.0, 1.0, 1.0, 0.5, 0.0, 1.75, 1.0, -1.0]),
+            frozen: r.once_in(3),
+            no_clip: r.once_in(4),
+            regularizer: r.one_of(&[0, 0, 0, 1, 1, 2, 2, 3]),
+        }),
+    ),
+    (
+        2,
+        C(|r| {
+            Call::SetLr(r.one_of(&[0.1, 0.03, 0.25, 0.2, 0.5, 0.0, -1.0, f32::NAN, f32::INFINITY]))
+        }),
+    ),
+    (2, C(|r| Call::SetGradScale(r.one_of(&GRAD_SCALES)))),
+    (
+        1,
+        C(|r| Call::SetScaler {
+            start: r.one_of(&GRAD_SCALES),
+            growth: 1 + r.below(4),
+            backoff: 1 + r.below(2),
+        }),
+    ),
+    (1, C(|_| Call::RemoveScaler)),
+    (
+        1,
+        C(|r| Call::SetScalerState {
+            scale: r.one_of(&GRAD_SCALES),
+            good: r.one_of(&[0, 1, 7, u64::MAX]),
+            bad: r.one_of(&[0, 1, 9]),
+        }),
+    ),
+    (2, C(|r| Call::SetFlag(r.one_of(&[None, None, Some(0.0), Some(1.0)])))),
+    (6, C(|r| Call::SetRatio(r.one_of(&[0, 0, 0, 0, 1, 1, 1, 1, 2])))),
+    (1, C(|r| Call::SetFilter(r.once_in(2)))),
+    (2, C(|r| Call::SetSchedule(r.one_of(&[0, 0, 1, 2, 3])))),
+    (2, C(|r| Call::SetStatistics(r.once_in(2)))),
+    (2, C(|r| Call::SetWindow(r.one_of(&[0, 0, 1, 2, 4])))),
+    (20, C(|r| Call::SetGrad { param: byte(r), seed: r.next(), spoiled: spoiled(r) })),
+    (9, C(|r| Call::SetRows { param: byte(r), rows: rows(r), seed: r.next() })),
+    (11, C(|r| Call::Accumulate { param: byte(r), seed: r.next(), spoiled: spoiled(r) })),
+    (4, C(|r| Call::Forget(byte(r)))),
+    (3, C(|r| Call::ClearGrad { zero: !r.once_in(3) })),
+    (44, C(|_| Call::Step)),
+    (6, C(|r| Call::StepParam(byte(r)))),
+    (
+        3,
+        C(|r| Call::Minimize {
+            params: r.once_in(2).then(|| bytes(r, 4)),
+            left_out: bytes(r, 3),
+            grad: byte(r),
+            seed: r.next(),
+        }),
+    ),
+    (2, C(|r| Call::Apply { params: bytes(r, 4), seed: r.next() })),
+    (2, C(|r| Call::Write { param: byte(r), seed: r.next() })),
+    (2, C(|r| Call::SyncMaster(byte(r)))),
+    (2, C(|r| Call::SetState { param: byte(r), part: byte(r), seed: r.next() })),
+    (4, C(|_| Call::Save)),
+    (5, C(|r| Call::Load { params: r.once_in(2) })),
+    (4, C(|_| Call::Capture)),
+    (8, C(|_| Call::Replay)),
+    (30, Draw::Aside),
+    (8, C(|_| Call::Compare)),
+];
+
+/// Some of which f32 cannot multiply by or cannot invert.
+const GRAD_SCALES: [f64; 12] =
+    [1.0, 2.0, 64.0, 1024.0, 65536.0, 0.5, 1.0 / 1024.0, 0.0, 1e-39, 1e-300, 1e39, f64::NAN];
+
+type DrawnAside = (u64, fn(&mut Random) -> Aside);
+const ASIDES: [DrawnAside; 12] = [
+    (8, |r| Aside::Ready(byte(r))),
+    (2, |_| Aside::Flush),
+    (3, |r| Aside::Prepare { param: byte(r), rows: rows(r) }),
+    (3, |r| Aside::Look { param: byte(r), buffer: 2 + byte(r) % 11 }),
+    (3, |r| Aside::Rebind(byte(r))),
+    (2, |r| Aside::SameGroup(byte(r))),
+    (2, |r| Aside::SameOptions(byte(r))),
+    (3, |r| Aside::Reload { params: r.once_in(2) }),
+    (1, |_| Aside::SaveTwice),
+    (2, |r| Aside::DeviceLr(!r.once_in(3))),
+    (2, |_| Aside::PrepareStep),
+    (5, |r| Aside::Wrong { what: byte(r), param: byte(r) }),
+];
+
+/// How often each is drawn in one sequence: some never, some more often than others. (Groce et al., "Swarm
+/// Testing", ISSTA 2012: what is left out gives the rest room to meet.)
+pub struct Weights {
+    calls: Vec<u64>,
+    asides: Vec<u64>,
+}
+
+impl Weights {
+    pub fn draw(random: &mut Random) -> Weights {
+        let mut of = |weight: u64| weight * random.one_of(&[0, 1, 1, 4]);
+        let mut calls: Vec<u64> = CALLS.iter().map(|(weight, _)| of(*weight)).collect();
+        let asides = ASIDES.iter().map(|(weight, _)| of(*weight)).collect();
+        calls[STEP] = CALLS[STEP].0; // without which the rest comes to nothing
+        Weights { calls, asides }
+    }
+}
+
+/// The place of one of these, each as often as it says.
+fn place(random: &mut Random, weights: &[u64]) -> Option<usize> {
+    let sum: u64 = weights.iter().sum();
+    let mut at = if sum > 0 { random.below(sum) } else { return None };
+    weights.iter().position(|weight| match at.checked_sub(*weight) {
+        Some(rest) => {
+            at = rest;
+            false
+        }
+        None => true,
+    })
+}
+
+impl Call {
+    /// A parameter more.
+    pub fn add(random: &mut Random) -> Call {
+        Call::AddParam {
+            dtype: byte(random),
+            n: length(random),
+            group: byte(random),
+            place: byte(random),
+            seed: random.next(),
+        }
+    }
+
+    pub fn draw(random: &mut Random, weights: &Weights) -> Call {
+        let place = place(random, &weights.calls).expect("a step has a weight");
+        match CALLS[place].1 {
+            Draw::Call(draw) => draw(random),
+            Draw::Aside => Call::Aside(Aside::draw(random, weights)),
+        }
+    }
+}
+
+impl Aside {
+    fn draw(random: &mut Random, weights: &Weights) -> Aside {
+        match place(random, &weights.asides) {
+            Some(place) => ASIDES[place].1(random),
+            None => Aside::Flush,
+        }
+    }
+}

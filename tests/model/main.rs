@@ -1,0 +1,44 @@
+//! Any sequence of calls leaves what the slow, obvious model has, bit for bit, wherever the parameters lie and
+//! whatever is asked between; a call that is refused leaves what was there, and memory that is the host's
+//! again is left alone.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod asides;
+mod call;
+mod campaign;
+mod compare;
+mod counts;
+mod functions;
+mod grads;
+mod graph;
+mod loops;
+mod more;
+mod settings;
+mod side;
+mod state;
+mod steps;
+mod world;
+
+use call::Places;
+use campaign::Campaign;
+
+#[test]
+fn any_sequence_of_calls_leaves_what_the_model_has() {
+    let calls = (150_000, "ADAMW_MODEL_CALLS");
+    Campaign { name: "the processor", places: &[Places::Processor], calls }.run();
+}
+
+#[test]
+fn any_sequence_of_calls_does_the_same_on_a_device() {
+    let places = &[Places::Device, Places::Device, Places::Offloaded, Places::Mixed];
+    let calls = (10_000, "ADAMW_MODEL_DEVICE_CALLS");
+    Campaign { name: "the device", places, calls }.run();
+}
+
+#[test]
+fn a_loop_that_refuses_at_any_use_changes_nothing_or_nothing_less() {
+    let n_refused = loops::run(40);
+    assert!(n_refused > 10, "{n_refused}");
+}

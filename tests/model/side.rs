@@ -1,0 +1,405 @@
+//! One of the two handles, with the memory that it was given, and the memory that is the host's again.
+
+use crate::call::{Places, Setup};
+use crate::common::array::{Array, Dtype};
+use crate::common::device::{OnDevice, Stream};
+use crate::common::handle::{Answer, Handle, Param};
+use crate::common::place::Place;
+use crate::common::random::Random;
+use crate::common::rows::{Rows, RowsOnDevice};
+use crate::more::More;
+use adamw::ffi::*;
+use core::cell::Cell;
+use core::ffi::c_void;
+use std::rc::Rc;
+
+pub struct Side {
+    pub handle: Handle,
+    pub places: Places,
+    /// By number.
+    params: Vec<Option<Mine>>,
+    /// What the handle has no business with any more, and what stands there now.
+    foreign: Vec<(Rc<Place>, Array)>,
+    /// What others have found, and what the handle has.
+    pub flags: Box<[Cell<f32>; 2]>,
+    /// The learning rate in the device's memory, if the handle reads it there.
+    lr: Option<OnDevice>,
+    stream: Option<Stream>,
+    random: Random,
+}
+
+struct Mine {
+    place: Rc<Place>,
+    dtype: Dtype,
+    is_offloaded: bool,
+    grad: Option<Given>,
+}
+
+/// A gradient, which must stay where it is.
+struct Given {
+    values: Rc<Place>,
+    _rows: Option<List>,
+}
+
+enum List {
+    Here(#[allow(dead_code, reason = "kept for the handle to read")] Rows),
+    There(#[allow(dead_code, reason = "kept for the handle to read")] RowsOnDevice),
+}
+
+impl Side {
+    pub fn new(config: &adamw_config, setup: &Setup, is_twin: bool) -> Answer<Side> {
+        let places = if is_twin { setup.places } else { Places::Processor };
+        Ok(Side {
+            handle: Handle::try_new(config)?,
+            places,
+            params: Vec::new(),
+            foreign: Vec::new(),
+            flags: Box::default(),
+            lr: None,
+            stream: None,
+            random: Random::new(7),
+        })
+    }
+
+    fn mine(&self, number: u32) -> &Mine {
+        self.params[number as usize].as_ref().unwrap()
+    }
+
+    fn mine_mut(&mut self, number: u32) -> &mut Mine {
+        self.params[number as usize].as_mut().unwrap()
+    }
+
+    /// Waits for what is queued up on the device.
+    pub fn wait(&self) {
+        if self.places != Places::Processor {
+            cudarc::driver::result::ctx::synchronize().unwrap();
+        }
+    }
+
+    pub fn is_all_on_device(&self) -> bool {
+        self.places == Places::Device
+    }
+
+    pub fn is_on_device(&self, number: u32) -> bool {
+        let mine = self.mine(number);
+        matches!(*mine.place, Place::Device(_)) && !mine.is_offloaded
+    }
+
+    pub fn values(&self, number: u32) -> Array {
+        self.mine(number).place.array()
+    }
+
+    /// The gradient that is set.
+    pub fn grad(&self, number: u32) -> Option<Array> {
+        self.mine(number).grad.as_ref().map(|given| given.values.array())
+    }
+
+    pub fn add(&mut self, param: &Param, place: u8) -> Answer<u32> {
+        let place = match self.places {
+            Places::Processor => 0,
+            Places::Device => 1,
+            Places::Offloaded => 2,
+            Places::Mixed => place % 3,
+        };
+        let (is_on_device, is_offloaded) = (place > 0, place == 2);
+        let place = Rc::new(Place::of(param.param, is_on_device));
+        let mut tensors = [None; 9];
+        tensors[0] = Some(place.tensor());
+        let param = Param { offload: is_offloaded, ..*param };
+        let number = self.handle.try_add_tensors(&param, tensors)?;
+        if self.params.len() <= number as usize {
+            self.params.resize_with(number as usize + 1, || None);
+        }
+        let dtype = param.param.dtype();
+        self.params[number as usize] = Some(Mine { place, dtype, is_offloaded, grad: None });
+        Ok(number)
+    }
+
+    pub fn remove(&mut self, number: u32) -> Answer {
+        self.handle.remove(number)?;
+        if let Some(mine) = self.params.get_mut(number as usize).and_then(Option::take) {
+            self.is_foreign(mine.grad.map(|given| given.values));
+            self.is_foreign(Some(mine.place));
+        }
+        Ok(())
+    }
+
+    /// Puts other data where the handle had something: it is the host's again, as soon as no graph has it.
+    fn is_foreign(&mut self, place: Option<Rc<Place>>) {
+        let Some(place) = place else { return };
+        self.wait();
+        let old = place.array();
+        let other = match Rc::strong_count(&place) {
+            1 => Array::ordinary(old.dtype(), old.len(), &mut self.random),
+            _ => return, // a graph's
+        };
+        place.set(&other);
+        self.foreign.push((place, other));
+    }
+
+    /// What the handle has no business with is as the host has left it.
+    #[track_caller]
+    pub fn assert_untouched(&self) {
+        self.wait();
+        for (place, left) in &self.foreign {
+            let difference = place.array().first_difference(left);
+            assert_eq!(difference, None, "memory that is the host's again was written");
+        }
+    }
+
+    /// Looks at what has come together, and forgets the older half of it.
+    pub fn forget_foreign(&mut self) {
+        if self.foreign.len() > 16 {
+            self.assert_untouched();
+            self.foreign.drain(..8);
+        }
+    }
+
+    fn takes_place_of(&mut self, number: u32, given: Option<Given>) {
+        let before = core::mem::replace(&mut self.mine_mut(number).grad, given);
+        self.is_foreign(before.map(|given| given.values));
+    }
+
+    /// Where a gradient lies: with its parameter, or, of an offloaded one, also in the host's memory.
+    fn place_grad(&self, number: u32, grad: &Array, at_home: bool) -> Rc<Place> {
+        let mine = self.mine(number);
+        let is_on_device = matches!(*mine.place, Place::Device(_));
+        Rc::new(Place::of(grad, is_on_device && !(mine.is_offloaded && at_home)))
+    }
+
+    pub fn set_grad(&mut self, number: u32, grad: &Array, at_home: bool) -> Answer {
+        let values = self.place_grad(number, grad, at_home);
+        self.handle.set_grad_tensor(number, &values.tensor())?;
+        self.takes_place_of(number, Some(Given { values, _rows: None }));
+        Ok(())
+    }
+
+    pub fn set_rows(&mut self, number: u32, rows: &[usize], values: &Array, wide: bool) -> Answer {
+        let list = if wide { Rows::i64(rows) } else { Rows::i32(rows) };
+        let is_on_device = self.is_on_device(number);
+        let values = Rc::new(Place::of(values, is_on_device));
+        let list = match is_on_device {
+            true => List::There(RowsOnDevice::of(&list)),
+            false => List::Here(list),
+        };
+        let tensor = match &list {
+            List::Here(rows) => rows.tensor(),
+            List::There(rows) => rows.tensor(),
+        };
+        self.handle.set_sparse_grad_tensors(number, &tensor, &values.tensor())?;
+        self.takes_place_of(number, Some(Given { values, _rows: Some(list) }));
+        Ok(())
+    }
+
+    pub fn prepare_rows(&mut self, number: u32, rows: &[usize]) -> Answer {
+        let list = Rows::i32(rows);
+        if !self.is_on_device(number) {
+            return self.handle.sparse_prepare(number, &list);
+        }
+        let list = RowsOnDevice::of(&list);
+        let prepared = self.handle.sparse_prepare_tensor(number, &list.tensor());
+        self.wait();
+        prepared
+    }
+
+    pub fn accumulate(&mut self, number: u32, grad: &Array, at_home: bool) -> Answer {
+        let values = self.place_grad(number, grad, at_home);
+        self.handle.accumulate_tensor(number, &values.tensor())?;
+        self.takes_place_of(number, None);
+        self.is_foreign(Some(values));
+        Ok(())
+    }
+
+    pub fn forget(&mut self, number: u32) -> Answer {
+        self.handle.forget_grad(number);
+        self.takes_place_of(number, None);
+        Ok(())
+    }
+
+    pub fn clear_grad(&mut self, zero: bool) -> Answer {
+        self.handle.clear_grad(if zero { ADAMW_CLEAR_ZERO } else { ADAMW_CLEAR_FORGET });
+        if !zero {
+            self.live().into_iter().for_each(|number| self.takes_place_of(number, None));
+        }
+        Ok(())
+    }
+
+    fn live(&self) -> Vec<u32> {
+        (0..).zip(&self.params).filter(|(_, mine)| mine.is_some()).map(|(i, _)| i).collect()
+    }
+
+    pub fn step_param(&mut self, number: u32) -> Answer {
+        self.handle.step_param(number)?;
+        self.takes_place_of(number, None);
+        Ok(())
+    }
+
+    pub fn apply(&mut self, grads: &[(u32, Array)]) -> Answer {
+        let places: Vec<Rc<Place>> =
+            grads.iter().map(|(number, grad)| self.place_grad(*number, grad, false)).collect();
+        let pairs: Vec<(u32, adamw_tensor)> = grads
+            .iter()
+            .zip(&places)
+            .map(|((number, _), place)| (*number, place.tensor()))
+            .collect();
+        self.handle.apply_tensors(&pairs)?;
+        places.into_iter().for_each(|place| self.is_foreign(Some(place)));
+        Ok(())
+    }
+
+    /// A minimize whose closure sets one gradient, whatever becomes of the step.
+    pub fn minimize(
+        &mut self,
+        params: Option<&[u32]>,
+        left_out: &[u32],
+        (number, grad): (u32, &Array),
+    ) -> Answer<Vec<u32>> {
+        let values = self.place_grad(number, grad, false);
+        let data = Closure { side: self, number, grad: values.tensor(), is_set: Cell::new(false) };
+        let capacity = self.params.len();
+        let made = self.handle.minimize(Some(set_one), &data, params, left_out, capacity);
+        if data.is_set.get() {
+            self.takes_place_of(number, Some(Given { values, _rows: None }));
+        }
+        made.map(|(_, updated)| updated.into_iter().map(|(number, _)| number).collect())
+    }
+
+    /// The host writes a parameter, and says so.
+    pub fn write(&mut self, number: u32, values: &Array) -> Answer {
+        self.wait();
+        self.mine(number).place.set(values);
+        self.handle.sync_master(number);
+        Ok(())
+    }
+
+    /// The host puts the parameter back to what a checkpoint goes with.
+    pub fn put_back(&mut self, number: u32, values: &Array) {
+        self.wait();
+        self.mine(number).place.set(values);
+    }
+
+    /// The parameter moves to another place.
+    pub fn rebind(&mut self, number: u32) -> Answer {
+        self.wait();
+        let mine = self.mine(number);
+        let is_on_device = matches!(*mine.place, Place::Device(_));
+        let place = Rc::new(Place::of(&mine.place.array(), is_on_device));
+        self.handle.rebind_param(number, &place.tensor())?;
+        let before = core::mem::replace(&mut self.mine_mut(number).place, place);
+        self.is_foreign(Some(before));
+        Ok(())
+    }
+
+    pub fn set_flag(&mut self, flag: Option<f32>) {
+        self.flags[1].set(0.0);
+        match flag {
+            None => self.handle.set_found_inf(core::ptr::null(), core::ptr::null_mut()),
+            Some(value) => {
+                self.flags[0].set(value);
+                self.handle.set_found_inf(self.flags[0].as_ptr(), self.flags[1].as_ptr());
+            }
+        }
+    }
+
+    /// The handle reads the learning rate in the device's memory from now on, or no more.
+    pub fn read_lr_there(&mut self, reads: bool) {
+        let has_device = self.live().iter().any(|number| self.is_on_device(*number));
+        if reads && has_device && self.lr.is_none() {
+            let lr = OnDevice::of(&Array::of(Dtype::F32, &[self.handle.lr()]), 0);
+            self.handle.set_device_inputs([lr.address(), 0, 0]).unwrap();
+            self.lr = Some(lr);
+        } else if !reads && self.lr.is_some() {
+            self.handle.set_device_inputs([0; 3]).unwrap();
+            self.wait();
+            self.lr = None;
+        }
+    }
+
+    pub fn reads_lr_there(&self) -> bool {
+        self.lr.is_some()
+    }
+
+    /// Writes the learning rate where the handle reads it.
+    pub fn write_lr(&mut self, lr: f64) {
+        match &self.lr {
+            Some(at) if f64::from(lr as f32) == lr => {
+                self.wait();
+                at.set(&Array::of(Dtype::F32, &[lr]));
+            }
+            _ => self.read_lr_there(false),
+        }
+    }
+
+    /// Has the handle work on a stream of the host's.
+    pub fn set_stream(&mut self) {
+        if self.stream.is_none() {
+            let stream = Stream::new();
+            self.wait();
+            self.handle.set_stream(stream.raw().cast()).unwrap();
+            self.stream = Some(stream);
+        }
+    }
+
+    pub fn stream(&self) -> &Stream {
+        self.stream.as_ref().unwrap()
+    }
+
+    /// Whether the gradient of a parameter is in this place.
+    pub fn has_grad_at(&self, number: u32, place: &Rc<Place>) -> bool {
+        let grad = self.params[number as usize].as_ref().and_then(|mine| mine.grad.as_ref());
+        grad.is_some_and(|given| Rc::ptr_eq(&given.values, place))
+    }
+
+    /// The gradient of a parameter, for a graph to hold.
+    pub fn hold_grad(&self, number: u32) -> Rc<Place> {
+        Rc::clone(&self.mine(number).grad.as_ref().unwrap().values)
+    }
+
+    /// A graph has let go of this.
+    pub fn let_go(&mut self, place: Rc<Place>) {
+        let is_set =
+            self.params.iter().flatten().any(|mine| {
+                mine.grad.as_ref().is_some_and(|given| Rc::ptr_eq(&given.values, &place))
+            });
+        if !is_set {
+            self.is_foreign(Some(place));
+        }
+    }
+
+    pub fn dtype(&self, number: u32) -> Dtype {
+        self.mine(number).dtype
+    }
+
+    /// Destroys the handle, which leaves what is the host's as it is.
+    pub fn end(self) {
+        let Side { handle, foreign, places, .. } = self;
+        drop(handle);
+        if places != Places::Processor {
+            cudarc::driver::result::ctx::synchronize().unwrap();
+        }
+        for (place, left) in &foreign {
+            assert_eq!(place.array().first_difference(left), None, "written at the end");
+        }
+    }
+}
+
+struct Closure {
+    side: *const Side,
+    number: u32,
+    grad: adamw_tensor,
+    is_set: Cell<bool>,
+}
+
+/// Sets one gradient, and gives a loss of 0.5.
+extern "C" fn set_one(out_loss: *mut f64, user_data: *mut c_void) -> i32 {
+    // SAFETY: `minimize` passes a `Closure` that outlives the call, with a side that does.
+    let (data, handle) = unsafe {
+        let data = &*user_data.cast::<Closure>();
+        (data, &(*data.side).handle)
+    };
+    let set = handle.set_grad_tensor(data.number, &data.grad);
+    data.is_set.set(set.is_ok());
+    // SAFETY: the library passes a valid pointer.
+    unsafe { *out_loss = 0.5 };
+    set.is_err().into()
+}

@@ -1,0 +1,221 @@
+//! Calls that change which parameters there are, and their state.
+
+use crate::call::Call;
+use crate::common::array::{Array, Dtype};
+use crate::common::checkpoint::{crc32, load_options};
+use crate::common::handle::Param;
+use crate::common::model::{self, Format, Saved};
+use crate::common::random::Random;
+use crate::functions;
+use crate::more::More;
+use crate::world::World;
+use adamw::ffi::*;
+
+/// A checkpoint of the plain handle, and whether the handles are still as they were.
+pub struct Checkpoint {
+    bytes: Vec<u8>,
+    saved: Saved,
+    is_same: bool,
+}
+
+/// The bytes of a checkpoint, which nobody wants to see.
+#[derive(PartialEq)]
+struct Written(Vec<u8>);
+
+impl core::fmt::Debug for Written {
+    fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
+        write!(f, "a checkpoint of {} bytes, sum {:x}", self.0.len(), crc32(&self.0))
+    }
+}
+
+impl World {
+    pub fn change_state(&mut self, call: &Call) -> bool {
+        match call {
+            Call::AddParam { dtype, n, group, place, seed } => {
+                let dtype = Dtype::ALL[*dtype as usize % 4];
+                let array = Array::ordinary(dtype, (*n).into(), &mut Random::new(*seed));
+                self.add(array, *group, *place);
+            }
+            Call::Remove(param) => {
+                let (number, is_there) = self.param(*param);
+                self.tell(is_there, |side| side.remove(number));
+                if is_there {
+                    let param = &mut self.model.params[number as usize];
+                    (param.removed, param.grad) = (true, None);
+                }
+            }
+            Call::Reset(param) => {
+                let (number, is_there) = self.param(*param);
+                if is_there {
+                    self.flush();
+                    self.tell(true, |side| {
+                        side.handle.reset(number);
+                        Ok(())
+                    });
+                    self.model.params[number as usize].reset();
+                }
+            }
+            Call::Write { param, seed } => {
+                let (number, is_there) = self.param(*param);
+                if is_there {
+                    self.flush(); // rows that lag are not the host's to write
+                    let param = &mut self.model.params[number as usize];
+                    let values =
+                        Array::ordinary(param.dtype, param.param.len(), &mut Random::new(*seed));
+                    param.write(values.values());
+                    self.tell(true, |side| side.write(number, &values));
+                }
+            }
+            Call::SyncMaster(param) => {
+                let (number, is_there) = self.param(*param);
+                if is_there {
+                    self.tell(true, |side| {
+                        side.handle.sync_master(number);
+                        Ok(())
+                    });
+                    let param = &mut self.model.params[number as usize];
+                    param.write(param.param.clone());
+                }
+            }
+            Call::SetState { param, part, seed } => self.set_state(*param, *part, *seed),
+            Call::Save => self.save(),
+            Call::Load { params } => self.load(*params),
+            _ => return false,
+        }
+        true
+    }
+
+    pub fn add(&mut self, array: Array, group: u8, place: u8) {
+        let (group, has_group) = self.group(group);
+        let dtype = array.dtype();
+        let name = format!("w{}", self.n_named);
+        self.n_named += 1;
+        let groups = &self.model.groups;
+        let is_refused = |group: u32| {
+            let group = &groups[group as usize];
+            let of_bf16 = [ADAMW_PRECISION_SPLIT, ADAMW_PRECISION_STOCHASTIC];
+            dtype == Dtype::F16 && of_bf16.contains(&group.precision)
+                || dtype != Dtype::F64
+                    && group.moments == ADAMW_MOMENTS_4BIT
+                    && self.model.config.amsgrad == 1
+        };
+        let is_good = has_group && !is_refused(group);
+        let param = Param { group, ..Param::new(&name, &array) };
+        let Some(number) = self.tell(is_good, |side| side.add(&param, place)) else { return };
+        let number = number as usize;
+        let group = &self.model.groups[group as usize];
+        let format = Format {
+            multi_precision: self.model.config.multi_precision == 1,
+            precision: group.precision,
+            moments: group.moments,
+        };
+        let options = self.plain.handle.options(number as u32);
+        let decays = !self.model.filters || functions::decays(&name);
+        let param = model::Param::new(name, dtype, array.values(), options, format);
+        let param = model::Param { decays, ..param };
+        let params = &mut self.model.params;
+        let free = params.iter().position(|param| param.removed).unwrap_or(params.len());
+        match params.get_mut(number) {
+            Some(removed) => {
+                assert!(number == free, "not the lowest number that is free");
+                *removed = param;
+            }
+            None => params.push(param),
+        }
+    }
+
+    pub fn set_state(&mut self, param: u8, part: u8, seed: u64) {
+        let (number, is_there) = self.param(param);
+        if !is_there {
+            return;
+        }
+        let (i, random) = (number as usize, &mut Random::new(seed));
+        let param = &mut self.model.params[i];
+        let dtype = match param.format.moments {
+            ADAMW_MOMENTS_BF16 => Dtype::Bf16,
+            _ => param.dtype.compute(),
+        };
+        let name = |part: &str| format!("state.{}.{part}", param.name);
+        let part = if param.is_coded() { 0 } else { part % 3 };
+        let (name, values) = match part {
+            0 => (name("step"), Array::of(Dtype::F64, &[random.below(9) as f64])),
+            1 => (name("exp_avg"), Array::ordinary(dtype, param.param.len(), random)),
+            _ => {
+                let values = Array::ordinary(dtype, param.param.len(), random);
+                (0..values.len()).for_each(|i| values.set(i, values.get(i).abs()));
+                (name("exp_avg_sq"), values)
+            }
+        };
+        let is_set = self.tell(true, |side| side.handle.set_state(&name, &values)).is_some();
+        let group = self.model.groups[self.model.params[i].options.group as usize];
+        let param = &mut self.model.params[i];
+        match part {
+            _ if !is_set => {}
+            0 => param.set_step(values.get(0) as u64, &group),
+            1 => param.exp_avg = values.values(),
+            _ => param.exp_avg_sq = values.values(),
+        }
+    }
+
+    pub fn save(&mut self) {
+        let is_good = self.model.can_save();
+        let written = self.tell(is_good, |side| side.handle.try_saved(true).map(Written));
+        let Some(Written(bytes)) = written else { return };
+        self.saved = Some(Checkpoint { bytes, saved: self.model.save(), is_same: true });
+    }
+
+    /// What was saved is loaded again, into the same handles: all of it, or what both have if they are not
+    /// as they were.
+    pub fn load(&mut self, params: bool) {
+        let Some(Checkpoint { bytes, saved, is_same }) = &self.saved else { return };
+        let (bytes, saved, is_same) = (bytes.clone(), saved.clone(), *is_same);
+        let is_in = |param: &model::Param| {
+            saved.params.iter().any(|of| !of.removed && of.name == param.name)
+        };
+        if !self.model.live().any(|i| is_in(&self.model.params[i])) {
+            return;
+        }
+        self.counts.reloads += 1;
+        let options = adamw_load_options {
+            params: params.into(),
+            scope: if is_same { ADAMW_LOAD_ALL } else { ADAMW_LOAD_SHARED },
+            ..load_options()
+        };
+        if self.tell(true, |side| side.handle.load_bytes(&bytes, &options)).is_none() {
+            return;
+        }
+        match is_same {
+            true => self.model.load(&saved),
+            false => self.model.load_shared(&saved),
+        }
+        let loaded: Vec<u32> = self.model.live().map(|i| i as u32).collect();
+        for number in loaded {
+            let param = &self.model.params[number as usize];
+            if !params && is_in(param) {
+                // The host loads the parameters themselves.
+                let values = Array::of(param.dtype, &param.param);
+                self.twin.put_back(number, &values);
+                self.plain.put_back(number, &values);
+            }
+        }
+    }
+
+    /// Whether what was saved is still of the same handle.
+    pub fn keep_checkpoint(&mut self, call: &Call) {
+        let changes = matches!(
+            call,
+            Call::AddGroup(_)
+                | Call::SetGroup(..)
+                | Call::AddParam { .. }
+                | Call::Remove(_)
+                | Call::Options { .. }
+                | Call::SetSchedule(_)
+                | Call::SetScaler { .. }
+                | Call::RemoveScaler
+                | Call::SetFilter(_)
+        );
+        if let Some(checkpoint) = &mut self.saved {
+            checkpoint.is_same &= !changes;
+        }
+    }
+}
