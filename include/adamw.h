@@ -438,7 +438,9 @@ typedef struct adamw_config {
   // parameter all the same.
   uint32_t maximize;
   // `[0]` 1: f16 and bf16 parameters get an f32 master, which is stepped and then rounded to
-  // the parameter.
+  // the parameter. 0, with no `precision` either: an update below half a unit in the last place of a
+  // parameter (1/256 of its value for bf16) is lost, without a word. A learning rate of 1e-5 moves no
+  // bf16 weight of 1 at all. `n_unchanged` of adamw_step_info counts them.
   uint32_t multi_precision;
   // `[0]` Threads that work in a step: 1 is the caller's alone, 0 as many as the process's
   // affinity mask has processors, any other number is taken at its word: so many less 1 are started by
@@ -897,6 +899,10 @@ typedef struct adamw_step_info {
   uint32_t num_threads;
   // 0.
   uint32_t reserved;
+  // With `adamw_set_statistics`: elements (of masters, where there are) that have a momentum, exp_avg, and
+  // the same value as before the step: their updates were lost in rounding. Many of them mean that 16 bits
+  // are too few for this learning rate; see `adamw_precision`. Not counted for parameters on a device.
+  uint64_t n_unchanged;
 } adamw_step_info;
 
 // Where memory is, as DLPack numbers it: `device_type` of a tensor's device.
@@ -1018,7 +1024,8 @@ typedef uint8_t adamw_type_code;
 // As ADAMW_BUFFER_EXP_AVG_SCALE, of an 8-bit max_exp_avg_sq.
 #define ADAMW_BUFFER_MAX_EXP_AVG_SQ_SCALE 12
 
-// With multi_precision an f32 master, otherwise nothing.
+// With multi_precision an f32 master, otherwise nothing: updates that are small beside a 16-bit
+// parameter are lost in rounding (see `multi_precision`). Any of the others keeps them.
 #define ADAMW_PRECISION_DEFAULT 0
 
 // bf16 parameters and a remainder `[n] i16` that together are the exact f32 master: the bits of
@@ -1932,10 +1939,12 @@ adamw_status adamw_grad_ready(struct adamw_optimizer *optimizer,
 adamw_status adamw_step_param(struct adamw_optimizer *optimizer,
                               uint32_t param);
 
-// Has each step add up the norms of its update and of the parameters for `adamw_get_step_info`, 1,
+// Has each step add up the norms of its update and of the parameters, and count the updates that rounding
+// has lost, for `adamw_get_step_info`, 1,
 // or not, 0. They are summed while the elements are in cache, in the order that norms have: no
 // second pass over memory, and the same bits everywhere.
-adamw_status adamw_set_statistics(struct adamw_optimizer *optimizer, uint32_t statistics);
+adamw_status adamw_set_statistics(struct adamw_optimizer *optimizer,
+                                  uint32_t statistics);
 
 // Says what the last successful `adamw_step` found and did. `struct_size` is the caller's
 // `sizeof(adamw_step_info)`.

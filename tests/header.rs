@@ -305,6 +305,7 @@ fn fields() {
         isa: u32,
         num_threads: u32,
         reserved: u32,
+        n_unchanged: u64,
     });
     assert_without_holes!(adamw_schedule {
         struct_size: usize,

@@ -168,3 +168,37 @@ fn the_rest_of_the_report_says_how_the_step_was_taken() {
     assert!(handle.step_info().clip_factor.is_nan());
     assert_eq!(handle.set_statistics(2).unwrap_err().text, "statistics is 2, expected 0 or 1");
 }
+
+#[test]
+fn updates_that_rounding_has_lost_are_counted() {
+    // The first step moves every weight with a gradient by lr, beside which bf16's 1 is 1/256 wide.
+    let lost = |dtype, multi_precision, precision, lr| {
+        let param = Array::of(dtype, &[1.0; 1000]);
+        let grad = Array::of(dtype, &[0.5; 1000]);
+        (0..300).for_each(|i| grad.set(i, 0.0)); // nothing is to move these
+        let config = adamw_config { lr, multi_precision, precision, ..config() };
+        let handle = Handle::new(&adamw_config { weight_decay: 0.0, ..config });
+        let number = handle.add_array("w", &param);
+        handle.set_grad(number, &grad);
+        handle.step();
+        assert_eq!(handle.step_info().n_unchanged, 0, "not asked for");
+        handle.set_statistics(1).unwrap();
+        handle.step();
+        handle.step_info().n_unchanged
+    };
+    use common::array::Dtype::{Bf16, F16, F32};
+    for (dtype, multi_precision, precision, lr, expected) in [
+        (Bf16, 0, ADAMW_PRECISION_DEFAULT, 1e-5, 700),
+        (Bf16, 0, ADAMW_PRECISION_DEFAULT, 0.1, 0),
+        (Bf16, 0, ADAMW_PRECISION_DEFAULT, 0.0, 0),
+        (Bf16, 1, ADAMW_PRECISION_DEFAULT, 1e-5, 0),
+        (Bf16, 0, ADAMW_PRECISION_SPLIT, 1e-5, 0),
+        (Bf16, 0, ADAMW_PRECISION_KAHAN, 1e-5, 0),
+        (F16, 0, ADAMW_PRECISION_DEFAULT, 1e-5, 700),
+        (F32, 0, ADAMW_PRECISION_DEFAULT, 1e-5, 0),
+        (F32, 0, ADAMW_PRECISION_DEFAULT, 1e-9, 700),
+    ] {
+        let case = format!("{dtype:?} {multi_precision} {precision} {lr}");
+        assert_eq!(lost(dtype, multi_precision, precision, lr), expected, "{case}");
+    }
+}

@@ -144,13 +144,14 @@ fn take<'a, T, P, G>(
     match change {
         None => step(isa, scalars, &mut elements, grad, space),
         Some(change) => {
-            let update = step_measured(isa, scalars, &mut elements, grad, space);
-            change.set(Squares { update, param: squares(isa, &mut elements, space) });
+            let (update, n_unchanged) = step_measured(isa, scalars, &mut elements, grad, space);
+            let param = squares(isa, &mut elements, space);
+            change.set(Squares { update, param, n_unchanged });
         }
     }
 }
 
-/// Steps, and returns the sum of squares of what that changes.
+/// Steps, and returns the sum of squares of what that changes, and how many elements it was lost for.
 #[inline(never)] // a frame that only those have who need it
 fn step_measured<T, P, G>(
     isa: &'static Isa,
@@ -158,15 +159,23 @@ fn step_measured<T, P, G>(
     elements: &mut Elements<T, P>,
     grad: Gradient<G>,
     space: &mut Blocks<T>,
-) -> f64
+) -> (f64, u64)
 where
     T: Compute,
     P: StoredParam<T>,
     G: Stored<T>,
 {
-    let mut changes = [0.0; LANES];
-    step_blocks(isa, scalars, elements, grad, space, Some(&mut changes));
-    join_lanes(&mut changes)
+    let (mut lanes, mut n_unchanged) = ([0.0; LANES], 0);
+    step_blocks(isa, scalars, elements, grad, space, Some((&mut lanes, &mut n_unchanged)));
+    (join_lanes(&mut lanes), n_unchanged)
+}
+
+/// How many elements have a momentum and are what they were.
+#[inline(never)]
+fn n_unchanged<T: Compute>(before: &[T], after: &[T], exp_avg: &[T]) -> u64 {
+    let pairs = before.iter().zip(after).zip(exp_avg);
+    pairs.filter(|((before, after), exp_avg)| before == after && **exp_avg != T::ZERO).count()
+        as u64
 }
 
 /// The sum of squares of the parameter.
@@ -236,7 +245,7 @@ fn step_blocks<T, P, G>(
     elements: &mut Elements<T, P>,
     grad: Gradient<G>,
     space: &mut Blocks<T>,
-    mut changes: Option<&mut [f64; LANES]>,
+    mut changes: Option<(&mut [f64; LANES], &mut u64)>,
 ) where
     T: Compute,
     P: StoredParam<T>,
@@ -296,9 +305,14 @@ fn step_blocks<T, P, G>(
         if let Some(max) = &mut max_exp_avg_sq {
             Kind::Largest.close(isa, n, max, noise, &mut max_room);
         }
-        if let Some(changes) = changes.as_deref_mut() {
+        if let Some((lanes, unchanged)) = &mut changes {
             let weights = weights::open(isa, param, &mut precise, &mut param_room);
-            T::add_changes(isa, changes, &before_room.get()[..n], weights);
+            let before = &before_room.get()[..n];
+            T::add_changes(isa, lanes, before, weights);
+            if scalars.step_size != T::ZERO {
+                let exp_avg = Kind::First.open(isa, n, &mut exp_avg, &mut exp_avg_room);
+                **unchanged += n_unchanged(before, weights, exp_avg);
+            }
         }
         start += n;
     }

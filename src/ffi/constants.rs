@@ -87,7 +87,8 @@ pub const ADAMW_BUFFER_MAX_EXP_AVG_SQ_SCALE: adamw_buffer = 12;
 
 /// What keeps the precision of 16-bit parameters that are added to a group.
 pub type adamw_precision = u32;
-/// With multi_precision an f32 master, otherwise nothing.
+/// With multi_precision an f32 master, otherwise nothing: updates that are small beside a 16-bit
+/// parameter are lost in rounding (see `multi_precision`). Any of the others keeps them.
 pub const ADAMW_PRECISION_DEFAULT: adamw_precision = 0;
 /// bf16 parameters and a remainder `[n] i16` that together are the exact f32 master: the bits of
 /// ADAMW_PRECISION_DEFAULT with multi_precision, in 4 bytes and not 6. The parameter is the master

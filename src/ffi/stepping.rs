@@ -200,7 +200,8 @@ pub extern "C" fn adamw_step_param(optimizer: *mut Optimizer, param: u32) -> Sta
     guard(|| handle::with(optimizer, |optimizer| optimizer.step_param(param)))
 }
 
-/// Has each step add up the norms of its update and of the parameters for `adamw_get_step_info`, 1,
+/// Has each step add up the norms of its update and of the parameters, and count the updates that rounding
+/// has lost, for `adamw_get_step_info`, 1,
 /// or not, 0. They are summed while the elements are in cache, in the order that norms have: no
 /// second pass over memory, and the same bits everywhere.
 #[unsafe(no_mangle)]
@@ -241,6 +242,7 @@ pub unsafe extern "C" fn adamw_get_step_info(
             isa: isa_constant(isa),
             num_threads: u32::try_from(num_threads).unwrap_or(u32::MAX),
             reserved: 0,
+            n_unchanged: report.n_unchanged,
         };
         // SAFETY: the caller's word.
         unsafe { sized::write(out_info, struct_size, info) }

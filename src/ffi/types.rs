@@ -77,7 +77,9 @@ pub struct adamw_config {
     /// parameter all the same.
     pub maximize: u32,
     /// `[0]` 1: f16 and bf16 parameters get an f32 master, which is stepped and then rounded to
-    /// the parameter.
+    /// the parameter. 0, with no `precision` either: an update below half a unit in the last place of a
+    /// parameter (1/256 of its value for bf16) is lost, without a word. A learning rate of 1e-5 moves no
+    /// bf16 weight of 1 at all. `n_unchanged` of adamw_step_info counts them.
     pub multi_precision: u32,
     /// `[0]` Threads that work in a step: 1 is the caller's alone, 0 as many as the process's
     /// affinity mask has processors, any other number is taken at its word: so many less 1 are started by
@@ -278,6 +280,10 @@ pub struct adamw_step_info {
     pub num_threads: u32,
     /// 0.
     pub reserved: u32,
+    /// With `adamw_set_statistics`: elements (of masters, where there are) that have a momentum, exp_avg, and
+    /// the same value as before the step: their updates were lost in rounding. Many of them mean that 16 bits
+    /// are too few for this learning rate; see `adamw_precision`. Not counted for parameters on a device.
+    pub n_unchanged: u64,
 }
 
 const _: () = assert!(size_of::<adamw_tensor>() == 48);
@@ -349,4 +355,4 @@ sized_struct!(adamw_config, "config", 6 of 8, 6 of 4, 5 of 8, 4 of 4, 4 of 8, 2 
 sized_struct!(adamw_group_config, "group", 9 of 8, 2 of 4, 3 of 8, 4 of 4);
 sized_struct!(adamw_param_config, "param", 8 of 8, 2 of 4, 1 of 8, 2 of 4, 6 of 8, 2 of 4);
 sized_struct!(adamw_param_info, "out_info", 4 of 8, 4 of 4);
-sized_struct!(adamw_step_info, "out_info", 4 of 8, 2 of 4, 4 of 8, 4 of 4);
+sized_struct!(adamw_step_info, "out_info", 4 of 8, 2 of 4, 4 of 8, 4 of 4, 1 of 8);

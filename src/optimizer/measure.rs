@@ -32,6 +32,8 @@ pub struct Report {
     pub update_norm: f64,
     /// Of those elements, after the step.
     pub param_norm: f64,
+    /// Of those elements, how many were to be changed and are what they were.
+    pub n_unchanged: u64,
     /// How long the step took.
     pub seconds: f64,
 }
@@ -49,6 +51,7 @@ impl Report {
         has_statistics: false,
         update_norm: 0.0,
         param_norm: 0.0,
+        n_unchanged: 0,
         seconds: 0.0,
     };
 }
@@ -151,6 +154,7 @@ impl Optimizer {
                 let squares = self.change(place, number);
                 update += squares.update;
                 param += squares.param;
+                report.n_unchanged += squares.n_unchanged;
             }
             (report.update_norm, report.param_norm) = (update.sqrt(), param.sqrt());
         }

@@ -65,7 +65,7 @@ impl OnDevice {
         let squares =
             |totals: &Vec<Total>| totals.get(number).map_or(0.0, |total| total.sum_squares);
         let [update, param] = self.changes.each_ref().map(squares);
-        Squares { update, param }
+        Squares { update, param, n_unchanged: 0 } // which is not counted on a device
     }
 
     /// What the gradient of a parameter adds up to; nothing, if the host need not know.

@@ -13,6 +13,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 pub struct Change {
     update: AtomicU64,
     param: AtomicU64,
+    n_unchanged: AtomicU64,
 }
 
 /// Sums of squares: of what was added to elements, and of the elements as they are then.
@@ -20,12 +21,15 @@ pub struct Change {
 pub struct Squares {
     pub update: f64,
     pub param: f64,
+    /// Elements that were to be changed and are what they were.
+    pub n_unchanged: u64,
 }
 
 impl Change {
     pub fn set(&self, squares: Squares) {
         self.update.store(squares.update.to_bits(), Ordering::Relaxed);
         self.param.store(squares.param.to_bits(), Ordering::Relaxed);
+        self.n_unchanged.store(squares.n_unchanged, Ordering::Relaxed);
     }
 }
 
@@ -61,7 +65,9 @@ impl Changes {
             let bits = |i: usize| f64::from_bits(part(&units[i]).load(Ordering::Relaxed));
             norm::join_blocks(units.len(), &bits)
         };
-        Squares { update: sum(|change| &change.update), param: sum(|change| &change.param) }
+        let n_unchanged = units.iter().map(|unit| unit.n_unchanged.load(Ordering::Relaxed)).sum();
+        let (update, param) = (sum(|change| &change.update), sum(|change| &change.param));
+        Squares { update, param, n_unchanged }
     }
 }
 
