@@ -10,6 +10,7 @@ mod lag;
 mod line;
 mod number;
 mod operands;
+mod part;
 mod prefetch;
 mod rows;
 mod state;

@@ -13,7 +13,7 @@ impl Optimizer {
     /// Says what the device's parameters are stepped with. Asks the host's callback.
     pub(super) fn set_hypers(&mut self, of: &Range<usize>) -> Result<(), Error> {
         for number in of.clone() {
-            if self.operands[number].is_on_device() && self.operands[number].is_due() {
+            if self.operands[number].is_stepped_there() {
                 let hyper = self.hyper(number)?;
                 self.cuda()?.set_hyper(number as u32, hyper);
             }
@@ -24,7 +24,7 @@ impl Optimizer {
     /// Says what their gradients are clipped by, where the host knows.
     pub(super) fn set_clip_factors(&mut self, of: &Range<usize>) -> Result<(), Error> {
         for (place, number) in of.clone().enumerate() {
-            if self.operands[number].is_on_device() && self.operands[number].is_due() {
+            if self.operands[number].is_stepped_there() {
                 let (_, factor) = self.factor(place, number);
                 self.scratch.decisions.clipped_by(factor);
                 self.cuda()?.set_clip_factor(number as u32, factor);

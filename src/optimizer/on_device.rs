@@ -106,7 +106,7 @@ impl Optimizer {
             self.fill_stale_masters(&of, Operands::is_on_device)?;
             for number in of {
                 let operands = &self.operands[number];
-                if operands.is_on_device() && operands.is_due() {
+                if operands.is_stepped_there() {
                     self.params.unmarked()[number].master = Master::Settled;
                 }
             }
@@ -251,7 +251,7 @@ impl Optimizer {
     pub(super) fn advance_on_device(&mut self, of: &Range<usize>) {
         for number in of.clone() {
             let operands = &self.operands[number];
-            if operands.is_on_device() && operands.is_due() {
+            if operands.is_stepped_there() {
                 let param = &mut self.params.unmarked()[number];
                 param.clock = param.clock.advanced(&self.groups[param.group as usize]);
                 param.master = Master::Settled;

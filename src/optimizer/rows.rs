@@ -275,9 +275,7 @@ impl Optimizer {
 
     /// That the sparse gradients on the device can be stepped as their groups want.
     pub(super) fn check_laziness_on_device(&self, of: &Range<usize>) -> Result<(), Error> {
-        let is_sparse = |operands: &Operands| {
-            operands.is_on_device() && operands.is_due() && operands.has_rows()
-        };
+        let is_sparse = |operands: &Operands| operands.is_stepped_there() && operands.has_rows();
         let mut sparse = of.clone().filter(|&number| is_sparse(&self.operands[number]));
         sparse.try_for_each(|number| self.check_laziness(number as u32))
     }

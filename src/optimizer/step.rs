@@ -239,7 +239,7 @@ impl Optimizer {
             gathered.uses_up |= operands.is_asked() && operands.n_accumulated() > 0;
             gathered.passes_over |= operands.is_passed_over();
             gathered.alone |= param.stepped_alone;
-            if operands.is_due() && operands.is_on_device() {
+            if operands.is_stepped_there() {
                 gathered.n_on_device += operands.param().n_elements();
                 gathered.stale_masters |= param.master == Master::Stale;
                 gathered.unseen_masters |= param.master == Master::Unseen;

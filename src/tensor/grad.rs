@@ -116,21 +116,6 @@ impl Operands {
         self.home().or(self.grad)
     }
 
-    /// Whether steps pass over it.
-    pub fn set_resting(&mut self, resting: bool) {
-        self.resting = resting;
-    }
-
-    /// Whether the next step is not asked about it.
-    pub fn is_left_out(&self) -> bool {
-        self.left_out
-    }
-
-    /// Whether the next step is not asked about it; returns whether it would have.
-    pub fn set_left_out(&mut self, left_out: bool) -> bool {
-        core::mem::replace(&mut self.left_out, left_out)
-    }
-
     pub fn forget_grad(&mut self) {
         self.put_grad(None, 0);
     }

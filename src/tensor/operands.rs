@@ -154,42 +154,6 @@ impl Operands {
         Ok(())
     }
 
-    /// Whether all of it lies in the memory of a device, where no slice of it is made.
-    #[inline]
-    pub fn is_on_device(&self) -> bool {
-        self.param.device != Device::Host
-    }
-
-    /// Whether a step has anything to do here on the processor.
-    #[inline]
-    pub fn is_stepped(&self) -> bool {
-        !self.is_on_device() && self.is_due()
-    }
-
-    /// Whether a step has anything to do here, wherever that is. A gradient that lists no row is none.
-    #[inline]
-    pub fn is_due(&self) -> bool {
-        self.is_asked() && !self.resting
-    }
-
-    /// Whether a step uses the gradient up, though it may pass over the parameter: there is one, and the step
-    /// was asked about it.
-    #[inline]
-    pub fn is_asked(&self) -> bool {
-        let has_grad = match self.grad {
-            None => false,
-            Some(_) if !self.is_sparse => true,
-            Some(values) => values.n_elements > 0,
-        };
-        has_grad && !self.left_out
-    }
-
-    /// Whether a step uses the gradient up and has nothing else to do, wherever that is.
-    #[inline]
-    pub fn is_passed_over(&self) -> bool {
-        self.is_asked() && self.resting
-    }
-
     /// The tensor in a role, if the parameter has one.
     pub fn tensor(&self, role: Role) -> Option<Tensor> {
         match role {
