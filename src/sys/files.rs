@@ -187,3 +187,34 @@ fn failed(path: Label, call: &'static str, error: IoError) -> Error {
     // An error that is not the system's is a write of nothing.
     Error::File { path, call, errno: Errno(error.raw_os_error().unwrap_or(libc::EIO)) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CString;
+
+    #[test]
+    fn a_file_that_was_set_aside_has_to_be_the_same_when_it_is_taken_up() {
+        let path = std::env::temp_dir().join(format!("adamw-aside-{}", std::process::id()));
+        let other = path.with_extension("other");
+        std::fs::write(&path, "before").unwrap();
+        let name = CString::new(path.to_str().unwrap()).unwrap();
+        let mut reading = Reading::open(&name).unwrap();
+        assert_eq!(reading.take_up(), Ok(false));
+        reading.set_aside();
+        let mut text = [0; 6];
+        assert!(reading.read(0, &mut text).is_err());
+        assert_eq!(reading.take_up(), Ok(true));
+        reading.read(0, &mut text).unwrap();
+        assert_eq!(&text, b"before");
+        reading.set_aside();
+        std::fs::write(&other, "behind").unwrap();
+        std::fs::rename(&other, &path).unwrap();
+        let error = reading.take_up().unwrap_err().to_string();
+        assert!(
+            error.ends_with("is damaged: it was replaced while it was being loaded"),
+            "{error}"
+        );
+        std::fs::remove_file(&path).unwrap();
+    }
+}
