@@ -1558,10 +1558,16 @@ adamw_status adamw_set_param_options(struct adamw_optimizer *optimizer,
 adamw_status adamw_reset_param(struct adamw_optimizer *optimizer, uint32_t param);
 
 // Forgets a parameter: its memory is the host's alone from now on, and state that is the library's
-// is freed. Its number is not given again, and is `ADAMW_STATUS_NOT_FOUND`; its name is free.
-adamw_status adamw_remove_param(struct adamw_optimizer *optimizer, uint32_t param);
+// is freed. Its name is free, and so is its number: `ADAMW_STATUS_NOT_FOUND` until `adamw_add_param` gives it
+// to another parameter, which an old copy of the number means then. (The number of a parameter that a captured
+// step steps is not given again: the graph goes on with it.)
+adamw_status adamw_remove_param(struct adamw_optimizer *optimizer,
+                                uint32_t param);
 
-// Adds a parameter and writes its number, which names it from then on, to `*out_param`. The
+// Adds a parameter and writes its number, which names it from then on, to `*out_param`: the lowest that no
+// parameter has, so 0, 1, 2 ... until one is removed, whose number is given again. Sums over parameters, as a
+// global norm, go up the numbers; a run that goes on with the bits of one that had removed some adds its
+// parameters in the order of the numbers that they had. The
 // memory stays the host's: it must be valid until `adamw_destroy`, or until `adamw_rebind` has
 // named another place, and must not overlap any buffer of the handle.
 //
@@ -1621,7 +1627,7 @@ adamw_status adamw_sync_master(struct adamw_optimizer *optimizer,
                                uint32_t param);
 
 // Describes a parameter. `struct_size` is the caller's `sizeof(adamw_param_info)`; the name
-// belongs to the library and lives as long as the handle.
+// belongs to the library and lives as long as the parameter.
 //
 // The caller ensures:
 // `out_info` is NULL, or writable for `struct_size` bytes.
@@ -1772,12 +1778,13 @@ adamw_status adamw_sparse_prepare(struct adamw_optimizer *optimizer,
 // written. Saving does so itself.
 adamw_status adamw_sparse_flush(struct adamw_optimizer *optimizer);
 
-// Writes how many numbers have been given to parameters to `out_num_params`: all parameters have
-// numbers below it; those that were removed are `ADAMW_STATUS_NOT_FOUND`.
+// Writes one more than the highest number of a parameter to `out_num_params`, 0 if there is none: all
+// parameters have numbers below it; those that nobody has are `ADAMW_STATUS_NOT_FOUND`.
 //
 // The caller ensures:
 // `out_num_params` is NULL or writable.
-adamw_status adamw_num_params(const struct adamw_optimizer *optimizer, uint32_t *out_num_params);
+adamw_status adamw_num_params(const struct adamw_optimizer *optimizer,
+                              uint32_t *out_num_params);
 
 // Writes the number of the parameter of this name to `out_param`.
 //

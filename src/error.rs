@@ -61,7 +61,9 @@ pub enum Error {
     NameNotUtf8(Label),
     #[error("param \"{0}\" is already there: names are unique in a handle")]
     NameTaken(Label),
-    #[error("there is no param {number}: numbers are below {count}, and removed params have none")]
+    #[error(
+        "there is no param {number}: numbers are below {count}, and free where a param was removed"
+    )]
     NoParam { number: u32, count: usize },
     #[error("there is no group {number}: the handle has {count}")]
     NoGroup { number: u32, count: usize },

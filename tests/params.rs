@@ -127,12 +127,102 @@ fn a_removed_parameter_is_gone_and_its_name_and_memory_are_free() {
     }
 
     let again = handle.add_array("w1", &arrays[1]);
-    assert_eq!(again, 3);
+    assert_eq!(again, b);
     handle.set_grad(again, &grad);
     handle.step();
     assert_eq!((handle.info(again).step, handle.info(a).step), (1, 3));
     let Failure { text, .. } = handle.try_add(&Param::new("w0", &grad)).unwrap_err();
     assert!(text.contains("already there"), "{text}");
+}
+
+#[test]
+fn numbers_are_given_lowest_first_and_given_again() {
+    let handle = Handle::new(&config());
+    let arrays: Vec<_> = (0..20).map(|_| Array::zeros(Dtype::F32, 4)).collect();
+    let add = |i: usize| handle.add_array(&format!("w{i}"), &arrays[i]);
+    assert_eq!((0..6).map(add).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+    [3, 1, 4].into_iter().for_each(|number| handle.remove(number).unwrap());
+    assert_eq!(handle.num_params(), 6);
+    assert_eq!((6..10).map(add).collect::<Vec<_>>(), [1, 3, 4, 6]);
+    assert_eq!(handle.find_param("w7"), Ok(3));
+    assert_eq!(handle.find_param("w3").unwrap_err().status, Status::NotFound);
+    // Free numbers above all others are no numbers any more.
+    [6, 4, 5].into_iter().for_each(|number| handle.remove(number).unwrap());
+    assert_eq!(handle.num_params(), 4);
+    let Failure { text, .. } = handle.try_info(4).unwrap_err();
+    assert!(text.contains("numbers are below 4"), "{text}");
+    [0, 1, 2, 3].into_iter().for_each(|number| handle.remove(number).unwrap());
+    assert_eq!(handle.num_params(), 0);
+    assert_eq!(add(19), 0);
+}
+
+#[test]
+fn a_number_that_is_given_again_brings_nothing_of_its_parameter_before() {
+    let run = |lazy_mode: adamw_lazy, had_another: bool| {
+        let mut random = Random::new(12);
+        let (clip, clip_norm) = (ADAMW_CLIP_GLOBAL_NORM, 1.0);
+        let handle = Handle::new(&adamw_config { lazy_mode, clip, clip_norm, ..config() });
+        let [old, param, other, grad] =
+            [64, 48, 16, 48].map(|n| Array::ordinary(Dtype::F32, n, &mut random));
+        let sum = Array::ordinary(Dtype::F32, 64, &mut random);
+        let values = Array::ordinary(Dtype::F32, 8, &mut random);
+        let rows = [0, 1, 2, 3, 4].map(|step| Rows::i64(&[step, step + 2]));
+        handle.set_statistics(1).unwrap();
+        if had_another {
+            let (first_element, whole_elements) = (7, 99);
+            handle.add(&Param { first_element, whole_elements, ..Param::new("old", &old) });
+            handle.add_array("other", &other);
+            let group = handle.add_group(|group| group.lr_scale = 3.0);
+            for rows in &rows {
+                handle.set_sparse_grad(0, rows, &values);
+                handle.step();
+            }
+            handle.accumulate_grad(0, &sum).unwrap();
+            handle.edit_options(0, |options| {
+                (options.group, options.lr_scale, options.no_clip) = (group, 0.5, 1);
+                (options.regularizer, options.regularizer_coeff) = (ADAMW_REGULARIZER_L2, 9.0);
+                options.frozen = 1;
+            });
+            handle.remove(0).unwrap();
+        }
+        assert_eq!(handle.add_array("new", &param), 0);
+        if !had_another {
+            handle.add_array("other", &other);
+        }
+        handle.step(); // which has no gradient of it
+        for rows in &rows {
+            handle.set_sparse_grad(0, rows, &values);
+            handle.step();
+        }
+        handle.set_grad(0, &grad);
+        handle.step();
+        let (info, options) = (handle.step_info(), handle.options(0));
+        let norms = [info.update_norm, info.param_norm, info.grad_norm].map(f64::to_bits);
+        assert_eq!((handle.info(0).step, handle.info(1).step), (6, 0));
+        handle.remove(1).unwrap();
+        (param.values(), norms, (options.lr_scale, options.frozen, options.group))
+    };
+    for lazy_mode in [ADAMW_LAZY_OFF, ADAMW_LAZY_ROWS, ADAMW_LAZY_EXACT] {
+        assert_eq!(run(lazy_mode, true), run(lazy_mode, false), "{lazy_mode}");
+    }
+}
+
+#[test]
+fn what_is_saved_does_not_depend_on_numbers() {
+    let arrays = [5, 3000, 17, 40].map(|n| Array::ordinary(Dtype::Bf16, n, &mut Random::new(3)));
+    let [a, b, c, d] = &arrays;
+    let multi_precision = 1;
+    let handle = Handle::new(&adamw_config { multi_precision, ..config() });
+    handle.add_array("a", a);
+    handle.add_array("b", b);
+    handle.add_array("c", c);
+    handle.remove(0).unwrap();
+    assert_eq!(handle.add_array("d", d), 0);
+    let straight = Handle::new(&adamw_config { multi_precision, ..config() });
+    for (name, array) in [("b", b), ("c", c), ("d", d)] {
+        straight.add_array(name, array);
+    }
+    assert!(handle.saved(true) == straight.saved(true));
 }
 
 #[test]

@@ -4,17 +4,14 @@
 use super::driver::Memory;
 use super::kernels::Kernel;
 use super::plan::{described, flags};
-use super::rows::NO_PARAM;
 use super::step::argument;
 use super::table::{self, SCALARS};
 use super::{Cuda, Entered};
 use crate::error::Error;
-use crate::sys::memory::reserve;
 use crate::tensor::{LOGGED, Operands, RowList, RowNumber};
 
 /// What is known of the rows of one parameter, which the device alone counts.
 pub struct Lag {
-    number: u32,
     kernel: Kernel,
     flags: u32,
     described: table::Lag,
@@ -27,22 +24,8 @@ const STEPS: u64 = 8;
 const TAKEN: u64 = 16;
 
 impl Lag {
-    /// The lag of a parameter, if its rows may lag.
-    pub fn of(lags: &[Lag], number: u32) -> Option<&Lag> {
-        lags.iter().find(|lag| lag.is_of(number))
-    }
-
-    pub fn is_of(&self, number: u32) -> bool {
-        self.number == number
-    }
-
     pub fn address(&self) -> u64 {
         self.described.at
-    }
-
-    /// Its parameter is removed, and a graph may have it yet.
-    pub fn leave_to_graphs(&mut self) {
-        self.number = NO_PARAM;
     }
 
     fn bytes_counted(&self) -> usize {
@@ -66,7 +49,7 @@ impl Cuda {
         operands: &Operands,
         row_elements: u64,
     ) -> Result<(), Error> {
-        if row_elements == 0 || Lag::of(&self.lags, number).is_some() {
+        if row_elements == 0 || self.lags.get(number).is_some() {
             return Ok(());
         }
         self.check_not_capturing("the first sparse gradient under ADAMW_LAZY_EXACT")?;
@@ -76,29 +59,29 @@ impl Cuda {
                 instead: "set one before the capture",
             });
         }
-        reserve(&mut self.lags, 1, "the parameters")?;
+        self.lags.reserve(number as usize + 1)?;
         let height = operands.param().n_elements() / row_elements;
         let bytes = TAKEN + height * size_of::<u64>() as u64 + LOGGED * SCALARS as u64;
         let memory = self.zeroed(bytes as usize, "the steps that rows have taken")?;
-        self.lags.push(Lag {
-            number,
+        let lag = Lag {
             kernel: Kernel::catch_up(operands.param().dtype(), &operands.format()),
             flags: flags(operands),
             described: table::Lag { at: memory.address(), height, row_elements },
             _memory: memory,
-        });
+        };
+        self.lags.insert(number, lag);
         Ok(())
     }
 
     /// What a row of a parameter whose rows may lag has.
     pub fn lagging_row(&self, number: u32) -> Option<u64> {
-        Lag::of(&self.lags, number).map(|lag| lag.described.row_elements)
+        self.lags.get(number).map(|lag| lag.described.row_elements)
     }
 
     /// Brings rows of a parameter to where steps without a gradient would have brought them. Rows that it has
     /// not are passed over.
     pub fn catch_up(&self, number: u32, operands: &Operands, which: Which) -> Result<(), Error> {
-        let Some(lag) = Lag::of(&self.lags, number) else { return Ok(()) };
+        let Some(lag) = self.lags.get(number) else { return Ok(()) };
         if self.is_broken {
             return Err(Error::BrokenDevice);
         }
@@ -137,7 +120,8 @@ impl Cuda {
 
     /// Brings the rows of the parameters up to date that a step steps as a whole.
     pub(super) fn catch_up_stepped(&self, device: &Entered, verdict: u64) -> Result<(), Error> {
-        self.lags.iter().try_for_each(|lag| match self.plan.tensors.get(lag.number as usize) {
+        let tensors = &self.plan.tensors;
+        self.lags.iter().try_for_each(|(number, lag)| match tensors.get(number as usize) {
             Some(&tensor) if tensor.n_elements > 0 && tensor.rows == 0 => {
                 self.queue_catch_up(device, lag, tensor, Which::All, verdict)
             }
@@ -168,26 +152,29 @@ impl Cuda {
 
     /// All rows of a parameter have been given what they would be if they did not lag.
     pub fn all_caught_up(&self, number: u32) -> Result<(), Error> {
-        let Some(lag) = Lag::of(&self.lags, number) else { return Ok(()) };
+        let Some(lag) = self.lags.get(number) else { return Ok(()) };
         // SAFETY: the lag's own memory.
         unsafe { self.enter_to_queue()?.zero(lag.address() + STEPS, lag.bytes_counted()) }
     }
 
     /// No row of some parameters lags from now on. Waits for the device.
     pub fn forget_lags(&mut self, which: impl Fn(u32) -> bool) -> Result<(), Error> {
-        let is_one = |lag: &Lag| lag.number != NO_PARAM && which(lag.number);
-        if !self.lags.iter().any(is_one) {
+        if !self.lags.iter().any(|(number, _)| which(number)) {
             return Ok(());
         }
         self.check_not_capturing("to end ADAMW_LAZY_EXACT")?;
-        if self.lags.iter().any(|lag| is_one(lag) && self.is_in_graph(lag.number)) {
+        if self.lags.iter().any(|(number, _)| which(number) && self.is_in_graph(number)) {
             return Err(Error::InGraph {
                 what: "to end ADAMW_LAZY_EXACT",
                 instead: "do so before the capture",
             });
         }
         self.wait_for_all()?;
-        self.lags.retain(|lag| !is_one(lag));
+        for number in 0..self.lags.n_numbers() {
+            if self.lags.get(number).is_some() && which(number) {
+                self.lags.remove(number);
+            }
+        }
         Ok(())
     }
 }

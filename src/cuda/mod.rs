@@ -2,6 +2,7 @@
 //!
 //! Work is queued up on one stream, in order. Nothing waits for the device but what says so.
 
+mod by_number;
 mod clocks;
 #[cfg(feature = "cuda")]
 mod driver;
@@ -30,6 +31,7 @@ use crate::error::{Error, Role};
 use crate::format::Format;
 use crate::sys::memory::reserve;
 use crate::tensor::{Buffer, Operands, Tensor};
+use by_number::ByNumber;
 use clocks::Clocks;
 use core::ops::Range;
 use core::sync::atomic::AtomicBool;
@@ -63,19 +65,25 @@ pub struct Cuda {
     next_upload: usize,
     /// What was queued up on streams before this one.
     left: Left,
-    /// By parameter, in their order: those that the processor steps.
-    copies: Vec<(u32, HostCopy)>,
+    /// Of the parameters that the processor steps.
+    copies: ByNumber<HostCopy>,
     traffic: Option<Traffic>,
-    /// By parameter, what is the library's own there.
-    memories: Vec<(u32, Memory)>,
-    /// What sparse gradients need, by parameter.
-    rooms: Vec<Room>,
+    /// The state of each parameter that is the library's own there.
+    memories: ByNumber<Memory>,
+    /// Where gradients are accumulated.
+    sums: ByNumber<Memory>,
+    /// What sparse gradients need.
+    rooms: ByNumber<Room>,
     /// Of the parameters whose rows may lag.
-    lags: Vec<Lag>,
+    lags: ByNumber<Lag>,
+    /// What nobody but a graph may have any more.
+    leftover: Leftover,
     /// Steps clear the gradients that they have used.
     clears: bool,
     /// What parameters weigh before a step, if what it changes is added up.
     kept: Option<Kept>,
+    /// How many bytes that takes.
+    kept_bytes: u64,
     /// The chunks of all parameters together.
     n_chunks: u64,
     /// Something has been captured: what is the library's own on the device may be in a graph.
@@ -85,6 +93,32 @@ pub struct Cuda {
     /// A step has been queued up in part.
     is_broken: bool,
     driver: Driver,
+}
+
+/// What is the library's own on the device and has been replaced, or is of a parameter that has been removed, while
+/// a graph may go on with it.
+#[derive(Default)]
+struct Leftover {
+    memories: Vec<Memory>,
+    /// With the number of the parameter, if there is one yet.
+    rooms: Vec<(Option<u32>, Room)>,
+    lags: Vec<Lag>,
+}
+
+impl Leftover {
+    /// Makes room for what one parameter has.
+    fn reserve(&mut self) -> Result<(), Error> {
+        const WHAT: &str = "the parameters";
+        reserve(&mut self.memories, 2, WHAT)?;
+        reserve(&mut self.rooms, 1, WHAT)?;
+        reserve(&mut self.lags, 1, WHAT)
+    }
+
+    /// There is no parameter of this number any more.
+    fn forget(&mut self, number: u32) {
+        let of_it = self.rooms.iter_mut().filter(|(of, _)| *of == Some(number));
+        of_it.for_each(|(of, _)| *of = None);
+    }
 }
 
 /// Which tables of a plan have yet to be uploaded.
@@ -118,13 +152,16 @@ impl Cuda {
             copied,
             next_upload: 0,
             left,
-            copies: Vec::new(),
+            copies: ByNumber::default(),
             traffic: None,
-            memories: Vec::new(),
-            rooms: Vec::new(),
-            lags: Vec::new(),
+            memories: ByNumber::default(),
+            sums: ByNumber::default(),
+            rooms: ByNumber::default(),
+            lags: ByNumber::default(),
+            leftover: Leftover::default(),
             clears: false,
             kept: None,
+            kept_bytes: 0,
             n_chunks: 0,
             has_captured: AtomicBool::new(false),
             in_graphs: Vec::new(),
@@ -186,17 +223,20 @@ impl Cuda {
 
     /// A sum for the gradients of a parameter.
     pub fn new_sum(&mut self, number: u32, operands: &Operands) -> Result<Buffer, Error> {
+        if let Some(memory) = self.sums.get(number) {
+            return Ok(Buffer::on_device(memory.address()));
+        }
         self.check_not_capturing("the first adamw_accumulate_grad")?;
         let param = operands.param();
         let bytes = param.n_elements() as usize * param.dtype().compute().bytes();
-        reserve(&mut self.memories, 1, "the parameters")?;
+        self.sums.reserve(number as usize + 1)?;
         let memory = self.driver.enter()?.allocate(bytes, "accumulated gradients")?;
         let buffer = Buffer::on_device(memory.address());
-        self.memories.push((number, memory));
+        self.sums.insert(number, memory);
         Ok(buffer)
     }
 
-    /// Makes room for one more parameter, the last of so many, in so many groups.
+    /// Makes room for so many parameters in so many groups, and for a new one among them.
     pub fn reserve(
         &mut self,
         n_params: usize,
@@ -204,14 +244,15 @@ impl Cuda {
         new: Option<&Operands>,
     ) -> Result<(), Error> {
         let n_chunks = self.n_chunks + new.map_or(0, plan::n_chunks);
-        reserve(&mut self.memories, 1, "the parameters")?;
+        self.memories.reserve(n_params)?;
+        self.copies.reserve(n_params)?;
         let n_marks = n_params.saturating_sub(self.in_graphs.len());
         reserve(&mut self.in_graphs, n_marks, "the parameters")?;
         self.plan.reserve(n_params, n_chunks as usize)?;
         self.check_not_capturing("adding a parameter or a group")?;
         let stays = self.has_captured();
         self.clocks.grow(&self.driver.enter()?, n_params, stays)?;
-        let n_rooms = self.rooms.len();
+        let n_rooms = self.n_rooms();
         self.grow_workspace(Size { n_params, n_chunks: n_chunks as usize, n_groups, n_rooms })
     }
 
@@ -237,23 +278,26 @@ impl Cuda {
     /// Takes over the state of a parameter that has been added; `reserve` has made room.
     pub fn keep(&mut self, number: u32, operands: &Operands, memory: Memory) {
         self.n_chunks += plan::n_chunks(operands);
-        self.memories.push((number, memory));
+        self.kept_bytes += statistics::kept_bytes(operands);
+        self.memories.insert(number, memory);
     }
 
     /// Frees what is the library's own of a parameter, once the device is done with it.
     pub fn release(&mut self, number: u32, operands: &Operands) -> Result<(), Error> {
         self.check_not_capturing("removing a parameter")?;
         self.wait_for_all()?;
+        self.leftover.reserve()?;
+        let is_left = self.has_captured(); // a graph may have it yet
         self.n_chunks -= plan::n_chunks(operands);
-        if self.has_captured() {
-            // A graph may have it yet.
-            self.rooms.iter_mut().filter(|room| room.is_of(number)).for_each(Room::leave_to_graphs);
-            self.lags.iter_mut().filter(|lag| lag.is_of(number)).for_each(Lag::leave_to_graphs);
-            return Ok(());
+        self.kept_bytes -= statistics::kept_bytes(operands);
+        let memories = [self.memories.remove(number), self.sums.remove(number)];
+        let (room, lag) = (self.rooms.remove(number), self.lags.remove(number));
+        if is_left {
+            self.leftover.forget(number);
+            self.leftover.memories.extend(memories.into_iter().flatten());
+            self.leftover.rooms.extend(room.map(|room| (None, room)));
+            self.leftover.lags.extend(lag);
         }
-        self.memories.retain(|(other, _)| *other != number);
-        self.rooms.retain(|room| !room.is_of(number));
-        self.lags.retain(|lag| !lag.is_of(number));
         Ok(())
     }
 

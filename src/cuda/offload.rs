@@ -6,7 +6,6 @@ use super::Cuda;
 use super::driver::{Entered, Event, Pinned, Stream};
 use crate::dtype::Dtype;
 use crate::error::{Error, TensorProblem};
-use crate::sys::memory::reserve;
 use crate::tensor::{Operands, Tensor};
 
 /// The host's copy of one parameter, and where its gradients land.
@@ -79,7 +78,6 @@ impl Cuda {
     /// Makes room for a copy of a parameter.
     pub fn new_copy(&mut self, param: &Tensor) -> Result<HostCopy, Error> {
         self.check_not_capturing("adding a parameter")?;
-        reserve(&mut self.copies, 1, "the parameters")?;
         let device = self.driver.enter()?;
         let (bytes, what) = (param.addresses().len(), "the host's copy of a parameter");
         if self.traffic.is_none() {
@@ -98,37 +96,31 @@ impl Cuda {
 
     /// Takes over the copy of a parameter that has been added.
     pub fn keep_copy(&mut self, number: u32, copy: HostCopy) {
-        self.copies.push((number, copy));
+        self.copies.insert(number, copy);
     }
 
     /// The copy of a parameter, if the processor steps it.
     pub fn copy_of(&mut self, number: u32) -> Option<&mut HostCopy> {
-        let found = self.find(number).ok()?;
-        Some(&mut self.copies[found].1)
-    }
-
-    fn find(&self, number: u32) -> Result<usize, usize> {
-        self.copies.binary_search_by_key(&number, |(number, _)| *number)
+        self.copies.get_mut(number)
     }
 
     /// Whether there are parameters that the processor steps.
     pub fn has_copies(&self) -> bool {
-        !self.copies.is_empty()
+        self.copies.len() > 0
     }
 
     /// Frees the copy of a parameter, once nothing is on its way.
     pub fn release_copy(&mut self, number: u32) -> Result<(), Error> {
         self.check_not_capturing("removing a parameter")?;
         self.wait_for_all()?;
-        self.copies.retain(|(other, _)| *other != number);
+        self.copies.remove(number);
         Ok(())
     }
 
     /// Where a gradient of this type lands.
     pub fn landing(&mut self, number: u32, dtype: Dtype) -> Result<Tensor, Error> {
         // Who asks has found the copy; the error is for the types alone.
-        let found = self.find(number).map_err(|_| Error::BrokenDevice)?;
-        let copy = &mut self.copies[found].1;
+        let copy = self.copies.get_mut(number).ok_or(Error::BrokenDevice)?;
         let (n, place) = (copy.param.n_elements(), copy.landing(dtype));
         if copy.landings[place].is_none() {
             let device = self.driver.enter()?;
@@ -145,29 +137,35 @@ impl Cuda {
 
     /// Fills the copies that are stale, of some parameters. Waits for the device.
     pub fn fill_copies(&mut self, is_due: impl Fn(u32) -> bool) -> Result<(), Error> {
-        let stale = |(number, copy): &(u32, HostCopy)| copy.is_stale && is_due(*number);
-        for i in 0..self.copies.len() {
-            if !stale(&self.copies[i]) {
-                continue;
+        for number in 0..self.copies.n_numbers() {
+            if self.copies.get(number).is_some() && is_due(number) {
+                self.fill(number)?;
             }
-            self.check_not_capturing("the first step of a parameter that the processor steps")?;
-            let copy = &self.copies[i].1;
-            let to = copy.tensor().map_err(|_| Error::BrokenDevice)?;
-            self.copy_out(&copy.param, &to)?;
-            self.copies[i].1.is_stale = false;
         }
+        Ok(())
+    }
+
+    fn fill(&mut self, number: u32) -> Result<(), Error> {
+        let Some(copy) = self.copies.get(number).filter(|copy| copy.is_stale) else {
+            return Ok(());
+        };
+        self.check_not_capturing("the first step of a parameter that the processor steps")?;
+        let to = copy.tensor().map_err(|_| Error::BrokenDevice)?;
+        self.copy_out(&copy.param, &to)?;
+        self.copies.get_mut(number).into_iter().for_each(|copy| copy.is_stale = false);
         Ok(())
     }
 
     /// Has the copy of a parameter be what the parameter is and nothing read it any more, so that it may be read
     /// and written, if it has one. Waits for the device.
     pub fn fetch(&mut self, number: u32) -> Result<(), Error> {
-        let Some(traffic) = self.traffic.as_ref().filter(|_| self.find(number).is_ok()) else {
+        let Some(traffic) = self.traffic.as_ref().filter(|_| self.copies.get(number).is_some())
+        else {
             return Ok(());
         };
         self.check_not_capturing("to bring a parameter up to date that the processor steps")?;
         self.driver.enter()?.wait_for(&traffic.sent)?;
-        self.fill_copies(|other| other == number)
+        self.fill(number)
     }
 
     /// Has the gradients of some parameters come down, behind what the host's stream does now.
@@ -182,8 +180,8 @@ impl Cuda {
         device.record(&traffic.begun)?;
         let down = device.on(&traffic.down);
         down.queue_behind(&traffic.begun)?;
-        for (number, copy) in self.copies.iter().filter(|(number, _)| is_due(*number)) {
-            let operands = &operands[*number as usize];
+        for (number, copy) in self.copies.in_order().filter(|(number, _)| is_due(*number)) {
+            let operands = &operands[number as usize];
             // What has been measured is here.
             if let Some(grad) = operands.home().filter(|_| !operands.is_ready())
                 && let Some(room) = &copy.landings[copy.landing(grad.dtype())]
@@ -199,17 +197,18 @@ impl Cuda {
 
     /// Waits until the gradient of a parameter is here, and the parameter before it has gone.
     pub fn wait_for_grad(&self, number: u32) -> Result<(), Error> {
-        match self.find(number) {
-            Ok(found) => self.driver.enter()?.wait_for(&self.copies[found].1.arrived),
-            Err(_) => Ok(()),
+        match self.copies.get(number) {
+            Some(copy) => self.driver.enter()?.wait_for(&copy.arrived),
+            None => Ok(()),
         }
     }
 
     /// Has a parameter that has been stepped go up: its gradient has arrived, so that what the host's stream did
     /// before the step is done.
     pub fn send(&self, number: u32) -> Result<(), Error> {
-        let (Ok(found), Some(traffic)) = (self.find(number), &self.traffic) else { return Ok(()) };
-        let copy = &self.copies[found].1;
+        let (Some(copy), Some(traffic)) = (self.copies.get(number), &self.traffic) else {
+            return Ok(());
+        };
         let (to, bytes) = (copy.param.address() as u64, copy.param.addresses().len());
         let device = self.driver.enter()?;
         // SAFETY: both are as long as the parameter; the next step waits before it writes the copy.

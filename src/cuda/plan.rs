@@ -1,6 +1,7 @@
 //! What a step on the device does, as tables: which parameters are stepped, by which kernels.
 #![forbid(unsafe_code)]
 
+use super::by_number::ByNumber;
 use super::kernels::Kernel;
 use super::lag::Lag;
 use super::rows::Room;
@@ -88,8 +89,8 @@ impl Plan {
     pub fn lay(
         &mut self,
         operands: &[Operands],
-        rooms: &[Room],
-        lags: &[Lag],
+        rooms: &ByNumber<Room>,
+        lags: &ByNumber<Lag>,
         is_of_step: impl Fn(usize) -> bool,
         is_lazy: impl Fn(usize) -> bool,
         clears: bool,
@@ -127,10 +128,8 @@ impl Plan {
                 });
             }
             let (operands, tensor) = (&operands[number as usize], &mut tensors[number as usize]);
-            if let (Some(Grad::Sparse(sparse)), Some(room)) =
-                (operands.grad(), Room::of(rooms, number))
-            {
-                rows.push(room.described(operands, &sparse, Lag::of(lags, number)));
+            if let (Some(Grad::Sparse(sparse)), Some(room)) = (operands.grad(), rooms.get(number)) {
+                rows.push(room.described(operands, &sparse, lags.get(number)));
                 (tensor.grad, tensor.rows) = (room.grad(), rows.len() as u32);
             }
             tensor.first_chunk = first_chunk;

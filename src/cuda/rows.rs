@@ -9,7 +9,6 @@ use super::table::{self, COUNTS, GATHERED, Outside, TILE, Values};
 use super::workspace::Size;
 use super::{Cuda, Stale};
 use crate::error::{Error, Label};
-use crate::sys::memory::reserve;
 use crate::tensor::{Operands, RowNumber, SparseGrad};
 
 /// Blocks that share the work on one gradient: `rows.cuh` has the same.
@@ -17,9 +16,6 @@ pub const SHARES: u64 = 256;
 
 /// Where in its memory the gradient starts, behind what is noted of it.
 const GRAD: usize = 64;
-
-/// The number of a parameter that is removed.
-pub(super) const NO_PARAM: u32 = u32::MAX;
 
 const _: () = assert!(GATHERED <= GRAD && size_of::<Outside>() <= GATHERED);
 
@@ -32,25 +28,9 @@ pub struct Room {
     /// The entries `[n_rows]`, twice, and the counts of their digits.
     lists: Memory,
     n_rows: usize,
-    /// Nobody but a graph has it any more.
-    is_graphs: bool,
 }
 
 impl Room {
-    /// The room of a parameter, if it has had a sparse gradient.
-    pub fn of(rooms: &[Room], number: u32) -> Option<&Room> {
-        rooms.iter().find(|room| room.is_of(number))
-    }
-
-    pub fn is_of(&self, number: u32) -> bool {
-        self.number == number && !self.is_graphs
-    }
-
-    /// Its parameter is removed, and a graph may have it yet.
-    pub fn leave_to_graphs(&mut self) {
-        (self.number, self.is_graphs) = (NO_PARAM, true);
-    }
-
     fn lists(device: &Entered, n_rows: usize) -> Result<Memory, Error> {
         let bytes = n_rows * 2 * size_of::<u64>() + n_rows.div_ceil(TILE) * COUNTS * 4;
         device.allocate(bytes, "the rows of a sparse gradient on the device")
@@ -72,7 +52,6 @@ impl Room {
             grad_bytes,
             lists: Room::lists(device, n_rows)?,
             n_rows,
-            is_graphs: false,
         };
         room.forget(device, GATHERED)?;
         Ok(room)
@@ -136,38 +115,43 @@ impl Cuda {
             let what = "sparse gradient of 2^32 rows";
             return Err(Error::NotOnDevice { param: name, what });
         }
-        let place = self.rooms.iter().position(|room| room.is_of(number));
-        if place.is_some_and(|place| self.rooms[place].n_rows >= n_rows) {
+        let room = self.rooms.get(number);
+        if room.is_some_and(|room| room.n_rows >= n_rows) {
             return Ok(());
         }
+        let n_rows = n_rows.max(room.map_or(0, |room| 2 * room.n_rows));
         self.check_not_capturing("the first sparse gradient of so many rows")?;
-        match place {
-            Some(place) if !self.is_in_graph(number) => {
-                let n_rows = n_rows.max(2 * self.rooms[place].n_rows);
+        let is_in_graph = self.is_in_graph(number);
+        match self.rooms.get(number) {
+            Some(_) if !is_in_graph => {
                 let lists = Room::lists(&self.driver.enter()?, n_rows)?;
                 self.wait_for_all()?;
-                let (room, device) = (&mut self.rooms[place], self.driver.enter()?);
+                let device = self.driver.enter()?;
+                let room = self.rooms.get_mut(number).ok_or(Error::BrokenDevice)?;
                 // The old entries say which rows of the gradient are not zero.
                 room.forget(&device, GATHERED - size_of::<Outside>())?;
                 (room.lists, room.n_rows) = (lists, n_rows);
             }
             // A graph knows its room by what was gathered there last.
-            place => {
-                let before = place.map_or(0, |place| self.rooms[place].n_rows);
-                reserve(&mut self.rooms, 1, "the parameters")?;
-                let n_rooms = self.rooms.len() + 1;
+            _ => {
+                self.rooms.reserve(number as usize + 1)?;
+                self.leftover.reserve()?;
+                let n_rooms = self.n_rooms() + 1;
                 self.plan.reserve_rows(n_rooms)?;
                 self.grow_workspace(Size { n_rooms, ..Size::default() })?;
-                let n_rows = n_rows.max(2 * before);
                 let room = Room::new(&self.driver.enter()?, number, operands, n_rows)?;
-                if let Some(place) = place {
-                    self.rooms[place].is_graphs = true;
-                }
-                self.rooms.push(room);
+                let before = self.rooms.remove(number);
+                self.leftover.rooms.extend(before.map(|before| (Some(number), before)));
+                self.rooms.insert(number, room);
             }
         }
         self.stale = Stale::All;
         Ok(())
+    }
+
+    /// How many rooms there are, those of graphs too.
+    pub(super) fn n_rooms(&self) -> usize {
+        self.rooms.len() + self.leftover.rooms.len()
     }
 
     /// Whether a sparse gradient is part of the step.
@@ -223,7 +207,10 @@ impl Cuda {
         let staging = self.staging.as_mut().ok_or(Error::BrokenDevice)?;
         let device = self.driver.enter()?;
         let mut to = staging.downloads.address();
-        for room in &self.rooms {
+        let rooms = self.rooms.iter().map(|(number, room)| (Some(number), room));
+        let left = self.leftover.rooms.iter().map(|(number, room)| (*number, room));
+        let rooms = rooms.chain(left);
+        for (_, room) in rooms.clone() {
             // SAFETY: the room is as long as this for each parameter, and nothing else reads or writes it
             // until this has waited.
             unsafe { device.download(to, room.grad.address() + PLACE, BYTES) }?;
@@ -233,14 +220,14 @@ impl Cuda {
         // SAFETY: as above.
         let noted = unsafe { staging.downloads.bytes() }.chunks_exact(BYTES);
         let mut first: Option<(u32, Outside)> = None;
-        for (room, noted) in self.rooms.iter().zip(noted) {
+        for ((number, room), noted) in rooms.zip(noted) {
             // SAFETY: so many bytes are there, of plain numbers.
             let outside = unsafe { noted.as_ptr().cast::<Outside>().read_unaligned() };
-            if outside.place > 0 && room.number != NO_PARAM {
+            if let (1.., Some(number)) = (outside.place, number) {
                 // SAFETY: the room's own memory.
                 unsafe { device.zero(room.grad.address() + PLACE, BYTES) }?;
-                if first.is_none_or(|(number, _)| room.number < number) {
-                    first = Some((room.number, outside));
+                if first.is_none_or(|(earlier, _)| number < earlier) {
+                    first = Some((number, outside));
                 }
             }
         }

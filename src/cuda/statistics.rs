@@ -16,14 +16,15 @@ pub struct Kept {
     bytes: u64,
 }
 
+/// How many bytes what a parameter weighs takes.
+pub fn kept_bytes(operands: &Operands) -> u64 {
+    n_chunks(operands) * CHUNK * operands.param().dtype().compute().bytes() as u64
+}
+
 impl Cuda {
-    /// Makes room for what these parameters weigh before a step.
-    pub fn reserve_statistics(&mut self, operands: &[Operands]) -> Result<(), Error> {
-        let on_device = operands.iter().filter(|operands| operands.is_on_device());
-        let bytes = |operands: &Operands| {
-            n_chunks(operands) * CHUNK * operands.param().dtype().compute().bytes() as u64
-        };
-        let needed = on_device.map(bytes).sum();
+    /// Makes room for what the parameters weigh before a step, and a new one.
+    pub fn reserve_statistics(&mut self, new: Option<&Operands>) -> Result<(), Error> {
+        let needed = self.kept_bytes + new.map_or(0, kept_bytes);
         if self.kept.as_ref().is_some_and(|kept| kept.bytes >= needed) {
             return Ok(());
         }

@@ -67,7 +67,9 @@ pub extern "C" fn adamw_reset_param(optimizer: *mut Optimizer, param: u32) -> St
 }
 
 /// Forgets a parameter: its memory is the host's alone from now on, and state that is the library's
-/// is freed. Its number is not given again, and is `ADAMW_STATUS_NOT_FOUND`; its name is free.
+/// is freed. Its name is free, and so is its number: `ADAMW_STATUS_NOT_FOUND` until `adamw_add_param` gives it
+/// to another parameter, which an old copy of the number means then. (The number of a parameter that a captured
+/// step steps is not given again: the graph goes on with it.)
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_remove_param(optimizer: *mut Optimizer, param: u32) -> Status {
     guard(|| handle::with(optimizer, |optimizer| optimizer.remove(param)))

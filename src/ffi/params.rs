@@ -13,7 +13,10 @@ use crate::optimizer::{Item, NewParam, Shard};
 use crate::sys::memory::reserve;
 use core::ffi::{CStr, c_char, c_void};
 
-/// Adds a parameter and writes its number, which names it from then on, to `*out_param`. The
+/// Adds a parameter and writes its number, which names it from then on, to `*out_param`: the lowest that no
+/// parameter has, so 0, 1, 2 ... until one is removed, whose number is given again. Sums over parameters, as a
+/// global norm, go up the numbers; a run that goes on with the bits of one that had removed some adds its
+/// parameters in the order of the numbers that they had. The
 /// memory stays the host's: it must be valid until `adamw_destroy`, or until `adamw_rebind` has
 /// named another place, and must not overlap any buffer of the handle.
 ///
@@ -191,7 +194,7 @@ pub extern "C" fn adamw_sync_master(optimizer: *mut Optimizer, param: u32) -> St
 }
 
 /// Describes a parameter. `struct_size` is the caller's `sizeof(adamw_param_info)`; the name
-/// belongs to the library and lives as long as the handle.
+/// belongs to the library and lives as long as the parameter.
 ///
 /// # Safety
 /// `out_info` is NULL, or writable for `struct_size` bytes.

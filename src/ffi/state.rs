@@ -39,8 +39,8 @@ pub struct adamw_state_info {
 
 sized_struct!(adamw_state_info, "out_info", 3 of 8, 4 of 4);
 
-/// Writes how many numbers have been given to parameters to `out_num_params`: all parameters have
-/// numbers below it; those that were removed are `ADAMW_STATUS_NOT_FOUND`.
+/// Writes one more than the highest number of a parameter to `out_num_params`, 0 if there is none: all
+/// parameters have numbers below it; those that nobody has are `ADAMW_STATUS_NOT_FOUND`.
 ///
 /// # Safety
 /// `out_num_params` is NULL or writable.

@@ -7,7 +7,7 @@ use super::params::Param;
 use crate::error::Error;
 use crate::math::{Regularizer, Scalars, Step};
 use crate::steps::{Clock, NO_STEP};
-use crate::sys::memory::reserve;
+use crate::sys::memory::{give_back, reserve};
 use core::ops::Range;
 
 /// What has been decided, in memory that is kept for the next step.
@@ -47,6 +47,13 @@ impl Decisions {
         reserve(&mut self.first_of, n_params, "the step's scalars")?;
         reserve(&mut self.scalars_of, n_params, "the step's scalars")?;
         reserve(&mut self.latest, n_groups, "the step's scalars")
+    }
+
+    /// Gives back what is not needed for so many parameters.
+    pub fn give_back(&mut self, n_params: usize) {
+        give_back(&mut self.scalars, n_params);
+        give_back(&mut self.first_of, n_params);
+        give_back(&mut self.scalars_of, n_params);
     }
 }
 

@@ -8,7 +8,7 @@ use super::step::Scratch;
 use crate::clip::{Clip, Scope};
 use crate::config::Nonfinite;
 use crate::error::Error;
-use crate::tensor::{GradBlocks, Squares, Total};
+use crate::tensor::{GradBlocks, Operands, Squares, Total};
 use core::ops::Range;
 
 /// What the last step found, and whether it was taken.
@@ -135,13 +135,29 @@ impl Optimizer {
     /// Has what each step changes added up, or not.
     pub fn set_statistics(&mut self, statistics: bool) -> Result<(), Error> {
         if statistics {
-            self.scratch.changes.reserve(&self.operands)?;
+            self.scratch.changes.release_all();
+            for (number, operands) in self.operands.iter().enumerate() {
+                self.scratch.changes.reserve(number, operands)?;
+            }
             if let Some(cuda) = self.backend.cuda() {
-                cuda.reserve_statistics(&self.operands)?;
+                cuda.reserve_statistics(None)?;
             }
         }
         self.statistics = statistics;
         Ok(())
+    }
+
+    /// Makes room for what a step changes of a new parameter.
+    pub(super) fn reserve_statistics(
+        &mut self,
+        number: usize,
+        operands: &Operands,
+    ) -> Result<(), Error> {
+        self.scratch.changes.reserve(number, operands)?;
+        match self.backend.cuda() {
+            Some(cuda) => cuda.reserve_statistics(Some(operands).filter(|o| o.is_on_device())),
+            None => Ok(()),
+        }
     }
 
     /// What the step that was taken has changed, parameter by parameter.

@@ -3,6 +3,7 @@
 //! Every method checks all it can before it writes: on an error nothing has changed.
 #![forbid(unsafe_code)]
 
+mod by_name;
 mod decide;
 mod device_hypers;
 mod grads;
@@ -22,6 +23,7 @@ mod scaler;
 mod schedule;
 mod settings;
 mod single;
+mod slots;
 mod state;
 mod step;
 mod subset;
@@ -46,10 +48,12 @@ use crate::schedule::Schedule;
 use crate::steps::Log;
 use crate::sys::memory::reserve;
 use crate::tensor::Operands;
+use by_name::ByName;
 use occupied::Occupied;
 use on_device::OnDevice;
 use params::Param;
 use scaler::Scaler;
+use slots::Slots;
 use step::Scratch;
 use watched::Watched;
 use window::Window;
@@ -66,8 +70,8 @@ pub struct Optimizer {
     logs: Vec<Log>,
     /// Which part of what each parameter is, by the same number.
     shards: Vec<Shard>,
-    /// The numbers of the parameters, in the order of their names.
-    by_name: Vec<u32>,
+    slots: Slots,
+    by_name: ByName,
     occupied: Occupied,
     /// What is occupied has changed since the gradients were last held against it.
     grads_unchecked: bool,
@@ -104,7 +108,8 @@ impl Optimizer {
             operands: Watched::default(),
             logs: Vec::new(),
             shards: Vec::new(),
-            by_name: Vec::new(),
+            slots: Slots::default(),
+            by_name: ByName::default(),
             occupied: Occupied::default(),
             grads_unchecked: false,
             decay_filter: None,

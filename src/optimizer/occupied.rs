@@ -24,60 +24,150 @@ impl Place {
         (self.param, self.role)
     }
 
+    pub fn addresses(&self) -> Range<usize> {
+        self.start..self.end
+    }
+
     fn is_empty(&self) -> bool {
         self.start == self.end
     }
 }
 
-/// Places in the order of their addresses, none empty, none overlapping another.
+/// Places in the order of their addresses, none empty, none overlapping another. They are kept in runs of a few,
+/// so that one comes or goes without moving many.
 #[derive(Default)]
 pub struct Occupied {
+    runs: Vec<Run>,
+}
+
+/// Some places, in their order. All of them start here or behind, and those of the next run behind them.
+struct Run {
+    start: usize,
     places: Vec<Place>,
 }
 
-impl Occupied {
-    pub fn reserve(&mut self, additional: usize) -> Result<(), Error> {
-        reserve(&mut self.places, additional, "the table of buffers")
-    }
+/// The most places of a run, for which any but the first has room.
+const MOST: usize = 128;
 
+const WHAT: &str = "the table of buffers";
+
+impl Occupied {
     /// A place that these addresses overlap.
     pub fn overlapped(&self, addresses: &Range<usize>) -> Option<&Place> {
         if addresses.is_empty() {
             return None;
         }
-        let before = self.places.partition_point(|place| place.start < addresses.end);
-        let last = self.places[..before].last()?;
+        let before = self.runs.partition_point(|run| run.start < addresses.end);
+        let last = self.runs[..before].iter().rev().find_map(|Run { places, .. }| {
+            let before = places.partition_point(|place| place.start < addresses.end);
+            places[..before].last()
+        })?;
         (last.end > addresses.start).then_some(last)
     }
 
     /// Adds a place that overlaps none.
-    pub fn insert(&mut self, place: Place) {
-        if !place.is_empty() {
-            let at = self.places.partition_point(|other| other.start < place.start);
-            self.places.insert(at, place);
+    pub fn insert(&mut self, place: Place) -> Result<(), Error> {
+        if place.is_empty() {
+            return Ok(());
+        }
+        if self.runs.is_empty() {
+            reserve(&mut self.runs, 1, WHAT)?;
+            self.runs.push(Run { start: place.start, places: Vec::new() });
+        }
+        let mut at = self.run_of(place.start);
+        if self.runs[at].places.len() == MOST {
+            at = self.split(at, place.start)?;
+        }
+        let Run { start, places } = &mut self.runs[at];
+        reserve(places, 1, WHAT)?;
+        places.insert(places.partition_point(|other| other.start < place.start), place);
+        *start = place.start.min(*start);
+        Ok(())
+    }
+
+    /// Removes the place that has these addresses.
+    pub fn remove(&mut self, addresses: &Range<usize>) {
+        if let Some((at, _)) = self.take(addresses) {
+            self.join(at);
+            self.join(at.saturating_sub(1));
         }
     }
 
-    /// Removes the places of a parameter.
-    pub fn remove(&mut self, param: u32) {
-        self.places.retain(|place| place.param != param);
-    }
-
-    /// The same places with some of them moved, or two that would overlap. `moves` is in the order
-    /// of parameters and roles.
-    pub fn moved(&self, moves: &[Place]) -> Result<Result<Occupied, (Place, Place)>, Error> {
-        let mut places: Vec<Place> = Vec::new();
-        reserve(&mut places, self.places.len() + moves.len(), "the table of buffers")?;
-        let stays = |place: &&Place| moves.binary_search_by_key(&place.key(), Place::key).is_err();
-        places.extend(self.places.iter().filter(stays));
-        places.extend(moves.iter().filter(|place| !place.is_empty()));
-        places.sort_unstable_by_key(|place| place.start);
-        for pair in places.windows(2) {
-            if pair[0].end > pair[1].start {
-                return Ok(Err((pair[0], pair[1])));
+    /// Replaces the places that have the addresses of `old`, or says which two would overlap. Nothing has changed
+    /// then, nor after an error.
+    pub fn relocate(
+        &mut self,
+        old: &[Range<usize>],
+        new: &[Place],
+    ) -> Result<Result<(), (Place, Place)>, Error> {
+        let mut taken = Vec::new();
+        reserve(&mut taken, old.len(), WHAT)?;
+        taken.extend(old.iter().filter_map(|addresses| Some(self.take(addresses)?.1)));
+        let mut n_there = 0;
+        let mut result = Ok(Ok(()));
+        while let (Some(place), Ok(Ok(()))) = (new.get(n_there), &result) {
+            result = match self.overlapped(&place.addresses()) {
+                Some(other) if other.start < place.start => Ok(Err((*other, *place))),
+                Some(other) => Ok(Err((*place, *other))),
+                None => self.insert(*place).map(Ok),
+            };
+            n_there += usize::from(matches!(result, Ok(Ok(()))));
+        }
+        if !matches!(result, Ok(Ok(()))) {
+            for place in &new[..n_there] {
+                self.take(&place.addresses());
+            }
+            for place in taken {
+                // The runs have room for all that they have had.
+                let _ = self.insert(place);
             }
         }
-        Ok(Ok(Occupied { places }))
+        self.runs.retain(|run| !run.places.is_empty());
+        result
+    }
+
+    /// The run that a place with this start belongs to.
+    fn run_of(&self, start: usize) -> usize {
+        self.runs.partition_point(|run| run.start <= start).saturating_sub(1)
+    }
+
+    /// Makes two runs of a full one, and returns that which a start belongs to. Behind all places a new run
+    /// starts: memory is often handed out upwards.
+    fn split(&mut self, at: usize, start: usize) -> Result<usize, Error> {
+        let places = &self.runs[at].places;
+        let is_behind = at + 1 == self.runs.len() && places[MOST - 1].start < start;
+        let kept = if is_behind { MOST } else { MOST / 2 };
+        let mut behind = Vec::new();
+        reserve(&mut behind, MOST, WHAT)?;
+        reserve(&mut self.runs, 1, WHAT)?;
+        behind.extend(self.runs[at].places.drain(kept..));
+        let first = behind.first().map_or(start, |place| place.start);
+        self.runs.insert(at + 1, Run { start: first, places: behind });
+        Ok(if start < first { at } else { at + 1 })
+    }
+
+    /// Takes the place out that has these addresses, and says of which run.
+    fn take(&mut self, addresses: &Range<usize>) -> Option<(usize, Place)> {
+        if addresses.is_empty() {
+            return None;
+        }
+        let at = self.run_of(addresses.start);
+        let places = &mut self.runs.get_mut(at)?.places;
+        let inside = places.binary_search_by_key(&addresses.start, |place| place.start).ok()?;
+        Some((at, places.remove(inside)))
+    }
+
+    /// Makes one run of this and the next, if they are short.
+    fn join(&mut self, at: usize) {
+        if self.runs.get(at).is_some_and(|run| run.places.is_empty()) {
+            self.runs.remove(at);
+        } else if let Some([run, next]) = self.runs.get_mut(at..at + 2)
+            && run.places.len() + next.places.len() <= MOST / 2
+            && run.places.capacity() >= MOST / 2
+        {
+            run.places.append(&mut next.places);
+            self.runs.remove(at + 1);
+        }
     }
 }
 
@@ -85,12 +175,20 @@ impl Occupied {
 mod tests {
     use super::*;
 
+    fn place(range: Range<usize>, param: u32) -> Place {
+        Place::new(range, param, Role::Param)
+    }
+
     fn occupied(ranges: &[Range<usize>]) -> Occupied {
         let mut occupied = Occupied::default();
         for (param, range) in ranges.iter().enumerate() {
-            occupied.insert(Place::new(range.clone(), param as u32, Role::Param));
+            occupied.insert(place(range.clone(), param as u32)).unwrap();
         }
         occupied
+    }
+
+    fn all(occupied: &Occupied) -> Vec<Place> {
+        occupied.runs.iter().flat_map(|run| run.places.iter().copied()).collect()
     }
 
     #[test]
@@ -108,10 +206,59 @@ mod tests {
 
     #[test]
     fn two_buffers_may_change_places_but_not_share_one() {
-        let occupied = occupied(&[0..10, 20..30]);
-        let swap = [Place::new(20..30, 0, Role::Param), Place::new(0..10, 1, Role::Param)];
-        assert!(occupied.moved(&swap).unwrap().is_ok());
-        let clash = occupied.moved(&swap[..1]).unwrap().err().unwrap();
-        assert_eq!((clash.0.start, clash.1.start), (20, 20));
+        let mut occupied = occupied(&[0..10, 20..30]);
+        let swap = [place(20..30, 0), place(0..10, 1)];
+        assert_eq!(occupied.relocate(&[0..10, 20..30], &swap).unwrap(), Ok(()));
+        let before = all(&occupied);
+        let (a, b) = occupied.relocate(&[20..30, 0..0], &[place(5..8, 0)]).unwrap().unwrap_err();
+        assert_eq!((a.start, b.start), (0, 5));
+        assert_eq!(all(&occupied), before);
+    }
+
+    /// Against one list that says the same slowly.
+    #[test]
+    fn many_places_that_come_go_and_move_stay_in_order() {
+        let (mut occupied, mut list) = (Occupied::default(), Vec::<Place>::new());
+        let mut random = 1u64;
+        let mut below = |n: usize| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 33) as usize % n
+        };
+        for round in 0..60_000 {
+            let start = below(60_000);
+            let new = place(start..start + 1 + below(4), round);
+            let overlaps =
+                |list: &[Place]| list.iter().any(|p| p.start < new.end && new.start < p.end);
+            let is_full = round / 15_000 % 2 == 1;
+            match below(10) {
+                0..3 if !list.is_empty() => {
+                    let old = list.swap_remove(below(list.len()));
+                    let is_taken = overlaps(&list);
+                    let moved = occupied.relocate(&[old.addresses()], &[new]).unwrap();
+                    assert_eq!(moved.is_err(), is_taken);
+                    list.push(if is_taken { old } else { new });
+                }
+                3..9 if is_full && !list.is_empty() => {
+                    let old = list.swap_remove(below(list.len()));
+                    occupied.remove(&old.addresses());
+                }
+                _ if round % 16 == 0 || list.len() < 4000 => {
+                    let is_free = occupied.overlapped(&new.addresses()).is_none();
+                    assert_eq!(is_free, !overlaps(&list));
+                    if is_free {
+                        occupied.insert(new).unwrap();
+                        list.push(new);
+                    }
+                }
+                _ => {}
+            }
+            if round % 1000 == 0 {
+                list.sort_unstable_by_key(|place| place.start);
+                assert_eq!(all(&occupied), list);
+                assert!(occupied.runs.iter().all(|run| run.places[0].start >= run.start));
+            }
+        }
+        list.iter().for_each(|old| occupied.remove(&old.addresses()));
+        assert!(occupied.runs.is_empty());
     }
 }

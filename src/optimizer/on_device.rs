@@ -12,7 +12,7 @@ use crate::config::{HostValues, Lazy, Nonfinite};
 use crate::cuda::{Cuda, Decider, Inputs, InputsAt};
 use crate::error::Error;
 use crate::steps::Clock;
-use crate::sys::memory::reserve;
+use crate::sys::memory::{give_back, reserve};
 use crate::tensor::{Operands, Squares, Total};
 use core::ops::Range;
 
@@ -58,6 +58,13 @@ impl OnDevice {
             reserve(totals, n_params, "the norms of gradients")?;
         }
         Ok(())
+    }
+
+    /// Gives back what is not needed for so many parameters.
+    pub fn give_back(&mut self, n_params: usize) {
+        for totals in [&mut self.totals].into_iter().chain(&mut self.changes) {
+            give_back(totals, n_params);
+        }
     }
 
     /// What the last step has changed of a parameter; nothing, if that is not added up.

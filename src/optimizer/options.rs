@@ -7,6 +7,7 @@ use crate::config;
 use crate::error::{Error, Role};
 use crate::math::Regularizer;
 use crate::steps::{Clock, Log};
+use crate::sys::memory::give_back;
 use crate::tensor::Operands;
 
 /// The choices about one parameter.
@@ -71,28 +72,43 @@ impl Optimizer {
         self.set_clock(number, Clock::after(0, &group))
     }
 
-    /// Forgets a parameter and frees the state that is the library's. Its number is not given
-    /// again; its name may be.
+    /// Forgets a parameter and frees the state that is the library's. Its number and its name are free.
     pub fn remove(&mut self, number: u32) -> Result<(), Error> {
         self.label(number)?;
-        self.catch_up_rows(number as usize)?;
-        if let Some(cuda) = self.backend.cuda()
-            && self.operands[number as usize].is_on_device()
-        {
-            cuda.release(number, &self.operands[number as usize])?;
+        let at = number as usize;
+        self.catch_up_rows(at)?;
+        let operands = &self.operands[at];
+        let mut param = operands.param();
+        // A graph that steps it goes on with its number, which stays nobody's.
+        let mut is_free = true;
+        if let Some(cuda) = self.backend.cuda() {
+            if operands.is_on_device() {
+                is_free = !cuda.is_in_graph(number);
+                cuda.release(number, operands)?;
+            } else if let Some(copy) = cuda.copy_of(number) {
+                param = copy.param();
+                cuda.release_copy(number)?;
+            }
         }
-        if let Some(cuda) = self.backend.cuda()
-            && cuda.copy_of(number).is_some()
-        {
-            cuda.release_copy(number)?;
-        }
-        let n_elements = self.operands[number as usize].param().n_elements();
-        self.scratch.tallies.release(n_elements);
-        self.operands[number as usize] = Operands::none();
-        self.logs[number as usize] = Log::default();
-        self.params[number as usize].removed = true;
-        self.by_name.retain(|&other| other != number);
-        self.occupied.remove(number);
+        let operands = core::mem::replace(&mut self.operands[at], Operands::none());
+        self.vacate(number, &param, &operands);
+        self.scratch.tallies.release(operands.param().n_elements());
+        self.by_name.remove(self.params[at].name.to_bytes(), number);
+        self.params[at].removed = true;
+        self.logs[at] = Log::default();
+        self.slots.release(at, is_free);
+        self.give_back();
         Ok(())
+    }
+
+    /// Gives back what is not needed for as many numbers as there are.
+    fn give_back(&mut self) {
+        let n_params = self.slots.len();
+        give_back(&mut self.params, n_params);
+        give_back(&mut self.operands, n_params);
+        give_back(&mut self.logs, n_params);
+        give_back(&mut self.shards, n_params);
+        self.scratch.give_back(n_params);
+        self.on_device.give_back(n_params);
     }
 }

@@ -9,7 +9,7 @@ use crate::error::{Error, Label, Role};
 use crate::math::Regularizer;
 use crate::steps::{Clock, Log};
 use crate::sys::memory::reserve;
-use crate::tensor::Tensor;
+use crate::tensor::{Operands, Tensor};
 use std::ffi::{CStr, CString};
 
 /// What a parameter is beside its memory.
@@ -21,7 +21,7 @@ pub struct Param {
     pub decays: bool,
     /// Skipped by every step.
     pub frozen: bool,
-    /// Forgotten; the number and the name stay for nobody.
+    /// Forgotten; the number is free.
     pub removed: bool,
     /// Left out of clipping by norm.
     pub no_clip: bool,
@@ -91,8 +91,9 @@ impl Optimizer {
     }
 
     fn add(&mut self, new: NewParam) -> Result<u32, Error> {
-        let place_by_name = self.place_for_name(new.name)?;
-        let number = next_number(self.params.len())?;
+        self.check_name(new.name)?;
+        let number = next_number(self.slots.next())?;
+        let n_params = self.params.len().max(number as usize + 1);
         let group = self.group(new.group)?.current()?;
         if new.step > MAX_INITIAL_STEP {
             let expected = "at most 2^32";
@@ -124,8 +125,8 @@ impl Optimizer {
         };
         if let Some(cuda) = self.backend.cuda() {
             let of_device = Some(&operands).filter(|operands| operands.is_on_device());
-            cuda.reserve(self.params.len() + 1, self.groups.len(), of_device)?;
-            self.on_device.reserve(self.params.len() + 1)?;
+            cuda.reserve(n_params, self.groups.len(), of_device)?;
+            self.on_device.reserve(n_params)?;
             if of_device.is_some() {
                 cuda.set_clock(number, &param.clock)?;
             }
@@ -134,42 +135,54 @@ impl Optimizer {
         reserve(&mut self.operands, 1, "the parameters")?;
         reserve(&mut self.logs, 1, "the parameters")?;
         reserve(&mut self.shards, 1, "the parameters")?;
-        reserve(&mut self.by_name, 1, "the parameters")?;
-        self.occupied.reserve(1 + Role::STATE.len())?;
-        self.scratch.reserve(self.params.len() + 1, self.groups.len())?;
-        self.scratch.tallies.reserve(self.params.len() + 1, new.param.n_elements())?;
-        self.operands.push(operands);
-        if self.statistics
-            && let Err(error) = self.set_statistics(true)
-        {
-            self.operands.pop();
+        self.slots.reserve()?;
+        self.by_name.reserve()?;
+        self.scratch.reserve(n_params, self.groups.len())?;
+        self.scratch.tallies.reserve(n_params, new.param.n_elements())?;
+        if let Err(error) = self.occupy(number, &new.param, &operands) {
             self.scratch.tallies.release(new.param.n_elements());
             return Err(error);
         }
 
-        self.occupied.insert(Place::new(new.param.addresses(), number, Role::Param));
-        for role in Role::STATE {
-            if let Some(tensor) = self.operands[number as usize].tensor(role) {
-                self.occupied.insert(Place::new(tensor.addresses(), number, role));
-            }
-        }
+        self.slots.take();
+        put(&mut self.operands, number, operands);
         if let (Some(cuda), Some(copy)) = (self.backend.cuda(), copy) {
             cuda.keep_copy(number, copy);
         }
         if let (Some(cuda), Some(memory)) = (self.backend.cuda(), on_device) {
             cuda.keep(number, &self.operands[number as usize], memory);
         }
-        self.by_name.insert(place_by_name, number);
-        self.params.push(param);
-        self.logs.push(Log::default());
-        self.shards.push(new.shard);
+        self.by_name.insert(new.name.to_bytes(), number);
+        put(&mut self.params, number, param);
+        put(&mut self.logs, number, Log::default());
+        put(&mut self.shards, number, new.shard);
         self.grads_unchecked = true;
         Ok(number)
     }
 
+    /// Has the memory of a parameter that is about to be there count as what a step writes, and makes room for
+    /// what it changes: both or neither.
+    fn occupy(&mut self, number: u32, param: &Tensor, operands: &Operands) -> Result<(), Error> {
+        if self.statistics {
+            self.reserve_statistics(number as usize, operands)?;
+        }
+        let occupied =
+            places(number, param, operands).try_for_each(|place| self.occupied.insert(place));
+        occupied.inspect_err(|_| self.vacate(number, param, operands))
+    }
+
+    /// The opposite.
+    pub(super) fn vacate(&mut self, number: u32, param: &Tensor, operands: &Operands) {
+        for place in places(number, param, operands) {
+            self.occupied.remove(&place.addresses());
+        }
+        self.scratch.changes.release(number as usize);
+    }
+
     /// Replaces host buffers that the host has moved, all of them or none.
     pub fn rebind(&mut self, moves: &[(u32, Role, Tensor)]) -> Result<(), Error> {
-        let mut places = Vec::new();
+        let (mut old, mut places) = (Vec::new(), Vec::new());
+        reserve(&mut old, moves.len(), "the moved buffers")?;
         reserve(&mut places, moves.len(), "the moved buffers")?;
         for &(param, role, tensor) in moves {
             let name = self.label(param)?;
@@ -178,7 +191,8 @@ impl Optimizer {
                 return Err(Error::NotTheHosts { param: name, buffer: role });
             }
             let copy = self.backend.cuda().and_then(|cuda| cuda.copy_of(param));
-            let home = copy.filter(|_| role == Role::Param).map(|copy| copy.param().device());
+            let there = copy.filter(|_| role == Role::Param).map(|copy| copy.param());
+            let home = there.map(|param| param.device());
             let tensor_here = match home {
                 Some(device) if device == tensor.device() => tensor.as_if_on(Device::Host),
                 Some(device) => tensor.as_if_on(device),
@@ -188,6 +202,8 @@ impl Optimizer {
             if let Device::Cuda(device) = tensor.device() {
                 self.reaches(name, role, device, &tensor.addresses())?;
             }
+            let before = there.or(operands.tensor(role));
+            old.push(before.map_or(0..0, |tensor| tensor.addresses()));
             places.push(Place::new(tensor.addresses(), param, role));
         }
         places.sort_unstable_by_key(Place::key);
@@ -195,7 +211,8 @@ impl Optimizer {
             let (param, buffer) = (self.label(pair[0].param)?, pair[0].role);
             return Err(Error::MovedTwice { param, buffer });
         }
-        let occupied = self.occupied.moved(&places)?.map_err(|(a, b)| self.overlap(&a, &b))?;
+        let relocated = self.occupied.relocate(&old, &places)?;
+        relocated.map_err(|(a, b)| self.overlap(&a, &b))?;
         for &(param, role, tensor) in moves {
             let operands = &mut self.operands[param as usize];
             let copy = self.backend.cuda().and_then(|cuda| cuda.copy_of(param));
@@ -205,7 +222,6 @@ impl Optimizer {
                 (role, _) => operands.set_hosts_state(role, &tensor),
             }
         }
-        self.occupied = occupied;
         self.grads_unchecked = true;
         Ok(())
     }
@@ -244,17 +260,17 @@ impl Optimizer {
         param.map(Param::label).ok_or(Error::NoParam { number, count })
     }
 
-    /// Where a new name belongs in the order of names.
-    fn place_for_name(&self, name: &CStr) -> Result<usize, Error> {
+    /// That a new parameter can be called so.
+    fn check_name(&self, name: &CStr) -> Result<(), Error> {
         if name.is_empty() {
             return Err(Error::NameEmpty);
         }
         if name.to_str().is_err() {
             return Err(Error::NameNotUtf8(label(name)));
         }
-        match self.by_name.binary_search_by(|&n| (*self.params[n as usize].name).cmp(name)) {
-            Ok(_) => Err(Error::NameTaken(label(name))),
-            Err(place) => Ok(place),
+        match self.find_param(name.to_bytes()) {
+            Some(_) => Err(Error::NameTaken(label(name))),
+            None => Ok(()),
         }
     }
 
@@ -292,6 +308,25 @@ pub fn check_regularizer(regularizer: Regularizer<f64>) -> Result<(), Error> {
             Err(Error::Number { name, value, expected })
         }
         _ => Ok(()),
+    }
+}
+
+/// What a step writes of a parameter; of one that the processor steps for a device, `param` is there.
+fn places<'a>(
+    number: u32,
+    param: &'a Tensor,
+    operands: &'a Operands,
+) -> impl Iterator<Item = Place> + 'a {
+    let state = Role::STATE.into_iter().filter_map(|role| Some((role, operands.tensor(role)?)));
+    let buffers = [(Role::Param, *param)].into_iter().chain(state);
+    buffers.map(move |(role, tensor)| Place::new(tensor.addresses(), number, role))
+}
+
+/// Puts what belongs to a number where it belongs; there is room.
+fn put<T>(values: &mut Vec<T>, number: u32, value: T) {
+    match values.get_mut(number as usize) {
+        Some(free) => *free = value,
+        None => values.push(value),
     }
 }
 

@@ -39,7 +39,8 @@ impl Optimizer {
             self.keep_lag(number as usize, sparse.row_elements())?;
         }
         if self.statistics {
-            self.scratch.changes.reserve(&self.operands)?;
+            let operands = &self.operands[number as usize];
+            self.scratch.changes.reserve(number as usize, operands)?;
         }
         let operands = &mut self.operands[number as usize];
         operands.set_grad(Some(grad)).map_err(|problem| problem.of(name, Role::Grad))

@@ -137,9 +137,10 @@ impl Optimizer {
         }
     }
 
-    /// The numbers of the parameters that were not removed.
+    /// The numbers of the parameters that there are, in the order in which they were added: what is saved does not
+    /// depend on the numbers.
     pub(super) fn live(&self) -> impl Iterator<Item = usize> {
-        (0..self.params.len()).filter(|&number| !self.params[number].removed)
+        self.slots.live()
     }
 
     /// A parameter's name, which was UTF-8 when it came in.

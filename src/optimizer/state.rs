@@ -29,7 +29,7 @@ pub struct View {
 }
 
 impl Optimizer {
-    /// How many numbers have been given to parameters.
+    /// One more than the highest number of a parameter.
     pub fn n_params(&self) -> u32 {
         self.params.len() as u32
     }
@@ -41,9 +41,7 @@ impl Optimizer {
 
     /// The number of the parameter of this name.
     pub fn find_param(&self, name: &[u8]) -> Option<u32> {
-        let bytes = |number: &u32| self.params[*number as usize].name.to_bytes();
-        let place = self.by_name.binary_search_by(|number| bytes(number).cmp(name)).ok()?;
-        Some(self.by_name[place])
+        self.by_name.get(name, |number| self.params[number as usize].name.to_bytes())
     }
 
     /// Where a part of the state is, brought up to date.

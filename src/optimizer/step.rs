@@ -11,7 +11,7 @@ use crate::config::{GroupConfig, Lazy};
 use crate::error::Error;
 use crate::schedule;
 use crate::steps::{NO_STEP, Steps};
-use crate::sys::memory::reserve;
+use crate::sys::memory::{give_back, reserve};
 use crate::tensor::{Changes, Extent, Operands, Pass, Tallies};
 use core::ops::Range;
 use std::time::Instant;
@@ -54,6 +54,15 @@ impl Scratch {
         reserve(&mut self.sums, n_groups, "the step's norms")?;
         self.decisions.reserve(n_params, n_groups)?;
         self.pass.reserve(n_params)
+    }
+
+    /// Gives back what is not needed for so many parameters.
+    pub fn give_back(&mut self, n_params: usize) {
+        give_back(&mut self.grads, n_params);
+        self.decisions.give_back(n_params);
+        self.pass.give_back(n_params);
+        self.tallies.give_back(n_params);
+        self.changes.give_back(n_params);
     }
 }
 

@@ -44,6 +44,21 @@ pub fn reserve<T>(vec: &mut Vec<T>, additional: usize, what: &'static str) -> Re
     vec.try_reserve(additional).map_err(|_| Error::OutOfMemory { what, bytes })
 }
 
+/// Forgets what a `Vec` has behind so many values, and gives room back where it has far more than for those, if
+/// there is memory to move to.
+pub fn give_back<T>(vec: &mut Vec<T>, length: usize) {
+    const FEW: usize = 16;
+    vec.truncate(length);
+    let kept = length.max(FEW);
+    if vec.capacity() / 4 > kept {
+        let mut smaller = Vec::new();
+        if reserve(&mut smaller, 2 * kept, "").is_ok() {
+            smaller.append(vec);
+            *vec = smaller;
+        }
+    }
+}
+
 /// A box whose memory is allowed to be lacking.
 pub struct Boxed<T>(Vec<T>);
 

@@ -4,7 +4,7 @@
 use super::{Extent, Operands};
 use crate::error::Error;
 use crate::norm;
-use crate::sys::memory::reserve;
+use crate::sys::memory::{give_back, reserve};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -37,6 +37,10 @@ impl Change {
 #[derive(Default)]
 pub struct Changes {
     units: Vec<Change>,
+    /// By number, how many units each parameter has at most.
+    most: Vec<u64>,
+    /// All of those.
+    n_units: u64,
 }
 
 /// How many sums a parameter has at most.
@@ -46,11 +50,40 @@ fn most_units(operands: &Operands) -> u64 {
 }
 
 impl Changes {
-    /// Makes room for the sums of these parameters, so that a step need not.
-    pub fn reserve(&mut self, operands: &[Operands]) -> Result<(), Error> {
-        let needed = operands.iter().map(most_units).sum::<u64>() as usize;
-        let missing = needed.saturating_sub(self.units.len());
-        reserve(&mut self.units, missing, "the norms of updates")
+    /// Makes room for the sums of a parameter beside those of others, so that a step need not.
+    pub fn reserve(&mut self, number: usize, operands: &Operands) -> Result<(), Error> {
+        const WHAT: &str = "the norms of updates";
+        let before = self.most.get(number).copied().unwrap_or(0);
+        let most = most_units(operands);
+        let needed = (self.n_units - before).saturating_add(most);
+        let missing = (needed as usize).saturating_sub(self.units.len());
+        reserve(&mut self.units, missing, WHAT)?;
+        let length = self.most.len().max(number + 1);
+        let missing = length - self.most.len();
+        reserve(&mut self.most, missing, WHAT)?;
+        self.most.resize(length, 0);
+        self.most[number] = most;
+        self.n_units = needed;
+        Ok(())
+    }
+
+    /// Needs no room for a parameter any more.
+    pub fn release(&mut self, number: usize) {
+        if let Some(most) = self.most.get_mut(number) {
+            self.n_units -= core::mem::take(most);
+        }
+    }
+
+    /// Needs no room for any parameter.
+    pub fn release_all(&mut self) {
+        self.most.clear();
+        self.n_units = 0;
+    }
+
+    /// Gives back what is not needed for so many parameters.
+    pub fn give_back(&mut self, n_params: usize) {
+        give_back(&mut self.most, n_params);
+        give_back(&mut self.units, self.n_units as usize);
     }
 
     pub(super) fn lay(&mut self, n_units: u64) -> &[Change] {

@@ -6,7 +6,7 @@ use super::line::{Line, Piece, Plan};
 use super::{Operands, Visitor};
 use crate::error::Error;
 use crate::norm;
-use crate::sys::memory::reserve;
+use crate::sys::memory::{give_back, reserve};
 use core::ops::Range;
 
 /// Elements of a task: a 256th of the work, so that the threads end together, between what hides
@@ -55,6 +55,12 @@ impl Pass {
         self.extents.clear();
         reserve(&mut self.extents, n_params, "the step's plan")?;
         self.plan.reserve(n_params)
+    }
+
+    /// Gives back what is not needed for so many parameters.
+    pub fn give_back(&mut self, n_params: usize) {
+        give_back(&mut self.extents, n_params);
+        self.plan.give_back(n_params);
     }
 
     /// Takes the parameters' memory for as long as chunks of it are about. `extent` says what is

@@ -5,7 +5,7 @@ use super::{Grad, Operands, RowPart, Slice};
 use crate::dtype::Dtype;
 use crate::error::Error;
 use crate::norm;
-use crate::sys::memory::reserve;
+use crate::sys::memory::{give_back, reserve};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// What the gradients add up to, block by block; kept between steps for its memory alone.
@@ -58,6 +58,12 @@ impl Tallies {
     /// Gives the room of a parameter up, for another.
     pub fn release(&mut self, n_elements: u64) {
         self.n_blocks -= n_blocks(n_elements);
+    }
+
+    /// Gives back what is not needed for so many parameters.
+    pub fn give_back(&mut self, n_params: usize) {
+        give_back(&mut self.blocks, self.n_blocks as usize);
+        self.plan.give_back(n_params);
     }
 
     /// What the gradient of a parameter that is stepped adds up to, when it was last measured; nothing, if

@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use crate::error::Error;
-use crate::sys::memory::reserve;
+use crate::sys::memory::{give_back, reserve};
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -24,6 +24,11 @@ impl Plan {
     pub fn reserve(&mut self, n_params: usize) -> Result<(), Error> {
         let missing = n_params.saturating_sub(self.ends.len());
         reserve(&mut self.ends, missing, "the step's plan")
+    }
+
+    /// Gives back what is not needed for so many parameters.
+    pub fn give_back(&mut self, n_params: usize) {
+        give_back(&mut self.ends, n_params);
     }
 
     /// The part of the line that is a parameter's.

@@ -12,10 +12,11 @@
 #include <unistd.h>
 
 /* BIG elements have state on pages of its own, SMALL ones in the allocator. */
-enum { BIG = 530000, SMALL = 1000, CODED = 5000, ROLES = 6, KINDS = 4 };
+enum { BIG = 530000, SMALL = 1000, CODED = 5000, TINY = 26, ROLES = 6, KINDS = 4 };
 
 struct memory {
   float big[BIG], big_grad[BIG];
+  float tiny[TINY];
   uint16_t coded[CODED], coded_grad[CODED]; /* bf16 */
   /* By element type: param, grad, master, exp_avg, exp_avg_sq, max_exp_avg_sq. */
   double hosts[KINDS][ROLES][SMALL], librarys[KINDS][2][SMALL], moved[SMALL];
@@ -156,6 +157,41 @@ static adamw_status big_grad_ready(struct run *run, int unused) {
 static adamw_status step_coded(struct run *run, int unused) {
   (void)unused;
   return adamw_step_param(run->optimizer, run->coded);
+}
+
+/* Enough parameters for tables to grow, those that are missing. */
+static adamw_status add_tiny(struct run *run, int unused) {
+  (void)unused;
+  for (int i = 0; i < TINY; i++) {
+    char name[16];
+    uint32_t number;
+    adamw_status status;
+    snprintf(name, sizeof name, "tiny %d", i);
+    if (adamw_find_param(run->optimizer, name, &number) == ADAMW_STATUS_OK)
+      continue;
+    status =
+        adamw_add_array(run->optimizer, name, &run->memory.tiny[i], 1, ADAMW_DTYPE_F32, &number);
+    if (status != ADAMW_STATUS_OK)
+      return status;
+  }
+  return ADAMW_STATUS_OK;
+}
+
+/* Needs no memory that it cannot do without. */
+static adamw_status remove_tiny(struct run *run, int unused) {
+  (void)unused;
+  for (int i = 0; i < TINY; i++) {
+    char name[16];
+    uint32_t number;
+    adamw_status status;
+    snprintf(name, sizeof name, "tiny %d", i);
+    status = adamw_find_param(run->optimizer, name, &number);
+    if (status == ADAMW_STATUS_OK)
+      status = adamw_remove_param(run->optimizer, number);
+    if (status != ADAMW_STATUS_OK)
+      return ADAMW_STATUS_INTERNAL;
+  }
+  return ADAMW_STATUS_OK;
 }
 
 static adamw_status set_filter(struct run *run, int unused) {
@@ -313,6 +349,7 @@ static const struct {
     {"add_array f32", add_array, 0},
     {"add_array f64", add_array, 1},
     {"add_array of many elements", add_big, 0},
+    {"add many", add_tiny, 0},
     {"set_statistics", set_statistics, 1},
     {"set_grad", set_grad, 0},
     {"step", step, 0},
@@ -328,6 +365,7 @@ static const struct {
     {"set_grad of codes", set_coded_grad, 0},
     {"grad_ready of codes", grad_ready, 0},
     {"grad_ready of many elements", big_grad_ready, 0},
+    {"remove many", remove_tiny, 0},
     {"step_param", step_coded, 0},
     {"set_grad of codes", set_coded_grad, 0},
     {"set_grads", set_grads, 0},

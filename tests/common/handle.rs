@@ -288,7 +288,17 @@ impl Handle {
     /// The short form: group 0, the library's state.
     pub fn add_array(&self, name: &str, array: &Array) -> u32 {
         let name = CString::new(name).unwrap();
-        let (data, n, dtype) = (array.data(), array.len() as u64, array.dtype().code());
+        self.add_at(&name, array.data(), array.len() as u64, array.dtype().code())
+    }
+
+    /// The same of elements that are part of an array.
+    pub fn add_at(
+        &self,
+        name: &CStr,
+        data: *mut core::ffi::c_void,
+        n: u64,
+        dtype: ffi::adamw_dtype,
+    ) -> u32 {
         let mut number = 0;
         call!(adamw_add_array(self.0, name.as_ptr(), data, n, dtype, &mut number)).unwrap();
         number

@@ -1,0 +1,119 @@
+//! Parameters come and go: what that costs does not grow, and nothing is left of those that have gone.
+
+mod common;
+
+use adamw::ffi::*;
+use common::array::{Array, Dtype};
+use common::handle::{Handle, config};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Counts the bytes that are allocated, by the library and by the tests.
+struct Counting;
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: the system's allocator, which does what it is asked.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LIVE.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's word.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's word.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Tests that count or time run alone.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Places for many small parameters, and their names.
+struct Many {
+    memory: Array,
+    names: Vec<std::ffi::CString>,
+}
+
+const N: usize = 4;
+
+impl Many {
+    fn new(n: usize) -> Many {
+        let name = |i| std::ffi::CString::new(format!("layers.{i}.weight")).unwrap();
+        Many { memory: Array::zeros(Dtype::F32, n * N), names: (0..n).map(name).collect() }
+    }
+
+    fn add(&self, handle: &Handle, i: usize) -> u32 {
+        let data = self.memory.data().wrapping_byte_add(i * N * 4);
+        handle.add_at(&self.names[i], data, N as u64, ADAMW_DTYPE_F32)
+    }
+}
+
+#[test]
+fn adding_and_removing_again_and_again_takes_no_memory() {
+    let _alone = ALONE.lock();
+    let many = Many::new(5000);
+    for statistics in [false, true] {
+        let handle = Handle::new(&config());
+        handle.set_statistics(u32::from(statistics)).unwrap();
+        many.add(&handle, 0);
+        let grad = Array::of(Dtype::F32, &[1.0; N]);
+        handle.set_grad(0, &grad);
+        let round = |from: usize, to: usize| {
+            let numbers: Vec<_> = (from..to).map(|i| many.add(&handle, i)).collect();
+            handle.step();
+            numbers.iter().for_each(|number| handle.remove(*number).unwrap());
+            handle.step();
+        };
+        round(1, 100);
+        let before = LIVE.load(Ordering::Relaxed);
+        for _ in 0..20 {
+            round(1, 5000);
+        }
+        let after = LIVE.load(Ordering::Relaxed);
+        // Room for some tens of parameters may be left.
+        assert!(after < before + 100_000, "{before} bytes, then {after}");
+        assert_eq!(handle.num_params(), 1);
+    }
+}
+
+/// The shortest of some rounds that each add, find and remove so many parameters beside those there are.
+fn time(handle: &Handle, many: &Many, from: usize) -> Duration {
+    const TIMES: usize = 200;
+    let round = || {
+        let started = Instant::now();
+        for i in from..from + TIMES {
+            let number = many.add(handle, i);
+            handle.find_param(many.names[i / 2].to_str().unwrap()).unwrap();
+            // Another one goes than has come, and comes back.
+            handle.remove(number / 2).unwrap();
+            assert_eq!(many.add(handle, number as usize / 2), number / 2);
+            handle.remove(number).unwrap();
+        }
+        started.elapsed()
+    };
+    (0..5).map(|_| round()).min().unwrap()
+}
+
+#[test]
+fn parameters_come_go_and_are_found_at_the_same_cost_however_many_there_are() {
+    let _alone = ALONE.lock();
+    let many = Many::new(64_200);
+    let handle = Handle::new(&config());
+    let mut times = [1000, 64_000].map(|n| {
+        for i in handle.num_params() as usize..n {
+            many.add(&handle, i);
+        }
+        time(&handle, &many, n)
+    });
+    // Caches count, so it is not quite the same; a list of all would make it sixty times as much.
+    times[0] *= 12;
+    assert!(times[1] < times[0], "{times:?}");
+}
