@@ -3,7 +3,8 @@
 
 use crate::callback::ParallelFor;
 use crate::clip::{Clip, Scope};
-use crate::error::Error;
+use crate::dtype::Dtype;
+use crate::error::{Error, Label};
 use crate::format::{MomentFormat, Precision};
 use crate::tensor::HostNumber;
 use core::ops::RangeInclusive;
@@ -142,6 +143,25 @@ impl GroupConfig {
         Ok(current)
     }
 
+    /// That a parameter of this type can be stepped with them: what is a number here must be one of the type
+    /// that it computes in, and no 0 where this is none.
+    pub fn check_for(&self, param: Label, dtype: Dtype) -> Result<(), Error> {
+        let decay = if self.independent_weight_decay { self.weight_decay } else { 0.0 };
+        let (norm, min, max) = match self.clip {
+            Clip::None => (0.0, 0.0, 0.0),
+            Clip::Norm(norm) | Clip::GlobalNorm(norm) => (norm, 0.0, 0.0),
+            Clip::Value { min, max } => (0.0, min, max),
+        };
+        for (name, value) in [("eps", self.eps), ("clip_norm", norm)] {
+            let is_lost = value != 0.0 && dtype.computed(value) == 0.0;
+            fits(name, value, !is_lost, param, dtype)?;
+        }
+        for (name, value) in [("weight_decay", decay), ("clip_min", min), ("clip_max", max)] {
+            fits(name, value, true, param, dtype)?;
+        }
+        Ok(())
+    }
+
     pub fn validate(&self) -> Result<(), Error> {
         not_negative("lr_scale", self.lr_scale)?;
         check("weight_decay", self.weight_decay, self.weight_decay.is_finite(), "a finite number")?;
@@ -200,6 +220,21 @@ fn beta(name: &'static str, value: f64) -> Result<(), Error> {
 /// That a number is one, and not below 0.
 pub fn not_negative(name: &'static str, value: f64) -> Result<(), Error> {
     check(name, value, value.is_finite() && value >= 0.0, "a finite number >= 0")
+}
+
+/// That a number is one in the type that a parameter of this type computes in, and what else is asked.
+pub fn fits(
+    name: &'static str,
+    value: f64,
+    ok: bool,
+    param: Label,
+    dtype: Dtype,
+) -> Result<(), Error> {
+    let is = dtype.computed(value);
+    match is.is_finite() && ok {
+        true => Ok(()),
+        false => Err(Error::NotOfType { param, name, value, is, dtype: dtype.compute() }),
+    }
 }
 
 /// That a value is what is expected.

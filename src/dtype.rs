@@ -43,6 +43,14 @@ impl Dtype {
         }
     }
 
+    /// A number in the type that a parameter of this type computes in.
+    pub fn computed(self, value: f64) -> f64 {
+        match self.compute() {
+            Dtype::F64 => value,
+            _ => (value as f32).into(),
+        }
+    }
+
     /// The type that a parameter of this type computes in, and keeps its moments in.
     pub fn compute(self) -> Dtype {
         match self {

@@ -141,6 +141,8 @@ pub enum Error {
          {dtype} does not hold"
     )]
     NormOverflow { param: Label, norm: f64, dtype: Dtype },
+    #[error("param \"{param}\" is stepped in {dtype}, in which {name}, {value:?}, is {is:?}")]
+    NotOfType { param: Label, name: &'static str, value: f64, is: f64, dtype: Dtype },
     #[error("parallel_for returned {0} before it ran any task, expected 0")]
     ParallelFor(i32),
 

@@ -160,6 +160,13 @@ pub struct StepScalars<T> {
     pub preparation: Option<Preparation<T>>,
 }
 
+impl<T: Real> StepScalars<T> {
+    /// Whether the largest that is made of the learning rate are numbers of the type.
+    pub fn are_finite(&self) -> bool {
+        [self.lr_weight_decay, self.step_size].iter().all(|scalar| scalar.to_f64().is_finite())
+    }
+}
+
 impl StepScalars<f64> {
     pub fn new(step: &Step) -> Self {
         let (min, max) = step.limits.unwrap_or((f64::NEG_INFINITY, f64::INFINITY));

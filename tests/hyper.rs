@@ -290,3 +290,102 @@ fn where_decay_is_independent_is_a_setting_of_a_group() {
         assert_eq!(handle.set_group(0, &edit).unwrap_err().text, text);
     }
 }
+
+/// Adds a parameter of one element, in a group with these values.
+fn try_add(handle: &Handle, group: u32, param: &Array, regularizer: f64) -> Result<u32, Failure> {
+    let regularizer = (ADAMW_REGULARIZER_L2, regularizer);
+    handle.try_add(&Param { group, regularizer, ..Param::new("w", param) })
+}
+
+#[test]
+fn what_f32_does_not_hold_is_refused_where_f32_uses_it() {
+    type Edit = fn(&mut adamw_group_config, &mut f64);
+    let edits: [(Edit, &str); 8] = [
+        (|g, _| g.eps = 1e-46, "eps, 1e-46, is 0.0"),
+        (|g, _| g.eps = 1e39, "eps, 1e39, is inf"),
+        (
+            |g, _| (g.clip, g.clip_norm) = (ADAMW_CLIP_GLOBAL_NORM, 1e-46),
+            "clip_norm, 1e-46, is 0.0",
+        ),
+        (|g, _| (g.clip, g.clip_norm) = (ADAMW_CLIP_NORM, 1e39), "clip_norm, 1e39, is inf"),
+        (|g, _| (g.clip, g.clip_max) = (ADAMW_CLIP_VALUE, 1e39), "clip_max, 1e39, is inf"),
+        (|g, _| (g.clip, g.clip_min) = (ADAMW_CLIP_VALUE, -1e39), "clip_min, -1e39, is -inf"),
+        (
+            |g, _| (g.independent_weight_decay, g.weight_decay) = (1, 1e39),
+            "weight_decay, 1e39, is inf",
+        ),
+        (|_, coeff| *coeff = -1e39, "regularizer_coeff, -1e39, is -inf"),
+    ];
+    for (edit, text) in edits {
+        let text = format!("param \"w\" is stepped in f32, in which {text}");
+        for dtype in [Dtype::F32, Dtype::F64, Dtype::F16, Dtype::Bf16] {
+            let handle = Handle::new(&config());
+            let mut coeff = 0.0;
+            let group = handle.add_group(|group| edit(group, &mut coeff));
+            let param = Array::of(dtype, &[1.0]);
+            let added = try_add(&handle, group, &param, coeff);
+            if dtype == Dtype::F64 {
+                assert_eq!(added, Ok(0), "{text}");
+                continue;
+            }
+            let refused = |failure: Failure| {
+                assert_eq!(failure, Failure { status: Status::InvalidArgument, text: text.clone() })
+            };
+            refused(added.unwrap_err());
+            // One that is there is not given them either.
+            let number = try_add(&handle, 0, &param, 0.0).unwrap();
+            let before = format!("{:?} {:?}", handle.group(0), handle.options(number));
+            if coeff == 0.0 {
+                refused(handle.set_group(0, &handle.group(group)).unwrap_err());
+            }
+            let options = adamw_param_options {
+                group,
+                regularizer: ADAMW_REGULARIZER_L2,
+                regularizer_coeff: coeff,
+                ..handle.options(number)
+            };
+            refused(handle.set_options(number, &options).unwrap_err());
+            assert_eq!(format!("{:?} {:?}", handle.group(0), handle.options(number)), before);
+        }
+    }
+}
+
+#[test]
+fn a_learning_rate_that_is_too_large_for_the_type_fails_the_step() {
+    let what = "lr * lr_scale * lr_ratio / (1 - beta1^step)";
+    let decay = "lr * lr_scale * lr_ratio * weight_decay";
+    for (lr, scale, weight_decay, dtype, text) in [
+        (
+            1e38,
+            1.0,
+            0.0,
+            Dtype::F32,
+            format!("f32, in which {what}, 1.0000000000000002e39, is inf"),
+        ),
+        (
+            1e30,
+            1e9,
+            0.0,
+            Dtype::Bf16,
+            format!("f32, in which {what}, 1.0000000000000002e40, is inf"),
+        ),
+        (1e30, 1.0, 1e30, Dtype::F32, format!("f32, in which {decay}, 1e60, is inf")),
+        (1e300, 1e8, 0.0, Dtype::F64, format!("f64, in which {what}, inf, is inf")),
+    ] {
+        for schedules in [false, true] {
+            let handle = Handle::new(&adamw_config { lr, weight_decay, ..config() });
+            let (param, grad) = (Array::of(dtype, &[1.0]), Array::of(dtype, &[1.0]));
+            let number = handle.add_array("w", &param);
+            handle.edit_options(number, |options| options.lr_scale = scale);
+            handle.set_grad(number, &grad);
+            if schedules {
+                let constant = common::handle::schedule(ADAMW_SCHEDULE_CONSTANT_WITH_WARMUP);
+                handle.set_schedule(&adamw_schedule { lr, ..constant }).unwrap();
+            }
+            let Failure { status, text: got } = handle.try_step().unwrap_err();
+            assert_eq!(status, Status::InvalidArgument);
+            assert_eq!(got, format!("param \"w\" is stepped in {text}"));
+            assert_eq!((param.get(0), handle.info(number).step), (1.0, 0));
+        }
+    }
+}

@@ -4,8 +4,9 @@
 
 use super::Optimizer;
 use super::params::Param;
+use crate::dtype::Dtype;
 use crate::error::Error;
-use crate::math::{Regularizer, Scalars, Step};
+use crate::math::{Regularizer, Scalars, Step, StepScalars};
 use crate::steps::{Clock, NO_STEP};
 use crate::sys::memory::{give_back, reserve};
 use core::ops::Range;
@@ -74,6 +75,8 @@ struct Terms {
     no_clip: bool,
     limits: Option<(f64, f64)>,
     regularizer: Regularizer<f64>,
+    /// What it computes in, which its numbers must be of.
+    dtype: Dtype,
 }
 
 impl Optimizer {
@@ -94,7 +97,7 @@ impl Optimizer {
         for scalars in 0..decisions.scalars.len() {
             let first = decisions.first_of[scalars];
             let terms = self.terms(first, first, decisions)?;
-            decisions.scalars[scalars] = Scalars::new(&self.step_of(&self.params[first], &terms)?);
+            decisions.scalars[scalars] = self.scalars_for(&self.params[first], &terms)?;
         }
         Ok(())
     }
@@ -114,8 +117,8 @@ impl Optimizer {
                 Some(latest) => latest.scalars,
                 None => {
                     let scalars = decisions.scalars.len() as u32;
-                    let step = self.step_of(param, &terms)?;
-                    decisions.scalars.push(Scalars::new(&step));
+                    let made = self.scalars_for(param, &terms)?;
+                    decisions.scalars.push(made);
                     decisions.first_of.push(place);
                     *latest = Some(Decided { terms, scalars });
                     scalars
@@ -145,7 +148,31 @@ impl Optimizer {
             no_clip: param.no_clip,
             limits: group.clip.limits().filter(|_| !param.no_clip),
             regularizer: param.regularizer,
+            dtype: self.operands[number].param().dtype().compute(),
         })
+    }
+
+    fn scalars_for(&self, param: &Param, terms: &Terms) -> Result<Scalars, Error> {
+        let scalars = Scalars::new(&self.step_of(param, terms)?);
+        let are_finite = match terms.dtype {
+            Dtype::F64 => scalars.f64.are_finite(),
+            _ => scalars.f32.are_finite(),
+        };
+        match are_finite {
+            true => Ok(scalars),
+            false => Err(self.too_large(param, &scalars, terms.dtype)),
+        }
+    }
+
+    /// Which of the scalars is too large.
+    #[cold]
+    fn too_large(&self, param: &Param, scalars: &Scalars, dtype: Dtype) -> Error {
+        let StepScalars { step_size, lr_weight_decay, .. } = scalars.f64;
+        let (name, value) = match dtype.computed(step_size).is_finite() {
+            false => ("lr * lr_scale * lr_ratio / (1 - beta1^step)", step_size),
+            true => ("lr * lr_scale * lr_ratio * weight_decay", lr_weight_decay),
+        };
+        Error::NotOfType { param: param.label(), name, value, is: dtype.computed(value), dtype }
     }
 
     fn step_of(&self, param: &Param, terms: &Terms) -> Result<Step, Error> {

@@ -115,6 +115,12 @@ impl Optimizer {
     pub fn set_group(&mut self, number: u32, group: GroupConfig) -> Result<(), Error> {
         self.group(number)?;
         group.validate()?;
+        let of_group = self.params.iter().zip(self.operands.iter());
+        for (param, operands) in
+            of_group.filter(|(param, _)| param.group == number && !param.removed)
+        {
+            group.check_for(param.label(), operands.param().dtype())?;
+        }
         let all = 0..self.params.len();
         self.change_laziness(all, |param| param.group == number, group.lazy)?;
         self.groups[number as usize] = group;

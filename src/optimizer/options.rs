@@ -42,7 +42,9 @@ impl Optimizer {
         self.label(number)?;
         let group = self.group(options.group)?;
         config::lr_scale(options.lr_scale)?;
-        check_regularizer(options.regularizer)?;
+        let (param, dtype) = (self.label(number)?, self.operands[number as usize].param().dtype());
+        check_regularizer(options.regularizer, param, dtype)?;
+        group.check_for(param, dtype)?;
         let this = number as usize..number as usize + 1;
         self.change_laziness(this, |_| true, group.lazy)?;
         let param = &mut self.params[number as usize];

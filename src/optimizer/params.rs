@@ -4,7 +4,9 @@
 use super::occupied::Place;
 use super::{Optimizer, label, next_number};
 use crate::callback::{DecayFilter, adamw_param_info};
+use crate::config;
 use crate::device::Device;
+use crate::dtype::Dtype;
 use crate::error::{Error, Label, Role};
 use crate::math::Regularizer;
 use crate::steps::{Clock, Log};
@@ -99,7 +101,8 @@ impl Optimizer {
             let expected = "at most 2^32";
             return Err(Error::Number { name: "step", value: new.step as f64, expected });
         }
-        check_regularizer(new.regularizer)?;
+        check_regularizer(new.regularizer, label(new.name), new.param.dtype())?;
+        group.check_for(label(new.name), new.param.dtype())?;
         new.shard.check(label(new.name), new.param.n_elements())?;
         let copy = self.new_copy(&new)?;
         let (operands, on_device) = self.new_operands(&new, copy.as_ref())?;
@@ -301,14 +304,15 @@ pub fn decays(filter: Option<DecayFilter>, name: &CStr) -> Result<bool, Error> {
     filter.map_or(Ok(true), |filter| filter.decays(name))
 }
 
-pub fn check_regularizer(regularizer: Regularizer<f64>) -> Result<(), Error> {
-    match regularizer {
-        Regularizer::L1(value) | Regularizer::L2(value) if !value.is_finite() => {
-            let (name, expected) = ("regularizer_coeff", "a finite number");
-            Err(Error::Number { name, value, expected })
-        }
-        _ => Ok(()),
-    }
+pub fn check_regularizer(
+    regularizer: Regularizer<f64>,
+    param: Label,
+    dtype: Dtype,
+) -> Result<(), Error> {
+    let (Regularizer::L1(value) | Regularizer::L2(value)) = regularizer else { return Ok(()) };
+    let (name, expected) = ("regularizer_coeff", "a finite number");
+    config::check(name, value, value.is_finite(), expected)?;
+    config::fits(name, value, true, param, dtype)
 }
 
 /// What a step writes of a parameter; of one that the processor steps for a device, `param` is there.
