@@ -427,15 +427,14 @@ typedef struct adamw_config {
   double beta1;
   // `[0.999]` Decay of the mean of the squared gradient; 0 <= beta2 < 1.
   double beta2;
-  // `[1e-8]` Added to the root of the bias-corrected second moment; finite, >= 0.
+  // `[1e-8]` Added to the root of the bias-corrected second moment; finite, >= 0, as the f32 that all but f64 parameters
+  // use, like the numbers below. With 0, what has only had gradients of 0 becomes NaN.
   double eps;
-  // `[0.01]` Decoupled weight decay: a step takes lr * weight_decay of the parameter away (or weight_decay,
-  // see `independent_weight_decay`); finite, negative values grow it.
+  // `[0.01]` Decoupled weight decay: a step takes lr * weight_decay of the parameter away; finite, negative grows it.
   double weight_decay;
   // `[0]` 1: divide by the largest second moment so far.
   uint32_t amsgrad;
-  // `[0]` 1: ascend the gradient, which is clipped and then negated. Decay and regularizers shrink the
-  // parameter all the same.
+  // `[0]` 1: ascend the gradient (clipped, then negated). Decay and regularizers shrink the parameter all the same.
   uint32_t maximize;
   // `[0]` 1: f16 and bf16 parameters get an f32 master, which is stepped and then rounded to
   // the parameter. 0, with no `precision` either: an update below half a unit in the last place of a
@@ -490,9 +489,8 @@ typedef struct adamw_config {
   // are in cache: what `adamw_clear_grad` would do after it, to frozen parameters' too. They must be writable then, and no two
   // parameters may share gradient memory.
   uint32_t clear_grads;
-  // `[0]` 1: a step takes weight_decay of the parameter away, whatever the learning rate, its schedule and its
-  // scales are. So do AdamW of TensorFlow Addons and `fixed_decay` of pytorch_optimizer; PyTorch, Paddle and
-  // Optax multiply by lr. A schedule of the decay is the host's, through `weight_decay_ptr`.
+  // `[0]` 1: a step takes weight_decay of the parameter away whatever its learning rate is, as TensorFlow Addons' AdamW
+  // and pytorch_optimizer's `fixed_decay` do; PyTorch, Paddle and Optax multiply by lr. `weight_decay_ptr` can schedule it.
   uint32_t independent_weight_decay;
 } adamw_config;
 
@@ -607,7 +605,8 @@ typedef uint32_t adamw_regularizer;
 typedef struct adamw_param_options {
   // `sizeof(adamw_param_options)`.
   size_t struct_size;
-  // `[1]` Times the learning rate of its group; finite, >= 0.
+  // `[1]` Times the learning rate of its group; finite, >= 0. 0 leaves the parameter as it is only while
+  // gradients are finite, and moments move: see `frozen`.
   double lr_scale;
   // As in `adamw_param_config`.
   double regularizer_coeff;
@@ -645,8 +644,8 @@ typedef struct adamw_param_config {
   const struct adamw_tensor *exp_avg_sq;
   // `[NULL]` As exp_avg_sq; only with amsgrad.
   const struct adamw_tensor *max_exp_avg_sq;
-  // `[0]` Steps that the given state has taken, at most 2^32. If it is not 0, all the state
-  // that the parameter needs must be given.
+  // `[0]` Steps that the given state has taken, at most 2^32 (2^25 with a beta above 0.99997). If it is not
+  // 0, all the state that the parameter needs must be given.
   uint64_t step;
   // `[0]` The group's number, from `adamw_add_group`.
   uint32_t group;
@@ -1445,7 +1444,9 @@ adamw_status adamw_set_decay_filter(struct adamw_optimizer *optimizer,
                                     adamw_decay_filter filter,
                                     void *user_data);
 
-// Sets what the learning rate of each parameter is multiplied by: layer-wise decay, freezing (0).
+// Sets what the learning rate of each parameter is multiplied by: layer-wise decay, or 0, with which a finite
+// gradient changes no bit of the parameter (independent decay does), while moments and step counts go on. One that is
+// not finite still makes it NaN: `frozen` of `adamw_param_options` leaves all of it alone.
 // It is asked at every step about every parameter that has a gradient, before anything is
 // written; NULL: no ratio.
 //

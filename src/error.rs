@@ -79,6 +79,10 @@ pub enum Error {
     State { name: Label, problem: TensorProblem },
     #[error("state \"{name}\" would be {}, expected {expected}", Plain(.value))]
     StateValue { name: Label, value: f64, expected: &'static str },
+    #[error(
+        "state \"{name}\": element {element} is negative, expected >= 0, as means of squares are"
+    )]
+    NegativeState { name: Label, element: usize },
     #[error("param \"{0}\" is f16, which has no split master: multi_precision gives it an f32 one")]
     NoSplit(Label),
     #[error(

@@ -160,13 +160,6 @@ pub struct StepScalars<T> {
     pub preparation: Option<Preparation<T>>,
 }
 
-impl<T: Real> StepScalars<T> {
-    /// Whether the largest that is made of the learning rate are numbers of the type.
-    pub fn are_finite(&self) -> bool {
-        [self.lr_weight_decay, self.step_size].iter().all(|scalar| scalar.to_f64().is_finite())
-    }
-}
-
 impl StepScalars<f64> {
     pub fn new(step: &Step) -> Self {
         let (min, max) = step.limits.unwrap_or((f64::NEG_INFINITY, f64::INFINITY));
@@ -229,5 +222,13 @@ impl Scalars {
     pub fn new(step: &Step) -> Self {
         let f64 = StepScalars::new(step);
         Scalars { step: step.number, f32: f64.rounded(), f64 }
+    }
+
+    /// Whether those that are made of the learning rate are numbers of the type that is used.
+    pub fn are_finite(&self, in_f64: bool) -> bool {
+        match in_f64 {
+            true => self.f64.step_size.is_finite() && self.f64.lr_weight_decay.is_finite(),
+            false => self.f32.step_size.is_finite() && self.f32.lr_weight_decay.is_finite(),
+        }
     }
 }

@@ -19,22 +19,29 @@ pub struct Clock {
     pub beta2_power: f64,
 }
 
+/// How often the powers of betas are multiplied at most: within a tenth of a second.
+const MOST_PRODUCTS: u64 = 1 << 25;
+
 impl Clock {
-    /// The clock of a parameter that has taken so many steps.
-    pub fn after(step: u64, group: &GroupConfig) -> Clock {
-        let power = |beta: f64| {
-            let mut power = 1.0;
-            for _ in 0..step {
-                let next = power * beta;
-                if next == power {
-                    break; // at 0, or at the smallest number that rounding keeps
-                }
-                power = next;
+    /// The clock of a parameter that has taken so many steps; `None` where the powers still fall after
+    /// `MOST_PRODUCTS`, which would take long.
+    pub fn after(step: u64, group: &GroupConfig) -> Option<Clock> {
+        let (mut beta1_power, mut beta2_power) = (1.0, 1.0);
+        for n in 0..step {
+            let next = (beta1_power * group.beta1, beta2_power * group.beta2);
+            if next == (beta1_power, beta2_power) {
+                break; // at 0, or at the smallest numbers that rounding keeps
             }
-            power
-        };
-        Clock { step, beta1_power: power(group.beta1), beta2_power: power(group.beta2) }
+            if n == MOST_PRODUCTS {
+                return None;
+            }
+            (beta1_power, beta2_power) = next;
+        }
+        Some(Clock { step, beta1_power, beta2_power })
     }
+
+    /// Of a parameter that has taken none.
+    pub const NEW: Clock = Clock { step: 0, beta1_power: 1.0, beta2_power: 1.0 };
 
     pub fn advanced(&self, group: &GroupConfig) -> Clock {
         Clock {

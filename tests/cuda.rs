@@ -693,3 +693,18 @@ fn memory_that_is_not_the_devices_is_refused_by_name() {
     handle.set_grad_tensor(2, &grad.tensor()).unwrap();
     handle.step();
 }
+
+#[test]
+fn a_learning_rate_that_is_too_large_for_the_type_fails_the_step_there_too() {
+    let _device = Device::new();
+    for (dtype, is_taken) in [(Dtype::F32, false), (Dtype::F64, true)] {
+        let mut twin = Twin::new(&config());
+        twin.add(dtype, 100);
+        twin.set_grads();
+        twin.step();
+        twin.both(|handle| handle.set_lr(1e38));
+        let steps = [&twin.host, &twin.device].map(|handle| handle.try_step().is_ok());
+        assert_eq!(steps, [is_taken; 2], "{dtype:?}");
+        twin.assert_same();
+    }
+}

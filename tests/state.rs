@@ -308,3 +308,84 @@ fn a_hosts_master_that_nobody_filled_fails_the_first_step() {
 fn dtype_epsilon(dtype: Dtype) -> f64 {
     if dtype == Dtype::F16 { 2f64.powi(-11) } else { 2f64.powi(-8) }
 }
+
+#[test]
+fn means_of_squares_that_are_negative_are_refused_by_name_and_element() {
+    for (dtype, moments) in [
+        (Dtype::F32, ffi::ADAMW_MOMENTS_F32),
+        (Dtype::F64, ffi::ADAMW_MOMENTS_F32),
+        (Dtype::F32, ffi::ADAMW_MOMENTS_BF16),
+    ] {
+        let handle = Handle::new(&ffi::adamw_config { amsgrad: 1, moments, ..config() });
+        let param = Array::of(dtype, &[1.0; 5]);
+        handle.add_array("w", &param);
+        let kept = if moments == ffi::ADAMW_MOMENTS_BF16 { Dtype::Bf16 } else { dtype };
+        for (name, is_refused) in
+            [("exp_avg", false), ("exp_avg_sq", true), ("max_exp_avg_sq", true)]
+        {
+            let name = format!("state.w.{name}");
+            let before = Array::of(kept, &[0.5; 5]);
+            handle.set_state(&name, &before).unwrap();
+            for value in [-1.0, f64::NEG_INFINITY, -1e-38] {
+                let set = handle.set_state(&name, &Array::of(kept, &[0.0, 1.0, -0.0, value, -2.0]));
+                let now = Array::zeros(kept, 5);
+                handle.get_state(&name, &now).unwrap();
+                if !is_refused {
+                    assert_eq!((set, now.get(3)), (Ok(()), Array::of(kept, &[value]).get(0)));
+                    continue;
+                }
+                let failure = set.unwrap_err();
+                assert_eq!(failure.status, Status::InvalidArgument);
+                let text = "element 3 is negative, expected >= 0, as means of squares are";
+                assert_eq!(failure.text, format!("state \"{name}\": {text}"));
+                assert_eq!(now.first_difference(&before), None);
+            }
+            // What a checkpoint may hold too.
+            let odd = Array::of(kept, &[0.0, -0.0, f64::INFINITY, f64::NAN, -f64::NAN]);
+            handle.set_state(&name, &odd).unwrap();
+        }
+    }
+}
+
+#[test]
+fn steps_that_would_take_long_to_multiply_up_are_refused_at_once() {
+    let slow = 1.0 - 1e-9;
+    for (beta, step, is_taken) in [
+        (0.999, (1u64 << 32) as f64, true),
+        (slow, 1e6, true),
+        (slow, (1u64 << 25) as f64, true),
+        (slow, (1u64 << 25) as f64 + 1.0, false),
+        (slow, (1u64 << 32) as f64, false),
+    ] {
+        let handle = Handle::new(&ffi::adamw_config { beta1: beta, beta2: beta, ..config() });
+        let [param, m, v] = [0; 3].map(|_| Array::zeros(Dtype::F32, 1));
+        handle.add_array("w", &param);
+        let started = std::time::Instant::now();
+        let set = handle.set_state("state.w.step", &Array::of(Dtype::F64, &[step]));
+        let other = Array::zeros(Dtype::F32, 1);
+        let new = Param {
+            exp_avg: Some(&m),
+            exp_avg_sq: Some(&v),
+            step: step as u64,
+            ..Param::new("v", &other)
+        };
+        let added = handle.try_add(&new);
+        assert!(started.elapsed().as_secs_f64() < 2.0, "{:?}", started.elapsed());
+        let expected = "expected at most 2^25 with a beta whose power still falls then \
+                        (adamw_set_state sets powers by themselves)";
+        assert_eq!((set.is_ok(), added.is_ok()), (is_taken, is_taken), "{beta} {step}");
+        if let Err(failure) = set {
+            assert!(failure.text.ends_with(expected), "{}", failure.text);
+            assert!(added.unwrap_err().text.ends_with(expected));
+            assert_eq!(handle.info(0).step, 0);
+            continue;
+        }
+        // The bits of one multiplication a step.
+        let (mut product, to) = (1.0, Array::zeros(Dtype::F64, 1));
+        (0..step as u64).take(1 << 25).for_each(|_| product *= beta);
+        for name in ["state.w.beta1_power", "state.v.beta2_power"] {
+            handle.get_state(name, &to).unwrap();
+            assert_eq!(to.get(0).to_bits(), product.to_bits(), "{beta} {step}");
+        }
+    }
+}

@@ -45,6 +45,12 @@ impl Role {
         Role::MaxExpAvgSqScale,
     ];
 
+    /// Whether it holds means of squares, which a step takes roots of, or their scales.
+    pub fn is_of_squares(self) -> bool {
+        use Role::{ExpAvgSq, ExpAvgSqScale, MaxExpAvgSq, MaxExpAvgSqScale};
+        matches!(self, ExpAvgSq | ExpAvgSqScale | MaxExpAvgSq | MaxExpAvgSqScale)
+    }
+
     /// What a maximum is the maximum of.
     pub fn maximum_of(self) -> Option<Role> {
         match self {

@@ -172,7 +172,9 @@ pub unsafe extern "C" fn adamw_set_decay_filter(
     guard(|| handle::with(optimizer, |optimizer| optimizer.set_decay_filter(filter)))
 }
 
-/// Sets what the learning rate of each parameter is multiplied by: layer-wise decay, freezing (0).
+/// Sets what the learning rate of each parameter is multiplied by: layer-wise decay, or 0, with which a finite
+/// gradient changes no bit of the parameter (independent decay does), while moments and step counts go on. One that is
+/// not finite still makes it NaN: `frozen` of `adamw_param_options` leaves all of it alone.
 /// It is asked at every step about every parameter that has a gradient, before anything is
 /// written; NULL: no ratio.
 ///

@@ -11,7 +11,8 @@ use super::sized::sized_struct;
 pub struct adamw_param_options {
     /// `sizeof(adamw_param_options)`.
     pub struct_size: usize,
-    /// `[1]` Times the learning rate of its group; finite, >= 0.
+    /// `[1]` Times the learning rate of its group; finite, >= 0. 0 leaves the parameter as it is only while
+    /// gradients are finite, and moments move: see `frozen`.
     pub lr_scale: f64,
     /// As in `adamw_param_config`.
     pub regularizer_coeff: f64,

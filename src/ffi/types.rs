@@ -66,15 +66,14 @@ pub struct adamw_config {
     pub beta1: f64,
     /// `[0.999]` Decay of the mean of the squared gradient; 0 <= beta2 < 1.
     pub beta2: f64,
-    /// `[1e-8]` Added to the root of the bias-corrected second moment; finite, >= 0.
+    /// `[1e-8]` Added to the root of the bias-corrected second moment; finite, >= 0, as the f32 that all but f64 parameters
+    /// use, like the numbers below. With 0, what has only had gradients of 0 becomes NaN.
     pub eps: f64,
-    /// `[0.01]` Decoupled weight decay: a step takes lr * weight_decay of the parameter away (or weight_decay,
-    /// see `independent_weight_decay`); finite, negative values grow it.
+    /// `[0.01]` Decoupled weight decay: a step takes lr * weight_decay of the parameter away; finite, negative grows it.
     pub weight_decay: f64,
     /// `[0]` 1: divide by the largest second moment so far.
     pub amsgrad: u32,
-    /// `[0]` 1: ascend the gradient, which is clipped and then negated. Decay and regularizers shrink the
-    /// parameter all the same.
+    /// `[0]` 1: ascend the gradient (clipped, then negated). Decay and regularizers shrink the parameter all the same.
     pub maximize: u32,
     /// `[0]` 1: f16 and bf16 parameters get an f32 master, which is stepped and then rounded to
     /// the parameter. 0, with no `precision` either: an update below half a unit in the last place of a
@@ -129,9 +128,8 @@ pub struct adamw_config {
     /// are in cache: what `adamw_clear_grad` would do after it, to frozen parameters' too. They must be writable then, and no two
     /// parameters may share gradient memory.
     pub clear_grads: u32,
-    /// `[0]` 1: a step takes weight_decay of the parameter away, whatever the learning rate, its schedule and its
-    /// scales are. So do AdamW of TensorFlow Addons and `fixed_decay` of pytorch_optimizer; PyTorch, Paddle and
-    /// Optax multiply by lr. A schedule of the decay is the host's, through `weight_decay_ptr`.
+    /// `[0]` 1: a step takes weight_decay of the parameter away whatever its learning rate is, as TensorFlow Addons' AdamW
+    /// and pytorch_optimizer's `fixed_decay` do; PyTorch, Paddle and Optax multiply by lr. `weight_decay_ptr` can schedule it.
     pub independent_weight_decay: u32,
 }
 
@@ -203,8 +201,8 @@ pub struct adamw_param_config {
     pub exp_avg_sq: *const adamw_tensor,
     /// `[NULL]` As exp_avg_sq; only with amsgrad.
     pub max_exp_avg_sq: *const adamw_tensor,
-    /// `[0]` Steps that the given state has taken, at most 2^32. If it is not 0, all the state
-    /// that the parameter needs must be given.
+    /// `[0]` Steps that the given state has taken, at most 2^32 (2^25 with a beta above 0.99997). If it is not
+    /// 0, all the state that the parameter needs must be given.
     pub step: u64,
     /// `[0]` The group's number, from `adamw_add_group`.
     pub group: u32,

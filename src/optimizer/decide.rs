@@ -154,11 +154,7 @@ impl Optimizer {
 
     fn scalars_for(&self, param: &Param, terms: &Terms) -> Result<Scalars, Error> {
         let scalars = Scalars::new(&self.step_of(param, terms)?);
-        let are_finite = match terms.dtype {
-            Dtype::F64 => scalars.f64.are_finite(),
-            _ => scalars.f32.are_finite(),
-        };
-        match are_finite {
+        match scalars.are_finite(terms.dtype == Dtype::F64) {
             true => Ok(scalars),
             false => Err(self.too_large(param, &scalars, terms.dtype)),
         }

@@ -12,13 +12,36 @@ use core::ops::Range;
 impl Optimizer {
     /// Says what the device's parameters are stepped with. Asks the host's callback.
     pub(super) fn set_hypers(&mut self, of: &Range<usize>) -> Result<(), Error> {
+        let mut largest = (f64::INFINITY, of.start);
         for number in of.clone() {
             if self.operands[number].is_stepped_there() {
                 let hyper = self.hyper(number)?;
                 self.cuda()?.set_hyper(number as u32, hyper);
+                let lr = self.operands[number].param().dtype().largest() / per_lr(&hyper);
+                if lr < largest.0 {
+                    largest = (lr, number);
+                }
             }
         }
+        self.on_device.largest_lr = largest;
         Ok(())
+    }
+
+    /// That all numbers are ones of the compute type that the device makes of the learning rate.
+    pub(super) fn check_lr_on_device(&self) -> Result<(), Error> {
+        let (largest, number) = self.on_device.largest_lr;
+        if self.lr <= largest {
+            return Ok(());
+        }
+        let dtype = self.operands[number].param().dtype();
+        let value = self.lr * (dtype.largest() / largest);
+        Err(Error::NotOfType {
+            param: self.params[number].label(),
+            name: "lr * lr_scale * lr_ratio / (1 - beta1)",
+            value,
+            is: dtype.computed(value),
+            dtype: dtype.compute(),
+        })
     }
 
     /// Says what their gradients are clipped by, where the host knows.
@@ -55,4 +78,12 @@ impl Optimizer {
         }
         Ok(hyper)
     }
+}
+
+/// The largest number that a step makes of the learning rate, by the learning rate: of the first step, which is
+/// never less than that of a later one.
+fn per_lr(hyper: &Hyper) -> f64 {
+    let scale = hyper.group_lr_scale * hyper.lr_scale;
+    let decay = if hyper.independent_weight_decay == 0 { hyper.weight_decay.abs() } else { 0.0 };
+    scale * (1.0 / (1.0 - hyper.beta1)).max(decay)
 }

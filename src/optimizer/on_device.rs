@@ -23,6 +23,8 @@ pub struct OnDevice {
     inputs: InputsAt,
     /// The parameters that the tables are laid out for, as long as nothing about them changes.
     laid: Option<Range<usize>>,
+    /// The largest learning rate that all of them can be stepped with, and whose that is.
+    pub(super) largest_lr: (f64, usize),
     /// By parameter, what the gradients add up to, where the host has to know.
     totals: Vec<Total>,
     /// By parameter, the squares of what a step has changed, and of what it has made.

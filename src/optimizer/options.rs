@@ -67,11 +67,10 @@ impl Optimizer {
         let operands = &self.operands[number as usize];
         let owns_master =
             operands.state(Role::Master).is_some() && !operands.is_hosts(Role::Master);
-        let group = *self.group_of(number);
         let param = &mut self.params[number as usize];
         param.stepped_alone = false;
         param.master = if owns_master { Master::Stale } else { Master::Settled };
-        self.set_clock(number, Clock::after(0, &group))
+        self.set_clock(number, Clock::NEW)
     }
 
     /// Forgets a parameter and frees the state that is the library's. Its number and its name are free.

@@ -81,6 +81,9 @@ pub struct NewParam<'a> {
 /// The most steps that a state may bring: its beta powers are multiplied up one step at a time.
 pub(super) const MAX_INITIAL_STEP: u64 = 1 << 32;
 
+/// What is said of more, where betas are so near 1 that their powers would have to be multiplied for long.
+pub(super) const STEPS_OF_SLOW_BETAS: &str = "at most 2^25 with a beta whose power still falls then (adamw_set_state sets powers by themselves)";
+
 impl Optimizer {
     /// Adds a parameter and returns its number.
     pub fn add_param(&mut self, new: NewParam) -> Result<u32, Error> {
@@ -101,6 +104,11 @@ impl Optimizer {
             let expected = "at most 2^32";
             return Err(Error::Number { name: "step", value: new.step as f64, expected });
         }
+        let clock = Clock::after(new.step, &group).ok_or(Error::Number {
+            name: "step",
+            value: new.step as f64,
+            expected: STEPS_OF_SLOW_BETAS,
+        })?;
         check_regularizer(new.regularizer, label(new.name), new.param.dtype())?;
         group.check_for(label(new.name), new.param.dtype())?;
         new.shard.check(label(new.name), new.param.n_elements())?;
@@ -122,7 +130,7 @@ impl Optimizer {
             removed: false,
             no_clip: new.no_clip,
             regularizer: new.regularizer,
-            clock: Clock::after(new.step, &group),
+            clock,
             master,
             stepped_alone: false,
         };

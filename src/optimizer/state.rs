@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::names::{self, Scheme};
-use super::params::{MAX_INITIAL_STEP, Master};
+use super::params::{MAX_INITIAL_STEP, Master, STEPS_OF_SLOW_BETAS};
 use super::{Optimizer, label};
 use crate::dtype::Dtype;
 use crate::error::{Error, Label, Role, TensorProblem};
@@ -124,6 +124,11 @@ impl Optimizer {
         let (scheme, number, item) = self.find_state(name)?;
         self.check_state(label(name), number, item, from)?;
         if let Item::Tensor(role) = item {
+            if role.is_of_squares()
+                && let Some(element) = from.first_negative()
+            {
+                return Err(Error::NegativeState { name: label(name), element });
+            }
             self.view(number, item)?;
             self.backend.set_state(&mut self.operands[number as usize], role, from)?;
             if role == Role::Master {
@@ -139,7 +144,8 @@ impl Optimizer {
             if !(0.0..=MAX_INITIAL_STEP as f64).contains(&value) || value.fract() != 0.0 {
                 return Err(wrong("a whole number from 0 to 2^32"));
             }
-            return self.set_clock(number, Clock::after(value as u64, &group));
+            let clock = Clock::after(value as u64, &group);
+            return self.set_clock(number, clock.ok_or_else(|| wrong(STEPS_OF_SLOW_BETAS))?);
         }
         if !(0.0..=1.0).contains(&value) {
             return Err(wrong("0 to 1"));

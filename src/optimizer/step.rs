@@ -147,6 +147,9 @@ impl Optimizer {
         if on_device.is_some() && self.lr_ratio.is_some() {
             self.set_hypers(&of)?;
         }
+        if on_device.is_some() {
+            self.check_lr_on_device()?;
+        }
         let scheduled = next(self)?;
         if gathered.stale_masters {
             self.fill_stale_masters(&of, |_| true)?;
