@@ -394,3 +394,35 @@ fn a_plain_step_after_a_captured_one_allocates_nothing() {
         captured.twin.assert_same_state();
     }
 }
+
+#[test]
+fn a_graph_that_took_a_sum_steps_with_the_sum_of_each_window() {
+    let _device = Device::new();
+    for average_grads in [0, 1] {
+        let mut twin = Twin::new(&adamw_config { lr: LR.into(), average_grads, ..config() });
+        twin.add(Dtype::F32, 40);
+        let accumulate = |twin: &mut Twin| {
+            for _ in 0..2 {
+                let grad = Array::ordinary(Dtype::F32, 40, &mut twin.random);
+                twin.accumulate(0, &grad);
+            }
+        };
+        accumulate(&mut twin);
+        let stream = Stream::new();
+        let _lr = on_stream(&twin, &stream);
+        let (graph, _) = capture(&twin, &stream);
+        for _ in 0..3 {
+            stream.launch(&graph);
+            twin.host.step();
+            stream.wait();
+            twin.assert_same_state();
+            twin.device.clear_grad(ADAMW_CLEAR_FORGET);
+            accumulate(&mut twin);
+            stream.wait();
+        }
+        // And a plain step takes the last.
+        twin.step();
+        stream.wait();
+        twin.assert_same();
+    }
+}
