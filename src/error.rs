@@ -3,6 +3,7 @@
 //! An error owns no memory: it must be makeable when there is none left.
 #![forbid(unsafe_code)]
 
+mod advice;
 mod difference;
 mod errno;
 mod file;
@@ -23,6 +24,7 @@ pub use status::Status;
 pub use tensor_problem::TensorProblem;
 
 use crate::dtype::Dtype;
+use advice::advice;
 use plain::Plain;
 use thiserror::Error;
 
@@ -264,18 +266,6 @@ pub enum Error {
     Panic(Label),
 }
 
-/// What to do about an error of the driver's whose name does not say it.
-fn advice(code: &u32) -> &'static str {
-    match code {
-        400 => " (is the stream of adamw_set_stream still there?)",
-        700 | 702 | 710 | 714..=719 => {
-            " (a kernel before this call failed, perhaps on memory that had been freed; this process can \
-             use the device no more)"
-        }
-        _ => "",
-    }
-}
-
 impl Error {
     /// Whether there are too many files open to open another.
     pub fn is_lack_of_files(&self) -> bool {
@@ -335,28 +325,4 @@ impl Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_carries_the_name_and_both_values() {
-        let problem = TensorProblem::Elements { is: 10, param: 12 };
-        let error = problem.of(Label::new(b"w1"), Role::Grad);
-        assert_eq!(error.to_string(), "param \"w1\": grad has 10 elements, param has 12");
-        assert_eq!(error.status(), Status::InvalidArgument);
-    }
-
-    #[test]
-    fn what_the_system_refuses_is_said_in_its_words() {
-        let error = Error::Threads(3, Errno(libc::EAGAIN));
-        assert_eq!(
-            error.to_string(),
-            "could not start 3 threads: Resource temporarily unavailable"
-        );
-    }
-
-    #[test]
-    fn an_error_is_small_enough_to_return_by_value() {
-        assert!(size_of::<Error>() <= 128);
-    }
-}
+mod tests;
