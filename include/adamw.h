@@ -745,6 +745,7 @@ typedef struct adamw_schedule {
   // advanced by its own call.
   adamw_schedule_advances advance;
   // What the formula starts from, or comes to after a warmup.
+  // 0: the handle's, but for CYCLIC, which may start from 0 (and NOAM, see there); a trace has no handle.
   double lr;
   // Where a warmup starts.
   double start_lr;
@@ -1690,7 +1691,8 @@ adamw_status adamw_set_found_inf(struct adamw_optimizer *optimizer,
                                  const float *found_inf,
                                  float *out_found_inf);
 
-// Gives the learning rate to a schedule, which starts now; NULL takes it back, and the learning
+// Gives the learning rate to a schedule, which starts now; where its `lr` is 0, it is the handle's (config.lr, or
+// what `adamw_set_lr` set last). NULL takes it back, and the learning
 // rate stays what it is. With a schedule, `adamw_get_lr` is its learning rate for the next step, and
 // `adamw_set_lr` is `ADAMW_STATUS_LR_CONFLICT`. A function is asked about index 0 now, and in each
 // step about the index after it, before anything is written.

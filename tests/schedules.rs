@@ -501,3 +501,60 @@ fn a_step_that_is_refused_advances_nothing() {
     assert_eq!(handle.try_step().unwrap_err().status, Status::Callback);
     assert_eq!((handle.schedule_state().unwrap().index, handle.lr()), (0, 0.3));
 }
+
+#[test]
+fn a_schedule_without_a_learning_rate_takes_the_handles() {
+    let handle = Handle::new(&adamw_config { lr: 0.25, ..config() });
+    let cosine = plain(ADAMW_SCHEDULE_COSINE_WITH_WARMUP, |s| {
+        (s.warmup_steps, s.total_steps) = (4, 100);
+    });
+    let param = Array::of(Dtype::F32, &[1.0]);
+    let number = handle.add_array("w", &param);
+    handle.set_grad(number, &param.duplicate());
+    // Again after the warmup has made it 0: it is still what the host gave.
+    for _ in 0..2 {
+        handle.set_schedule(&cosine.schedule).unwrap();
+        assert_eq!(handle.lr(), 0.0);
+        (0..4).for_each(|_| handle.step());
+        assert_eq!(handle.lr(), 0.25);
+    }
+    handle.remove_schedule();
+    handle.set_lr(0.5);
+    let warmup = plain(ADAMW_SCHEDULE_LINEAR_WARMUP, |s| (s.end_lr, s.warmup_steps) = (0.5, 1));
+    let constant = plain(ADAMW_SCHEDULE_CONSTANT_WITH_WARMUP, |_| ());
+    let chain = owned(schedule(ADAMW_SCHEDULE_CHAIN), &[2], &[], vec![warmup, constant]);
+    handle.set_schedule(&chain.schedule).unwrap();
+    let lrs: Vec<f64> = (0..4)
+        .map(|_| {
+            handle.step();
+            handle.lr()
+        })
+        .collect();
+    assert_eq!(lrs, [0.5; 4]);
+    // Where 0 is a learning rate to start from, it stays one.
+    let cyclic = plain(ADAMW_SCHEDULE_CYCLIC, |s| (s.max_lr, s.steps_up) = (1.0, 2));
+    handle.set_schedule(&cyclic.schedule).unwrap();
+    assert_eq!(handle.lr(), 0.0);
+}
+
+#[test]
+fn a_cosine_of_any_period_goes_through_its_valley() {
+    for period in [1u64 << 27, 300_000_000, 1 << 40, 1 << 53] {
+        let owned = plain(ADAMW_SCHEDULE_COSINE_ANNEALING, |s| {
+            (s.lr, s.min_lr, s.period, s.advance) = (0.3, 0.01, period, ADAMW_ADVANCE_MANUALLY);
+        });
+        let handle = Handle::new(&config());
+        handle.set_schedule(&owned.schedule).unwrap();
+        let state = handle.schedule_state().unwrap();
+        for index in [period / 2, period - 3, 2 * period - 3] {
+            let state = adamw_schedule_state { index, lr: 0.01, ..state };
+            handle.set_schedule_state(&state).unwrap();
+            for index in index + 1..index + 7 {
+                handle.advance_schedule().unwrap();
+                let at = (index % (2 * period)) as f64 / period as f64;
+                let expected = 0.01 + (0.3 - 0.01) * (1.0 + (PI * at).cos()) / 2.0;
+                assert!((handle.lr() - expected).abs() < 1e-12, "{period}, {index}");
+            }
+        }
+    }
+}

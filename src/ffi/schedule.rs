@@ -38,7 +38,8 @@ const KINDS: [(adamw_schedule_kind, Kind); 24] = [
 /// Inner schedules may lie this deep; one that contains itself is found by it.
 const DEEPEST: usize = 8;
 
-/// Gives the learning rate to a schedule, which starts now; NULL takes it back, and the learning
+/// Gives the learning rate to a schedule, which starts now; where its `lr` is 0, it is the handle's (config.lr, or
+/// what `adamw_set_lr` set last). NULL takes it back, and the learning
 /// rate stays what it is. With a schedule, `adamw_get_lr` is its learning rate for the next step, and
 /// `adamw_set_lr` is `ADAMW_STATUS_LR_CONFLICT`. A function is asked about index 0 now, and in each
 /// step about the index after it, before anything is written.
@@ -56,7 +57,7 @@ pub unsafe extern "C" fn adamw_set_lr_schedule(
             let schedule = match schedule.is_null() {
                 true => None,
                 // SAFETY: the caller's word.
-                false => Some(unsafe { read(schedule) }?),
+                false => Some(unsafe { read(schedule, optimizer.given_lr()) }?),
             };
             optimizer.set_schedule(schedule)?;
             Ok(())
@@ -131,7 +132,7 @@ pub unsafe extern "C" fn adamw_schedule_trace(
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's word.
-        let mut schedule = unsafe { read(schedule) }?;
+        let mut schedule = unsafe { read(schedule, 0.0) }?;
         not_null("out_lrs", out_lrs, n)?;
         let mut lrs = Vec::new();
         reserve(&mut lrs, n, "the learning rates")?;
@@ -157,10 +158,10 @@ fn to_c(state: State) -> adamw_schedule_state {
 
 /// # Safety
 /// `from` is NULL or readable, with what it points to; its function as `ScheduleFunction::new` asks.
-unsafe fn read(from: *const adamw_schedule) -> Result<Schedule, Error> {
+unsafe fn read(from: *const adamw_schedule, lr: f64) -> Result<Schedule, Error> {
     // SAFETY: the caller's word.
     let (node, advance) = unsafe { read_node(from, 0) }?;
-    Schedule::new(node, advance)
+    Schedule::new(node.with_lr(lr), advance)
 }
 
 /// # Safety

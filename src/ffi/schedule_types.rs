@@ -95,6 +95,7 @@ pub struct adamw_schedule {
     /// advanced by its own call.
     pub advance: adamw_schedule_advances,
     /// What the formula starts from, or comes to after a warmup.
+    /// 0: the handle's, but for CYCLIC, which may start from 0 (and NOAM, see there); a trace has no handle.
     pub lr: f64,
     /// Where a warmup starts.
     pub start_lr: f64,

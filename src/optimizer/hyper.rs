@@ -24,8 +24,13 @@ impl Optimizer {
                 "the schedule's: adamw_set_lr_schedule with NULL removes it",
             ));
         }
-        self.lr = lr;
+        (self.lr, self.given_lr) = (lr, lr);
         Ok(())
+    }
+
+    /// What the host gave last, whatever a schedule has made of it.
+    pub fn given_lr(&self) -> f64 {
+        self.given_lr
     }
 
     pub(super) fn check_lr_is_free(&self) -> Result<(), Error> {

@@ -62,6 +62,8 @@ use window::Window;
 pub struct Optimizer {
     config: Config,
     lr: f64,
+    /// What the host gave last.
+    given_lr: f64,
     groups: Watched<Vec<GroupConfig>>,
     params: Watched<Vec<Param>>,
     /// The memory of each parameter, by the same number.
@@ -103,6 +105,7 @@ impl Optimizer {
         Ok(Optimizer {
             config,
             lr: config.lr,
+            given_lr: config.lr,
             groups: Watched::new(groups),
             params: Watched::default(),
             operands: Watched::default(),

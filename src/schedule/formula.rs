@@ -113,11 +113,16 @@ fn polynomial(t: &Terms, index: u64) -> f64 {
     (t.lr - t.end_lr) * pow(1.0 - done, t.power) + t.end_lr
 }
 
-/// Paddle's recursive form, which another learning rate at the start would carry on from.
+/// Above this the recursive form divides by what f64 cannot tell from 0.
+const LONGEST_RECURSION: u64 = 1 << 26;
+
+/// Paddle's recursive form, which another learning rate at the start would carry on from; long periods in closed form.
 fn cosine_annealing(t: &Terms, index: u64, last: f64) -> f64 {
     let (e, period) = (index as f64, t.period as f64);
     if index == 0 {
         t.lr
+    } else if t.period > LONGEST_RECURSION {
+        half_cosine(t.lr, t.min_lr, (index % (2 * t.period)) as f64 / period)
     } else if index > t.period && (index - 1 - t.period).is_multiple_of(2 * t.period) {
         last + (t.lr - t.min_lr) * (1.0 - cos(PI / period)) / 2.0
     } else {
