@@ -82,7 +82,9 @@ impl World {
 
     /// Saves and loads, which is nothing.
     fn reload(&mut self, params: bool) {
-        if !self.model.can_save() || self.model.live().count() == 0 {
+        // A load ends the step of what was stepped alone, which the other handle is not told of.
+        let is_alone = self.model.live().any(|i| self.model.params[i].alone);
+        if !self.model.can_save() || is_alone || self.model.live().count() == 0 {
             return;
         }
         self.counts.reloads += 1;
