@@ -1726,6 +1726,12 @@ adamw_status adamw_get_schedule_state(const struct adamw_optimizer *optimizer,
 adamw_status adamw_set_schedule_state(struct adamw_optimizer *optimizer,
                                       const struct adamw_schedule_state *state);
 
+// Puts the handle's schedule where it is after `index` advances from its start, with the same bits: for a run that
+// goes on under another schedule. Of COSINE_ANNEALING and MULTIPLICATIVE every learning rate up to there is made
+// anew, at most 2^30. Not for REDUCE_ON_PLATEAU, whose index says nothing.
+adamw_status adamw_set_schedule_index(struct adamw_optimizer *optimizer,
+                                      uint64_t index);
+
 // Writes the first `n` learning rates of a schedule to `out_lrs` `[n]`, without an optimizer: for a
 // plot, or a host that sets its own. Not for REDUCE_ON_PLATEAU.
 //

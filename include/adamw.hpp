@@ -588,6 +588,10 @@ public:
     return state;
   }
 
+  void set_schedule_index(std::uint64_t index) {
+    detail::call(adamw_set_schedule_index, handle_, index);
+  }
+
   void set_schedule_state(const adamw_schedule_state &state) {
     detail::call(adamw_set_schedule_state, handle_, &state);
   }

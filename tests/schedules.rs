@@ -558,3 +558,34 @@ fn a_cosine_of_any_period_goes_through_its_valley() {
         }
     }
 }
+
+#[test]
+fn an_index_is_where_so_many_advances_lead() {
+    let warmup = |inner| {
+        let warmup = schedule(ADAMW_SCHEDULE_LINEAR_WARMUP);
+        let line = adamw_schedule { end_lr: 0.3, warmup_steps: 5, ..warmup };
+        owned(line, &[], &[], vec![inner])
+    };
+    let polynomial = || plain(ADAMW_SCHEDULE_POLYNOMIAL, |s| (s.lr, s.total_steps) = (1.0, 40));
+    let chain = owned(schedule(ADAMW_SCHEDULE_CHAIN), &[7], &[], vec![polynomial(), cosine()]);
+    for owned in [cosine(), polynomial(), warmup(cosine()), chain] {
+        let lrs = schedule_trace(&owned.schedule, 30).unwrap();
+        for (index, lr) in lrs.iter().enumerate() {
+            let handle = Handle::new(&config());
+            handle.set_schedule(&owned.schedule).unwrap();
+            handle.set_schedule_index(index as u64).unwrap();
+            assert_eq!(handle.schedule_state().unwrap().index, index as u64);
+            assert_eq!(handle.lr().to_bits(), lr.to_bits(), "{index}");
+        }
+    }
+    let handle = Handle::new(&config());
+    assert_eq!(handle.set_schedule_index(1).unwrap_err().status, Status::NotFound);
+    handle.set_schedule(&cosine().schedule).unwrap();
+    let failure = handle.set_schedule_index(1 << 31).unwrap_err();
+    assert!(failure.text.ends_with("expected at most 2^30"), "{}", failure.text);
+    assert_eq!(handle.schedule_state().unwrap().index, 0);
+    let plateau = plain(ADAMW_SCHEDULE_REDUCE_ON_PLATEAU, |s| s.lr = 1.0);
+    handle.set_schedule(&plateau.schedule).unwrap();
+    let failure = handle.set_schedule_index(1).unwrap_err();
+    assert!(failure.text.contains("goes by metrics"), "{}", failure.text);
+}

@@ -31,6 +31,19 @@ impl Optimizer {
         Ok(())
     }
 
+    /// Puts the schedule where it is after so many advances.
+    pub fn set_schedule_index(&mut self, index: u64) -> Result<(), Error> {
+        let schedule = self.schedule.as_ref().ok_or(Error::NoSchedule)?;
+        if schedule.goes_by_metrics() {
+            return Err(Error::Schedule(
+                "goes by metrics, not by an index: adamw_set_schedule_state puts it anywhere",
+            ));
+        }
+        let state = schedule.at(index)?;
+        self.go_to(state);
+        Ok(())
+    }
+
     /// Takes a schedule that the host advances one further.
     pub fn advance_schedule(&mut self, metric: Option<f64>) -> Result<(), Error> {
         let schedule = self.schedule.as_ref().ok_or(Error::NoSchedule)?;

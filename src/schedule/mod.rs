@@ -112,6 +112,11 @@ impl Schedule {
         Ok(State { index, lr, ..self.state })
     }
 
+    /// Whether metrics decide where it goes, not the index.
+    pub fn goes_by_metrics(&self) -> bool {
+        self.node.kind() == Kind::ReduceOnPlateau
+    }
+
     /// The state after this one. Asks the host's function; changes nothing.
     pub fn next(&self) -> Result<State, Error> {
         if self.node.kind() == Kind::ReduceOnPlateau {

@@ -177,6 +177,10 @@ static adamw_status get_schedule_state(adamw_optimizer *optimizer) {
   return adamw_get_schedule_state(optimizer, &state, sizeof state);
 }
 
+static adamw_status set_schedule_index(adamw_optimizer *optimizer) {
+  return adamw_set_schedule_index(optimizer, 1);
+}
+
 static adamw_status set_schedule_state(adamw_optimizer *optimizer) {
   const adamw_schedule_state state = {.struct_size = sizeof state, .lr = 1};
   return adamw_set_schedule_state(optimizer, &state);
@@ -340,6 +344,7 @@ const struct call every_call[] = {
     {"adamw_schedule_advance", adamw_schedule_advance},
     {"adamw_schedule_advance_with_metric", schedule_advance_with_metric},
     {"adamw_get_schedule_state", get_schedule_state},
+    {"adamw_set_schedule_index", set_schedule_index},
     {"adamw_set_schedule_state", set_schedule_state},
     {"adamw_get_param_info", get_param_info},
     {"adamw_set_grad_scale", set_grad_scale},

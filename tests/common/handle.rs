@@ -692,6 +692,10 @@ impl Handle {
         Ok(state)
     }
 
+    pub fn set_schedule_index(&self, index: u64) -> Answer {
+        call!(adamw_set_schedule_index(self.0, index))
+    }
+
     pub fn set_schedule_state(&self, state: &ffi::adamw_schedule_state) -> Answer {
         call!(adamw_set_schedule_state(self.0, state))
     }
