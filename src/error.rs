@@ -52,7 +52,7 @@ pub enum Error {
     #[error("ADAMW_ISA is \"{0}\", expected portable, avx2 or avx512")]
     IsaVariable(Label),
 
-    #[error("a parameter's name is empty")]
+    #[error("a parameter's name is empty, expected one that no other param of the handle has")]
     NameEmpty,
     #[error(
         "rename gave an empty name for param \"{0}\": it gives what the param is called in the \
@@ -67,13 +67,13 @@ pub enum Error {
         "there is no param {number}: numbers are below {count}, and free where a param was removed"
     )]
     NoParam { number: u32, count: usize },
-    #[error("there is no group {number}: the handle has {count}")]
+    #[error("there is no group {number}: the handle has {count} (adamw_add_group adds one)")]
     NoGroup { number: u32, count: usize },
     #[error("param \"{param}\" has no {buffer}")]
     NoState { param: Label, buffer: Role },
-    #[error("no state is called \"{0}\"")]
+    #[error("no state is called \"{0}\" (adamw_get_state_name gives the names)")]
     NoStateNamed(Label),
-    #[error("Paddle has no name for the step")]
+    #[error("Paddle has no name for the step: ADAMW_NAMES_NEUTRAL has one")]
     NoName,
     #[error("no param is called \"{0}\"")]
     NoParamNamed(Label),
@@ -111,11 +111,11 @@ pub enum Error {
          adamw_set_accumulation_window"
     )]
     Window { param: Label, n_accumulated: u64, window: u64 },
-    #[error("param \"{0}\" is given twice")]
+    #[error("param \"{0}\" is given twice, expected once in a call")]
     GivenTwice(Label),
     #[error("the closure returned {0}, expected 0")]
     Closure(i32),
-    #[error("there are {0} of them already, which is the most a handle holds")]
+    #[error("there are {0} params or groups already, which is the most a handle holds")]
     TooMany(u32),
 
     #[error("param \"{param}\": {buffer} {problem}")]
@@ -156,7 +156,7 @@ pub enum Error {
     Count { name: &'static str, count: usize, wanted: usize },
     #[error("the schedule {0}")]
     Schedule(&'static str),
-    #[error("the handle has no schedule")]
+    #[error("the handle has no schedule: adamw_set_lr_schedule sets one")]
     NoSchedule,
     #[error("the schedule's lr at index {index} is {}, expected a finite number >= 0", Plain(.lr))]
     ScheduleLr { index: u64, lr: f64 },
@@ -173,7 +173,7 @@ pub enum Error {
     ClipConflict { param: Label, reason: &'static str },
     #[error("the loss scale is the scaler's: adamw_set_loss_scaler with NULL removes it")]
     ScaleConflict,
-    #[error("the handle has no loss scaler")]
+    #[error("the handle has no loss scaler: adamw_set_loss_scaler sets one")]
     NoScaler,
 
     #[error(
@@ -246,7 +246,7 @@ pub enum Error {
          adamw_set_statistics needs ADAMW_LAZY_OFF there"
     )]
     RowStatistics,
-    #[error("the handle has no param on a device")]
+    #[error("the handle has no param on a device: add one first")]
     NoDeviceYet,
     #[error("a step was queued up in part when the device failed: its params cannot be stepped on")]
     BrokenDevice,
@@ -255,7 +255,9 @@ pub enum Error {
     NullHandle,
     #[error("no such handle: {0:#x} was destroyed, or never came from adamw_create")]
     BadHandle(usize),
-    #[error("the handle is in use by another call")]
+    #[error(
+        "the handle is in use by another call: of another thread, or by the one that led to this callback"
+    )]
     Busy,
     #[error(
         "an earlier call was interrupted in the middle of its writes: destroy this handle, or load \

@@ -224,7 +224,11 @@ fn a_scale_that_is_wrong_is_refused() {
             Status::InvalidArgument,
             "lr_scale is -1, expected a finite number >= 0",
         ),
-        (|o| o.group = 1, Status::NotFound, "there is no group 1: the handle has 1"),
+        (
+            |o| o.group = 1,
+            Status::NotFound,
+            "there is no group 1: the handle has 1 (adamw_add_group adds one)",
+        ),
         (|o| o.frozen = 2, Status::InvalidArgument, "options.frozen is 2, expected 0 or 1"),
         (|o| o.no_clip = 2, Status::InvalidArgument, "options.no_clip is 2, expected 0 or 1"),
         (

@@ -142,7 +142,7 @@ fn pairs_that_are_refused_change_nothing() {
     let world = world(&config());
     let (good, long) = (Array::of(Dtype::F32, &[4.0]), Array::of(Dtype::F32, &[3.0; 2]));
     let cases: [(&[(u32, &Array)], &str); 3] = [
-        (&[(0, &good), (0, &good)], "param \"w0\" is given twice"),
+        (&[(0, &good), (0, &good)], "param \"w0\" is given twice, expected once in a call"),
         (&[(0, &good), (1, &long)], "param \"w1\": grad has 2 elements, param has 1"),
         (&[(0, &good), (3, &good)], "there is no param 3"),
     ];

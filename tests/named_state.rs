@@ -221,10 +221,22 @@ fn what_does_not_fit_is_named_and_changes_nothing() {
         ("w_moment1_0", doubles(&[0.0; 3]), "state \"w_moment1_0\": is f64, expected f32"),
         ("state.w.step", floats(1), "state \"state.w.step\": is f32, expected f64"),
         ("state.w.step", doubles(&[1.0; 2]), "state \"state.w.step\": has 2 elements, expected 1"),
-        ("state.w.master", floats(3), "no state is called \"state.w.master\""),
-        ("state.v.step", doubles(&[1.0]), "no state is called \"state.v.step\""),
-        ("step", doubles(&[1.0]), "no state is called \"step\""),
-        ("", doubles(&[1.0]), "no state is called \"\""),
+        (
+            "state.w.master",
+            floats(3),
+            "no state is called \"state.w.master\" (adamw_get_state_name gives the names)",
+        ),
+        (
+            "state.v.step",
+            doubles(&[1.0]),
+            "no state is called \"state.v.step\" (adamw_get_state_name gives the names)",
+        ),
+        (
+            "step",
+            doubles(&[1.0]),
+            "no state is called \"step\" (adamw_get_state_name gives the names)",
+        ),
+        ("", doubles(&[1.0]), "no state is called \"\" (adamw_get_state_name gives the names)"),
     ];
     for (name, array, text) in cases {
         let read = handle.get_state(name, &array).unwrap_err();
@@ -263,7 +275,7 @@ fn what_does_not_fit_is_named_and_changes_nothing() {
     let nameless = handle.state_name(number, ADAMW_BUFFER_STEP, ADAMW_NAMES_PADDLE).unwrap_err();
     assert_eq!(
         (nameless.status, &nameless.text[..]),
-        (Status::NotFound, "Paddle has no name for the step")
+        (Status::NotFound, "Paddle has no name for the step: ADAMW_NAMES_NEUTRAL has one")
     );
     assert_eq!(
         handle.state_name(number, 3, 2).unwrap_err().text,

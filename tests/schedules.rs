@@ -316,7 +316,7 @@ fn a_state_that_is_none_is_refused() {
     let nothing = handle.schedule_state().unwrap_err();
     assert_eq!(
         (nothing.status, nothing.text.as_str()),
-        (Status::NotFound, "the handle has no schedule")
+        (Status::NotFound, "the handle has no schedule: adamw_set_lr_schedule sets one")
     );
     handle.set_schedule(&cosine().schedule).unwrap();
     let good = handle.schedule_state().unwrap();
