@@ -1164,7 +1164,8 @@ typedef uint8_t adamw_type_code;
 #define ADAMW_SCHEDULE_LAMBDA 10
 
 // lr times `factor` (0 is 0.1), not below min_lr and not by less than `epsilon`, when a metric has
-// not improved for more than `patience` calls of `adamw_schedule_advance_with_metric`.
+// not improved for more than `patience` calls of `adamw_schedule_advance_with_metric`. With `warmup_steps` a line
+// from start_lr to lr first, which advances as others do; metrics then only count for the best.
 #define ADAMW_SCHEDULE_REDUCE_ON_PLATEAU 11
 
 // From lr to min_lr along half a cosine in `period` and back again, each from the one before.

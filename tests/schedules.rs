@@ -589,3 +589,31 @@ fn an_index_is_where_so_many_advances_lead() {
     let failure = handle.set_schedule_index(1).unwrap_err();
     assert!(failure.text.contains("goes by metrics"), "{}", failure.text);
 }
+
+#[test]
+fn a_plateau_may_come_after_a_warmup() {
+    for advance in [ADAMW_ADVANCE_ON_STEP, ADAMW_ADVANCE_MANUALLY] {
+        let owned = plain(ADAMW_SCHEDULE_REDUCE_ON_PLATEAU, |s| {
+            (s.lr, s.factor, s.warmup_steps, s.advance) = (1.0, 0.5, 4, advance);
+        });
+        let handle = Handle::new(&config());
+        handle.set_schedule(&owned.schedule).unwrap();
+        let further = || match advance {
+            ADAMW_ADVANCE_ON_STEP => handle.step(),
+            _ => handle.advance_schedule().unwrap(),
+        };
+        for lr in [0.0, 0.25, 0.5, 0.75] {
+            assert_eq!(handle.lr(), lr);
+            handle.advance_schedule_with_metric(3.0 + lr).unwrap();
+            further();
+        }
+        assert_eq!((handle.lr(), handle.schedule_state().unwrap().best), (1.0, 3.0));
+        handle.step();
+        let text = handle.advance_schedule().unwrap_err().text;
+        assert_eq!(text, "the schedule advances with a metric only");
+        handle.advance_schedule_with_metric(3.5).unwrap();
+        assert_eq!((handle.lr(), handle.schedule_state().unwrap().index), (0.5, 5));
+        handle.advance_schedule_with_metric(1.0).unwrap();
+        assert_eq!(handle.lr(), 0.5);
+    }
+}

@@ -31,7 +31,8 @@ pub const ADAMW_SCHEDULE_STEP: adamw_schedule_kind = 9;
 /// lr * function(i).
 pub const ADAMW_SCHEDULE_LAMBDA: adamw_schedule_kind = 10;
 /// lr times `factor` (0 is 0.1), not below min_lr and not by less than `epsilon`, when a metric has
-/// not improved for more than `patience` calls of `adamw_schedule_advance_with_metric`.
+/// not improved for more than `patience` calls of `adamw_schedule_advance_with_metric`. With `warmup_steps` a line
+/// from start_lr to lr first, which advances as others do; metrics then only count for the best.
 pub const ADAMW_SCHEDULE_REDUCE_ON_PLATEAU: adamw_schedule_kind = 11;
 /// From lr to min_lr along half a cosine in `period` and back again, each from the one before.
 pub const ADAMW_SCHEDULE_COSINE_ANNEALING: adamw_schedule_kind = 12;

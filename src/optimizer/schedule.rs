@@ -47,7 +47,8 @@ impl Optimizer {
     /// Takes a schedule that the host advances one further.
     pub fn advance_schedule(&mut self, metric: Option<f64>) -> Result<(), Error> {
         let schedule = self.schedule.as_ref().ok_or(Error::NoSchedule)?;
-        if schedule.advances() == Advance::OnStep {
+        let goes_by_it = metric.is_some() && schedule.goes_by_metrics();
+        if schedule.advances() == Advance::OnStep && !goes_by_it {
             return Err(Error::Schedule("advances with every step, not by a call"));
         }
         let state = match metric {

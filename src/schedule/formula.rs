@@ -34,7 +34,7 @@ impl Node {
             Kind::MultiStep => t.lr * pow(t.gamma, self.passed(index) as f64),
             Kind::Step => t.lr * pow(t.gamma, (index / t.period) as f64),
             Kind::Lambda => t.lr * self.ask(index)?,
-            Kind::ReduceOnPlateau => t.lr,
+            Kind::ReduceOnPlateau if index >= t.warmup_steps => t.lr,
             Kind::CosineAnnealing => cosine_annealing(t, index, last),
             Kind::Multiplicative if index == 0 => t.lr,
             Kind::Multiplicative => last * self.ask(index)?,
@@ -45,6 +45,7 @@ impl Node {
                 t.lr * between(t.start_factor, t.end_factor, e.min(total) / total)
             }
             Kind::CosineWarmRestarts => cosine_warm_restarts(t, index),
+            Kind::ReduceOnPlateau => between(t.start_lr, t.lr, e / t.warmup_steps as f64),
             Kind::ConstantWithWarmup
             | Kind::LinearWithWarmup
             | Kind::CosineWithWarmup

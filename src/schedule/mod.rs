@@ -65,15 +65,14 @@ impl Schedule {
     /// At its first learning rate. Asks the host's function, if the schedule starts with one.
     pub fn new(node: Node, advance: Advance) -> Result<Schedule, Error> {
         node.validate()?;
-        let advance =
-            if node.kind() == Kind::ReduceOnPlateau { Advance::Manually } else { advance };
+        let advance = if node.is_past_warmup(0) { Advance::Manually } else { advance };
         let lr = node.lr(0, f64::NAN)?;
         let state = State { index: 0, lr, best: f64::NAN, num_bad: 0, cooldown: 0 };
         Ok(Schedule { node, advance, state })
     }
 
     pub fn advances(&self) -> Advance {
-        self.advance
+        if self.node.is_past_warmup(self.state.index) { Advance::Manually } else { self.advance }
     }
 
     pub fn state(&self) -> State {
@@ -119,7 +118,7 @@ impl Schedule {
 
     /// The state after this one. Asks the host's function; changes nothing.
     pub fn next(&self) -> Result<State, Error> {
-        if self.node.kind() == Kind::ReduceOnPlateau {
+        if self.node.is_past_warmup(self.state.index) {
             return Err(Error::Schedule("advances with a metric only"));
         }
         let index = self.state.index.saturating_add(1);
@@ -136,6 +135,10 @@ impl Schedule {
             let expected = "a finite number";
             return Err(Error::Number { name: "metric", value: metric, expected });
         }
-        Ok(plateau::next(self.node.terms(), self.state, metric))
+        let next = plateau::next(self.node.terms(), self.state, metric);
+        match self.node.is_past_warmup(self.state.index) {
+            true => Ok(next),
+            false => Ok(State { best: next.best, ..self.state }),
+        }
     }
 }

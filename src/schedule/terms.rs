@@ -133,6 +133,11 @@ impl Node {
         self.terms.kind
     }
 
+    /// Whether metrics decide where it goes from this index on.
+    pub fn is_past_warmup(&self, index: u64) -> bool {
+        self.kind() == Kind::ReduceOnPlateau && index >= self.terms.warmup_steps
+    }
+
     pub fn terms(&self) -> &Terms {
         &self.terms
     }
@@ -190,7 +195,7 @@ impl Node {
             }
             Kind::Function => self.function_is_there(),
             Kind::ReduceOnPlateau => {
-                not_negative("schedule.lr", t.lr)?;
+                self.warmup()?;
                 not_negative("schedule.min_lr", t.min_lr)?;
                 check(
                     "schedule.factor",
