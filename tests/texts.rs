@@ -49,7 +49,8 @@ fn a_gradient_that_is_refused_says_what_to_do_and_which_it_is() {
     };
     let text = "grads[1]: param \"b\": grad has 5 elements, param has 6";
     refused(set([first, second], [grad.tensor(), short.tensor()]), InvalidArgument, text);
-    let text = "grads[0]: there is no param 9: numbers are below 2, and removed params have none";
+    let text =
+        "grads[0]: there is no param 9: numbers are below 2, and free where a param was removed";
     refused(set([9, second], [grad.tensor(), grad.tensor()]), NotFound, text);
     let (params, buffers) = ([first, 9], [ADAMW_BUFFER_PARAM; 2]);
     let moved = [&raw const strided; 2];

@@ -73,7 +73,7 @@ fn texts_name_the_thing_the_value_and_the_way_out() {
         ),
         (
             Error::NoParam { number: 9, count: 2 },
-            "there is no param 9: numbers are below 2, and removed params have none",
+            "there is no param 9: numbers are below 2, and free where a param was removed",
         ),
         (Error::NoStateNamed(w), "no state is called \"w\" (adamw_get_state_name gives the names)"),
         (Error::NoName, "Paddle has no name for the step: ADAMW_NAMES_NEUTRAL has one"),
