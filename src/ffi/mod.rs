@@ -5,6 +5,7 @@ mod checkpoint;
 mod checkpoint_types;
 mod constants;
 mod cuda;
+mod defaults;
 mod groups;
 mod handle;
 mod info;

@@ -286,69 +286,6 @@ pub struct adamw_step_info {
 
 const _: () = assert!(size_of::<adamw_tensor>() == 48);
 
-impl adamw_config {
-    /// What `adamw_config_init` gives, and what a shorter struct lacks.
-    pub const DEFAULT: adamw_config = adamw_config {
-        struct_size: size_of::<Self>(),
-        lr: 0.001,
-        beta1: 0.9,
-        beta2: 0.999,
-        eps: 1e-8,
-        weight_decay: 0.01,
-        amsgrad: 0,
-        maximize: 0,
-        multi_precision: 0,
-        num_threads: 0,
-        isa: ADAMW_ISA_BEST,
-        nonfinite: ADAMW_NONFINITE_PROPAGATE,
-        parallel_for: None,
-        parallel_for_data: core::ptr::null_mut(),
-        clip_norm: 0.0,
-        clip_min: 0.0,
-        clip_max: 0.0,
-        clip: ADAMW_CLIP_NONE,
-        clip_scope: ADAMW_CLIP_SCOPE_HANDLE,
-        lazy_mode: ADAMW_LAZY_OFF,
-        average_grads: 0,
-        lr_ptr: core::ptr::null(),
-        beta1_ptr: core::ptr::null(),
-        beta2_ptr: core::ptr::null(),
-        weight_decay_ptr: core::ptr::null(),
-        precision: ADAMW_PRECISION_DEFAULT,
-        moments: ADAMW_MOMENTS_F32,
-        seed: 0,
-        clear_grads: 0,
-        independent_weight_decay: 0,
-    };
-}
-
-impl adamw_param_config {
-    /// What a shorter struct lacks.
-    pub const DEFAULT: adamw_param_config = adamw_param_config {
-        struct_size: size_of::<Self>(),
-        name: core::ptr::null(),
-        param: core::ptr::null(),
-        master: core::ptr::null(),
-        exp_avg: core::ptr::null(),
-        exp_avg_sq: core::ptr::null(),
-        max_exp_avg_sq: core::ptr::null(),
-        step: 0,
-        group: 0,
-        no_clip: 0,
-        regularizer_coeff: 0.0,
-        regularizer: ADAMW_REGULARIZER_NONE,
-        reserved: 0,
-        remainder: core::ptr::null(),
-        exp_avg_scale: core::ptr::null(),
-        exp_avg_sq_scale: core::ptr::null(),
-        max_exp_avg_sq_scale: core::ptr::null(),
-        first_element: 0,
-        whole_elements: 0,
-        offload: 0,
-        reserved_2: 0,
-    };
-}
-
 sized_struct!(adamw_config, "config", 6 of 8, 6 of 4, 5 of 8, 4 of 4, 4 of 8, 2 of 4, 1 of 8, 2 of 4);
 sized_struct!(adamw_group_config, "group", 9 of 8, 2 of 4, 3 of 8, 4 of 4);
 sized_struct!(adamw_param_config, "param", 8 of 8, 2 of 4, 1 of 8, 2 of 4, 6 of 8, 2 of 4);

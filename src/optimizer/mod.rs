@@ -9,6 +9,7 @@ mod device_hypers;
 mod grads;
 mod hyper;
 mod load;
+mod masters;
 mod measure;
 mod names;
 mod new_state;

@@ -5,7 +5,7 @@
 //! told to fail, to tell others, or to go on by a schedule.
 #![forbid(unsafe_code)]
 
-use super::params::Master;
+use super::masters::Master;
 use super::{Optimizer, Report};
 use crate::callback::adamw_param_info;
 use crate::config::{HostValues, Lazy, Nonfinite};

@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::Optimizer;
-use super::params::{Master, check_regularizer};
+use super::masters::Master;
+use super::params::check_regularizer;
 use crate::config;
 use crate::error::{Error, Role};
 use crate::math::Regularizer;

@@ -1,6 +1,7 @@
 //! Parameters: added with their state, moved, looked up.
 #![forbid(unsafe_code)]
 
+use super::masters::Master;
 use super::occupied::Place;
 use super::{Optimizer, label, next_number};
 use crate::callback::{DecayFilter, adamw_param_info};
@@ -41,17 +42,6 @@ pub struct Shard {
     pub first_element: u64,
     /// Elements of the whole; 0: nobody said.
     pub whole: u64,
-}
-
-/// What has yet to be done about a master before the next step.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Master {
-    /// Nothing, or there is none.
-    Settled,
-    /// The library's own, to be filled from the parameter.
-    Stale,
-    /// The host's, of a parameter that has taken no step: to be held against the parameter.
-    Unseen,
 }
 
 impl Param {
@@ -234,16 +224,6 @@ impl Optimizer {
             }
         }
         self.grads_unchecked = true;
-        Ok(())
-    }
-
-    /// Fills the master, if there is one, from the parameter that the host has written.
-    pub fn sync_master(&mut self, param: u32) -> Result<(), Error> {
-        self.label(param)?;
-        self.fetch_anew(param as usize)?;
-        self.catch_up_rows(param as usize)?;
-        self.fill_master(param as usize)?;
-        self.params[param as usize].master = Master::Settled;
         Ok(())
     }
 

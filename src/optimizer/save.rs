@@ -1,8 +1,8 @@
 //! Saving: what stands in a checkpoint, and in which order.
 #![forbid(unsafe_code)]
 
+use super::masters::Master;
 use super::names::{neutral_name, tensor_name};
-use super::params::Master;
 use super::settings::{write_group, write_scaler_state, write_schedule_state};
 use super::{Item, Optimizer};
 use crate::callback::{HostProgress, HostWriter};

@@ -1,8 +1,9 @@
 //! State in memory: every tensor and counter of a parameter, to be seen, read and written.
 #![forbid(unsafe_code)]
 
+use super::masters::Master;
 use super::names::{self, Scheme};
-use super::params::{MAX_INITIAL_STEP, Master, STEPS_OF_SLOW_BETAS};
+use super::params::{MAX_INITIAL_STEP, STEPS_OF_SLOW_BETAS};
 use super::{Optimizer, label};
 use crate::dtype::Dtype;
 use crate::error::{Error, Label, Role, TensorProblem};

@@ -3,8 +3,8 @@
 
 use super::Optimizer;
 use super::decide::Decisions;
+use super::masters::Master;
 use super::occupied::Place;
-use super::params::Master;
 use crate::backend::Refused;
 use crate::clip::Clip;
 use crate::config::{GroupConfig, Lazy};
@@ -306,38 +306,6 @@ impl Optimizer {
         }
         let logs = &self.logs[of.clone()];
         self.backend.update(&chunks, &Steps { scalars, scalars_of, logs }, refused)
-    }
-
-    /// The library's own masters start as what the parameter is at its first step, so that a host
-    /// may register parameters before it has filled them. A master stays stale until the step has
-    /// been taken: if it is refused, the host may yet write the parameter.
-    pub(super) fn fill_stale_masters(
-        &mut self,
-        of: &Range<usize>,
-        which: impl Fn(&Operands) -> bool,
-    ) -> Result<(), Error> {
-        let params = self.params[of.clone()].iter();
-        for (param, operands) in params.zip(&mut self.operands.unmarked()[of.clone()]) {
-            if param.master == Master::Stale && operands.is_due() && which(operands) {
-                self.backend.fill_master(operands)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// That the host's masters of parameters that have taken no step are what the parameters were
-    /// rounded from: a master that nobody filled would overwrite its parameter.
-    pub(super) fn look_at_masters(&mut self, of: &Range<usize>) -> Result<(), Error> {
-        let params = self.params[of.clone()].iter();
-        for (param, operands) in params.zip(&mut self.operands.unmarked()[of.clone()]) {
-            if param.master == Master::Unseen
-                && operands.is_due()
-                && let Some(element) = self.backend.strange_master(operands)?
-            {
-                return Err(Error::StrangeMaster { param: param.label(), element });
-            }
-        }
-        Ok(())
     }
 
     /// Counts the step that has been taken.

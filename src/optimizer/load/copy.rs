@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::super::Optimizer;
-use super::super::params::Master;
+use super::super::masters::Master;
 use super::LoadOptions;
 use super::convert::{convert, converts, from_name};
 use super::cover::stored;

@@ -1,0 +1,62 @@
+//! Masters: filled from their parameters, and held against them, before the first step.
+#![forbid(unsafe_code)]
+
+use super::Optimizer;
+use crate::error::Error;
+use crate::tensor::Operands;
+use core::ops::Range;
+
+/// What has yet to be done about a master before the next step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Master {
+    /// Nothing, or there is none.
+    Settled,
+    /// The library's own, to be filled from the parameter.
+    Stale,
+    /// The host's, of a parameter that has taken no step: to be held against the parameter.
+    Unseen,
+}
+
+impl Optimizer {
+    /// Fills the master, if there is one, from the parameter that the host has written.
+    pub fn sync_master(&mut self, param: u32) -> Result<(), Error> {
+        self.label(param)?;
+        self.fetch_anew(param as usize)?;
+        self.catch_up_rows(param as usize)?;
+        self.fill_master(param as usize)?;
+        self.params[param as usize].master = Master::Settled;
+        Ok(())
+    }
+
+    /// The library's own masters start as what the parameter is at its first step, so that a host
+    /// may register parameters before it has filled them. A master stays stale until the step has
+    /// been taken: if it is refused, the host may yet write the parameter.
+    pub(super) fn fill_stale_masters(
+        &mut self,
+        of: &Range<usize>,
+        which: impl Fn(&Operands) -> bool,
+    ) -> Result<(), Error> {
+        let params = self.params[of.clone()].iter();
+        for (param, operands) in params.zip(&mut self.operands.unmarked()[of.clone()]) {
+            if param.master == Master::Stale && operands.is_due() && which(operands) {
+                self.backend.fill_master(operands)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// That the host's masters of parameters that have taken no step are what the parameters were
+    /// rounded from: a master that nobody filled would overwrite its parameter.
+    pub(super) fn look_at_masters(&mut self, of: &Range<usize>) -> Result<(), Error> {
+        let params = self.params[of.clone()].iter();
+        for (param, operands) in params.zip(&mut self.operands.unmarked()[of.clone()]) {
+            if param.master == Master::Unseen
+                && operands.is_due()
+                && let Some(element) = self.backend.strange_master(operands)?
+            {
+                return Err(Error::StrangeMaster { param: param.label(), element });
+            }
+        }
+        Ok(())
+    }
+}
