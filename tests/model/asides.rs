@@ -80,11 +80,12 @@ impl World {
         }
     }
 
-    /// Saves and loads, which is nothing.
+    /// Saves and loads, which is nothing but for what a load ends: a window, and that some were stepped alone.
     fn reload(&mut self, params: bool) {
-        // A load ends the step of what was stepped alone, which the other handle is not told of.
-        let is_alone = self.model.live().any(|i| self.model.params[i].alone);
-        if !self.model.can_save() || is_alone || self.model.live().count() == 0 {
+        let is_in_window = self.model.most_accumulated > 0;
+        let is_alone = self.model.live().any(|number| self.model.params[number].alone);
+        let ends = is_in_window || is_alone;
+        if !self.model.can_save() || ends || self.model.live().count() == 0 {
             return;
         }
         self.counts.reloads += 1;
