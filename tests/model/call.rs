@@ -346,8 +346,8 @@ const CALLS: [Drawn; 35] = [
     (2, C(|r| Call::SetState { param: byte(r), part: byte(r), seed: r.next() })),
     (4, C(|_| Call::Save)),
     (5, C(|r| Call::Load { params: r.once_in(2) })),
-    (4, C(|_| Call::Capture)),
-    (8, C(|_| Call::Replay)),
+    (5, C(|_| Call::Capture)),
+    (24, C(|_| Call::Replay)),
     (30, Draw::Aside),
     (8, C(|_| Call::Compare)),
 ];
