@@ -1729,7 +1729,7 @@ adamw_status adamw_set_schedule_state(struct adamw_optimizer *optimizer,
 
 // Puts the handle's schedule where it is after `index` advances from its start, with the same bits: for a run that
 // goes on under another schedule. Of COSINE_ANNEALING and MULTIPLICATIVE every learning rate up to there is made
-// anew, at most 2^30. Not for REDUCE_ON_PLATEAU, whose index says nothing.
+// anew, at most 2^24. Not for REDUCE_ON_PLATEAU, whose index says nothing.
 adamw_status adamw_set_schedule_index(struct adamw_optimizer *optimizer,
                                       uint64_t index);
 

@@ -249,9 +249,9 @@ fn every_other_call_takes_at_most_16_kib() {
     let values = Array::ordinary(Dtype::Bf16, 5000, &mut random);
     let grad = Array::ordinary(Dtype::Bf16, 5000, &mut random);
     let mut raw = null_mut();
-    // SAFETY: here and below, what is passed points to memory that outlives the call.
     most.of(
         || "create".into(),
+        // SAFETY: both pointers live through the call.
         || unsafe {
             assert_eq!(adamw_create(&config(), &mut raw), Status::Ok);
         },
@@ -268,18 +268,21 @@ fn every_other_call_takes_at_most_16_kib() {
     handle.step();
     most.of(
         || named("save"),
+        // SAFETY: the handle lives, and the path and the options are good for the call.
         || unsafe {
             assert_eq!(adamw_save(handle.raw(), path.as_ptr()), Status::Ok);
         },
     );
     most.of(
         || named("load"),
+        // SAFETY: the handle lives, and the path and the options are good for the call.
         || unsafe {
             assert_eq!(adamw_load(handle.raw(), path.as_ptr(), &options), Status::Ok);
         },
     );
     most.of(
         || named("a load that fails"),
+        // SAFETY: the handle lives, and the path and the options are good for the call.
         || unsafe {
             assert_eq!(
                 adamw_load(handle.raw(), c"/proc/self/status".as_ptr(), null()),

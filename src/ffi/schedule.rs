@@ -121,7 +121,7 @@ pub unsafe extern "C" fn adamw_set_schedule_state(
 
 /// Puts the handle's schedule where it is after `index` advances from its start, with the same bits: for a run that
 /// goes on under another schedule. Of COSINE_ANNEALING and MULTIPLICATIVE every learning rate up to there is made
-/// anew, at most 2^30. Not for REDUCE_ON_PLATEAU, whose index says nothing.
+/// anew, at most 2^24. Not for REDUCE_ON_PLATEAU, whose index says nothing.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_set_schedule_index(optimizer: *mut Optimizer, index: u64) -> Status {
     guard(|| handle::with(optimizer, |optimizer| optimizer.set_schedule_index(index)))

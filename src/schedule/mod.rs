@@ -97,12 +97,12 @@ impl Schedule {
         if self.node.kind() == Kind::ReduceOnPlateau {
             return Ok(self.state);
         }
-        const LONGEST_WALK: u64 = 1 << 30;
+        const LONGEST_WALK: u64 = 1 << 24;
         let walks = self.node.goes_on();
         if walks && index > LONGEST_WALK {
             let (name, value) =
                 ("the index of a schedule whose values go on from the last", index as f64);
-            return Err(Error::Number { name, value, expected: "at most 2^30" });
+            return Err(Error::Number { name, value, expected: "at most 2^24" });
         }
         let mut lr = f64::NAN;
         for index in if walks { 0 } else { index }..=index {

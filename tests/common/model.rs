@@ -1,12 +1,12 @@
 //! The optimizer as one would write it first: slow, obvious, one element after the other, every
 //! option an `if`. The library must have its bits.
 
-mod param;
+pub mod param;
 
 use super::sums::sum_squares;
 use adamw::ffi::*;
 use param::round;
-pub use param::{Format, Grad, Param};
+pub use param::{Grad, Param};
 
 #[derive(Clone)]
 pub struct Model {
