@@ -54,7 +54,11 @@ impl World {
             let handle = &self.twin.handle;
             self.twin.stream().capture(|| recorded.set(Some(handle.try_step())))
         };
-        if recorded.take().unwrap().is_err() || verdict == Verdict::Refused {
+        if recorded.take().unwrap().is_err() {
+            return;
+        }
+        self.captured.extend(&due);
+        if verdict == Verdict::Refused {
             return;
         }
         let hold = |side: &Side| due.iter().map(|n| (*n, side.hold_grad(*n))).collect::<Vec<_>>();

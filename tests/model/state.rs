@@ -39,6 +39,9 @@ impl World {
             }
             Call::Remove(param) => {
                 let (number, is_there) = self.param(*param);
+                if self.captured.contains(&number) {
+                    return true; // the twin would not give its number again
+                }
                 self.tell(is_there, |side| side.remove(number));
                 if is_there {
                     let param = &mut self.model.params[number as usize];

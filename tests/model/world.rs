@@ -18,6 +18,8 @@ pub struct World {
     pub counts: Counts,
     pub saved: Option<Checkpoint>,
     pub graph: Option<Captured>,
+    /// The numbers of all parameters that graphs have captured.
+    pub captured: Vec<u32>,
     /// Whether the last step was a graph's, of which the host knows nothing.
     pub is_replayed: bool,
     /// How many parameters there have been: no two have one name.
@@ -89,6 +91,7 @@ impl World {
             counts,
             saved: None,
             graph: None,
+            captured: Vec::new(),
             is_replayed: false,
             n_named: 0,
         })
