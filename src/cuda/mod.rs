@@ -11,6 +11,7 @@ mod driver;
 mod driver;
 mod kernels;
 mod lag;
+mod leftover;
 mod offload;
 mod plan;
 mod rows;
@@ -38,6 +39,7 @@ use core::ops::Range;
 use core::sync::atomic::AtomicBool;
 use driver::{Driver, Entered, Event};
 use lag::Lag;
+use leftover::Leftover;
 use offload::Traffic;
 use plan::Plan;
 use rows::Room;
@@ -93,32 +95,6 @@ pub struct Cuda {
     /// A step has been queued up in part.
     is_broken: bool,
     driver: Driver,
-}
-
-/// What is the library's own on the device and has been replaced, or is of a parameter that has been removed, while
-/// a graph may go on with it.
-#[derive(Default)]
-struct Leftover {
-    memories: Vec<Memory>,
-    /// With the number of the parameter, if there is one yet.
-    rooms: Vec<(Option<u32>, Room)>,
-    lags: Vec<Lag>,
-}
-
-impl Leftover {
-    /// Makes room for what one parameter has.
-    fn reserve(&mut self) -> Result<(), Error> {
-        const WHAT: &str = "the parameters";
-        reserve(&mut self.memories, 2, WHAT)?;
-        reserve(&mut self.rooms, 1, WHAT)?;
-        reserve(&mut self.lags, 1, WHAT)
-    }
-
-    /// There is no parameter of this number any more.
-    fn forget(&mut self, number: u32) {
-        let of_it = self.rooms.iter_mut().filter(|(of, _)| *of == Some(number));
-        of_it.for_each(|(of, _)| *of = None);
-    }
 }
 
 /// Which tables of a plan have yet to be uploaded.
