@@ -18,7 +18,7 @@ CTEST := .venv/bin/ctest
 CMAKE_PACKAGE := cmake==$(CMAKE_VERSION)
 endif
 
-.PHONY: help demo test test-long test-peers fuzz bench bench-checkpoint bench-checkpoint-peers bench-peers bench-quick quantization header ptx ptx-check clean
+.PHONY: help demo test test-long test-peers fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-quick quantization header ptx ptx-check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -68,6 +68,14 @@ bench-checkpoint: ## saving and loading 1.5 GB beside what the disk does with th
 bench-checkpoint-peers: .venv-peers/ready ## the same beside torch.save and safetensors (fetches some GB)
 	cargo build --release --locked --lib --target-dir target
 	.venv-peers/bin/python benches/peers/checkpoint.py target/release/libadamw.so
+
+BEFORE := ffd38c5
+
+bench-params: ## adding, finding and removing a parameter beside the build of BEFORE, a commit
+	cargo build --release --locked
+	test -d build/$(BEFORE) || git worktree add --detach build/$(BEFORE) $(BEFORE)
+	cd build/$(BEFORE) && cargo build --release --locked
+	cargo bench --locked --bench params -- build/$(BEFORE)/target/release/libadamw.so target/release/libadamw.so
 
 bench-peers: .venv-peers/ready ## this library beside PyTorch, DeepSpeed, Paddle and bitsandbytes (fetches some GB)
 	cargo build --release --locked --lib --target-dir target
