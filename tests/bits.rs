@@ -29,7 +29,7 @@ const HYPERS: [Hyper; 9] = [
     Hyper { lr: 0.0, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01 },
     Hyper { lr: 1e-6, beta1: 0.9, beta2: 0.99, eps: 1e-12, weight_decay: 0.02 },
     Hyper { lr: 1e-44, beta1: 0.5, beta2: 0.5, eps: 1e-42, weight_decay: 1.0 },
-    Hyper { lr: 1e39, beta1: 0.9, beta2: 0.999, eps: 1e39, weight_decay: 1e-30 },
+    Hyper { lr: 1e38, beta1: 0.9, beta2: 0.999, eps: 1e38, weight_decay: 1e-30 },
     Hyper { lr: 1.0, beta1: 0.9999999, beta2: 0.999999999999, eps: 0.5, weight_decay: 2.0 },
 ];
 

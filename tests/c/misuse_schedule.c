@@ -73,7 +73,8 @@ static void fields_of_all_kinds(void) {
   refused(adamw_schedule_trace(&schedule, lrs, SIZE_MAX / 4), ADAMW_STATUS_OUT_OF_MEMORY,
           "the learning rates");
   schedule.kind = ADAMW_SCHEDULE_REDUCE_ON_PLATEAU;
-  refused(adamw_schedule_trace(&schedule, lrs, 4), ADAMW_STATUS_INVALID_ARGUMENT, "metric");
+  for (schedule.warmup_steps = 0; schedule.warmup_steps < 3; schedule.warmup_steps++)
+    refused(adamw_schedule_trace(&schedule, lrs, 4), ADAMW_STATUS_INVALID_ARGUMENT, "metric");
   holds(lrs[0] == -1 && lrs[3] == -1);
 
   static const struct {
@@ -124,7 +125,7 @@ static void fields_outside_their_domain(void) {
       WHOLE(PIECEWISE, n_values, 2, "2"),
       WHOLE(PIECEWISE, n_values, 0, "0"),
       REAL(NATURAL_EXP, lr, NAN, "NaN"),
-      REAL(NATURAL_EXP, gamma, 0, "0.0"),
+      REAL(NATURAL_EXP, gamma, 0, "is 0,"),
       REAL(NATURAL_EXP, gamma, INFINITY, "inf"),
       REAL(INVERSE_TIME, lr, INFINITY, "inf"),
       REAL(INVERSE_TIME, gamma, -0.5, "-0.5"),
@@ -139,7 +140,7 @@ static void fields_outside_their_domain(void) {
       WHOLE(LINEAR_WARMUP, warmup_steps, 0, "0"),
       WHOLE(LINEAR_WARMUP, n_schedules, 2, "2"),
       REAL(EXPONENTIAL, lr, -1, "-1"),
-      REAL(EXPONENTIAL, gamma, 0, "0.0"),
+      REAL(EXPONENTIAL, gamma, 0, "is 0,"),
       REAL(EXPONENTIAL, gamma, 1, "1"),
       REAL(MULTI_STEP, lr, -1, "-1"),
       REAL(MULTI_STEP, gamma, 1, "1"),
