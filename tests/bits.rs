@@ -20,7 +20,7 @@ const STEPS: usize = 3;
 /// Steps that the state has behind it when a case starts.
 const TAKEN: u64 = 2;
 
-/// Ordinary and extreme hyper-parameters: some vanish in f32, some overflow it.
+/// Ordinary and extreme hyper-parameters: some vanish in f32, some are about as large as it holds.
 const HYPERS: [Hyper; 9] = [
     Hyper { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01 },
     Hyper { lr: 0.05, beta1: 0.8, beta2: 0.95, eps: 1e-3, weight_decay: -0.1 },
@@ -29,7 +29,7 @@ const HYPERS: [Hyper; 9] = [
     Hyper { lr: 0.0, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01 },
     Hyper { lr: 1e-6, beta1: 0.9, beta2: 0.99, eps: 1e-12, weight_decay: 0.02 },
     Hyper { lr: 1e-44, beta1: 0.5, beta2: 0.5, eps: 1e-42, weight_decay: 1.0 },
-    Hyper { lr: 1e38, beta1: 0.9, beta2: 0.999, eps: 1e38, weight_decay: 1e-30 },
+    Hyper { lr: 1e37, beta1: 0.9, beta2: 0.999, eps: 1e38, weight_decay: 1e-30 },
     Hyper { lr: 1.0, beta1: 0.9999999, beta2: 0.999999999999, eps: 0.5, weight_decay: 2.0 },
 ];
 

@@ -121,8 +121,12 @@ impl Node {
     /// A learning rate of 0 becomes this one, where it would be that of the steps.
     pub fn with_lr(mut self, lr: f64) -> Node {
         // CYCLIC may start from 0; the others look at no such number.
-        let others = [Kind::Piecewise, Kind::OneCycle, Kind::Cyclic, Kind::Chain, Kind::Function];
-        if self.terms.lr == 0.0 && !others.contains(&self.kind()) {
+        let has_none = match self.kind() {
+            Kind::Piecewise | Kind::OneCycle | Kind::Cyclic | Kind::Chain | Kind::Function => true,
+            Kind::LinearWarmup => !self.parts.is_empty(),
+            _ => false,
+        };
+        if self.terms.lr == 0.0 && !has_none {
             self.terms.lr = lr;
         }
         self.parts = self.parts.into_iter().map(|part| part.with_lr(lr)).collect();
