@@ -27,6 +27,16 @@ struct Build {
 const CONFIG_SIZE: usize = 184;
 const PARAM_SIZE: usize = 144;
 
+/// An address of code as a pointer to it.
+///
+/// # Safety
+/// A function of this type is there.
+unsafe fn as_function<F: Copy>(address: *mut c_void) -> F {
+    assert_eq!(size_of::<F>(), size_of_val(&address));
+    // SAFETY: the caller's word.
+    unsafe { core::mem::transmute_copy(&address) }
+}
+
 impl Build {
     fn load(name: &'static str, path: &str) -> Build {
         let path = CString::new(path).unwrap();
@@ -34,22 +44,21 @@ impl Build {
         unsafe {
             let library = libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
             assert!(!library.is_null(), "{path:?} cannot be loaded");
-            let function = |name: &CStr| {
+            let find = |name: &CStr| {
                 let found = libc::dlsym(library, name.as_ptr());
                 assert!(!found.is_null(), "{path:?} has no {name:?}");
                 found
             };
-            use core::mem::transmute;
             Build {
                 name,
-                config_init: transmute(function(c"adamw_config_init")),
-                create: transmute(function(c"adamw_create")),
-                destroy: transmute(function(c"adamw_destroy")),
-                add: transmute(function(c"adamw_add_param")),
-                find: transmute(function(c"adamw_find_param")),
-                remove: transmute(function(c"adamw_remove_param")),
-                set_grad: transmute(function(c"adamw_set_grad")),
-                step: transmute(function(c"adamw_step")),
+                config_init: as_function(find(c"adamw_config_init")),
+                create: as_function(find(c"adamw_create")),
+                destroy: as_function(find(c"adamw_destroy")),
+                add: as_function(find(c"adamw_add_param")),
+                find: as_function(find(c"adamw_find_param")),
+                remove: as_function(find(c"adamw_remove_param")),
+                set_grad: as_function(find(c"adamw_set_grad")),
+                step: as_function(find(c"adamw_step")),
             }
         }
     }

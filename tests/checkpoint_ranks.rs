@@ -7,6 +7,7 @@ mod common;
 use adamw::ffi::*;
 use common::array::{Array, Dtype};
 use common::checkpoint::{Folder, c_path, in_memory, load_options, source, with_header};
+use common::cpu_time::seconds;
 use common::handle::{Handle, Param, config};
 use common::random::Random;
 use core::cell::Cell;
@@ -42,21 +43,6 @@ impl Rank {
 fn saved(n_params: usize, n_ranks: usize) -> Vec<Vec<u8>> {
     let rank = |rank| Rank::new(n_params, rank..rank + 1, n_ranks).handle.saved(true);
     (0..n_ranks).map(rank).collect()
-}
-
-fn processor_seconds() -> f64 {
-    // SAFETY: plain numbers.
-    let mut time: libc::timespec = unsafe { core::mem::zeroed() };
-    // SAFETY: the pointer is to the time.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
-}
-
-/// The seconds that this thread computes.
-fn seconds(work: impl FnOnce()) -> f64 {
-    let start = processor_seconds();
-    work();
-    processor_seconds() - start
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 pub mod array;
 pub mod checkpoint;
+pub mod cpu_time;
 pub mod device;
 pub mod handle;
 pub mod host;
