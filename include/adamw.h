@@ -277,7 +277,8 @@ typedef struct adamw_device_inputs {
   // `[NULL]` The learning rate, in place of the handle's, which `adamw_set_lr` and `adamw_get_lr` go on to
   // mean; finite and >= 0, which is not checked.
   const float *lr;
-  // `[NULL]` How many times too large the gradients are, in place of `adamw_set_grad_scale`.
+  // `[NULL]` How many times too large the gradients are, in place of `adamw_set_grad_scale`; from 2^-126 to
+  // 2^126, which is not checked: a scale of 0, or NaN, makes parameters NaN.
   const float *grad_scale;
   // `[NULL]` Not 0: a gradient is not finite, and the step is skipped.
   const float *found_inf;
