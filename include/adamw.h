@@ -1924,7 +1924,7 @@ adamw_status adamw_accumulate_grad_array(struct adamw_optimizer *optimizer,
 
 // Says how many micro-batches a window has, by which `config.average_grads` divides every sum, also of a
 // parameter that only some of them reached (an expert, say). 0, which it is at first: the most that any parameter has
-// accumulated since the last `adamw_step`, which is wrong only where none had them all. A step of a parameter
+// accumulated since one began while no other held a sum, which is wrong only where none had them all. A step of a parameter
 // that has accumulated more is `ADAMW_STATUS_INVALID_ARGUMENT`. No part of a checkpoint.
 adamw_status adamw_set_accumulation_window(struct adamw_optimizer *optimizer,
                                            uint64_t n_micro_batches);

@@ -127,7 +127,7 @@ fn what_does_not_fit_is_refused() {
 
 /// A handle that averages and looks at gradients, its parameters, and a gradient of eight.
 fn averaging(n_params: usize) -> (Handle, Vec<Array>, Array) {
-    let nonfinite = ADAMW_NONFINITE_SKIP;
+    let nonfinite = ADAMW_NONFINITE_FAIL;
     let handle = Handle::new(&adamw_config { average_grads: 1, nonfinite, ..config() });
     let params: Vec<Array> = (0..n_params).map(|_| Array::of(Dtype::F32, &[1.0])).collect();
     for (i, param) in params.iter().enumerate() {
@@ -183,6 +183,29 @@ fn a_parameter_that_was_stepped_alone_belongs_to_the_window() {
         let to = Array::zeros(Dtype::F64, 1);
         handle.get_state("state.b.exp_avg", &to).unwrap();
         assert!((to.get(0) - 0.2).abs() < 1e-12, "{}", to.get(0));
+    }
+}
+
+#[test]
+fn parameters_that_are_all_stepped_alone_end_the_window_with_the_last() {
+    for n in [1, 2] {
+        let (handle, _params, grad) = averaging(n);
+        for count in [4, 2, 3] {
+            accumulate(&handle, &grad, &[(0, count), (n as u32 - 1, 1)]);
+            for number in 0..n as u32 {
+                handle.step_param(number).unwrap();
+                let sum = if n == 1 {
+                    count + 1
+                } else if number == 0 {
+                    count
+                } else {
+                    1
+                };
+                let longest = if n == 1 { count + 1 } else { count };
+                let expected = 8.0 * sum as f64 / longest as f64;
+                assert_eq!(handle.step_info().grad_norm, expected, "{n} {count} {number}");
+            }
+        }
     }
 }
 

@@ -373,7 +373,13 @@ fn a_learning_rate_that_is_too_large_for_the_type_fails_the_step() {
             Dtype::Bf16,
             format!("f32, in which {what}, 1.0000000000000003e40, is inf"),
         ),
-        (1e30, 1.0, 1e30, Dtype::F32, format!("f32, in which {decay}, 1e60, is inf")),
+        (
+            1e30,
+            1.0,
+            1e30,
+            Dtype::F32,
+            format!("f32, in which {decay}, 1.0000000000000001e60, is inf"),
+        ),
         (1e300, 1e8, 0.0, Dtype::F64, format!("f64, in which {what}, inf, is inf")),
     ] {
         for schedules in [false, true] {

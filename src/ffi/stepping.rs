@@ -133,7 +133,7 @@ pub unsafe extern "C" fn adamw_accumulate_grad_array(
 
 /// Says how many micro-batches a window has, by which `config.average_grads` divides every sum, also of a
 /// parameter that only some of them reached (an expert, say). 0, which it is at first: the most that any parameter has
-/// accumulated since the last `adamw_step`, which is wrong only where none had them all. A step of a parameter
+/// accumulated since one began while no other held a sum, which is wrong only where none had them all. A step of a parameter
 /// that has accumulated more is `ADAMW_STATUS_INVALID_ARGUMENT`. No part of a checkpoint.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_set_accumulation_window(

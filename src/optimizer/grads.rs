@@ -137,7 +137,6 @@ impl Optimizer {
             let operands = self.operands.iter_mut().filter(|operands| forgets(operands));
             operands.for_each(Operands::forget_grad);
         }
-        self.begin_window(&(0..self.operands.len()));
         Ok(())
     }
 

@@ -239,7 +239,6 @@ impl Optimizer {
                 param.stepped_alone &= operands.is_left_out();
             }
         }
-        self.begin_window(of);
     }
 
     /// Looks once at every parameter, so that what few need costs the others nothing.

@@ -11,8 +11,10 @@ use core::ops::Range;
 pub struct Window {
     /// How many the host says there are; 0: as many as any parameter has accumulated.
     said: u64,
-    /// The most that any has accumulated since the last step of all.
+    /// The most that any has accumulated in this window.
     most: u64,
+    /// Who was last seen to hold a sum.
+    holder: usize,
 }
 
 impl Optimizer {
@@ -22,20 +24,23 @@ impl Optimizer {
         self.on_device.lay_anew();
     }
 
-    /// Counts a gradient that a parameter has accumulated.
+    /// Counts a gradient that a parameter has accumulated. A window begins where nobody holds a sum.
     pub(super) fn widen_window(&mut self, number: u32) {
         let n_accumulated = self.operands[number as usize].n_accumulated();
+        if n_accumulated == 1 && !self.others_hold_sums(number as usize) {
+            self.window.most = 0;
+        }
         self.window.most = self.window.most.max(n_accumulated);
     }
 
-    /// Begins the next window where sums have been used up or forgotten, unless it was a step that had some
-    /// parameters left out.
-    pub(super) fn begin_window(&mut self, of: &Range<usize>) {
-        let is_of_all = of.len() == self.operands.len();
-        if self.window.most > 0 && is_of_all && !self.operands.iter().any(Operands::is_left_out) {
-            let left = self.operands.iter().map(Operands::n_accumulated);
-            self.window.most = left.max().unwrap_or(0);
-        }
+    /// Looks first at who was last seen to: all are looked at about once a window.
+    fn others_hold_sums(&mut self, number: usize) -> bool {
+        let n = self.operands.len();
+        let mut numbers = (0..n).map(|i| (self.window.holder + i) % n);
+        let holds = |&i: &usize| i != number && self.operands[i].n_accumulated() > 0;
+        let found = numbers.find(holds);
+        self.window.holder = found.unwrap_or(number);
+        found.is_some()
     }
 
     /// That no parameter has accumulated more than the window has.

@@ -23,7 +23,7 @@ pub struct Model {
     pub flag: Option<f32>,
     /// How many micro-batches make a window; 0: the most that a parameter has accumulated.
     pub window: u64,
-    /// The most that a parameter has accumulated since the last step of all.
+    /// The most that a parameter has accumulated since one began while no other held a sum.
     pub most_accumulated: u64,
     pub groups: Vec<adamw_group_config>,
     pub params: Vec<Param>,
@@ -114,15 +114,12 @@ impl Model {
 
     pub fn step(&mut self) -> Verdict {
         let all: Vec<usize> = self.live().collect();
-        self.step_those(&all, true)
+        self.step_those(&all)
     }
 
     /// Steps some, or all there are; the schedule goes on.
-    pub fn step_those(&mut self, asked: &[usize], is_all: bool) -> Verdict {
+    pub fn step_those(&mut self, asked: &[usize]) -> Verdict {
         let verdict = self.take(asked);
-        if verdict != Verdict::Refused && is_all {
-            self.begin_window();
-        }
         if verdict == Verdict::Taken
             && let Some(schedule) = &mut self.schedule
         {
@@ -138,14 +135,14 @@ impl Model {
         if verdict != Verdict::Refused {
             self.params[i].grad = None;
             self.params[i].alone |= is_stepped;
-            if self.params.len() == 1 {
-                self.begin_window();
-            }
         }
         verdict
     }
 
     pub fn accumulate(&mut self, i: usize, grad: &[f64]) {
+        if !self.params.iter().any(|param| matches!(param.grad, Some(Grad::Sum(..)))) {
+            self.most_accumulated = 0;
+        }
         self.params[i].accumulate(grad);
         if let Some(Grad::Sum(_, n)) = self.params[i].grad {
             self.most_accumulated = self.most_accumulated.max(n);
@@ -160,7 +157,7 @@ impl Model {
         let before: Vec<(usize, Option<Grad>)> = given
             .map(|(i, grad)| (i, core::mem::replace(&mut self.params[i].grad, grad)))
             .collect();
-        let verdict = self.step_those(&asked, false);
+        let verdict = self.step_those(&asked);
         for (i, grad) in before {
             self.params[i].grad = grad;
         }
@@ -177,16 +174,6 @@ impl Model {
                 _ => None,
             };
         }
-        self.begin_window();
-    }
-
-    /// The most that has been accumulated is what is left.
-    fn begin_window(&mut self) {
-        let left = |param: &Param| match param.grad {
-            Some(Grad::Sum(_, n)) => n,
-            _ => 0,
-        };
-        self.most_accumulated = self.params.iter().map(left).max().unwrap_or(0);
     }
 
     fn take(&mut self, asked: &[usize]) -> Verdict {
@@ -304,7 +291,6 @@ impl Model {
                 param.settled = true;
             }
         }
-        self.begin_window();
     }
 
     fn sum_squares(&self, i: usize) -> f64 {

@@ -80,12 +80,10 @@ impl World {
         }
     }
 
-    /// Saves and loads, which is nothing but for what a load ends: a window, and that some were stepped alone.
+    /// Saves and loads, which is nothing but for what a load ends: that some were stepped alone.
     fn reload(&mut self, params: bool) {
-        let is_in_window = self.model.most_accumulated > 0;
         let is_alone = self.model.live().any(|number| self.model.params[number].alone);
-        let ends = is_in_window || is_alone;
-        if !self.model.can_save() || ends || self.model.live().count() == 0 {
+        if !self.model.can_save() || is_alone || self.model.live().count() == 0 {
             return;
         }
         self.counts.reloads += 1;

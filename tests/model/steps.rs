@@ -75,11 +75,7 @@ impl World {
             .collect();
         let stepped: Vec<u32> =
             asked.iter().filter(|i| after.params[**i].is_stepped()).map(|i| *i as u32).collect();
-        let is_all = match params {
-            None => left_out.is_empty(),
-            Some(_) => (0..after.params.len()).all(|i| asked.contains(&i)),
-        };
-        let verdict = after.step_those(&asked, is_all);
+        let verdict = after.step_those(&asked);
         let is_good = verdict != Verdict::Refused;
         let done =
             self.tell(is_good, |side| side.minimize(params.as_deref(), &left_out, (number, &grad)));

@@ -124,8 +124,6 @@ impl Optimizer {
                 self.take_clock(found, clock);
             }
         }
-        self.begin_window(&(0..self.operands.len()));
-        self.begin_window(&(0..self.operands.len()));
         let Some(numbers) = numbers else { return };
         if let (Some(lr), None) = (numbers.lr, &self.config.lr_ptr) {
             self.lr = lr;
