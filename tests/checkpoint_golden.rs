@@ -6,7 +6,7 @@ mod common;
 use adamw::ffi::*;
 use common::array::{Array, Dtype};
 use common::checkpoint::load_options;
-use common::handle::{Handle, Param, config, schedule};
+use common::handle::{Handle, Param, config, loss_scaler, schedule};
 use common::random::Random;
 use std::path::PathBuf;
 
@@ -81,14 +81,7 @@ impl World {
         (warmup.warmup_steps, warmup.end_lr, warmup.n_schedules) = (3, 0.25, 1);
         warmup.schedules = &pointer;
         handle.set_schedule(&warmup).unwrap();
-        let scaler = adamw_loss_scaler {
-            struct_size: size_of::<adamw_loss_scaler>(),
-            scale: 64.0,
-            growth_factor: 2.0,
-            backoff_factor: 0.5,
-            growth_interval: 4,
-            backoff_interval: 1,
-        };
+        let scaler = loss_scaler(64.0, 4, 1);
         handle.set_scaler(&scaler).unwrap();
         World { handle, params }
     }

@@ -6,7 +6,7 @@ mod common;
 use adamw::ffi::*;
 use common::array::{Array, Dtype};
 use common::checkpoint::load_options;
-use common::handle::{Handle, config, schedule};
+use common::handle::{Handle, config, loss_scaler, schedule};
 use common::host::{from_user_data, user_data};
 use common::random::Random;
 use common::rows::Rows;
@@ -192,14 +192,7 @@ fn a_load_forgets_what_rows_were_behind_with() {
 #[test]
 fn a_loss_scaler_goes_on() {
     let prepare = |handle: &Handle, _: &[u32; 2]| {
-        let scaler = adamw_loss_scaler {
-            struct_size: size_of::<adamw_loss_scaler>(),
-            scale: 1024.0,
-            growth_factor: 2.0,
-            backoff_factor: 0.5,
-            growth_interval: 3,
-            backoff_interval: 1,
-        };
+        let scaler = loss_scaler(1024.0, 3, 1);
         handle.set_scaler(&scaler).unwrap();
     };
     assert_resumes(&config(), false, &prepare, &|_, _| (), "scaler");

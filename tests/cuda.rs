@@ -7,7 +7,7 @@ mod common;
 use adamw::ffi::*;
 use common::array::{Array, Dtype};
 use common::device::{Device, OnDevice};
-use common::handle::{Failure, Handle, Param, config, schedule, with_clip};
+use common::handle::{Failure, Handle, Param, config, loss_scaler, schedule, with_clip};
 use common::rows::{Rows, RowsOnDevice};
 use common::twin::Twin;
 use core::ptr::null_mut;
@@ -200,14 +200,7 @@ fn a_gradient_that_is_not_finite_fails_by_name_where_that_was_asked() {
 
 /// Makes both handles wait for what a device has measured, or share a norm with it.
 fn wait(twin: &mut Twin, why: &str, flags: &[Array; 2]) {
-    let scaler = adamw_loss_scaler {
-        struct_size: size_of::<adamw_loss_scaler>(),
-        scale: 16.0,
-        growth_factor: 2.0,
-        backoff_factor: 0.5,
-        growth_interval: 2,
-        backoff_interval: 1,
-    };
+    let scaler = loss_scaler(16.0, 2, 1);
     match why {
         "statistics" => twin.both(|handle| handle.set_statistics(1).unwrap()),
         "a scaler" => twin.both(|handle| handle.set_scaler(&scaler).unwrap()),
@@ -469,14 +462,7 @@ fn the_loss_scaler_and_the_flags_of_the_host_know_what_the_device_finds() {
     let flags = [Array::zeros(Dtype::F32, 1), Array::zeros(Dtype::F32, 1)];
     for (handle, flag) in [&twin.host, &twin.device].into_iter().zip(&flags) {
         handle.set_found_inf(core::ptr::null(), flag.data().cast());
-        let scaler = adamw_loss_scaler {
-            struct_size: size_of::<adamw_loss_scaler>(),
-            scale: 16.0,
-            growth_factor: 2.0,
-            backoff_factor: 0.5,
-            growth_interval: 2,
-            backoff_interval: 1,
-        };
+        let scaler = loss_scaler(16.0, 2, 1);
         handle.set_scaler(&scaler).unwrap();
     }
     steps(&mut twin, 3);

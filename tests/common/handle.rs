@@ -40,7 +40,23 @@ pub fn config() -> ffi::adamw_config {
     config
 }
 
-/// The same with this clip, and without the limits, which are refused there, where it is none.
+/// A loss scale that doubles after so many good steps, and halves after so many bad ones.
+pub fn loss_scaler(
+    scale: f64,
+    growth_interval: u64,
+    backoff_interval: u64,
+) -> ffi::adamw_loss_scaler {
+    ffi::adamw_loss_scaler {
+        struct_size: size_of::<ffi::adamw_loss_scaler>(),
+        scale,
+        growth_factor: 2.0,
+        backoff_factor: 0.5,
+        growth_interval,
+        backoff_interval,
+    }
+}
+
+/// A configuration with this clip, and without the limits, which are refused there, where it is none.
 pub fn with_clip(clip: ffi::adamw_clip, config: ffi::adamw_config) -> ffi::adamw_config {
     let limit = |limit| if clip == ffi::ADAMW_CLIP_NONE { 0.0 } else { limit };
     ffi::adamw_config {

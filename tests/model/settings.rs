@@ -60,14 +60,7 @@ impl World {
                 }
             }
             Call::SetScaler { start, growth, backoff } => {
-                let scaler = adamw_loss_scaler {
-                    struct_size: size_of::<adamw_loss_scaler>(),
-                    scale: *start,
-                    growth_factor: 2.0,
-                    backoff_factor: 0.5,
-                    growth_interval: *growth,
-                    backoff_interval: *backoff,
-                };
+                let scaler = handle::loss_scaler(*start, *growth, *backoff);
                 // 0 is the default.
                 let is_good = is_loss_scale(*start) || *start == 0.0;
                 if self.tell(is_good, |side| side.handle.set_scaler(&scaler)).is_some() {
