@@ -20,7 +20,8 @@
 //! clip.rs      how gradients are clipped, and by what factor
 //! norm.rs      the sum of squares of a gradient, in one fixed order
 //! config.rs    what a handle and its groups are made with
-//! tensor.rs    memory as tensors and rows, cut into disjoint chunks
+//! tensor.rs    memory as tensors and rows, cut into disjoint chunks; tensor/part.rs: who takes part
+//!              in a step, wherever it lies
 //! format.rs    what the state of a parameter is made of
 //! device.rs    whose memory it is that something lies in
 //! dtype.rs     element types, widening and narrowing
@@ -28,13 +29,15 @@
 //! philox.rs    random bits that are a function of a counter
 //! error.rs     every error, its text and its status
 //! callback.rs  the host's functions
-//! sys/         files, floating-point environment, memory, processors, threads, signals, panics
+//! sys/         files, floating-point environment, memory, processors, threads and what each keeps,
+//!              cancellation, signals, panics
 //! ```
 //!
 //! What a change touches: an instruction set is one line of `cpu/isa.rs`; an element type is
 //! `dtype.rs` and its slots in `cpu/isa.rs` and `cpu/blocks.rs`; a way to keep parameters or moments
 //! is `format.rs`, `tensor/state.rs` and `cpu/weights.rs` or `cpu/moments.rs`; an option is `math.rs`,
-//! `config.rs`, `optimizer/decide.rs` and, in `ffi/`, `types.rs`, `lifecycle.rs` and `groups.rs`.
+//! `config.rs`, `optimizer/decide.rs`, for a device `optimizer/device_hypers.rs` and, in `ffi/`, `types.rs`,
+//! `defaults.rs`, `lifecycle.rs` and `groups.rs`.
 //!
 //! `unsafe` stands only in `ffi/`, `tensor.rs`, `tensor/`, `callback.rs`, `callback/`, `sys/`,
 //! `cpu/isa.rs` and `cuda/`.
