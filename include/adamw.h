@@ -1361,6 +1361,8 @@ adamw_status adamw_set_device_inputs(struct adamw_optimizer *optimizer,
 // tables of its step (about 0.5 KiB a parameter and 136 bytes for each 16,384 elements). What is the host's own
 // must stay where it was as long as the graph is launched: the memory of parameters, of their gradients and lists
 // of rows, of state that the host gave, and of the device inputs; `adamw_rebind` moves none of them in a graph.
+// With `config.clear_grads` a launch writes zeros over every gradient on the device that was set, those of frozen
+// parameters too, whose memory must stay as well.
 // A graph whose step took accumulated gradients reads their sums each time; a launch does not end their window,
 // which `adamw_clear_grad` with `ADAMW_CLEAR_FORGET` does, before the next one begins.
 // Graphs are destroyed before the handle: none is launched after `adamw_destroy`, which frees what it reads and may

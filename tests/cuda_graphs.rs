@@ -380,6 +380,42 @@ fn a_graph_steps_the_memory_that_it_was_recorded_with() {
 }
 
 #[test]
+fn a_graph_clears_the_gradients_that_were_set_when_it_was_recorded() {
+    let _device = Device::new();
+    let (dense, rows) = (Array::of(Dtype::F32, &[1.0; 40]), Rows::i32(&[1, 3]));
+    let values = Array::of(Dtype::F32, &[1.0; 8]);
+    for (case, frozen, is_sparse) in [
+        ("stepped", 0, false),
+        ("frozen", 1, false),
+        ("stepped, sparse", 0, true),
+        ("frozen, sparse", 1, true),
+    ] {
+        let mut twin = Twin::new(&adamw_config { lr: LR.into(), clear_grads: 1, ..config() });
+        twin.add(Dtype::F32, 40);
+        twin.add(Dtype::F32, 40);
+        twin.set_grads();
+        let ones = if is_sparse { &values } else { &dense };
+        let [captured, later] = [(); 2].map(|()| OnDevice::of(ones, 0));
+        let lists = [(); 2].map(|()| RowsOnDevice::of(&rows));
+        let set = |grad: &OnDevice, list: &RowsOnDevice| match is_sparse {
+            true => twin.device.set_sparse_grad_tensors(1, &list.tensor(), &grad.tensor()),
+            false => twin.device.set_grad_tensor(1, &grad.tensor()),
+        };
+        freeze(&twin.device, frozen);
+        set(&captured, &lists[0]).unwrap();
+        let stream = Stream::new();
+        let _lr = on_stream(&twin, &stream);
+        let (graph, _) = capture(&twin, &stream);
+        set(&later, &lists[1]).unwrap();
+        stream.launch(&graph);
+        stream.wait();
+        let zeros = Array::zeros(Dtype::F32, ones.len());
+        assert_eq!(captured.array().unwrap().first_difference(&zeros), None, "{case}");
+        assert_eq!(later.array().unwrap().first_difference(ones), None, "{case}");
+    }
+}
+
+#[test]
 fn a_plain_step_after_a_captured_one_allocates_nothing() {
     let _device = Device::new();
     let mut captured = Captured::new(&config());

@@ -16,6 +16,15 @@ pub struct Captured {
     graph: Graph,
     twins: Vec<Rc<Place>>,
     plains: Vec<(u32, Rc<Place>)>,
+    /// The gradients that the step does not use and clears all the same.
+    cleared: Vec<(u32, Rc<Place>)>,
+}
+
+impl Captured {
+    /// What the plain handle had for gradients.
+    fn grads(&self) -> impl Iterator<Item = &(u32, Rc<Place>)> {
+        self.plains.iter().chain(&self.cleared)
+    }
 }
 
 impl World {
@@ -45,8 +54,12 @@ impl World {
             return;
         }
         let mut after = self.model.clone();
-        let due: Vec<u32> =
-            after.live().filter(|i| after.params[*i].is_stepped()).map(|i| i as u32).collect();
+        let (due, frozen): (Vec<u32>, Vec<u32>) = after
+            .live()
+            .filter(|i| after.params[*i].grad.is_some())
+            .map(|i| i as u32)
+            .partition(|i| after.params[*i as usize].is_stepped());
+        let frozen = if after.config.clear_grads == 1 { frozen } else { Vec::new() };
         let verdict = after.step();
         self.twin.set_stream();
         let recorded = core::cell::Cell::new(None);
@@ -61,9 +74,12 @@ impl World {
         if verdict == Verdict::Refused {
             return;
         }
-        let hold = |side: &Side| due.iter().map(|n| (*n, side.hold_grad(*n))).collect::<Vec<_>>();
-        let twins = hold(&self.twin).into_iter().map(|(_, place)| place).collect();
-        let plains = hold(&self.plain);
+        let hold = |side: &Side, numbers: &[u32]| {
+            numbers.iter().map(|n| (*n, side.hold_grad(*n))).collect::<Vec<_>>()
+        };
+        let twins = hold(&self.twin, &[&due[..], &frozen[..]].concat());
+        let twins = twins.into_iter().map(|(_, place)| place).collect();
+        let [plains, cleared] = [&due, &frozen].map(|numbers| hold(&self.plain, numbers));
         self.twin.stream().launch(&graph);
         self.twin.stream().wait();
         self.plain.handle.step();
@@ -71,7 +87,7 @@ impl World {
         self.count(verdict);
         self.counts.captures += 1;
         self.counts.calls += 1;
-        self.graph = Some(Captured { graph, twins, plains });
+        self.graph = Some(Captured { graph, twins, plains, cleared });
     }
 
     /// What makes the host wait, or ask, is taken back, and all gradients are dense.
@@ -120,8 +136,12 @@ impl World {
         self.count(verdict);
         self.counts.replays += 1;
         self.counts.calls += 1;
+        for (_, place) in &captured.cleared {
+            let grad = place.array();
+            place.set(&Array::zeros(grad.dtype(), grad.len()));
+        }
         if self.model.config.clear_grads == 1 {
-            for (number, place) in &captured.plains {
+            for (number, place) in captured.grads() {
                 if self.plain.has_grad_at(*number, place) {
                     let param = &mut self.model.params[*number as usize];
                     param.grad = Some(Grad::Dense(vec![0.0; param.param.len()]));
@@ -139,7 +159,7 @@ impl World {
         let keeps = match call {
             Call::Remove(byte) => {
                 let number = self.param(*byte).0;
-                captured.plains.iter().all(|(of, _)| *of != number)
+                captured.grads().all(|(of, _)| *of != number)
             }
             Call::AddGroup(_)
             | Call::AddParam { .. }
@@ -165,10 +185,11 @@ impl World {
     }
 
     pub fn drop_graph(&mut self) {
-        if let Some(Captured { graph, twins, plains }) = self.graph.take() {
+        if let Some(Captured { graph, twins, plains, cleared }) = self.graph.take() {
             drop(graph);
             twins.into_iter().for_each(|place| self.twin.let_go(place));
-            plains.into_iter().for_each(|(_, place)| self.plain.let_go(place));
+            let grads = plains.into_iter().chain(cleared);
+            grads.for_each(|(_, place)| self.plain.let_go(place));
         }
     }
 }
