@@ -4,7 +4,7 @@ mod common;
 
 use adamw::ffi::*;
 use common::array::{Array, Dtype};
-use common::checkpoint::{Folder, c_path, load_options, save_args, source};
+use common::checkpoint::{Folder, Read, c_path, load_options, save_args, source};
 use common::handle::{Handle, config};
 use common::host::{from_user_data, user_data};
 use common::random::Random;
@@ -200,20 +200,6 @@ unsafe extern "C" fn append(data: *const c_void, num_bytes: usize, to: *mut c_vo
     0
 }
 
-unsafe extern "C" fn copy_out(
-    offset: u64,
-    out_data: *mut c_void,
-    num_bytes: usize,
-    from: *mut c_void,
-) -> i32 {
-    // SAFETY: the test's own bytes, and the library's buffer.
-    unsafe {
-        let from = &from_user_data::<Vec<u8>>(from)[offset as usize..][..num_bytes];
-        out_data.cast::<u8>().copy_from_nonoverlapping(from.as_ptr(), num_bytes);
-    }
-    0
-}
-
 #[test]
 fn the_hosts_functions_see_the_bytes_of_the_file() {
     let params = arrays(Dtype::F32);
@@ -239,13 +225,8 @@ fn the_hosts_functions_see_the_bytes_of_the_file() {
     let fresh = arrays(Dtype::F32);
     let other = trained(&config(), &NAMES, &fresh);
     other.step();
-    let from = adamw_source {
-        read: Some(copy_out),
-        read_data: user_data(&bytes),
-        num_bytes: bytes.len() as u64,
-        ..source()
-    };
-    other.load_from(&[from], &adamw_load_options { params: 1, ..load_options() }).unwrap();
+    let from = Read::new(&bytes);
+    other.load_from(&[from.source()], &adamw_load_options { params: 1, ..load_options() }).unwrap();
     assert_eq!(other.saved(true), expected);
 }
 
@@ -463,7 +444,7 @@ fn arguments_that_make_no_sense_are_refused() {
         refused(handle.load_from(&[source], &load_options()).unwrap_err(), text);
     };
     from(
-        adamw_source { path, read: Some(copy_out), ..source() },
+        adamw_source { path, ..Read::new(&[]).source() },
         "source has 2 of path, data and read, expected one of them",
     );
     from(adamw_source { num_bytes: 5, ..source() }, "source.data is NULL");

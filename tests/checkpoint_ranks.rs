@@ -6,11 +6,10 @@ mod common;
 
 use adamw::ffi::*;
 use common::array::{Array, Dtype};
-use common::checkpoint::{Folder, c_path, in_memory, load_options, source, with_header};
+use common::checkpoint::{Folder, Read, c_path, in_memory, load_options, source, with_header};
 use common::cpu_time::seconds;
 use common::handle::{Handle, Param, config};
 use common::random::Random;
-use core::cell::Cell;
 use core::ffi::{c_char, c_void};
 use core::ops::Range;
 
@@ -58,45 +57,15 @@ fn loading_is_linear_in_the_number_of_ranks() {
     }
 }
 
-/// Bytes of a checkpoint, and how many of them were asked for.
-struct Counted<'a> {
-    bytes: &'a [u8],
-    n_read: Cell<u64>,
-}
-
-unsafe extern "C" fn counted(
-    offset: u64,
-    out_data: *mut c_void,
-    num_bytes: usize,
-    from: *mut c_void,
-) -> i32 {
-    // SAFETY: the test's own, and the library's buffer.
-    unsafe {
-        let from = &*from.cast::<Counted>();
-        from.n_read.set(from.n_read.get() + num_bytes as u64);
-        let bytes = &from.bytes[offset as usize..][..num_bytes];
-        out_data.cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), num_bytes);
-    }
-    0
-}
-
 #[test]
 fn what_many_ranks_saved_is_read_some_times_whatever_their_number() {
     let files = saved(100, 16);
-    let counts: Vec<_> =
-        files.iter().map(|bytes| Counted { bytes, n_read: Cell::new(0) }).collect();
-    let source = |from: &Counted| adamw_source {
-        read: Some(counted),
-        read_data: (&raw const *from).cast_mut().cast(),
-        num_bytes: from.bytes.len() as u64,
-        ..source()
-    };
-    let sources: Vec<_> = counts.iter().map(source).collect();
+    let reads: Vec<_> = files.iter().map(|file| Read::new(file)).collect();
+    let sources: Vec<_> = reads.iter().map(Read::source).collect();
     let whole = Rank::new(100, 0..16, 16);
     whole.handle.load_from(&sources, &load_options()).unwrap();
-    for from in &counts {
-        let times = from.n_read.get() as f64 / from.bytes.len() as f64;
-        assert!(times < 3.0, "{times} times");
+    for from in &reads {
+        assert!(from.times() < 3.0, "{} times", from.times());
     }
 }
 

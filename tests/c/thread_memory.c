@@ -1,8 +1,7 @@
 /* Loaded while the program runs, the library asks for no memory when a thread makes its first call: none that an
    allocator would end the process for, and none that the call needs. usage: thread_memory path/to/libadamw.so */
 #define _GNU_SOURCE
-#include <adamw.h>
-#include <dlfcn.h>
+#include "loaded.h"
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -34,16 +33,7 @@ void *memalign(size_t alignment, size_t bytes) {
 }
 void *aligned_alloc(size_t alignment, size_t bytes) { return memalign(alignment, bytes); }
 
-static adamw_status (*config_init)(adamw_config *, size_t);
-static adamw_status (*create)(const adamw_config *, adamw_optimizer **);
-static adamw_status (*add_array)(adamw_optimizer *, const char *, void *, uint64_t, adamw_dtype,
-                                 uint32_t *);
-static adamw_status (*set_grad_array)(adamw_optimizer *, uint32_t, void *, uint64_t, adamw_dtype);
-static adamw_status (*set_lr_ratio)(adamw_optimizer *, adamw_lr_ratio, void *);
-static adamw_status (*step)(adamw_optimizer *);
-static adamw_status (*destroy)(adamw_optimizer *);
-static const char *(*last_error)(void);
-
+static struct loaded adamw;
 static adamw_optimizer *optimizer;
 static const char *problem;
 
@@ -55,14 +45,15 @@ static int32_t ratio(const adamw_param_info *param, double *out_ratio, void *use
 
 static void *first_calls(void *unused) {
   has_no_memory = 1;
-  if (step(optimizer) != ADAMW_STATUS_OK || n_refused > 0)
+  if (adamw.step(optimizer) != ADAMW_STATUS_OK || n_refused > 0)
     problem = "a step asks for memory";
-  else if (step(NULL) != ADAMW_STATUS_BAD_HANDLE)
+  else if (adamw.step(NULL) != ADAMW_STATUS_BAD_HANDLE)
     problem = "a refused call has another status";
-  else if (!strstr(last_error(), "out of memory"))
+  else if (!strstr(adamw.last_error(), "out of memory"))
     problem = "the text of an error that there was no memory for does not say so";
   has_no_memory = 0;
-  if (!problem && (step(NULL) != ADAMW_STATUS_BAD_HANDLE || !strstr(last_error(), "NULL")))
+  if (!problem &&
+      (adamw.step(NULL) != ADAMW_STATUS_BAD_HANDLE || !strstr(adamw.last_error(), "NULL")))
     problem = "with memory again an error has no text";
   return unused;
 }
@@ -72,35 +63,23 @@ int main(int argc, char **argv) {
   uint32_t number;
   pthread_t thread;
   adamw_config config;
-  void *library = argc == 2 ? dlopen(argv[1], RTLD_NOW | RTLD_LOCAL) : NULL;
-  if (!library) {
+  if (argc != 2) {
     fprintf(stderr, "usage: %s path/to/libadamw.so\n", argv[0]);
     return 2;
   }
-  const struct {
-    const char *name;
-    void **function;
-  } symbols[] = {
-      {"adamw_config_init", (void **)&config_init},
-      {"adamw_create", (void **)&create},
-      {"adamw_add_array", (void **)&add_array},
-      {"adamw_set_grad_array", (void **)&set_grad_array},
-      {"adamw_set_lr_ratio", (void **)&set_lr_ratio},
-      {"adamw_step", (void **)&step},
-      {"adamw_destroy", (void **)&destroy},
-      {"adamw_last_error", (void **)&last_error},
-  };
-  for (size_t i = 0; i < sizeof symbols / sizeof symbols[0]; i++)
-    if (!(*symbols[i].function = dlsym(library, symbols[i].name)))
-      return 2;
-  if (config_init(&config, sizeof config) || create(&config, &optimizer) ||
-      add_array(optimizer, "w", param, 100, ADAMW_DTYPE_F32, &number) ||
-      set_grad_array(optimizer, number, grad, 100, ADAMW_DTYPE_F32) ||
-      set_lr_ratio(optimizer, ratio, NULL))
+  const char *missing = load(argv[1], &adamw);
+  if (missing) {
+    fprintf(stderr, "%s\n", missing);
+    return 2;
+  }
+  if (adamw.config_init(&config, sizeof config) || adamw.create(&config, &optimizer) ||
+      adamw.add_array(optimizer, "w", param, 100, ADAMW_DTYPE_F32, &number) ||
+      adamw.set_grad_array(optimizer, number, grad, 100, ADAMW_DTYPE_F32) ||
+      adamw.set_lr_ratio(optimizer, ratio, NULL))
     return 2;
   if (pthread_create(&thread, NULL, first_calls, NULL) || pthread_join(thread, NULL))
     return 2;
   if (problem)
-    fprintf(stderr, "%s (last error: %s)\n", problem, last_error());
-  return problem != NULL || destroy(optimizer) != ADAMW_STATUS_OK;
+    fprintf(stderr, "%s (last error: %s)\n", problem, adamw.last_error());
+  return problem != NULL || adamw.destroy(optimizer) != ADAMW_STATUS_OK;
 }

@@ -1,8 +1,8 @@
 /* A program that loads the library, uses its threads and unloads it again is left as it was: no
    thread and no memory more, however often. usage: unload path/to/libadamw.so */
 #define _GNU_SOURCE
+#include "loaded.h"
 #include "process.h"
-#include <adamw.h>
 #include <dlfcn.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -16,46 +16,25 @@ static float param[N], grad[N];
 
 /* NULL, or what went wrong. */
 static const char *load_step_unload(const char *path, int *most_threads) {
-  adamw_status (*config_init)(adamw_config *, size_t);
-  adamw_status (*create)(const adamw_config *, adamw_optimizer **);
-  adamw_status (*add_array)(adamw_optimizer *, const char *, void *, uint64_t, adamw_dtype,
-                            uint32_t *);
-  adamw_status (*set_grad_array)(adamw_optimizer *, uint32_t, void *, uint64_t, adamw_dtype);
-  adamw_status (*step)(adamw_optimizer *);
-  adamw_status (*destroy)(adamw_optimizer *);
-  void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-  if (!library)
-    return dlerror();
-  const struct {
-    const char *name;
-    void **function;
-  } symbols[] = {
-      {"adamw_config_init", (void **)&config_init},
-      {"adamw_create", (void **)&create},
-      {"adamw_add_array", (void **)&add_array},
-      {"adamw_set_grad_array", (void **)&set_grad_array},
-      {"adamw_step", (void **)&step},
-      {"adamw_destroy", (void **)&destroy},
-  };
-  for (size_t i = 0; i < sizeof symbols / sizeof symbols[0]; i++)
-    if (!(*symbols[i].function = dlsym(library, symbols[i].name)))
-      return symbols[i].name;
-
+  struct loaded adamw;
+  const char *problem = load(path, &adamw);
+  if (problem)
+    return problem;
   adamw_config config;
   adamw_optimizer *optimizer;
   uint32_t number;
-  if (config_init(&config, sizeof config))
+  if (adamw.config_init(&config, sizeof config))
     return "adamw_config_init failed";
   config.num_threads = 2;
-  if (create(&config, &optimizer) ||
-      add_array(optimizer, "param", param, N, ADAMW_DTYPE_F32, &number) ||
-      set_grad_array(optimizer, number, grad, N, ADAMW_DTYPE_F32) || step(optimizer))
+  if (adamw.create(&config, &optimizer) ||
+      adamw.add_array(optimizer, "param", param, N, ADAMW_DTYPE_F32, &number) ||
+      adamw.set_grad_array(optimizer, number, grad, N, ADAMW_DTYPE_F32) || adamw.step(optimizer))
     return "a call failed";
   int n_threads = process_threads();
   *most_threads = n_threads > *most_threads ? n_threads : *most_threads;
-  if (destroy(optimizer))
+  if (adamw.destroy(optimizer))
     return "adamw_destroy failed";
-  return dlclose(library) == 0 ? NULL : dlerror();
+  return dlclose(adamw.library) == 0 ? NULL : dlerror();
 }
 
 /* The threads there are when those that have ended are gone: the kernel wakes who joins a thread a
