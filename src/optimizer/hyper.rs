@@ -76,17 +76,20 @@ impl Optimizer {
         if value.is_finite() { Ok(value) } else { Err(Error::Number { name, value, expected }) }
     }
 
-    /// Reads the hyper-parameters that the host keeps, and checks them.
+    /// Reads the hyper-parameters that the host keeps, each once, and takes them where all are right.
     pub(super) fn read_hosts_values(&mut self) -> Result<(), Error> {
         let lr = self.lr();
         config::learning_rate(lr)?;
         let has_hosts = |group: &GroupConfig| group.hosts != HostValues::default();
+        let read = &mut self.scratch.read;
+        read.clear();
         for group in self.groups.iter().filter(|group| has_hosts(group)) {
-            group.current()?;
+            read.push(group.current()?);
         }
         // Parameters of one group go on sharing what they share.
-        for group in self.groups.unmarked().iter_mut().filter(|group| has_hosts(group)) {
-            *group = group.current()?;
+        let groups = self.groups.unmarked().iter_mut().filter(|group| has_hosts(group));
+        for (group, read) in groups.zip(read) {
+            *group = *read;
         }
         self.lr = lr;
         Ok(())

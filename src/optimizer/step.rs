@@ -36,6 +36,8 @@ pub struct Scratch {
     pub sums: Vec<f64>,
     /// Where the gradients are that a step writes.
     pub grads: Vec<Place>,
+    /// The groups of which the host keeps values, with those that it has now.
+    pub read: Vec<GroupConfig>,
 }
 
 impl Scratch {
@@ -50,8 +52,10 @@ impl Scratch {
         self.repeats = false;
         self.sums.clear();
         self.grads.clear();
+        self.read.clear();
         reserve(&mut self.grads, n_params, "the places of gradients")?;
         reserve(&mut self.sums, n_groups, "the step's norms")?;
+        reserve(&mut self.read, n_groups, "the values that the host keeps")?;
         self.decisions.reserve(n_params, n_groups)?;
         self.pass.reserve(n_params)
     }
