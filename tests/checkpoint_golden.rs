@@ -149,7 +149,10 @@ fn every_golden_file_is_loaded_saved_again_as_it_is_and_goes_on_as_it_did() {
         for step in 5..8 {
             loaded.train(step..step + 1);
             expected.train(step..step + 1);
-            assert!(loaded.handle.saved(true) == expected.handle.saved(true), "{name}, step {step}");
+            assert!(
+                loaded.handle.saved(true) == expected.handle.saved(true),
+                "{name}, step {step}"
+            );
         }
         assert_eq!(loaded.handle.info(0).step, 8, "{name}");
     }

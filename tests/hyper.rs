@@ -118,9 +118,11 @@ fn a_value_of_the_hosts_that_is_wrong_fails_the_step() {
         (3, f64::INFINITY, "weight_decay is inf, expected a finite number"),
     ];
     for (place, value, expected) in cases {
-        let hosts = Array::of(Dtype::F32, &[0.1, 0.9, 0.99, 0.0]);
+        let hosts = Array::of(Dtype::F32, &[0.1, 0.9, 0.99, 0.0, 0.25]);
         let at = |i: usize| hosts.data().cast::<f32>().cast_const().wrapping_add(i);
-        let handle = Handle::new(&adamw_config { lr_ptr: at(0), ..config() });
+        let decay = at(4);
+        let handle =
+            Handle::new(&adamw_config { lr_ptr: at(0), weight_decay_ptr: decay, ..config() });
         let group = handle.add_group(|group| {
             (group.beta1_ptr, group.beta2_ptr) = (at(1), at(2));
             group.weight_decay_ptr = at(3);
@@ -132,9 +134,11 @@ fn a_value_of_the_hosts_that_is_wrong_fails_the_step() {
         let before = param.values();
         let good = hosts.get(place);
         hosts.set(place, value);
+        hosts.set(4, 0.5); // which is right, and read before some of the others
         let Failure { status, text } = handle.try_step().unwrap_err();
         assert_eq!((status, &text[..]), (Status::InvalidArgument, expected));
         assert_eq!((param.values(), handle.info(number).step), (before, 1));
+        assert_eq!(handle.group(0).weight_decay, 0.25);
         hosts.set(place, good);
         handle.step();
         assert_eq!(handle.info(number).step, 2);
