@@ -1,4 +1,4 @@
-foreach(example minimal param_groups bf16_master embedding)
+foreach(example minimal param_groups bf16_master embedding training)
   add_test(NAME example.${example} COMMAND ${example})
 endforeach()
 
