@@ -103,9 +103,6 @@ add_refusal(bad-data "line 1" --data ${CMAKE_CURRENT_SOURCE_DIR}/data/README.md)
 add_test(NAME example.digits-isa-option COMMAND digits --isa portable --svg digits-isa-option.svg)
 set_tests_properties(example.digits-isa-option PROPERTIES PASS_REGULAR_EXPRESSION "isa portable.*test accuracy: 9[789]")
 
-add_test(NAME example.readme
-  COMMAND ${CMAKE_COMMAND} -P ${CMAKE_CURRENT_SOURCE_DIR}/readme.cmake)
-
 # A project outside this one that uses the library: its source directory or an installation of it, shared or static.
 function(add_consumer name)
   add_test(NAME consumer.${name}

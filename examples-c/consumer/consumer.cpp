@@ -1,6 +1,5 @@
 #include <adamw.hpp>
 
-#include <string_view>
 #include <vector>
 
 int main() {
@@ -9,7 +8,6 @@ int main() {
   adamw::optimizer optimizer;
   const adamw::param w = optimizer.add("w", weights); // a std::vector<float> of yours
   optimizer.set_grad(w, grad);
-  optimizer.set_decay_filter([](std::string_view name) { return name != "bias"; });
   optimizer.step();
 
   return weights[0] < 1 ? 0 : 1;
