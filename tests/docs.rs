@@ -229,10 +229,9 @@ fn anchor(heading: &str) -> String {
 }
 
 fn has_heading(text: &str, wanted: &str) -> bool {
-    let headings = prose(text).into_iter().filter_map(|(_, line)| {
-        line.starts_with('#').then(|| line.trim_start_matches('#').trim_start())
-    });
-    headings.into_iter().any(|heading| anchor(heading) == wanted)
+    let lines = prose(text).into_iter().map(|(_, line)| line);
+    let mut headings = lines.filter(|line| line.starts_with('#'));
+    headings.any(|line| anchor(line.trim_start_matches('#').trim_start()) == wanted)
 }
 
 /// Links into the repository that lead to no file or no heading.
