@@ -33,11 +33,22 @@
 //!              cancellation, signals, panics
 //! ```
 //!
-//! What a change touches: an instruction set is one line of `cpu/isa.rs`; an element type is
-//! `dtype.rs` and its slots in `cpu/isa.rs` and `cpu/blocks.rs`; a way to keep parameters or moments
-//! is `format.rs`, `tensor/state.rs` and `cpu/weights.rs` or `cpu/moments.rs`; an option is `math.rs`,
-//! `config.rs`, `optimizer/decide.rs`, for a device `optimizer/device_hypers.rs` and, in `ffi/`, `types.rs`,
-//! `defaults.rs`, `lifecycle.rs` and `groups.rs`.
+//! Outside of `src/`:
+//!
+//! ```text
+//! include/     adamw.h, generated from ffi/; adamw.hpp, C++ on top of it
+//! examples-c/  programs to start from, which the tests run
+//! python/      state of other frameworks, to and from checkpoints
+//! tests/       one file a subject; model/: random calls beside an obvious optimizer;
+//!              cuda-standin/: the driver that interprets kernels; gpu/: what only a GPU can show;
+//!              c/, cpp/, python/: hosts that misbehave; golden/: what others have computed
+//! fuzz/        hostile checkpoints
+//! benches/     the step beside its references, and other libraries (peers/)
+//! tools/       what makes and checks the PTX
+//! docs/        a page for each subject, which the README links to
+//! ```
+//!
+//! CONTRIBUTING.md says what a change touches, and what must hold.
 //!
 //! `unsafe` stands only in `ffi/`, `tensor.rs`, `tensor/`, `callback.rs`, `callback/`, `sys/`,
 //! `cpu/isa.rs` and `cuda/`.
