@@ -148,7 +148,7 @@ fn nothing_imports_itself_by_a_detour() {
 fn an_upward_import_is_found() {
     let broken = |path: &str, text: &str| broken_arrows(&[Source::new(path, text)]);
     for (path, text) in [
-        ("cpu/blocks.rs", "use crate::optimizer::Optimizer;"),
+        ("cpu/stepper.rs", "use crate::optimizer::Optimizer;"),
         ("cpu/isa.rs", "fn f() { crate::backend::isas() }"),
         ("backend.rs", "use super::optimizer::step;"),
         ("cpu/mod.rs", "use super::ffi;"),
@@ -259,7 +259,7 @@ fn misplaced_and_unforbidden_unsafe_is_found() {
     const FORBID: &str = "#![forbid(unsafe_code)]\n";
     let forbidding = |path: &str| Source::new(path, FORBID);
     let broken = |source: Source| broken_safety(&[source, forbidding("optimizer/mod.rs")]);
-    assert_eq!(broken(Source::new("cpu/blocks.rs", "")).len(), 1);
+    assert_eq!(broken(Source::new("cpu/stepper.rs", "")).len(), 1);
     assert_eq!(broken(Source::new("cpu/mod.rs", "unsafe fn f() {}")).len(), 1);
     assert_eq!(broken(Source::new("config.rs", "// #![forbid(unsafe_code)]")).len(), 1);
     assert_eq!(broken(Source::new("systems.rs", "unsafe fn f() {}")).len(), 2);

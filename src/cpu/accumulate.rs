@@ -1,9 +1,9 @@
 //! Gradients of micro-batches added up, in the compute type.
 #![forbid(unsafe_code)]
 
-use super::blocks::BLOCK;
+use super::block::{BLOCK, BlockBuffer};
 use super::isa::{Compute, Isa};
-use super::rows::{Room, Stored};
+use super::stored::Stored;
 use crate::tensor::{Slice, SliceMut};
 
 /// Adds a gradient to a sum; the first is the sum.
@@ -19,10 +19,10 @@ pub fn add(isa: &Isa, sum: SliceMut, grad: Slice, is_first: bool) {
 }
 
 fn add_blocks<T: Compute, G: Stored<T>>(isa: &Isa, sum: &mut [T], grad: &[G], is_first: bool) {
-    let mut room = Room::default();
+    let mut buffer = BlockBuffer::default();
     for (sum, grad) in sum.chunks_mut(BLOCK).zip(grad.chunks(BLOCK)) {
-        let mut room = room.whole();
-        let grad = G::widened(isa, grad, &mut room);
+        let mut buffer = buffer.whole();
+        let grad = G::widened(isa, grad, &mut buffer);
         if is_first {
             sum.copy_from_slice(grad);
         } else {

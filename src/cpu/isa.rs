@@ -3,13 +3,12 @@
 //! A new instruction set is one line of `loops!`, a new loop one entry. Fused multiply-add is enabled nowhere: Rust
 //! never contracts, and a feature that is off cannot be used by mistake.
 
-use super::blocks::BLOCK;
+use super::block::{BlockBuffer, InBlocks};
 use super::loops;
-use super::rows::Room;
 use crate::config::IsaCap;
 use crate::dtype::{Bf16, F16};
 use crate::error::{Error, Label};
-use crate::math::{Preparation, Real, Scalars, StepScalars};
+use crate::math::{Preparation, Scalars, StepScalars};
 use crate::norm::{self, LANES};
 use crate::philox::{Key, Which};
 use crate::sys;
@@ -167,20 +166,17 @@ impl Isa {
 }
 
 /// The memory of f32s, for the random bits of eight elements an entry.
-pub fn octets(room: &mut [f32]) -> &mut [[[u8; 4]; 4]] {
+pub fn octets(buffer: &mut [f32]) -> &mut [[[u8; 4]; 4]] {
     // SAFETY: bytes need no alignment, and any bits are an f32.
-    unsafe { room.align_to_mut() }.1
+    unsafe { buffer.align_to_mut() }.1
 }
 
 /// A compute type that every `Isa` updates.
-pub trait Compute: Real + 'static {
-    /// `BLOCK` elements.
-    type Block: AsMut<[Self]>;
-    const ZEROS: Self::Block;
-
-    /// Room for blocks of a parameter and of exp_avg_sq that are stored in less than this type, if they may be.
+pub trait Compute: InBlocks + 'static {
+    /// Buffers for blocks of a parameter and of exp_avg_sq that are stored in less than this type,
+    /// if they may be.
     type Narrow: Default;
-    fn rooms(narrow: &mut Self::Narrow) -> Option<&mut [Room<Self>; 2]>;
+    fn buffers(narrow: &mut Self::Narrow) -> Option<&mut [BlockBuffer<Self>; 2]>;
 
     /// The constants of a step in this type.
     fn scalars(scalars: &Scalars) -> &StepScalars<Self>;
@@ -210,14 +206,12 @@ pub trait Compute: Real + 'static {
 }
 
 macro_rules! compute {
-    ($type:ident, $narrow:ty, $rooms:expr, $update:ident, $update_amsgrad:ident, $prepare:ident,
+    ($type:ident, $narrow:ty, $buffers:expr, $update:ident, $update_amsgrad:ident, $prepare:ident,
      $add_squares:ident, $add_changes:ident, $f32s:expr) => {
         impl Compute for $type {
-            type Block = [$type; BLOCK];
-            const ZEROS: Self::Block = [0.0; BLOCK];
             type Narrow = $narrow;
-            fn rooms(narrow: &mut $narrow) -> Option<&mut [Room<$type>; 2]> {
-                $rooms(narrow)
+            fn buffers(narrow: &mut $narrow) -> Option<&mut [BlockBuffer<$type>; 2]> {
+                $buffers(narrow)
             }
             fn scalars(scalars: &Scalars) -> &StepScalars<$type> {
                 &scalars.$type
@@ -256,7 +250,7 @@ macro_rules! compute {
 
 compute!(
     f32,
-    [Room<f32>; 2],
+    [BlockBuffer<f32>; 2],
     Some,
     update_f32,
     update_f32_amsgrad,

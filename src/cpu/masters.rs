@@ -1,7 +1,7 @@
 //! The f32 masters of 16-bit parameters: filled from them, and held against them.
 #![forbid(unsafe_code)]
 
-use super::blocks::BLOCK;
+use super::block::BLOCK;
 use super::isa::Isa;
 use crate::dtype::{Bf16, F16, Widen};
 use crate::tensor::Slice;

@@ -1,7 +1,7 @@
 //! The processor: which loops, on which threads.
 
 mod accumulate;
-mod blocks;
+mod block;
 pub mod isa;
 mod loops;
 mod masters;
@@ -9,6 +9,8 @@ mod moments;
 mod noise;
 mod norms;
 mod rows;
+mod stepper;
+mod stored;
 mod threads;
 mod weights;
 
@@ -16,8 +18,8 @@ use crate::config;
 use crate::error::Error;
 use crate::steps::Steps;
 use crate::tensor::{Chunks, GradBlocks, Operands, Tensor};
-use blocks::Stepper;
 use isa::Isa;
+use stepper::Stepper;
 pub use threads::Refused;
 use threads::Threads;
 

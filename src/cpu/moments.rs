@@ -1,9 +1,9 @@
 //! A block of a moment in the compute type, out of what it is stored in and back.
 #![forbid(unsafe_code)]
 
+use super::block::BufferPart;
 use super::isa::{Compute, Isa};
 use super::noise::Source;
-use super::rows::Part;
 use crate::philox::Which;
 use crate::tensor::Moment;
 
@@ -22,23 +22,23 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The `n` elements in the compute type, in `room` if they have to be put somewhere.
+    /// The `n` elements in the compute type, in `buffer` if they have to be put somewhere.
     pub fn open<'s, T: Compute>(
         self,
         isa: &Isa,
         n: usize,
         moment: &'s mut Moment<T>,
-        room: &'s mut Part<T>,
+        buffer: &'s mut BufferPart<T>,
     ) -> &'s mut [T] {
         match moment {
             Moment::Full(moment) => moment,
             Moment::Bf16(stored) => {
-                let wide = &mut room.get()[..n];
+                let wide = &mut buffer.get()[..n];
                 isa.widen_bf16(stored, T::f32s(wide));
                 wide
             }
             Moment::Bytes(codes, scales) => {
-                let wide = &mut room.get()[..n];
+                let wide = &mut buffer.get()[..n];
                 match self {
                     Kind::First => isa.decode_signed(codes, scales, T::f32s(wide)),
                     _ => isa.decode_unsigned(codes, scales, T::f32s(wide)),
@@ -46,7 +46,7 @@ impl Kind {
                 wide
             }
             Moment::Nibbles(codes, scales) => {
-                let wide = &mut room.get()[..n];
+                let wide = &mut buffer.get()[..n];
                 match self {
                     Kind::First => isa.decode_signed_nibbles(codes, scales, T::f32s(wide)),
                     _ => isa.decode_unsigned_nibbles(codes, scales, T::f32s(wide)),
@@ -56,19 +56,19 @@ impl Kind {
         }
     }
 
-    /// Stores what `open` gave and has changed since, in the same room.
+    /// Stores what `open` gave and has changed since, in the same buffer.
     pub fn close<T: Compute>(
         self,
         isa: &Isa,
         n: usize,
         moment: &mut Moment<T>,
         noise: &mut Source<T>,
-        room: &mut Part<T>,
+        buffer: &mut BufferPart<T>,
     ) {
         match moment {
             Moment::Full(_) => {}
             Moment::Bf16(stored) => {
-                let wide = T::f32s(&mut room.get()[..n]);
+                let wide = T::f32s(&mut buffer.get()[..n]);
                 match self {
                     Kind::Second => {
                         isa.narrow_randomly(wide, noise.bits(Which::ExpAvgSq, n), stored)
@@ -77,7 +77,7 @@ impl Kind {
                 }
             }
             Moment::Bytes(codes, scales) => {
-                let wide = T::f32s(&mut room.get()[..n]);
+                let wide = T::f32s(&mut buffer.get()[..n]);
                 match self {
                     Kind::First => isa.encode_signed(wide, codes, scales),
                     Kind::Second => {
@@ -88,7 +88,7 @@ impl Kind {
                 }
             }
             Moment::Nibbles(codes, scales) => {
-                let wide = T::f32s(&mut room.get()[..n]);
+                let wide = T::f32s(&mut buffer.get()[..n]);
                 match self {
                     Kind::First => {
                         let noise = noise.bits(Which::ExpAvg, n);

@@ -1,9 +1,10 @@
 //! What one block of a gradient adds up to.
 #![forbid(unsafe_code)]
 
-use super::blocks::BLOCK;
+use super::block::{BLOCK, BlockBuffer};
 use super::isa::{Compute, Isa};
-use super::rows::{Gradient, Room, Stored};
+use super::rows::Gradient;
+use super::stored::Stored;
 use crate::dtype::Dtype;
 use crate::norm::{LANES, join_lanes};
 use crate::tensor::{GradBlock, Slice};
@@ -30,7 +31,7 @@ fn sum<T: Compute, G: Stored<T>>(isa: &Isa, grad: Gradient<G>, n: usize) -> (f64
         return (join_lanes(&mut lanes), n_nonfinite);
     }
     let mut n_nonfinite = 0;
-    let (mut room, mut row_room) = (Room::default(), Room::default());
+    let (mut buffer, mut row_buffer) = (BlockBuffer::default(), BlockBuffer::default());
     // A sparse gradient is gathered in short runs, so that those without a row are passed over.
     let run = if grad.rows.is_some() { LANES } else { BLOCK };
     let mut start = 0;
@@ -38,8 +39,8 @@ fn sum<T: Compute, G: Stored<T>>(isa: &Isa, grad: Gradient<G>, n: usize) -> (f64
         let at = start..n.min(start + run);
         start = at.end;
         if grad.rows.is_none_or(|rows| rows.entries(at.clone()).next().is_some()) {
-            let (mut room, mut row_room) = (room.whole(), row_room.whole());
-            let values = grad.widened(isa, at, &mut room, &mut row_room);
+            let (mut buffer, mut row_buffer) = (buffer.whole(), row_buffer.whole());
+            let values = grad.widened(isa, at, &mut buffer, &mut row_buffer);
             n_nonfinite += T::add_squares(isa, &mut lanes, values);
         }
     }

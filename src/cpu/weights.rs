@@ -1,55 +1,56 @@
 //! A block of a parameter in the compute type, out of what it is kept in and back.
 #![forbid(unsafe_code)]
 
+use super::block::BufferPart;
 use super::isa::{Compute, Isa};
 use super::noise::{Bits, Source};
-use super::rows::{Part, Stored};
+use super::stored::Stored;
 use crate::dtype::{Bf16, F16};
 use crate::philox::Which;
 use crate::tensor::Precise;
 
-/// The elements in the compute type, in `room` if they have to be put somewhere.
+/// The elements in the compute type, in `buffer` if they have to be put somewhere.
 pub fn open<'s, P: StoredParam<T>, T: Compute>(
     isa: &Isa,
     param: &'s mut [P],
     precise: &'s mut Precise<T>,
-    room: &'s mut Part<T>,
+    buffer: &'s mut BufferPart<T>,
 ) -> &'s mut [T] {
     let n = param.len();
     match precise {
         Precise::Master(master) => master,
-        Precise::Nothing | Precise::Stochastic => P::open(isa, param, room),
+        Precise::Nothing | Precise::Stochastic => P::open(isa, param, buffer),
         Precise::Split(remainder) => {
-            let wide = &mut room.get()[..n];
+            let wide = &mut buffer.get()[..n];
             P::join(isa, param, remainder, wide);
             wide
         }
         Precise::Kahan(rest) => {
-            let wide = &mut room.get()[..n];
+            let wide = &mut buffer.get()[..n];
             P::join_kahan(isa, param, rest, wide);
             wide
         }
     }
 }
 
-/// Stores what `open` gave and has changed since, in the same room.
+/// Stores what `open` gave and has changed since, in the same buffer.
 pub fn close<P: StoredParam<T>, T: Compute>(
     isa: &Isa,
     param: &mut [P],
     precise: &mut Precise<T>,
     noise: &mut Source<T>,
-    room: &mut Part<T>,
+    buffer: &mut BufferPart<T>,
 ) {
     let n = param.len();
     match precise {
         Precise::Master(master) => P::narrow(isa, master, param),
         Precise::Nothing if <P as StoredParam<T>>::in_place(param).is_some() => {}
-        Precise::Nothing => P::narrow(isa, &room.get()[..n], param),
+        Precise::Nothing => P::narrow(isa, &buffer.get()[..n], param),
         Precise::Stochastic => {
-            P::narrow_randomly(isa, &room.get()[..n], noise.bits(Which::Param, n), param)
+            P::narrow_randomly(isa, &buffer.get()[..n], noise.bits(Which::Param, n), param)
         }
-        Precise::Split(remainder) => P::split(isa, &room.get()[..n], param, remainder),
-        Precise::Kahan(rest) => P::split_kahan(isa, &room.get()[..n], param, rest),
+        Precise::Split(remainder) => P::split(isa, &buffer.get()[..n], param, remainder),
+        Precise::Kahan(rest) => P::split_kahan(isa, &buffer.get()[..n], param, rest),
     }
 }
 
@@ -61,8 +62,8 @@ pub trait StoredParam<T: Compute>: Stored<T> {
         None
     }
 
-    /// The elements in the compute type, in `room` if they have to be put somewhere.
-    fn open<'s>(isa: &Isa, stored: &'s mut [Self], room: &'s mut Part<T>) -> &'s mut [T];
+    /// The elements in the compute type, in `buffer` if they have to be put somewhere.
+    fn open<'s>(isa: &Isa, stored: &'s mut [Self], buffer: &'s mut BufferPart<T>) -> &'s mut [T];
 
     /// Rounds to nearest.
     fn narrow(_: &Isa, _: &[T], _: &mut [Self]) {
@@ -99,7 +100,7 @@ macro_rules! stored_wide {
             fn open<'s>(
                 _: &Isa,
                 stored: &'s mut [$type],
-                _: &'s mut Part<$type>,
+                _: &'s mut BufferPart<$type>,
             ) -> &'s mut [$type] {
                 stored
             }
@@ -113,9 +114,9 @@ macro_rules! stored_16_bit {
             fn open<'s>(
                 isa: &Isa,
                 stored: &'s mut [$type],
-                room: &'s mut Part<f32>,
+                buffer: &'s mut BufferPart<f32>,
             ) -> &'s mut [f32] {
-                let wide = &mut room.get()[..stored.len()];
+                let wide = &mut buffer.get()[..stored.len()];
                 isa.$widen(stored, wide);
                 wide
             }

@@ -2,10 +2,12 @@
 //! place, as one block.
 #![forbid(unsafe_code)]
 
+use super::block::{BLOCK, BlockBuffer, BufferPart};
 use super::isa::{Compute, Isa};
 use super::moments::Kind;
 use super::noise::Source;
-use super::rows::{Gradient, Part, Room, Stored};
+use super::rows::Gradient;
+use super::stored::Stored;
 use super::weights::{self, StoredParam};
 use crate::math::{Scalars, StepScalars};
 use crate::norm::{LANES, join_lanes};
@@ -15,9 +17,6 @@ use crate::tensor::{
     Change, Chunk, Moment, PlainChunk, Precise, RowPart, Slice, SliceMut, Squares, State, StateOf,
     Visitor,
 };
-
-/// Elements of a block: two of them in f32 take 4 KiB, and stay in the first-level cache.
-pub const BLOCK: usize = 512;
 
 /// A thread that steps chunks.
 pub struct Stepper<'a> {
@@ -81,14 +80,18 @@ struct Blocks<T: Compute> {
     /// The parameter, and exp_avg_sq; in halves: exp_avg_sq and max_exp_avg_sq.
     narrow: T::Narrow,
     /// In halves: the gradient, and the parameter before the step. Random bits take the gradient's place.
-    grad: Room<T>,
+    grad: BlockBuffer<T>,
     /// exp_avg, and before it is there the values of one row.
-    exp_avg: Room<T>,
+    exp_avg: BlockBuffer<T>,
 }
 
 impl<T: Compute> Default for Blocks<T> {
     fn default() -> Self {
-        Blocks { narrow: T::Narrow::default(), grad: Room::default(), exp_avg: Room::default() }
+        Blocks {
+            narrow: T::Narrow::default(),
+            grad: BlockBuffer::default(),
+            exp_avg: BlockBuffer::default(),
+        }
     }
 }
 
@@ -189,9 +192,9 @@ where
     for start in (0..elements.param.len()).step_by(BLOCK) {
         let at = start..elements.param.len().min(start + BLOCK);
         let precise = &mut elements.state.part(at.clone()).precise;
-        let mut room =
-            T::rooms(&mut space.narrow).map_or(Part::Half(&mut []), |[param, _]| param.whole());
-        let weights = weights::open(isa, &mut elements.param[at], precise, &mut room);
+        let mut buffer = T::buffers(&mut space.narrow)
+            .map_or(BufferPart::Half(&mut []), |[param, _]| param.whole());
+        let weights = weights::open(isa, &mut elements.param[at], precise, &mut buffer);
         T::add_squares(isa, &mut lanes, weights);
     }
     join_lanes(&mut lanes)
@@ -254,14 +257,15 @@ fn step_blocks<T, P, G>(
     let step = scalars.step;
     let scalars = T::scalars(scalars);
     let max_is_coded = !matches!(elements.state.max_exp_avg_sq, None | Some(Moment::Full(_)));
-    let mut exp_avg_room = space.exp_avg.whole();
-    let none = || Part::Half(&mut []);
-    let (mut param_room, [mut exp_avg_sq_room, mut max_room]) = match T::rooms(&mut space.narrow) {
-        None => (none(), [none(), none()]),
-        Some([param, exp_avg_sq]) if max_is_coded => (param.whole(), exp_avg_sq.halves()),
-        Some([param, exp_avg_sq]) => (param.whole(), [exp_avg_sq.whole(), none()]),
-    };
-    let [mut grad_room, mut before_room] = match changes {
+    let mut exp_avg_buffer = space.exp_avg.whole();
+    let none = || BufferPart::Half(&mut []);
+    let (mut param_buffer, [mut exp_avg_sq_buffer, mut max_buffer]) =
+        match T::buffers(&mut space.narrow) {
+            None => (none(), [none(), none()]),
+            Some([param, exp_avg_sq]) if max_is_coded => (param.whole(), exp_avg_sq.halves()),
+            Some([param, exp_avg_sq]) => (param.whole(), [exp_avg_sq.whole(), none()]),
+        };
+    let [mut grad_buffer, mut before_buffer] = match changes {
         None => [space.grad.whole(), none()],
         Some(_) => space.grad.halves(),
     };
@@ -274,15 +278,15 @@ fn step_blocks<T, P, G>(
         let StateOf { mut exp_avg, mut exp_avg_sq, mut max_exp_avg_sq, mut precise } =
             elements.state.part(at.clone());
 
-        let weights = weights::open(isa, param, &mut precise, &mut param_room);
+        let weights = weights::open(isa, param, &mut precise, &mut param_buffer);
         if changes.is_some() {
-            before_room.get()[..n].copy_from_slice(weights);
+            before_buffer.get()[..n].copy_from_slice(weights);
         }
-        let row_room = &mut exp_avg_room;
+        let row_buffer = &mut exp_avg_buffer;
         let grad = match &scalars.preparation {
-            None => grad.widened(isa, at, &mut grad_room, row_room),
+            None => grad.widened(isa, at, &mut grad_buffer, row_buffer),
             Some(preparation) => {
-                let prepared = grad.copied(isa, at, &mut grad_room, row_room);
+                let prepared = grad.copied(isa, at, &mut grad_buffer, row_buffer);
                 T::prepare(isa, preparation, prepared, weights);
                 prepared
             }
@@ -292,25 +296,25 @@ fn step_blocks<T, P, G>(
             scalars,
             weights,
             grad,
-            Kind::First.open(isa, n, &mut exp_avg, &mut exp_avg_room),
-            Kind::Second.open(isa, n, &mut exp_avg_sq, &mut exp_avg_sq_room),
-            max_exp_avg_sq.as_mut().map(|max| Kind::Largest.open(isa, n, max, &mut max_room)),
+            Kind::First.open(isa, n, &mut exp_avg, &mut exp_avg_buffer),
+            Kind::Second.open(isa, n, &mut exp_avg_sq, &mut exp_avg_sq_buffer),
+            max_exp_avg_sq.as_mut().map(|max| Kind::Largest.open(isa, n, max, &mut max_buffer)),
         );
 
         let random = elements.random.map(|(key, first)| (key, first + start as u64));
-        let noise = &mut Source { isa, random, step, room: &mut grad_room };
-        weights::close(isa, param, &mut precise, noise, &mut param_room);
-        Kind::First.close(isa, n, &mut exp_avg, noise, &mut exp_avg_room);
-        Kind::Second.close(isa, n, &mut exp_avg_sq, noise, &mut exp_avg_sq_room);
+        let noise = &mut Source { isa, random, step, buffer: &mut grad_buffer };
+        weights::close(isa, param, &mut precise, noise, &mut param_buffer);
+        Kind::First.close(isa, n, &mut exp_avg, noise, &mut exp_avg_buffer);
+        Kind::Second.close(isa, n, &mut exp_avg_sq, noise, &mut exp_avg_sq_buffer);
         if let Some(max) = &mut max_exp_avg_sq {
-            Kind::Largest.close(isa, n, max, noise, &mut max_room);
+            Kind::Largest.close(isa, n, max, noise, &mut max_buffer);
         }
         if let Some((lanes, unchanged)) = &mut changes {
-            let weights = weights::open(isa, param, &mut precise, &mut param_room);
-            let before = &before_room.get()[..n];
+            let weights = weights::open(isa, param, &mut precise, &mut param_buffer);
+            let before = &before_buffer.get()[..n];
             T::add_changes(isa, lanes, before, weights);
             if scalars.step_size != T::ZERO {
-                let exp_avg = Kind::First.open(isa, n, &mut exp_avg, &mut exp_avg_room);
+                let exp_avg = Kind::First.open(isa, n, &mut exp_avg, &mut exp_avg_buffer);
                 **unchanged += n_unchanged(before, weights, exp_avg);
             }
         }

@@ -1,0 +1,65 @@
+//! Buffers for one block of elements at a time, in the compute type.
+#![forbid(unsafe_code)]
+
+use crate::math::Real;
+
+/// Elements of a block: two of them in f32 take 4 KiB, and stay in the first-level cache.
+pub const BLOCK: usize = 512;
+
+/// A type of which a block has a known size.
+pub trait InBlocks: Real {
+    /// `BLOCK` elements.
+    type Block: AsMut<[Self]>;
+    const ZEROS: Self::Block;
+}
+
+impl InBlocks for f32 {
+    type Block = [f32; BLOCK];
+    const ZEROS: Self::Block = [0.0; BLOCK];
+}
+
+impl InBlocks for f64 {
+    type Block = [f64; BLOCK];
+    const ZEROS: Self::Block = [0.0; BLOCK];
+}
+
+/// A buffer for one block. It is made when it is first needed, because zeroing it takes time.
+pub struct BlockBuffer<T: InBlocks>(Option<T::Block>);
+
+impl<T: InBlocks> Default for BlockBuffer<T> {
+    fn default() -> Self {
+        BlockBuffer(None)
+    }
+}
+
+impl<T: InBlocks> BlockBuffer<T> {
+    fn get(&mut self) -> &mut [T] {
+        self.0.get_or_insert(T::ZEROS).as_mut()
+    }
+
+    /// The buffer, for a whole block.
+    pub fn whole(&mut self) -> BufferPart<'_, T> {
+        BufferPart::Whole(self)
+    }
+
+    /// The buffer, for two blocks of half the length.
+    pub fn halves(&mut self) -> [BufferPart<'_, T>; 2] {
+        let (first, second) = self.get().split_at_mut(BLOCK / 2);
+        [BufferPart::Half(first), BufferPart::Half(second)]
+    }
+}
+
+/// A buffer for a block, or for one of half the length.
+pub enum BufferPart<'a, T: InBlocks> {
+    Whole(&'a mut BlockBuffer<T>),
+    Half(&'a mut [T]),
+}
+
+impl<T: InBlocks> BufferPart<'_, T> {
+    pub fn get(&mut self) -> &mut [T] {
+        match self {
+            BufferPart::Whole(buffer) => buffer.get(),
+            BufferPart::Half(half) => half,
+        }
+    }
+}

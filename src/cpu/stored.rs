@@ -1,0 +1,52 @@
+//! Elements as they are stored, widened to the compute type.
+#![forbid(unsafe_code)]
+
+use super::block::BufferPart;
+use super::isa::{Compute, Isa};
+use crate::dtype::{Bf16, F16};
+
+/// An element type as it is stored, beside the compute type `T`.
+pub trait Stored<T: Compute>: Sized {
+    /// The same elements, where they are stored in the compute type.
+    fn in_place(_: &[Self]) -> Option<&[T]> {
+        None
+    }
+
+    /// Writes the values in the compute type.
+    fn widen(isa: &Isa, stored: &[Self], wide: &mut [T]);
+
+    /// A block's values in the compute type, in `buffer` if they have to be put somewhere.
+    fn widened<'a>(isa: &Isa, stored: &'a [Self], buffer: &'a mut BufferPart<T>) -> &'a [T] {
+        Self::in_place(stored).unwrap_or_else(|| {
+            let wide = &mut buffer.get()[..stored.len()];
+            Self::widen(isa, stored, wide);
+            wide
+        })
+    }
+}
+
+macro_rules! stored {
+    ($type:ty, $wide:ty, $widen:ident) => {
+        impl Stored<$wide> for $type {
+            fn widen(isa: &Isa, stored: &[$type], wide: &mut [$wide]) {
+                isa.$widen(stored, wide);
+            }
+        }
+    };
+    ($type:ty) => {
+        impl Stored<$type> for $type {
+            fn in_place(stored: &[$type]) -> Option<&[$type]> {
+                Some(stored)
+            }
+            fn widen(_: &Isa, stored: &[$type], wide: &mut [$type]) {
+                wide.copy_from_slice(stored);
+            }
+        }
+    };
+}
+
+stored!(f32);
+stored!(f64);
+stored!(F16, f32, widen_f16);
+stored!(Bf16, f32, widen_bf16);
+stored!(f32, f64, widen_f32);
