@@ -3,6 +3,8 @@
 //! Gradients are never rewritten: the factor is folded into the update.
 #![forbid(unsafe_code)]
 
+use crate::choice::choice;
+
 /// How the gradients of a group are clipped.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Clip {
@@ -18,16 +20,52 @@ pub enum Clip {
     GlobalNorm(f64),
 }
 
-/// Which gradients make up a global norm.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Scope {
-    /// Those of all groups that clip by global norm.
-    Handle,
-    /// Those of one group.
-    Group,
+choice! {
+    /// A way to clip, without its limits.
+    pub enum ClipKind: "an ADAMW_CLIP constant, 0 to 3" {
+        None = 0, "None";
+        Norm = 1, "Norm";
+        GlobalNorm = 2, "GlobalNorm";
+        Value = 3, "Value";
+    }
+}
+
+choice! {
+    /// Which gradients make up a global norm.
+    pub enum Scope: "an ADAMW_CLIP_SCOPE constant, 0 or 1" {
+        /// Those of all groups that clip by global norm.
+        Handle = 0, "Handle";
+        /// Those of one group.
+        Group = 1, "Group";
+    }
+}
+
+/// The limits of a clip; those that it does not have are 0.
+pub struct ClipNumbers {
+    pub norm: f64,
+    pub min: f64,
+    pub max: f64,
 }
 
 impl Clip {
+    pub fn numbers(self) -> ClipNumbers {
+        let (norm, min, max) = match self {
+            Clip::None => (0.0, 0.0, 0.0),
+            Clip::Norm(norm) | Clip::GlobalNorm(norm) => (norm, 0.0, 0.0),
+            Clip::Value { min, max } => (0.0, min, max),
+        };
+        ClipNumbers { norm, min, max }
+    }
+
+    pub fn kind(self) -> ClipKind {
+        match self {
+            Clip::None => ClipKind::None,
+            Clip::Norm(_) => ClipKind::Norm,
+            Clip::GlobalNorm(_) => ClipKind::GlobalNorm,
+            Clip::Value { .. } => ClipKind::Value,
+        }
+    }
+
     pub fn needs_norms(self) -> bool {
         matches!(self, Clip::Norm(_) | Clip::GlobalNorm(_))
     }

@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 
 use crate::callback::ParallelFor;
-use crate::clip::{Clip, Scope};
+use crate::choice::choice;
+use crate::clip::{Clip, ClipNumbers, Scope};
 use crate::dtype::Dtype;
 use crate::error::{Error, Label};
 use crate::format::{MomentFormat, Precision};
@@ -32,23 +33,25 @@ pub struct Config {
     pub seed: u64,
 }
 
-/// What a step does with gradients that are not finite.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Nonfinite {
-    Propagate,
-    Skip,
-    Fail,
+choice! {
+    /// What a step does with gradients that are not finite.
+    pub enum Nonfinite: "an ADAMW_NONFINITE constant, 0 to 2" {
+        Propagate = 0, "Propagate";
+        Skip = 1, "Skip";
+        Fail = 2, "Fail";
+    }
 }
 
-/// What a step with a sparse gradient does to the rows that it does not list.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Lazy {
-    /// Steps them with a gradient of zero.
-    Off,
-    /// Nothing, for good.
-    Rows,
-    /// Nothing now: they catch up before they are used.
-    Exact,
+choice! {
+    /// What a step with a sparse gradient does to the rows that it does not list.
+    pub enum Lazy: "an ADAMW_LAZY constant, 0 to 2" {
+        /// Steps them with a gradient of zero.
+        Off = 0, "Off";
+        /// Nothing, for good.
+        Rows = 1, "Rows";
+        /// Nothing now: they catch up before they are used.
+        Exact = 2, "Exact";
+    }
 }
 
 /// Where a step's work runs.
@@ -60,14 +63,25 @@ pub struct Threads {
     pub host: Option<ParallelFor>,
 }
 
-/// The highest instruction set that may be used.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum IsaCap {
-    Portable,
-    Avx2,
-    Avx512,
-    /// As high as the processor and the environment variable `ADAMW_ISA` allow.
-    Best,
+choice! {
+    /// The highest instruction set that may be used, from the lowest up.
+    #[derive(PartialOrd, Ord)]
+    pub enum IsaCap: "an ADAMW_ISA constant, 0 to 3" {
+        Portable = 1;
+        Avx2 = 2;
+        Avx512 = 3;
+        /// As high as the processor and the environment variable `ADAMW_ISA` allow.
+        Best = 0;
+    }
+}
+
+choice! {
+    /// A penalty whose gradient is added to a parameter's.
+    pub enum Penalty: "an ADAMW_REGULARIZER constant, 0 to 2" {
+        None = 0;
+        L1 = 1;
+        L2 = 2;
+    }
 }
 
 /// The hyper-parameters that a group has of its own.
@@ -147,11 +161,7 @@ impl GroupConfig {
     /// that it computes in, and no 0 where this is none.
     pub fn check_for(&self, param: Label, dtype: Dtype) -> Result<(), Error> {
         let decay = if self.independent_weight_decay { self.weight_decay } else { 0.0 };
-        let (norm, min, max) = match self.clip {
-            Clip::None => (0.0, 0.0, 0.0),
-            Clip::Norm(norm) | Clip::GlobalNorm(norm) => (norm, 0.0, 0.0),
-            Clip::Value { min, max } => (0.0, min, max),
-        };
+        let ClipNumbers { norm, min, max } = self.clip.numbers();
         for (name, value) in [("eps", self.eps), ("clip_norm", norm)] {
             let is_lost = value != 0.0 && dtype.computed(value) == 0.0;
             fits(name, value, !is_lost, param, dtype)?;

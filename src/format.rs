@@ -1,33 +1,36 @@
 //! What the state of a parameter is made of: which buffers there are, of what type and length.
 #![forbid(unsafe_code)]
 
+use crate::choice::choice;
 use crate::codes::{self, nibbles};
 use crate::dtype::Dtype;
 use crate::error::{Error, Label, Role};
 
-/// What keeps the precision of 16-bit parameters.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Precision {
-    /// An f32 master with multi_precision, otherwise nothing.
-    Plain,
-    /// A master split into the parameter and a remainder.
-    Split,
-    /// No master: rounding is random.
-    Stochastic,
-    /// A remainder in the parameter's type: what rounding left over.
-    Kahan,
+choice! {
+    /// What keeps the precision of 16-bit parameters.
+    pub enum Precision: "an ADAMW_PRECISION constant, 0 to 3" {
+        /// An f32 master with multi_precision, otherwise nothing.
+        Plain = 0, "Plain";
+        /// A master split into the parameter and a remainder.
+        Split = 1, "Split";
+        /// No master: rounding is random.
+        Stochastic = 2, "Stochastic";
+        /// A remainder in the parameter's type: what rounding left over.
+        Kahan = 3, "Kahan";
+    }
 }
 
-/// What the moments of f32, f16 and bf16 parameters are kept in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum MomentFormat {
-    /// f32.
-    Full,
-    Bf16,
-    /// 8-bit codes with a scale for each block.
-    Bytes,
-    /// 4-bit codes with a scale for each block, two in a byte.
-    Nibbles,
+choice! {
+    /// What the moments of f32, f16 and bf16 parameters are kept in.
+    pub enum MomentFormat: "an ADAMW_MOMENTS constant, 0 to 3" {
+        /// f32.
+        Full = 0, "Full";
+        Bf16 = 1, "Bf16";
+        /// 8-bit codes with a scale for each block.
+        Bytes = 2, "Bytes";
+        /// 4-bit codes with a scale for each block, two in a byte.
+        Nibbles = 3, "Nibbles";
+    }
 }
 
 impl MomentFormat {

@@ -17,6 +17,7 @@
 //! math.rs      the AdamW update of one element: the only place where the formula stands
 //!
 //! vocabulary, which imports only itself:
+//! choice.rs    enumerations of the C interface: their numbers, and their words in checkpoints
 //! clip.rs      how gradients are clipped, and by what factor
 //! norm.rs      the sum of squares of a gradient, in one fixed order
 //! config.rs    what a handle and its groups are made with
@@ -63,6 +64,7 @@ compile_error!("checkpoints are little-endian, as the state in memory is");
 mod backend;
 mod callback;
 mod checkpoint;
+mod choice;
 mod clip;
 mod codes;
 mod config;

@@ -2,7 +2,7 @@
 
 use super::checkpoint_types::*;
 use super::lifecycle::flag;
-use super::{Optimizer, Status, entry, guard, handle, not_null, params, sized};
+use super::{Optimizer, Status, entry, guard, handle, name, not_null, sized};
 use crate::callback::{HostProgress, HostReader, HostWriter, Rename};
 use crate::checkpoint::{Buffers, Checkpoint, Progress, Source, Window, alone, open_all};
 use crate::error::Error;
@@ -38,7 +38,7 @@ pub unsafe extern "C" fn adamw_save(optimizer: *mut Optimizer, path: *const c_ch
     guard(|| {
         handle::with(optimizer, |optimizer| {
             // SAFETY: the caller's word.
-            let path = unsafe { params::name(path, "path") }?;
+            let path = unsafe { name(path, "path") }?;
             optimizer.save(Target::File(path), false, None).map(drop)
         })
     })
@@ -228,15 +228,7 @@ unsafe fn load(
     };
     zero("options.reserved", options.reserved)?;
     let options = LoadOptions {
-        scope: match options.scope {
-            ADAMW_LOAD_ALL => Scope::All,
-            ADAMW_LOAD_SUBSET => Scope::Subset,
-            ADAMW_LOAD_SHARED => Scope::Shared,
-            value => {
-                let expected = "an ADAMW_LOAD constant, 0 to 2";
-                return Err(Error::Constant { name: "options.scope", value, expected });
-            }
-        },
+        scope: Scope::of("options.scope", options.scope)?,
         params: flag("options.params", options.params)?,
         convert: flag("options.convert", options.convert)?,
         keep_schedule: flag("options.keep_schedule", options.keep_schedule)?,
@@ -275,7 +267,7 @@ unsafe fn source<'a>(from: *const adamw_source) -> Result<Source<'a>, Error> {
         return Ok(Source::Host(reader));
     }
     // SAFETY: the caller's word.
-    Ok(Source::File(Reading::open(unsafe { params::name(from.path, "source.path") }?)?))
+    Ok(Source::File(Reading::open(unsafe { name(from.path, "source.path") }?)?))
 }
 
 /// # Safety
@@ -301,7 +293,7 @@ unsafe fn target<'a>(args: &adamw_save_args, out_num_bytes: *mut u64) -> Result<
         return Ok(Target::Host(writer));
     }
     // SAFETY: the caller's word.
-    Ok(Target::File(unsafe { params::name(args.path, "args.path") }?))
+    Ok(Target::File(unsafe { name(args.path, "args.path") }?))
 }
 
 fn one_of(name: &'static str, of: &'static str, given: &[bool]) -> Result<(), Error> {

@@ -1,12 +1,11 @@
 //! Groups, the learning rate, and the callbacks that set hyper-parameters.
 
-use super::constants::*;
-use super::lifecycle::{clip, flag, hosts, lazy, moments, precision};
+use super::lifecycle::{clip, flag, hosts};
 use super::sized;
 use super::types::*;
 use super::{Optimizer, Status, adamw_decay_filter, adamw_lr_ratio, guard, handle, put};
 use crate::callback::{DecayFilter, LrRatio};
-use crate::clip::Clip;
+use crate::clip::ClipNumbers;
 use crate::config::{GroupConfig, Lazy};
 use crate::error::Error;
 use crate::format::{MomentFormat, Precision};
@@ -207,8 +206,6 @@ unsafe fn checked(group: &adamw_group_config) -> Result<GroupConfig, Error> {
     let adamw_group_config { lr_scale, weight_decay, beta1, beta2, eps, .. } = *group;
     let limits = (group.clip_min, group.clip_max);
     let clip = clip("group.clip", group.clip, group.clip_norm, limits)?;
-    let lazy = lazy("group.lazy_mode", group.lazy_mode)?;
-    let (precision, moments) = (precision(group.precision)?, moments(group.moments)?);
     let independent_weight_decay =
         flag("group.independent_weight_decay", group.independent_weight_decay)?;
     if group.reserved != 0 {
@@ -225,21 +222,16 @@ unsafe fn checked(group: &adamw_group_config) -> Result<GroupConfig, Error> {
         beta2,
         eps,
         clip,
-        lazy,
-        precision,
-        moments,
+        lazy: Lazy::of("group.lazy_mode", group.lazy_mode)?,
+        precision: Precision::of("precision", group.precision)?,
+        moments: MomentFormat::of("moments", group.moments)?,
         hosts,
     })
 }
 
 fn as_c(group: GroupConfig) -> adamw_group_config {
     let GroupConfig { lr_scale, weight_decay, beta1, beta2, eps, hosts, .. } = group;
-    let (clip, clip_norm, clip_min, clip_max) = match group.clip {
-        Clip::None => (ADAMW_CLIP_NONE, 0.0, 0.0, 0.0),
-        Clip::Norm(norm) => (ADAMW_CLIP_NORM, norm, 0.0, 0.0),
-        Clip::GlobalNorm(norm) => (ADAMW_CLIP_GLOBAL_NORM, norm, 0.0, 0.0),
-        Clip::Value { min, max } => (ADAMW_CLIP_VALUE, 0.0, min, max),
-    };
+    let ClipNumbers { norm: clip_norm, min: clip_min, max: clip_max } = group.clip.numbers();
     let pointer = |number: Option<HostNumber>| {
         core::ptr::with_exposed_provenance(number.map_or(0, HostNumber::address))
     };
@@ -253,27 +245,13 @@ fn as_c(group: GroupConfig) -> adamw_group_config {
         clip_norm,
         clip_min,
         clip_max,
-        clip,
-        lazy_mode: match group.lazy {
-            Lazy::Off => ADAMW_LAZY_OFF,
-            Lazy::Rows => ADAMW_LAZY_ROWS,
-            Lazy::Exact => ADAMW_LAZY_EXACT,
-        },
+        clip: group.clip.kind().number(),
+        lazy_mode: group.lazy.number(),
         beta1_ptr: pointer(hosts.beta1),
         beta2_ptr: pointer(hosts.beta2),
         weight_decay_ptr: pointer(hosts.weight_decay),
-        precision: match group.precision {
-            Precision::Plain => ADAMW_PRECISION_DEFAULT,
-            Precision::Split => ADAMW_PRECISION_SPLIT,
-            Precision::Stochastic => ADAMW_PRECISION_STOCHASTIC,
-            Precision::Kahan => ADAMW_PRECISION_KAHAN,
-        },
-        moments: match group.moments {
-            MomentFormat::Full => ADAMW_MOMENTS_F32,
-            MomentFormat::Bf16 => ADAMW_MOMENTS_BF16,
-            MomentFormat::Bytes => ADAMW_MOMENTS_8BIT,
-            MomentFormat::Nibbles => ADAMW_MOMENTS_4BIT,
-        },
+        precision: group.precision.number(),
+        moments: group.moments.number(),
         independent_weight_decay: group.independent_weight_decay.into(),
         reserved: 0,
     }

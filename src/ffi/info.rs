@@ -47,8 +47,8 @@ pub unsafe extern "C" fn adamw_get_capabilities(
     guard(|| {
         let value = adamw_capabilities {
             struct_size,
-            isas: backend::isas().fold(0, |bits, isa| bits | 1 << constant(isa)),
-            best_isa: constant(backend::best_isa()?),
+            isas: backend::isas().fold(0, |bits, isa| bits | 1 << IsaCap::number(isa)),
+            best_isa: IsaCap::number(backend::best_isa()?),
             devices: devices(),
             dtypes: Dtype::FLOATS.iter().fold(0, |bits, &dtype| bits | 1 << dtype as u32),
             num_cpus: sys::affinity_count() as u32,
@@ -86,13 +86,4 @@ pub extern "C" fn adamw_status_name(status: i32) -> *const c_char {
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_version() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
-}
-
-pub(super) fn constant(isa: IsaCap) -> adamw_isa {
-    match isa {
-        IsaCap::Portable => ADAMW_ISA_PORTABLE,
-        IsaCap::Avx2 => ADAMW_ISA_AVX2,
-        IsaCap::Avx512 => ADAMW_ISA_AVX512,
-        IsaCap::Best => ADAMW_ISA_BEST,
-    }
 }

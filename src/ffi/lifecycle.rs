@@ -5,7 +5,7 @@ use super::sized;
 use super::types::*;
 use super::{Optimizer, Status, guard, handle};
 use crate::callback::ParallelFor;
-use crate::clip::{Clip, Scope};
+use crate::clip::{Clip, ClipKind, Scope};
 use crate::config::{self, Config, GroupConfig, HostValues, IsaCap, Lazy, Nonfinite, Threads};
 use crate::error::Error;
 use crate::format::{MomentFormat, Precision};
@@ -63,16 +63,6 @@ pub extern "C" fn adamw_destroy(optimizer: *mut Optimizer) -> Status {
 /// # Safety
 /// As `ParallelFor::new` and `HostNumber::new`.
 unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
-    let isa = match config.isa {
-        ADAMW_ISA_BEST => IsaCap::Best,
-        ADAMW_ISA_PORTABLE => IsaCap::Portable,
-        ADAMW_ISA_AVX2 => IsaCap::Avx2,
-        ADAMW_ISA_AVX512 => IsaCap::Avx512,
-        value => {
-            let expected = "an ADAMW_ISA constant, 0 to 3";
-            return Err(Error::Constant { name: "config.isa", value, expected });
-        }
-    };
     Ok(Config {
         lr: config.lr,
         // SAFETY: the caller's word.
@@ -93,9 +83,9 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
                 config.clip_norm,
                 (config.clip_min, config.clip_max),
             )?,
-            lazy: lazy("config.lazy_mode", config.lazy_mode)?,
-            precision: precision(config.precision)?,
-            moments: moments(config.moments)?,
+            lazy: Lazy::of("config.lazy_mode", config.lazy_mode)?,
+            precision: Precision::of("precision", config.precision)?,
+            moments: MomentFormat::of("moments", config.moments)?,
             // SAFETY: the caller's word.
             hosts: unsafe { hosts(config.weight_decay_ptr, config.beta1_ptr, config.beta2_ptr) },
         },
@@ -109,24 +99,9 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
             // SAFETY: the caller's word.
             host: unsafe { ParallelFor::new(config.parallel_for, config.parallel_for_data) },
         },
-        nonfinite: match config.nonfinite {
-            ADAMW_NONFINITE_PROPAGATE => Nonfinite::Propagate,
-            ADAMW_NONFINITE_SKIP => Nonfinite::Skip,
-            ADAMW_NONFINITE_FAIL => Nonfinite::Fail,
-            value => {
-                let expected = "an ADAMW_NONFINITE constant, 0 to 2";
-                return Err(Error::Constant { name: "config.nonfinite", value, expected });
-            }
-        },
-        clip_scope: match config.clip_scope {
-            ADAMW_CLIP_SCOPE_GROUP => Scope::Group,
-            ADAMW_CLIP_SCOPE_HANDLE => Scope::Handle,
-            value => {
-                let expected = "an ADAMW_CLIP_SCOPE constant, 0 or 1";
-                return Err(Error::Constant { name: "config.clip_scope", value, expected });
-            }
-        },
-        isa,
+        nonfinite: Nonfinite::of("config.nonfinite", config.nonfinite)?,
+        clip_scope: Scope::of("config.clip_scope", config.clip_scope)?,
+        isa: IsaCap::of("config.isa", config.isa)?,
         seed: config.seed,
     })
 }
@@ -154,8 +129,8 @@ pub(super) fn clip(
     norm: f64,
     (min, max): (f64, f64),
 ) -> Result<Clip, Error> {
-    match value {
-        ADAMW_CLIP_NONE => {
+    match ClipKind::of(name, value)? {
+        ClipKind::None => {
             let limits = [("clip_norm", norm), ("clip_min", min), ("clip_max", max)];
             // A limit alone would clip nothing, and whoever gave it thinks that it does.
             let expected = "0 where clip is ADAMW_CLIP_NONE (set clip to how gradients are to be \
@@ -165,45 +140,9 @@ pub(super) fn clip(
                 .try_for_each(|(name, n)| config::check(name, n, n == 0.0, expected))?;
             Ok(Clip::None)
         }
-        ADAMW_CLIP_NORM => Ok(Clip::Norm(norm)),
-        ADAMW_CLIP_GLOBAL_NORM => Ok(Clip::GlobalNorm(norm)),
-        ADAMW_CLIP_VALUE => Ok(Clip::Value { min, max }),
-        value => Err(Error::Constant { name, value, expected: "an ADAMW_CLIP constant, 0 to 3" }),
-    }
-}
-
-pub(super) fn lazy(name: &'static str, value: adamw_lazy) -> Result<Lazy, Error> {
-    match value {
-        ADAMW_LAZY_OFF => Ok(Lazy::Off),
-        ADAMW_LAZY_ROWS => Ok(Lazy::Rows),
-        ADAMW_LAZY_EXACT => Ok(Lazy::Exact),
-        value => Err(Error::Constant { name, value, expected: "an ADAMW_LAZY constant, 0 to 2" }),
-    }
-}
-
-pub(super) fn precision(value: adamw_precision) -> Result<Precision, Error> {
-    match value {
-        ADAMW_PRECISION_DEFAULT => Ok(Precision::Plain),
-        ADAMW_PRECISION_SPLIT => Ok(Precision::Split),
-        ADAMW_PRECISION_STOCHASTIC => Ok(Precision::Stochastic),
-        ADAMW_PRECISION_KAHAN => Ok(Precision::Kahan),
-        value => {
-            let expected = "an ADAMW_PRECISION constant, 0 to 3";
-            Err(Error::Constant { name: "precision", value, expected })
-        }
-    }
-}
-
-pub(super) fn moments(value: adamw_moments) -> Result<MomentFormat, Error> {
-    match value {
-        ADAMW_MOMENTS_F32 => Ok(MomentFormat::Full),
-        ADAMW_MOMENTS_BF16 => Ok(MomentFormat::Bf16),
-        ADAMW_MOMENTS_8BIT => Ok(MomentFormat::Bytes),
-        ADAMW_MOMENTS_4BIT => Ok(MomentFormat::Nibbles),
-        value => {
-            let expected = "an ADAMW_MOMENTS constant, 0 to 3";
-            Err(Error::Constant { name: "moments", value, expected })
-        }
+        ClipKind::Norm => Ok(Clip::Norm(norm)),
+        ClipKind::GlobalNorm => Ok(Clip::GlobalNorm(norm)),
+        ClipKind::Value => Ok(Clip::Value { min, max }),
     }
 }
 

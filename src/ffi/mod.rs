@@ -3,6 +3,7 @@
 
 mod checkpoint;
 mod checkpoint_types;
+mod choices;
 mod constants;
 mod cuda;
 mod defaults;
@@ -55,7 +56,7 @@ use crate::error::Error;
 use crate::sys::thread::{BytesPerThread, PerThread};
 use crate::sys::{cancel, fp, panics};
 use core::cell::Cell;
-use core::ffi::c_char;
+use core::ffi::{CStr, c_char};
 use core::fmt::{self, Write};
 
 /// Runs the body of a fallible function: where the thread cannot be cancelled, in the default floating-point
@@ -111,6 +112,16 @@ fn failed(at: Option<(&str, usize)>, error: &Error) -> Status {
         }
     }
     error.status()
+}
+
+/// # Safety
+/// `name` is NULL, or a NUL-terminated string that lives as long as the call.
+unsafe fn name<'a>(name: *const c_char, argument: &'static str) -> Result<&'a CStr, Error> {
+    if name.is_null() {
+        return Err(Error::Null(argument));
+    }
+    // SAFETY: the caller's word.
+    Ok(unsafe { CStr::from_ptr(name) })
 }
 
 /// That an array is there, or has no entries.
@@ -179,7 +190,6 @@ impl Write for Text {
 mod tests {
     use super::*;
     use crate::error::Label;
-    use core::ffi::CStr;
 
     fn last_text() -> String {
         // SAFETY: `last_error` is NUL-terminated, and this thread makes no call meanwhile.

@@ -2,16 +2,17 @@
 
 use super::constants::*;
 use super::lifecycle::flag;
-use super::state::item;
 use super::types::*;
 use super::{
-    Optimizer, Status, adamw_param_info, entry, guard, guard_at, handle, not_null, sized, tensor,
+    Optimizer, Status, adamw_param_info, entry, guard, guard_at, handle, name, not_null, sized,
+    tensor,
 };
+use crate::config::Penalty;
 use crate::error::{Error, Label, Role};
 use crate::math::Regularizer;
 use crate::optimizer::{Item, NewParam, Shard};
 use crate::sys::memory::reserve;
-use core::ffi::{CStr, c_char, c_void};
+use core::ffi::{c_char, c_void};
 
 /// Adds a parameter and writes its number, which names it from then on, to `*out_param`: the lowest that no
 /// parameter has, so 0, 1, 2 ... until one is removed, whose number is given again. Sums over parameters, as a
@@ -224,38 +225,21 @@ unsafe fn add(optimizer: &mut Optimizer, new: NewParam, out_param: *mut u32) -> 
     Ok(())
 }
 
-/// # Safety
-/// `name` is NULL, or a NUL-terminated string that lives as long as the call.
-pub(super) unsafe fn name<'a>(
-    name: *const c_char,
-    argument: &'static str,
-) -> Result<&'a CStr, Error> {
-    if name.is_null() {
-        return Err(Error::Null(argument));
-    }
-    // SAFETY: the caller's word.
-    Ok(unsafe { CStr::from_ptr(name) })
-}
-
 pub(super) fn regularizer(
     name: &'static str,
     value: adamw_regularizer,
     coeff: f64,
 ) -> Result<Regularizer<f64>, Error> {
-    match value {
-        ADAMW_REGULARIZER_NONE => Ok(Regularizer::None),
-        ADAMW_REGULARIZER_L1 => Ok(Regularizer::L1(coeff)),
-        ADAMW_REGULARIZER_L2 => Ok(Regularizer::L2(coeff)),
-        value => {
-            let expected = "an ADAMW_REGULARIZER constant, 0 to 2";
-            Err(Error::Constant { name, value, expected })
-        }
-    }
+    Ok(match Penalty::of(name, value)? {
+        Penalty::None => Regularizer::None,
+        Penalty::L1 => Regularizer::L1(coeff),
+        Penalty::L2 => Regularizer::L2(coeff),
+    })
 }
 
 /// Which tensor of a parameter a buffer is.
 fn role(buffer: adamw_buffer) -> Result<Role, Error> {
-    match item(buffer) {
+    match Item::of("buffer", buffer) {
         _ if buffer == ADAMW_BUFFER_PARAM => Ok(Role::Param),
         Ok(Item::Tensor(role)) => Ok(role),
         _ => {

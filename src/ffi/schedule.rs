@@ -8,33 +8,6 @@ use crate::error::Error;
 use crate::schedule::{Advance, CyclicMode, Kind, Node, Schedule, State, Terms};
 use crate::sys::memory::reserve;
 
-const KINDS: [(adamw_schedule_kind, Kind); 24] = [
-    (ADAMW_SCHEDULE_NOAM, Kind::Noam),
-    (ADAMW_SCHEDULE_PIECEWISE, Kind::Piecewise),
-    (ADAMW_SCHEDULE_NATURAL_EXP, Kind::NaturalExp),
-    (ADAMW_SCHEDULE_INVERSE_TIME, Kind::InverseTime),
-    (ADAMW_SCHEDULE_POLYNOMIAL, Kind::Polynomial),
-    (ADAMW_SCHEDULE_LINEAR_WARMUP, Kind::LinearWarmup),
-    (ADAMW_SCHEDULE_EXPONENTIAL, Kind::Exponential),
-    (ADAMW_SCHEDULE_MULTI_STEP, Kind::MultiStep),
-    (ADAMW_SCHEDULE_STEP, Kind::Step),
-    (ADAMW_SCHEDULE_LAMBDA, Kind::Lambda),
-    (ADAMW_SCHEDULE_REDUCE_ON_PLATEAU, Kind::ReduceOnPlateau),
-    (ADAMW_SCHEDULE_COSINE_ANNEALING, Kind::CosineAnnealing),
-    (ADAMW_SCHEDULE_MULTIPLICATIVE, Kind::Multiplicative),
-    (ADAMW_SCHEDULE_ONE_CYCLE, Kind::OneCycle),
-    (ADAMW_SCHEDULE_CYCLIC, Kind::Cyclic),
-    (ADAMW_SCHEDULE_LINEAR, Kind::Linear),
-    (ADAMW_SCHEDULE_COSINE_WARM_RESTARTS, Kind::CosineWarmRestarts),
-    (ADAMW_SCHEDULE_CONSTANT_WITH_WARMUP, Kind::ConstantWithWarmup),
-    (ADAMW_SCHEDULE_LINEAR_WITH_WARMUP, Kind::LinearWithWarmup),
-    (ADAMW_SCHEDULE_COSINE_WITH_WARMUP, Kind::CosineWithWarmup),
-    (ADAMW_SCHEDULE_INVERSE_SQRT, Kind::InverseSqrt),
-    (ADAMW_SCHEDULE_WARMUP_STABLE_DECAY, Kind::WarmupStableDecay),
-    (ADAMW_SCHEDULE_CHAIN, Kind::Chain),
-    (ADAMW_SCHEDULE_FUNCTION, Kind::Function),
-];
-
 /// Inner schedules may lie this deep; one that contains itself is found by it.
 const DEEPEST: usize = 8;
 
@@ -180,14 +153,7 @@ unsafe fn read_node(from: *const adamw_schedule, depth: usize) -> Result<(Node, 
     }
     // SAFETY: any bytes are a schedule, zeros too; the caller's word for the rest.
     let c = unsafe { sized::read(from, core::mem::zeroed()) }?;
-    let advance = match c.advance {
-        ADAMW_ADVANCE_ON_STEP => Advance::OnStep,
-        ADAMW_ADVANCE_MANUALLY => Advance::Manually,
-        value => {
-            let expected = "an ADAMW_ADVANCE constant, 0 or 1";
-            return Err(Error::Constant { name: "schedule.advance", value, expected });
-        }
-    };
+    let advance = Advance::of("schedule.advance", c.advance)?;
     let terms = terms(&c)?;
     not_null("schedule.schedules", c.schedules, c.n_schedules)?;
     let mut parts = Vec::new();
@@ -208,21 +174,8 @@ unsafe fn read_node(from: *const adamw_schedule, depth: usize) -> Result<(Node, 
 }
 
 fn terms(c: &adamw_schedule) -> Result<Terms, Error> {
-    let kind = KINDS.iter().find(|(constant, _)| *constant == c.kind);
-    let expected = "an ADAMW_SCHEDULE constant, 1 to 24";
-    let (name, value) = ("schedule.kind", c.kind);
-    let &(_, kind) = kind.ok_or(Error::Constant { name, value, expected })?;
-    let cyclic_mode = match c.cyclic_mode {
-        ADAMW_CYCLIC_TRIANGULAR => CyclicMode::Triangular,
-        ADAMW_CYCLIC_TRIANGULAR2 => CyclicMode::Triangular2,
-        ADAMW_CYCLIC_EXP_RANGE => CyclicMode::ExpRange,
-        value => {
-            let expected = "an ADAMW_CYCLIC constant, 0 to 2";
-            return Err(Error::Constant { name: "schedule.cyclic_mode", value, expected });
-        }
-    };
     Ok(Terms {
-        kind,
+        kind: Kind::of("schedule.kind", c.kind)?,
         lr: c.lr,
         start_lr: c.start_lr,
         end_lr: c.end_lr,
@@ -247,7 +200,7 @@ fn terms(c: &adamw_schedule) -> Result<Terms, Error> {
         steps_down: c.steps_down,
         patience: c.patience,
         cooldown: c.cooldown,
-        cyclic_mode,
+        cyclic_mode: CyclicMode::of("schedule.cyclic_mode", c.cyclic_mode)?,
         cycle: flag("schedule.cycle", c.cycle)?,
         linear_anneal: flag("schedule.linear_anneal", c.linear_anneal)?,
         three_phase: flag("schedule.three_phase", c.three_phase)?,

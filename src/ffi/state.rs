@@ -4,11 +4,11 @@
 #![allow(non_camel_case_types)]
 
 use super::constants::*;
-use super::params::name;
+
 use super::sized::{self, sized_struct};
 use super::{Optimizer, Status, guard, handle, put, tensor};
 use crate::dtype::Dtype;
-use crate::error::{Error, Label, Role, TensorProblem};
+use crate::error::{Error, Label, TensorProblem};
 use crate::optimizer::{Item, Scheme};
 use crate::tensor::Tensor;
 use core::ffi::{CStr, c_char, c_void};
@@ -68,7 +68,7 @@ pub unsafe extern "C" fn adamw_find_param(
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's word.
-        let name = unsafe { self::name(name, "name") }?.to_bytes();
+        let name = unsafe { super::name(name, "name") }?.to_bytes();
         let number = handle::with(optimizer, |optimizer| {
             optimizer.find_param(name).ok_or(Error::NoParamNamed(Label::new(name)))
         })?;
@@ -93,7 +93,9 @@ pub unsafe extern "C" fn adamw_get_state_info(
     struct_size: usize,
 ) -> Status {
     guard(|| {
-        let view = handle::with(optimizer, |optimizer| optimizer.view(param, item(buffer)?))?;
+        let view = handle::with(optimizer, |optimizer| {
+            optimizer.view(param, Item::of("buffer", buffer)?)
+        })?;
         let start = view.tensor.map_or(0, |tensor| tensor.addresses().start);
         let info = adamw_state_info {
             struct_size,
@@ -126,19 +128,12 @@ pub unsafe extern "C" fn adamw_get_state_name(
     out_length: *mut usize,
 ) -> Status {
     guard(|| {
-        let scheme = match names {
-            ADAMW_NAMES_NEUTRAL => Scheme::Neutral,
-            ADAMW_NAMES_PADDLE => Scheme::Paddle,
-            value => {
-                let expected = "an ADAMW_NAMES constant, 0 or 1";
-                return Err(Error::Constant { name: "names", value, expected });
-            }
-        };
+        let scheme = Scheme::of("names", names)?;
         if out_length.is_null() {
             return Err(Error::Null("out_length"));
         }
         super::not_null("out_name", out_name, capacity)?;
-        let item = item(buffer)?;
+        let item = Item::of("buffer", buffer)?;
         let mut counted = Bytes { to: core::ptr::null_mut(), used: 0 };
         handle::with(optimizer, |optimizer| {
             optimizer.write_name(&mut counted, scheme, param, item)?;
@@ -174,7 +169,7 @@ pub unsafe extern "C" fn adamw_find_state(
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's word.
-        let name = unsafe { self::name(name, "name") }?;
+        let name = unsafe { super::name(name, "name") }?;
         let found = handle::with(optimizer, |optimizer| optimizer.find_state(name))?;
         if out_buffer.is_null() {
             return Err(Error::Null("out_buffer"));
@@ -182,7 +177,7 @@ pub unsafe extern "C" fn adamw_find_state(
         // SAFETY: the caller's word.
         unsafe {
             put("out_param", out_param, found.1)?;
-            put("out_buffer", out_buffer, buffer(found.2))
+            put("out_buffer", out_buffer, found.2.number())
         }
     })
 }
@@ -202,7 +197,7 @@ pub unsafe extern "C" fn adamw_get_state(
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's word.
-        let name = unsafe { self::name(name, "name") }?;
+        let name = unsafe { super::name(name, "name") }?;
         handle::with(optimizer, |optimizer| {
             // SAFETY: the caller's word.
             let to = unsafe { array(optimizer, name, out_data, n_elements, dtype) }?;
@@ -227,7 +222,7 @@ pub unsafe extern "C" fn adamw_set_state(
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's word.
-        let name = unsafe { self::name(name, "name") }?;
+        let name = unsafe { super::name(name, "name") }?;
         handle::with(optimizer, |optimizer| {
             // SAFETY: the caller's word; what is made of it is only read.
             let from = unsafe { array(optimizer, name, data.cast_mut(), n_elements, dtype) }?;
@@ -257,33 +252,6 @@ unsafe fn array(
 
 fn of_state(name: &CStr, problem: TensorProblem) -> Error {
     Error::State { name: Label::new(name.to_bytes()), problem }
-}
-
-/// The parts of a state, and what C calls them.
-const ITEMS: [(adamw_buffer, Item); 11] = [
-    (ADAMW_BUFFER_MASTER, Item::Tensor(Role::Master)),
-    (ADAMW_BUFFER_REMAINDER, Item::Tensor(Role::Remainder)),
-    (ADAMW_BUFFER_EXP_AVG, Item::Tensor(Role::ExpAvg)),
-    (ADAMW_BUFFER_EXP_AVG_SQ, Item::Tensor(Role::ExpAvgSq)),
-    (ADAMW_BUFFER_MAX_EXP_AVG_SQ, Item::Tensor(Role::MaxExpAvgSq)),
-    (ADAMW_BUFFER_EXP_AVG_SCALE, Item::Tensor(Role::ExpAvgScale)),
-    (ADAMW_BUFFER_EXP_AVG_SQ_SCALE, Item::Tensor(Role::ExpAvgSqScale)),
-    (ADAMW_BUFFER_MAX_EXP_AVG_SQ_SCALE, Item::Tensor(Role::MaxExpAvgSqScale)),
-    (ADAMW_BUFFER_STEP, Item::Step),
-    (ADAMW_BUFFER_BETA1_POWER, Item::Beta1Power),
-    (ADAMW_BUFFER_BETA2_POWER, Item::Beta2Power),
-];
-
-pub(super) fn item(buffer: adamw_buffer) -> Result<Item, Error> {
-    let known = ITEMS.iter().find(|(known, _)| *known == buffer);
-    let expected = "an ADAMW_BUFFER constant, 2 to 12";
-    let wrong = Error::Constant { name: "buffer", value: buffer, expected };
-    known.map(|(_, item)| *item).ok_or(wrong)
-}
-
-fn buffer(item: Item) -> adamw_buffer {
-    let known = ITEMS.iter().find(|(_, known)| *known == item);
-    known.map_or(0, |(buffer, _)| *buffer)
 }
 
 /// Writes into memory of the host's, or only counts, where that is NULL.

@@ -1,7 +1,6 @@
 //! Gradients and the step.
 
 use super::constants::*;
-use super::info::constant as isa_constant;
 use super::lifecycle::flag;
 use super::types::*;
 use super::{Optimizer, Status, entry, guard, guard_at, handle, not_null, sized, tensor};
@@ -152,14 +151,7 @@ pub extern "C" fn adamw_set_accumulation_window(
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_clear_grad(optimizer: *mut Optimizer, mode: adamw_clear) -> Status {
     guard(|| {
-        let clear = match mode {
-            ADAMW_CLEAR_ZERO => Clear::Zero,
-            ADAMW_CLEAR_FORGET => Clear::Forget,
-            value => {
-                let expected = "an ADAMW_CLEAR constant, 0 or 1";
-                return Err(Error::Constant { name: "mode", value, expected });
-            }
-        };
+        let clear = Clear::of("mode", mode)?;
         handle::with(optimizer, |optimizer| optimizer.clear_grad(clear))
     })
 }
@@ -239,7 +231,7 @@ pub unsafe extern "C" fn adamw_get_step_info(
             param_norm: report.param_norm,
             seconds: report.seconds,
             has_statistics: report.has_statistics.into(),
-            isa: isa_constant(isa),
+            isa: isa.number(),
             num_threads: u32::try_from(num_threads).unwrap_or(u32::MAX),
             reserved: 0,
             n_unchanged: report.n_unchanged,

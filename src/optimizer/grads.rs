@@ -3,18 +3,20 @@
 
 use super::Optimizer;
 use super::occupied::Place;
+use crate::choice::choice;
 use crate::device::Device;
 use crate::error::{Error, Label, Role, TensorProblem};
 use crate::tensor::{Grad, Operands, Tensor};
 use core::ops::Range;
 
-/// What `adamw_clear_grad` does with the gradients there are.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Clear {
-    /// Zeros are written; the gradients stay.
-    Zero,
-    /// The gradients are forgotten; their parameters are skipped until they have one again.
-    Forget,
+choice! {
+    /// What `adamw_clear_grad` does with the gradients there are.
+    pub enum Clear: "an ADAMW_CLEAR constant, 0 or 1" {
+        /// Zeros are written; the gradients stay.
+        Zero = 0;
+        /// The gradients are forgotten; their parameters are skipped until they have one again.
+        Forget = 1;
+    }
 }
 
 impl Optimizer {

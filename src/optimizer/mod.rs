@@ -34,12 +34,11 @@ mod window;
 pub use grads::Clear;
 pub use load::{LoadOptions, Scope};
 pub use measure::Report;
-pub use names::Scheme;
+pub use names::{Item, Scheme};
 pub use options::Options;
 pub use params::{NewParam, Shard};
 pub use save::Target;
 pub use scaler::{FoundInf, ScalerState};
-pub use state::Item;
 
 use crate::backend::Backend;
 use crate::callback::{DecayFilter, LrRatio};

@@ -1,48 +1,79 @@
 //! What the state of a parameter is called, so that it can be found by a name that others know.
 #![forbid(unsafe_code)]
 
-use super::state::Item;
-use crate::error::Role;
+use crate::choice::choice;
+use crate::error::{Error, Role};
 use core::fmt::{self, Write};
 
-/// Whose names.
+/// One part of a parameter's state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Scheme {
-    /// `state.<param>.exp_avg`, as PyTorch's distributed checkpoints have it.
-    Neutral,
-    /// `<param>_moment1_0`, as Paddle's optimizers have it. A 16-bit parameter's state is that of
-    /// its master there: `<param>_fp32_master_0_moment1_0`.
-    Paddle,
+pub enum Item {
+    Tensor(Role),
+    /// Counters are one f64 each.
+    Step,
+    Beta1Power,
+    Beta2Power,
 }
 
-const NEUTRAL_PREFIX: &str = "state.";
-const NEUTRAL: [(Item, &str); 11] = [
-    (Item::Tensor(Role::Master), ".master"),
-    (Item::Tensor(Role::Remainder), ".remainder"),
-    (Item::Tensor(Role::ExpAvg), ".exp_avg"),
-    (Item::Tensor(Role::ExpAvgSq), ".exp_avg_sq"),
-    (Item::Tensor(Role::MaxExpAvgSq), ".max_exp_avg_sq"),
-    (Item::Tensor(Role::ExpAvgScale), ".exp_avg_scale"),
-    (Item::Tensor(Role::ExpAvgSqScale), ".exp_avg_sq_scale"),
-    (Item::Tensor(Role::MaxExpAvgSqScale), ".max_exp_avg_sq_scale"),
-    (Item::Step, ".step"),
-    (Item::Beta1Power, ".beta1_power"),
-    (Item::Beta2Power, ".beta2_power"),
+choice! {
+    /// Whose names.
+    pub enum Scheme: "an ADAMW_NAMES constant, 0 or 1" {
+        /// `state.<param>.exp_avg`, as PyTorch's distributed checkpoints have it.
+        Neutral = 0;
+        /// `<param>_moment1_0`, as Paddle's optimizers have it. A 16-bit parameter's state is that of
+        /// its master there: `<param>_fp32_master_0_moment1_0`.
+        Paddle = 1;
+    }
+}
+
+/// What the header numbers an item, and what it is called.
+struct Row {
+    item: Item,
+    /// Its `ADAMW_BUFFER` constant.
+    number: u32,
+    /// Its suffix in neutral names.
+    neutral: &'static str,
+    /// Its suffix in Paddle's names, if Paddle has it.
+    paddle: Option<&'static str>,
+}
+
+const PREFIX: &str = "state.";
+const PADDLE_MASTER: &str = "_fp32_master_0";
+
+const ROWS: [Row; 11] = [
+    row(Item::Tensor(Role::Master), 2, ".master", Some(PADDLE_MASTER)),
+    row(Item::Tensor(Role::Remainder), 9, ".remainder", None),
+    row(Item::Tensor(Role::ExpAvg), 3, ".exp_avg", Some("_moment1_0")),
+    row(Item::Tensor(Role::ExpAvgSq), 4, ".exp_avg_sq", Some("_moment2_0")),
+    row(Item::Tensor(Role::MaxExpAvgSq), 5, ".max_exp_avg_sq", Some("_moment2_max_0")),
+    row(Item::Tensor(Role::ExpAvgScale), 10, ".exp_avg_scale", None),
+    row(Item::Tensor(Role::ExpAvgSqScale), 11, ".exp_avg_sq_scale", None),
+    row(Item::Tensor(Role::MaxExpAvgSqScale), 12, ".max_exp_avg_sq_scale", None),
+    row(Item::Step, 6, ".step", None),
+    row(Item::Beta1Power, 7, ".beta1_power", Some("_beta1_pow_acc_0")),
+    row(Item::Beta2Power, 8, ".beta2_power", Some("_beta2_pow_acc_0")),
 ];
 
-const MASTER: &str = "_fp32_master_0";
+const fn row(item: Item, number: u32, neutral: &'static str, paddle: Option<&'static str>) -> Row {
+    Row { item, number, neutral, paddle }
+}
 
-const PADDLE: [(Item, &str); 6] = [
-    (Item::Tensor(Role::Master), MASTER),
-    (Item::Tensor(Role::ExpAvg), "_moment1_0"),
-    (Item::Tensor(Role::ExpAvgSq), "_moment2_0"),
-    (Item::Tensor(Role::MaxExpAvgSq), "_moment2_max_0"),
-    (Item::Beta1Power, "_beta1_pow_acc_0"),
-    (Item::Beta2Power, "_beta2_pow_acc_0"),
-];
+impl Item {
+    /// Returns the item of an `ADAMW_BUFFER` constant.
+    pub fn of(name: &'static str, value: u32) -> Result<Item, Error> {
+        let found = ROWS.iter().find(|row| row.number == value);
+        let expected = "an ADAMW_BUFFER constant, 2 to 12";
+        found.map(|row| row.item).ok_or(Error::Constant { name, value, expected })
+    }
 
-fn suffix(table: &'static [(Item, &str)], item: Item) -> Option<&'static str> {
-    table.iter().find(|(known, _)| *known == item).map(|(_, suffix)| *suffix)
+    /// Returns the number of its `ADAMW_BUFFER` constant; 0 for a tensor that is no state.
+    pub fn number(self) -> u32 {
+        self.row().map_or(0, |row| row.number)
+    }
+
+    fn row(self) -> Option<&'static Row> {
+        ROWS.iter().find(|row| row.item == self)
+    }
 }
 
 /// What a tensor of a parameter is called in a checkpoint, in three parts.
@@ -55,13 +86,13 @@ pub fn tensor_name(param: &str, role: Role) -> [&str; 3] {
 
 /// The neutral name of a part of a parameter's state, in three parts.
 pub fn neutral_name(param: &str, item: Item) -> [&str; 3] {
-    [NEUTRAL_PREFIX, param, suffix(&NEUTRAL, item).unwrap_or_default()]
+    [PREFIX, param, item.row().map_or("", |row| row.neutral)]
 }
 
 /// The parameter and the part of its state that have this neutral name.
 pub fn neutral_reading(name: &str) -> Option<(&str, Item)> {
-    let name = name.strip_prefix(NEUTRAL_PREFIX)?;
-    NEUTRAL.iter().find_map(|&(item, suffix)| Some((name.strip_suffix(suffix)?, item)))
+    let name = name.strip_prefix(PREFIX)?;
+    ROWS.iter().find_map(|row| Some((name.strip_suffix(row.neutral)?, row.item)))
 }
 
 /// Writes a name; `None` if the scheme has none for it.
@@ -72,27 +103,28 @@ pub fn write(
     has_master: bool,
     item: Item,
 ) -> Option<fmt::Result> {
+    let row = item.row()?;
     Some(match scheme {
-        Scheme::Neutral => write!(to, "state.{param}{}", suffix(&NEUTRAL, item)?),
+        Scheme::Neutral => write!(to, "{PREFIX}{param}{}", row.neutral),
         Scheme::Paddle => {
             let is_masters = has_master && item != Item::Tensor(Role::Master);
-            let master = if is_masters { MASTER } else { "" };
-            write!(to, "{param}{master}{}", suffix(&PADDLE, item)?)
+            let master = if is_masters { PADDLE_MASTER } else { "" };
+            write!(to, "{param}{master}{}", row.paddle?)
         }
     })
 }
 
 /// What a name may be: the parameter's name and the item, in every way that it can be read.
 pub fn readings(name: &str) -> impl Iterator<Item = (Scheme, &str, Item)> {
-    let neutral = NEUTRAL.iter().filter_map(move |&(item, suffix)| {
-        Some((Scheme::Neutral, name.strip_prefix("state.")?.strip_suffix(suffix)?, item))
+    let neutral = ROWS.iter().filter_map(move |row| {
+        Some((Scheme::Neutral, name.strip_prefix(PREFIX)?.strip_suffix(row.neutral)?, row.item))
     });
-    let paddle = PADDLE.iter().filter_map(move |&(item, suffix)| {
-        Some((Scheme::Paddle, name.strip_suffix(suffix)?, item))
-    });
-    let of_master = PADDLE.iter().filter_map(move |&(item, suffix)| {
-        let param = name.strip_suffix(suffix)?.strip_suffix(MASTER)?;
-        Some((Scheme::Paddle, param, item))
+    let paddle = ROWS
+        .iter()
+        .filter_map(move |row| Some((Scheme::Paddle, name.strip_suffix(row.paddle?)?, row.item)));
+    let of_master = ROWS.iter().filter_map(move |row| {
+        let param = name.strip_suffix(row.paddle?)?.strip_suffix(PADDLE_MASTER)?;
+        Some((Scheme::Paddle, param, row.item))
     });
     neutral.chain(paddle).chain(of_master)
 }
@@ -103,8 +135,11 @@ mod tests {
 
     #[test]
     fn every_name_can_be_read_again() {
-        for (scheme, table) in [(Scheme::Neutral, &NEUTRAL[..]), (Scheme::Paddle, &PADDLE[..])] {
-            for &(item, _) in table {
+        for scheme in [Scheme::Neutral, Scheme::Paddle] {
+            for Row { item, paddle, .. } in ROWS {
+                if scheme == Scheme::Paddle && paddle.is_none() {
+                    continue;
+                }
                 for param in ["w", "layer.0.weight", "state.x.exp_avg", "a_moment1_0", "ä"] {
                     for has_master in [false, true] {
                         let mut name = String::new();

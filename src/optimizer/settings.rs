@@ -29,8 +29,8 @@ impl Optimizer {
         for (name, flag) in flags {
             write!(to, "{name}={} ", u8::from(flag))?;
         }
-        write!(to, "clip_scope={:?} ", config.clip_scope)?;
-        write!(to, "nonfinite={:?} seed={}", config.nonfinite, config.seed)
+        let (clip_scope, nonfinite) = (config.clip_scope.word(), config.nonfinite.word());
+        write!(to, "clip_scope={clip_scope} nonfinite={nonfinite} seed={}", config.seed)
     }
 
     /// How far the handle has come.
@@ -81,17 +81,14 @@ pub fn write_group(to: &mut impl Write, group: &GroupConfig) -> fmt::Result {
             false => write!(to, "{name}={value:?} ")?,
         }
     }
+    write!(to, "clip={}", group.clip.kind().word())?;
     match group.clip {
-        Clip::None => to.write_str("clip=None")?,
-        Clip::Norm(norm) => write!(to, "clip=Norm clip_norm={norm:?}")?,
-        Clip::GlobalNorm(norm) => write!(to, "clip=GlobalNorm clip_norm={norm:?}")?,
-        Clip::Value { min, max } => write!(to, "clip=Value clip_min={min:?} clip_max={max:?}")?,
+        Clip::None => {}
+        Clip::Norm(norm) | Clip::GlobalNorm(norm) => write!(to, " clip_norm={norm:?}")?,
+        Clip::Value { min, max } => write!(to, " clip_min={min:?} clip_max={max:?}")?,
     }
-    write!(
-        to,
-        " lazy={:?} precision={:?} moments={:?}",
-        group.lazy, group.precision, group.moments
-    )?;
+    let (lazy, precision) = (group.lazy.word(), group.precision.word());
+    write!(to, " lazy={lazy} precision={precision} moments={}", group.moments.word())?;
     match group.independent_weight_decay {
         false => Ok(()),
         true => to.write_str(" independent_weight_decay=1"),

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::masters::Master;
-use super::names::{self, Scheme};
+use super::names::{self, Item, Scheme};
 use super::params::{MAX_INITIAL_STEP, STEPS_OF_SLOW_BETAS};
 use super::{Optimizer, label};
 use crate::dtype::Dtype;
@@ -11,16 +11,6 @@ use crate::steps::Clock;
 use crate::tensor::Tensor;
 use core::ffi::CStr;
 use core::fmt;
-
-/// One part of a parameter's state.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Item {
-    Tensor(Role),
-    /// Counters are one f64 each.
-    Step,
-    Beta1Power,
-    Beta2Power,
-}
 
 /// Where a part of the state is.
 pub struct View {

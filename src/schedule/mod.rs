@@ -13,15 +13,17 @@ mod text;
 
 pub use terms::{CyclicMode, Kind, Node, Terms};
 
+use crate::choice::choice;
 use crate::error::Error;
 
-/// When a schedule goes on.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Advance {
-    /// After every step that was taken.
-    OnStep,
-    /// When the host says so.
-    Manually,
+choice! {
+    /// When a schedule goes on.
+    pub enum Advance: "an ADAMW_ADVANCE constant, 0 or 1" {
+        /// After every step that was taken.
+        OnStep = 0, "on_step";
+        /// When the host says so.
+        Manually = 1, "manually";
+    }
 }
 
 /// How far a schedule has come: all there is to save.

@@ -2,44 +2,47 @@
 #![forbid(unsafe_code)]
 
 use crate::callback::ScheduleFunction;
+use crate::choice::choice;
 use crate::config::{check, not_negative};
 use crate::error::Error;
 
-/// The formula. The first seventeen are Paddle's (`paddle.optimizer.lr`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
-    Noam,
-    Piecewise,
-    NaturalExp,
-    InverseTime,
-    Polynomial,
-    LinearWarmup,
-    Exponential,
-    MultiStep,
-    Step,
-    Lambda,
-    ReduceOnPlateau,
-    CosineAnnealing,
-    Multiplicative,
-    OneCycle,
-    Cyclic,
-    Linear,
-    CosineWarmRestarts,
-    ConstantWithWarmup,
-    LinearWithWarmup,
-    CosineWithWarmup,
-    InverseSqrt,
-    WarmupStableDecay,
-    Chain,
-    Function,
+choice! {
+    /// The formula. The first seventeen are Paddle's (`paddle.optimizer.lr`).
+    pub enum Kind: "an ADAMW_SCHEDULE constant, 1 to 24" {
+        Noam = 1, "Noam";
+        Piecewise = 2, "Piecewise";
+        NaturalExp = 3, "NaturalExp";
+        InverseTime = 4, "InverseTime";
+        Polynomial = 5, "Polynomial";
+        LinearWarmup = 6, "LinearWarmup";
+        Exponential = 7, "Exponential";
+        MultiStep = 8, "MultiStep";
+        Step = 9, "Step";
+        Lambda = 10, "Lambda";
+        ReduceOnPlateau = 11, "ReduceOnPlateau";
+        CosineAnnealing = 12, "CosineAnnealing";
+        Multiplicative = 13, "Multiplicative";
+        OneCycle = 14, "OneCycle";
+        Cyclic = 15, "Cyclic";
+        Linear = 16, "Linear";
+        CosineWarmRestarts = 17, "CosineWarmRestarts";
+        ConstantWithWarmup = 18, "ConstantWithWarmup";
+        LinearWithWarmup = 19, "LinearWithWarmup";
+        CosineWithWarmup = 20, "CosineWithWarmup";
+        InverseSqrt = 21, "InverseSqrt";
+        WarmupStableDecay = 22, "WarmupStableDecay";
+        Chain = 23, "Chain";
+        Function = 24, "Function";
+    }
 }
 
-/// How the height of a cycle goes on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CyclicMode {
-    Triangular,
-    Triangular2,
-    ExpRange,
+choice! {
+    /// How the height of a cycle changes from cycle to cycle.
+    pub enum CyclicMode: "an ADAMW_CYCLIC constant, 0 to 2" {
+        Triangular = 0, "Triangular";
+        Triangular2 = 1, "Triangular2";
+        ExpRange = 2, "ExpRange";
+    }
 }
 
 /// The numbers of a schedule, under the names that the C struct has; each kind uses a part.

@@ -2,16 +2,12 @@
 //! from the same state, functions of the host's excepted.
 #![forbid(unsafe_code)]
 
-use super::{Advance, Kind, Node, Schedule};
+use super::{Kind, Node, Schedule};
 use core::fmt::{self, Display, Write};
 
 impl Schedule {
     pub fn write_words(&self, to: &mut impl Write) -> fmt::Result {
-        let advance = match self.advance {
-            Advance::OnStep => "on_step",
-            Advance::Manually => "manually",
-        };
-        write!(to, "advance={advance}")?;
+        write!(to, "advance={}", self.advance.word())?;
         self.node.write_words(to, &"")
     }
 }
@@ -20,7 +16,7 @@ impl Node {
     /// `prefix` tells the words of one node from those of another. Zeros go without saying.
     fn write_words(&self, to: &mut impl Write, prefix: &dyn Display) -> fmt::Result {
         let t = &self.terms;
-        write!(to, " {prefix}kind={:?}", t.kind)?;
+        write!(to, " {prefix}kind={}", t.kind.word())?;
         for (name, value) in [
             ("lr", t.lr),
             ("start_lr", t.start_lr),
@@ -63,7 +59,7 @@ impl Node {
             }
         }
         if t.kind == Kind::Cyclic {
-            write!(to, " {prefix}cyclic_mode={:?}", t.cyclic_mode)?;
+            write!(to, " {prefix}cyclic_mode={}", t.cyclic_mode.word())?;
         }
         for (i, boundary) in self.boundaries.iter().enumerate() {
             write!(to, " {prefix}boundaries.{i}={boundary}")?;

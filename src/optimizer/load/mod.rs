@@ -16,21 +16,23 @@ mod problems;
 use super::{Optimizer, ScalerState};
 use crate::callback::{HostProgress, Rename};
 use crate::checkpoint::{Buffers, Checkpoint, Progress, Source, Window};
+use crate::choice::choice;
 use crate::error::Error;
 use crate::schedule;
 use crate::sys::memory::reserve;
 use copy::Room;
 use found::Match;
 
-/// Which parameters a handle and its checkpoints have to have.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Scope {
-    /// The same.
-    All,
-    /// Those of the handle; checkpoints may have more.
-    Subset,
-    /// Whatever both have. Nothing but the state of these is loaded.
-    Shared,
+choice! {
+    /// Which parameters a handle and its checkpoints must have.
+    pub enum Scope: "an ADAMW_LOAD constant, 0 to 2" {
+        /// The same.
+        All = 0;
+        /// Those of the handle; checkpoints may have more.
+        Subset = 1;
+        /// Whatever both have. Nothing but the state of these is loaded.
+        Shared = 2;
+    }
 }
 
 /// How to load.
