@@ -1858,7 +1858,8 @@ adamw_status adamw_get_state(struct adamw_optimizer *optimizer,
 
 // Copies `data [n_elements]` into the part of the state that has this name, by either scheme. The
 // number and the type of its elements must be right. A counter is one f64; setting the step also
-// sets the powers to what the group's betas make them, so set powers after it.
+// sets the powers to what the group's betas make them (as the host has them now, where it keeps them), so set
+// powers after it.
 //
 // The caller ensures:
 // `name` is NULL or NUL-terminated, `data` NULL or readable for `n_elements`.

@@ -167,6 +167,42 @@ fn beta_powers_start_at_the_value_that_the_host_keeps() {
 }
 
 #[test]
+fn powers_that_are_set_are_of_the_betas_that_the_host_keeps_now() {
+    let hosts = Array::of(Dtype::F32, &[0.5, 0.75]);
+    let at = |i: usize| hosts.data().cast::<f32>().cast_const().wrapping_add(i);
+    let handle = Handle::new(&config());
+    let (param, number) = (Array::of(Dtype::F32, &[1.0]), Array::zeros(Dtype::F64, 1));
+    handle.add_array("w", &param);
+    let group = adamw_group_config { beta1_ptr: at(0), beta2_ptr: at(1), ..handle.group(0) };
+    handle.set_group(0, &group).unwrap();
+    let read = |name: &str| {
+        handle.get_state(name, &number).unwrap();
+        number.get(0)
+    };
+    let write = |name: &str, value: f64| handle.set_state(name, &Array::of(Dtype::F64, &[value]));
+    // No step has read them; and they change between steps.
+    for (beta1, beta2) in [(0.5, 0.75), (0.25, 0.5), (0.0, 0.5)] {
+        hosts.set(0, beta1);
+        hosts.set(1, beta2);
+        write("state.w.step", 2.0).unwrap();
+        assert_eq!(read("state.w.beta1_power"), beta1 * beta1);
+        assert_eq!(read("state.w.beta2_power"), beta2 * beta2);
+        // Paddle's powers are one step ahead.
+        assert_eq!(read("w_beta2_pow_acc_0"), beta2 * beta2 * beta2);
+        write("w_beta2_pow_acc_0", 0.125).unwrap();
+        assert_eq!(read("state.w.beta2_power"), 0.125 / beta2);
+        write("w_beta1_pow_acc_0", 0.125).unwrap();
+        assert_eq!(read("state.w.beta1_power"), if beta1 == 0.0 { 0.0 } else { 0.125 / beta1 });
+    }
+    hosts.set(0, 1.5);
+    let (before, text) = (handle.info(0), "beta1 is 1.5, expected 0 <= beta < 1");
+    assert_eq!(write("state.w.step", 3.0).unwrap_err().text, text);
+    assert_eq!(handle.info(0), before);
+    write("state.w.beta1_power", 0.5).unwrap();
+    assert_eq!(read("state.w.beta1_power"), 0.5);
+}
+
+#[test]
 fn only_one_source_gives_the_learning_rate() {
     let lr = Array::of(Dtype::F32, &[0.5]);
     let handle = Handle::new(&adamw_config { lr_ptr: lr.data().cast(), ..config() });

@@ -140,6 +140,11 @@ impl Optimizer {
     fn group_of(&self, param: u32) -> &GroupConfig {
         &self.groups[self.params[param as usize].group as usize]
     }
+
+    /// The same, as the host has them now where the host keeps them.
+    fn current_group_of(&self, param: u32) -> Result<GroupConfig, Error> {
+        self.group_of(param).current()
+    }
 }
 
 fn next_number(count: usize) -> Result<u32, Error> {

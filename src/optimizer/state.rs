@@ -5,6 +5,7 @@ use super::masters::Master;
 use super::names::{self, Item, Scheme};
 use super::params::{MAX_INITIAL_STEP, STEPS_OF_SLOW_BETAS};
 use super::{Optimizer, label};
+use crate::config::GroupConfig;
 use crate::dtype::Dtype;
 use crate::error::{Error, Label, Role, TensorProblem};
 use crate::steps::Clock;
@@ -97,14 +98,16 @@ impl Optimizer {
             return self.backend.copy_state(&self.operands[number as usize], role, to);
         }
         let clock = self.clock(number)?;
-        let group = self.group_of(number);
+        let ahead = |power: f64, beta: fn(&GroupConfig) -> f64| {
+            Ok(power * beta(&self.current_group_of(number)?))
+        };
         let value = match (item, scheme) {
             (Item::Tensor(_), _) => return Ok(()),
             (Item::Step, _) => clock.step as f64,
             (Item::Beta1Power, Scheme::Neutral) => clock.beta1_power,
             (Item::Beta2Power, Scheme::Neutral) => clock.beta2_power,
-            (Item::Beta1Power, Scheme::Paddle) => clock.beta1_power * group.beta1,
-            (Item::Beta2Power, Scheme::Paddle) => clock.beta2_power * group.beta2,
+            (Item::Beta1Power, Scheme::Paddle) => ahead(clock.beta1_power, |group| group.beta1)?,
+            (Item::Beta2Power, Scheme::Paddle) => ahead(clock.beta2_power, |group| group.beta2)?,
         };
         to.set_f64(value);
         Ok(())
@@ -128,28 +131,29 @@ impl Optimizer {
             return Ok(());
         }
         let value = from.f64();
-        let group = *self.group_of(number);
         let mut clock = self.clock(number)?;
         let wrong = |expected| Error::StateValue { name: label(name), value, expected };
         if item == Item::Step {
             if !(0.0..=MAX_INITIAL_STEP as f64).contains(&value) || value.fract() != 0.0 {
                 return Err(wrong("a whole number from 0 to 2^32"));
             }
-            let clock = Clock::after(value as u64, &group);
+            let clock = Clock::after(value as u64, &self.current_group_of(number)?);
             return self.set_clock(number, clock.ok_or_else(|| wrong(STEPS_OF_SLOW_BETAS))?);
         }
         if !(0.0..=1.0).contains(&value) {
             return Err(wrong("0 to 1"));
         }
         // Paddle's powers are one step ahead.
-        let behind = |beta: f64| match scheme {
-            Scheme::Neutral => value,
-            Scheme::Paddle if beta == 0.0 => 0.0,
-            Scheme::Paddle => value / beta,
+        let behind = |beta: fn(&GroupConfig) -> f64| match scheme {
+            Scheme::Neutral => Ok(value),
+            Scheme::Paddle => match beta(&self.current_group_of(number)?) {
+                0.0 => Ok(0.0),
+                beta => Ok(value / beta),
+            },
         };
         match item {
-            Item::Beta1Power => clock.beta1_power = behind(group.beta1),
-            _ => clock.beta2_power = behind(group.beta2),
+            Item::Beta1Power => clock.beta1_power = behind(|group| group.beta1)?,
+            _ => clock.beta2_power = behind(|group| group.beta2)?,
         }
         self.set_clock(number, clock)
     }
