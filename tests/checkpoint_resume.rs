@@ -75,6 +75,23 @@ fn the_saved_learning_rate_wins_over_the_handles() {
 }
 
 #[test]
+fn a_checkpoint_can_be_loaded_whatever_the_host_keeps_as_learning_rate() {
+    for (kept, expected) in
+        [(0.25, 0.25), (0.0, 0.0), (-1.0, 0.5), (f32::NAN, 0.5), (f32::INFINITY, 0.5)]
+    {
+        let lr = Array::of(Dtype::F32, &[0.5]);
+        let config_of = adamw_config { lr_ptr: lr.data().cast(), ..config() };
+        let saved = Run::new(&config_of, start(Dtype::F32));
+        saved.train(0..2);
+        lr.set(0, kept.into());
+        let bytes = saved.handle.saved(false);
+        let run = Run::new(&config(), saved.param.duplicate());
+        run.handle.load_bytes(&bytes, &load_options()).unwrap();
+        assert_eq!(run.handle.lr(), expected, "{kept}");
+    }
+}
+
+#[test]
 fn a_longer_schedule_goes_on_at_the_index_that_was_saved() {
     for (short, long) in schedules(10).iter().zip(&schedules(40)) {
         goes_on(&short.0, &long.0, short.1);

@@ -14,7 +14,8 @@ use core::ptr::null;
 
 /// Saves the state of all parameters to a file, and all that a run needs to go on with the same bits:
 /// step counts and beta powers, hyper-parameters, groups, the learning rate, the schedule, the loss
-/// scaler, the seed. (Not the parameters: `adamw_save_to` can; nor functions and pointers of the host's.)
+/// scaler, the seed. (Not the parameters: `adamw_save_to` can; nor functions and pointers of the host's. Where
+/// `lr_ptr` has a learning rate that no step would take, the one that the last step took is saved.)
 ///
 /// The file is there whole, or what was there before is: it is written beside its place, made durable,
 /// and renamed, and the directory is made durable after it. A symbolic link stays, and what it leads to

@@ -15,6 +15,13 @@ impl Optimizer {
         self.config.lr_ptr.map_or(self.lr, HostNumber::read)
     }
 
+    /// The learning rate that a checkpoint has: where the host keeps one that no step would take, the last
+    /// that one took, so that what was saved can be loaded.
+    pub(super) fn saved_lr(&self) -> f64 {
+        let lr = self.lr();
+        config::learning_rate(lr).map_or(self.lr, |()| lr)
+    }
+
     /// Sets the learning rate of the next steps.
     pub fn set_lr(&mut self, lr: f64) -> Result<(), Error> {
         config::learning_rate(lr)?;

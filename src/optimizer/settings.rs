@@ -35,7 +35,7 @@ impl Optimizer {
 
     /// How far the handle has come.
     pub(super) fn write_how_far(&self, to: &mut impl Write) -> fmt::Result {
-        write!(to, "lr={:?} grad_scale={:?}", self.lr(), self.grad_scale)
+        write!(to, "lr={:?} grad_scale={:?}", self.saved_lr(), self.grad_scale)
     }
 
     /// The choices about a parameter, and where its elements lie.
