@@ -1,6 +1,7 @@
 //! The optimizer as one would write it first: slow, obvious, one element after the other, every
 //! option an `if`. The library must have its bits.
 
+pub mod layout;
 pub mod param;
 
 use super::sums::sum_squares;
@@ -12,6 +13,13 @@ pub use param::{Grad, Param};
 pub struct Model {
     pub config: adamw_config,
     pub lr: f64,
+    /// What the host has set last, whatever schedules have made of it.
+    pub given_lr: f64,
+    /// What the host keeps for those that read it: the learning rate, beta1, beta2 and weight_decay.
+    pub hosts: [f64; 4],
+    pub statistics: bool,
+    /// How many elements the last step has left as they were, if they are counted.
+    pub n_unchanged: u64,
     pub grad_scale: f64,
     pub scaler: Option<Scaler>,
     pub schedule: Option<Schedule>,
@@ -43,6 +51,8 @@ pub struct Scaler {
 pub struct Schedule {
     pub lrs: Vec<f64>,
     pub index: usize,
+    /// It goes on by a call of its own.
+    pub manual: bool,
 }
 
 /// What becomes of a step.
@@ -100,7 +110,8 @@ impl Model {
 
     /// What the next step of a handle has for a learning rate.
     pub fn lr(&self) -> f64 {
-        self.schedule.as_ref().map_or(self.lr, |schedule| schedule.lrs[schedule.index])
+        let own = if self.config.lr_ptr.is_null() { self.lr } else { self.hosts[0] };
+        self.schedule.as_ref().map_or(own, |schedule| schedule.lrs[schedule.index])
     }
 
     pub fn loss_scale(&self) -> f64 {
@@ -121,7 +132,7 @@ impl Model {
     pub fn step_those(&mut self, asked: &[usize]) -> Verdict {
         let verdict = self.take(asked);
         if verdict == Verdict::Taken
-            && let Some(schedule) = &mut self.schedule
+            && let Some(schedule) = self.schedule.as_mut().filter(|schedule| !schedule.manual)
         {
             schedule.index += 1;
         }
@@ -176,7 +187,36 @@ impl Model {
         }
     }
 
+    /// A group with what the host keeps now; `None`: no step can be taken with that.
+    pub fn current(&self, group: &adamw_group_config) -> Option<adamw_group_config> {
+        let [_, beta1, beta2, weight_decay] = self.hosts;
+        let read = |pointer: *const f32, own, hosts| if pointer.is_null() { own } else { hosts };
+        let group = adamw_group_config {
+            beta1: read(group.beta1_ptr, group.beta1, beta1),
+            beta2: read(group.beta2_ptr, group.beta2, beta2),
+            weight_decay: read(group.weight_decay_ptr, group.weight_decay, weight_decay),
+            ..*group
+        };
+        let are_good = [group.beta1, group.beta2].iter().all(|beta| (0.0..1.0).contains(beta));
+        (are_good && group.weight_decay.is_finite()).then_some(group)
+    }
+
+    /// Reads what the host keeps; whether a step can be taken with it.
+    fn read_hosts(&mut self) -> bool {
+        let lr = self.lr();
+        let groups: Option<Vec<_>> = self.groups.iter().map(|group| self.current(group)).collect();
+        match groups {
+            Some(groups) if lr >= 0.0 && lr.is_finite() => self.groups = groups,
+            _ => return false,
+        }
+        true
+    }
+
     fn take(&mut self, asked: &[usize]) -> Verdict {
+        if !self.read_hosts() {
+            return Verdict::Refused;
+        }
+        self.n_unchanged = 0;
         let stepped: Vec<usize> =
             asked.iter().copied().filter(|&i| self.params[i].is_stepped()).collect();
         let verdict = self.verdict(&stepped);
@@ -217,6 +257,9 @@ impl Model {
 
     /// The learning rate that a step would give a parameter now; `None`: the callback does not say.
     pub fn lr_of(&self, i: usize) -> Option<f64> {
+        if !(self.lr() >= 0.0 && self.lr().is_finite()) {
+            return None;
+        }
         let options = &self.params[i].options;
         let group = &self.groups[options.group as usize];
         Some(self.lr() * group.lr_scale * (options.lr_scale * self.ratio_of(i)?))
@@ -275,10 +318,14 @@ impl Model {
         }
     }
 
-    /// Loads a checkpoint of the same handle.
-    pub fn load(&mut self, saved: &Saved) {
-        (self.lr, self.grad_scale) = (saved.lr, saved.grad_scale);
-        (self.scaler, self.schedule) = (saved.scaler.clone(), saved.schedule.clone());
+    /// Loads a checkpoint of the same handle, which may keep its schedule and learning rate.
+    pub fn load(&mut self, saved: &Saved, keeps: bool) {
+        (self.grad_scale, self.scaler) = (saved.grad_scale, saved.scaler.clone());
+        match (&mut self.schedule, &saved.schedule) {
+            (Some(schedule), Some(saved)) if keeps => schedule.index = saved.index,
+            _ if keeps => {}
+            _ => (self.lr, self.schedule) = (saved.lr, saved.schedule.clone()),
+        }
         self.load_shared(saved);
     }
 
@@ -339,7 +386,9 @@ impl Model {
         let (decay, step_size) = (r(decays_by * weight_decay), r(lr / (1.0 - p.beta1_power)));
         let (eps, scale, coeff) = (r(group.eps), r(scale), r(p.options.regularizer_coeff));
         let clips = group.clip == ADAMW_CLIP_VALUE && p.options.no_clip == 0;
+        let is_listed = |at: usize| group.lazy_mode == ADAMW_LAZY_OFF || touched[at];
         let touched = |at: usize| group.lazy_mode != ADAMW_LAZY_ROWS || touched[at];
+        let before = p.master.as_ref().unwrap_or(&p.param).clone();
         for at in (0..p.param.len()).filter(|at| touched(*at)) {
             let param = p.master.as_ref().unwrap_or(&p.param)[at];
             let mut grad = r(grads[at] * scale);
@@ -369,6 +418,12 @@ impl Model {
             p.master.as_mut().unwrap_or(&mut p.param)[at] = param;
         }
         p.store(self.config.seed, touched);
+        let after = p.master.as_ref().unwrap_or(&p.param);
+        let is_lost = |at: &usize| before[*at] == after[*at] && p.exp_avg[*at] != 0.0;
+        if self.statistics && step_size != 0.0 {
+            let visited = (0..before.len()).filter(|at| is_listed(*at));
+            self.n_unchanged += visited.filter(is_lost).count() as u64;
+        }
     }
 }
 

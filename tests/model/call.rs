@@ -3,6 +3,8 @@
 //! A number of a parameter or of a group is drawn as a byte, which is taken modulo how many there are.
 
 use crate::common::random::Random;
+use crate::given::Given;
+use crate::hosts::Numbers;
 use adamw::ffi::*;
 
 /// Where the twin has its parameters.
@@ -32,6 +34,8 @@ pub struct Setup {
     /// Of the one and of the other, modulo how many there are.
     pub isas: [usize; 2],
     pub threads: u32,
+    /// The learning rate is read where the host keeps it.
+    pub reads_lr: bool,
     pub group: Hyper,
 }
 
@@ -53,6 +57,7 @@ impl Setup {
             clip_scope: random.one_of(&[ADAMW_CLIP_SCOPE_GROUP, ADAMW_CLIP_SCOPE_HANDLE]),
             isas: [random.below(3) as usize, random.below(3) as usize],
             threads: random.below(3) as u32 + 1,
+            reads_lr: random.once_in(6),
             group: Hyper { beta2: group.beta2.min(0.999), clip: group.clip.min(3), ..group },
         }
     }
@@ -72,6 +77,8 @@ pub struct Hyper {
     pub precision: adamw_precision,
     pub moments: adamw_moments,
     pub independent_weight_decay: bool,
+    /// By bit, whether beta1, beta2 and weight_decay are read where the host keeps them.
+    pub reads: u8,
 }
 
 impl Hyper {
@@ -92,10 +99,11 @@ impl Hyper {
             precision: random.below(4) as u32,
             moments: random.one_of(&[0, 0, 0, 1, 1, 2, 3]),
             independent_weight_decay: random.once_in(4),
+            reads: if random.once_in(6) { byte(random) } else { 0 },
         }
     }
 
-    pub fn put(&self, group: &mut adamw_group_config) {
+    pub fn put(&self, group: &mut adamw_group_config, numbers: &Numbers) {
         group.lr_scale = self.lr_scale;
         group.weight_decay = self.weight_decay;
         group.beta1 = self.beta1;
@@ -108,6 +116,7 @@ impl Hyper {
         group.precision = self.precision;
         group.moments = self.moments;
         group.independent_weight_decay = self.independent_weight_decay.into();
+        numbers.put(group, self.reads);
     }
 
     pub fn is_good(&self) -> bool {
@@ -133,6 +142,7 @@ pub enum Call {
         group: u8,
         place: u8,
         seed: u64,
+        given: Given,
     },
     Remove(u8),
     Reset(u8),
@@ -162,6 +172,13 @@ pub enum Call {
     SetRatio(u8),
     SetFilter(bool),
     SetSchedule(u8),
+    SetIndex(u64),
+    Advance,
+    /// The host writes one of the numbers that it keeps.
+    HostNumber {
+        which: u8,
+        value: f32,
+    },
     SetStatistics(bool),
     SetWindow(u64),
 
@@ -211,6 +228,7 @@ pub enum Call {
     Save,
     Load {
         params: bool,
+        keep: bool,
     },
 
     Capture,
@@ -276,8 +294,8 @@ enum Draw {
 }
 use Draw::Call as C;
 type Drawn = (u64, Draw);
-const STEP: usize = 22;
-const CALLS: [Drawn; 35] = [
+const STEP: usize = 25;
+const CALLS: [Drawn; 38] = [
     (2, C(|r| Call::AddGroup(Hyper::draw(r)))),
     (3, C(|r| Call::SetGroup(byte(r), Hyper::draw(r)))),
     (4, C(Call::add)),
@@ -321,7 +339,24 @@ const CALLS: [Drawn; 35] = [
     (2, C(|r| Call::SetFlag(r.one_of(&[None, None, Some(0.0), Some(1.0)])))),
     (6, C(|r| Call::SetRatio(r.one_of(&[0, 0, 0, 0, 1, 1, 1, 1, 2])))),
     (1, C(|r| Call::SetFilter(r.once_in(2)))),
-    (2, C(|r| Call::SetSchedule(r.one_of(&[0, 0, 1, 2, 3])))),
+    (2, C(|r| Call::SetSchedule(r.one_of(&[0, 0, 0, 1, 2, 3, 4, 5, 6])))),
+    (1, C(|r| Call::SetIndex(r.below(100)))),
+    (1, C(|_| Call::Advance)),
+    (
+        2,
+        C(|r| match r.below(4) {
+            0 => {
+                let value = r.one_of(&[0.125, 0.2, 0.25, 0.03, 0.0, 0.1, -1.0, f32::NAN]);
+                Call::HostNumber { which: 0, value }
+            }
+            1 => Call::HostNumber { which: 1, value: r.one_of(&[0.0, 0.5, 0.9, 0.8, 1.0]) },
+            2 => Call::HostNumber { which: 2, value: r.one_of(&[0.1, 0.5, 0.99, 0.999, 1.5]) },
+            _ => {
+                let value = r.one_of(&[0.0, 0.125, 0.01, -0.1, 0.3, f32::INFINITY]);
+                Call::HostNumber { which: 3, value }
+            }
+        }),
+    ),
     (2, C(|r| Call::SetStatistics(r.once_in(2)))),
     (2, C(|r| Call::SetWindow(r.one_of(&[0, 0, 1, 2, 4])))),
     (20, C(|r| Call::SetGrad { param: byte(r), seed: r.next(), spoiled: spoiled(r) })),
@@ -345,7 +380,7 @@ const CALLS: [Drawn; 35] = [
     (2, C(|r| Call::SyncMaster(byte(r)))),
     (2, C(|r| Call::SetState { param: byte(r), part: byte(r), seed: r.next() })),
     (4, C(|_| Call::Save)),
-    (5, C(|r| Call::Load { params: r.once_in(2) })),
+    (5, C(|r| Call::Load { params: r.once_in(2), keep: r.once_in(3) })),
     (5, C(|_| Call::Capture)),
     (24, C(|_| Call::Replay)),
     (30, Draw::Aside),
@@ -411,6 +446,7 @@ impl Call {
             group: byte(random),
             place: byte(random),
             seed: random.next(),
+            given: Given::draw(random),
         }
     }
 

@@ -56,7 +56,20 @@ pub unsafe extern "C" fn tell_decays(name: *const c_char, _: *mut c_void) -> i32
     decays(unsafe { CStr::from_ptr(name) }.to_str().unwrap()).into()
 }
 
-/// Schedules by number; 0: none.
+/// The options of a parameter that nobody has changed.
+pub fn no_options() -> adamw_param_options {
+    adamw_param_options {
+        struct_size: size_of::<adamw_param_options>(),
+        lr_scale: 1.0,
+        regularizer_coeff: 0.0,
+        regularizer: ADAMW_REGULARIZER_NONE,
+        group: 0,
+        frozen: 0,
+        no_clip: 0,
+    }
+}
+
+/// Schedules by number; 0: none. The last has the learning rate that the host has set.
 pub fn schedule(number: u8) -> Option<adamw_schedule> {
     let of = handle::schedule;
     Some(match number {
@@ -70,6 +83,17 @@ pub fn schedule(number: u8) -> Option<adamw_schedule> {
             total_steps: 20,
             ..of(ADAMW_SCHEDULE_COSINE_WITH_WARMUP)
         },
-        _ => adamw_schedule { lr: 0.3, period: 2, gamma: 0.5, ..of(ADAMW_SCHEDULE_STEP) },
+        3 => adamw_schedule { lr: 0.3, period: 2, gamma: 0.5, ..of(ADAMW_SCHEDULE_STEP) },
+        4 => adamw_schedule {
+            lr: 0.2,
+            min_lr: 0.01,
+            period: 5,
+            ..of(ADAMW_SCHEDULE_COSINE_ANNEALING)
+        },
+        5 => {
+            let advance = ADAMW_ADVANCE_MANUALLY;
+            adamw_schedule { lr: 0.1, period: 3, advance, ..of(ADAMW_SCHEDULE_STEP) }
+        }
+        _ => adamw_schedule { gamma: 0.95, ..of(ADAMW_SCHEDULE_EXPONENTIAL) },
     })
 }

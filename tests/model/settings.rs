@@ -2,7 +2,7 @@
 
 use crate::call::Call;
 use crate::common::handle;
-use crate::common::model::{Scaler, Schedule};
+use crate::common::model::Scaler;
 use crate::functions;
 use crate::world::World;
 use adamw::ffi::*;
@@ -12,7 +12,7 @@ impl World {
         match call {
             Call::AddGroup(hyper) => {
                 let mut group = self.model.groups[0];
-                hyper.put(&mut group);
+                hyper.put(&mut group, &self.numbers);
                 if self.tell(hyper.is_good(), |side| side.handle.try_add_group(&group)).is_some() {
                     self.model.groups.push(group);
                 }
@@ -20,7 +20,7 @@ impl World {
             Call::SetGroup(byte, hyper) => {
                 let (number, is_there) = self.group(*byte);
                 let mut group = self.model.groups[number as usize % self.model.groups.len()];
-                hyper.put(&mut group);
+                hyper.put(&mut group, &self.numbers);
                 let is_good = is_there && hyper.is_good();
                 if self.tell(is_good, |side| side.handle.set_group(number, &group)).is_some() {
                     self.model.groups[number as usize] = group;
@@ -48,9 +48,10 @@ impl World {
             }
             Call::SetLr(lr) => {
                 let lr = f64::from(*lr);
-                let is_good = self.model.schedule.is_none() && lr >= 0.0 && lr.is_finite();
+                let is_free = self.model.schedule.is_none() && self.model.config.lr_ptr.is_null();
+                let is_good = is_free && lr >= 0.0 && lr.is_finite();
                 if self.tell(is_good, |side| side.handle.try_set_lr(lr)).is_some() {
-                    self.model.lr = lr;
+                    (self.model.lr, self.model.given_lr) = (lr, lr);
                 }
             }
             Call::SetGradScale(scale) => {
@@ -117,24 +118,9 @@ impl World {
                     param.decays = !filters || functions::decays(&param.name);
                 }
             }
-            Call::SetSchedule(number) => match functions::schedule(*number) {
-                None => {
-                    self.tell(true, |side| {
-                        side.handle.remove_schedule();
-                        Ok(())
-                    });
-                    self.model.lr = self.model.lr();
-                    self.model.schedule = None;
-                }
-                Some(schedule) => {
-                    self.twin.read_lr_there(false);
-                    self.tell(true, |side| side.handle.set_schedule(&schedule));
-                    let lrs = handle::schedule_trace(&schedule, 300).unwrap();
-                    self.model.schedule = Some(Schedule { lrs, index: 0 });
-                }
-            },
             Call::SetStatistics(statistics) => {
                 self.tell(true, |side| side.handle.set_statistics((*statistics).into()));
+                self.model.statistics = *statistics;
             }
             Call::SetWindow(window) => {
                 self.tell(true, |side| {

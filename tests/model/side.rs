@@ -4,9 +4,12 @@ use crate::call::{Places, Setup};
 use crate::common::array::{Array, Dtype};
 use crate::common::device::{OnDevice, Stream};
 use crate::common::handle::{Answer, Handle, Param};
+use crate::common::model::layout::BUFFERS;
 use crate::common::place::Place;
 use crate::common::random::Random;
 use crate::common::rows::{Rows, RowsOnDevice};
+use crate::given::State;
+use crate::hosts::Numbers;
 use crate::more::More;
 use adamw::ffi::*;
 use core::cell::Cell;
@@ -26,10 +29,14 @@ pub struct Side {
     lr: Option<OnDevice>,
     stream: Option<Stream>,
     random: Random,
+    /// What the handle reads.
+    _numbers: Rc<Numbers>,
 }
 
 struct Mine {
     place: Rc<Place>,
+    /// The state that the host has given.
+    state: Vec<(adamw_buffer, Rc<Place>)>,
     dtype: Dtype,
     is_offloaded: bool,
     grad: Option<Given>,
@@ -47,7 +54,12 @@ enum List {
 }
 
 impl Side {
-    pub fn new(config: &adamw_config, setup: &Setup, is_twin: bool) -> Answer<Side> {
+    pub fn new(
+        config: &adamw_config,
+        setup: &Setup,
+        numbers: &Rc<Numbers>,
+        is_twin: bool,
+    ) -> Answer<Side> {
         let places = if is_twin { setup.places } else { Places::Processor };
         Ok(Side {
             handle: Handle::try_new(config)?,
@@ -58,6 +70,7 @@ impl Side {
             lr: None,
             stream: None,
             random: Random::new(7),
+            _numbers: Rc::clone(numbers),
         })
     }
 
@@ -94,7 +107,7 @@ impl Side {
         self.mine(number).grad.as_ref().map(|given| given.values.array())
     }
 
-    pub fn add(&mut self, param: &Param, place: u8) -> Answer<u32> {
+    pub fn add(&mut self, param: &Param, place: u8, state: &State) -> Answer<u32> {
         let place = match self.places {
             Places::Processor => 0,
             Places::Device => 1,
@@ -105,13 +118,21 @@ impl Side {
         let place = Rc::new(Place::of(param.param, is_on_device));
         let mut tensors = [None; 9];
         tensors[0] = Some(place.tensor());
+        let state = state.each_ref().map(|array| {
+            array.as_ref().map(|array| Rc::new(Place::of(array, is_on_device && !is_offloaded)))
+        });
+        for (tensor, place) in tensors[1..].iter_mut().zip(&state) {
+            *tensor = place.as_ref().map(|place| place.tensor());
+        }
         let param = Param { offload: is_offloaded, ..*param };
         let number = self.handle.try_add_tensors(&param, tensors)?;
         if self.params.len() <= number as usize {
             self.params.resize_with(number as usize + 1, || None);
         }
         let dtype = param.param.dtype();
-        self.params[number as usize] = Some(Mine { place, dtype, is_offloaded, grad: None });
+        let given = BUFFERS.into_iter().zip(state);
+        let state = given.filter_map(|(buffer, place)| Some((buffer, place?))).collect();
+        self.params[number as usize] = Some(Mine { place, state, dtype, is_offloaded, grad: None });
         Ok(number)
     }
 
@@ -120,6 +141,7 @@ impl Side {
         if let Some(mine) = self.params.get_mut(number as usize).and_then(Option::take) {
             self.is_foreign(mine.grad.map(|given| given.values));
             self.is_foreign(Some(mine.place));
+            mine.state.into_iter().for_each(|(_, place)| self.is_foreign(Some(place)));
         }
         Ok(())
     }
@@ -278,16 +300,30 @@ impl Side {
         self.mine(number).place.set(values);
     }
 
-    /// The parameter moves to another place.
+    /// The parameter moves to another place, and so does what the host has given of its state.
     pub fn rebind(&mut self, number: u32) -> Answer {
         self.wait();
+        let moved = |place: &Rc<Place>| {
+            let is_on_device = matches!(**place, Place::Device(_));
+            Rc::new(Place::of(&place.array(), is_on_device))
+        };
         let mine = self.mine(number);
-        let is_on_device = matches!(*mine.place, Place::Device(_));
-        let place = Rc::new(Place::of(&mine.place.array(), is_on_device));
-        self.handle.rebind_param(number, &place.tensor())?;
-        let before = core::mem::replace(&mut self.mine_mut(number).place, place);
+        let place = moved(&mine.place);
+        let state: Vec<_> = mine.state.iter().map(|(buffer, at)| (*buffer, moved(at))).collect();
+        let mut moves = vec![(number, ADAMW_BUFFER_PARAM, place.tensor())];
+        moves.extend(state.iter().map(|(buffer, at)| (number, *buffer, at.tensor())));
+        self.handle.rebind_tensors(&moves)?;
+        let mine = self.mine_mut(number);
+        let before = core::mem::replace(&mut mine.place, place);
+        let state = core::mem::replace(&mut mine.state, state);
         self.is_foreign(Some(before));
+        state.into_iter().for_each(|(_, place)| self.is_foreign(Some(place)));
         Ok(())
+    }
+
+    /// The state that the host has given.
+    pub fn state_of(&self, number: u32) -> Vec<(adamw_buffer, Rc<Place>)> {
+        self.mine(number).state.clone()
     }
 
     pub fn set_flag(&mut self, flag: Option<f32>) {

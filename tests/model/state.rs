@@ -8,6 +8,7 @@ use crate::common::model::param::Format;
 use crate::common::model::{self, Saved};
 use crate::common::random::Random;
 use crate::functions;
+use crate::given::Given;
 use crate::more::More;
 use crate::world::World;
 use adamw::ffi::*;
@@ -17,6 +18,7 @@ pub struct Checkpoint {
     bytes: Vec<u8>,
     saved: Saved,
     is_same: bool,
+    has_same_schedule: bool,
 }
 
 /// The bytes of a checkpoint, which nobody wants to see.
@@ -32,10 +34,10 @@ impl core::fmt::Debug for Written {
 impl World {
     pub fn change_state(&mut self, call: &Call) -> bool {
         match call {
-            Call::AddParam { dtype, n, group, place, seed } => {
+            Call::AddParam { dtype, n, group, place, seed, given } => {
                 let dtype = Dtype::ALL[*dtype as usize % 4];
                 let array = Array::ordinary(dtype, (*n).into(), &mut Random::new(*seed));
-                self.add(array, *group, *place);
+                self.add(array, *group, *place, given);
             }
             Call::Remove(param) => {
                 let (number, is_there) = self.param(*param);
@@ -83,48 +85,59 @@ impl World {
             }
             Call::SetState { param, part, seed } => self.set_state(*param, *part, *seed),
             Call::Save => self.save(),
-            Call::Load { params } => self.load(*params),
+            Call::Load { params, keep } => self.load(*params, *keep),
             _ => return false,
         }
         true
     }
 
-    pub fn add(&mut self, array: Array, group: u8, place: u8) {
+    pub fn add(&mut self, array: Array, group: u8, place: u8, given: &Given) {
         let (group, has_group) = self.group(group);
         let dtype = array.dtype();
         let name = format!("w{}", self.n_named);
         self.n_named += 1;
-        let groups = &self.model.groups;
-        let is_refused = |group: u32| {
-            let group = &groups[group as usize];
-            let of_bf16 = [ADAMW_PRECISION_SPLIT, ADAMW_PRECISION_STOCHASTIC];
-            dtype == Dtype::F16 && of_bf16.contains(&group.precision)
-                || dtype != Dtype::F64
-                    && group.moments == ADAMW_MOMENTS_4BIT
-                    && self.model.config.amsgrad == 1
+        let amsgrad = self.model.config.amsgrad == 1;
+        let current = match has_group {
+            true => self.model.current(&self.model.groups[group as usize]),
+            false => None,
         };
-        let is_good = has_group && !is_refused(group);
-        let param = Param { group, ..Param::new(&name, &array) };
-        let Some(number) = self.tell(is_good, |side| side.add(&param, place)) else { return };
-        let number = number as usize;
-        let group = &self.model.groups[group as usize];
+        let values = current.unwrap_or(self.model.groups[0]);
+        let of_bf16 = [ADAMW_PRECISION_SPLIT, ADAMW_PRECISION_STOCHASTIC];
+        let is_refused = dtype == Dtype::F16 && of_bf16.contains(&values.precision)
+            || dtype != Dtype::F64 && values.moments == ADAMW_MOMENTS_4BIT && amsgrad;
+        let (shard, has_room) = given.shard(array.len());
         let format = Format {
             multi_precision: self.model.config.multi_precision == 1,
-            precision: group.precision,
-            moments: group.moments,
+            precision: values.precision,
+            moments: values.moments,
+            shard,
         };
-        let options = self.plain.handle.options(number as u32);
-        let decays = !self.model.filters || functions::decays(&name);
-        let param = model::Param::new(name, dtype, array.values(), options, format);
-        let param = model::Param { decays, ..param };
+        let options = functions::no_options();
+        let mut model = model::Param::new(name.clone(), dtype, array.values(), options, format);
+        model.decays = !self.model.filters || functions::decays(&name);
+        model.set_step(given.steps(), &values);
+        let (state, fits) = given.state(&mut model, amsgrad);
+        let param = Param {
+            group,
+            step: given.steps(),
+            first_element: shard.first,
+            whole_elements: shard.whole,
+            ..Param::new(&name, &array)
+        };
+        let is_good = current.is_some() && has_room && fits && !is_refused;
+        let Some(number) = self.tell(is_good, |side| side.add(&param, place, &state)) else {
+            return;
+        };
+        let number = number as usize;
+        model.options = self.plain.handle.options(number as u32);
         let params = &mut self.model.params;
         let free = params.iter().position(|param| param.removed).unwrap_or(params.len());
         match params.get_mut(number) {
             Some(removed) => {
                 assert!(number == free, "not the lowest number that is free");
-                *removed = param;
+                *removed = model;
             }
-            None => params.push(param),
+            None => params.push(model),
         }
     }
 
@@ -134,6 +147,8 @@ impl World {
             return;
         }
         let (i, random) = (number as usize, &mut Random::new(seed));
+        let group = self.model.groups[self.model.params[i].options.group as usize];
+        let group = self.model.current(&group);
         let param = &mut self.model.params[i];
         let dtype = match param.format.moments {
             ADAMW_MOMENTS_BF16 => Dtype::Bf16,
@@ -150,12 +165,12 @@ impl World {
                 (name("exp_avg_sq"), values)
             }
         };
-        let is_set = self.tell(true, |side| side.handle.set_state(&name, &values)).is_some();
-        let group = self.model.groups[self.model.params[i].options.group as usize];
+        let is_good = part > 0 || group.is_some();
+        let is_set = self.tell(is_good, |side| side.handle.set_state(&name, &values)).is_some();
         let param = &mut self.model.params[i];
         match part {
             _ if !is_set => {}
-            0 => param.set_step(values.get(0) as u64, &group),
+            0 => param.set_step(values.get(0) as u64, &group.unwrap()),
             1 => param.exp_avg = values.values(),
             _ => param.exp_avg_sq = values.values(),
         }
@@ -165,14 +180,18 @@ impl World {
         let is_good = self.model.can_save();
         let written = self.tell(is_good, |side| side.handle.try_saved(true).map(Written));
         let Some(Written(bytes)) = written else { return };
-        self.saved = Some(Checkpoint { bytes, saved: self.model.save(), is_same: true });
+        let saved = self.model.save();
+        self.saved = Some(Checkpoint { bytes, saved, is_same: true, has_same_schedule: true });
     }
 
     /// What was saved is loaded again, into the same handles: all of it, or what both have if they are not
     /// as they were.
-    pub fn load(&mut self, params: bool) {
-        let Some(Checkpoint { bytes, saved, is_same }) = &self.saved else { return };
-        let (bytes, saved, is_same) = (bytes.clone(), saved.clone(), *is_same);
+    pub fn load(&mut self, params: bool, keep: bool) {
+        let Some(Checkpoint { bytes, saved, is_same, has_same_schedule }) = &self.saved else {
+            return;
+        };
+        let is_same = *is_same && (keep || *has_same_schedule);
+        let (bytes, saved) = (bytes.clone(), saved.clone());
         let is_in = |param: &model::Param| {
             saved.params.iter().any(|of| !of.removed && of.name == param.name)
         };
@@ -182,6 +201,7 @@ impl World {
         self.counts.reloads += 1;
         let options = adamw_load_options {
             params: params.into(),
+            keep_schedule: keep.into(),
             scope: if is_same { ADAMW_LOAD_ALL } else { ADAMW_LOAD_SHARED },
             ..load_options()
         };
@@ -189,7 +209,7 @@ impl World {
             return;
         }
         match is_same {
-            true => self.model.load(&saved),
+            true => self.model.load(&saved, keep),
             false => self.model.load_shared(&saved),
         }
         let loaded: Vec<u32> = self.model.live().map(|i| i as u32).collect();
@@ -213,13 +233,13 @@ impl World {
                 | Call::AddParam { .. }
                 | Call::Remove(_)
                 | Call::Options { .. }
-                | Call::SetSchedule(_)
                 | Call::SetScaler { .. }
                 | Call::RemoveScaler
                 | Call::SetFilter(_)
         );
         if let Some(checkpoint) = &mut self.saved {
             checkpoint.is_same &= !changes;
+            checkpoint.has_same_schedule &= !matches!(call, Call::SetSchedule(_));
         }
     }
 }

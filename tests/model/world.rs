@@ -7,14 +7,18 @@ use crate::common::handle::{self, Answer, Failure, Handle, isas};
 use crate::common::model::Model;
 use crate::counts::Counts;
 use crate::graph::Captured;
+use crate::hosts::Numbers;
 use crate::side::Side;
 use crate::state::Checkpoint;
 use adamw::ffi::*;
+use std::rc::Rc;
 
 pub struct World {
     pub model: Model,
     pub plain: Side,
     pub twin: Side,
+    /// What the host keeps for both handles to read.
+    pub numbers: Rc<Numbers>,
     pub counts: Counts,
     pub saved: Option<Checkpoint>,
     pub graph: Option<Captured>,
@@ -37,7 +41,9 @@ const LIMITS: [&str; 4] = [
 impl World {
     pub fn new(setup: &Setup) -> Option<World> {
         let mut group: adamw_group_config = Handle::new(&handle::config()).group(0);
-        setup.group.put(&mut group);
+        setup.group.put(&mut group, &Numbers::default());
+        let numbers = Rc::new(Numbers::new(0.125, &group));
+        setup.group.put(&mut group, &numbers);
         let isa = |which: usize| isas()[setup.isas[which] % isas().len()];
         let config = adamw_config {
             lr: 0.125,
@@ -53,6 +59,10 @@ impl World {
             precision: group.precision,
             moments: group.moments,
             independent_weight_decay: group.independent_weight_decay,
+            lr_ptr: numbers.lr(setup.reads_lr),
+            beta1_ptr: group.beta1_ptr,
+            beta2_ptr: group.beta2_ptr,
+            weight_decay_ptr: group.weight_decay_ptr,
             seed: 0x1234_5678_9abc_def0,
             amsgrad: setup.amsgrad.into(),
             maximize: setup.maximize.into(),
@@ -66,12 +76,16 @@ impl World {
             ..handle::config()
         };
         let other = adamw_config { isa: isa(1), num_threads: setup.threads, ..config };
-        let plain = Side::new(&config, setup, false).ok()?;
-        let twin = Side::new(&other, setup, true).unwrap();
+        let plain = Side::new(&config, setup, &numbers, false).ok()?;
+        let twin = Side::new(&other, setup, &numbers, true).unwrap();
         let groups = vec![plain.handle.group(0)];
         let model = Model {
             config,
             lr: 0.125,
+            given_lr: 0.125,
+            hosts: numbers.values(),
+            statistics: false,
+            n_unchanged: 0,
             filters: false,
             grad_scale: 1.0,
             scaler: None,
@@ -88,6 +102,7 @@ impl World {
             model,
             plain,
             twin,
+            numbers,
             counts,
             saved: None,
             graph: None,
@@ -168,6 +183,8 @@ impl World {
             }
             _ => {
                 self.change_setting(call)
+                    || self.change_schedule(call)
+                    || self.write_number(call)
                     || self.change_state(call)
                     || self.give_gradient(call)
                     || self.take_step(call)

@@ -45,6 +45,15 @@ pub struct Format {
     pub multi_precision: bool,
     pub precision: adamw_precision,
     pub moments: adamw_moments,
+    pub shard: Shard,
+}
+
+/// Which part of a whole a parameter is.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Shard {
+    pub first: u64,
+    /// 0: nobody said.
+    pub whole: u64,
 }
 
 /// To the compute type, which every operation rounds to.
@@ -67,8 +76,9 @@ impl Param {
                 ADAMW_PRECISION_DEFAULT => format.multi_precision,
                 _ => true,
             };
+        let whole = if format.shard.whole > 0 { format.shard.whole } else { values.len() as u64 };
         let moments = match format.moments {
-            ADAMW_MOMENTS_8BIT | ADAMW_MOMENTS_4BIT if values.len() < 4096 => ADAMW_MOMENTS_F32,
+            ADAMW_MOMENTS_8BIT | ADAMW_MOMENTS_4BIT if whole < 4096 => ADAMW_MOMENTS_F32,
             _ if dtype == Dtype::F64 => ADAMW_MOMENTS_F32,
             moments => moments,
         };
@@ -180,7 +190,8 @@ impl Param {
         let is_random = self.format.precision == ADAMW_PRECISION_STOCHASTIC
             || self.format.moments != ADAMW_MOMENTS_F32;
         let n_noise = if is_random { n as u64 } else { 0 };
-        let noise = rounding::noise(seed, &self.name, self.step, 0..n_noise);
+        let first = self.format.shard.first;
+        let noise = rounding::noise(seed, &self.name, self.step, first..first + n_noise);
         for at in (0..n).filter(|at| touched(*at)) {
             let whole = self.master.as_ref().unwrap_or(&self.param)[at];
             self.param[at] = match self.format.precision {

@@ -1,0 +1,45 @@
+//! Numbers that the host keeps, and the handles read: `lr_ptr` and the like.
+
+use crate::call::Call;
+use crate::world::World;
+use adamw::ffi::*;
+use core::cell::Cell;
+
+/// The learning rate, beta1, beta2 and weight_decay.
+#[derive(Default)]
+pub struct Numbers([Cell<f32>; 4]);
+
+impl Numbers {
+    pub fn new(lr: f64, group: &adamw_group_config) -> Numbers {
+        Numbers([lr, group.beta1, group.beta2, group.weight_decay].map(|n| Cell::new(n as f32)))
+    }
+
+    pub fn values(&self) -> [f64; 4] {
+        self.0.each_ref().map(|number| number.get().into())
+    }
+
+    pub fn lr(&self, is_read: bool) -> *const f32 {
+        if is_read { self.0[0].as_ptr() } else { core::ptr::null() }
+    }
+
+    /// Has a group read those of its numbers whose bits are set.
+    pub fn put(&self, group: &mut adamw_group_config, which: u8) {
+        let pointer = |bit: usize| match which >> bit & 1 {
+            0 => core::ptr::null(),
+            _ => self.0[bit + 1].as_ptr().cast_const(),
+        };
+        group.beta1_ptr = pointer(0);
+        group.beta2_ptr = pointer(1);
+        group.weight_decay_ptr = pointer(2);
+    }
+}
+
+impl World {
+    pub fn write_number(&mut self, call: &Call) -> bool {
+        let Call::HostNumber { which, value } = call else { return false };
+        self.numbers.0[*which as usize % 4].set(*value);
+        self.model.hosts = self.numbers.values();
+        self.counts.calls += 1;
+        true
+    }
+}
