@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What only a GPU can show: that the kernels have the CPU's bits there too, that the checkers of CUDA find nothing, and how fast a step is.
 # Needs NVIDIA's driver, Rust, cc and python3; uses compute-sanitizer, PyTorch and apex where they are installed (PYTHON names the
-# interpreter that has them). The report replaces docs/gpu.md.
+# interpreter that has them). The report is docs/gpu.md, to which docs/cuda.md then links.
 #
 # usage: tests/gpu/run.sh          on the first device that the driver finds
 #        tests/gpu/run.sh --dry    that this script works: all of it once, small, on the driver that interprets kernels
@@ -110,5 +110,5 @@ set +e
 (set -e; everything) 2>&1 | tee $out/report.md
 status=${PIPESTATUS[0]}
 set -e
-[[ $status == 0 ]] || { echo "failed: docs/gpu.md stays as it is" >&2; exit 1; }
+[[ $status == 0 ]] || { echo "failed: no report is kept" >&2; exit 1; }
 mv $out/report.md $report
