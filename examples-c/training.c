@@ -3,13 +3,15 @@
  * loop in PyTorch.
  *
  * The network learns handwritten digits twice: once in one go, and once broken off in the middle, saved, and continued
- * by another handle over other memory. The program exits 1 if it has not learned, or if one bit of the weights differs.
+ * by another handle over other memory. The program exits 1 if it has not learned, if the last step was not clipped as its
+ * norm asks for, if the schedule has not come to its end, or if one bit of the weights differs.
  *
  * usage: training [where to save] */
 #include "digits_data.h"
 #include "digits_net.h"
 
 #include <adamw.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -135,7 +137,10 @@ int main(int argc, char **argv) {
   train(&second, &train_set, (int)info.step, STEPS);
 
   adamw_step_info last;
+  double lr;
+  check(adamw_get_lr(second.optimizer, &lr));
   check(adamw_get_step_info(second.optimizer, &last, sizeof last));
+  int clipped = fabs(last.clip_factor * fmax(last.grad_norm, 1) - 1) < 1e-6; /* clip_norm is 1 */
   int percent = 100 * net_evaluate(&second.model, &test_set).correct / test_set.count;
   int same = net_hash(&whole.model) == net_hash(&second.model);
   printf("%d %% of the test images, last gradient norm %.3f, continued at step %llu with %s\n", percent, last.grad_norm,
@@ -145,5 +150,5 @@ int main(int argc, char **argv) {
   end(&second);
   digits_free(&train_set);
   digits_free(&test_set);
-  return same && percent >= WANTED_PERCENT ? 0 : 1;
+  return same && clipped && lr == 0 && percent >= WANTED_PERCENT ? 0 : 1;
 }
