@@ -230,6 +230,14 @@ pub enum Call {
         params: bool,
         keep: bool,
     },
+    /// Goes on in new handles, which may be made with more.
+    Restart {
+        amsgrad: bool,
+        multi_precision: bool,
+        params: bool,
+        place: u8,
+        given: Given,
+    },
 
     Capture,
     Replay,
@@ -295,7 +303,7 @@ enum Draw {
 use Draw::Call as C;
 type Drawn = (u64, Draw);
 const STEP: usize = 25;
-const CALLS: [Drawn; 38] = [
+const CALLS: [Drawn; 39] = [
     (2, C(|r| Call::AddGroup(Hyper::draw(r)))),
     (3, C(|r| Call::SetGroup(byte(r), Hyper::draw(r)))),
     (4, C(Call::add)),
@@ -381,6 +389,16 @@ const CALLS: [Drawn; 38] = [
     (2, C(|r| Call::SetState { param: byte(r), part: byte(r), seed: r.next() })),
     (4, C(|_| Call::Save)),
     (5, C(|r| Call::Load { params: r.once_in(2), keep: r.once_in(3) })),
+    (
+        2,
+        C(|r| Call::Restart {
+            amsgrad: r.once_in(4),
+            multi_precision: r.once_in(4),
+            params: r.once_in(2),
+            place: byte(r),
+            given: Given::draw_memory(r),
+        }),
+    ),
     (5, C(|_| Call::Capture)),
     (24, C(|_| Call::Replay)),
     (30, Draw::Aside),

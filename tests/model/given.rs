@@ -57,6 +57,11 @@ impl Given {
         (Shard { first, whole }, self.cut < 5)
     }
 
+    /// Memory for new state, all that there is.
+    pub fn draw_memory(random: &mut Random) -> Given {
+        Given { stray: false, steps: 0, ..Given::draw(random) }
+    }
+
     /// The state that is given for a new parameter, which the model's then has, and whether it is taken.
     pub fn state(&self, param: &mut Param, amsgrad: bool) -> (State, bool) {
         let layout = param.layout(amsgrad);

@@ -17,6 +17,7 @@ mod graph;
 mod hosts;
 mod loops;
 mod more;
+mod restart;
 mod schedules;
 mod settings;
 mod side;

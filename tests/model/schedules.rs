@@ -40,7 +40,7 @@ impl World {
                 Ok(())
             });
             self.model.lr = self.model.lr();
-            self.model.schedule = None;
+            (self.model.schedule, self.schedule) = (None, None);
             return;
         };
         self.twin.read_lr_there(false);
@@ -49,10 +49,12 @@ impl World {
             return;
         }
         let lr = if schedule.lr == 0.0 { self.model.given_lr } else { schedule.lr };
+        let schedule = adamw_schedule { lr, ..schedule };
         let lrs = match lr {
             0.0 => vec![0.0; N_LRS],
-            lr => handle::schedule_trace(&adamw_schedule { lr, ..schedule }, N_LRS).unwrap(),
+            _ => handle::schedule_trace(&schedule, N_LRS).unwrap(),
         };
+        self.schedule = Some(schedule);
         let manual = schedule.advance == ADAMW_ADVANCE_MANUALLY;
         self.model.schedule = Some(Schedule { lrs, index: 0, manual });
     }

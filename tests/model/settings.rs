@@ -108,7 +108,7 @@ impl World {
                     side.handle.set_lr_ratio(callback, &());
                     Ok(())
                 });
-                self.model.ratio = ratio;
+                (self.model.ratio, self.ratio) = (ratio, callback);
             }
             Call::SetFilter(filters) => {
                 let filter: adamw_decay_filter = filters.then_some(functions::tell_decays);

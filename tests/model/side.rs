@@ -1,6 +1,6 @@
 //! One of the two handles, with the memory that it was given, and the memory that is the host's again.
 
-use crate::call::{Places, Setup};
+use crate::call::Places;
 use crate::common::array::{Array, Dtype};
 use crate::common::device::{OnDevice, Stream};
 use crate::common::handle::{Answer, Handle, Param};
@@ -18,6 +18,8 @@ use std::rc::Rc;
 
 pub struct Side {
     pub handle: Handle,
+    /// What it was made with.
+    pub config: adamw_config,
     pub places: Places,
     /// By number.
     params: Vec<Option<Mine>>,
@@ -56,13 +58,14 @@ enum List {
 impl Side {
     pub fn new(
         config: &adamw_config,
-        setup: &Setup,
+        places: Places,
         numbers: &Rc<Numbers>,
         is_twin: bool,
     ) -> Answer<Side> {
-        let places = if is_twin { setup.places } else { Places::Processor };
+        let places = if is_twin { places } else { Places::Processor };
         Ok(Side {
             handle: Handle::try_new(config)?,
+            config: *config,
             places,
             params: Vec::new(),
             foreign: Vec::new(),

@@ -21,6 +21,9 @@ pub struct World {
     pub numbers: Rc<Numbers>,
     pub counts: Counts,
     pub saved: Option<Checkpoint>,
+    /// The schedule that both were given, and the callback.
+    pub schedule: Option<adamw_schedule>,
+    pub ratio: adamw_lr_ratio,
     pub graph: Option<Captured>,
     /// The numbers of all parameters that graphs have captured.
     pub captured: Vec<u32>,
@@ -76,8 +79,8 @@ impl World {
             ..handle::config()
         };
         let other = adamw_config { isa: isa(1), num_threads: setup.threads, ..config };
-        let plain = Side::new(&config, setup, &numbers, false).ok()?;
-        let twin = Side::new(&other, setup, &numbers, true).unwrap();
+        let plain = Side::new(&config, setup.places, &numbers, false).ok()?;
+        let twin = Side::new(&other, setup.places, &numbers, true).unwrap();
         let groups = vec![plain.handle.group(0)];
         let model = Model {
             config,
@@ -105,6 +108,8 @@ impl World {
             numbers,
             counts,
             saved: None,
+            schedule: None,
+            ratio: None,
             graph: None,
             captured: Vec::new(),
             is_replayed: false,
@@ -186,6 +191,7 @@ impl World {
                     || self.change_schedule(call)
                     || self.write_number(call)
                     || self.change_state(call)
+                    || self.restart(call)
                     || self.give_gradient(call)
                     || self.take_step(call)
                     || self.use_graph(call)

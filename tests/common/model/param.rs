@@ -155,6 +155,14 @@ impl Param {
         self.param = values;
     }
 
+    /// Has a master from now on, if it is of a type that needs one: the parameter, exactly.
+    pub fn begin_master(&mut self) {
+        self.format.multi_precision = true;
+        if self.layout(false)[0].is_some() {
+            self.master = Some(self.param.clone());
+        }
+    }
+
     /// Counts so many steps, whatever they were.
     pub fn set_step(&mut self, step: u64, group: &adamw_group_config) {
         let power = |beta: f64| (0..step).fold(1.0, |power, _| power * beta);

@@ -1,0 +1,119 @@
+//! A run that ends and goes on in new handles, which load what it has saved.
+
+use crate::call::Call;
+use crate::common::array::Array;
+use crate::common::checkpoint::load_options;
+use crate::common::handle::Param;
+use crate::given::Given;
+use crate::more::More;
+use crate::side::Side;
+use crate::world::World;
+use adamw::ffi::*;
+
+impl World {
+    pub fn restart(&mut self, call: &Call) -> bool {
+        let Call::Restart { amsgrad, multi_precision, params, place, given } = call else {
+            return false;
+        };
+        let live: Vec<usize> = self.model.live().collect();
+        let are_read = self.model.groups.iter().all(|group| self.model.current(group).is_some());
+        if !self.model.can_save() || live.is_empty() || !are_read {
+            return true;
+        }
+        self.drop_graph();
+        let bytes = self.plain.handle.try_saved(true).unwrap();
+        assert!(self.twin.handle.try_saved(true).unwrap() == bytes, "the checkpoints differ");
+        self.plain.assert_untouched();
+        self.twin.assert_untouched();
+        self.become_new(&live, *amsgrad, *multi_precision);
+        self.make_sides(*place, given);
+        let options = adamw_load_options { params: (*params).into(), extend: 1, ..load_options() };
+        self.counts.reloads += 1;
+        self.tell(true, |side| side.handle.load_bytes(&bytes, &options));
+        true
+    }
+
+    /// The model is that of new handles that have loaded. What a load turns on starts from what there is.
+    fn become_new(&mut self, live: &[usize], amsgrad: bool, multi_precision: bool) {
+        let model = &mut self.model;
+        model.params = live.iter().map(|i| model.params[*i].clone()).collect();
+        let is_half_a_byte =
+            |param: &crate::common::model::Param| param.format.moments == ADAMW_MOMENTS_4BIT;
+        let extends = amsgrad && !model.params.iter().any(is_half_a_byte);
+        if extends && model.config.amsgrad == 0 {
+            model.config.amsgrad = 1;
+            let params = &mut model.params;
+            params.iter_mut().for_each(|param| param.max_exp_avg_sq = param.exp_avg_sq.clone());
+            self.saved = None;
+        }
+        if multi_precision && model.config.multi_precision == 0 {
+            model.config.multi_precision = 1;
+            model.params.iter_mut().for_each(|param| param.begin_master());
+            self.saved = None;
+        }
+        for param in &mut model.params {
+            (param.grad, param.alone) = (None, false);
+        }
+        (model.n_unchanged, model.config.lr) = (0, model.given_lr);
+        (self.is_replayed, self.captured) = (false, Vec::new());
+    }
+
+    /// Makes new handles, tells them what the old ones were told, and destroys those.
+    fn make_sides(&mut self, place: u8, given: &Given) {
+        for is_twin in [false, true] {
+            let old = if is_twin { &self.twin } else { &self.plain };
+            let config = adamw_config {
+                isa: old.config.isa,
+                num_threads: old.config.num_threads,
+                ..self.model.config
+            };
+            let mut side = Side::new(&config, old.places, &self.numbers, is_twin).unwrap();
+            self.tell_all(&mut side, place, given);
+            let old = if is_twin { &mut self.twin } else { &mut self.plain };
+            core::mem::replace(old, side).end();
+        }
+    }
+
+    fn tell_all(&self, side: &mut Side, place: u8, given: &Given) {
+        let model = &self.model;
+        for (number, group) in (0..).zip(&model.groups) {
+            match number {
+                0 => side.handle.set_group(0, group).unwrap(),
+                _ => assert_eq!(side.handle.try_add_group(group), Ok(number)),
+            }
+        }
+        let filter: adamw_decay_filter =
+            model.filters.then_some(crate::functions::tell_decays as _);
+        side.handle.set_decay_filter(filter, &()).unwrap();
+        for (number, param) in (0..).zip(&model.params) {
+            // The group may have had other formats when the parameter was added.
+            let group = param.options.group;
+            let now = model.groups[group as usize];
+            let (precision, moments) = (param.format.precision, param.format.moments);
+            let then = adamw_group_config { precision, moments, ..now };
+            side.handle.set_group(group, &then).unwrap();
+            let (state, _) = given.state(&mut param.clone(), model.config.amsgrad == 1);
+            let array = Array::of(param.dtype, &param.param);
+            let shard = param.format.shard;
+            let new = Param {
+                group,
+                first_element: shard.first,
+                whole_elements: shard.whole,
+                ..Param::new(&param.name, &array)
+            };
+            assert_eq!(side.add(&new, place.wrapping_add(number as u8), &state), Ok(number));
+            side.handle.set_group(group, &now).unwrap();
+            side.handle.set_options(number, &param.options).unwrap();
+        }
+        if let Some(schedule) = &self.schedule {
+            side.handle.set_schedule(schedule).unwrap();
+        }
+        if let Some(scaler) = &model.scaler {
+            side.handle.set_scaler(&scaler.config).unwrap();
+        }
+        side.handle.set_lr_ratio(self.ratio, &());
+        side.handle.set_statistics(model.statistics.into()).unwrap();
+        side.handle.set_accumulation_window(model.window);
+        side.set_flag(model.flag);
+    }
+}
