@@ -1,7 +1,39 @@
 /*
  * libadamw: AdamW for buffers that the host owns.
  *
- * Generated from the Rust source: do not edit.
+ * Generated from src/ffi: do not edit.
+ *
+ * A TRAINING LOOP
+ *
+ *   adamw_config_init(&config, sizeof config);           defaults; change what you like
+ *   adamw_create(&config, &optimizer);
+ *   adamw_add_array(optimizer, "w", w, n, ADAMW_DTYPE_F32, &param);      once for each parameter
+ *   adamw_set_grad_array(optimizer, param, grad, n, ADAMW_DTYPE_F32);    where its gradient will be
+ *   loop: compute the gradients; adamw_step(optimizer); adamw_set_lr(optimizer, lr) if it changes
+ *   adamw_destroy(optimizer);
+ *
+ * Each returns an adamw_status; adamw_last_error() is the text of one that is not ADAMW_STATUS_OK.
+ *
+ * FUNCTIONS, without their adamw_
+ *
+ *   Library and errors: last_error, status_name, version, get_capabilities
+ *   Handle: config_init, create, destroy
+ *   Parameters and tensors: add_param, add_array, add_array_to_group, num_params, find_param,
+ *       get_param_info, get_param_options, set_param_options, reset_param, remove_param, rebind,
+ *       sync_master, memory_plan
+ *   Gradients: set_grad, set_grad_array, set_grads, accumulate_grad, accumulate_grad_array,
+ *       set_accumulation_window, clear_grad
+ *   Step: step, grad_ready, step_param, set_statistics, get_step_info, minimize, apply_gradients
+ *   Hyper-parameters and groups: set_lr, get_lr, get_param_lr, set_decay_filter, set_lr_ratio,
+ *       group_config_init, add_group, num_groups, get_group, set_group
+ *   Schedules: set_lr_schedule, schedule_advance, schedule_advance_with_metric, get_schedule_state,
+ *       set_schedule_state, set_schedule_index, schedule_trace
+ *   Loss scale: set_grad_scale, get_grad_scale, set_loss_scaler, get_loss_scaler_state,
+ *       set_loss_scaler_state, set_found_inf
+ *   Sparse gradients: set_sparse_grad, sparse_prepare, sparse_flush
+ *   State: get_state_info, get_state_name, find_state, get_state, set_state
+ *   Checkpoints: save, save_to, load, load_from, inspect
+ *   CUDA: set_stream, set_device_inputs, prepare
  *
  * CONVENTIONS
  *
@@ -46,21 +78,6 @@
  * whole, and a thread that was cancelled ends when it returns, whatever its cancel type. What is kept
  * for a thread takes no memory, but for the text of its first error.
  *
- * Devices. Tensors whose device is CUDA's (device_type 2 or 13) lie in the memory of that device, and their
- * parameters are stepped there, with the same bits. Work is queued up on one stream, adamw_set_stream's, in the
- * device's primary context; the context that is current stays so. adamw_step does not wait for it, unless
- * the host has to know what the device finds: with adamw_set_statistics, ADAMW_NONFINITE_FAIL, found_inf flags or a loss scaler
- * of the library's, a norm or a look for what is not finite that parameters in the host's memory share, or
- * ADAMW_NONFINITE_SKIP with a schedule or a callback. What reads state, step counts or adamw_get_step_info
- * waits. One handle uses one device. What a call reads there is read when the stream
- * comes so far: it is freed or overwritten after that, or by work that is queued up behind the call on the same
- * stream. An address that the driver does not know as this device's is refused when it is given. Numbers that a handle is given by pointer (lr_ptr, the flags of adamw_set_found_inf) are in the host's
- * memory; those on the device are adamw_set_device_inputs'. A failure in the middle of a step leaves its parameters on the device
- * half stepped, and every later step of them is ADAMW_STATUS_DEVICE. A handle that has parameters on a
- * device is not used in a forked child, where CUDA does not work. No call breaks a capture of another stream, in
- * whatever mode it was begun and by whatever thread: what allocates, frees, copies or waits does so in CUDA's relaxed mode, and
- * nothing waits for the whole context.
- *
  * Stack. A call takes at most 16 KiB of its thread's stack, and so does a task of parallel_for and each of the
  * library's own threads, on every instruction set; what CUDA's driver and the host's callbacks take comes on
  * top of it.
@@ -88,1522 +105,494 @@
 #define ADAMW_VERSION_MINOR 1
 #define ADAMW_VERSION_PATCH 0
 
-// What a call came to. Zero is success. A number is never reused for another meaning; the text of
-// the calling thread's last failure is `adamw_last_error()`.
-enum adamw_status
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : int32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
-  // The call did what it says.
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- Library and errors ---------------------------------------------------------------------- */
+
+/// What a call came to. Zero is success. A number is never reused for another meaning; the text of
+/// the calling thread's last failure is `adamw_last_error()`.
+typedef int32_t adamw_status;
+enum adamw_status_code {
+  /// The call did what it says.
   ADAMW_STATUS_OK = 0,
-  // A pointer was NULL, or a value outside its range.
+  /// A pointer was NULL, or a value outside its range.
   ADAMW_STATUS_INVALID_ARGUMENT = 1,
-  // The request is well formed, but this build, version or machine cannot do it.
+  /// The request is well formed, but this build, version or machine cannot do it.
   ADAMW_STATUS_UNSUPPORTED = 2,
-  // Memory or threads could not be had.
+  /// Memory or threads could not be had.
   ADAMW_STATUS_OUT_OF_MEMORY = 3,
-  // No parameter or group of this handle has that number.
+  /// No parameter or group of this handle has that number.
   ADAMW_STATUS_NOT_FOUND = 5,
-  // The handle is NULL, was destroyed, or never was one.
+  /// The handle is NULL, was destroyed, or never was one.
   ADAMW_STATUS_BAD_HANDLE = 7,
-  // The handle is in use: by another thread, or by the very call that called this callback.
+  /// The handle is in use: by another thread, or by the very call that called this callback.
   ADAMW_STATUS_BUSY = 8,
-  // An earlier call was interrupted in the middle of its writes: by a bug in this library, which
-  // leaves only `adamw_destroy`, or in `adamw_load`, which may be called again.
+  /// An earlier call was interrupted in the middle of its writes: by a bug in this library, which
+  /// leaves only `adamw_destroy`, or in `adamw_load`, which may be called again.
   ADAMW_STATUS_POISONED = 9,
-  // A function of the host reported an error.
+  /// A function of the host reported an error.
   ADAMW_STATUS_CALLBACK = 10,
-  // The learning rate is a schedule's, and cannot be set beside it.
+  /// The learning rate is a schedule's, and cannot be set beside it.
   ADAMW_STATUS_LR_CONFLICT = 11,
-  // A gradient is not finite, and the handle was told to fail then.
+  /// A gradient is not finite, and the handle was told to fail then.
   ADAMW_STATUS_NONFINITE = 12,
-  // One parameter cannot be stepped alone: its step depends on the gradients of others.
+  /// One parameter cannot be stepped alone: its step depends on the gradients of others.
   ADAMW_STATUS_CLIP_CONFLICT = 13,
-  // A CUDA device or its driver failed.
+  /// A CUDA device or its driver failed.
   ADAMW_STATUS_DEVICE = 14,
-  // A file could not be read or written: the text has the reason that the system gave.
+  /// A file could not be read or written: the text has the reason that the system gave.
   ADAMW_STATUS_IO = 15,
-  // A checkpoint is damaged, cut off, or none.
+  /// A checkpoint is damaged, cut off, or none.
   ADAMW_STATUS_CORRUPT = 16,
-  // A checkpoint is whole, but not one of a handle like this: the text lists what differs.
+  /// A checkpoint is whole, but not one of a handle like this: the text lists what differs.
   ADAMW_STATUS_MISMATCH = 17,
-  // A panic was caught at the boundary: a bug in this library.
+  /// A panic was caught at the boundary: a bug in this library.
   ADAMW_STATUS_INTERNAL = 99,
 };
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum adamw_status adamw_status;
-#else
-typedef int32_t adamw_status;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
 
-// An optimizer: a handle from `adamw_create`, opaque to the host.
-typedef struct adamw_optimizer adamw_optimizer;
+/// The text of the last call that failed on this thread, with the names and values in question;
+/// empty if none has. There is memory for it from a thread's first failure on: without that the text is
+/// that there was none, and the status says what failed. It belongs to the library and is valid until this
+/// thread's next call that fails.
+const char *adamw_last_error(void);
 
-// Takes the next `num_bytes` of a checkpoint and returns 0. Anything else fails the call with
-// `ADAMW_STATUS_CALLBACK`.
-typedef int32_t (*adamw_write)(const void *data, size_t num_bytes, void *user_data);
+/// The name of a status, such as `ADAMW_STATUS_OK`; of a number that is none, `unknown status`.
+const char *adamw_status_name(int32_t status);
 
-// Hears how many of how many bytes are done, every MiB or so, and returns 0. Anything else ends the
-// call with `ADAMW_STATUS_CALLBACK`, nothing changed.
-typedef int32_t (*adamw_progress)(uint64_t done, uint64_t total, void *user_data);
+/// The version of the library that is running, such as `0.1.0`; the header's is in
+/// `ADAMW_VERSION_MAJOR`, `_MINOR` and `_PATCH`.
+const char *adamw_version(void);
 
-// Where and what `adamw_save_to` saves. Zero it, set `struct_size` and one of `path`, `data` and
-// `write` (or `size_only`); the rest may stay 0.
-typedef struct adamw_save_args {
-  // `sizeof(adamw_save_args)`.
-  size_t struct_size;
-  // The file to write, as `adamw_save` does.
-  const char *path;
-  // Memory to write to, `[capacity]` bytes.
-  void *data;
-  // How many bytes there is room for.
-  size_t capacity;
-  // Called with the checkpoint's bytes one piece after another. The tensors are read twice: their
-  // checksums come first.
-  adamw_write write;
-  // Passed to `write`.
-  void *write_data;
-  // `[NULL]` Called while it goes on.
-  adamw_progress progress;
-  // Passed to `progress`.
-  void *progress_data;
-  // `[0]` 1: the parameters themselves are saved too.
-  uint32_t params;
-  // `[0]` 1: nothing is saved, and only the number of bytes is written; no `path`, `data` or `write`
-  // then.
-  uint32_t size_only;
-  // `[NULL]` After a save to a file: 1 if the file and its name outlive a power cut, 0 if the file
-  // system knows no way to make them (fsync is not known there, or not that of a directory; or the
-  // directory may be written but not read). The file is there either way, and whole. 0 after any
-  // other save; not written if the call fails.
-  uint32_t *out_durable;
-} adamw_save_args;
-
-// Says what a parameter is called in the checkpoint: writes a NUL-terminated name to `out_name`,
-// which holds the parameter's own, and returns 0. Anything else fails the call with
-// `ADAMW_STATUS_CALLBACK`, an empty name with `ADAMW_STATUS_INVALID_ARGUMENT`. It is asked once about
-// each parameter, before anything is changed. The name must live until it is asked again.
-typedef int32_t (*adamw_rename)(const char *name, const char **out_name, void *user_data);
-
-// Which parameters a handle and what it loads have to have.
-typedef uint32_t adamw_load_scope;
-
-// How to load. Zero it and set `struct_size`; the rest may stay 0.
-typedef struct adamw_load_options {
-  // `sizeof(adamw_load_options)`.
-  size_t struct_size;
-  // `[NULL]` Says what the parameters of the handle are called in the checkpoint.
-  adamw_rename rename;
-  // Passed to `rename`.
-  void *rename_data;
-  // `[NULL]` Called while it goes on. What it returns means nothing once the state is being
-  // written.
-  adamw_progress progress;
-  // Passed to `progress`.
-  void *progress_data;
-  // `[ADAMW_LOAD_ALL]`
-  adamw_load_scope scope;
-  // `[0]` 1: the parameters themselves are loaded too, into the host's memory.
-  uint32_t params;
-  // `[0]` 1: where the checkpoint has f32, f64, f16 or bf16 and the handle another of these, elements
-  // are converted: exactly where there is room, otherwise to nearest (f64 to 16 bits by way of
-  // f32). 0: that is an error.
-  uint32_t convert;
-  // `[0]` 1: the handle's schedule and learning rate stay, and may be others than were saved. The schedule
-  // goes on at the index that was saved, as if it had been the run's from its start (a longer
-  // `total_steps`, say); a REDUCE_ON_PLATEAU, or one whose checkpoint has no schedule, stays where it
-  // is. 0: the checkpoint's learning rate is taken, and the schedule has to be the one that was saved.
-  uint32_t keep_schedule;
-  // `[0]` 1: the handle may have been made with `amsgrad` or `multi_precision` where the saved one was
-  // not. `max_exp_avg_sq` starts as `exp_avg_sq`: the maximum since the last step that was saved, for
-  // nobody knows those before. The master is the parameter widened, exactly, as it is at the next
-  // step or save. 0: that is an error. What was on cannot be turned off.
-  uint32_t extend;
-  // 0.
-  uint32_t reserved;
-} adamw_load_options;
-
-// Copies the `num_bytes` of a checkpoint that start at `offset` to `out_data` and returns 0.
-// Anything else fails the call with `ADAMW_STATUS_CALLBACK`. The same bytes are asked for more than
-// once.
-typedef int32_t (*adamw_read)(uint64_t offset, void *out_data, size_t num_bytes, void *user_data);
-
-// Where a checkpoint is. Zero it, set `struct_size` and one of `path`, `data` and `read`.
-typedef struct adamw_source {
-  // `sizeof(adamw_source)`.
-  size_t struct_size;
-  // The file to read.
-  const char *path;
-  // Memory to read, `[num_bytes]` bytes.
-  const void *data;
-  // Bytes of the checkpoint in memory, or that `read` can give.
-  uint64_t num_bytes;
-  // Called for bytes at any place.
-  adamw_read read;
-  // Passed to `read`.
-  void *read_data;
-} adamw_source;
-
-// One thing in a checkpoint. Valid during the callback.
-typedef struct adamw_entry {
-  // `sizeof(adamw_entry)`.
-  size_t struct_size;
-  // What it is called, NUL-terminated.
-  const char *name;
-  // A text, NUL-terminated; NULL: this is a tensor.
-  const char *text;
-  // The element type of a tensor as safetensors names it ("F32", "BF16", ...); NULL: this is a text.
-  const char *dtype;
-  // Elements of a tensor.
-  uint64_t n_elements;
-  // Where the bytes of a tensor start in the file.
-  uint64_t offset;
-  // The value, if it is one number of 64 bits, as a counter is; NaN otherwise.
-  double value;
-} adamw_entry;
-
-// Sees one thing in a checkpoint and returns 0. Anything else ends the call with
-// `ADAMW_STATUS_CALLBACK`.
-typedef int32_t (*adamw_visit)(const struct adamw_entry *entry, void *user_data);
-
-// Numbers in the device's memory, one f32 each, that a step reads there: they may be written by
-// kernels before it, and differ each time a captured graph is launched. NULL: the host's is meant.
-typedef struct adamw_device_inputs {
-  // `sizeof(adamw_device_inputs)`.
-  size_t struct_size;
-  // `[NULL]` The learning rate, in place of the handle's, which `adamw_set_lr` and `adamw_get_lr` go on to
-  // mean; finite and >= 0, which is not checked.
-  const float *lr;
-  // `[NULL]` How many times too large the gradients are, in place of `adamw_set_grad_scale`; from 2^-126 to
-  // 2^126, which is not checked: a scale of 0, or NaN, makes parameters NaN.
-  const float *grad_scale;
-  // `[NULL]` Not 0: a gradient is not finite, and the step is skipped.
-  const float *found_inf;
-} adamw_device_inputs;
-
-// How gradients are clipped. They are never rewritten: the factor is part of the step. Norms are
-// summed in f64, in one order, so that they have the same bits everywhere. Where gradients that are
-// not finite propagate, a norm of NaN makes every parameter that it clips NaN, and an infinite one
-// makes the factor 0: finite gradients become 0, infinite ones NaN.
-typedef uint32_t adamw_clip;
-
-// What a step with a sparse gradient does to the rows that the gradient does not list. With dense
-// gradients it means nothing.
-typedef uint32_t adamw_lazy;
-
-// What keeps the precision of 16-bit parameters that are added to a group.
-typedef uint32_t adamw_precision;
-
-// What the moments of f32, f16 and bf16 parameters that are added to a group are kept in. f64
-// parameters have f64 moments.
-typedef uint32_t adamw_moments;
-
-// The hyper-parameters of a group; `adamw_group_config_init` fills in the handle's, which are also
-// what a shorter struct lacks.
-typedef struct adamw_group_config {
-  // `sizeof(adamw_group_config)`.
-  size_t struct_size;
-  // `[1]` Times the handle's learning rate; finite, >= 0.
-  double lr_scale;
-  // As in `adamw_config`.
-  double weight_decay;
-  // As in `adamw_config`.
-  double beta1;
-  // As in `adamw_config`.
-  double beta2;
-  // As in `adamw_config`.
-  double eps;
-  // As in `adamw_config`.
-  double clip_norm;
-  // As in `adamw_config`.
-  double clip_min;
-  // As in `adamw_config`.
-  double clip_max;
-  // As in `adamw_config`.
-  adamw_clip clip;
-  // As in `adamw_config`.
-  adamw_lazy lazy_mode;
-  // As in `adamw_config`.
-  const float *beta1_ptr;
-  // As in `adamw_config`.
-  const float *beta2_ptr;
-  // As in `adamw_config`.
-  const float *weight_decay_ptr;
-  // As in `adamw_config`; of parameters that are added later.
-  adamw_precision precision;
-  // As in `adamw_config`; of parameters that are added later.
-  adamw_moments moments;
-  // As in `adamw_config`.
-  uint32_t independent_weight_decay;
-  // 0.
-  uint32_t reserved;
-} adamw_group_config;
-
-// Says whether weight decay applies to the parameter of this name: 1 yes, 0 no, negative: an
-// error, which makes the call fail with `ADAMW_STATUS_CALLBACK`.
-typedef int32_t (*adamw_decay_filter)(const char *name, void *user_data);
-
-// One parameter, as a callback or `adamw_get_param_info` shows it. Valid during the callback; the
-// name belongs to the library and lives as long as the parameter.
-typedef struct adamw_param_info {
-  // `sizeof(adamw_param_info)`.
-  size_t struct_size;
-  // The name it was added with, NUL-terminated.
-  const char *name;
-  // Elements of the parameter.
-  uint64_t n_elements;
-  // Steps that this parameter has taken (a parameter without a gradient takes none).
-  uint64_t step;
-  // Its number, from `adamw_add_param`.
-  uint32_t param;
-  // The number of its group.
-  uint32_t group;
-  // Its element type, an `adamw_dtype`.
-  uint32_t dtype;
-  // 1 if weight decay applies to it, 0 if the decay filter said no.
-  uint32_t decays;
-} adamw_param_info;
-
-// Writes to `out_ratio` what the learning rate of this parameter is multiplied by (finite, >= 0)
-// and returns 0. Anything else fails the step with `ADAMW_STATUS_CALLBACK`, nothing changed.
-typedef int32_t (*adamw_lr_ratio)(const struct adamw_param_info *param,
-                                  double *out_ratio,
-                                  void *user_data);
-
-// An instruction set, as a cap: the highest available that is not above it is used. All of them
-// give the same bits, but for the sign and the payload of a NaN.
+/// An instruction set, as a cap: the highest available that is not above it is used. All of them
+/// give the same bits, but for the sign and the payload of a NaN.
 typedef uint32_t adamw_isa;
+/// As high as the processor has; the environment variable `ADAMW_ISA` (`portable`, `avx2` or
+/// `avx512`) caps it, and every other choice too.
+#define ADAMW_ISA_BEST 0
+/// What the target's baseline has: SSE2 on x86-64, NEON on aarch64.
+#define ADAMW_ISA_PORTABLE 1
+/// AVX2.
+#define ADAMW_ISA_AVX2 2
+/// AVX-512 F, BW, DQ and VL.
+#define ADAMW_ISA_AVX512 3
 
-// What this build can do on this machine.
+/// What this build can do on this machine.
 typedef struct adamw_capabilities {
-  // `sizeof(adamw_capabilities)`.
+  /// `sizeof(adamw_capabilities)`.
   size_t struct_size;
-  // Bit `1 << ADAMW_ISA_x` for each instruction set that is built in and that runs here.
+  /// Bit `1 << ADAMW_ISA_x` for each instruction set that is built in and that runs here.
   uint32_t isas;
-  // What `ADAMW_ISA_BEST` comes to now.
+  /// What `ADAMW_ISA_BEST` comes to now.
   adamw_isa best_isa;
-  // Bit `1 << device_type` (DLPack's numbers) for each kind of memory that can be stepped: CUDA's if
-  // the build has it and a driver is installed, which is not started to find out.
+  /// Bit `1 << device_type` (DLPack's numbers) for each kind of memory that can be stepped: CUDA's if
+  /// the build has it and a driver is installed, which is not started to find out.
   uint32_t devices;
-  // Bit `1 << ADAMW_DTYPE_x` for each element type that a parameter can have.
+  /// Bit `1 << ADAMW_DTYPE_x` for each element type that a parameter can have.
   uint32_t dtypes;
-  // Processors in the affinity mask of this process.
+  /// Processors in the affinity mask of this process.
   uint32_t num_cpus;
-  // 0.
+  /// 0.
   uint32_t reserved;
 } adamw_capabilities;
 
-// What a step does with gradients that are not finite, before it writes anything.
-typedef uint32_t adamw_nonfinite;
+/// Writes what this build can do on this machine to `out_capabilities`. `struct_size` is the
+/// caller's `sizeof(adamw_capabilities)`.
+///
+/// The caller ensures:
+/// `out_capabilities` is NULL, or writable for `struct_size` bytes.
+adamw_status adamw_get_capabilities(struct adamw_capabilities *out_capabilities,
+                                    size_t struct_size);
 
-// A piece of work of the library's, for the host's threads to run.
+/* ---- Handle ---------------------------------------------------------------------------------- */
+
+/// A piece of work of the library's, for the host's threads to run.
 typedef void (*adamw_task)(void *task_data, size_t index);
 
-// Calls `task(task_data, index)` for every index from 0 to `num_tasks` - 1, on any threads and in
-// any order, and returns 0 when all those calls have returned. What it leaves undone, the calling
-// thread does; if it returns anything but 0 before any task ran, the call that uses it fails with
-// `ADAMW_STATUS_CALLBACK`, nothing changed; once a task has run, or the call has written anything (a
-// second use in one step, a load), its answer means nothing. A step of fewer than 262,144 elements does
-// not call it; one that measures norms or finiteness calls it once more, and so does one that rows have
-// to catch up for (ADAMW_LAZY_EXACT). `adamw_load` calls it for tensors of 2 MiB on.
+/// Calls `task(task_data, index)` for every index from 0 to `num_tasks` - 1, on any threads and in
+/// any order, and returns 0 when all those calls have returned. What it leaves undone, the calling
+/// thread does; if it returns anything but 0 before any task ran, the call that uses it fails with
+/// `ADAMW_STATUS_CALLBACK`, nothing changed; once a task has run, or the call has written anything (a
+/// second use in one step, a load), its answer means nothing. A step of fewer than 262,144 elements does
+/// not call it; one that measures norms or finiteness calls it once more, and so does one that rows have
+/// to catch up for (ADAMW_LAZY_EXACT). `adamw_load` calls it for tensors of 2 MiB on.
 typedef int32_t (*adamw_parallel_for)(size_t num_tasks,
                                       adamw_task task,
                                       void *task_data,
                                       void *user_data);
 
-// Which gradients make up a global norm.
-typedef uint32_t adamw_clip_scope;
+/// How gradients are clipped. They are never rewritten: the factor is part of the step. Norms are
+/// summed in f64, in one order, so that they have the same bits everywhere. Where gradients that are
+/// not finite propagate, a norm of NaN makes every parameter that it clips NaN, and an infinite one
+/// makes the factor 0: finite gradients become 0, infinite ones NaN.
+typedef uint32_t adamw_clip;
+/// Not at all.
+#define ADAMW_CLIP_NONE 0
+/// Each tensor to a norm of at most `clip_norm`.
+#define ADAMW_CLIP_NORM 1
+/// All tensors of the scope together to a norm of at most `clip_norm`: each is multiplied by
+/// clip_norm / max(norm, clip_norm).
+#define ADAMW_CLIP_GLOBAL_NORM 2
+/// Each element to at least `clip_min` and at most `clip_max`. A NaN stays one.
+#define ADAMW_CLIP_VALUE 3
 
-// What an optimizer is created with. `adamw_config_init` fills in the defaults, in brackets here.
-// The hyper-parameters are those of group 0, and the defaults of the other groups.
+/// Which gradients make up a global norm.
+typedef uint32_t adamw_clip_scope;
+/// Those of all groups of the handle that clip by global norm, as torch.nn.utils.clip_grad_norm_ has it.
+#define ADAMW_CLIP_SCOPE_HANDLE 0
+/// Those of one group, as Paddle's ClipGradByGlobalNorm has it.
+#define ADAMW_CLIP_SCOPE_GROUP 1
+
+/// What a step does with gradients that are not finite, before it writes anything.
+typedef uint32_t adamw_nonfinite;
+/// Steps with them, as IEEE 754 has it.
+#define ADAMW_NONFINITE_PROPAGATE 0
+/// Takes no step, for any parameter: nothing changes, no counter moves, and
+/// `adamw_get_step_info` says so.
+#define ADAMW_NONFINITE_SKIP 1
+/// Fails with `ADAMW_STATUS_NONFINITE`, naming the first such parameter.
+#define ADAMW_NONFINITE_FAIL 2
+
+/// What a step with a sparse gradient does to the rows that the gradient does not list. With dense
+/// gradients it means nothing.
+typedef uint32_t adamw_lazy;
+/// Steps them with a gradient of zero: the same bits as the dense gradient would give, at its cost.
+#define ADAMW_LAZY_OFF 0
+/// Leaves them, their state and their weight decay alone; the step counts for the whole parameter.
+/// This is Paddle's `lazy_mode`.
+#define ADAMW_LAZY_ROWS 1
+/// Leaves them for now. `adamw_sparse_prepare` brings rows, before the host reads them, to the bits
+/// that the dense gradient would have given; `adamw_sparse_flush` brings all of them. Each step
+/// also brings a 1,024th of the rows up to date, in turn.
+#define ADAMW_LAZY_EXACT 2
+
+/// What keeps the precision of 16-bit parameters that are added to a group.
+typedef uint32_t adamw_precision;
+/// With multi_precision an f32 master, otherwise nothing: updates that are small beside a 16-bit
+/// parameter are lost in rounding (see `multi_precision`). Any of the others keeps them.
+#define ADAMW_PRECISION_DEFAULT 0
+/// bf16 parameters and a remainder `[n] i16` that together are the exact f32 master: the bits of
+/// ADAMW_PRECISION_DEFAULT with multi_precision, in 4 bytes and not 6. The parameter is the master
+/// rounded half away from zero. f16 has no such split: `ADAMW_STATUS_UNSUPPORTED`.
+#define ADAMW_PRECISION_SPLIT 1
+/// No master: bf16 parameters are rounded up or down at random, each as likely as the sum is near it,
+/// so that on average nothing is lost. The random bits are a function of `seed`, of the parameter's
+/// name, of its step and of the element. Not for f16: `ADAMW_STATUS_UNSUPPORTED`.
+#define ADAMW_PRECISION_STOCHASTIC 2
+/// Kahan's compensation: f16 and bf16 parameters with a remainder `[n]` of their own type, which
+/// holds what rounding left over, and which the next step adds first. (With bf16
+/// ADAMW_PRECISION_SPLIT takes the same memory and is exact. An f16 remainder is at most as fine as
+/// 6e-8, the smallest f16.)
+#define ADAMW_PRECISION_KAHAN 3
+
+/// What the moments of f32, f16 and bf16 parameters that are added to a group are kept in. f64
+/// parameters have f64 moments.
+typedef uint32_t adamw_moments;
+/// f32.
+#define ADAMW_MOMENTS_F32 0
+/// bf16. exp_avg is rounded to nearest, exp_avg_sq at random (as ADAMW_PRECISION_STOCHASTIC has it):
+/// it moves by less than rounding to nearest would see.
+#define ADAMW_MOMENTS_BF16 1
+/// 8 bits: `[n] u8`, and an f32 scale for each 256 elements, the largest magnitude among them. A code
+/// counts down from it, sixteen values to an octave, then eight: exp_avg, which has a sign, for 4
+/// octaves and 8 more, below which is 0; exp_avg_sq, rounded at random, for 8 and 16 more, and never to
+/// 0. Tensors of fewer than 4,096 elements have f32 moments (shards: those of a whole of so few, as
+/// `whole_elements` says). What is not finite spreads to the other elements of its 256. Sparse gradients need ADAMW_LAZY_OFF.
+#define ADAMW_MOMENTS_8BIT 2
+/// 4 bits: 64 bytes for each 128 elements, the last of which may be fewer, byte i with the code of
+/// element i in its low half and of element i + 64 in its high half; and an f32 scale for each 128,
+/// the largest magnitude among them. A code is an octave: of exp_avg, with a sign, 6 of them below the
+/// scale and 0; of exp_avg_sq 14, and never 0. Both are rounded at random. Otherwise as 8 bits; not
+/// with amsgrad, which would keep the largest of what was rounded up.
+#define ADAMW_MOMENTS_4BIT 3
+
+/// What an optimizer is created with. `adamw_config_init` fills in the defaults, in brackets here.
+/// The hyper-parameters are those of group 0, and the defaults of the other groups.
 typedef struct adamw_config {
-  // `sizeof(adamw_config)`.
+  /// `sizeof(adamw_config)`.
   size_t struct_size;
-  // `[0.001]` Learning rate; finite, >= 0.
+  /// `[0.001]` Learning rate; finite, >= 0.
   double lr;
-  // `[0.9]` Decay of the mean of the gradient; 0 <= beta1 < 1.
+  /// `[0.9]` Decay of the mean of the gradient; 0 <= beta1 < 1.
   double beta1;
-  // `[0.999]` Decay of the mean of the squared gradient; 0 <= beta2 < 1.
+  /// `[0.999]` Decay of the mean of the squared gradient; 0 <= beta2 < 1.
   double beta2;
-  // `[1e-8]` Added to the root of the bias-corrected second moment; finite, >= 0, as the f32 that all but f64 parameters
-  // use, like the numbers below. With 0, what has only had gradients of 0 becomes NaN.
+  /// `[1e-8]` Added to the root of the bias-corrected second moment; finite, >= 0, as the f32 that all but f64 parameters
+  /// use, like the numbers below. With 0, what has only had gradients of 0 becomes NaN.
   double eps;
-  // `[0.01]` Decoupled weight decay: a step takes lr * weight_decay of the parameter away; finite, negative grows it.
+  /// `[0.01]` Decoupled weight decay: a step takes lr * weight_decay of the parameter away; finite, negative grows it.
   double weight_decay;
-  // `[0]` 1: divide by the largest second moment so far.
+  /// `[0]` 1: divide by the largest second moment so far.
   uint32_t amsgrad;
-  // `[0]` 1: ascend the gradient (clipped, then negated). Decay and regularizers shrink the parameter all the same.
+  /// `[0]` 1: ascend the gradient (clipped, then negated). Decay and regularizers shrink the parameter all the same.
   uint32_t maximize;
-  // `[0]` 1: f16 and bf16 parameters get an f32 master, which is stepped and then rounded to
-  // the parameter. 0, with no `precision` either: an update below half a unit in the last place of a
-  // parameter (1/256 of its value for bf16) is lost, without a word. A learning rate of 1e-5 moves no
-  // bf16 weight of 1 at all. `n_unchanged` of adamw_step_info counts them.
+  /// `[0]` 1: f16 and bf16 parameters get an f32 master, which is stepped and then rounded to
+  /// the parameter. 0, with no `precision` either: an update below half a unit in the last place of a
+  /// parameter (1/256 of its value for bf16) is lost, without a word. A learning rate of 1e-5 moves no
+  /// bf16 weight of 1 at all. `n_unchanged` of adamw_step_info counts them.
   uint32_t multi_precision;
-  // `[0]` Threads that work in a step: 1 is the caller's alone, 0 as many as the process's
-  // affinity mask has processors, any other number is taken at its word: so many less 1 are started by
-  // the first step that is shared out. A step of fewer than 262,144 elements stays on the caller's.
+  /// `[0]` Threads that work in a step: 1 is the caller's alone, 0 as many as the process's
+  /// affinity mask has processors, any other number is taken at its word: so many less 1 are started by
+  /// the first step that is shared out. A step of fewer than 262,144 elements stays on the caller's.
   uint32_t num_threads;
-  // `[ADAMW_ISA_BEST]` The highest instruction set to use.
+  /// `[ADAMW_ISA_BEST]` The highest instruction set to use.
   adamw_isa isa;
-  // `[ADAMW_NONFINITE_PROPAGATE]` What a step does with gradients that are not finite.
+  /// `[ADAMW_NONFINITE_PROPAGATE]` What a step does with gradients that are not finite.
   adamw_nonfinite nonfinite;
-  // `[NULL]` The host's loop over tasks, instead of threads of the library's own. It is given
-  // `num_threads` tasks, or fewer.
+  /// `[NULL]` The host's loop over tasks, instead of threads of the library's own. It is given
+  /// `num_threads` tasks, or fewer.
   adamw_parallel_for parallel_for;
-  // Passed to `parallel_for`.
+  /// Passed to `parallel_for`.
   void *parallel_for_data;
-  // `[0]` The largest norm, if `clip` clips by one; finite, > 0. This and the two below must be 0
-  // where `clip` is ADAMW_CLIP_NONE, and are ignored by a clip that does not use them.
+  /// `[0]` The largest norm, if `clip` clips by one; finite, > 0. This and the two below must be 0
+  /// where `clip` is ADAMW_CLIP_NONE, and are ignored by a clip that does not use them.
   double clip_norm;
-  // `[0]` The smallest value, if `clip` clips by value; finite.
+  /// `[0]` The smallest value, if `clip` clips by value; finite.
   double clip_min;
-  // `[0]` The largest value, if `clip` clips by value; finite, > clip_min.
+  /// `[0]` The largest value, if `clip` clips by value; finite, > clip_min.
   double clip_max;
-  // `[ADAMW_CLIP_NONE]` How gradients are clipped.
+  /// `[ADAMW_CLIP_NONE]` How gradients are clipped.
   adamw_clip clip;
-  // `[ADAMW_CLIP_SCOPE_HANDLE]` Which gradients make up a global norm.
+  /// `[ADAMW_CLIP_SCOPE_HANDLE]` Which gradients make up a global norm.
   adamw_clip_scope clip_scope;
-  // `[ADAMW_LAZY_OFF]` What sparse gradients do to the rows that they do not list.
+  /// `[ADAMW_LAZY_OFF]` What sparse gradients do to the rows that they do not list.
   adamw_lazy lazy_mode;
-  // `[0]` 1: a step takes the mean of the gradients that `adamw_accumulate_grad` has added up, not their sum:
-  // over the micro-batches of the window, see `adamw_set_accumulation_window`.
+  /// `[0]` 1: a step takes the mean of the gradients that `adamw_accumulate_grad` has added up, not their sum:
+  /// over the micro-batches of the window, see `adamw_set_accumulation_window`.
   uint32_t average_grads;
-  // `[NULL]` Where the host keeps the learning rate: one f32, read and checked by each step, in
-  // place of `lr`. It must stay valid as long as the handle, as the three below.
+  /// `[NULL]` Where the host keeps the learning rate: one f32, read and checked by each step, in
+  /// place of `lr`. It must stay valid as long as the handle, as the three below.
   const float *lr_ptr;
-  // `[NULL]` Where the host keeps beta1, likewise.
+  /// `[NULL]` Where the host keeps beta1, likewise.
   const float *beta1_ptr;
-  // `[NULL]` Where the host keeps beta2, likewise.
+  /// `[NULL]` Where the host keeps beta2, likewise.
   const float *beta2_ptr;
-  // `[NULL]` Where the host keeps weight_decay, likewise.
+  /// `[NULL]` Where the host keeps weight_decay, likewise.
   const float *weight_decay_ptr;
-  // `[ADAMW_PRECISION_DEFAULT]` What keeps the precision of 16-bit parameters.
+  /// `[ADAMW_PRECISION_DEFAULT]` What keeps the precision of 16-bit parameters.
   adamw_precision precision;
-  // `[ADAMW_MOMENTS_F32]` What moments are kept in.
+  /// `[ADAMW_MOMENTS_F32]` What moments are kept in.
   adamw_moments moments;
-  // `[0]` Of the random bits that stochastic rounding takes.
+  /// `[0]` Of the random bits that stochastic rounding takes.
   uint64_t seed;
-  // `[0]` 1: a step, taken or skipped, writes zeros over the gradients that it has used, while they
-  // are in cache: what `adamw_clear_grad` would do after it, to frozen parameters' too. They must be writable then, and no two
-  // parameters may share gradient memory.
+  /// `[0]` 1: a step, taken or skipped, writes zeros over the gradients that it has used, while they
+  /// are in cache: what `adamw_clear_grad` would do after it, to frozen parameters' too. They must be writable then, and no two
+  /// parameters may share gradient memory.
   uint32_t clear_grads;
-  // `[0]` 1: a step takes weight_decay of the parameter away whatever its learning rate is, as TensorFlow Addons' AdamW
-  // and pytorch_optimizer's `fixed_decay` do; PyTorch, Paddle and Optax multiply by lr. `weight_decay_ptr` can schedule it.
+  /// `[0]` 1: a step takes weight_decay of the parameter away whatever its learning rate is, as TensorFlow Addons' AdamW
+  /// and pytorch_optimizer's `fixed_decay` do; PyTorch, Paddle and Optax multiply by lr. `weight_decay_ptr` can schedule it.
   uint32_t independent_weight_decay;
 } adamw_config;
 
-// Element type of a plain array.
+/// Fills `config` with the defaults. `struct_size` is the caller's `sizeof(adamw_config)`.
+///
+/// The caller ensures:
+/// `config` is NULL, or writable for `struct_size` bytes.
+adamw_status adamw_config_init(struct adamw_config *config, size_t struct_size);
+
+/// An optimizer: a handle from `adamw_create`, opaque to the host.
+typedef struct adamw_optimizer adamw_optimizer;
+
+/// Creates an optimizer without parameters. `config` may be NULL: the defaults. On success
+/// `*out_optimizer` belongs to the caller, who ends it with `adamw_destroy`.
+///
+/// The caller ensures:
+/// `config` is NULL or readable, `out_optimizer` NULL or writable.
+adamw_status adamw_create(const struct adamw_config *config, adamw_optimizer **out_optimizer);
+
+/// Destroys an optimizer: its threads are joined and its own memory is freed before this returns;
+/// the host's buffers stay as they are. NULL does nothing. The handle is stale afterwards, and
+/// any further use of it is `ADAMW_STATUS_BAD_HANDLE`.
+adamw_status adamw_destroy(adamw_optimizer *optimizer);
+
+/* ---- Parameters and tensors ------------------------------------------------------------------ */
+
+/// Element type of a plain array.
 typedef uint32_t adamw_dtype;
+/// IEEE 754 binary32.
+#define ADAMW_DTYPE_F32 1
+/// IEEE 754 binary64.
+#define ADAMW_DTYPE_F64 2
+/// IEEE 754 binary16.
+#define ADAMW_DTYPE_F16 3
+/// bfloat16: the upper 16 bits of a binary32.
+#define ADAMW_DTYPE_BF16 4
+/// int16, of remainders only.
+#define ADAMW_DTYPE_I16 5
+/// uint8, of 8-bit and 4-bit moments only.
+#define ADAMW_DTYPE_U8 6
 
-// What the state of one parameter takes, in bytes.
-typedef struct adamw_memory {
-  // `sizeof(adamw_memory)`.
-  size_t struct_size;
-  // 4 an element of f16 and bf16 with multi_precision.
-  uint64_t master;
-  // 2 an element of bf16 with ADAMW_PRECISION_SPLIT, of f16 and bf16 with ADAMW_PRECISION_KAHAN.
-  uint64_t remainder;
-  // 4 an element, 8 of f64; 2 with ADAMW_MOMENTS_BF16; 1, and 4 for each 256 elements, with
-  // ADAMW_MOMENTS_8BIT; 68 for each 128 elements with ADAMW_MOMENTS_4BIT.
-  uint64_t exp_avg;
-  // As exp_avg.
-  uint64_t exp_avg_sq;
-  // As exp_avg, with amsgrad.
-  uint64_t max_exp_avg_sq;
-  // All of them together.
-  uint64_t total;
-} adamw_memory;
+/// Where memory is, as DLPack numbers it: `device_type` of a tensor's device.
+typedef int32_t adamw_device_type;
+/// The host's memory.
+#define ADAMW_DEVICE_CPU 1
+/// The memory of a CUDA device.
+#define ADAMW_DEVICE_CUDA 2
+/// Page-locked memory of the host's, of CUDA's.
+#define ADAMW_DEVICE_CUDA_HOST 3
+/// Page-locked memory of the host's, of ROCm's.
+#define ADAMW_DEVICE_ROCM_HOST 11
+/// CUDA's managed memory.
+#define ADAMW_DEVICE_CUDA_MANAGED 13
 
-// Computes the loss and the gradients (into the memory that the handle knows, or set by calls on
-// the handle), writes the loss to `out_loss` and returns 0. Anything else fails the call with
-// `ADAMW_STATUS_CALLBACK`, and no step is taken.
-typedef int32_t (*adamw_closure)(double *out_loss, void *user_data);
+/// What the bits of an element mean, as DLPack numbers it: `code` of a tensor's type.
+typedef uint8_t adamw_type_code;
+/// Signed integers.
+#define ADAMW_CODE_INT 0
+/// Unsigned integers.
+#define ADAMW_CODE_UINT 1
+/// IEEE 754: f16, f32 and f64.
+#define ADAMW_CODE_FLOAT 2
+/// bf16.
+#define ADAMW_CODE_BFLOAT 4
 
-// A parameter that was stepped, and its gradient.
-typedef struct adamw_param_grad {
-  // The first element of the gradient, of the values if it is sparse; what was accumulated
-  // belongs to the library.
-  void *grad;
-  // The parameter's number.
-  uint32_t param;
-  // 0.
-  uint32_t reserved;
-} adamw_param_grad;
-
-// What `adamw_minimize` is to do. Zero it, set `struct_size` and `closure`; the rest may stay 0.
-typedef struct adamw_minimize_args {
-  // `sizeof(adamw_minimize_args)`.
-  size_t struct_size;
-  // Computes the loss and the gradients.
-  adamw_closure closure;
-  // Passed to `closure`.
-  void *user_data;
-  // `[NULL]` The numbers of the parameters to step, `[num_params]`; NULL: all.
-  const uint32_t *params;
-  // How many there are.
-  size_t num_params;
-  // `[NULL]` The numbers of parameters to leave out, `[num_no_grad]`.
-  const uint32_t *no_grad;
-  // How many there are.
-  size_t num_no_grad;
-  // `[NULL]` Where to list the parameters that were stepped, in the order of their numbers,
-  // `[capacity]`; NULL: nowhere.
-  struct adamw_param_grad *updated;
-  // How many there is room for. If it is too few, no step is taken.
-  size_t capacity;
-} adamw_minimize_args;
-
-// Where a tensor's memory is. Binary-identical to DLPack's `DLDevice`.
+/// Where a tensor's memory is. Binary-identical to DLPack's `DLDevice`.
 typedef struct adamw_device {
-  // An ADAMW_DEVICE constant, which is DLPack's number: 1 CPU, 3 CUDA host memory, 11 ROCm host memory;
-  // 2 CUDA, 13 CUDA managed memory.
+  /// An ADAMW_DEVICE constant, which is DLPack's number: 1 CPU, 3 CUDA host memory, 11 ROCm host memory;
+  /// 2 CUDA, 13 CUDA managed memory.
   int32_t device_type;
-  // Which of them, as the CUDA driver numbers devices; 0 for the CPU.
+  /// Which of them, as the CUDA driver numbers devices; 0 for the CPU.
   int32_t device_id;
 } adamw_device;
 
-// An element type. Binary-identical to DLPack's `DLDataType`.
+/// An element type. Binary-identical to DLPack's `DLDataType`.
 typedef struct adamw_data_type {
-  // An ADAMW_CODE constant: 2: IEEE float, 4: bfloat; 0: integer, of rows and remainders; 1: unsigned,
-  // of moments in codes.
+  /// An ADAMW_CODE constant: 2: IEEE float, 4: bfloat; 0: integer, of rows and remainders; 1: unsigned,
+  /// of moments in codes.
   uint8_t code;
-  // 8, 16, 32 or 64.
+  /// 8, 16, 32 or 64.
   uint8_t bits;
-  // 1.
+  /// 1.
   uint16_t lanes;
 } adamw_data_type;
 
-// A tensor: binary-identical to DLPack's `DLTensor`, so that a pointer to any producer's can be
-// passed. It must be contiguous (row-major) and aligned to its elements. All tensors of a parameter
-// lie in the host's memory, or on the device where the parameter is. Only the memory at `data` is
-// kept; the struct, its shape and strides are read during the call.
+/// A tensor: binary-identical to DLPack's `DLTensor`, so that a pointer to any producer's can be
+/// passed. It must be contiguous (row-major) and aligned to its elements. All tensors of a parameter
+/// lie in the host's memory, or on the device where the parameter is. Only the memory at `data` is
+/// kept; the struct, its shape and strides are read during the call.
 typedef struct adamw_tensor {
-  // The first element, less `byte_offset`; may be NULL if there are no elements.
+  /// The first element, less `byte_offset`; may be NULL if there are no elements.
   void *data;
-  // Where it is.
+  /// Where it is.
   struct adamw_device device;
-  // Dimensions; 0: one element.
+  /// Dimensions; 0: one element.
   int32_t ndim;
-  // What it is made of.
+  /// What it is made of.
   struct adamw_data_type dtype;
-  // `[ndim]` elements in each dimension.
+  /// `[ndim]` elements in each dimension.
   int64_t *shape;
-  // `[ndim]` elements from one index to the next, or NULL.
+  /// `[ndim]` elements from one index to the next, or NULL.
   int64_t *strides;
-  // Bytes from `data` to the first element.
+  /// Bytes from `data` to the first element.
   uint64_t byte_offset;
 } adamw_tensor;
 
-// A penalty whose gradient is added to a parameter's, after clipping. It passes through the
-// moments, which decoupled weight decay does not.
+/// A penalty whose gradient is added to a parameter's, after clipping. It passes through the
+/// moments, which decoupled weight decay does not.
 typedef uint32_t adamw_regularizer;
+/// None.
+#define ADAMW_REGULARIZER_NONE 0
+/// Adds regularizer_coeff * sign(param).
+#define ADAMW_REGULARIZER_L1 1
+/// Adds regularizer_coeff * param.
+#define ADAMW_REGULARIZER_L2 2
 
-// What can be changed about a parameter that is there: read with `adamw_get_param_options`, edit,
-// write with `adamw_set_param_options`.
-typedef struct adamw_param_options {
-  // `sizeof(adamw_param_options)`.
-  size_t struct_size;
-  // `[1]` Times the learning rate of its group; finite, >= 0. 0 leaves the parameter as it is only while
-  // gradients are finite, and moments move: see `frozen`.
-  double lr_scale;
-  // As in `adamw_param_config`.
-  double regularizer_coeff;
-  // As in `adamw_param_config`.
-  adamw_regularizer regularizer;
-  // The number of its group: another one moves it there, with its state and its step count.
-  uint32_t group;
-  // `[0]` 1: no step touches it, whatever gradient it has, and its gradient is no part of any
-  // norm. Its state and its step count stay.
-  uint32_t frozen;
-  // As in `adamw_param_config`.
-  uint32_t no_clip;
-} adamw_param_options;
-
-// A parameter to be added. Zero it, set `struct_size`, `name` and `param`; the rest may stay 0.
-//
-// State that is NULL here is the library's own, and starts as zeros (a master: as the parameter
-// is at its first step). State that is given is the host's, borrowed like the parameter, and
-// taken as it is: the host has zeroed the moments, or brings them from earlier steps;
-// `adamw_sync_master` fills a master.
+/// A parameter to be added. Zero it, set `struct_size`, `name` and `param`; the rest may stay 0.
+///
+/// State that is NULL here is the library's own, and starts as zeros (a master: as the parameter
+/// is at its first step). State that is given is the host's, borrowed like the parameter, and
+/// taken as it is: the host has zeroed the moments, or brings them from earlier steps;
+/// `adamw_sync_master` fills a master.
 typedef struct adamw_param_config {
-  // `sizeof(adamw_param_config)`.
+  /// `sizeof(adamw_param_config)`.
   size_t struct_size;
-  // UTF-8, NUL-terminated, not empty, unique in the handle; copied.
+  /// UTF-8, NUL-terminated, not empty, unique in the handle; copied.
   const char *name;
-  // The parameter `[...] f32|f64|f16|bf16`, stepped in place.
+  /// The parameter `[...] f32|f64|f16|bf16`, stepped in place.
   const struct adamw_tensor *param;
-  // `[NULL]` The same number of elements, f32; only for f16 and bf16 with multi_precision. If
-  // `step` is 0, the first step looks whether it rounds to the parameter, and fails if not.
+  /// `[NULL]` The same number of elements, f32; only for f16 and bf16 with multi_precision. If
+  /// `step` is 0, the first step looks whether it rounds to the parameter, and fails if not.
   const struct adamw_tensor *master;
-  // `[NULL]` The same number of elements, f32 (f64 for an f64 parameter) or what the group's
-  // `moments` say; with ADAMW_MOMENTS_4BIT as many bytes as they say.
+  /// `[NULL]` The same number of elements, f32 (f64 for an f64 parameter) or what the group's
+  /// `moments` say; with ADAMW_MOMENTS_4BIT as many bytes as they say.
   const struct adamw_tensor *exp_avg;
-  // `[NULL]` As exp_avg; never negative.
+  /// `[NULL]` As exp_avg; never negative.
   const struct adamw_tensor *exp_avg_sq;
-  // `[NULL]` As exp_avg_sq; only with amsgrad.
+  /// `[NULL]` As exp_avg_sq; only with amsgrad.
   const struct adamw_tensor *max_exp_avg_sq;
-  // `[0]` Steps that the given state has taken, at most 2^32 (2^25 with a beta above 0.99997). If it is not
-  // 0, all the state that the parameter needs must be given.
+  /// `[0]` Steps that the given state has taken, at most 2^32 (2^25 with a beta above 0.99997). If it is not
+  /// 0, all the state that the parameter needs must be given.
   uint64_t step;
-  // `[0]` The group's number, from `adamw_add_group`.
+  /// `[0]` The group's number, from `adamw_add_group`.
   uint32_t group;
-  // `[0]` 1: its gradient is not clipped, and is no part of a global norm.
+  /// `[0]` 1: its gradient is not clipped, and is no part of a global norm.
   uint32_t no_clip;
-  // `[0]` The coefficient of the regularizer; finite.
+  /// `[0]` The coefficient of the regularizer; finite.
   double regularizer_coeff;
-  // `[ADAMW_REGULARIZER_NONE]` A penalty whose gradient is added to the parameter's.
+  /// `[ADAMW_REGULARIZER_NONE]` A penalty whose gradient is added to the parameter's.
   adamw_regularizer regularizer;
-  // 0.
+  /// 0.
   uint32_t reserved;
-  // `[NULL]` The same number of elements, int16 with ADAMW_PRECISION_SPLIT, of the parameter's type
-  // with ADAMW_PRECISION_KAHAN. The host has zeroed it, or brings it from earlier steps.
+  /// `[NULL]` The same number of elements, int16 with ADAMW_PRECISION_SPLIT, of the parameter's type
+  /// with ADAMW_PRECISION_KAHAN. The host has zeroed it, or brings it from earlier steps.
   const struct adamw_tensor *remainder;
-  // `[NULL]` One f32 for each 256 elements of 8-bit moments, for each 128 of 4-bit moments, the last
-  // of which may be fewer; only for those. The host has zeroed it, or brings it from earlier steps.
+  /// `[NULL]` One f32 for each 256 elements of 8-bit moments, for each 128 of 4-bit moments, the last
+  /// of which may be fewer; only for those. The host has zeroed it, or brings it from earlier steps.
   const struct adamw_tensor *exp_avg_scale;
-  // `[NULL]` As exp_avg_scale.
+  /// `[NULL]` As exp_avg_scale.
   const struct adamw_tensor *exp_avg_sq_scale;
-  // `[NULL]` As exp_avg_scale; only with amsgrad.
+  /// `[NULL]` As exp_avg_scale; only with amsgrad.
   const struct adamw_tensor *max_exp_avg_sq_scale;
-  // `[0]` Where the host has cut a parameter into shards of one name: which element of the whole is
-  // this one's first, so that random bits are those of the whole. Moments in codes have the bits of
-  // the whole if it is a multiple of 256, or of 128 in 4 bits.
+  /// `[0]` Where the host has cut a parameter into shards of one name: which element of the whole is
+  /// this one's first, so that random bits are those of the whole. Moments in codes have the bits of
+  /// the whole if it is a multiple of 256, or of 128 in 4 bits.
   uint64_t first_element;
-  // `[0]` How many elements the whole has, which a checkpoint then says; 0: it does not. It decides
-  // whether moments are codes, and so what must be given: give the same in all shards. With 0 each shard's
-  // own length decides.
+  /// `[0]` How many elements the whole has, which a checkpoint then says; 0: it does not. It decides
+  /// whether moments are codes, and so what must be given: give the same in all shards. With 0 each shard's
+  /// own length decides.
   uint64_t whole_elements;
-  // `[0]` 1: the parameter is on a CUDA device, and the processor steps it. Its state is in the host's memory,
-  // and so are the tensors that are given for it; a step brings its gradient (on the device, or the host's)
-  // and takes the parameter back, while it steps others. The processor works on a copy, which is filled at the
-  // first step: `adamw_sync_master` says that the host has written the parameter since. Such a step waits for
-  // the device, and cannot be captured. It takes page-locked memory for the copy and for the gradient.
+  /// `[0]` 1: the parameter is on a CUDA device, and the processor steps it. Its state is in the host's memory,
+  /// and so are the tensors that are given for it; a step brings its gradient (on the device, or the host's)
+  /// and takes the parameter back, while it steps others. The processor works on a copy, which is filled at the
+  /// first step: `adamw_sync_master` says that the host has written the parameter since. Such a step waits for
+  /// the device, and cannot be captured. It takes page-locked memory for the copy and for the gradient.
   uint32_t offload;
-  // 0.
+  /// 0.
   uint32_t reserved_2;
 } adamw_param_config;
 
-// A buffer of a parameter, or a counter of its state.
-typedef uint32_t adamw_buffer;
-
-// A loss scale that adapts: it grows after so many steps in a row that were taken, and backs off
-// when gradients are not finite. It never leaves 1 (or the first scale, if that is less) to 2^126, whatever
-// the factors. 0 is the default of every field, in brackets.
-typedef struct adamw_loss_scaler {
-  // `sizeof(adamw_loss_scaler)`.
-  size_t struct_size;
-  // `[65536]` The first scale; 2^-126 to 2^126.
-  double scale;
-  // `[2]` What the scale is multiplied by to grow; finite, >= 1.
-  double growth_factor;
-  // `[0.5]` What it is multiplied by to back off; > 0, <= 1.
-  double backoff_factor;
-  // `[2000]` Steps taken in a row before it grows.
-  uint64_t growth_interval;
-  // `[1]` Steps skipped in a row before it backs off.
-  uint64_t backoff_interval;
-} adamw_loss_scaler;
-
-// How far a loss scaler has come.
-typedef struct adamw_loss_scaler_state {
-  // `sizeof(adamw_loss_scaler_state)`.
-  size_t struct_size;
-  // The scale of the next step; 2^-126 to 2^126.
-  double scale;
-  // Steps taken in a row since the scale last changed. From the interval on, the next one changes it.
-  uint64_t good_steps;
-  // Steps skipped in a row since the scale last changed, likewise.
-  uint64_t bad_steps;
-} adamw_loss_scaler_state;
-
-// A formula of the index i: how often the schedule has advanced. A zero field is zero, unless it is
-// said to be something else.
-typedef uint32_t adamw_schedule_kind;
-
-// When a schedule advances.
-typedef uint32_t adamw_schedule_advances;
-
-// Writes a schedule's value at this index to `out_value` (finite, >= 0) and returns 0. Anything else
-// fails the call with `ADAMW_STATUS_CALLBACK`, nothing changed. It may be asked about an index
-// again, if the step that asked was refused for another reason.
-typedef int32_t (*adamw_schedule_function)(uint64_t index, double *out_value, void *user_data);
-
-// How a cyclic schedule's height goes on.
-typedef uint32_t adamw_cyclic_mode;
-
-// A schedule of the learning rate. Zero it, set `struct_size`, `kind` and what that kind names; the
-// rest is not looked at. All learning rates are finite and >= 0. Arrays and inner schedules are
-// copied during the call; `function` is kept.
-typedef struct adamw_schedule {
-  // `sizeof(adamw_schedule)`.
-  size_t struct_size;
-  // Which formula, an ADAMW_SCHEDULE constant.
-  adamw_schedule_kind kind;
-  // `[ADAMW_ADVANCE_ON_STEP]` Looked at in the outermost schedule; REDUCE_ON_PLATEAU is always
-  // advanced by its own call.
-  adamw_schedule_advances advance;
-  // What the formula starts from, or comes to after a warmup.
-  // 0: the handle's, but for CYCLIC, which may start from 0 (and NOAM, see there); a trace has no handle.
-  double lr;
-  // Where a warmup starts.
-  double start_lr;
-  // Where POLYNOMIAL and ONE_CYCLE end, and the warmup of LINEAR_WARMUP (there > start_lr).
-  double end_lr;
-  // The lowest learning rate, where a formula has one.
-  double min_lr;
-  // The highest one of ONE_CYCLE and CYCLIC.
-  double max_lr;
-  // More than 0; for EXPONENTIAL, MULTI_STEP and STEP < 1.
-  double gamma;
-  // More than 0.
-  double power;
-  // 0 < factor < 1.
-  double factor;
-  // 0 < start_factor <= 1.
-  double start_factor;
-  // 0 to 1.
-  double end_factor;
-  // More than 0.
-  double divide_factor;
-  // 0 < phase_fraction <= 1, with three_phase < 0.5; times total_steps more than 1.
-  double phase_fraction;
-  // By how much a metric must be better than the best one, as a part of that one.
-  double threshold;
-  // Smaller reductions of the learning rate are not made.
-  double epsilon;
-  // The width of the model.
-  uint64_t d_model;
-  // Numbers of steps are 1 to 2^53; a warmup may be 0 where its line leads to lr.
-  uint64_t warmup_steps;
-  // All steps, a warmup included.
-  uint64_t total_steps;
-  // The last of them, in which WARMUP_STABLE_DECAY decays.
-  uint64_t decay_steps;
-  // Steps from one change, or one turn, to the next.
-  uint64_t period;
-  // What a period is multiplied by for the next.
-  uint64_t period_factor;
-  // Steps of a cycle's rise.
-  uint64_t steps_up;
-  // Steps of its fall.
-  uint64_t steps_down;
-  // `[n_boundaries]` indices, > 0 and increasing.
-  const uint64_t *boundaries;
-  // How many.
-  size_t n_boundaries;
-  // `[n_values]` learning rates.
-  const double *values;
-  // How many.
-  size_t n_values;
-  // `[n_schedules]` inner schedules, at most 8 deep; none may be REDUCE_ON_PLATEAU.
-  const struct adamw_schedule *const *schedules;
-  // How many.
-  size_t n_schedules;
-  // For LAMBDA, MULTIPLICATIVE and FUNCTION.
-  adamw_schedule_function function;
-  // Passed to `function`.
-  void *user_data;
-  // Metrics that may be no better before the learning rate is reduced.
-  uint32_t patience;
-  // Metrics that are passed over after that.
-  uint32_t cooldown;
-  // How the height of CYCLIC goes on.
-  adamw_cyclic_mode cyclic_mode;
-  // 1: POLYNOMIAL starts again.
-  uint32_t cycle;
-  // 1: ONE_CYCLE is made of lines.
-  uint32_t linear_anneal;
-  // 1: ONE_CYCLE has a phase more.
-  uint32_t three_phase;
-  // 1: a larger metric is a better one.
-  uint32_t maximize_metric;
-  // 1: `threshold` is a difference.
-  uint32_t threshold_is_absolute;
-} adamw_schedule;
-
-// How far a schedule has come: all there is to save beside what it was set with.
-typedef struct adamw_schedule_state {
-  // `sizeof(adamw_schedule_state)`.
-  size_t struct_size;
-  // How often it has advanced.
-  uint64_t index;
-  // The learning rate now.
-  double lr;
-  // REDUCE_ON_PLATEAU: the best metric, NaN before the first.
-  double best;
-  // REDUCE_ON_PLATEAU: metrics since then.
-  uint32_t num_bad;
-  // REDUCE_ON_PLATEAU: metrics still to be passed over.
-  uint32_t cooldown;
-} adamw_schedule_state;
-
-// Where a part of a parameter's state is.
-typedef struct adamw_state_info {
-  // `sizeof(adamw_state_info)`.
-  size_t struct_size;
-  // The first element, which the host may read and write between calls: an address on the
-  // device if the parameter is stepped there. It stays until the parameter is removed, or the buffer moved. NULL
-  // for a counter.
-  void *data;
-  // How many elements there are; 1 for a counter.
-  uint64_t n_elements;
-  // The parameter's number.
-  uint32_t param;
-  // Which part it is.
-  adamw_buffer buffer;
-  // What it is made of.
-  adamw_dtype dtype;
-  // 1: the memory is the host's, 0: the library's.
-  uint32_t is_hosts;
-} adamw_state_info;
-
-// Whose names state has.
-typedef uint32_t adamw_names;
-
-// What `adamw_clear_grad` does.
-typedef uint32_t adamw_clear;
-
-// What the last successful step found and did.
-typedef struct adamw_step_info {
-  // `sizeof(adamw_step_info)`.
-  size_t struct_size;
-  // Elements of the parameters that had a gradient.
-  uint64_t n_elements;
-  // Elements of the gradients that are not finite, if they were measured. A gradient of finite ones whose
-  // norm the compute type does not hold when the loss scale is taken out counts as one.
-  uint64_t n_nonfinite;
-  // The norm of all gradients together, unscaled and before clipping, if they were measured.
-  double grad_norm;
-  // 1 if the gradients were measured: for clipping by norm, or because it matters whether they
-  // are finite.
-  uint32_t measured;
-  // 1 if the step was skipped.
-  uint32_t skipped;
-  // The smallest factor that a gradient was multiplied by to clip it by norm; 1 if none was.
-  double clip_factor;
-  // With `adamw_set_statistics`: the norm of what the step added to all elements that it
-  // visited (of parameters that step lazily: to the listed rows), decay included, after rounding.
-  double update_norm;
-  // With `adamw_set_statistics`: the norm of those elements (of masters, where there are) after
-  // the step.
-  double param_norm;
-  // With `adamw_set_statistics`: how long the step took, in seconds.
-  double seconds;
-  // 1 if the step was taken with `adamw_set_statistics`.
-  uint32_t has_statistics;
-  // The instruction set that the handle uses.
-  adamw_isa isa;
-  // How many threads work in a step that is large enough.
-  uint32_t num_threads;
-  // 0.
-  uint32_t reserved;
-  // With `adamw_set_statistics`: elements (of masters, where there are) that have a momentum, exp_avg, and
-  // the same value as before the step: their updates were lost in rounding. Many of them mean that 16 bits
-  // are too few for this learning rate; see `adamw_precision`. Not counted for parameters on a device.
-  uint64_t n_unchanged;
-} adamw_step_info;
-
-// Where memory is, as DLPack numbers it: `device_type` of a tensor's device.
-typedef int32_t adamw_device_type;
-
-// What the bits of an element mean, as DLPack numbers it: `code` of a tensor's type.
-typedef uint8_t adamw_type_code;
-
-
-
-
-
-
-
-// The same.
-#define ADAMW_LOAD_ALL 0
-
-// Those of the handle; the checkpoints may have more, which are passed over.
-#define ADAMW_LOAD_SUBSET 1
-
-// Whatever both have: the state of these is loaded, and nothing else. The handle's settings may be
-// others, and its learning rate, schedule and loss scale stay.
-#define ADAMW_LOAD_SHARED 2
-
-// IEEE 754 binary32.
-#define ADAMW_DTYPE_F32 1
-
-// IEEE 754 binary64.
-#define ADAMW_DTYPE_F64 2
-
-// IEEE 754 binary16.
-#define ADAMW_DTYPE_F16 3
-
-// bfloat16: the upper 16 bits of a binary32.
-#define ADAMW_DTYPE_BF16 4
-
-// int16, of remainders only.
-#define ADAMW_DTYPE_I16 5
-
-// uint8, of 8-bit and 4-bit moments only.
-#define ADAMW_DTYPE_U8 6
-
-// The host's memory.
-#define ADAMW_DEVICE_CPU 1
-
-// The memory of a CUDA device.
-#define ADAMW_DEVICE_CUDA 2
-
-// Page-locked memory of the host's, of CUDA's.
-#define ADAMW_DEVICE_CUDA_HOST 3
-
-// Page-locked memory of the host's, of ROCm's.
-#define ADAMW_DEVICE_ROCM_HOST 11
-
-// CUDA's managed memory.
-#define ADAMW_DEVICE_CUDA_MANAGED 13
-
-// Signed integers.
-#define ADAMW_CODE_INT 0
-
-// Unsigned integers.
-#define ADAMW_CODE_UINT 1
-
-// IEEE 754: f16, f32 and f64.
-#define ADAMW_CODE_FLOAT 2
-
-// bf16.
-#define ADAMW_CODE_BFLOAT 4
-
-// As high as the processor has; the environment variable `ADAMW_ISA` (`portable`, `avx2` or
-// `avx512`) caps it, and every other choice too.
-#define ADAMW_ISA_BEST 0
-
-// What the target's baseline has: SSE2 on x86-64, NEON on aarch64.
-#define ADAMW_ISA_PORTABLE 1
-
-// AVX2.
-#define ADAMW_ISA_AVX2 2
-
-// AVX-512 F, BW, DQ and VL.
-#define ADAMW_ISA_AVX512 3
-
-// The parameter itself.
-#define ADAMW_BUFFER_PARAM 1
-
-// The f32 master of a 16-bit parameter.
-#define ADAMW_BUFFER_MASTER 2
-
-// The running mean of the gradient.
-#define ADAMW_BUFFER_EXP_AVG 3
-
-// The running mean of the squared gradient.
-#define ADAMW_BUFFER_EXP_AVG_SQ 4
-
-// The largest exp_avg_sq so far, with amsgrad.
-#define ADAMW_BUFFER_MAX_EXP_AVG_SQ 5
-
-// A counter, one f64: the steps that the parameter has taken.
-#define ADAMW_BUFFER_STEP 6
-
-// A counter, one f64: the product of beta1 over those steps.
-#define ADAMW_BUFFER_BETA1_POWER 7
-
-// A counter, one f64: the product of beta2 over those steps.
-#define ADAMW_BUFFER_BETA2_POWER 8
-
-// What rounding a parameter left over. With ADAMW_PRECISION_SPLIT int16: the bits of the f32 master
-// are those of the parameter, shifted up by 16, plus this number. With ADAMW_PRECISION_KAHAN of the
-// parameter's type: the parameter is more precisely the sum of the two.
-#define ADAMW_BUFFER_REMAINDER 9
-
-// The scales of an 8-bit exp_avg, `[n / 256, rounded up] f32`, or of a 4-bit one, `[n / 128, rounded
-// up] f32`.
-#define ADAMW_BUFFER_EXP_AVG_SCALE 10
-
-// As ADAMW_BUFFER_EXP_AVG_SCALE, of exp_avg_sq.
-#define ADAMW_BUFFER_EXP_AVG_SQ_SCALE 11
-
-// As ADAMW_BUFFER_EXP_AVG_SCALE, of an 8-bit max_exp_avg_sq.
-#define ADAMW_BUFFER_MAX_EXP_AVG_SQ_SCALE 12
-
-// With multi_precision an f32 master, otherwise nothing: updates that are small beside a 16-bit
-// parameter are lost in rounding (see `multi_precision`). Any of the others keeps them.
-#define ADAMW_PRECISION_DEFAULT 0
-
-// bf16 parameters and a remainder `[n] i16` that together are the exact f32 master: the bits of
-// ADAMW_PRECISION_DEFAULT with multi_precision, in 4 bytes and not 6. The parameter is the master
-// rounded half away from zero. f16 has no such split: `ADAMW_STATUS_UNSUPPORTED`.
-#define ADAMW_PRECISION_SPLIT 1
-
-// No master: bf16 parameters are rounded up or down at random, each as likely as the sum is near it,
-// so that on average nothing is lost. The random bits are a function of `seed`, of the parameter's
-// name, of its step and of the element. Not for f16: `ADAMW_STATUS_UNSUPPORTED`.
-#define ADAMW_PRECISION_STOCHASTIC 2
-
-// Kahan's compensation: f16 and bf16 parameters with a remainder `[n]` of their own type, which
-// holds what rounding left over, and which the next step adds first. (With bf16
-// ADAMW_PRECISION_SPLIT takes the same memory and is exact. An f16 remainder is at most as fine as
-// 6e-8, the smallest f16.)
-#define ADAMW_PRECISION_KAHAN 3
-
-// f32.
-#define ADAMW_MOMENTS_F32 0
-
-// bf16. exp_avg is rounded to nearest, exp_avg_sq at random (as ADAMW_PRECISION_STOCHASTIC has it):
-// it moves by less than rounding to nearest would see.
-#define ADAMW_MOMENTS_BF16 1
-
-// 8 bits: `[n] u8`, and an f32 scale for each 256 elements, the largest magnitude among them. A code
-// counts down from it, sixteen values to an octave, then eight: exp_avg, which has a sign, for 4
-// octaves and 8 more, below which is 0; exp_avg_sq, rounded at random, for 8 and 16 more, and never to
-// 0. Tensors of fewer than 4,096 elements have f32 moments (shards: those of a whole of so few, as
-// `whole_elements` says). What is not finite spreads to the other elements of its 256. Sparse gradients need ADAMW_LAZY_OFF.
-#define ADAMW_MOMENTS_8BIT 2
-
-// 4 bits: 64 bytes for each 128 elements, the last of which may be fewer, byte i with the code of
-// element i in its low half and of element i + 64 in its high half; and an f32 scale for each 128,
-// the largest magnitude among them. A code is an octave: of exp_avg, with a sign, 6 of them below the
-// scale and 0; of exp_avg_sq 14, and never 0. Both are rounded at random. Otherwise as 8 bits; not
-// with amsgrad, which would keep the largest of what was rounded up.
-#define ADAMW_MOMENTS_4BIT 3
-
-// `state.<param>.exp_avg`, `.exp_avg_sq`, `.max_exp_avg_sq`, `.master`, `.step`, `.beta1_power`,
-// `.beta2_power`.
-#define ADAMW_NAMES_NEUTRAL 0
-
-// Paddle's: `<param>_moment1_0`, `_moment2_0`, `_moment2_max_0`, `_fp32_master_0`,
-// `_beta1_pow_acc_0`, `_beta2_pow_acc_0`, where the state of a parameter that has a master is
-// that of `<param>_fp32_master_0`. Its powers are one step ahead, as Paddle's are.
-#define ADAMW_NAMES_PADDLE 1
-
-// Not at all.
-#define ADAMW_CLIP_NONE 0
-
-// Each tensor to a norm of at most `clip_norm`.
-#define ADAMW_CLIP_NORM 1
-
-// All tensors of the scope together to a norm of at most `clip_norm`: each is multiplied by
-// clip_norm / max(norm, clip_norm).
-#define ADAMW_CLIP_GLOBAL_NORM 2
-
-// Each element to at least `clip_min` and at most `clip_max`. A NaN stays one.
-#define ADAMW_CLIP_VALUE 3
-
-// Steps with them, as IEEE 754 has it.
-#define ADAMW_NONFINITE_PROPAGATE 0
-
-// Takes no step, for any parameter: nothing changes, no counter moves, and
-// `adamw_get_step_info` says so.
-#define ADAMW_NONFINITE_SKIP 1
-
-// Fails with `ADAMW_STATUS_NONFINITE`, naming the first such parameter.
-#define ADAMW_NONFINITE_FAIL 2
-
-// None.
-#define ADAMW_REGULARIZER_NONE 0
-
-// Adds regularizer_coeff * sign(param).
-#define ADAMW_REGULARIZER_L1 1
-
-// Adds regularizer_coeff * param.
-#define ADAMW_REGULARIZER_L2 2
-
-// Those of all groups of the handle that clip by global norm, as torch.nn.utils.clip_grad_norm_ has it.
-#define ADAMW_CLIP_SCOPE_HANDLE 0
-
-// Those of one group, as Paddle's ClipGradByGlobalNorm has it.
-#define ADAMW_CLIP_SCOPE_GROUP 1
-
-// Steps them with a gradient of zero: the same bits as the dense gradient would give, at its cost.
-#define ADAMW_LAZY_OFF 0
-
-// Leaves them, their state and their weight decay alone; the step counts for the whole parameter.
-// This is Paddle's `lazy_mode`.
-#define ADAMW_LAZY_ROWS 1
-
-// Leaves them for now. `adamw_sparse_prepare` brings rows, before the host reads them, to the bits
-// that the dense gradient would have given; `adamw_sparse_flush` brings all of them. Each step
-// also brings a 1,024th of the rows up to date, in turn.
-#define ADAMW_LAZY_EXACT 2
-
-// Writes zeros over every gradient, which must not be in read-only memory; they stay set, and a step with them decays the parameter and
-// moves it by its momentum.
-#define ADAMW_CLEAR_ZERO 0
-
-// Forgets every gradient: a step skips a parameter until it has one again.
-#define ADAMW_CLEAR_FORGET 1
-
-// lr / sqrt(d_model) * min(1 / sqrt(i), i / warmup_steps^1.5). `lr` 0 is 1.
-#define ADAMW_SCHEDULE_NOAM 1
-
-// `values[k]`, where k boundaries lie at or before i; one value more than boundaries.
-#define ADAMW_SCHEDULE_PIECEWISE 2
-
-// lr * exp(-gamma * i).
-#define ADAMW_SCHEDULE_NATURAL_EXP 3
-
-// lr / (1 + gamma * i).
-#define ADAMW_SCHEDULE_INVERSE_TIME 4
-
-// From lr to end_lr in `total_steps`, as (1 - i / total_steps)^power; `cycle`: total_steps grows to
-// its next multiple instead of an end. `power` 0 is 1.
-#define ADAMW_SCHEDULE_POLYNOMIAL 5
-
-// From start_lr to end_lr in `warmup_steps`, then the inner schedule from its start, or lr if there
-// is none.
-#define ADAMW_SCHEDULE_LINEAR_WARMUP 6
-
-// lr * gamma^i.
-#define ADAMW_SCHEDULE_EXPONENTIAL 7
-
-// lr * gamma^(boundaries at or before i). `gamma` 0 is 0.1.
-#define ADAMW_SCHEDULE_MULTI_STEP 8
-
-// lr * gamma^(i / period), rounded down. `gamma` 0 is 0.1.
-#define ADAMW_SCHEDULE_STEP 9
-
-// lr * function(i).
-#define ADAMW_SCHEDULE_LAMBDA 10
-
-// lr times `factor` (0 is 0.1), not below min_lr and not by less than `epsilon`, when a metric has
-// not improved for more than `patience` calls of `adamw_schedule_advance_with_metric`. With `warmup_steps` a line
-// from start_lr to lr first, which advances as others do; metrics then only count for the best.
-#define ADAMW_SCHEDULE_REDUCE_ON_PLATEAU 11
-
-// From lr to min_lr along half a cosine in `period` and back again, each from the one before.
-#define ADAMW_SCHEDULE_COSINE_ANNEALING 12
-
-// lr * function(1) * ... * function(i).
-#define ADAMW_SCHEDULE_MULTIPLICATIVE 13
-
-// Up from max_lr / divide_factor to max_lr in `phase_fraction` of `total_steps`, then down to end_lr,
-// which stays; `three_phase`: down first to where it began. Half cosines, or lines with
-// `linear_anneal`. `divide_factor` 0 is 25, `phase_fraction` 0 is 0.3.
-#define ADAMW_SCHEDULE_ONE_CYCLE 14
-
-// Up from lr to max_lr in `steps_up` and down in `steps_down` (0: as many), by `cyclic_mode`.
-#define ADAMW_SCHEDULE_CYCLIC 15
-
-// lr times a factor that goes from start_factor (0 is 1/3) to end_factor in `total_steps`.
-#define ADAMW_SCHEDULE_LINEAR 16
-
-// From lr to min_lr along half a cosine in `period`, then again from lr in `period_factor` times as
-// many, and so on. `period_factor` 0 is 1.
-#define ADAMW_SCHEDULE_COSINE_WARM_RESTARTS 17
-
-// A line from start_lr to lr in `warmup_steps`, then lr.
-#define ADAMW_SCHEDULE_CONSTANT_WITH_WARMUP 18
-
-// That line, then one to min_lr at `total_steps`, which stays.
-#define ADAMW_SCHEDULE_LINEAR_WITH_WARMUP 19
-
-// That line, then half a cosine to min_lr at `total_steps`, which stays.
-#define ADAMW_SCHEDULE_COSINE_WITH_WARMUP 20
-
-// That line, then lr * sqrt(warmup_steps / i).
-#define ADAMW_SCHEDULE_INVERSE_SQRT 21
-
-// That line, then lr, and in the last `decay_steps` of `total_steps` down to min_lr by 1 - sqrt of the
-// part done; min_lr stays.
-#define ADAMW_SCHEDULE_WARMUP_STABLE_DECAY 22
-
-// One schedule after another, each from its own start: the next at each of `boundaries`, one
-// schedule more than those.
-#define ADAMW_SCHEDULE_CHAIN 23
-
-// function(i).
-#define ADAMW_SCHEDULE_FUNCTION 24
-
-// Every cycle is as high as the first.
-#define ADAMW_CYCLIC_TRIANGULAR 0
-
-// Every cycle is half as high as the one before.
-#define ADAMW_CYCLIC_TRIANGULAR2 1
-
-// The height is multiplied by gamma^i.
-#define ADAMW_CYCLIC_EXP_RANGE 2
-
-// After every `adamw_step` that was taken; one that fails, or is skipped, is none.
-#define ADAMW_ADVANCE_ON_STEP 0
-
-// By `adamw_schedule_advance` only.
-#define ADAMW_ADVANCE_MANUALLY 1
-
-#ifdef __cplusplus
-extern "C" {
-#endif // __cplusplus
-
-// Saves the state of all parameters to a file, and all that a run needs to go on with the same bits:
-// step counts and beta powers, hyper-parameters, groups, the learning rate, the schedule, the loss
-// scaler, the seed. (Not the parameters: `adamw_save_to` can; nor functions and pointers of the host's. Where
-// `lr_ptr` has a learning rate that no step would take, the one that the last step took is saved.)
-//
-// The file is there whole, or what was there before is: it is written beside its place, made durable,
-// and renamed, and the directory is made durable after it. A symbolic link stays, and what it leads to
-// is replaced. A new file has the mode that the umask leaves of 0666. One that takes the place of another
-// has the other's mode (nine bits of it), owner and group, as far as the process may and the file system
-// has them; where the group cannot be had, its members get no more than everybody.
-//
-// `ADAMW_STATUS_IO` if the system fails: what was there is still there (if only the directory's fsync
-// failed, the new file is), and no other file is left. A file system that knows no fsync, or none of
-// directories, is no failure: `adamw_save_to` tells, by `out_durable`. A process that is killed may leave
-// `.adamw-000.tmp` in the directory, which the next save there removes.
-//
-// Rows that lag (ADAMW_LAZY_EXACT) are brought up to date first. Accumulated gradients are not state:
-// `ADAMW_STATUS_INVALID_ARGUMENT` while there are some, and while some parameters have been stepped alone
-// (`adamw_step_param`) and others still have a gradient.
-//
-// The caller ensures:
-// `path` is NULL or NUL-terminated.
-adamw_status adamw_save(struct adamw_optimizer *optimizer,
-                        const char *path);
-
-// Saves to a file, to memory or through a function, and writes how many bytes that takes to
-// `out_num_bytes`, which may be NULL. All three give the same bytes. With `args.size_only` nothing is
-// saved, and only the number is written. Anything else that names none of the three, a path that nobody
-// set, say, is `ADAMW_STATUS_INVALID_ARGUMENT`.
-//
-// The caller ensures:
-// `args` is NULL, or readable with all that it points to (`data` and `out_durable`: writable); its
-// functions may be called; `out_num_bytes` is NULL or writable.
-adamw_status adamw_save_to(struct adamw_optimizer *optimizer,
-                           const struct adamw_save_args *args,
-                           uint64_t *out_num_bytes);
-
-// Loads what `adamw_save` saved into a handle that has the same parameters and settings: it goes on
-// with the same bits, whatever its instruction set and threads. `options` may be NULL. The host loads
-// the parameters themselves, unless they were saved and `options` says so: rows that lag
-// (ADAMW_LAZY_EXACT) are brought up to date first, so that it does so after the load, or calls
-// `adamw_sparse_flush` before. What was accumulated or measured (`adamw_grad_ready`) of a parameter that is
-// loaded is forgotten; gradients that are set stay.
-//
-// Groups, parameters, the schedule and the loss scaler are there before, as they were in the handle that
-// was saved: a load adds none. What it takes are values: state and steps of each parameter, how far
-// the schedule and the scaler have come, and the learning rate. The saved learning rate wins over
-// `adamw_config.lr`, over `adamw_set_lr` and over the schedule's first, but not over `lr_ptr`, which is the
-// host's; with ADAMW_LOAD_SHARED or `keep_schedule` the handle's stays. Do not call `adamw_sync_master`
-// after it: masters and remainders are loaded.
-//
-// All is checked before anything is changed: `ADAMW_STATUS_CORRUPT` if the file is damaged or none of
-// this library's, `ADAMW_STATUS_MISMATCH` if it is another handle's, with a list of what
-// differs, both values, and what can be done, `ADAMW_STATUS_UNSUPPORTED` if its format is newer. Only if the file fails or changes between
-// the check and the copy is the handle `ADAMW_STATUS_POISONED` from then on: it can be loaded again or
-// destroyed.
-//
-// The caller ensures:
-// `path` is NULL or NUL-terminated; `options` is NULL or readable, and its functions may be called.
-adamw_status adamw_load(struct adamw_optimizer *optimizer,
-                        const char *path,
-                        const struct adamw_load_options *options);
-
-// Loads one checkpoint from several sources, `[num_sources]`: the files of all ranks, say. Each
-// parameter of the handle takes its elements from wherever they are, so that what was saved on some
-// number of ranks can be loaded on any other. (A parameter that is a part of a larger one says so by
-// `first_element` and `whole_elements`. Moments in codes can be cut only where a block of 256, or of
-// 128, ends.)
-//
-// Half as many files are open at once as the process may have open (RLIMIT_NOFILE), and fewer where the
-// host has more; the others are closed and opened again, and have to be the same files then.
-//
-// The caller ensures:
-// The pointers of `sources` are NULL or readable with all that they point to; `options` as for
-// `adamw_load`.
-adamw_status adamw_load_from(struct adamw_optimizer *optimizer,
-                             const struct adamw_source *const *sources,
-                             size_t num_sources,
-                             const struct adamw_load_options *options);
-
-// Checks a checkpoint and shows `visit` what is in it: first the texts, then the tensors, in the order
-// of their names. It needs no handle.
-//
-// The caller ensures:
-// `source` is NULL or readable with all that it points to; `visit` may be called with `user_data`.
-adamw_status adamw_inspect(const struct adamw_source *source,
-                           adamw_visit visit,
-                           void *user_data);
-
-// Says on which stream (a `CUstream` or `cudaStream_t`; NULL: the legacy default stream) the work of
-// parameters on the device is queued up from now on. The stream stays the host's, and must be alive in
-// every call; the one before it must be so in this one yet. Streams are not ordered by this library: what comes
-// before a step on other streams, and what reads its results there, the host orders by events, as for kernels of
-// its own. `ADAMW_STATUS_NOT_FOUND` before the first parameter on a device.
-//
-// The caller ensures:
-// `stream` is NULL or a stream of the device's primary context.
-adamw_status adamw_set_stream(struct adamw_optimizer *optimizer,
-                              void *stream);
-
-// Has steps read numbers in the device's memory, for the parameters there; NULL: none of them.
-// `ADAMW_STATUS_NOT_FOUND` before the first parameter on a device, `ADAMW_STATUS_INVALID_ARGUMENT` for an
-// address that is not aligned to 4 bytes or no memory of the device.
-//
-// The caller ensures:
-// `inputs` is NULL or readable; what it points to is memory of the device until it is replaced.
-adamw_status adamw_set_device_inputs(struct adamw_optimizer *optimizer,
-                                     const struct adamw_device_inputs *inputs);
-
-// Does what the next step needs beside launches of kernels: uploads what it reads, fills masters. A step
-// of the same parameters with the same gradients is launches alone after that, so that it can be
-// captured into a graph:
-//
-// adamw_set_stream(optimizer, stream);       the stream that will be captured
-// adamw_set_device_inputs(optimizer, &at);   lr comes from the device's memory
-// adamw_prepare(optimizer);                  before the capture begins
-// cudaStreamBeginCapture(stream, ...);
-// adamw_step(optimizer);                     recorded; each launch of the graph is a step
-// cudaStreamEndCapture(stream, &graph);
-//
-// The device counts the steps that the graph takes; `adamw_get_param_info` and the state by name ask it.
-//
-// A graph goes on as it was recorded, whatever the handle is told afterwards: every launch is a step of
-// the parameters that had a part in the captured one, with its gradients, options and device inputs.
-// Plain steps and other captures go on beside it, as the handle is told, and count on the same clocks. What a
-// graph reads and writes of the library's own stays where it is until `adamw_destroy`: state, step counts, what
-// sparse gradients need, also of parameters that are removed; and for each capture that was prepared anew, the
-// tables of its step (about 0.5 KiB a parameter and 136 bytes for each 16,384 elements). What is the host's own
-// must stay where it was as long as the graph is launched: the memory of parameters, of their gradients and lists
-// of rows, of state that the host gave, and of the device inputs; `adamw_rebind` moves none of them in a graph.
-// With `config.clear_grads` a launch writes zeros over every gradient on the device that was set, those of frozen
-// parameters too, whose memory must stay as well.
-// A graph whose step took accumulated gradients reads their sums each time; a launch does not end their window,
-// which `adamw_clear_grad` with `ADAMW_CLEAR_FORGET` does, before the next one begins.
-// Graphs are destroyed before the handle: none is launched after `adamw_destroy`, which frees what it reads and may
-// unload its kernels, and those that have been launched are over before it.
-//
-// `ADAMW_STATUS_UNSUPPORTED` from a step inside a capture that `adamw_prepare` was not called before, or that
-// cannot be replayed: whose learning rate is the host's, with a schedule or a callback, with parameters in
-// the host's memory, or whose gradients the host has to know about. And for a parameter that a captured graph
-// steps, from what its graph could not go on with: its first sparse gradient under `ADAMW_LAZY_EXACT`, and
-// leaving that mode.
-adamw_status adamw_prepare(struct adamw_optimizer *optimizer);
-
-// Fills `group` with the handle's hyper-parameters and an lr_scale of 1. `struct_size` is the
-// caller's `sizeof(adamw_group_config)`.
-//
-// The caller ensures:
-// `group` is NULL, or writable for `struct_size` bytes.
-adamw_status adamw_group_config_init(const struct adamw_optimizer *optimizer,
-                                     struct adamw_group_config *group,
-                                     size_t struct_size);
-
-// Adds a group of parameters with hyper-parameters of its own. `*out_group` is its number, for
-// `adamw_param_config`; group 0 is there from the start, with the handle's values.
-//
-// The caller ensures:
-// `group` is NULL or readable, `out_group` NULL or writable; the host's numbers as
-// `adamw_config` asks.
-adamw_status adamw_add_group(struct adamw_optimizer *optimizer,
-                             const struct adamw_group_config *group,
-                             uint32_t *out_group);
-
-// Writes how many groups the handle has to `out_num_groups`: their numbers are below it, and no group is
-// ever removed.
-//
-// The caller ensures:
-// `out_num_groups` is NULL or writable.
-adamw_status adamw_num_groups(const struct adamw_optimizer *optimizer,
-                              uint32_t *out_num_groups);
-
-// Writes a group's hyper-parameters to `out_group`: what the host has set, or what the last step
-// has read where the host keeps them. `struct_size` is the caller's `sizeof(adamw_group_config)`.
-//
-// The caller ensures:
-// `out_group` is NULL, or writable for `struct_size` bytes.
-adamw_status adamw_get_group(const struct adamw_optimizer *optimizer,
-                             uint32_t group,
-                             struct adamw_group_config *out_group,
-                             size_t struct_size);
-
-// Gives a group other hyper-parameters, from the next step on; its parameters keep their state and
-// their step counts. The powers of beta1 and beta2 go on as products of what each step had. What a
-// shorter struct lacks stays as it is.
-//
-// The caller ensures:
-// As `adamw_add_group`.
-adamw_status adamw_set_group(struct adamw_optimizer *optimizer,
-                             uint32_t group,
-                             const struct adamw_group_config *values);
-
-// Sets the learning rate of the next steps: finite, >= 0. Each group and each parameter multiply it
-// by their lr_scale, and the lr_ratio callback by its answer. `ADAMW_STATUS_LR_CONFLICT` if a
-// schedule or `config.lr_ptr` gives the learning rate.
-adamw_status adamw_set_lr(struct adamw_optimizer *optimizer, double lr);
-
-// Writes the learning rate to `out_lr`.
-//
-// The caller ensures:
-// `out_lr` is NULL or writable.
-adamw_status adamw_get_lr(const struct adamw_optimizer *optimizer, double *out_lr);
-
-// Writes the learning rate that a step would give a parameter now to `out_lr`: lr, times what its
-// group, itself and the lr_ratio callback, which is asked, scale it by.
-//
-// The caller ensures:
-// `out_lr` is NULL or writable.
-adamw_status adamw_get_param_lr(const struct adamw_optimizer *optimizer,
-                                uint32_t param,
-                                double *out_lr);
-
-// Sets which parameters decay. The filter is asked now about every parameter there is, and about
-// each one when it is added; NULL: all decay. If it reports an error, the old one stays.
-//
-// The caller ensures:
-// `filter` may be called with `user_data` until another is set or the handle is destroyed.
-adamw_status adamw_set_decay_filter(struct adamw_optimizer *optimizer,
-                                    adamw_decay_filter filter,
-                                    void *user_data);
-
-// Sets what the learning rate of each parameter is multiplied by: layer-wise decay, or 0, with which a finite
-// gradient changes no bit of the parameter (independent decay does), while moments and step counts go on. One that is
-// not finite still makes it NaN: `frozen` of `adamw_param_options` leaves all of it alone.
-// It is asked at every step about every parameter that has a gradient, before anything is
-// written; NULL: no ratio.
-//
-// The caller ensures:
-// `lr_ratio` may be called with `user_data` until another is set or the handle is destroyed.
-adamw_status adamw_set_lr_ratio(struct adamw_optimizer *optimizer,
-                                adamw_lr_ratio lr_ratio,
-                                void *user_data);
-
-// Writes what this build can do on this machine to `out_capabilities`. `struct_size` is the
-// caller's `sizeof(adamw_capabilities)`.
-//
-// The caller ensures:
-// `out_capabilities` is NULL, or writable for `struct_size` bytes.
-adamw_status adamw_get_capabilities(struct adamw_capabilities *out_capabilities,
-                                    size_t struct_size);
-
-// The text of the last call that failed on this thread, with the names and values in question;
-// empty if none has. There is memory for it from a thread's first failure on: without that the text is
-// that there was none, and the status says what failed. It belongs to the library and is valid until this
-// thread's next call that fails.
-const char *adamw_last_error(void);
-
-// The name of a status, such as `ADAMW_STATUS_OK`; of a number that is none, `unknown status`.
-const char *adamw_status_name(int32_t status);
-
-// The version of the library that is running, such as `0.1.0`; the header's is in
-// `ADAMW_VERSION_MAJOR`, `_MINOR` and `_PATCH`.
-const char *adamw_version(void);
-
-// Fills `config` with the defaults. `struct_size` is the caller's `sizeof(adamw_config)`.
-//
-// The caller ensures:
-// `config` is NULL, or writable for `struct_size` bytes.
-adamw_status adamw_config_init(struct adamw_config *config, size_t struct_size);
-
-// Creates an optimizer without parameters. `config` may be NULL: the defaults. On success
-// `*out_optimizer` belongs to the caller, who ends it with `adamw_destroy`.
-//
-// The caller ensures:
-// `config` is NULL or readable, `out_optimizer` NULL or writable.
-adamw_status adamw_create(const struct adamw_config *config,
-                          struct adamw_optimizer **out_optimizer);
-
-// Destroys an optimizer: its threads are joined and its own memory is freed before this returns;
-// the host's buffers stay as they are. NULL does nothing. The handle is stale afterwards, and
-// any further use of it is `ADAMW_STATUS_BAD_HANDLE`.
-adamw_status adamw_destroy(struct adamw_optimizer *optimizer);
-
-// Says how much memory the state of a parameter of this type and length takes if it is added to
-// this group now, the library's or the host's. `whole_elements` is how many elements the whole has
-// where the parameter is a shard, as in `adamw_param_config`; otherwise 0. `struct_size` is the caller's
-// `sizeof(adamw_memory)`.
-//
-// The caller ensures:
-// `out_memory` is NULL, or writable for `struct_size` bytes.
-adamw_status adamw_memory_plan(const struct adamw_optimizer *optimizer,
-                               uint32_t group,
-                               adamw_dtype dtype,
-                               uint64_t n_elements,
-                               uint64_t whole_elements,
-                               struct adamw_memory *out_memory,
-                               size_t struct_size);
-
-// Calls the closure, then steps the parameters that have a gradient (of a subset, if one is given)
-// as `adamw_step` does. The handle is free while the closure runs: it may set gradients. The loss
-// is written to `out_loss`, how many parameters were stepped to `out_num_updated`, which is 0 if
-// the step was skipped; either may be NULL. Gradients are not cleared, before or after.
-//
-// The caller ensures:
-// `args` is NULL, or readable with all that it points to (`updated`: writable); the outputs are
-// NULL or writable; the closure may be called with its `user_data`.
-adamw_status adamw_minimize(struct adamw_optimizer *optimizer,
-                            const struct adamw_minimize_args *args,
-                            double *out_loss,
-                            size_t *out_num_updated);
-
-// Steps the parameters of `num_grads` pairs, `params[i]` with `grads[i]`, and no others, as
-// `adamw_step` does: norms are those of these gradients. The gradients that were set before are
-// set again afterwards. A parameter may be given once only.
-//
-// The caller ensures:
-// As `adamw_set_grads`; the gradients are read during the call only.
-adamw_status adamw_apply_gradients(struct adamw_optimizer *optimizer,
-                                   const uint32_t *params,
-                                   const struct adamw_tensor *const *grads,
-                                   size_t num_grads);
-
-// Writes what can be changed about a parameter to `out_options`. `struct_size` is the caller's
-// `sizeof(adamw_param_options)`.
-//
-// The caller ensures:
-// `out_options` is NULL, or writable for `struct_size` bytes.
-adamw_status adamw_get_param_options(const struct adamw_optimizer *optimizer,
-                                     uint32_t param,
-                                     struct adamw_param_options *out_options,
-                                     size_t struct_size);
-
-// Changes the options of a parameter from the next step on: its learning rate, its group, whether
-// it is frozen, clipped, regularized. What a shorter struct lacks stays as it is.
-//
-// The caller ensures:
-// `options` is NULL or readable.
-adamw_status adamw_set_param_options(struct adamw_optimizer *optimizer,
-                                     uint32_t param,
-                                     const struct adamw_param_options *options);
-
-// Starts a parameter's training anew: its step count is 0, its moments are zero, its master becomes
-// what the parameter is at its next step. The parameter, its gradient and its options stay.
-adamw_status adamw_reset_param(struct adamw_optimizer *optimizer, uint32_t param);
-
-// Forgets a parameter: its memory is the host's alone from now on, and state that is the library's
-// is freed. Its name is free, and so is its number: `ADAMW_STATUS_NOT_FOUND` until `adamw_add_param` gives it
-// to another parameter, which an old copy of the number means then. (The number of a parameter that a captured
-// step steps is not given again: the graph goes on with it.)
-adamw_status adamw_remove_param(struct adamw_optimizer *optimizer,
-                                uint32_t param);
-
-// Adds a parameter and writes its number, which names it from then on, to `*out_param`: the lowest that no
-// parameter has, so 0, 1, 2 ... until one is removed, whose number is given again. Sums over parameters, as a
-// global norm, go up the numbers; a run that goes on with the bits of one that had removed some adds its
-// parameters in the order of the numbers that they had. The
-// memory stays the host's: it must be valid until `adamw_destroy`, or until `adamw_rebind` has
-// named another place, and must not overlap any buffer of the handle.
-//
-// The caller ensures:
-// All pointers are NULL, or readable (`out_param`: writable) for what they say; tensors as the
-// header's conventions ask.
-adamw_status adamw_add_param(struct adamw_optimizer *optimizer,
+/// Adds a parameter and writes its number, which names it from then on, to `*out_param`: the lowest that no
+/// parameter has, so 0, 1, 2 ... until one is removed, whose number is given again. Sums over parameters, as a
+/// global norm, go up the numbers; a run that goes on with the bits of one that had removed some adds its
+/// parameters in the order of the numbers that they had. The
+/// memory stays the host's: it must be valid until `adamw_destroy`, or until `adamw_rebind` has
+/// named another place, and must not overlap any buffer of the handle.
+///
+/// The caller ensures:
+/// All pointers are NULL, or readable (`out_param`: writable) for what they say; tensors as the
+/// header's conventions ask.
+adamw_status adamw_add_param(adamw_optimizer *optimizer,
                              const struct adamw_param_config *param,
                              uint32_t *out_param);
 
-// The short form of `adamw_add_param`: a plain array `data [n_elements]` in the host's memory, in
-// group 0, with state of the library's own.
-//
-// The caller ensures:
-// As `adamw_add_param`.
-adamw_status adamw_add_array(struct adamw_optimizer *optimizer,
+/// The short form of `adamw_add_param`: a plain array `data [n_elements]` in the host's memory, in
+/// group 0, with state of the library's own.
+///
+/// The caller ensures:
+/// As `adamw_add_param`.
+adamw_status adamw_add_array(adamw_optimizer *optimizer,
                              const char *name,
                              void *data,
                              uint64_t n_elements,
                              adamw_dtype dtype,
                              uint32_t *out_param);
 
-// `adamw_add_array` into a group, from `adamw_add_group`.
-//
-// The caller ensures:
-// As `adamw_add_param`.
-adamw_status adamw_add_array_to_group(struct adamw_optimizer *optimizer,
+/// `adamw_add_array` into a group, from `adamw_add_group`.
+///
+/// The caller ensures:
+/// As `adamw_add_param`.
+adamw_status adamw_add_array_to_group(adamw_optimizer *optimizer,
                                       uint32_t group,
                                       const char *name,
                                       void *data,
@@ -1611,225 +600,984 @@ adamw_status adamw_add_array_to_group(struct adamw_optimizer *optimizer,
                                       adamw_dtype dtype,
                                       uint32_t *out_param);
 
-// Tells the library that the host has moved `num_buffers` of its buffers: `buffers[i]` of
-// parameter `params[i]` is at `tensors[i]` now, with the same elements and the same values. All
-// of them or, on an error, none. Buffers of the library's own cannot be moved; gradients are set
-// anew with `adamw_set_grad`.
-//
-// The caller ensures:
-// The arrays are readable for `num_buffers` entries; tensors as the header's conventions ask.
-adamw_status adamw_rebind(struct adamw_optimizer *optimizer,
+/// One parameter, as a callback or `adamw_get_param_info` shows it. Valid during the callback; the
+/// name belongs to the library and lives as long as the parameter.
+typedef struct adamw_param_info {
+  /// `sizeof(adamw_param_info)`.
+  size_t struct_size;
+  /// The name it was added with, NUL-terminated.
+  const char *name;
+  /// Elements of the parameter.
+  uint64_t n_elements;
+  /// Steps that this parameter has taken (a parameter without a gradient takes none).
+  uint64_t step;
+  /// Its number, from `adamw_add_param`.
+  uint32_t param;
+  /// The number of its group.
+  uint32_t group;
+  /// Its element type, an `adamw_dtype`.
+  uint32_t dtype;
+  /// 1 if weight decay applies to it, 0 if the decay filter said no.
+  uint32_t decays;
+} adamw_param_info;
+
+/// Writes one more than the highest number of a parameter to `out_num_params`, 0 if there is none: all
+/// parameters have numbers below it; those that nobody has are `ADAMW_STATUS_NOT_FOUND`.
+///
+/// The caller ensures:
+/// `out_num_params` is NULL or writable.
+adamw_status adamw_num_params(const adamw_optimizer *optimizer,
+                              uint32_t *out_num_params);
+
+/// Writes the number of the parameter of this name to `out_param`.
+///
+/// The caller ensures:
+/// `name` is NULL or NUL-terminated, `out_param` NULL or writable.
+adamw_status adamw_find_param(const adamw_optimizer *optimizer,
+                              const char *name,
+                              uint32_t *out_param);
+
+/// Describes a parameter. `struct_size` is the caller's `sizeof(adamw_param_info)`; the name
+/// belongs to the library and lives as long as the parameter.
+///
+/// The caller ensures:
+/// `out_info` is NULL, or writable for `struct_size` bytes.
+adamw_status adamw_get_param_info(const adamw_optimizer *optimizer,
+                                  uint32_t param,
+                                  struct adamw_param_info *out_info,
+                                  size_t struct_size);
+
+/// What can be changed about a parameter that is there: read with `adamw_get_param_options`, edit,
+/// write with `adamw_set_param_options`.
+typedef struct adamw_param_options {
+  /// `sizeof(adamw_param_options)`.
+  size_t struct_size;
+  /// `[1]` Times the learning rate of its group; finite, >= 0. 0 leaves the parameter as it is only while
+  /// gradients are finite, and moments move: see `frozen`.
+  double lr_scale;
+  /// As in `adamw_param_config`.
+  double regularizer_coeff;
+  /// As in `adamw_param_config`.
+  adamw_regularizer regularizer;
+  /// The number of its group: another one moves it there, with its state and its step count.
+  uint32_t group;
+  /// `[0]` 1: no step touches it, whatever gradient it has, and its gradient is no part of any
+  /// norm. Its state and its step count stay.
+  uint32_t frozen;
+  /// As in `adamw_param_config`.
+  uint32_t no_clip;
+} adamw_param_options;
+
+/// Writes what can be changed about a parameter to `out_options`. `struct_size` is the caller's
+/// `sizeof(adamw_param_options)`.
+///
+/// The caller ensures:
+/// `out_options` is NULL, or writable for `struct_size` bytes.
+adamw_status adamw_get_param_options(const adamw_optimizer *optimizer,
+                                     uint32_t param,
+                                     struct adamw_param_options *out_options,
+                                     size_t struct_size);
+
+/// Changes the options of a parameter from the next step on: its learning rate, its group, whether
+/// it is frozen, clipped, regularized. What a shorter struct lacks stays as it is.
+///
+/// The caller ensures:
+/// `options` is NULL or readable.
+adamw_status adamw_set_param_options(adamw_optimizer *optimizer,
+                                     uint32_t param,
+                                     const struct adamw_param_options *options);
+
+/// Starts a parameter's training anew: its step count is 0, its moments are zero, its master becomes
+/// what the parameter is at its next step. The parameter, its gradient and its options stay.
+adamw_status adamw_reset_param(adamw_optimizer *optimizer,
+                               uint32_t param);
+
+/// Forgets a parameter: its memory is the host's alone from now on, and state that is the library's
+/// is freed. Its name is free, and so is its number: `ADAMW_STATUS_NOT_FOUND` until `adamw_add_param` gives it
+/// to another parameter, which an old copy of the number means then. (The number of a parameter that a captured
+/// step steps is not given again: the graph goes on with it.)
+adamw_status adamw_remove_param(adamw_optimizer *optimizer,
+                                uint32_t param);
+
+/// A buffer of a parameter, or a counter of its state.
+typedef uint32_t adamw_buffer;
+/// The parameter itself.
+#define ADAMW_BUFFER_PARAM 1
+/// The f32 master of a 16-bit parameter.
+#define ADAMW_BUFFER_MASTER 2
+/// The running mean of the gradient.
+#define ADAMW_BUFFER_EXP_AVG 3
+/// The running mean of the squared gradient.
+#define ADAMW_BUFFER_EXP_AVG_SQ 4
+/// The largest exp_avg_sq so far, with amsgrad.
+#define ADAMW_BUFFER_MAX_EXP_AVG_SQ 5
+/// A counter, one f64: the steps that the parameter has taken.
+#define ADAMW_BUFFER_STEP 6
+/// A counter, one f64: the product of beta1 over those steps.
+#define ADAMW_BUFFER_BETA1_POWER 7
+/// A counter, one f64: the product of beta2 over those steps.
+#define ADAMW_BUFFER_BETA2_POWER 8
+/// What rounding a parameter left over. With ADAMW_PRECISION_SPLIT int16: the bits of the f32 master
+/// are those of the parameter, shifted up by 16, plus this number. With ADAMW_PRECISION_KAHAN of the
+/// parameter's type: the parameter is more precisely the sum of the two.
+#define ADAMW_BUFFER_REMAINDER 9
+/// The scales of an 8-bit exp_avg, `[n / 256, rounded up] f32`, or of a 4-bit one, `[n / 128, rounded
+/// up] f32`.
+#define ADAMW_BUFFER_EXP_AVG_SCALE 10
+/// As ADAMW_BUFFER_EXP_AVG_SCALE, of exp_avg_sq.
+#define ADAMW_BUFFER_EXP_AVG_SQ_SCALE 11
+/// As ADAMW_BUFFER_EXP_AVG_SCALE, of an 8-bit max_exp_avg_sq.
+#define ADAMW_BUFFER_MAX_EXP_AVG_SQ_SCALE 12
+
+/// Tells the library that the host has moved `num_buffers` of its buffers: `buffers[i]` of
+/// parameter `params[i]` is at `tensors[i]` now, with the same elements and the same values. All
+/// of them or, on an error, none. Buffers of the library's own cannot be moved; gradients are set
+/// anew with `adamw_set_grad`.
+///
+/// The caller ensures:
+/// The arrays are readable for `num_buffers` entries; tensors as the header's conventions ask.
+adamw_status adamw_rebind(adamw_optimizer *optimizer,
                           const uint32_t *params,
                           const adamw_buffer *buffers,
                           const struct adamw_tensor *const *tensors,
                           size_t num_buffers);
 
-// Fills the f32 master of a parameter from the parameter, which the host has written by itself (other
-// weights, an average, a clamp): without this the next step overwrites it from the master. A remainder
-// (ADAMW_PRECISION_SPLIT, ADAMW_PRECISION_KAHAN) becomes zero. What master or remainder knew beyond the
-// parameter's own bits is gone: not to be called after `adamw_load` or `adamw_set_state`, which bring
-// them. Does nothing to a parameter that has neither.
-//
-// Rows that lag (ADAMW_LAZY_EXACT) are brought up to date first: call `adamw_sparse_flush` before you write
-// a parameter that has some.
-adamw_status adamw_sync_master(struct adamw_optimizer *optimizer,
+/// Fills the f32 master of a parameter from the parameter, which the host has written by itself (other
+/// weights, an average, a clamp): without this the next step overwrites it from the master. A remainder
+/// (ADAMW_PRECISION_SPLIT, ADAMW_PRECISION_KAHAN) becomes zero. What master or remainder knew beyond the
+/// parameter's own bits is gone: not to be called after `adamw_load` or `adamw_set_state`, which bring
+/// them. Does nothing to a parameter that has neither.
+///
+/// Rows that lag (ADAMW_LAZY_EXACT) are brought up to date first: call `adamw_sparse_flush` before you write
+/// a parameter that has some.
+adamw_status adamw_sync_master(adamw_optimizer *optimizer,
                                uint32_t param);
 
-// Describes a parameter. `struct_size` is the caller's `sizeof(adamw_param_info)`; the name
-// belongs to the library and lives as long as the parameter.
-//
-// The caller ensures:
-// `out_info` is NULL, or writable for `struct_size` bytes.
-adamw_status adamw_get_param_info(const struct adamw_optimizer *optimizer,
+/// What the state of one parameter takes, in bytes.
+typedef struct adamw_memory {
+  /// `sizeof(adamw_memory)`.
+  size_t struct_size;
+  /// 4 an element of f16 and bf16 with multi_precision.
+  uint64_t master;
+  /// 2 an element of bf16 with ADAMW_PRECISION_SPLIT, of f16 and bf16 with ADAMW_PRECISION_KAHAN.
+  uint64_t remainder;
+  /// 4 an element, 8 of f64; 2 with ADAMW_MOMENTS_BF16; 1, and 4 for each 256 elements, with
+  /// ADAMW_MOMENTS_8BIT; 68 for each 128 elements with ADAMW_MOMENTS_4BIT.
+  uint64_t exp_avg;
+  /// As exp_avg.
+  uint64_t exp_avg_sq;
+  /// As exp_avg, with amsgrad.
+  uint64_t max_exp_avg_sq;
+  /// All of them together.
+  uint64_t total;
+} adamw_memory;
+
+/// Says how much memory the state of a parameter of this type and length takes if it is added to
+/// this group now, the library's or the host's. `whole_elements` is how many elements the whole has
+/// where the parameter is a shard, as in `adamw_param_config`; otherwise 0. `struct_size` is the caller's
+/// `sizeof(adamw_memory)`.
+///
+/// The caller ensures:
+/// `out_memory` is NULL, or writable for `struct_size` bytes.
+adamw_status adamw_memory_plan(const adamw_optimizer *optimizer,
+                               uint32_t group,
+                               adamw_dtype dtype,
+                               uint64_t n_elements,
+                               uint64_t whole_elements,
+                               struct adamw_memory *out_memory,
+                               size_t struct_size);
+
+/* ---- Gradients ------------------------------------------------------------------------------- */
+
+/// Sets the gradient of a parameter: as many elements, in the parameter's type or f32, where the parameter
+/// is: the host's memory, or the same device (of an offloaded parameter either). It overlaps nothing that a
+/// step writes, and is read by every step until it is replaced or forgotten; NULL forgets it, and the parameter
+/// is skipped.
+///
+/// The caller ensures:
+/// `grad` is NULL or readable; its memory as the header's conventions ask.
+adamw_status adamw_set_grad(adamw_optimizer *optimizer,
+                            uint32_t param,
+                            const struct adamw_tensor *grad);
+
+/// The short form of `adamw_set_grad`: a plain array `data [n_elements]` in
+/// the host's memory.
+///
+/// The caller ensures:
+/// As `adamw_set_grad`.
+adamw_status adamw_set_grad_array(adamw_optimizer *optimizer,
                                   uint32_t param,
-                                  struct adamw_param_info *out_info,
-                                  size_t struct_size);
+                                  void *data,
+                                  uint64_t n_elements,
+                                  adamw_dtype dtype);
 
-// Says that the gradients are `scale` times too large, as a scaled loss makes them: each step
-// multiplies them by 1 / scale, together with the clip factor. 2^-126 to 2^126, which f32 can multiply by
-// and invert; 1 until it is set.
-// With a loss scaler the scale is the scaler's, and this is `ADAMW_STATUS_INVALID_ARGUMENT`.
-adamw_status adamw_set_grad_scale(struct adamw_optimizer *optimizer,
-                                  double scale);
+/// Sets the gradients of `num_grads` parameters in one call, `grads[i]` for `params[i]` as
+/// `adamw_set_grad` does: all of them or, on an error, none; its text begins with the entry, `grads[i]`.
+///
+/// The caller ensures:
+/// The arrays are readable for `num_grads` entries; the tensors as in `adamw_set_grad`.
+adamw_status adamw_set_grads(adamw_optimizer *optimizer,
+                             const uint32_t *params,
+                             const struct adamw_tensor *const *grads,
+                             size_t num_grads);
 
-// Writes how many times too large the next gradients are expected to be to `out_scale`: what the
-// host multiplies its loss by.
-//
-// The caller ensures:
-// `out_scale` is NULL or writable.
-adamw_status adamw_get_grad_scale(const struct adamw_optimizer *optimizer, double *out_scale);
+/// Adds a gradient of a micro-batch to what has been added up for this parameter since its last
+/// step, in memory of the library's, f32 (f64 for an f64 parameter). The sum is the gradient of the
+/// next step, or the mean, as `config.average_grads` says; it takes the place of any gradient that
+/// was set. A step that is taken or skipped uses it up: the parameter has no gradient then. So does one that
+/// passes over it since it is frozen; one of other parameters (`adamw_minimize`, `adamw_apply_gradients`,
+/// `adamw_step_param`) does not. `grad` is
+/// as in `adamw_set_grad`, but is read during this call only.
+///
+/// The caller ensures:
+/// As `adamw_set_grad`.
+adamw_status adamw_accumulate_grad(adamw_optimizer *optimizer,
+                                   uint32_t param,
+                                   const struct adamw_tensor *grad);
 
-// Lets the loss scale adapt: a step whose gradients are not finite is skipped, whatever
-// `config.nonfinite` says, and the scale changes after steps as `scaler` says. The host asks for
-// `adamw_get_grad_scale` before each backward pass. NULL: the scale stays what it is.
-//
-// The caller ensures:
-// `scaler` is NULL or readable.
-adamw_status adamw_set_loss_scaler(struct adamw_optimizer *optimizer,
-                                   const struct adamw_loss_scaler *scaler);
+/// The short form of `adamw_accumulate_grad`: a plain array `data [n_elements]` in the host's memory.
+///
+/// The caller ensures:
+/// As `adamw_set_grad`.
+adamw_status adamw_accumulate_grad_array(adamw_optimizer *optimizer,
+                                         uint32_t param,
+                                         const void *data,
+                                         uint64_t n_elements,
+                                         adamw_dtype dtype);
 
-// Writes how far the loss scaler has come, to be saved. `struct_size` is the caller's
-// `sizeof(adamw_loss_scaler_state)`. `ADAMW_STATUS_NOT_FOUND` without a scaler.
-//
-// The caller ensures:
-// `out_state` is NULL, or writable for `struct_size` bytes.
-adamw_status adamw_get_loss_scaler_state(const struct adamw_optimizer *optimizer,
-                                         struct adamw_loss_scaler_state *out_state,
-                                         size_t struct_size);
+/// Says how many micro-batches a window has, by which `config.average_grads` divides every sum, also of a
+/// parameter that only some of them reached (an expert, say). 0, which it is at first: the most that any parameter has
+/// accumulated since one began while no other held a sum, which is wrong only where none had them all. A step of a parameter
+/// that has accumulated more is `ADAMW_STATUS_INVALID_ARGUMENT`. No part of a checkpoint.
+adamw_status adamw_set_accumulation_window(adamw_optimizer *optimizer,
+                                           uint64_t n_micro_batches);
 
-// Puts the loss scaler where a saved one had come.
-//
-// The caller ensures:
-// `state` is NULL or readable.
-adamw_status adamw_set_loss_scaler_state(struct adamw_optimizer *optimizer,
-                                         const struct adamw_loss_scaler_state *state);
+/// What `adamw_clear_grad` does.
+typedef uint32_t adamw_clear;
+/// Writes zeros over every gradient, which must not be in read-only memory; they stay set, and a step with them decays the parameter and
+/// moves it by its momentum.
+#define ADAMW_CLEAR_ZERO 0
+/// Forgets every gradient: a step skips a parameter until it has one again.
+#define ADAMW_CLEAR_FORGET 1
 
-// Shares flags, which are in the host's memory, with other optimizers, processes or devices. `found_inf`: one
-// f32 that each step reads; if it is not 0, somebody has found a gradient that is not finite, and the step is skipped.
-// `out_found_inf`: one f32 that each successful step writes, 1 if it found such a gradient in this
-// handle or `found_inf` was not 0, and 0 otherwise. Either may be NULL, and both the same; both stay valid as long as the handle
-// or until others are set.
-//
-// The caller ensures:
-// The pointers are NULL, or readable (`out_found_inf`: writable) as long as that.
-adamw_status adamw_set_found_inf(struct adamw_optimizer *optimizer,
-                                 const float *found_inf,
-                                 float *out_found_inf);
+/// Clears every gradient, as an `ADAMW_CLEAR` constant says.
+adamw_status adamw_clear_grad(adamw_optimizer *optimizer, adamw_clear mode);
 
-// Gives the learning rate to a schedule, which starts now; where its `lr` is 0, it is the handle's (config.lr, or
-// what `adamw_set_lr` set last). NULL takes it back, and the learning
-// rate stays what it is. With a schedule, `adamw_get_lr` is its learning rate for the next step, and
-// `adamw_set_lr` is `ADAMW_STATUS_LR_CONFLICT`. A function is asked about index 0 now, and in each
-// step about the index after it, before anything is written.
-//
-// The caller ensures:
-// `schedule` is NULL or readable, with what it points to; its function may be called with its
-// user_data until another schedule is set or the handle is destroyed.
-adamw_status adamw_set_lr_schedule(struct adamw_optimizer *optimizer,
+/* ---- Step ------------------------------------------------------------------------------------ */
+
+/// Steps every parameter that has a gradient, in place, and counts the step for it:
+///
+/// exp_avg    += (1 - beta1) * (grad - exp_avg)
+/// exp_avg_sq += (1 - beta2) * (grad * grad - exp_avg_sq)
+/// denom       = sqrt(exp_avg_sq) / sqrt(1 - beta2^step) + eps
+/// param      -= lr * weight_decay * param + lr / (1 - beta1^step) * exp_avg / denom
+///
+/// The bits of the result do not depend on the instruction set, the number of threads, or how
+/// tensors are cut (which bits a NaN has may). Gradients are read only. With nothing to step it does nothing.
+adamw_status adamw_step(adamw_optimizer *optimizer);
+
+/// Says that the gradient of a parameter is complete. If the next step needs its norm, or whether it
+/// is finite, the gradient is measured now, while it is in cache, and not again by the step; otherwise
+/// nothing is done. The host does not change it until the next step (`adamw_step_param` of other
+/// parameters is none). The step has the same bits with it or without.
+adamw_status adamw_grad_ready(adamw_optimizer *optimizer,
+                              uint32_t param);
+
+/// Steps one parameter now, if it has a gradient, with the bits that `adamw_step` would give it, and
+/// forgets the gradient, so that a host may step inside its backward pass and reuse the memory. A
+/// schedule does not go on: `adamw_step`, which steps the parameters that are left, has it do so. Until
+/// then, or until no other parameter has a gradient, nothing can be saved: it would be of two steps.
+/// `ADAMW_STATUS_CLIP_CONFLICT` if the step depends on all gradients: with clipping by global norm
+/// (unless the parameter is left out of it), a loss scaler, ADAMW_NONFINITE_SKIP or found_inf flags.
+adamw_status adamw_step_param(adamw_optimizer *optimizer,
+                              uint32_t param);
+
+/// Has each step add up the norms of its update and of the parameters, and count the updates that rounding
+/// has lost, for `adamw_get_step_info`, 1,
+/// or not, 0. They are summed while the elements are in cache, in the order that norms have: no
+/// second pass over memory, and the same bits everywhere.
+adamw_status adamw_set_statistics(adamw_optimizer *optimizer,
+                                  uint32_t statistics);
+
+/// What the last successful step found and did.
+typedef struct adamw_step_info {
+  /// `sizeof(adamw_step_info)`.
+  size_t struct_size;
+  /// Elements of the parameters that had a gradient.
+  uint64_t n_elements;
+  /// Elements of the gradients that are not finite, if they were measured. A gradient of finite ones whose
+  /// norm the compute type does not hold when the loss scale is taken out counts as one.
+  uint64_t n_nonfinite;
+  /// The norm of all gradients together, unscaled and before clipping, if they were measured.
+  double grad_norm;
+  /// 1 if the gradients were measured: for clipping by norm, or because it matters whether they
+  /// are finite.
+  uint32_t measured;
+  /// 1 if the step was skipped.
+  uint32_t skipped;
+  /// The smallest factor that a gradient was multiplied by to clip it by norm; 1 if none was.
+  double clip_factor;
+  /// With `adamw_set_statistics`: the norm of what the step added to all elements that it
+  /// visited (of parameters that step lazily: to the listed rows), decay included, after rounding.
+  double update_norm;
+  /// With `adamw_set_statistics`: the norm of those elements (of masters, where there are) after
+  /// the step.
+  double param_norm;
+  /// With `adamw_set_statistics`: how long the step took, in seconds.
+  double seconds;
+  /// 1 if the step was taken with `adamw_set_statistics`.
+  uint32_t has_statistics;
+  /// The instruction set that the handle uses.
+  adamw_isa isa;
+  /// How many threads work in a step that is large enough.
+  uint32_t num_threads;
+  /// 0.
+  uint32_t reserved;
+  /// With `adamw_set_statistics`: elements (of masters, where there are) that have a momentum, exp_avg, and
+  /// the same value as before the step: their updates were lost in rounding. Many of them mean that 16 bits
+  /// are too few for this learning rate; see `adamw_precision`. Not counted for parameters on a device.
+  uint64_t n_unchanged;
+} adamw_step_info;
+
+/// Says what the last successful `adamw_step` found and did. `struct_size` is the caller's
+/// `sizeof(adamw_step_info)`.
+///
+/// The caller ensures:
+/// `out_info` is NULL, or writable for `struct_size` bytes.
+adamw_status adamw_get_step_info(const adamw_optimizer *optimizer,
+                                 struct adamw_step_info *out_info,
+                                 size_t struct_size);
+
+/// Computes the loss and the gradients (into the memory that the handle knows, or set by calls on
+/// the handle), writes the loss to `out_loss` and returns 0. Anything else fails the call with
+/// `ADAMW_STATUS_CALLBACK`, and no step is taken.
+typedef int32_t (*adamw_closure)(double *out_loss, void *user_data);
+
+/// A parameter that was stepped, and its gradient.
+typedef struct adamw_param_grad {
+  /// The first element of the gradient, of the values if it is sparse; what was accumulated
+  /// belongs to the library.
+  void *grad;
+  /// The parameter's number.
+  uint32_t param;
+  /// 0.
+  uint32_t reserved;
+} adamw_param_grad;
+
+/// What `adamw_minimize` is to do. Zero it, set `struct_size` and `closure`; the rest may stay 0.
+typedef struct adamw_minimize_args {
+  /// `sizeof(adamw_minimize_args)`.
+  size_t struct_size;
+  /// Computes the loss and the gradients.
+  adamw_closure closure;
+  /// Passed to `closure`.
+  void *user_data;
+  /// `[NULL]` The numbers of the parameters to step, `[num_params]`; NULL: all.
+  const uint32_t *params;
+  /// How many there are.
+  size_t num_params;
+  /// `[NULL]` The numbers of parameters to leave out, `[num_no_grad]`.
+  const uint32_t *no_grad;
+  /// How many there are.
+  size_t num_no_grad;
+  /// `[NULL]` Where to list the parameters that were stepped, in the order of their numbers,
+  /// `[capacity]`; NULL: nowhere.
+  struct adamw_param_grad *updated;
+  /// How many there is room for. If it is too few, no step is taken.
+  size_t capacity;
+} adamw_minimize_args;
+
+/// Calls the closure, then steps the parameters that have a gradient (of a subset, if one is given)
+/// as `adamw_step` does. The handle is free while the closure runs: it may set gradients. The loss
+/// is written to `out_loss`, how many parameters were stepped to `out_num_updated`, which is 0 if
+/// the step was skipped; either may be NULL. Gradients are not cleared, before or after.
+///
+/// The caller ensures:
+/// `args` is NULL, or readable with all that it points to (`updated`: writable); the outputs are
+/// NULL or writable; the closure may be called with its `user_data`.
+adamw_status adamw_minimize(adamw_optimizer *optimizer,
+                            const struct adamw_minimize_args *args,
+                            double *out_loss,
+                            size_t *out_num_updated);
+
+/// Steps the parameters of `num_grads` pairs, `params[i]` with `grads[i]`, and no others, as
+/// `adamw_step` does: norms are those of these gradients. The gradients that were set before are
+/// set again afterwards. A parameter may be given once only.
+///
+/// The caller ensures:
+/// As `adamw_set_grads`; the gradients are read during the call only.
+adamw_status adamw_apply_gradients(adamw_optimizer *optimizer,
+                                   const uint32_t *params,
+                                   const struct adamw_tensor *const *grads,
+                                   size_t num_grads);
+
+/* ---- Hyper-parameters and groups ------------------------------------------------------------- */
+
+/// Sets the learning rate of the next steps: finite, >= 0. Each group and each parameter multiply it
+/// by their lr_scale, and the lr_ratio callback by its answer. `ADAMW_STATUS_LR_CONFLICT` if a
+/// schedule or `config.lr_ptr` gives the learning rate.
+adamw_status adamw_set_lr(adamw_optimizer *optimizer,
+                          double lr);
+
+/// Writes the learning rate to `out_lr`.
+///
+/// The caller ensures:
+/// `out_lr` is NULL or writable.
+adamw_status adamw_get_lr(const adamw_optimizer *optimizer, double *out_lr);
+
+/// Writes the learning rate that a step would give a parameter now to `out_lr`: lr, times what its
+/// group, itself and the lr_ratio callback, which is asked, scale it by.
+///
+/// The caller ensures:
+/// `out_lr` is NULL or writable.
+adamw_status adamw_get_param_lr(const adamw_optimizer *optimizer, uint32_t param, double *out_lr);
+
+/// Says whether weight decay applies to the parameter of this name: 1 yes, 0 no, negative: an
+/// error, which makes the call fail with `ADAMW_STATUS_CALLBACK`.
+typedef int32_t (*adamw_decay_filter)(const char *name, void *user_data);
+
+/// Writes to `out_ratio` what the learning rate of this parameter is multiplied by (finite, >= 0)
+/// and returns 0. Anything else fails the step with `ADAMW_STATUS_CALLBACK`, nothing changed.
+typedef int32_t (*adamw_lr_ratio)(const struct adamw_param_info *param,
+                                  double *out_ratio,
+                                  void *user_data);
+
+/// Sets which parameters decay. The filter is asked now about every parameter there is, and about
+/// each one when it is added; NULL: all decay. If it reports an error, the old one stays.
+///
+/// The caller ensures:
+/// `filter` may be called with `user_data` until another is set or the handle is destroyed.
+adamw_status adamw_set_decay_filter(adamw_optimizer *optimizer,
+                                    adamw_decay_filter filter,
+                                    void *user_data);
+
+/// Sets what the learning rate of each parameter is multiplied by: layer-wise decay, or 0, with which a finite
+/// gradient changes no bit of the parameter (independent decay does), while moments and step counts go on. One that is
+/// not finite still makes it NaN: `frozen` of `adamw_param_options` leaves all of it alone.
+/// It is asked at every step about every parameter that has a gradient, before anything is
+/// written; NULL: no ratio.
+///
+/// The caller ensures:
+/// `lr_ratio` may be called with `user_data` until another is set or the handle is destroyed.
+adamw_status adamw_set_lr_ratio(adamw_optimizer *optimizer,
+                                adamw_lr_ratio lr_ratio,
+                                void *user_data);
+
+/// The hyper-parameters of a group; `adamw_group_config_init` fills in the handle's, which are also
+/// what a shorter struct lacks.
+typedef struct adamw_group_config {
+  /// `sizeof(adamw_group_config)`.
+  size_t struct_size;
+  /// `[1]` Times the handle's learning rate; finite, >= 0.
+  double lr_scale;
+  /// As in `adamw_config`.
+  double weight_decay;
+  /// As in `adamw_config`.
+  double beta1;
+  /// As in `adamw_config`.
+  double beta2;
+  /// As in `adamw_config`.
+  double eps;
+  /// As in `adamw_config`.
+  double clip_norm;
+  /// As in `adamw_config`.
+  double clip_min;
+  /// As in `adamw_config`.
+  double clip_max;
+  /// As in `adamw_config`.
+  adamw_clip clip;
+  /// As in `adamw_config`.
+  adamw_lazy lazy_mode;
+  /// As in `adamw_config`.
+  const float *beta1_ptr;
+  /// As in `adamw_config`.
+  const float *beta2_ptr;
+  /// As in `adamw_config`.
+  const float *weight_decay_ptr;
+  /// As in `adamw_config`; of parameters that are added later.
+  adamw_precision precision;
+  /// As in `adamw_config`; of parameters that are added later.
+  adamw_moments moments;
+  /// As in `adamw_config`.
+  uint32_t independent_weight_decay;
+  /// 0.
+  uint32_t reserved;
+} adamw_group_config;
+
+/// Fills `group` with the handle's hyper-parameters and an lr_scale of 1. `struct_size` is the
+/// caller's `sizeof(adamw_group_config)`.
+///
+/// The caller ensures:
+/// `group` is NULL, or writable for `struct_size` bytes.
+adamw_status adamw_group_config_init(const adamw_optimizer *optimizer,
+                                     struct adamw_group_config *group,
+                                     size_t struct_size);
+
+/// Adds a group of parameters with hyper-parameters of its own. `*out_group` is its number, for
+/// `adamw_param_config`; group 0 is there from the start, with the handle's values.
+///
+/// The caller ensures:
+/// `group` is NULL or readable, `out_group` NULL or writable; the host's numbers as
+/// `adamw_config` asks.
+adamw_status adamw_add_group(adamw_optimizer *optimizer,
+                             const struct adamw_group_config *group,
+                             uint32_t *out_group);
+
+/// Writes how many groups the handle has to `out_num_groups`: their numbers are below it, and no group is
+/// ever removed.
+///
+/// The caller ensures:
+/// `out_num_groups` is NULL or writable.
+adamw_status adamw_num_groups(const adamw_optimizer *optimizer,
+                              uint32_t *out_num_groups);
+
+/// Writes a group's hyper-parameters to `out_group`: what the host has set, or what the last step
+/// has read where the host keeps them. `struct_size` is the caller's `sizeof(adamw_group_config)`.
+///
+/// The caller ensures:
+/// `out_group` is NULL, or writable for `struct_size` bytes.
+adamw_status adamw_get_group(const adamw_optimizer *optimizer,
+                             uint32_t group,
+                             struct adamw_group_config *out_group,
+                             size_t struct_size);
+
+/// Gives a group other hyper-parameters, from the next step on; its parameters keep their state and
+/// their step counts. The powers of beta1 and beta2 go on as products of what each step had. What a
+/// shorter struct lacks stays as it is.
+///
+/// The caller ensures:
+/// As `adamw_add_group`.
+adamw_status adamw_set_group(adamw_optimizer *optimizer,
+                             uint32_t group,
+                             const struct adamw_group_config *values);
+
+/* ---- Schedules ------------------------------------------------------------------------------- */
+
+/// Writes a schedule's value at this index to `out_value` (finite, >= 0) and returns 0. Anything else
+/// fails the call with `ADAMW_STATUS_CALLBACK`, nothing changed. It may be asked about an index
+/// again, if the step that asked was refused for another reason.
+typedef int32_t (*adamw_schedule_function)(uint64_t index, double *out_value, void *user_data);
+
+/// A formula of the index i: how often the schedule has advanced. A zero field is zero, unless it is
+/// said to be something else.
+typedef uint32_t adamw_schedule_kind;
+/// lr / sqrt(d_model) * min(1 / sqrt(i), i / warmup_steps^1.5). `lr` 0 is 1.
+#define ADAMW_SCHEDULE_NOAM 1
+/// `values[k]`, where k boundaries lie at or before i; one value more than boundaries.
+#define ADAMW_SCHEDULE_PIECEWISE 2
+/// lr * exp(-gamma * i).
+#define ADAMW_SCHEDULE_NATURAL_EXP 3
+/// lr / (1 + gamma * i).
+#define ADAMW_SCHEDULE_INVERSE_TIME 4
+/// From lr to end_lr in `total_steps`, as (1 - i / total_steps)^power; `cycle`: total_steps grows to
+/// its next multiple instead of an end. `power` 0 is 1.
+#define ADAMW_SCHEDULE_POLYNOMIAL 5
+/// From start_lr to end_lr in `warmup_steps`, then the inner schedule from its start, or lr if there
+/// is none.
+#define ADAMW_SCHEDULE_LINEAR_WARMUP 6
+/// lr * gamma^i.
+#define ADAMW_SCHEDULE_EXPONENTIAL 7
+/// lr * gamma^(boundaries at or before i). `gamma` 0 is 0.1.
+#define ADAMW_SCHEDULE_MULTI_STEP 8
+/// lr * gamma^(i / period), rounded down. `gamma` 0 is 0.1.
+#define ADAMW_SCHEDULE_STEP 9
+/// lr * function(i).
+#define ADAMW_SCHEDULE_LAMBDA 10
+/// lr times `factor` (0 is 0.1), not below min_lr and not by less than `epsilon`, when a metric has
+/// not improved for more than `patience` calls of `adamw_schedule_advance_with_metric`. With `warmup_steps` a line
+/// from start_lr to lr first, which advances as others do; metrics then only count for the best.
+#define ADAMW_SCHEDULE_REDUCE_ON_PLATEAU 11
+/// From lr to min_lr along half a cosine in `period` and back again, each from the one before.
+#define ADAMW_SCHEDULE_COSINE_ANNEALING 12
+/// lr * function(1) * ... * function(i).
+#define ADAMW_SCHEDULE_MULTIPLICATIVE 13
+/// Up from max_lr / divide_factor to max_lr in `phase_fraction` of `total_steps`, then down to end_lr,
+/// which stays; `three_phase`: down first to where it began. Half cosines, or lines with
+/// `linear_anneal`. `divide_factor` 0 is 25, `phase_fraction` 0 is 0.3.
+#define ADAMW_SCHEDULE_ONE_CYCLE 14
+/// Up from lr to max_lr in `steps_up` and down in `steps_down` (0: as many), by `cyclic_mode`.
+#define ADAMW_SCHEDULE_CYCLIC 15
+/// lr times a factor that goes from start_factor (0 is 1/3) to end_factor in `total_steps`.
+#define ADAMW_SCHEDULE_LINEAR 16
+/// From lr to min_lr along half a cosine in `period`, then again from lr in `period_factor` times as
+/// many, and so on. `period_factor` 0 is 1.
+#define ADAMW_SCHEDULE_COSINE_WARM_RESTARTS 17
+/// A line from start_lr to lr in `warmup_steps`, then lr.
+#define ADAMW_SCHEDULE_CONSTANT_WITH_WARMUP 18
+/// That line, then one to min_lr at `total_steps`, which stays.
+#define ADAMW_SCHEDULE_LINEAR_WITH_WARMUP 19
+/// That line, then half a cosine to min_lr at `total_steps`, which stays.
+#define ADAMW_SCHEDULE_COSINE_WITH_WARMUP 20
+/// That line, then lr * sqrt(warmup_steps / i).
+#define ADAMW_SCHEDULE_INVERSE_SQRT 21
+/// That line, then lr, and in the last `decay_steps` of `total_steps` down to min_lr by 1 - sqrt of the
+/// part done; min_lr stays.
+#define ADAMW_SCHEDULE_WARMUP_STABLE_DECAY 22
+/// One schedule after another, each from its own start: the next at each of `boundaries`, one
+/// schedule more than those.
+#define ADAMW_SCHEDULE_CHAIN 23
+/// function(i).
+#define ADAMW_SCHEDULE_FUNCTION 24
+
+/// How a cyclic schedule's height goes on.
+typedef uint32_t adamw_cyclic_mode;
+/// Every cycle is as high as the first.
+#define ADAMW_CYCLIC_TRIANGULAR 0
+/// Every cycle is half as high as the one before.
+#define ADAMW_CYCLIC_TRIANGULAR2 1
+/// The height is multiplied by gamma^i.
+#define ADAMW_CYCLIC_EXP_RANGE 2
+
+/// When a schedule advances.
+typedef uint32_t adamw_schedule_advances;
+/// After every `adamw_step` that was taken; one that fails, or is skipped, is none.
+#define ADAMW_ADVANCE_ON_STEP 0
+/// By `adamw_schedule_advance` only.
+#define ADAMW_ADVANCE_MANUALLY 1
+
+/// A schedule of the learning rate. Zero it, set `struct_size`, `kind` and what that kind names; the
+/// rest is not looked at. All learning rates are finite and >= 0. Arrays and inner schedules are
+/// copied during the call; `function` is kept.
+typedef struct adamw_schedule {
+  /// `sizeof(adamw_schedule)`.
+  size_t struct_size;
+  /// Which formula, an ADAMW_SCHEDULE constant.
+  adamw_schedule_kind kind;
+  /// `[ADAMW_ADVANCE_ON_STEP]` Looked at in the outermost schedule; REDUCE_ON_PLATEAU is always
+  /// advanced by its own call.
+  adamw_schedule_advances advance;
+  /// What the formula starts from, or comes to after a warmup.
+  /// 0: the handle's, but for CYCLIC, which may start from 0 (and NOAM, see there); a trace has no handle.
+  double lr;
+  /// Where a warmup starts.
+  double start_lr;
+  /// Where POLYNOMIAL and ONE_CYCLE end, and the warmup of LINEAR_WARMUP (there > start_lr).
+  double end_lr;
+  /// The lowest learning rate, where a formula has one.
+  double min_lr;
+  /// The highest one of ONE_CYCLE and CYCLIC.
+  double max_lr;
+  /// More than 0; for EXPONENTIAL, MULTI_STEP and STEP < 1.
+  double gamma;
+  /// More than 0.
+  double power;
+  /// 0 < factor < 1.
+  double factor;
+  /// 0 < start_factor <= 1.
+  double start_factor;
+  /// 0 to 1.
+  double end_factor;
+  /// More than 0.
+  double divide_factor;
+  /// 0 < phase_fraction <= 1, with three_phase < 0.5; times total_steps more than 1.
+  double phase_fraction;
+  /// By how much a metric must be better than the best one, as a part of that one.
+  double threshold;
+  /// Smaller reductions of the learning rate are not made.
+  double epsilon;
+  /// The width of the model.
+  uint64_t d_model;
+  /// Numbers of steps are 1 to 2^53; a warmup may be 0 where its line leads to lr.
+  uint64_t warmup_steps;
+  /// All steps, a warmup included.
+  uint64_t total_steps;
+  /// The last of them, in which WARMUP_STABLE_DECAY decays.
+  uint64_t decay_steps;
+  /// Steps from one change, or one turn, to the next.
+  uint64_t period;
+  /// What a period is multiplied by for the next.
+  uint64_t period_factor;
+  /// Steps of a cycle's rise.
+  uint64_t steps_up;
+  /// Steps of its fall.
+  uint64_t steps_down;
+  /// `[n_boundaries]` indices, > 0 and increasing.
+  const uint64_t *boundaries;
+  /// How many.
+  size_t n_boundaries;
+  /// `[n_values]` learning rates.
+  const double *values;
+  /// How many.
+  size_t n_values;
+  /// `[n_schedules]` inner schedules, at most 8 deep; none may be REDUCE_ON_PLATEAU.
+  const struct adamw_schedule *const *schedules;
+  /// How many.
+  size_t n_schedules;
+  /// For LAMBDA, MULTIPLICATIVE and FUNCTION.
+  adamw_schedule_function function;
+  /// Passed to `function`.
+  void *user_data;
+  /// Metrics that may be no better before the learning rate is reduced.
+  uint32_t patience;
+  /// Metrics that are passed over after that.
+  uint32_t cooldown;
+  /// How the height of CYCLIC goes on.
+  adamw_cyclic_mode cyclic_mode;
+  /// 1: POLYNOMIAL starts again.
+  uint32_t cycle;
+  /// 1: ONE_CYCLE is made of lines.
+  uint32_t linear_anneal;
+  /// 1: ONE_CYCLE has a phase more.
+  uint32_t three_phase;
+  /// 1: a larger metric is a better one.
+  uint32_t maximize_metric;
+  /// 1: `threshold` is a difference.
+  uint32_t threshold_is_absolute;
+} adamw_schedule;
+
+/// Gives the learning rate to a schedule, which starts now; where its `lr` is 0, it is the handle's (config.lr, or
+/// what `adamw_set_lr` set last). NULL takes it back, and the learning
+/// rate stays what it is. With a schedule, `adamw_get_lr` is its learning rate for the next step, and
+/// `adamw_set_lr` is `ADAMW_STATUS_LR_CONFLICT`. A function is asked about index 0 now, and in each
+/// step about the index after it, before anything is written.
+///
+/// The caller ensures:
+/// `schedule` is NULL or readable, with what it points to; its function may be called with its
+/// user_data until another schedule is set or the handle is destroyed.
+adamw_status adamw_set_lr_schedule(adamw_optimizer *optimizer,
                                    const struct adamw_schedule *schedule);
 
-// Takes a schedule that was set with `ADAMW_ADVANCE_MANUALLY` one further: an epoch, say.
-adamw_status adamw_schedule_advance(struct adamw_optimizer *optimizer);
+/// Takes a schedule that was set with `ADAMW_ADVANCE_MANUALLY` one further: an epoch, say.
+adamw_status adamw_schedule_advance(adamw_optimizer *optimizer);
 
-// Tells REDUCE_ON_PLATEAU the metric of the time since the last call: finite.
-adamw_status adamw_schedule_advance_with_metric(struct adamw_optimizer *optimizer, double metric);
+/// Tells REDUCE_ON_PLATEAU the metric of the time since the last call: finite.
+adamw_status adamw_schedule_advance_with_metric(adamw_optimizer *optimizer, double metric);
 
-// Writes how far the handle's schedule has come. `struct_size` is the caller's
-// `sizeof(adamw_schedule_state)`.
-//
-// The caller ensures:
-// `out_state` is NULL, or writable for `struct_size` bytes.
-adamw_status adamw_get_schedule_state(const struct adamw_optimizer *optimizer,
+/// How far a schedule has come: all there is to save beside what it was set with.
+typedef struct adamw_schedule_state {
+  /// `sizeof(adamw_schedule_state)`.
+  size_t struct_size;
+  /// How often it has advanced.
+  uint64_t index;
+  /// The learning rate now.
+  double lr;
+  /// REDUCE_ON_PLATEAU: the best metric, NaN before the first.
+  double best;
+  /// REDUCE_ON_PLATEAU: metrics since then.
+  uint32_t num_bad;
+  /// REDUCE_ON_PLATEAU: metrics still to be passed over.
+  uint32_t cooldown;
+} adamw_schedule_state;
+
+/// Writes how far the handle's schedule has come. `struct_size` is the caller's
+/// `sizeof(adamw_schedule_state)`.
+///
+/// The caller ensures:
+/// `out_state` is NULL, or writable for `struct_size` bytes.
+adamw_status adamw_get_schedule_state(const adamw_optimizer *optimizer,
                                       struct adamw_schedule_state *out_state,
                                       size_t struct_size);
 
-// Puts the handle's schedule where another one, set with the same values, had come: it goes on with
-// the same bits.
-//
-// The caller ensures:
-// `state` is NULL or readable.
-adamw_status adamw_set_schedule_state(struct adamw_optimizer *optimizer,
+/// Puts the handle's schedule where another one, set with the same values, had come: it goes on with
+/// the same bits.
+///
+/// The caller ensures:
+/// `state` is NULL or readable.
+adamw_status adamw_set_schedule_state(adamw_optimizer *optimizer,
                                       const struct adamw_schedule_state *state);
 
-// Puts the handle's schedule where it is after `index` advances from its start, with the same bits: for a run that
-// goes on under another schedule. Of COSINE_ANNEALING and MULTIPLICATIVE every learning rate up to there is made
-// anew, at most 2^24. Not for REDUCE_ON_PLATEAU, whose index says nothing.
-adamw_status adamw_set_schedule_index(struct adamw_optimizer *optimizer,
+/// Puts the handle's schedule where it is after `index` advances from its start, with the same bits: for a run that
+/// goes on under another schedule. Of COSINE_ANNEALING and MULTIPLICATIVE every learning rate up to there is made
+/// anew, at most 2^24. Not for REDUCE_ON_PLATEAU, whose index says nothing.
+adamw_status adamw_set_schedule_index(adamw_optimizer *optimizer,
                                       uint64_t index);
 
-// Writes the first `n` learning rates of a schedule to `out_lrs` `[n]`, without an optimizer: for a
-// plot, or a host that sets its own. Not for REDUCE_ON_PLATEAU.
-//
-// The caller ensures:
-// `schedule` is NULL or readable, with what it points to, and `out_lrs` writable.
-adamw_status adamw_schedule_trace(const struct adamw_schedule *schedule, double *out_lrs, size_t n);
+/// Writes the first `n` learning rates of a schedule to `out_lrs` `[n]`, without an optimizer: for a
+/// plot, or a host that sets its own. Not for REDUCE_ON_PLATEAU.
+///
+/// The caller ensures:
+/// `schedule` is NULL or readable, with what it points to, and `out_lrs` writable.
+adamw_status adamw_schedule_trace(const struct adamw_schedule *schedule,
+                                  double *out_lrs,
+                                  size_t n);
 
-// Sets a sparse gradient of a parameter `[height, ...]`, an embedding table: `rows [n]`, int32 or
-// int64 (DLPack type code 0), in any order, and `values [n, ...]`, one row of the parameter for
-// each, in the parameter's type or f32. The values of a row that is listed more than once are
-// added up, in the compute type and in the order in which they are listed. What happens to rows
-// that are not listed is the group's `lazy_mode`.
-//
-// Both stay the host's and are read by every step until they are replaced or forgotten, as those
-// of `adamw_set_grad`. The numbers of the rows are looked at by the step: one that is negative or
-// not below height fails it with `ADAMW_STATUS_INVALID_ARGUMENT`, nothing changed. With n = 0 the
-// parameter is skipped, as one without a gradient.
-//
-// Of a parameter on a device both lie there, and what a step needs is allocated here: a dense
-// gradient in f32, or f64 for f64, the first time, room for 17 bytes a row whenever more rows are
-// listed than before, and under `ADAMW_LAZY_EXACT` 160 KiB and 8 bytes a row of the parameter. The step sorts and adds up on the device and waits for nothing, so that
-// a graph that has captured it reads the list anew each time; a graph that was captured before a longer list is set goes on with
-// its own.
-// A step that waits for the device anyway (see the header's first comment) fails as above; any
-// other one steps the rest, leaves such a row and its values out, and the next
-// `adamw_get_step_info` or step that waits fails once with `ADAMW_STATUS_INVALID_ARGUMENT` and the
-// first such parameter, place and row in its text.
-//
-// `ADAMW_STATUS_UNSUPPORTED` for a parameter on a device: a parameter or a list of 2^32 rows, and
-// inside a capture a list for which there is no room yet.
-//
-// The caller ensures:
-// The tensors are NULL or readable; their memory as the header's conventions ask.
-adamw_status adamw_set_sparse_grad(struct adamw_optimizer *optimizer,
+/* ---- Loss scale ------------------------------------------------------------------------------ */
+
+/// Says that the gradients are `scale` times too large, as a scaled loss makes them: each step
+/// multiplies them by 1 / scale, together with the clip factor. 2^-126 to 2^126, which f32 can multiply by
+/// and invert; 1 until it is set.
+/// With a loss scaler the scale is the scaler's, and this is `ADAMW_STATUS_INVALID_ARGUMENT`.
+adamw_status adamw_set_grad_scale(adamw_optimizer *optimizer,
+                                  double scale);
+
+/// Writes how many times too large the next gradients are expected to be to `out_scale`: what the
+/// host multiplies its loss by.
+///
+/// The caller ensures:
+/// `out_scale` is NULL or writable.
+adamw_status adamw_get_grad_scale(const adamw_optimizer *optimizer, double *out_scale);
+
+/// A loss scale that adapts: it grows after so many steps in a row that were taken, and backs off
+/// when gradients are not finite. It never leaves 1 (or the first scale, if that is less) to 2^126, whatever
+/// the factors. 0 is the default of every field, in brackets.
+typedef struct adamw_loss_scaler {
+  /// `sizeof(adamw_loss_scaler)`.
+  size_t struct_size;
+  /// `[65536]` The first scale; 2^-126 to 2^126.
+  double scale;
+  /// `[2]` What the scale is multiplied by to grow; finite, >= 1.
+  double growth_factor;
+  /// `[0.5]` What it is multiplied by to back off; > 0, <= 1.
+  double backoff_factor;
+  /// `[2000]` Steps taken in a row before it grows.
+  uint64_t growth_interval;
+  /// `[1]` Steps skipped in a row before it backs off.
+  uint64_t backoff_interval;
+} adamw_loss_scaler;
+
+/// Lets the loss scale adapt: a step whose gradients are not finite is skipped, whatever
+/// `config.nonfinite` says, and the scale changes after steps as `scaler` says. The host asks for
+/// `adamw_get_grad_scale` before each backward pass. NULL: the scale stays what it is.
+///
+/// The caller ensures:
+/// `scaler` is NULL or readable.
+adamw_status adamw_set_loss_scaler(adamw_optimizer *optimizer,
+                                   const struct adamw_loss_scaler *scaler);
+
+/// How far a loss scaler has come.
+typedef struct adamw_loss_scaler_state {
+  /// `sizeof(adamw_loss_scaler_state)`.
+  size_t struct_size;
+  /// The scale of the next step; 2^-126 to 2^126.
+  double scale;
+  /// Steps taken in a row since the scale last changed. From the interval on, the next one changes it.
+  uint64_t good_steps;
+  /// Steps skipped in a row since the scale last changed, likewise.
+  uint64_t bad_steps;
+} adamw_loss_scaler_state;
+
+/// Writes how far the loss scaler has come, to be saved. `struct_size` is the caller's
+/// `sizeof(adamw_loss_scaler_state)`. `ADAMW_STATUS_NOT_FOUND` without a scaler.
+///
+/// The caller ensures:
+/// `out_state` is NULL, or writable for `struct_size` bytes.
+adamw_status adamw_get_loss_scaler_state(const adamw_optimizer *optimizer,
+                                         struct adamw_loss_scaler_state *out_state,
+                                         size_t struct_size);
+
+/// Puts the loss scaler where a saved one had come.
+///
+/// The caller ensures:
+/// `state` is NULL or readable.
+adamw_status adamw_set_loss_scaler_state(adamw_optimizer *optimizer,
+                                         const struct adamw_loss_scaler_state *state);
+
+/// Shares flags, which are in the host's memory, with other optimizers, processes or devices. `found_inf`: one
+/// f32 that each step reads; if it is not 0, somebody has found a gradient that is not finite, and the step is skipped.
+/// `out_found_inf`: one f32 that each successful step writes, 1 if it found such a gradient in this
+/// handle or `found_inf` was not 0, and 0 otherwise. Either may be NULL, and both the same; both stay valid as long as the handle
+/// or until others are set.
+///
+/// The caller ensures:
+/// The pointers are NULL, or readable (`out_found_inf`: writable) as long as that.
+adamw_status adamw_set_found_inf(adamw_optimizer *optimizer,
+                                 const float *found_inf,
+                                 float *out_found_inf);
+
+/* ---- Sparse gradients ------------------------------------------------------------------------ */
+
+/// Sets a sparse gradient of a parameter `[height, ...]`, an embedding table: `rows [n]`, int32 or
+/// int64 (DLPack type code 0), in any order, and `values [n, ...]`, one row of the parameter for
+/// each, in the parameter's type or f32. The values of a row that is listed more than once are
+/// added up, in the compute type and in the order in which they are listed. What happens to rows
+/// that are not listed is the group's `lazy_mode`.
+///
+/// Both stay the host's and are read by every step until they are replaced or forgotten, as those
+/// of `adamw_set_grad`. The numbers of the rows are looked at by the step: one that is negative or
+/// not below height fails it with `ADAMW_STATUS_INVALID_ARGUMENT`, nothing changed. With n = 0 the
+/// parameter is skipped, as one without a gradient.
+///
+/// Of a parameter on a device both lie there, and what a step needs is allocated here: a dense
+/// gradient in f32, or f64 for f64, the first time, room for 17 bytes a row whenever more rows are
+/// listed than before, and under `ADAMW_LAZY_EXACT` 160 KiB and 8 bytes a row of the parameter. The step sorts and adds up on the device and waits for nothing, so that
+/// a graph that has captured it reads the list anew each time; a graph that was captured before a longer list is set goes on with
+/// its own.
+/// A step that waits for the device anyway (see the header's first comment) fails as above; any
+/// other one steps the rest, leaves such a row and its values out, and the next
+/// `adamw_get_step_info` or step that waits fails once with `ADAMW_STATUS_INVALID_ARGUMENT` and the
+/// first such parameter, place and row in its text.
+///
+/// `ADAMW_STATUS_UNSUPPORTED` for a parameter on a device: a parameter or a list of 2^32 rows, and
+/// inside a capture a list for which there is no room yet.
+///
+/// The caller ensures:
+/// The tensors are NULL or readable; their memory as the header's conventions ask.
+adamw_status adamw_set_sparse_grad(adamw_optimizer *optimizer,
                                    uint32_t param,
                                    const struct adamw_tensor *rows,
                                    const struct adamw_tensor *values);
 
-// Brings the listed rows of a parameter up to date, for the host to read: under
-// `ADAMW_LAZY_EXACT` a row that no gradient has listed for k steps takes those k steps now. It
-// does nothing to a parameter that has had no sparse gradient under that mode. `rows` is as in
-// `adamw_set_sparse_grad`, and is read during the call only.
-//
-// Of a parameter on a device the rows lie there and are brought up to date there, in the order of
-// its stream: they are read when it is their turn, those that are outside are passed over, and a
-// graph that has captured the call does so whenever it is launched.
-//
-// The caller ensures:
-// As `adamw_set_sparse_grad`.
-adamw_status adamw_sparse_prepare(struct adamw_optimizer *optimizer,
+/// Brings the listed rows of a parameter up to date, for the host to read: under
+/// `ADAMW_LAZY_EXACT` a row that no gradient has listed for k steps takes those k steps now. It
+/// does nothing to a parameter that has had no sparse gradient under that mode. `rows` is as in
+/// `adamw_set_sparse_grad`, and is read during the call only.
+///
+/// Of a parameter on a device the rows lie there and are brought up to date there, in the order of
+/// its stream: they are read when it is their turn, those that are outside are passed over, and a
+/// graph that has captured the call does so whenever it is launched.
+///
+/// The caller ensures:
+/// As `adamw_set_sparse_grad`.
+adamw_status adamw_sparse_prepare(adamw_optimizer *optimizer,
                                   uint32_t param,
                                   const struct adamw_tensor *rows);
 
-// Brings every row of every parameter up to date: before parameters or state are evaluated, copied or
-// written. Saving does so itself.
-adamw_status adamw_sparse_flush(struct adamw_optimizer *optimizer);
+/// Brings every row of every parameter up to date: before parameters or state are evaluated, copied or
+/// written. Saving does so itself.
+adamw_status adamw_sparse_flush(adamw_optimizer *optimizer);
 
-// Writes one more than the highest number of a parameter to `out_num_params`, 0 if there is none: all
-// parameters have numbers below it; those that nobody has are `ADAMW_STATUS_NOT_FOUND`.
-//
-// The caller ensures:
-// `out_num_params` is NULL or writable.
-adamw_status adamw_num_params(const struct adamw_optimizer *optimizer,
-                              uint32_t *out_num_params);
+/* ---- State ----------------------------------------------------------------------------------- */
 
-// Writes the number of the parameter of this name to `out_param`.
-//
-// The caller ensures:
-// `name` is NULL or NUL-terminated, `out_param` NULL or writable.
-adamw_status adamw_find_param(const struct adamw_optimizer *optimizer,
-                              const char *name,
-                              uint32_t *out_param);
+/// Whose names state has.
+typedef uint32_t adamw_names;
+/// `state.<param>.exp_avg`, `.exp_avg_sq`, `.max_exp_avg_sq`, `.master`, `.step`, `.beta1_power`,
+/// `.beta2_power`.
+#define ADAMW_NAMES_NEUTRAL 0
+/// Paddle's: `<param>_moment1_0`, `_moment2_0`, `_moment2_max_0`, `_fp32_master_0`,
+/// `_beta1_pow_acc_0`, `_beta2_pow_acc_0`, where the state of a parameter that has a master is
+/// that of `<param>_fp32_master_0`. Its powers are one step ahead, as Paddle's are.
+#define ADAMW_NAMES_PADDLE 1
 
-// Says where a part of a parameter's state is: no copy is made. The state is up to date when this
-// returns. `ADAMW_STATUS_NOT_FOUND` if the parameter has no such part. `struct_size` is the caller's
-// `sizeof(adamw_state_info)`. A host that writes the master also writes the parameter, or the next
-// step does.
-//
-// The caller ensures:
-// `out_info` is NULL, or writable for `struct_size` bytes.
-adamw_status adamw_get_state_info(struct adamw_optimizer *optimizer,
+/// Where a part of a parameter's state is.
+typedef struct adamw_state_info {
+  /// `sizeof(adamw_state_info)`.
+  size_t struct_size;
+  /// The first element, which the host may read and write between calls: an address on the
+  /// device if the parameter is stepped there. It stays until the parameter is removed, or the buffer moved. NULL
+  /// for a counter.
+  void *data;
+  /// How many elements there are; 1 for a counter.
+  uint64_t n_elements;
+  /// The parameter's number.
+  uint32_t param;
+  /// Which part it is.
+  adamw_buffer buffer;
+  /// What it is made of.
+  adamw_dtype dtype;
+  /// 1: the memory is the host's, 0: the library's.
+  uint32_t is_hosts;
+} adamw_state_info;
+
+/// Says where a part of a parameter's state is: no copy is made. The state is up to date when this
+/// returns. `ADAMW_STATUS_NOT_FOUND` if the parameter has no such part. `struct_size` is the caller's
+/// `sizeof(adamw_state_info)`. A host that writes the master also writes the parameter, or the next
+/// step does.
+///
+/// The caller ensures:
+/// `out_info` is NULL, or writable for `struct_size` bytes.
+adamw_status adamw_get_state_info(adamw_optimizer *optimizer,
                                   uint32_t param,
                                   adamw_buffer buffer,
                                   struct adamw_state_info *out_info,
                                   size_t struct_size);
 
-// Writes the name of a part of a parameter's state to `out_name`, NUL-terminated, and its length
-// without the NUL to `out_length`. With a `capacity` of 0 `out_name` may be NULL, and only the length
-// is written. Paddle has no name for `ADAMW_BUFFER_STEP`: `ADAMW_STATUS_NOT_FOUND`.
-//
-// The caller ensures:
-// `out_name` is NULL or writable for `capacity` bytes, `out_length` NULL or writable.
-adamw_status adamw_get_state_name(const struct adamw_optimizer *optimizer,
+/// Writes the name of a part of a parameter's state to `out_name`, NUL-terminated, and its length
+/// without the NUL to `out_length`. With a `capacity` of 0 `out_name` may be NULL, and only the length
+/// is written. Paddle has no name for `ADAMW_BUFFER_STEP`: `ADAMW_STATUS_NOT_FOUND`.
+///
+/// The caller ensures:
+/// `out_name` is NULL or writable for `capacity` bytes, `out_length` NULL or writable.
+adamw_status adamw_get_state_name(const adamw_optimizer *optimizer,
                                   uint32_t param,
                                   adamw_buffer buffer,
                                   adamw_names names,
@@ -1837,150 +1585,363 @@ adamw_status adamw_get_state_name(const struct adamw_optimizer *optimizer,
                                   size_t capacity,
                                   size_t *out_length);
 
-// Writes to `out_param` and `out_buffer` which part of whose state has this name, by either scheme.
-//
-// The caller ensures:
-// `name` is NULL or NUL-terminated, the outputs NULL or writable.
-adamw_status adamw_find_state(const struct adamw_optimizer *optimizer,
+/// Writes to `out_param` and `out_buffer` which part of whose state has this name, by either scheme.
+///
+/// The caller ensures:
+/// `name` is NULL or NUL-terminated, the outputs NULL or writable.
+adamw_status adamw_find_state(const adamw_optimizer *optimizer,
                               const char *name,
                               uint32_t *out_param,
                               adamw_buffer *out_buffer);
 
-// Copies the part of the state that has this name, by either scheme, to `out_data
-// [n_elements]`. The number and the type of its elements must be right; a counter is one f64.
-//
-// The caller ensures:
-// `name` is NULL or NUL-terminated, `out_data` NULL or writable for `n_elements`.
-adamw_status adamw_get_state(struct adamw_optimizer *optimizer,
+/// Copies the part of the state that has this name, by either scheme, to `out_data
+/// [n_elements]`. The number and the type of its elements must be right; a counter is one f64.
+///
+/// The caller ensures:
+/// `name` is NULL or NUL-terminated, `out_data` NULL or writable for `n_elements`.
+adamw_status adamw_get_state(adamw_optimizer *optimizer,
                              const char *name,
                              void *out_data,
                              uint64_t n_elements,
                              adamw_dtype dtype);
 
-// Copies `data [n_elements]` into the part of the state that has this name, by either scheme. The
-// number and the type of its elements must be right. A counter is one f64; setting the step also
-// sets the powers to what the group's betas make them (as the host has them now, where it keeps them), so set
-// powers after it.
-//
-// The caller ensures:
-// `name` is NULL or NUL-terminated, `data` NULL or readable for `n_elements`.
-adamw_status adamw_set_state(struct adamw_optimizer *optimizer,
+/// Copies `data [n_elements]` into the part of the state that has this name, by either scheme. The
+/// number and the type of its elements must be right. A counter is one f64; setting the step also
+/// sets the powers to what the group's betas make them (as the host has them now, where it keeps them), so set
+/// powers after it.
+///
+/// The caller ensures:
+/// `name` is NULL or NUL-terminated, `data` NULL or readable for `n_elements`.
+adamw_status adamw_set_state(adamw_optimizer *optimizer,
                              const char *name,
                              const void *data,
                              uint64_t n_elements,
                              adamw_dtype dtype);
 
-// Sets the gradient of a parameter: as many elements, in the parameter's type or f32, where the parameter
-// is: the host's memory, or the same device (of an offloaded parameter either). It overlaps nothing that a
-// step writes, and is read by every step until it is replaced or forgotten; NULL forgets it, and the parameter
-// is skipped.
+/* ---- Checkpoints ----------------------------------------------------------------------------- */
+
+/// Takes the next `num_bytes` of a checkpoint and returns 0. Anything else fails the call with
+/// `ADAMW_STATUS_CALLBACK`.
+typedef int32_t (*adamw_write)(const void *data, size_t num_bytes, void *user_data);
+
+/// Hears how many of how many bytes are done, every MiB or so, and returns 0. Anything else ends the
+/// call with `ADAMW_STATUS_CALLBACK`, nothing changed.
+typedef int32_t (*adamw_progress)(uint64_t done, uint64_t total, void *user_data);
+
+/// Where and what `adamw_save_to` saves. Zero it, set `struct_size` and one of `path`, `data` and
+/// `write` (or `size_only`); the rest may stay 0.
+typedef struct adamw_save_args {
+  /// `sizeof(adamw_save_args)`.
+  size_t struct_size;
+  /// The file to write, as `adamw_save` does.
+  const char *path;
+  /// Memory to write to, `[capacity]` bytes.
+  void *data;
+  /// How many bytes there is room for.
+  size_t capacity;
+  /// Called with the checkpoint's bytes one piece after another. The tensors are read twice: their
+  /// checksums come first.
+  adamw_write write;
+  /// Passed to `write`.
+  void *write_data;
+  /// `[NULL]` Called while it goes on.
+  adamw_progress progress;
+  /// Passed to `progress`.
+  void *progress_data;
+  /// `[0]` 1: the parameters themselves are saved too.
+  uint32_t params;
+  /// `[0]` 1: nothing is saved, and only the number of bytes is written; no `path`, `data` or `write`
+  /// then.
+  uint32_t size_only;
+  /// `[NULL]` After a save to a file: 1 if the file and its name outlive a power cut, 0 if the file
+  /// system knows no way to make them (fsync is not known there, or not that of a directory; or the
+  /// directory may be written but not read). The file is there either way, and whole. 0 after any
+  /// other save; not written if the call fails.
+  uint32_t *out_durable;
+} adamw_save_args;
+
+/// Saves the state of all parameters to a file, and all that a run needs to go on with the same bits:
+/// step counts and beta powers, hyper-parameters, groups, the learning rate, the schedule, the loss
+/// scaler, the seed. (Not the parameters: `adamw_save_to` can; nor functions and pointers of the host's. Where
+/// `lr_ptr` has a learning rate that no step would take, the one that the last step took is saved.)
+///
+/// The file is there whole, or what was there before is: it is written beside its place, made durable,
+/// and renamed, and the directory is made durable after it. A symbolic link stays, and what it leads to
+/// is replaced. A new file has the mode that the umask leaves of 0666. One that takes the place of another
+/// has the other's mode (nine bits of it), owner and group, as far as the process may and the file system
+/// has them; where the group cannot be had, its members get no more than everybody.
+///
+/// `ADAMW_STATUS_IO` if the system fails: what was there is still there (if only the directory's fsync
+/// failed, the new file is), and no other file is left. A file system that knows no fsync, or none of
+/// directories, is no failure: `adamw_save_to` tells, by `out_durable`. A process that is killed may leave
+/// `.adamw-000.tmp` in the directory, which the next save there removes.
+///
+/// Rows that lag (ADAMW_LAZY_EXACT) are brought up to date first. Accumulated gradients are not state:
+/// `ADAMW_STATUS_INVALID_ARGUMENT` while there are some, and while some parameters have been stepped alone
+/// (`adamw_step_param`) and others still have a gradient.
+///
+/// The caller ensures:
+/// `path` is NULL or NUL-terminated.
+adamw_status adamw_save(adamw_optimizer *optimizer,
+                        const char *path);
+
+/// Saves to a file, to memory or through a function, and writes how many bytes that takes to
+/// `out_num_bytes`, which may be NULL. All three give the same bytes. With `args.size_only` nothing is
+/// saved, and only the number is written. Anything else that names none of the three, a path that nobody
+/// set, say, is `ADAMW_STATUS_INVALID_ARGUMENT`.
+///
+/// The caller ensures:
+/// `args` is NULL, or readable with all that it points to (`data` and `out_durable`: writable); its
+/// functions may be called; `out_num_bytes` is NULL or writable.
+adamw_status adamw_save_to(adamw_optimizer *optimizer,
+                           const struct adamw_save_args *args,
+                           uint64_t *out_num_bytes);
+
+/// Says what a parameter is called in the checkpoint: writes a NUL-terminated name to `out_name`,
+/// which holds the parameter's own, and returns 0. Anything else fails the call with
+/// `ADAMW_STATUS_CALLBACK`, an empty name with `ADAMW_STATUS_INVALID_ARGUMENT`. It is asked once about
+/// each parameter, before anything is changed. The name must live until it is asked again.
+typedef int32_t (*adamw_rename)(const char *name, const char **out_name, void *user_data);
+
+/// Copies the `num_bytes` of a checkpoint that start at `offset` to `out_data` and returns 0.
+/// Anything else fails the call with `ADAMW_STATUS_CALLBACK`. The same bytes are asked for more than
+/// once.
+typedef int32_t (*adamw_read)(uint64_t offset, void *out_data, size_t num_bytes, void *user_data);
+
+/// Where a checkpoint is. Zero it, set `struct_size` and one of `path`, `data` and `read`.
+typedef struct adamw_source {
+  /// `sizeof(adamw_source)`.
+  size_t struct_size;
+  /// The file to read.
+  const char *path;
+  /// Memory to read, `[num_bytes]` bytes.
+  const void *data;
+  /// Bytes of the checkpoint in memory, or that `read` can give.
+  uint64_t num_bytes;
+  /// Called for bytes at any place.
+  adamw_read read;
+  /// Passed to `read`.
+  void *read_data;
+} adamw_source;
+
+/// Which parameters a handle and what it loads have to have.
+typedef uint32_t adamw_load_scope;
+/// The same.
+#define ADAMW_LOAD_ALL 0
+/// Those of the handle; the checkpoints may have more, which are passed over.
+#define ADAMW_LOAD_SUBSET 1
+/// Whatever both have: the state of these is loaded, and nothing else. The handle's settings may be
+/// others, and its learning rate, schedule and loss scale stay.
+#define ADAMW_LOAD_SHARED 2
+
+/// How to load. Zero it and set `struct_size`; the rest may stay 0.
+typedef struct adamw_load_options {
+  /// `sizeof(adamw_load_options)`.
+  size_t struct_size;
+  /// `[NULL]` Says what the parameters of the handle are called in the checkpoint.
+  adamw_rename rename;
+  /// Passed to `rename`.
+  void *rename_data;
+  /// `[NULL]` Called while it goes on. What it returns means nothing once the state is being
+  /// written.
+  adamw_progress progress;
+  /// Passed to `progress`.
+  void *progress_data;
+  /// `[ADAMW_LOAD_ALL]`
+  adamw_load_scope scope;
+  /// `[0]` 1: the parameters themselves are loaded too, into the host's memory.
+  uint32_t params;
+  /// `[0]` 1: where the checkpoint has f32, f64, f16 or bf16 and the handle another of these, elements
+  /// are converted: exactly where there is room, otherwise to nearest (f64 to 16 bits by way of
+  /// f32). 0: that is an error.
+  uint32_t convert;
+  /// `[0]` 1: the handle's schedule and learning rate stay, and may be others than were saved. The schedule
+  /// goes on at the index that was saved, as if it had been the run's from its start (a longer
+  /// `total_steps`, say); a REDUCE_ON_PLATEAU, or one whose checkpoint has no schedule, stays where it
+  /// is. 0: the checkpoint's learning rate is taken, and the schedule has to be the one that was saved.
+  uint32_t keep_schedule;
+  /// `[0]` 1: the handle may have been made with `amsgrad` or `multi_precision` where the saved one was
+  /// not. `max_exp_avg_sq` starts as `exp_avg_sq`: the maximum since the last step that was saved, for
+  /// nobody knows those before. The master is the parameter widened, exactly, as it is at the next
+  /// step or save. 0: that is an error. What was on cannot be turned off.
+  uint32_t extend;
+  /// 0.
+  uint32_t reserved;
+} adamw_load_options;
+
+/// Loads what `adamw_save` saved into a handle that has the same parameters and settings: it goes on
+/// with the same bits, whatever its instruction set and threads. `options` may be NULL. The host loads
+/// the parameters themselves, unless they were saved and `options` says so: rows that lag
+/// (ADAMW_LAZY_EXACT) are brought up to date first, so that it does so after the load, or calls
+/// `adamw_sparse_flush` before. What was accumulated or measured (`adamw_grad_ready`) of a parameter that is
+/// loaded is forgotten; gradients that are set stay.
+///
+/// Groups, parameters, the schedule and the loss scaler are there before, as they were in the handle that
+/// was saved: a load adds none. What it takes are values: state and steps of each parameter, how far
+/// the schedule and the scaler have come, and the learning rate. The saved learning rate wins over
+/// `adamw_config.lr`, over `adamw_set_lr` and over the schedule's first, but not over `lr_ptr`, which is the
+/// host's; with ADAMW_LOAD_SHARED or `keep_schedule` the handle's stays. Do not call `adamw_sync_master`
+/// after it: masters and remainders are loaded.
+///
+/// All is checked before anything is changed: `ADAMW_STATUS_CORRUPT` if the file is damaged or none of
+/// this library's, `ADAMW_STATUS_MISMATCH` if it is another handle's, with a list of what
+/// differs, both values, and what can be done, `ADAMW_STATUS_UNSUPPORTED` if its format is newer. Only if the file fails or changes between
+/// the check and the copy is the handle `ADAMW_STATUS_POISONED` from then on: it can be loaded again or
+/// destroyed.
+///
+/// The caller ensures:
+/// `path` is NULL or NUL-terminated; `options` is NULL or readable, and its functions may be called.
+adamw_status adamw_load(adamw_optimizer *optimizer,
+                        const char *path,
+                        const struct adamw_load_options *options);
+
+/// Loads one checkpoint from several sources, `[num_sources]`: the files of all ranks, say. Each
+/// parameter of the handle takes its elements from wherever they are, so that what was saved on some
+/// number of ranks can be loaded on any other. (A parameter that is a part of a larger one says so by
+/// `first_element` and `whole_elements`. Moments in codes can be cut only where a block of 256, or of
+/// 128, ends.)
+///
+/// Half as many files are open at once as the process may have open (RLIMIT_NOFILE), and fewer where the
+/// host has more; the others are closed and opened again, and have to be the same files then.
+///
+/// The caller ensures:
+/// The pointers of `sources` are NULL or readable with all that they point to; `options` as for
+/// `adamw_load`.
+adamw_status adamw_load_from(adamw_optimizer *optimizer,
+                             const struct adamw_source *const *sources,
+                             size_t num_sources,
+                             const struct adamw_load_options *options);
+
+/// One thing in a checkpoint. Valid during the callback.
+typedef struct adamw_entry {
+  /// `sizeof(adamw_entry)`.
+  size_t struct_size;
+  /// What it is called, NUL-terminated.
+  const char *name;
+  /// A text, NUL-terminated; NULL: this is a tensor.
+  const char *text;
+  /// The element type of a tensor as safetensors names it ("F32", "BF16", ...); NULL: this is a text.
+  const char *dtype;
+  /// Elements of a tensor.
+  uint64_t n_elements;
+  /// Where the bytes of a tensor start in the file.
+  uint64_t offset;
+  /// The value, if it is one number of 64 bits, as a counter is; NaN otherwise.
+  double value;
+} adamw_entry;
+
+/// Sees one thing in a checkpoint and returns 0. Anything else ends the call with
+/// `ADAMW_STATUS_CALLBACK`.
+typedef int32_t (*adamw_visit)(const struct adamw_entry *entry, void *user_data);
+
+/// Checks a checkpoint and shows `visit` what is in it: first the texts, then the tensors, in the order
+/// of their names. It needs no handle.
+///
+/// The caller ensures:
+/// `source` is NULL or readable with all that it points to; `visit` may be called with `user_data`.
+adamw_status adamw_inspect(const struct adamw_source *source,
+                           adamw_visit visit,
+                           void *user_data);
+
+/* ---- CUDA ------------------------------------------------------------------------------------ */
+
 //
-// The caller ensures:
-// `grad` is NULL or readable; its memory as the header's conventions ask.
-adamw_status adamw_set_grad(struct adamw_optimizer *optimizer,
-                            uint32_t param,
-                            const struct adamw_tensor *grad);
-
-// The short form of `adamw_set_grad`: a plain array `data [n_elements]` in
-// the host's memory.
+// Tensors whose device_type is ADAMW_DEVICE_CUDA or ADAMW_DEVICE_CUDA_MANAGED lie in the memory of that
+// device, and their parameters are stepped there, with the same bits. One handle uses one device.
 //
-// The caller ensures:
-// As `adamw_set_grad`.
-adamw_status adamw_set_grad_array(struct adamw_optimizer *optimizer,
-                                  uint32_t param,
-                                  void *data,
-                                  uint64_t n_elements,
-                                  adamw_dtype dtype);
-
-// Sets the gradients of `num_grads` parameters in one call, `grads[i]` for `params[i]` as
-// `adamw_set_grad` does: all of them or, on an error, none; its text begins with the entry, `grads[i]`.
+// Order. Work is queued on one stream, adamw_set_stream's, in the device's primary context; the
+// current context stays current. What a call reads in the device's memory is read when the stream
+// reaches it: free or overwrite it after that, or by work queued behind the call on the same stream.
 //
-// The caller ensures:
-// The arrays are readable for `num_grads` entries; the tensors as in `adamw_set_grad`.
-adamw_status adamw_set_grads(struct adamw_optimizer *optimizer,
-                             const uint32_t *params,
-                             const struct adamw_tensor *const *grads,
-                             size_t num_grads);
-
-// Adds a gradient of a micro-batch to what has been added up for this parameter since its last
-// step, in memory of the library's, f32 (f64 for an f64 parameter). The sum is the gradient of the
-// next step, or the mean, as `config.average_grads` says; it takes the place of any gradient that
-// was set. A step that is taken or skipped uses it up: the parameter has no gradient then. So does one that
-// passes over it since it is frozen; one of other parameters (`adamw_minimize`, `adamw_apply_gradients`,
-// `adamw_step_param`) does not. `grad` is
-// as in `adamw_set_grad`, but is read during this call only.
+// Waiting. adamw_step does not wait for the device, unless the host has to know what the device
+// finds: with adamw_set_statistics, ADAMW_NONFINITE_FAIL, found_inf flags or a loss scaler of the
+// library's, with a norm or a finiteness check that parameters in the host's memory share, and with
+// ADAMW_NONFINITE_SKIP beside a schedule or a callback. Calls that read state or step counts, and
+// adamw_get_step_info, wait.
 //
-// The caller ensures:
-// As `adamw_set_grad`.
-adamw_status adamw_accumulate_grad(struct adamw_optimizer *optimizer,
-                                   uint32_t param,
-                                   const struct adamw_tensor *grad);
-
-// The short form of `adamw_accumulate_grad`: a plain array `data [n_elements]` in the host's memory.
+// Memory. An address that the driver does not know as this device's is refused when it is given.
+// Numbers that a handle is given by pointer (lr_ptr, the flags of adamw_set_found_inf) are in the
+// host's memory; those in the device's memory are adamw_set_device_inputs'.
 //
-// The caller ensures:
-// As `adamw_set_grad`.
-adamw_status adamw_accumulate_grad_array(struct adamw_optimizer *optimizer,
-                                         uint32_t param,
-                                         const void *data,
-                                         uint64_t n_elements,
-                                         adamw_dtype dtype);
-
-// Says how many micro-batches a window has, by which `config.average_grads` divides every sum, also of a
-// parameter that only some of them reached (an expert, say). 0, which it is at first: the most that any parameter has
-// accumulated since one began while no other held a sum, which is wrong only where none had them all. A step of a parameter
-// that has accumulated more is `ADAMW_STATUS_INVALID_ARGUMENT`. No part of a checkpoint.
-adamw_status adamw_set_accumulation_window(struct adamw_optimizer *optimizer,
-                                           uint64_t n_micro_batches);
-
-// Clears every gradient, as an `ADAMW_CLEAR` constant says.
-adamw_status adamw_clear_grad(struct adamw_optimizer *optimizer, adamw_clear mode);
-
-// Steps every parameter that has a gradient, in place, and counts the step for it:
+// Failures. If the driver fails in the middle of a step, the step's parameters on the device are half
+// stepped, and every later step of them is ADAMW_STATUS_DEVICE. Do not use a handle that has
+// parameters on a device in a forked child: CUDA does not work there.
 //
-// exp_avg    += (1 - beta1) * (grad - exp_avg)
-// exp_avg_sq += (1 - beta2) * (grad * grad - exp_avg_sq)
-// denom       = sqrt(exp_avg_sq) / sqrt(1 - beta2^step) + eps
-// param      -= lr * weight_decay * param + lr / (1 - beta1^step) * exp_avg / denom
-//
-// The bits of the result do not depend on the instruction set, the number of threads, or how
-// tensors are cut (which bits a NaN has may). Gradients are read only. With nothing to step it does nothing.
-adamw_status adamw_step(struct adamw_optimizer *optimizer);
+// Captures. No call breaks a capture of another stream, whatever its mode and its thread: the library
+// allocates, frees, copies and waits in CUDA's relaxed mode, and never waits for the whole context.
 
-// Says that the gradient of a parameter is complete. If the next step needs its norm, or whether it
-// is finite, the gradient is measured now, while it is in cache, and not again by the step; otherwise
-// nothing is done. The host does not change it until the next step (`adamw_step_param` of other
-// parameters is none). The step has the same bits with it or without.
-adamw_status adamw_grad_ready(struct adamw_optimizer *optimizer,
-                              uint32_t param);
+/// Numbers in the device's memory, one f32 each, that a step reads there: they may be written by
+/// kernels before it, and differ each time a captured graph is launched. NULL: the host's is meant.
+typedef struct adamw_device_inputs {
+  /// `sizeof(adamw_device_inputs)`.
+  size_t struct_size;
+  /// `[NULL]` The learning rate, in place of the handle's, which `adamw_set_lr` and `adamw_get_lr` go on to
+  /// mean; finite and >= 0, which is not checked.
+  const float *lr;
+  /// `[NULL]` How many times too large the gradients are, in place of `adamw_set_grad_scale`; from 2^-126 to
+  /// 2^126, which is not checked: a scale of 0, or NaN, makes parameters NaN.
+  const float *grad_scale;
+  /// `[NULL]` Not 0: a gradient is not finite, and the step is skipped.
+  const float *found_inf;
+} adamw_device_inputs;
 
-// Steps one parameter now, if it has a gradient, with the bits that `adamw_step` would give it, and
-// forgets the gradient, so that a host may step inside its backward pass and reuse the memory. A
-// schedule does not go on: `adamw_step`, which steps the parameters that are left, has it do so. Until
-// then, or until no other parameter has a gradient, nothing can be saved: it would be of two steps.
-// `ADAMW_STATUS_CLIP_CONFLICT` if the step depends on all gradients: with clipping by global norm
-// (unless the parameter is left out of it), a loss scaler, ADAMW_NONFINITE_SKIP or found_inf flags.
-adamw_status adamw_step_param(struct adamw_optimizer *optimizer,
-                              uint32_t param);
+/// Says on which stream (a `CUstream` or `cudaStream_t`; NULL: the legacy default stream) the work of
+/// parameters on the device is queued up from now on. The stream stays the host's, and must be alive in
+/// every call; the one before it must be so in this one yet. Streams are not ordered by this library: what comes
+/// before a step on other streams, and what reads its results there, the host orders by events, as for kernels of
+/// its own. `ADAMW_STATUS_NOT_FOUND` before the first parameter on a device.
+///
+/// The caller ensures:
+/// `stream` is NULL or a stream of the device's primary context.
+adamw_status adamw_set_stream(adamw_optimizer *optimizer,
+                              void *stream);
 
-// Has each step add up the norms of its update and of the parameters, and count the updates that rounding
-// has lost, for `adamw_get_step_info`, 1,
-// or not, 0. They are summed while the elements are in cache, in the order that norms have: no
-// second pass over memory, and the same bits everywhere.
-adamw_status adamw_set_statistics(struct adamw_optimizer *optimizer,
-                                  uint32_t statistics);
+/// Has steps read numbers in the device's memory, for the parameters there; NULL: none of them.
+/// `ADAMW_STATUS_NOT_FOUND` before the first parameter on a device, `ADAMW_STATUS_INVALID_ARGUMENT` for an
+/// address that is not aligned to 4 bytes or no memory of the device.
+///
+/// The caller ensures:
+/// `inputs` is NULL or readable; what it points to is memory of the device until it is replaced.
+adamw_status adamw_set_device_inputs(adamw_optimizer *optimizer,
+                                     const struct adamw_device_inputs *inputs);
 
-// Says what the last successful `adamw_step` found and did. `struct_size` is the caller's
-// `sizeof(adamw_step_info)`.
-//
-// The caller ensures:
-// `out_info` is NULL, or writable for `struct_size` bytes.
-adamw_status adamw_get_step_info(const struct adamw_optimizer *optimizer,
-                                 struct adamw_step_info *out_info,
-                                 size_t struct_size);
+/// Does what the next step needs beside launches of kernels: uploads what it reads, fills masters. A step
+/// of the same parameters with the same gradients is launches alone after that, so that it can be
+/// captured into a graph:
+///
+/// adamw_set_stream(optimizer, stream);       the stream that will be captured
+/// adamw_set_device_inputs(optimizer, &at);   lr comes from the device's memory
+/// adamw_prepare(optimizer);                  before the capture begins
+/// cudaStreamBeginCapture(stream, ...);
+/// adamw_step(optimizer);                     recorded; each launch of the graph is a step
+/// cudaStreamEndCapture(stream, &graph);
+///
+/// The device counts the steps that the graph takes; `adamw_get_param_info` and the state by name ask it.
+///
+/// A graph goes on as it was recorded, whatever the handle is told afterwards: every launch is a step of
+/// the parameters that had a part in the captured one, with its gradients, options and device inputs.
+/// Plain steps and other captures go on beside it, as the handle is told, and count on the same clocks. What a
+/// graph reads and writes of the library's own stays where it is until `adamw_destroy`: state, step counts, what
+/// sparse gradients need, also of parameters that are removed; and for each capture that was prepared anew, the
+/// tables of its step (about 0.5 KiB a parameter and 136 bytes for each 16,384 elements). What is the host's own
+/// must stay where it was as long as the graph is launched: the memory of parameters, of their gradients and lists
+/// of rows, of state that the host gave, and of the device inputs; `adamw_rebind` moves none of them in a graph.
+/// With `config.clear_grads` a launch writes zeros over every gradient on the device that was set, those of frozen
+/// parameters too, whose memory must stay as well.
+/// A graph whose step took accumulated gradients reads their sums each time; a launch does not end their window,
+/// which `adamw_clear_grad` with `ADAMW_CLEAR_FORGET` does, before the next one begins.
+/// Graphs are destroyed before the handle: none is launched after `adamw_destroy`, which frees what it reads and may
+/// unload its kernels, and those that have been launched are over before it.
+///
+/// `ADAMW_STATUS_UNSUPPORTED` from a step inside a capture that `adamw_prepare` was not called before, or that
+/// cannot be replayed: whose learning rate is the host's, with a schedule or a callback, with parameters in
+/// the host's memory, or whose gradients the host has to know about. And for a parameter that a captured graph
+/// steps, from what its graph could not go on with: its first sparse gradient under `ADAMW_LAZY_EXACT`, and
+/// leaving that mode.
+adamw_status adamw_prepare(adamw_optimizer *optimizer);
 
 #ifdef __cplusplus
-}  // extern "C"
-#endif  // __cplusplus
+} /* extern "C" */
+#endif
 
-#endif  /* ADAMW_H */
+#endif /* ADAMW_H */

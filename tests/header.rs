@@ -3,6 +3,8 @@
 
 #[path = "common/declared.rs"]
 mod declared;
+#[path = "common/generated.rs"]
+mod generated;
 #[path = "common/structs.rs"]
 mod structs;
 
@@ -18,28 +20,14 @@ fn path(inside: &str) -> PathBuf {
 }
 
 fn generated() -> String {
-    let mut config = cbindgen::Config::from_file(path("cbindgen.toml")).unwrap();
-    config.after_includes = Some(version_macros());
-    let bindings = cbindgen::Builder::new()
-        .with_crate(env!("CARGO_MANIFEST_DIR"))
-        .with_config(config)
-        .generate()
-        .unwrap();
-    let mut header = Vec::new();
-    bindings.write(&mut header);
-    // Rust's heading for what a caller vouches for means nothing to a reader of C, nor do fences.
-    let header =
-        String::from_utf8(header).unwrap().replace("// # Safety", "// The caller ensures:");
-    header.replace("// ```text\n", "").replace("// ```\n", "")
-}
-
-fn version_macros() -> String {
     let numbers = [
         ("MAJOR", env!("CARGO_PKG_VERSION_MAJOR")),
         ("MINOR", env!("CARGO_PKG_VERSION_MINOR")),
         ("PATCH", env!("CARGO_PKG_VERSION_PATCH")),
     ];
-    numbers.map(|(name, number)| format!("\n#define ADAMW_VERSION_{name} {number}")).concat()
+    let version = numbers.map(|(name, number)| format!("#define ADAMW_VERSION_{name} {number}\n"));
+    let conventions = std::fs::read_to_string(path("src/ffi/conventions.txt")).unwrap();
+    generated::header(&path(""), conventions.trim_end(), &version.concat())
 }
 
 /// The number and both forms of the first line in which two texts differ.
@@ -79,6 +67,41 @@ fn every_type_has_the_prefix() {
     let types = header.lines().filter(|line| line.starts_with("typedef "));
     let foreign: Vec<_> = types.filter(|line| !line.contains("adamw_")).collect();
     assert!(foreign.is_empty(), "these would collide with a host's own names: {foreign:?}");
+}
+
+#[test]
+fn every_constant_stands_behind_its_type() {
+    let header = generated();
+    let lines = header.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let lines: Vec<_> = lines.skip_while(|line| !line.contains("ADAMW_VERSION_PATCH")).collect();
+    let mut constants = 0;
+    for pair in lines.windows(2).filter(|pair| pair[1].starts_with("#define ADAMW_")) {
+        let is_behind = pair[0].starts_with("typedef uint") || pair[0].starts_with("typedef int");
+        assert!(is_behind || pair[0].starts_with("#define ADAMW_"), "{pair:?}");
+        constants += 1;
+    }
+    assert!(constants > 80, "{constants}");
+}
+
+#[test]
+fn functions_stand_in_the_order_of_their_sections() {
+    let header = generated();
+    let place = |text: &str| header.find(text).unwrap_or_else(|| panic!("{text} is missing"));
+    let order = [
+        "\nconst char *adamw_last_error(",
+        "\nadamw_status adamw_create(",
+        "\nadamw_status adamw_add_param(",
+        "\nadamw_status adamw_set_grad(",
+        "\nadamw_status adamw_step(",
+        "\nadamw_status adamw_set_lr(",
+        "\nadamw_status adamw_set_lr_schedule(",
+        "\nadamw_status adamw_set_loss_scaler(",
+        "\nadamw_status adamw_set_sparse_grad(",
+        "\nadamw_status adamw_get_state(",
+        "\nadamw_status adamw_save(",
+        "\nadamw_status adamw_set_stream(",
+    ];
+    assert!(order.map(place).is_sorted(), "{:?}", order.map(place));
 }
 
 #[test]

@@ -1,16 +1,62 @@
-//! Groups, the learning rate, and the callbacks that set hyper-parameters.
+//! Groups.
+#![allow(non_camel_case_types)]
 
-use super::lifecycle::{clip, flag, hosts};
-use super::sized;
-use super::types::*;
-use super::{Optimizer, Status, adamw_decay_filter, adamw_lr_ratio, guard, handle, put};
-use crate::callback::{DecayFilter, LrRatio};
+use super::lifecycle::{clip, hosts};
+use super::sized::{self, sized_struct};
+use super::{
+    Optimizer, Status, adamw_clip, adamw_lazy, adamw_moments, adamw_precision, flag, guard, handle,
+    put, reserved,
+};
 use crate::clip::ClipNumbers;
 use crate::config::{GroupConfig, Lazy};
 use crate::error::Error;
 use crate::format::{MomentFormat, Precision};
 use crate::tensor::HostNumber;
-use core::ffi::c_void;
+
+/// The hyper-parameters of a group; `adamw_group_config_init` fills in the handle's, which are also
+/// what a shorter struct lacks.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct adamw_group_config {
+    /// `sizeof(adamw_group_config)`.
+    pub struct_size: usize,
+    /// `[1]` Times the handle's learning rate; finite, >= 0.
+    pub lr_scale: f64,
+    /// As in `adamw_config`.
+    pub weight_decay: f64,
+    /// As in `adamw_config`.
+    pub beta1: f64,
+    /// As in `adamw_config`.
+    pub beta2: f64,
+    /// As in `adamw_config`.
+    pub eps: f64,
+    /// As in `adamw_config`.
+    pub clip_norm: f64,
+    /// As in `adamw_config`.
+    pub clip_min: f64,
+    /// As in `adamw_config`.
+    pub clip_max: f64,
+    /// As in `adamw_config`.
+    pub clip: adamw_clip,
+    /// As in `adamw_config`.
+    pub lazy_mode: adamw_lazy,
+    /// As in `adamw_config`.
+    pub beta1_ptr: *const f32,
+    /// As in `adamw_config`.
+    pub beta2_ptr: *const f32,
+    /// As in `adamw_config`.
+    pub weight_decay_ptr: *const f32,
+    /// As in `adamw_config`; of parameters that are added later.
+    pub precision: adamw_precision,
+    /// As in `adamw_config`; of parameters that are added later.
+    pub moments: adamw_moments,
+    /// As in `adamw_config`.
+    pub independent_weight_decay: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+sized_struct!(adamw_group_config, "group", 9 of 8, 2 of 4, 3 of 8, 4 of 4);
 
 /// Fills `group` with the handle's hyper-parameters and an lr_scale of 1. `struct_size` is the
 /// caller's `sizeof(adamw_group_config)`.
@@ -116,85 +162,6 @@ pub unsafe extern "C" fn adamw_set_group(
     })
 }
 
-/// Sets the learning rate of the next steps: finite, >= 0. Each group and each parameter multiply it
-/// by their lr_scale, and the lr_ratio callback by its answer. `ADAMW_STATUS_LR_CONFLICT` if a
-/// schedule or `config.lr_ptr` gives the learning rate.
-#[unsafe(no_mangle)]
-pub extern "C" fn adamw_set_lr(optimizer: *mut Optimizer, lr: f64) -> Status {
-    guard(|| handle::with(optimizer, |optimizer| optimizer.set_lr(lr)))
-}
-
-/// Writes the learning rate to `out_lr`.
-///
-/// # Safety
-/// `out_lr` is NULL or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn adamw_get_lr(optimizer: *const Optimizer, out_lr: *mut f64) -> Status {
-    guard(|| {
-        let lr = handle::with(optimizer, |optimizer| Ok(optimizer.lr()))?;
-        // SAFETY: the caller's word.
-        unsafe { put("out_lr", out_lr, lr) }
-    })
-}
-
-/// Writes the learning rate that a step would give a parameter now to `out_lr`: lr, times what its
-/// group, itself and the lr_ratio callback, which is asked, scale it by.
-///
-/// # Safety
-/// `out_lr` is NULL or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn adamw_get_param_lr(
-    optimizer: *const Optimizer,
-    param: u32,
-    out_lr: *mut f64,
-) -> Status {
-    guard(|| {
-        let lr = handle::with(optimizer, |optimizer| optimizer.param_lr(param))?;
-        // SAFETY: the caller's word.
-        unsafe { put("out_lr", out_lr, lr) }
-    })
-}
-
-/// Sets which parameters decay. The filter is asked now about every parameter there is, and about
-/// each one when it is added; NULL: all decay. If it reports an error, the old one stays.
-///
-/// # Safety
-/// `filter` may be called with `user_data` until another is set or the handle is destroyed.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn adamw_set_decay_filter(
-    optimizer: *mut Optimizer,
-    filter: adamw_decay_filter,
-    user_data: *mut c_void,
-) -> Status {
-    // SAFETY: the caller's word.
-    let filter = unsafe { DecayFilter::new(filter, user_data) };
-    guard(|| handle::with(optimizer, |optimizer| optimizer.set_decay_filter(filter)))
-}
-
-/// Sets what the learning rate of each parameter is multiplied by: layer-wise decay, or 0, with which a finite
-/// gradient changes no bit of the parameter (independent decay does), while moments and step counts go on. One that is
-/// not finite still makes it NaN: `frozen` of `adamw_param_options` leaves all of it alone.
-/// It is asked at every step about every parameter that has a gradient, before anything is
-/// written; NULL: no ratio.
-///
-/// # Safety
-/// `lr_ratio` may be called with `user_data` until another is set or the handle is destroyed.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn adamw_set_lr_ratio(
-    optimizer: *mut Optimizer,
-    lr_ratio: adamw_lr_ratio,
-    user_data: *mut c_void,
-) -> Status {
-    // SAFETY: the caller's word.
-    let lr_ratio = unsafe { LrRatio::new(lr_ratio, user_data) };
-    guard(|| {
-        handle::with(optimizer, |optimizer| {
-            optimizer.set_lr_ratio(lr_ratio);
-            Ok(())
-        })
-    })
-}
-
 /// The values that a new group has unless it is given others.
 fn group_defaults(optimizer: &Optimizer) -> adamw_group_config {
     as_c(optimizer.group_defaults())
@@ -208,10 +175,7 @@ unsafe fn checked(group: &adamw_group_config) -> Result<GroupConfig, Error> {
     let clip = clip("group.clip", group.clip, group.clip_norm, limits)?;
     let independent_weight_decay =
         flag("group.independent_weight_decay", group.independent_weight_decay)?;
-    if group.reserved != 0 {
-        let (name, value) = ("group.reserved", group.reserved);
-        return Err(Error::Constant { name, value, expected: "0" });
-    }
+    reserved("group.reserved", group.reserved)?;
     // SAFETY: the caller's word.
     let hosts = unsafe { hosts(group.weight_decay_ptr, group.beta1_ptr, group.beta2_ptr) };
     Ok(GroupConfig {

@@ -1,9 +1,8 @@
 //! Making and releasing a handle.
+#![allow(non_camel_case_types)]
 
-use super::constants::*;
 use super::sized;
-use super::types::*;
-use super::{Optimizer, Status, guard, handle};
+use super::{Status, adamw_clip, adamw_config, flag, guard, handle};
 use crate::callback::ParallelFor;
 use crate::clip::{Clip, ClipKind, Scope};
 use crate::config::{self, Config, GroupConfig, HostValues, IsaCap, Lazy, Nonfinite, Threads};
@@ -11,18 +10,7 @@ use crate::error::Error;
 use crate::format::{MomentFormat, Precision};
 use crate::tensor::HostNumber;
 
-/// Fills `config` with the defaults. `struct_size` is the caller's `sizeof(adamw_config)`.
-///
-/// # Safety
-/// `config` is NULL, or writable for `struct_size` bytes.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn adamw_config_init(
-    config: *mut adamw_config,
-    struct_size: usize,
-) -> Status {
-    // SAFETY: the caller's word.
-    guard(|| unsafe { sized::write(config, struct_size, adamw_config::DEFAULT) })
-}
+pub use crate::optimizer::Optimizer;
 
 /// Creates an optimizer without parameters. `config` may be NULL: the defaults. On success
 /// `*out_optimizer` belongs to the caller, who ends it with `adamw_destroy`.
@@ -143,12 +131,5 @@ pub(super) fn clip(
         ClipKind::Norm => Ok(Clip::Norm(norm)),
         ClipKind::GlobalNorm => Ok(Clip::GlobalNorm(norm)),
         ClipKind::Value => Ok(Clip::Value { min, max }),
-    }
-}
-
-pub(super) fn flag(name: &'static str, value: u32) -> Result<bool, Error> {
-    match value {
-        0 | 1 => Ok(value == 1),
-        _ => Err(Error::Constant { name, value, expected: "0 or 1" }),
     }
 }

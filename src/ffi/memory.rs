@@ -1,9 +1,8 @@
-//! How much memory state takes.
+//! The memory that the state of a parameter takes.
 #![allow(non_camel_case_types)]
 
-use super::constants::adamw_dtype;
 use super::sized::{self, sized_struct};
-use super::{Optimizer, Status, guard, handle, tensor};
+use super::{Optimizer, Status, adamw_dtype, guard, handle, tensor};
 use crate::error::{Label, Role};
 use crate::optimizer::Shard;
 

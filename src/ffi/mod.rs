@@ -1,56 +1,115 @@
 //! The C ABI: every function is a few lines that read their arguments, call the optimizer, and turn
 //! its result into a status. No logic lives here.
 
-mod checkpoint;
-mod checkpoint_types;
 mod choices;
-mod constants;
-mod cuda;
-mod defaults;
-mod groups;
 mod handle;
-mod info;
-mod lifecycle;
-mod memory;
-mod minimize;
-mod option_types;
-mod options;
-mod params;
-mod scaler;
-mod schedule;
-mod schedule_types;
 mod sized;
-mod sparse;
-mod state;
-mod stepping;
-mod tensor;
-mod types;
 
-pub use crate::callback::{
-    adamw_closure, adamw_decay_filter, adamw_lr_ratio, adamw_parallel_for, adamw_param_info,
-    adamw_progress, adamw_read, adamw_rename, adamw_schedule_function, adamw_task, adamw_write,
-};
-pub use crate::error::Status;
-pub use crate::optimizer::Optimizer;
-pub use checkpoint::*;
-pub use checkpoint_types::*;
-pub use constants::*;
-pub use cuda::*;
+// The sections of the header, in the order in which they are read there: `tests/common/generated.rs` takes
+// them from here. A type stands above what takes it.
+
+// == Library and errors
+mod library;
+
+// == Handle
+mod config;
+
+mod lifecycle;
+
+// == Parameters and tensors
+mod tensor;
+
+mod params;
+
+mod options;
+
+mod buffers;
+
+mod memory;
+
+// == Gradients
+mod grads;
+
+// == Step
+mod step;
+
+mod subset;
+
+// == Hyper-parameters and groups
+mod hyper;
+
+mod groups;
+
+// == Schedules
+mod schedule_kinds;
+
+mod schedule;
+
+// == Loss scale
+mod scaler;
+
+// == Sparse gradients
+mod rows;
+
+// == State
+mod state;
+
+// == Checkpoints
+mod save;
+
+mod load;
+
+mod inspect;
+
+// == CUDA
+//
+// Tensors whose device_type is ADAMW_DEVICE_CUDA or ADAMW_DEVICE_CUDA_MANAGED lie in the memory of that
+// device, and their parameters are stepped there, with the same bits. One handle uses one device.
+//
+// Order. Work is queued on one stream, adamw_set_stream's, in the device's primary context; the
+// current context stays current. What a call reads in the device's memory is read when the stream
+// reaches it: free or overwrite it after that, or by work queued behind the call on the same stream.
+//
+// Waiting. adamw_step does not wait for the device, unless the host has to know what the device
+// finds: with adamw_set_statistics, ADAMW_NONFINITE_FAIL, found_inf flags or a loss scaler of the
+// library's, with a norm or a finiteness check that parameters in the host's memory share, and with
+// ADAMW_NONFINITE_SKIP beside a schedule or a callback. Calls that read state or step counts, and
+// adamw_get_step_info, wait.
+//
+// Memory. An address that the driver does not know as this device's is refused when it is given.
+// Numbers that a handle is given by pointer (lr_ptr, the flags of adamw_set_found_inf) are in the
+// host's memory; those in the device's memory are adamw_set_device_inputs'.
+//
+// Failures. If the driver fails in the middle of a step, the step's parameters on the device are half
+// stepped, and every later step of them is ADAMW_STATUS_DEVICE. Do not use a handle that has
+// parameters on a device in a forked child: CUDA does not work there.
+//
+// Captures. No call breaks a capture of another stream, whatever its mode and its thread: the library
+// allocates, frees, copies and waits in CUDA's relaxed mode, and never waits for the whole context.
+mod device;
+
+pub use buffers::*;
+pub use config::*;
+pub use device::*;
+pub use grads::*;
 pub use groups::*;
-pub use info::*;
+pub use hyper::*;
+pub use inspect::*;
+pub use library::*;
 pub use lifecycle::*;
+pub use load::*;
 pub use memory::*;
-pub use minimize::*;
-pub use option_types::*;
 pub use options::*;
 pub use params::*;
+pub use rows::*;
+pub use save::*;
 pub use scaler::*;
 pub use schedule::*;
-pub use schedule_types::*;
-pub use sparse::*;
+pub use schedule_kinds::*;
 pub use state::*;
-pub use stepping::*;
-pub use types::*;
+pub use step::*;
+pub use subset::*;
+pub use tensor::*;
 
 use crate::error::Error;
 use crate::sys::thread::{BytesPerThread, PerThread};
@@ -122,6 +181,17 @@ unsafe fn name<'a>(name: *const c_char, argument: &'static str) -> Result<&'a CS
     }
     // SAFETY: the caller's word.
     Ok(unsafe { CStr::from_ptr(name) })
+}
+
+fn flag(name: &'static str, value: u32) -> Result<bool, Error> {
+    match value {
+        0 | 1 => Ok(value == 1),
+        _ => Err(Error::Constant { name, value, expected: "0 or 1" }),
+    }
+}
+
+fn reserved(name: &'static str, value: u32) -> Result<(), Error> {
+    if value == 0 { Ok(()) } else { Err(Error::Constant { name, value, expected: "0" }) }
 }
 
 /// That an array is there, or has no entries.

@@ -1,12 +1,102 @@
-//! Parameters that are there: their options, a new start, and their end.
+//! Parameters that are there: finding them, their options, a new start, and their end.
+#![allow(non_camel_case_types)]
 
-use super::lifecycle::flag;
-use super::option_types::*;
 use super::params::regularizer;
-use super::{ADAMW_REGULARIZER_L1, ADAMW_REGULARIZER_L2, ADAMW_REGULARIZER_NONE};
-use super::{Optimizer, Status, guard, handle, sized};
+use super::sized::{self, sized_struct};
+use super::{
+    ADAMW_REGULARIZER_L1, ADAMW_REGULARIZER_L2, ADAMW_REGULARIZER_NONE, adamw_regularizer,
+};
+use super::{Optimizer, Status, flag, guard, handle, put};
+use crate::error::{Error, Label};
 use crate::math::Regularizer;
 use crate::optimizer::Options;
+use core::ffi::c_char;
+
+pub use crate::callback::adamw_param_info;
+
+sized_struct!(adamw_param_info, "out_info", 4 of 8, 4 of 4);
+
+/// Writes one more than the highest number of a parameter to `out_num_params`, 0 if there is none: all
+/// parameters have numbers below it; those that nobody has are `ADAMW_STATUS_NOT_FOUND`.
+///
+/// # Safety
+/// `out_num_params` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_num_params(
+    optimizer: *const Optimizer,
+    out_num_params: *mut u32,
+) -> Status {
+    guard(|| {
+        let count = handle::with(optimizer, |optimizer| Ok(optimizer.n_params()))?;
+        // SAFETY: the caller's word.
+        unsafe { put("out_num_params", out_num_params, count) }
+    })
+}
+
+/// Writes the number of the parameter of this name to `out_param`.
+///
+/// # Safety
+/// `name` is NULL or NUL-terminated, `out_param` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_find_param(
+    optimizer: *const Optimizer,
+    name: *const c_char,
+    out_param: *mut u32,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller's word.
+        let name = unsafe { super::name(name, "name") }?.to_bytes();
+        let number = handle::with(optimizer, |optimizer| {
+            optimizer.find_param(name).ok_or(Error::NoParamNamed(Label::new(name)))
+        })?;
+        // SAFETY: the caller's word.
+        unsafe { put("out_param", out_param, number) }
+    })
+}
+
+/// Describes a parameter. `struct_size` is the caller's `sizeof(adamw_param_info)`; the name
+/// belongs to the library and lives as long as the parameter.
+///
+/// # Safety
+/// `out_info` is NULL, or writable for `struct_size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_get_param_info(
+    optimizer: *const Optimizer,
+    param: u32,
+    out_info: *mut adamw_param_info,
+    struct_size: usize,
+) -> Status {
+    guard(|| {
+        let info = handle::with(optimizer, |optimizer| optimizer.described(param))?;
+        // SAFETY: the caller's word.
+        unsafe { sized::write(out_info, struct_size, info) }
+    })
+}
+
+/// What can be changed about a parameter that is there: read with `adamw_get_param_options`, edit,
+/// write with `adamw_set_param_options`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct adamw_param_options {
+    /// `sizeof(adamw_param_options)`.
+    pub struct_size: usize,
+    /// `[1]` Times the learning rate of its group; finite, >= 0. 0 leaves the parameter as it is only while
+    /// gradients are finite, and moments move: see `frozen`.
+    pub lr_scale: f64,
+    /// As in `adamw_param_config`.
+    pub regularizer_coeff: f64,
+    /// As in `adamw_param_config`.
+    pub regularizer: adamw_regularizer,
+    /// The number of its group: another one moves it there, with its state and its step count.
+    pub group: u32,
+    /// `[0]` 1: no step touches it, whatever gradient it has, and its gradient is no part of any
+    /// norm. Its state and its step count stay.
+    pub frozen: u32,
+    /// As in `adamw_param_config`.
+    pub no_clip: u32,
+}
+
+sized_struct!(adamw_param_options, "options", 3 of 8, 4 of 4);
 
 /// Writes what can be changed about a parameter to `out_options`. `struct_size` is the caller's
 /// `sizeof(adamw_param_options)`.

@@ -1,18 +1,120 @@
-//! Parameters: adding, moving, asking.
+//! Parameters: adding them.
+#![allow(non_camel_case_types)]
 
-use super::constants::*;
-use super::lifecycle::flag;
-use super::types::*;
+use super::sized::{self, sized_struct};
 use super::{
-    Optimizer, Status, adamw_param_info, entry, guard, guard_at, handle, name, not_null, sized,
-    tensor,
+    Optimizer, Status, adamw_dtype, adamw_tensor, flag, guard, handle, name, reserved, tensor,
 };
 use crate::config::Penalty;
 use crate::error::{Error, Label, Role};
 use crate::math::Regularizer;
-use crate::optimizer::{Item, NewParam, Shard};
-use crate::sys::memory::reserve;
+use crate::optimizer::{NewParam, Shard};
 use core::ffi::{c_char, c_void};
+
+/// A penalty whose gradient is added to a parameter's, after clipping. It passes through the
+/// moments, which decoupled weight decay does not.
+pub type adamw_regularizer = u32;
+/// None.
+pub const ADAMW_REGULARIZER_NONE: adamw_regularizer = 0;
+/// Adds regularizer_coeff * sign(param).
+pub const ADAMW_REGULARIZER_L1: adamw_regularizer = 1;
+/// Adds regularizer_coeff * param.
+pub const ADAMW_REGULARIZER_L2: adamw_regularizer = 2;
+
+/// A parameter to be added. Zero it, set `struct_size`, `name` and `param`; the rest may stay 0.
+///
+/// State that is NULL here is the library's own, and starts as zeros (a master: as the parameter
+/// is at its first step). State that is given is the host's, borrowed like the parameter, and
+/// taken as it is: the host has zeroed the moments, or brings them from earlier steps;
+/// `adamw_sync_master` fills a master.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct adamw_param_config {
+    /// `sizeof(adamw_param_config)`.
+    pub struct_size: usize,
+    /// UTF-8, NUL-terminated, not empty, unique in the handle; copied.
+    pub name: *const c_char,
+    /// The parameter `[...] f32|f64|f16|bf16`, stepped in place.
+    pub param: *const adamw_tensor,
+    /// `[NULL]` The same number of elements, f32; only for f16 and bf16 with multi_precision. If
+    /// `step` is 0, the first step looks whether it rounds to the parameter, and fails if not.
+    pub master: *const adamw_tensor,
+    /// `[NULL]` The same number of elements, f32 (f64 for an f64 parameter) or what the group's
+    /// `moments` say; with ADAMW_MOMENTS_4BIT as many bytes as they say.
+    pub exp_avg: *const adamw_tensor,
+    /// `[NULL]` As exp_avg; never negative.
+    pub exp_avg_sq: *const adamw_tensor,
+    /// `[NULL]` As exp_avg_sq; only with amsgrad.
+    pub max_exp_avg_sq: *const adamw_tensor,
+    /// `[0]` Steps that the given state has taken, at most 2^32 (2^25 with a beta above 0.99997). If it is not
+    /// 0, all the state that the parameter needs must be given.
+    pub step: u64,
+    /// `[0]` The group's number, from `adamw_add_group`.
+    pub group: u32,
+    /// `[0]` 1: its gradient is not clipped, and is no part of a global norm.
+    pub no_clip: u32,
+    /// `[0]` The coefficient of the regularizer; finite.
+    pub regularizer_coeff: f64,
+    /// `[ADAMW_REGULARIZER_NONE]` A penalty whose gradient is added to the parameter's.
+    pub regularizer: adamw_regularizer,
+    /// 0.
+    pub reserved: u32,
+    /// `[NULL]` The same number of elements, int16 with ADAMW_PRECISION_SPLIT, of the parameter's type
+    /// with ADAMW_PRECISION_KAHAN. The host has zeroed it, or brings it from earlier steps.
+    pub remainder: *const adamw_tensor,
+    /// `[NULL]` One f32 for each 256 elements of 8-bit moments, for each 128 of 4-bit moments, the last
+    /// of which may be fewer; only for those. The host has zeroed it, or brings it from earlier steps.
+    pub exp_avg_scale: *const adamw_tensor,
+    /// `[NULL]` As exp_avg_scale.
+    pub exp_avg_sq_scale: *const adamw_tensor,
+    /// `[NULL]` As exp_avg_scale; only with amsgrad.
+    pub max_exp_avg_sq_scale: *const adamw_tensor,
+    /// `[0]` Where the host has cut a parameter into shards of one name: which element of the whole is
+    /// this one's first, so that random bits are those of the whole. Moments in codes have the bits of
+    /// the whole if it is a multiple of 256, or of 128 in 4 bits.
+    pub first_element: u64,
+    /// `[0]` How many elements the whole has, which a checkpoint then says; 0: it does not. It decides
+    /// whether moments are codes, and so what must be given: give the same in all shards. With 0 each shard's
+    /// own length decides.
+    pub whole_elements: u64,
+    /// `[0]` 1: the parameter is on a CUDA device, and the processor steps it. Its state is in the host's memory,
+    /// and so are the tensors that are given for it; a step brings its gradient (on the device, or the host's)
+    /// and takes the parameter back, while it steps others. The processor works on a copy, which is filled at the
+    /// first step: `adamw_sync_master` says that the host has written the parameter since. Such a step waits for
+    /// the device, and cannot be captured. It takes page-locked memory for the copy and for the gradient.
+    pub offload: u32,
+    /// 0.
+    pub reserved_2: u32,
+}
+
+sized_struct!(adamw_param_config, "param", 8 of 8, 2 of 4, 1 of 8, 2 of 4, 6 of 8, 2 of 4);
+
+impl adamw_param_config {
+    /// What a shorter struct lacks.
+    pub const DEFAULT: adamw_param_config = adamw_param_config {
+        struct_size: size_of::<Self>(),
+        name: core::ptr::null(),
+        param: core::ptr::null(),
+        master: core::ptr::null(),
+        exp_avg: core::ptr::null(),
+        exp_avg_sq: core::ptr::null(),
+        max_exp_avg_sq: core::ptr::null(),
+        step: 0,
+        group: 0,
+        no_clip: 0,
+        regularizer_coeff: 0.0,
+        regularizer: ADAMW_REGULARIZER_NONE,
+        reserved: 0,
+        remainder: core::ptr::null(),
+        exp_avg_scale: core::ptr::null(),
+        exp_avg_sq_scale: core::ptr::null(),
+        max_exp_avg_sq_scale: core::ptr::null(),
+        first_element: 0,
+        whole_elements: 0,
+        offload: 0,
+        reserved_2: 0,
+    };
+}
 
 /// Adds a parameter and writes its number, which names it from then on, to `*out_param`: the lowest that no
 /// parameter has, so 0, 1, 2 ... until one is removed, whose number is given again. Sums over parameters, as a
@@ -34,13 +136,8 @@ pub unsafe extern "C" fn adamw_add_param(
         handle::with(optimizer, |optimizer| {
             // SAFETY: the caller's word.
             let config = unsafe { sized::read(param, adamw_param_config::DEFAULT) }?;
-            for (name, value) in
-                [("param.reserved", config.reserved), ("param.reserved_2", config.reserved_2)]
-            {
-                if value != 0 {
-                    return Err(Error::Constant { name, value, expected: "0" });
-                }
-            }
+            reserved("param.reserved", config.reserved)?;
+            reserved("param.reserved_2", config.reserved_2)?;
             // SAFETY: the caller's word.
             let name = unsafe { name(config.name, "param.name") }?;
             let label = Label::new(name.to_bytes());
@@ -120,7 +217,7 @@ pub unsafe extern "C" fn adamw_add_array_to_group(
     guard(|| {
         handle::with(optimizer, |optimizer| {
             // SAFETY: the caller's word.
-            let name = unsafe { self::name(name, "name") }?;
+            let name = unsafe { super::name(name, "name") }?;
             // SAFETY: the caller's word.
             let param = unsafe { tensor::array(data, n_elements, dtype) };
             let param =
@@ -139,77 +236,6 @@ pub unsafe extern "C" fn adamw_add_array_to_group(
             // SAFETY: the caller's word.
             unsafe { add(optimizer, new, out_param) }
         })
-    })
-}
-
-/// Tells the library that the host has moved `num_buffers` of its buffers: `buffers[i]` of
-/// parameter `params[i]` is at `tensors[i]` now, with the same elements and the same values. All
-/// of them or, on an error, none. Buffers of the library's own cannot be moved; gradients are set
-/// anew with `adamw_set_grad`.
-///
-/// # Safety
-/// The arrays are readable for `num_buffers` entries; tensors as the header's conventions ask.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn adamw_rebind(
-    optimizer: *mut Optimizer,
-    params: *const u32,
-    buffers: *const adamw_buffer,
-    tensors: *const *const adamw_tensor,
-    num_buffers: usize,
-) -> Status {
-    guard_at("buffers", num_buffers, |at| {
-        handle::with(optimizer, |optimizer| {
-            not_null("params", params, num_buffers)?;
-            not_null("buffers", buffers, num_buffers)?;
-            not_null("tensors", tensors, num_buffers)?;
-            let mut moves = Vec::new();
-            reserve(&mut moves, num_buffers, "the moved buffers")?;
-            for i in 0..num_buffers {
-                at.set(Some(i));
-                // SAFETY: the arrays have `num_buffers` entries.
-                let (param, buffer, from) =
-                    unsafe { (entry(params, i), entry(buffers, i), entry(tensors, i)) };
-                let label = optimizer.label(param)?;
-                let role = role(buffer)?;
-                // SAFETY: the caller's word.
-                let tensor = unsafe { tensor::dlpack(from) };
-                moves.push((param, role, tensor.map_err(|problem| problem.of(label, role))?));
-            }
-            at.set(None);
-            optimizer.rebind(&moves)
-        })
-    })
-}
-
-/// Fills the f32 master of a parameter from the parameter, which the host has written by itself (other
-/// weights, an average, a clamp): without this the next step overwrites it from the master. A remainder
-/// (ADAMW_PRECISION_SPLIT, ADAMW_PRECISION_KAHAN) becomes zero. What master or remainder knew beyond the
-/// parameter's own bits is gone: not to be called after `adamw_load` or `adamw_set_state`, which bring
-/// them. Does nothing to a parameter that has neither.
-///
-/// Rows that lag (ADAMW_LAZY_EXACT) are brought up to date first: call `adamw_sparse_flush` before you write
-/// a parameter that has some.
-#[unsafe(no_mangle)]
-pub extern "C" fn adamw_sync_master(optimizer: *mut Optimizer, param: u32) -> Status {
-    guard(|| handle::with(optimizer, |optimizer| optimizer.sync_master(param)))
-}
-
-/// Describes a parameter. `struct_size` is the caller's `sizeof(adamw_param_info)`; the name
-/// belongs to the library and lives as long as the parameter.
-///
-/// # Safety
-/// `out_info` is NULL, or writable for `struct_size` bytes.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn adamw_get_param_info(
-    optimizer: *const Optimizer,
-    param: u32,
-    out_info: *mut adamw_param_info,
-    struct_size: usize,
-) -> Status {
-    guard(|| {
-        let info = handle::with(optimizer, |optimizer| optimizer.described(param))?;
-        // SAFETY: the caller's word.
-        unsafe { sized::write(out_info, struct_size, info) }
     })
 }
 
@@ -235,16 +261,4 @@ pub(super) fn regularizer(
         Penalty::L1 => Regularizer::L1(coeff),
         Penalty::L2 => Regularizer::L2(coeff),
     })
-}
-
-/// Which tensor of a parameter a buffer is.
-fn role(buffer: adamw_buffer) -> Result<Role, Error> {
-    match Item::of("buffer", buffer) {
-        _ if buffer == ADAMW_BUFFER_PARAM => Ok(Role::Param),
-        Ok(Item::Tensor(role)) => Ok(role),
-        _ => {
-            let expected = "an ADAMW_BUFFER constant, 1 to 5 or 9 to 12";
-            Err(Error::Constant { name: "buffer", value: buffer, expected })
-        }
-    }
 }

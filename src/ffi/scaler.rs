@@ -1,7 +1,8 @@
-//! The loss scale, and flags about gradients that are not finite.
+//! The scale of the loss.
+#![allow(non_camel_case_types)]
 
-use super::option_types::*;
-use super::{Optimizer, Status, guard, handle, put, sized};
+use super::sized::{self, sized_struct};
+use super::{Optimizer, Status, guard, handle, put};
 use crate::config::LossScaler;
 use crate::optimizer::{FoundInf, ScalerState};
 use crate::tensor::HostNumber;
@@ -30,6 +31,42 @@ pub unsafe extern "C" fn adamw_get_grad_scale(
         // SAFETY: the caller's word.
         unsafe { put("out_scale", out_scale, scale) }
     })
+}
+
+/// A loss scale that adapts: it grows after so many steps in a row that were taken, and backs off
+/// when gradients are not finite. It never leaves 1 (or the first scale, if that is less) to 2^126, whatever
+/// the factors. 0 is the default of every field, in brackets.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct adamw_loss_scaler {
+    /// `sizeof(adamw_loss_scaler)`.
+    pub struct_size: usize,
+    /// `[65536]` The first scale; 2^-126 to 2^126.
+    pub scale: f64,
+    /// `[2]` What the scale is multiplied by to grow; finite, >= 1.
+    pub growth_factor: f64,
+    /// `[0.5]` What it is multiplied by to back off; > 0, <= 1.
+    pub backoff_factor: f64,
+    /// `[2000]` Steps taken in a row before it grows.
+    pub growth_interval: u64,
+    /// `[1]` Steps skipped in a row before it backs off.
+    pub backoff_interval: u64,
+}
+
+sized_struct!(adamw_loss_scaler, "scaler", 6 of 8);
+
+impl adamw_loss_scaler {
+    /// What a shorter struct lacks: zeros, which mean the defaults.
+    pub const fn defaults() -> adamw_loss_scaler {
+        adamw_loss_scaler {
+            struct_size: size_of::<Self>(),
+            scale: 0.0,
+            growth_factor: 0.0,
+            backoff_factor: 0.0,
+            growth_interval: 0,
+            backoff_interval: 0,
+        }
+    }
 }
 
 /// Lets the loss scale adapt: a step whose gradients are not finite is skipped, whatever
@@ -62,6 +99,22 @@ pub unsafe extern "C" fn adamw_set_loss_scaler(
         })
     })
 }
+
+/// How far a loss scaler has come.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct adamw_loss_scaler_state {
+    /// `sizeof(adamw_loss_scaler_state)`.
+    pub struct_size: usize,
+    /// The scale of the next step; 2^-126 to 2^126.
+    pub scale: f64,
+    /// Steps taken in a row since the scale last changed. From the interval on, the next one changes it.
+    pub good_steps: u64,
+    /// Steps skipped in a row since the scale last changed, likewise.
+    pub bad_steps: u64,
+}
+
+sized_struct!(adamw_loss_scaler_state, "state", 4 of 8);
 
 /// Writes how far the loss scaler has come, to be saved. `struct_size` is the caller's
 /// `sizeof(adamw_loss_scaler_state)`. `ADAMW_STATUS_NOT_FOUND` without a scaler.

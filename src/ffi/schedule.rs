@@ -1,8 +1,8 @@
 //! Learning-rate schedules.
+#![allow(non_camel_case_types)]
 
-use super::lifecycle::flag;
-use super::schedule_types::*;
-use super::{Optimizer, Status, entry, guard, handle, not_null, sized};
+use super::sized::{self, sized_struct};
+use super::{Optimizer, Status, adamw_schedule, entry, flag, guard, handle, not_null};
 use crate::callback::ScheduleFunction;
 use crate::error::Error;
 use crate::schedule::{Advance, CyclicMode, Kind, Node, Schedule, State, Terms};
@@ -52,6 +52,26 @@ pub extern "C" fn adamw_schedule_advance_with_metric(
 ) -> Status {
     guard(|| handle::with(optimizer, |optimizer| optimizer.advance_schedule(Some(metric))))
 }
+
+/// How far a schedule has come: all there is to save beside what it was set with.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct adamw_schedule_state {
+    /// `sizeof(adamw_schedule_state)`.
+    pub struct_size: usize,
+    /// How often it has advanced.
+    pub index: u64,
+    /// The learning rate now.
+    pub lr: f64,
+    /// REDUCE_ON_PLATEAU: the best metric, NaN before the first.
+    pub best: f64,
+    /// REDUCE_ON_PLATEAU: metrics since then.
+    pub num_bad: u32,
+    /// REDUCE_ON_PLATEAU: metrics still to be passed over.
+    pub cooldown: u32,
+}
+
+sized_struct!(adamw_schedule_state, "state", 4 of 8, 2 of 4);
 
 /// Writes how far the handle's schedule has come. `struct_size` is the caller's
 /// `sizeof(adamw_schedule_state)`.

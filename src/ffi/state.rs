@@ -3,10 +3,8 @@
 //! The parts of a parameter's state are its buffers from `ADAMW_BUFFER_MASTER` on.
 #![allow(non_camel_case_types)]
 
-use super::constants::*;
-
 use super::sized::{self, sized_struct};
-use super::{Optimizer, Status, guard, handle, put, tensor};
+use super::{Optimizer, Status, adamw_buffer, adamw_dtype, guard, handle, not_null, put, tensor};
 use crate::dtype::Dtype;
 use crate::error::{Error, Label, TensorProblem};
 use crate::optimizer::{Item, Scheme};
@@ -14,6 +12,16 @@ use crate::tensor::Tensor;
 use core::ffi::{CStr, c_char, c_void};
 use core::fmt::{self, Write};
 use core::ptr::{copy_nonoverlapping, with_exposed_provenance_mut};
+
+/// Whose names state has.
+pub type adamw_names = u32;
+/// `state.<param>.exp_avg`, `.exp_avg_sq`, `.max_exp_avg_sq`, `.master`, `.step`, `.beta1_power`,
+/// `.beta2_power`.
+pub const ADAMW_NAMES_NEUTRAL: adamw_names = 0;
+/// Paddle's: `<param>_moment1_0`, `_moment2_0`, `_moment2_max_0`, `_fp32_master_0`,
+/// `_beta1_pow_acc_0`, `_beta2_pow_acc_0`, where the state of a parameter that has a master is
+/// that of `<param>_fp32_master_0`. Its powers are one step ahead, as Paddle's are.
+pub const ADAMW_NAMES_PADDLE: adamw_names = 1;
 
 /// Where a part of a parameter's state is.
 #[repr(C)]
@@ -38,44 +46,6 @@ pub struct adamw_state_info {
 }
 
 sized_struct!(adamw_state_info, "out_info", 3 of 8, 4 of 4);
-
-/// Writes one more than the highest number of a parameter to `out_num_params`, 0 if there is none: all
-/// parameters have numbers below it; those that nobody has are `ADAMW_STATUS_NOT_FOUND`.
-///
-/// # Safety
-/// `out_num_params` is NULL or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn adamw_num_params(
-    optimizer: *const Optimizer,
-    out_num_params: *mut u32,
-) -> Status {
-    guard(|| {
-        let count = handle::with(optimizer, |optimizer| Ok(optimizer.n_params()))?;
-        // SAFETY: the caller's word.
-        unsafe { put("out_num_params", out_num_params, count) }
-    })
-}
-
-/// Writes the number of the parameter of this name to `out_param`.
-///
-/// # Safety
-/// `name` is NULL or NUL-terminated, `out_param` NULL or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn adamw_find_param(
-    optimizer: *const Optimizer,
-    name: *const c_char,
-    out_param: *mut u32,
-) -> Status {
-    guard(|| {
-        // SAFETY: the caller's word.
-        let name = unsafe { super::name(name, "name") }?.to_bytes();
-        let number = handle::with(optimizer, |optimizer| {
-            optimizer.find_param(name).ok_or(Error::NoParamNamed(Label::new(name)))
-        })?;
-        // SAFETY: the caller's word.
-        unsafe { put("out_param", out_param, number) }
-    })
-}
 
 /// Says where a part of a parameter's state is: no copy is made. The state is up to date when this
 /// returns. `ADAMW_STATUS_NOT_FOUND` if the parameter has no such part. `struct_size` is the caller's
@@ -132,7 +102,7 @@ pub unsafe extern "C" fn adamw_get_state_name(
         if out_length.is_null() {
             return Err(Error::Null("out_length"));
         }
-        super::not_null("out_name", out_name, capacity)?;
+        not_null("out_name", out_name, capacity)?;
         let item = Item::of("buffer", buffer)?;
         let mut counted = Bytes { to: core::ptr::null_mut(), used: 0 };
         handle::with(optimizer, |optimizer| {

@@ -1,11 +1,99 @@
-//! Tensors as C describes them, turned into ours.
+//! Tensors: plain arrays and DLPack's, read and checked.
+#![allow(non_camel_case_types)]
 
-use super::constants::*;
-use super::types::*;
 use crate::device::Device;
 use crate::dtype::Dtype;
 use crate::error::TensorProblem;
 use crate::tensor::{RowList, RowNumber, Tensor};
+use core::ffi::c_void;
+
+/// Element type of a plain array.
+pub type adamw_dtype = u32;
+/// IEEE 754 binary32.
+pub const ADAMW_DTYPE_F32: adamw_dtype = 1;
+/// IEEE 754 binary64.
+pub const ADAMW_DTYPE_F64: adamw_dtype = 2;
+/// IEEE 754 binary16.
+pub const ADAMW_DTYPE_F16: adamw_dtype = 3;
+/// bfloat16: the upper 16 bits of a binary32.
+pub const ADAMW_DTYPE_BF16: adamw_dtype = 4;
+/// int16, of remainders only.
+pub const ADAMW_DTYPE_I16: adamw_dtype = 5;
+/// uint8, of 8-bit and 4-bit moments only.
+pub const ADAMW_DTYPE_U8: adamw_dtype = 6;
+
+/// Where memory is, as DLPack numbers it: `device_type` of a tensor's device.
+pub type adamw_device_type = i32;
+/// The host's memory.
+pub const ADAMW_DEVICE_CPU: adamw_device_type = 1;
+/// The memory of a CUDA device.
+pub const ADAMW_DEVICE_CUDA: adamw_device_type = 2;
+/// Page-locked memory of the host's, of CUDA's.
+pub const ADAMW_DEVICE_CUDA_HOST: adamw_device_type = 3;
+/// Page-locked memory of the host's, of ROCm's.
+pub const ADAMW_DEVICE_ROCM_HOST: adamw_device_type = 11;
+/// CUDA's managed memory.
+pub const ADAMW_DEVICE_CUDA_MANAGED: adamw_device_type = 13;
+
+/// What the bits of an element mean, as DLPack numbers it: `code` of a tensor's type.
+pub type adamw_type_code = u8;
+/// Signed integers.
+pub const ADAMW_CODE_INT: adamw_type_code = 0;
+/// Unsigned integers.
+pub const ADAMW_CODE_UINT: adamw_type_code = 1;
+/// IEEE 754: f16, f32 and f64.
+pub const ADAMW_CODE_FLOAT: adamw_type_code = 2;
+/// bf16.
+pub const ADAMW_CODE_BFLOAT: adamw_type_code = 4;
+
+/// Where a tensor's memory is. Binary-identical to DLPack's `DLDevice`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct adamw_device {
+    /// An ADAMW_DEVICE constant, which is DLPack's number: 1 CPU, 3 CUDA host memory, 11 ROCm host memory;
+    /// 2 CUDA, 13 CUDA managed memory.
+    pub device_type: i32,
+    /// Which of them, as the CUDA driver numbers devices; 0 for the CPU.
+    pub device_id: i32,
+}
+
+/// An element type. Binary-identical to DLPack's `DLDataType`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct adamw_data_type {
+    /// An ADAMW_CODE constant: 2: IEEE float, 4: bfloat; 0: integer, of rows and remainders; 1: unsigned,
+    /// of moments in codes.
+    pub code: u8,
+    /// 8, 16, 32 or 64.
+    pub bits: u8,
+    /// 1.
+    pub lanes: u16,
+}
+
+/// A tensor: binary-identical to DLPack's `DLTensor`, so that a pointer to any producer's can be
+/// passed. It must be contiguous (row-major) and aligned to its elements. All tensors of a parameter
+/// lie in the host's memory, or on the device where the parameter is. Only the memory at `data` is
+/// kept; the struct, its shape and strides are read during the call.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct adamw_tensor {
+    /// The first element, less `byte_offset`; may be NULL if there are no elements.
+    pub data: *mut c_void,
+    /// Where it is.
+    pub device: adamw_device,
+    /// Dimensions; 0: one element.
+    pub ndim: i32,
+    /// What it is made of.
+    pub dtype: adamw_data_type,
+    /// `[ndim]` elements in each dimension.
+    pub shape: *mut i64,
+    /// `[ndim]` elements from one index to the next, or NULL.
+    pub strides: *mut i64,
+    /// Bytes from `data` to the first element.
+    pub byte_offset: u64,
+}
+
+const _: () = assert!(size_of::<adamw_tensor>() == 48);
 
 /// The kinds of memory that the processor reaches.
 pub(super) const HOST_DEVICES: [adamw_device_type; 3] =
@@ -17,7 +105,7 @@ pub(super) const CUDA_DEVICES: [adamw_device_type; 2] =
 /// DLPack's highest number of dimensions has no bound; more than this is garbage.
 const MAX_NDIM: i32 = 64;
 
-pub fn dtype(constant: adamw_dtype) -> Result<Dtype, TensorProblem> {
+pub(super) fn dtype(constant: adamw_dtype) -> Result<Dtype, TensorProblem> {
     let known = Dtype::FLOATS
         .into_iter()
         .chain([Dtype::I16, Dtype::U8])
@@ -29,7 +117,7 @@ pub fn dtype(constant: adamw_dtype) -> Result<Dtype, TensorProblem> {
 ///
 /// # Safety
 /// As `Tensor::new`.
-pub unsafe fn array(
+pub(super) unsafe fn array(
     data: *mut core::ffi::c_void,
     n_elements: u64,
     constant: adamw_dtype,
@@ -44,7 +132,7 @@ pub unsafe fn array(
 /// # Safety
 /// `from` is NULL or readable, its shape and strides for `ndim` numbers; its memory as
 /// `Tensor::new` asks.
-pub unsafe fn dlpack(from: *const adamw_tensor) -> Result<Tensor, TensorProblem> {
+pub(super) unsafe fn dlpack(from: *const adamw_tensor) -> Result<Tensor, TensorProblem> {
     let (device, address, n_elements, adamw_data_type { code, bits, lanes }) =
         // SAFETY: the caller's word.
         unsafe { plain(from) }?;
@@ -70,7 +158,7 @@ pub unsafe fn dlpack(from: *const adamw_tensor) -> Result<Tensor, TensorProblem>
 ///
 /// # Safety
 /// As `dlpack`, with memory as `RowList::new` asks.
-pub unsafe fn rows(from: *const adamw_tensor) -> Result<RowList, TensorProblem> {
+pub(super) unsafe fn rows(from: *const adamw_tensor) -> Result<RowList, TensorProblem> {
     // SAFETY: the caller's word.
     let (device, address, n_rows, adamw_data_type { code, bits, lanes }) = unsafe { plain(from) }?;
     let number = match (code, bits, lanes) {

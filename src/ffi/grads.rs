@@ -1,9 +1,9 @@
-//! Gradients and the step.
+//! Gradients.
+#![allow(non_camel_case_types)]
 
-use super::constants::*;
-use super::lifecycle::flag;
-use super::types::*;
-use super::{Optimizer, Status, entry, guard, guard_at, handle, not_null, sized, tensor};
+use super::{
+    Optimizer, Status, adamw_dtype, adamw_tensor, entry, guard, guard_at, handle, not_null, tensor,
+};
 use crate::error::{Error, Role, TensorProblem};
 use crate::optimizer::Clear;
 use crate::tensor::Tensor;
@@ -147,97 +147,20 @@ pub extern "C" fn adamw_set_accumulation_window(
     })
 }
 
+/// What `adamw_clear_grad` does.
+pub type adamw_clear = u32;
+/// Writes zeros over every gradient, which must not be in read-only memory; they stay set, and a step with them decays the parameter and
+/// moves it by its momentum.
+pub const ADAMW_CLEAR_ZERO: adamw_clear = 0;
+/// Forgets every gradient: a step skips a parameter until it has one again.
+pub const ADAMW_CLEAR_FORGET: adamw_clear = 1;
+
 /// Clears every gradient, as an `ADAMW_CLEAR` constant says.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_clear_grad(optimizer: *mut Optimizer, mode: adamw_clear) -> Status {
     guard(|| {
         let clear = Clear::of("mode", mode)?;
         handle::with(optimizer, |optimizer| optimizer.clear_grad(clear))
-    })
-}
-
-/// Steps every parameter that has a gradient, in place, and counts the step for it:
-///
-/// ```text
-/// exp_avg    += (1 - beta1) * (grad - exp_avg)
-/// exp_avg_sq += (1 - beta2) * (grad * grad - exp_avg_sq)
-/// denom       = sqrt(exp_avg_sq) / sqrt(1 - beta2^step) + eps
-/// param      -= lr * weight_decay * param + lr / (1 - beta1^step) * exp_avg / denom
-/// ```
-///
-/// The bits of the result do not depend on the instruction set, the number of threads, or how
-/// tensors are cut (which bits a NaN has may). Gradients are read only. With nothing to step it does nothing.
-#[unsafe(no_mangle)]
-pub extern "C" fn adamw_step(optimizer: *mut Optimizer) -> Status {
-    guard(|| handle::with(optimizer, |optimizer| optimizer.step()))
-}
-
-/// Says that the gradient of a parameter is complete. If the next step needs its norm, or whether it
-/// is finite, the gradient is measured now, while it is in cache, and not again by the step; otherwise
-/// nothing is done. The host does not change it until the next step (`adamw_step_param` of other
-/// parameters is none). The step has the same bits with it or without.
-#[unsafe(no_mangle)]
-pub extern "C" fn adamw_grad_ready(optimizer: *mut Optimizer, param: u32) -> Status {
-    guard(|| handle::with(optimizer, |optimizer| optimizer.grad_ready(param)))
-}
-
-/// Steps one parameter now, if it has a gradient, with the bits that `adamw_step` would give it, and
-/// forgets the gradient, so that a host may step inside its backward pass and reuse the memory. A
-/// schedule does not go on: `adamw_step`, which steps the parameters that are left, has it do so. Until
-/// then, or until no other parameter has a gradient, nothing can be saved: it would be of two steps.
-/// `ADAMW_STATUS_CLIP_CONFLICT` if the step depends on all gradients: with clipping by global norm
-/// (unless the parameter is left out of it), a loss scaler, ADAMW_NONFINITE_SKIP or found_inf flags.
-#[unsafe(no_mangle)]
-pub extern "C" fn adamw_step_param(optimizer: *mut Optimizer, param: u32) -> Status {
-    guard(|| handle::with(optimizer, |optimizer| optimizer.step_param(param)))
-}
-
-/// Has each step add up the norms of its update and of the parameters, and count the updates that rounding
-/// has lost, for `adamw_get_step_info`, 1,
-/// or not, 0. They are summed while the elements are in cache, in the order that norms have: no
-/// second pass over memory, and the same bits everywhere.
-#[unsafe(no_mangle)]
-pub extern "C" fn adamw_set_statistics(optimizer: *mut Optimizer, statistics: u32) -> Status {
-    guard(|| {
-        let statistics = flag("statistics", statistics)?;
-        handle::with(optimizer, |optimizer| optimizer.set_statistics(statistics))
-    })
-}
-
-/// Says what the last successful `adamw_step` found and did. `struct_size` is the caller's
-/// `sizeof(adamw_step_info)`.
-///
-/// # Safety
-/// `out_info` is NULL, or writable for `struct_size` bytes.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn adamw_get_step_info(
-    optimizer: *const Optimizer,
-    out_info: *mut adamw_step_info,
-    struct_size: usize,
-) -> Status {
-    guard(|| {
-        let (report, (isa, num_threads)) = handle::with(optimizer, |optimizer| {
-            Ok((optimizer.report()?, optimizer.isa_and_threads()))
-        })?;
-        let info = adamw_step_info {
-            struct_size,
-            n_elements: report.n_elements,
-            n_nonfinite: report.n_nonfinite,
-            grad_norm: report.grad_norm,
-            measured: report.measured as u32,
-            skipped: report.skipped as u32,
-            clip_factor: report.clip_factor,
-            update_norm: report.update_norm,
-            param_norm: report.param_norm,
-            seconds: report.seconds,
-            has_statistics: report.has_statistics.into(),
-            isa: isa.number(),
-            num_threads: u32::try_from(num_threads).unwrap_or(u32::MAX),
-            reserved: 0,
-            n_unchanged: report.n_unchanged,
-        };
-        // SAFETY: the caller's word.
-        unsafe { sized::write(out_info, struct_size, info) }
     })
 }
 

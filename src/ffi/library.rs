@@ -1,15 +1,52 @@
 //! What the library says about itself and about the last failure.
 #![allow(non_camel_case_types)]
 
-use super::constants::*;
 use super::sized::{self, sized_struct};
 use super::tensor::{CUDA_DEVICES, HOST_DEVICES};
-use super::{Status, guard, last_error};
+use super::{guard, last_error};
 use crate::backend;
 use crate::config::IsaCap;
 use crate::dtype::Dtype;
 use crate::sys;
 use core::ffi::c_char;
+
+pub use crate::error::Status;
+
+/// The text of the last call that failed on this thread, with the names and values in question;
+/// empty if none has. There is memory for it from a thread's first failure on: without that the text is
+/// that there was none, and the status says what failed. It belongs to the library and is valid until this
+/// thread's next call that fails.
+#[unsafe(no_mangle)]
+pub extern "C" fn adamw_last_error() -> *const c_char {
+    last_error()
+}
+
+/// The name of a status, such as `ADAMW_STATUS_OK`; of a number that is none, `unknown status`.
+#[unsafe(no_mangle)]
+pub extern "C" fn adamw_status_name(status: i32) -> *const c_char {
+    let known = Status::ALL.into_iter().find(|&known| known as i32 == status);
+    known.map_or(c"unknown status", Status::name).as_ptr()
+}
+
+/// The version of the library that is running, such as `0.1.0`; the header's is in
+/// `ADAMW_VERSION_MAJOR`, `_MINOR` and `_PATCH`.
+#[unsafe(no_mangle)]
+pub extern "C" fn adamw_version() -> *const c_char {
+    concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
+}
+
+/// An instruction set, as a cap: the highest available that is not above it is used. All of them
+/// give the same bits, but for the sign and the payload of a NaN.
+pub type adamw_isa = u32;
+/// As high as the processor has; the environment variable `ADAMW_ISA` (`portable`, `avx2` or
+/// `avx512`) caps it, and every other choice too.
+pub const ADAMW_ISA_BEST: adamw_isa = 0;
+/// What the target's baseline has: SSE2 on x86-64, NEON on aarch64.
+pub const ADAMW_ISA_PORTABLE: adamw_isa = 1;
+/// AVX2.
+pub const ADAMW_ISA_AVX2: adamw_isa = 2;
+/// AVX-512 F, BW, DQ and VL.
+pub const ADAMW_ISA_AVX512: adamw_isa = 3;
 
 /// What this build can do on this machine.
 #[repr(C)]
@@ -63,27 +100,4 @@ fn devices() -> u32 {
     let bits = |types: &[i32]| types.iter().fold(0, |bits, device| bits | 1 << device);
     let cuda = if backend::has_cuda() { bits(&CUDA_DEVICES) } else { 0 };
     bits(&HOST_DEVICES) | cuda
-}
-
-/// The text of the last call that failed on this thread, with the names and values in question;
-/// empty if none has. There is memory for it from a thread's first failure on: without that the text is
-/// that there was none, and the status says what failed. It belongs to the library and is valid until this
-/// thread's next call that fails.
-#[unsafe(no_mangle)]
-pub extern "C" fn adamw_last_error() -> *const c_char {
-    last_error()
-}
-
-/// The name of a status, such as `ADAMW_STATUS_OK`; of a number that is none, `unknown status`.
-#[unsafe(no_mangle)]
-pub extern "C" fn adamw_status_name(status: i32) -> *const c_char {
-    let known = Status::ALL.into_iter().find(|&known| known as i32 == status);
-    known.map_or(c"unknown status", Status::name).as_ptr()
-}
-
-/// The version of the library that is running, such as `0.1.0`; the header's is in
-/// `ADAMW_VERSION_MAJOR`, `_MINOR` and `_PATCH`.
-#[unsafe(no_mangle)]
-pub extern "C" fn adamw_version() -> *const c_char {
-    concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
 }

@@ -1,9 +1,10 @@
-//! The schedule structs and constants of the C API, under the names that C sees.
+//! What a schedule is made of.
 #![allow(non_camel_case_types)]
 
-use super::adamw_schedule_function;
 use super::sized::sized_struct;
 use core::ffi::c_void;
+
+pub use crate::callback::adamw_schedule_function;
 
 /// A formula of the index i: how often the schedule has advanced. A zero field is zero, unless it is
 /// said to be something else.
@@ -174,24 +175,4 @@ pub struct adamw_schedule {
     pub threshold_is_absolute: u32,
 }
 
-/// How far a schedule has come: all there is to save beside what it was set with.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct adamw_schedule_state {
-    /// `sizeof(adamw_schedule_state)`.
-    pub struct_size: usize,
-    /// How often it has advanced.
-    pub index: u64,
-    /// The learning rate now.
-    pub lr: f64,
-    /// REDUCE_ON_PLATEAU: the best metric, NaN before the first.
-    pub best: f64,
-    /// REDUCE_ON_PLATEAU: metrics since then.
-    pub num_bad: u32,
-    /// REDUCE_ON_PLATEAU: metrics still to be passed over.
-    pub cooldown: u32,
-}
-
 sized_struct!(adamw_schedule, "schedule", 1 of 8, 2 of 4, 30 of 8, 8 of 4);
-
-sized_struct!(adamw_schedule_state, "state", 4 of 8, 2 of 4);

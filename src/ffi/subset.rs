@@ -1,16 +1,16 @@
-//! Steps over some parameters: with a closure that computes loss and gradients, or with explicit
-//! gradients.
+//! Steps of some parameters.
 #![allow(non_camel_case_types)]
 
+use super::grads::of_param;
 use super::sized::{self, sized_struct};
-use super::stepping::of_param;
-use super::types::*;
-use super::{Optimizer, Status, adamw_closure, entry, guard, handle, not_null, tensor};
+use super::{Optimizer, Status, adamw_tensor, entry, guard, handle, not_null, tensor};
 use crate::callback::Closure;
 use crate::error::Error;
 use crate::tensor::Tensor;
 use core::ffi::c_void;
 use core::ptr::with_exposed_provenance_mut;
+
+pub use crate::callback::adamw_closure;
 
 /// A parameter that was stepped, and its gradient.
 #[repr(C)]
@@ -24,6 +24,8 @@ pub struct adamw_param_grad {
     /// 0.
     pub reserved: u32,
 }
+
+const _: () = assert!(size_of::<adamw_param_grad>() == 16);
 
 /// What `adamw_minimize` is to do. Zero it, set `struct_size` and `closure`; the rest may stay 0.
 #[repr(C)]
@@ -49,8 +51,6 @@ pub struct adamw_minimize_args {
     /// How many there is room for. If it is too few, no step is taken.
     pub capacity: usize,
 }
-
-const _: () = assert!(size_of::<adamw_param_grad>() == 16);
 
 sized_struct!(adamw_minimize_args, "args", 9 of 8);
 

@@ -24,6 +24,8 @@ pub struct adamw_device_inputs {
     pub found_inf: *const f32,
 }
 
+sized_struct!(adamw_device_inputs, "inputs", 4 of 8);
+
 impl adamw_device_inputs {
     const DEFAULT: adamw_device_inputs = adamw_device_inputs {
         struct_size: size_of::<Self>(),
@@ -32,8 +34,6 @@ impl adamw_device_inputs {
         found_inf: core::ptr::null(),
     };
 }
-
-sized_struct!(adamw_device_inputs, "inputs", 4 of 8);
 
 /// Says on which stream (a `CUstream` or `cudaStream_t`; NULL: the legacy default stream) the work of
 /// parameters on the device is queued up from now on. The stream stays the host's, and must be alive in

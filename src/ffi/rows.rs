@@ -1,8 +1,8 @@
 //! Gradients that have values for some rows only.
+#![allow(non_camel_case_types)]
 
-use super::stepping::of_param;
-use super::types::*;
-use super::{Optimizer, Status, guard, handle, tensor};
+use super::grads::of_param;
+use super::{Optimizer, Status, adamw_tensor, guard, handle, tensor};
 use crate::error::{Error, Role};
 use crate::tensor::{RowList, SparseGrad};
 
