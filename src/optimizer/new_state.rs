@@ -9,7 +9,7 @@ use crate::dtype::Dtype;
 use crate::error::{Error, Label, Role, TensorProblem};
 use crate::format::Format;
 use crate::philox::Key;
-use crate::tensor::{Buffer, Operands, Tensor};
+use crate::tensor::{Buffer, Operands};
 use core::ops::Range;
 
 impl Optimizer {
@@ -158,12 +158,12 @@ impl Optimizer {
     /// replaced before it is read.)
     fn check_places(&self, new: &NewParam) -> Result<(), Error> {
         let param = label(new.name);
-        let state = Role::STATE.into_iter().zip(new.state);
-        let given = || [(Role::Param, Some(new.param))].into_iter().chain(state.clone());
-        let addresses = |tensor: Option<Tensor>| tensor.map_or(0..0, |tensor| tensor.addresses());
-        for (i, (buffer, tensor)) in given().enumerate() {
-            let place = addresses(tensor);
-            let own = given().take(i).find(|(_, earlier)| overlap(&addresses(*earlier), &place));
+        let state = Role::STATE.into_iter().zip(&new.state);
+        let given = state.filter_map(|(role, tensor)| Some((role, tensor.as_ref()?)));
+        let given = [(Role::Param, &new.param)].into_iter().chain(given);
+        let given = given.map(|(role, tensor)| (role, tensor.addresses()));
+        for (i, (buffer, place)) in given.clone().enumerate() {
+            let own = given.clone().take(i).find(|(_, earlier)| overlap(earlier, &place));
             let other = self.occupied.overlapped(&place);
             let found = own.map(|(role, _)| (param, role)).or_else(|| {
                 other.map(|place| (self.params[place.param as usize].label(), place.role))
