@@ -37,17 +37,14 @@ impl Place {
 /// so that one comes or goes without moving many.
 #[derive(Default)]
 pub struct Occupied {
-    runs: Vec<Run>,
-}
-
-/// Some places, in their order. All of them start here or behind, and those of the next run behind them.
-struct Run {
-    start: usize,
-    places: Vec<Place>,
+    /// For each run an address: all its places start there or behind, and those of the next run
+    /// behind them. They lie side by side, so that a search reads few lines of memory.
+    starts: Vec<usize>,
+    runs: Vec<Vec<Place>>,
 }
 
 /// The most places of a run, for which any but the first has room.
-const MOST: usize = 128;
+const MOST: usize = 64;
 
 const WHAT: &str = "the table of buffers";
 
@@ -57,11 +54,9 @@ impl Occupied {
         if addresses.is_empty() {
             return None;
         }
-        let before = self.runs.partition_point(|run| run.start < addresses.end);
-        let last = self.runs[..before].iter().rev().find_map(|Run { places, .. }| {
-            let before = places.partition_point(|place| place.start < addresses.end);
-            places[..before].last()
-        })?;
+        let before = self.starts.partition_point(|start| *start < addresses.end);
+        let mut runs = self.runs[..before].iter().rev();
+        let last = runs.find_map(|places| places[..n_before(places, addresses.end)].last())?;
         (last.end > addresses.start).then_some(last)
     }
 
@@ -71,16 +66,18 @@ impl Occupied {
             return Ok(());
         }
         if self.runs.is_empty() {
+            reserve(&mut self.starts, 1, WHAT)?;
             reserve(&mut self.runs, 1, WHAT)?;
-            self.runs.push(Run { start: place.start, places: Vec::new() });
+            self.starts.push(place.start);
+            self.runs.push(Vec::new());
         }
         let mut at = self.run_of(place.start);
-        if self.runs[at].places.len() == MOST {
+        if self.runs[at].len() == MOST {
             at = self.split(at, place.start)?;
         }
-        let Run { start, places } = &mut self.runs[at];
+        let (places, start) = (&mut self.runs[at], &mut self.starts[at]);
         reserve(places, 1, WHAT)?;
-        places.insert(places.partition_point(|other| other.start < place.start), place);
+        places.insert(n_before(places, place.start), place);
         *start = place.start.min(*start);
         Ok(())
     }
@@ -122,27 +119,31 @@ impl Occupied {
                 let _ = self.insert(place);
             }
         }
-        self.runs.retain(|run| !run.places.is_empty());
+        let mut are_kept = self.runs.iter().map(|places| !places.is_empty());
+        self.starts.retain(|_| are_kept.next() == Some(true));
+        self.runs.retain(|places| !places.is_empty());
         result
     }
 
     /// The run that a place with this start belongs to.
     fn run_of(&self, start: usize) -> usize {
-        self.runs.partition_point(|run| run.start <= start).saturating_sub(1)
+        self.starts.partition_point(|first| *first <= start).saturating_sub(1)
     }
 
     /// Makes two runs of a full one, and returns that which a start belongs to. Behind all places a new run
     /// starts: memory is often handed out upwards.
     fn split(&mut self, at: usize, start: usize) -> Result<usize, Error> {
-        let places = &self.runs[at].places;
+        let places = &self.runs[at];
         let is_behind = at + 1 == self.runs.len() && places[MOST - 1].start < start;
         let kept = if is_behind { MOST } else { MOST / 2 };
         let mut behind = Vec::new();
         reserve(&mut behind, MOST, WHAT)?;
+        reserve(&mut self.starts, 1, WHAT)?;
         reserve(&mut self.runs, 1, WHAT)?;
-        behind.extend(self.runs[at].places.drain(kept..));
+        behind.extend(self.runs[at].drain(kept..));
         let first = behind.first().map_or(start, |place| place.start);
-        self.runs.insert(at + 1, Run { start: first, places: behind });
+        self.starts.insert(at + 1, first);
+        self.runs.insert(at + 1, behind);
         Ok(if start < first { at } else { at + 1 })
     }
 
@@ -152,23 +153,35 @@ impl Occupied {
             return None;
         }
         let at = self.run_of(addresses.start);
-        let places = &mut self.runs.get_mut(at)?.places;
-        let inside = places.binary_search_by_key(&addresses.start, |place| place.start).ok()?;
+        let places = self.runs.get_mut(at)?;
+        let inside = n_before(places, addresses.start);
+        places.get(inside).filter(|place| place.start == addresses.start)?;
         Some((at, places.remove(inside)))
     }
 
     /// Makes one run of this and the next, if they are short.
     fn join(&mut self, at: usize) {
-        if self.runs.get(at).is_some_and(|run| run.places.is_empty()) {
-            self.runs.remove(at);
-        } else if let Some([run, next]) = self.runs.get_mut(at..at + 2)
-            && run.places.len() + next.places.len() <= MOST / 2
-            && run.places.capacity() >= MOST / 2
+        if self.runs.get(at).is_some_and(Vec::is_empty) {
+            self.forget(at);
+        } else if let Some([places, next]) = self.runs.get_mut(at..at + 2)
+            && places.len() + next.len() <= MOST / 2
+            && places.capacity() >= MOST / 2
         {
-            run.places.append(&mut next.places);
-            self.runs.remove(at + 1);
+            places.append(next);
+            self.forget(at + 1);
         }
     }
+
+    fn forget(&mut self, at: usize) {
+        self.starts.remove(at);
+        self.runs.remove(at);
+    }
+}
+
+/// How many places of a run start before an address. All are looked at: they come out of memory
+/// together, and those that a search by halves looks at each only after the one before.
+fn n_before(places: &[Place], address: usize) -> usize {
+    places.iter().map(|place| usize::from(place.start < address)).sum()
 }
 
 #[cfg(test)]
@@ -188,7 +201,7 @@ mod tests {
     }
 
     fn all(occupied: &Occupied) -> Vec<Place> {
-        occupied.runs.iter().flat_map(|run| run.places.iter().copied()).collect()
+        occupied.runs.iter().flatten().copied().collect()
     }
 
     #[test]
@@ -255,10 +268,12 @@ mod tests {
             if round % 1000 == 0 {
                 list.sort_unstable_by_key(|place| place.start);
                 assert_eq!(all(&occupied), list);
-                assert!(occupied.runs.iter().all(|run| run.places[0].start >= run.start));
+                assert_eq!(occupied.starts.len(), occupied.runs.len());
+                let mut runs = occupied.starts.iter().zip(&occupied.runs);
+                assert!(runs.all(|(start, places)| places[0].start >= *start));
             }
         }
         list.iter().for_each(|old| occupied.remove(&old.addresses()));
-        assert!(occupied.runs.is_empty());
+        assert!(occupied.starts.is_empty() && occupied.runs.is_empty());
     }
 }
