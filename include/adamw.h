@@ -5,16 +5,17 @@
  *
  * A TRAINING LOOP
  *
- *   adamw_config_init(&config, sizeof config);           defaults; change what you like
+ *   adamw_config_init(&config, sizeof config);           the defaults; change any of them
  *   adamw_create(&config, &optimizer);
- *   adamw_add_array(optimizer, "w", w, n, ADAMW_DTYPE_F32, &param);      once for each parameter
- *   adamw_set_grad_array(optimizer, param, grad, n, ADAMW_DTYPE_F32);    where its gradient will be
+ *   adamw_add_array(optimizer, "w", w, n, ADAMW_DTYPE_F32, &param);      once per parameter
+ *   adamw_set_grad_array(optimizer, param, grad, n, ADAMW_DTYPE_F32);    the gradient's memory
  *   loop: compute the gradients; adamw_step(optimizer); adamw_set_lr(optimizer, lr) if it changes
  *   adamw_destroy(optimizer);
  *
- * Each returns an adamw_status; adamw_last_error() is the text of one that is not ADAMW_STATUS_OK.
+ * Each call returns an adamw_status. If it is not ADAMW_STATUS_OK, adamw_last_error() returns its
+ * text.
  *
- * FUNCTIONS, without their adamw_
+ * FUNCTIONS, without the prefix adamw_
  *
  *   Library and errors: last_error, status_name, version, get_capabilities
  *   Handle: config_init, create, destroy
@@ -37,60 +38,63 @@
  *
  * CONVENTIONS
  *
- * Statuses. Every fallible function returns an adamw_status, 0 for success. On failure nothing has
- * changed and no output is written; adamw_last_error() is the text for it on this thread, with the
- * names and values in question. Where a host's calls move between threads (goroutines, virtual threads,
- * async tasks), the text is asked for on the thread of the failed call: both calls stay on one thread,
- * pinned to it or within one foreign call.
+ * Statuses. Every function that can fail returns an adamw_status; 0 is success. After a failure
+ * nothing has changed and no output has been written. adamw_last_error() returns the text of the
+ * failure on this thread, with the names and values in question. If the host's calls move between
+ * threads (goroutines, virtual threads, async tasks), ask for the text on the thread of the failed
+ * call: pin both calls to one thread, or make them within one foreign call.
  *
- * Parameters come in the order: the object, inputs, outputs. NULL is checked everywhere. Callbacks
- * are a function and its user_data, which comes last; they return an int32_t.
+ * Parameters come in this order: the object, inputs, outputs. Every pointer is checked for NULL. A
+ * callback is a function and its user_data, which is its last parameter; callbacks return an
+ * int32_t.
  *
- * Handles. An adamw_optimizer * is a number, never an address: a destroyed or garbage handle is
- * ADAMW_STATUS_BAD_HANDLE, not a crash. Handles belong to the caller, who destroys them.
+ * Handles. An adamw_optimizer * is a number and never an address: a destroyed or garbage handle
+ * gives ADAMW_STATUS_BAD_HANDLE and no crash. Handles belong to the caller, who destroys them.
  *
- * Memory. Tensors are borrowed and stay the host's. A parameter, and state that the host gives,
- * must be valid, contiguous, aligned to its elements and not overlapping any other buffer of the
- * handle, from the call that names it until adamw_destroy, or adamw_rebind to another place. A
- * gradient must be so until it is replaced or forgotten (before its memory is freed: adamw_set_grad with
- * NULL, or adamw_clear_grad with ADAMW_CLEAR_FORGET, or the next step reads memory that is gone), but
- * gradients may overlap each other: they are read only, save by ADAMW_CLEAR_ZERO. Memory that a garbage
- * collector may move or free is pinned as long, or allocated outside its heap: the library keeps the
- * address, and no reference that a collector sees. Memory that comes to overlap a gradient that is set
- * already is found by the next step. Nobody else may write any of this during a call. Strings that
- * are returned belong to the library.
+ * Memory. Tensors are borrowed and still belong to the host. A parameter, and state that the host
+ * gives, must be valid, contiguous, aligned to its elements, and must not overlap any other buffer
+ * of the handle, from the call that names it until adamw_destroy, or until adamw_rebind names
+ * another place. A gradient must be so until it is replaced or forgotten. Forget it before its
+ * memory is freed (adamw_set_grad with NULL, or adamw_clear_grad with ADAMW_CLEAR_FORGET), because
+ * otherwise the next step reads freed memory. Gradients may overlap each other, because they are
+ * only read, except by ADAMW_CLEAR_ZERO and config.clear_grads. Memory that a garbage collector may
+ * move or free must be pinned for as long, or allocated outside the collector's heap: the library
+ * keeps the address, and no reference that a collector sees. If a new buffer overlaps a gradient
+ * that is already set, the next step reports it. Nobody but the library may write any of this
+ * memory during a call. Strings that are returned belong to the library.
  *
- * Structs, adamw_tensor excepted, start with struct_size, which the caller sets to the sizeof that
- * it was compiled with. They only ever grow at the end. A struct may end where any of its fields
- * does (a host that declares it by hand, or an older version): what it lacks has its default, and one
- * that is written is filled that far. A longer one is accepted if what this library does not know is
- * zero. Fill adamw_config and adamw_group_config with their _init functions first: zeros are not their
- * defaults. Enumerations that come in are uint32_t; an unknown value is an error.
+ * Structs start with struct_size, which the caller sets to the sizeof that it was compiled with.
+ * (adamw_tensor, its parts and adamw_param_grad have none.) Structs only grow at the end. A struct
+ * may end behind any of its fields, if a host declares it by hand or was compiled with an older
+ * version: a field that it lacks has its default, and a struct that the library writes is filled
+ * that far. A longer struct is accepted if the part that this library does not know is zero. Fill
+ * adamw_config and adamw_group_config with their _init functions first, because zeros are not their
+ * defaults. Enumerations are passed as uint32_t; an unknown value is an error.
  *
- * Threads. Different handles are independent. Two calls at once on one handle, or a call on it from
- * one of its callbacks (the closure of adamw_minimize excepted), are refused with
- * ADAMW_STATUS_BUSY. Between a step's start and its end the
- * library may use threads of its own, which belong to the handle, block all signals, and are
- * joined by adamw_destroy; a forked child steps on the calling thread alone. Callbacks must not
- * throw or longjmp; parallel_for's tasks may run on any thread, all other callbacks run on the
- * caller's, each with the host's own floating-point environment. Cancellation (pthread_cancel) is
- * held off during a call and a task, in callbacks too, which do not allow it themselves: the call is
- * whole, and a thread that was cancelled ends when it returns, whatever its cancel type. What is kept
- * for a thread takes no memory, but for the text of its first error.
+ * Threads. Different handles are independent. If a handle is in use, by another thread or by the
+ * call that runs one of its callbacks (except the closure of adamw_minimize), a second call on it
+ * is refused with ADAMW_STATUS_BUSY. From the start of a step to its end the library may use its
+ * own threads, which belong to the handle, block all signals, and are joined by adamw_destroy. A
+ * forked child steps on the calling thread alone. Callbacks must not throw or longjmp. The tasks of
+ * parallel_for may run on any thread; all other callbacks run on the caller's thread, each in the
+ * host's own floating-point environment. Cancellation (pthread_cancel) is held off during a call
+ * and during a task. Callbacks run with it held off and must not allow it themselves. So a call is
+ * never interrupted; a thread that was cancelled ends when the call returns, whatever its cancel
+ * type. The library allocates no memory for a thread, except for the text of its first error.
  *
- * Stack. A call takes at most 16 KiB of its thread's stack, and so does a task of parallel_for and each of the
- * library's own threads, on every instruction set; what CUDA's driver and the host's callbacks take comes on
- * top of it.
+ * Stack. A call takes at most 16 KiB of its thread's stack, and so does a task of parallel_for and
+ * each of the library's own threads, on every instruction set. CUDA's driver and the host's
+ * callbacks need more on top of that.
  *
- * Quiet. The library never prints, aborts, installs signal handlers, or reads any environment
- * variable but ADAMW_ISA. adamw_step allocates nothing, save that the first one large enough to
- * share starts the handle's threads.
+ * Quiet. The library never prints, aborts, installs signal handlers, or reads an environment
+ * variable other than ADAMW_ISA. adamw_step allocates nothing, except that the first step that is
+ * large enough to be shared starts the threads of the handle.
  *
- * Exact. The same inputs give the same bits on every instruction set and number of threads, however
- * tensors are cut, whatever rounding mode, denormal mode or traps the host has set. The sign and the payload
- * of a NaN are excepted, which differ between instruction sets and devices: that there is a NaN does not.
- * Subnormal numbers are exact: a step over moments that are subnormal (those of a gradient that
- * has been 0 for some hundred steps) takes 2 to 6 times as long in cache.
+ * Exact. The same inputs give the same bits on every instruction set and with any number of
+ * threads, however tensors are cut, and whatever rounding mode, denormal mode or traps the host has
+ * set. Only the sign and the payload of a NaN may differ between instruction sets and devices;
+ * whether a value is a NaN does not. Subnormal numbers are exact: a step over subnormal moments
+ * (those of a gradient that has been 0 for some hundred steps) takes 2 to 6 times as long in cache.
  *
  * The paragraphs "The caller ensures" say what the library cannot check.
  */
@@ -111,94 +115,96 @@ extern "C" {
 
 /* ---- Library and errors ---------------------------------------------------------------------- */
 
-/// What a call came to. Zero is success. A number is never reused for another meaning; the text of
-/// the calling thread's last failure is `adamw_last_error()`.
+/// The result of a call. Zero is success. A number is never reused for another meaning.
+/// `adamw_last_error()` returns the text of the calling thread's last failure.
 typedef int32_t adamw_status;
 enum adamw_status_code {
-  /// The call did what it says.
+  /// The call did what its comment says.
   ADAMW_STATUS_OK = 0,
-  /// A pointer was NULL, or a value outside its range.
+  /// A pointer is NULL, or a value is outside its range.
   ADAMW_STATUS_INVALID_ARGUMENT = 1,
   /// The request is well formed, but this build, version or machine cannot do it.
   ADAMW_STATUS_UNSUPPORTED = 2,
-  /// Memory or threads could not be had.
+  /// Memory or threads could not be allocated.
   ADAMW_STATUS_OUT_OF_MEMORY = 3,
-  /// No parameter or group of this handle has that number.
+  /// The handle does not have what was asked for, such as a parameter or group of this number.
   ADAMW_STATUS_NOT_FOUND = 5,
-  /// The handle is NULL, was destroyed, or never was one.
+  /// The handle is NULL, was destroyed, or never was a handle.
   ADAMW_STATUS_BAD_HANDLE = 7,
-  /// The handle is in use: by another thread, or by the very call that called this callback.
+  /// The handle is in use by another thread, or by the call that is running this callback.
   ADAMW_STATUS_BUSY = 8,
-  /// An earlier call was interrupted in the middle of its writes: by a bug in this library, which
-  /// leaves only `adamw_destroy`, or in `adamw_load`, which may be called again.
+  /// An earlier call failed in the middle of its writes. The handle can only be destroyed or, if
+  /// that call was a load, loaded again.
   ADAMW_STATUS_POISONED = 9,
-  /// A function of the host reported an error.
+  /// A callback of the host reported an error.
   ADAMW_STATUS_CALLBACK = 10,
-  /// The learning rate is a schedule's, and cannot be set beside it.
+  /// The learning rate already comes from a schedule or from `config.lr_ptr`.
   ADAMW_STATUS_LR_CONFLICT = 11,
-  /// A gradient is not finite, and the handle was told to fail then.
+  /// A gradient is not finite, and the handle was created with ADAMW_NONFINITE_FAIL.
   ADAMW_STATUS_NONFINITE = 12,
-  /// One parameter cannot be stepped alone: its step depends on the gradients of others.
+  /// The parameter cannot be stepped alone, because its step depends on the gradients of others.
   ADAMW_STATUS_CLIP_CONFLICT = 13,
   /// A CUDA device or its driver failed.
   ADAMW_STATUS_DEVICE = 14,
-  /// A file could not be read or written: the text has the reason that the system gave.
+  /// A file could not be read or written. The text includes the reason that the system gave.
   ADAMW_STATUS_IO = 15,
-  /// A checkpoint is damaged, cut off, or none.
+  /// The data is damaged, truncated, or not a checkpoint.
   ADAMW_STATUS_CORRUPT = 16,
-  /// A checkpoint is whole, but not one of a handle like this: the text lists what differs.
+  /// The checkpoint is intact, but does not match this handle. The text lists the differences.
   ADAMW_STATUS_MISMATCH = 17,
-  /// A panic was caught at the boundary: a bug in this library.
+  /// The library caught a panic at its boundary, which is a bug in this library.
   ADAMW_STATUS_INTERNAL = 99,
 };
 
-/// The text of the last call that failed on this thread, with the names and values in question;
-/// empty if none has. There is memory for it from a thread's first failure on: without that the text is
-/// that there was none, and the status says what failed. It belongs to the library and is valid until this
-/// thread's next call that fails.
+/// Returns the text of the last call that failed on this thread, with the names and values in
+/// question, or an empty string if no call has failed. The string belongs to the library and is
+/// valid until the next failure on this thread. The first failure of a thread allocates memory for
+/// its texts; if that fails, the text says so, and only the status tells what went wrong.
 const char *adamw_last_error(void);
 
-/// The name of a status, such as `ADAMW_STATUS_OK`; of a number that is none, `unknown status`.
+/// Returns the name of a status, such as `ADAMW_STATUS_OK`, or `unknown status` for any number that
+/// is not a status.
 const char *adamw_status_name(int32_t status);
 
-/// The version of the library that is running, such as `0.1.0`; the header's is in
+/// Returns the version of the running library, such as `0.1.0`. The version of this header is in
 /// `ADAMW_VERSION_MAJOR`, `_MINOR` and `_PATCH`.
 const char *adamw_version(void);
 
-/// An instruction set, as a cap: the highest available that is not above it is used. All of them
-/// give the same bits, but for the sign and the payload of a NaN.
+/// An instruction set, given as an upper limit: the library uses the highest available one that is
+/// not above it. All of them give the same bits, except for the sign and the payload of a NaN.
 typedef uint32_t adamw_isa;
-/// As high as the processor has; the environment variable `ADAMW_ISA` (`portable`, `avx2` or
-/// `avx512`) caps it, and every other choice too.
+/// The highest that the processor has. The environment variable `ADAMW_ISA` (`portable`, `avx2` or
+/// `avx512`) limits this choice and every other one.
 #define ADAMW_ISA_BEST 0
-/// What the target's baseline has: SSE2 on x86-64, NEON on aarch64.
+/// The baseline of the target: SSE2 on x86-64, NEON on aarch64.
 #define ADAMW_ISA_PORTABLE 1
 /// AVX2.
 #define ADAMW_ISA_AVX2 2
 /// AVX-512 F, BW, DQ and VL.
 #define ADAMW_ISA_AVX512 3
 
-/// What this build can do on this machine.
+/// The capabilities of this build on this machine.
 typedef struct adamw_capabilities {
   /// `sizeof(adamw_capabilities)`.
   size_t struct_size;
-  /// Bit `1 << ADAMW_ISA_x` for each instruction set that is built in and that runs here.
+  /// Bit `1 << ADAMW_ISA_x` is set for each instruction set that is built in and runs here.
   uint32_t isas;
-  /// What `ADAMW_ISA_BEST` comes to now.
+  /// The instruction set that `ADAMW_ISA_BEST` selects now.
   adamw_isa best_isa;
-  /// Bit `1 << device_type` (DLPack's numbers) for each kind of memory that can be stepped: CUDA's if
-  /// the build has it and a driver is installed, which is not started to find out.
+  /// Bit `1 << device_type` (DLPack's numbers) is set for each kind of memory in which parameters
+  /// can be stepped. The bits for CUDA are set if CUDA is built in and a driver is installed. The
+  /// driver is not started to find out.
   uint32_t devices;
-  /// Bit `1 << ADAMW_DTYPE_x` for each element type that a parameter can have.
+  /// Bit `1 << ADAMW_DTYPE_x` is set for each element type that a parameter can have.
   uint32_t dtypes;
-  /// Processors in the affinity mask of this process.
+  /// The number of processors in the affinity mask of this process.
   uint32_t num_cpus;
   /// 0.
   uint32_t reserved;
 } adamw_capabilities;
 
-/// Writes what this build can do on this machine to `out_capabilities`. `struct_size` is the
-/// caller's `sizeof(adamw_capabilities)`.
+/// Writes the capabilities of this build on this machine to `out_capabilities`. `struct_size` is
+/// the caller's `sizeof(adamw_capabilities)`.
 ///
 /// The caller ensures:
 /// `out_capabilities` is NULL, or writable for `struct_size` bytes.
@@ -207,181 +213,205 @@ adamw_status adamw_get_capabilities(struct adamw_capabilities *out_capabilities,
 
 /* ---- Handle ---------------------------------------------------------------------------------- */
 
-/// A piece of work of the library's, for the host's threads to run.
+/// A piece of the library's work, which the threads of the host run.
 typedef void (*adamw_task)(void *task_data, size_t index);
 
 /// Calls `task(task_data, index)` for every index from 0 to `num_tasks` - 1, on any threads and in
-/// any order, and returns 0 when all those calls have returned. What it leaves undone, the calling
-/// thread does; if it returns anything but 0 before any task ran, the call that uses it fails with
-/// `ADAMW_STATUS_CALLBACK`, nothing changed; once a task has run, or the call has written anything (a
-/// second use in one step, a load), its answer means nothing. A step of fewer than 262,144 elements does
-/// not call it; one that measures norms or finiteness calls it once more, and so does one that rows have
-/// to catch up for (ADAMW_LAZY_EXACT). `adamw_load` calls it for tensors of 2 MiB on.
+/// any order, and returns 0 when all of these calls have returned. The calling thread does the work
+/// that is left undone.
+///
+/// If it returns anything but 0 before any task has run, the call that uses it fails with
+/// `ADAMW_STATUS_CALLBACK`, and nothing changes. Once a task has run, or once the call has written
+/// anything (in the second use within one step, or in a load), the return value is ignored.
+///
+/// A step of fewer than 262,144 elements does not use it. A step that measures norms or finiteness
+/// uses it once more, and so does a step that first has to bring rows up to date
+/// (ADAMW_LAZY_EXACT). `adamw_load` uses it for tensors of 2 MiB and more.
 typedef int32_t (*adamw_parallel_for)(size_t num_tasks,
                                       adamw_task task,
                                       void *task_data,
                                       void *user_data);
 
-/// How gradients are clipped. They are never rewritten: the factor is part of the step. Norms are
-/// summed in f64, in one order, so that they have the same bits everywhere. Where gradients that are
-/// not finite propagate, a norm of NaN makes every parameter that it clips NaN, and an infinite one
-/// makes the factor 0: finite gradients become 0, infinite ones NaN.
+/// How gradients are clipped. Gradients are not rewritten: the step clips them as it reads them.
+/// Norms are summed in f64 in one fixed order, so that they have the same bits everywhere. Under
+/// ADAMW_NONFINITE_PROPAGATE, a norm of NaN makes every parameter that it clips NaN, and an
+/// infinite norm makes the factor 0, which turns finite gradients into 0 and infinite ones into
+/// NaN.
 typedef uint32_t adamw_clip;
-/// Not at all.
+/// No clipping.
 #define ADAMW_CLIP_NONE 0
-/// Each tensor to a norm of at most `clip_norm`.
+/// Scales each tensor to a norm of at most `clip_norm`.
 #define ADAMW_CLIP_NORM 1
-/// All tensors of the scope together to a norm of at most `clip_norm`: each is multiplied by
+/// Scales all tensors of the scope together to a norm of at most `clip_norm`: multiplies each by
 /// clip_norm / max(norm, clip_norm).
 #define ADAMW_CLIP_GLOBAL_NORM 2
-/// Each element to at least `clip_min` and at most `clip_max`. A NaN stays one.
+/// Limits each element to the range from `clip_min` to `clip_max`. A NaN stays NaN.
 #define ADAMW_CLIP_VALUE 3
 
-/// Which gradients make up a global norm.
+/// Which gradients a global norm is computed over.
 typedef uint32_t adamw_clip_scope;
-/// Those of all groups of the handle that clip by global norm, as torch.nn.utils.clip_grad_norm_ has it.
+/// All groups of the handle that clip by global norm, as in torch.nn.utils.clip_grad_norm_.
 #define ADAMW_CLIP_SCOPE_HANDLE 0
-/// Those of one group, as Paddle's ClipGradByGlobalNorm has it.
+/// One group, as in Paddle's ClipGradByGlobalNorm.
 #define ADAMW_CLIP_SCOPE_GROUP 1
 
-/// What a step does with gradients that are not finite, before it writes anything.
+/// How a step handles gradients that are not finite. It decides before it writes anything.
 typedef uint32_t adamw_nonfinite;
-/// Steps with them, as IEEE 754 has it.
+/// The step computes with them, as IEEE 754 defines.
 #define ADAMW_NONFINITE_PROPAGATE 0
-/// Takes no step, for any parameter: nothing changes, no counter moves, and
-/// `adamw_get_step_info` says so.
+/// The step is skipped for every parameter: nothing changes, no counter advances, and
+/// `adamw_get_step_info` reports it.
 #define ADAMW_NONFINITE_SKIP 1
-/// Fails with `ADAMW_STATUS_NONFINITE`, naming the first such parameter.
+/// The step fails with `ADAMW_STATUS_NONFINITE`, and the text names the first such parameter.
 #define ADAMW_NONFINITE_FAIL 2
 
-/// What a step with a sparse gradient does to the rows that the gradient does not list. With dense
-/// gradients it means nothing.
+/// How a step with a sparse gradient handles the rows that the gradient does not list. Dense
+/// gradients are not affected.
 typedef uint32_t adamw_lazy;
-/// Steps them with a gradient of zero: the same bits as the dense gradient would give, at its cost.
+/// Steps these rows with a gradient of zero. The result has the same bits as with the dense
+/// gradient, and the step costs as much.
 #define ADAMW_LAZY_OFF 0
-/// Leaves them, their state and their weight decay alone; the step counts for the whole parameter.
-/// This is Paddle's `lazy_mode`.
+/// Skips these rows, their state and their weight decay. The step still counts for the whole
+/// parameter. This is Paddle's `lazy_mode`.
 #define ADAMW_LAZY_ROWS 1
-/// Leaves them for now. `adamw_sparse_prepare` brings rows, before the host reads them, to the bits
-/// that the dense gradient would have given; `adamw_sparse_flush` brings all of them. Each step
-/// also brings a 1,024th of the rows up to date, in turn.
+/// Defers these rows. Call `adamw_sparse_prepare` before the host reads rows: it gives them the
+/// bits that the dense gradient would have given. `adamw_sparse_flush` does so for all rows. Each
+/// step also brings 1/1,024 of the rows up to date, in turn.
 #define ADAMW_LAZY_EXACT 2
 
-/// What keeps the precision of 16-bit parameters that are added to a group.
+/// How the precision of 16-bit parameters that are added to a group is kept.
 typedef uint32_t adamw_precision;
-/// With multi_precision an f32 master, otherwise nothing: updates that are small beside a 16-bit
-/// parameter are lost in rounding (see `multi_precision`). Any of the others keeps them.
+/// An f32 master with multi_precision, otherwise nothing: updates that are small relative to a
+/// 16-bit parameter are then lost in rounding (see `multi_precision`). Each of the other values
+/// keeps them.
 #define ADAMW_PRECISION_DEFAULT 0
-/// bf16 parameters and a remainder `[n] i16` that together are the exact f32 master: the bits of
-/// ADAMW_PRECISION_DEFAULT with multi_precision, in 4 bytes and not 6. The parameter is the master
-/// rounded half away from zero. f16 has no such split: `ADAMW_STATUS_UNSUPPORTED`.
+/// A bf16 parameter and a remainder `[n] i16` that together are the exact f32 master. The step has
+/// the bits of ADAMW_PRECISION_DEFAULT with multi_precision, in 4 bytes per element instead of 6.
+/// The parameter is the master rounded half away from zero. f16 cannot be split in this way:
+/// `ADAMW_STATUS_UNSUPPORTED`.
 #define ADAMW_PRECISION_SPLIT 1
-/// No master: bf16 parameters are rounded up or down at random, each as likely as the sum is near it,
-/// so that on average nothing is lost. The random bits are a function of `seed`, of the parameter's
-/// name, of its step and of the element. Not for f16: `ADAMW_STATUS_UNSUPPORTED`.
+/// No master. A bf16 parameter is rounded up or down at random, with the probability of each
+/// proportional to how near it is, so that nothing is lost on average. The random bits are a
+/// function of `seed`, of the parameter's name, of its step count and of the element's index. Not
+/// for f16: `ADAMW_STATUS_UNSUPPORTED`.
 #define ADAMW_PRECISION_STOCHASTIC 2
-/// Kahan's compensation: f16 and bf16 parameters with a remainder `[n]` of their own type, which
-/// holds what rounding left over, and which the next step adds first. (With bf16
-/// ADAMW_PRECISION_SPLIT takes the same memory and is exact. An f16 remainder is at most as fine as
-/// 6e-8, the smallest f16.)
+/// Kahan summation: an f16 or bf16 parameter and a remainder `[n]` of its type, which holds the
+/// last rounding error and which the next step adds first. (For bf16, ADAMW_PRECISION_SPLIT takes
+/// the same memory and is exact. An f16 remainder resolves at best 6e-8, the smallest f16.)
 #define ADAMW_PRECISION_KAHAN 3
 
-/// What the moments of f32, f16 and bf16 parameters that are added to a group are kept in. f64
+/// How the moments of f32, f16 and bf16 parameters that are added to a group are stored. f64
 /// parameters have f64 moments.
 typedef uint32_t adamw_moments;
 /// f32.
 #define ADAMW_MOMENTS_F32 0
-/// bf16. exp_avg is rounded to nearest, exp_avg_sq at random (as ADAMW_PRECISION_STOCHASTIC has it):
-/// it moves by less than rounding to nearest would see.
+/// bf16. exp_avg is rounded to nearest. exp_avg_sq is rounded at random, as in
+/// ADAMW_PRECISION_STOCHASTIC, because rounding to nearest would lose its small changes.
 #define ADAMW_MOMENTS_BF16 1
-/// 8 bits: `[n] u8`, and an f32 scale for each 256 elements, the largest magnitude among them. A code
-/// counts down from it, sixteen values to an octave, then eight: exp_avg, which has a sign, for 4
-/// octaves and 8 more, below which is 0; exp_avg_sq, rounded at random, for 8 and 16 more, and never to
-/// 0. Tensors of fewer than 4,096 elements have f32 moments (shards: those of a whole of so few, as
-/// `whole_elements` says). What is not finite spreads to the other elements of its 256. Sparse gradients need ADAMW_LAZY_OFF.
+/// 8 bits: a code for each element, `[n] u8`, and an f32 scale for each block of 256 elements,
+/// which is the largest magnitude in the block. A code counts down from the scale. exp_avg has a
+/// sign; its codes cover 4 octaves with 16 values each, then 8 octaves with 8 values each; what is
+/// smaller is 0. exp_avg_sq is rounded at random and never to 0; its codes cover 8 octaves with 16
+/// values each, then 16 octaves with 8 values each.
+///
+/// Tensors of fewer than 4,096 elements have f32 moments; for a shard, the length of the whole
+/// decides (`whole_elements`). An element that is not finite affects the other elements of its
+/// block. Sparse gradients need ADAMW_LAZY_OFF.
 #define ADAMW_MOMENTS_8BIT 2
-/// 4 bits: 64 bytes for each 128 elements, the last of which may be fewer, byte i with the code of
-/// element i in its low half and of element i + 64 in its high half; and an f32 scale for each 128,
-/// the largest magnitude among them. A code is an octave: of exp_avg, with a sign, 6 of them below the
-/// scale and 0; of exp_avg_sq 14, and never 0. Both are rounded at random. Otherwise as 8 bits; not
-/// with amsgrad, which would keep the largest of what was rounded up.
+/// 4 bits: for each block of 128 elements, the last of which may be shorter, 64 bytes of codes and
+/// an f32 scale, which is the largest magnitude in the block. Byte i has the code of element i in
+/// its low half and the code of element i + 64 in its high half. A code is a whole number of
+/// octaves below the scale: up to 6 for exp_avg, whose codes also have a sign and a 0, and up to 14
+/// for exp_avg_sq, which is never 0. Both are rounded at random.
+///
+/// The second paragraph of ADAMW_MOMENTS_8BIT holds here too. amsgrad is not possible, because its
+/// maximum would collect the values that were rounded up.
 #define ADAMW_MOMENTS_4BIT 3
 
-/// What an optimizer is created with. `adamw_config_init` fills in the defaults, in brackets here.
-/// The hyper-parameters are those of group 0, and the defaults of the other groups.
+/// The configuration of an optimizer. `adamw_config_init` fills in the defaults, which are given in
+/// brackets here. The hyper-parameters are those of group 0 and the defaults of the other groups.
 typedef struct adamw_config {
   /// `sizeof(adamw_config)`.
   size_t struct_size;
   /// `[0.001]` Learning rate; finite, >= 0.
   double lr;
-  /// `[0.9]` Decay of the mean of the gradient; 0 <= beta1 < 1.
+  /// `[0.9]` Decay rate of the mean of the gradient; 0 <= beta1 < 1.
   double beta1;
-  /// `[0.999]` Decay of the mean of the squared gradient; 0 <= beta2 < 1.
+  /// `[0.999]` Decay rate of the mean of the squared gradient; 0 <= beta2 < 1.
   double beta2;
-  /// `[1e-8]` Added to the root of the bias-corrected second moment; finite, >= 0, as the f32 that all but f64 parameters
-  /// use, like the numbers below. With 0, what has only had gradients of 0 becomes NaN.
+  /// `[1e-8]` Added to the root of the bias-corrected second moment; finite, >= 0, also in f32,
+  /// in which all parameters but f64 ones compute. The same holds for the numbers below. With 0,
+  /// an element whose gradients have all been 0 becomes NaN.
   double eps;
-  /// `[0.01]` Decoupled weight decay: a step takes lr * weight_decay of the parameter away; finite, negative grows it.
+  /// `[0.01]` Decoupled weight decay: a step subtracts lr * weight_decay times the parameter.
+  /// Finite; a negative value makes the parameter grow.
   double weight_decay;
   /// `[0]` 1: divide by the largest second moment so far.
   uint32_t amsgrad;
-  /// `[0]` 1: ascend the gradient (clipped, then negated). Decay and regularizers shrink the parameter all the same.
+  /// `[0]` 1: ascend the gradient, which is clipped first and then negated. Weight decay and
+  /// regularizers still shrink the parameter.
   uint32_t maximize;
-  /// `[0]` 1: f16 and bf16 parameters get an f32 master, which is stepped and then rounded to
-  /// the parameter. 0, with no `precision` either: an update below half a unit in the last place of a
-  /// parameter (1/256 of its value for bf16) is lost, without a word. A learning rate of 1e-5 moves no
-  /// bf16 weight of 1 at all. `n_unchanged` of adamw_step_info counts them.
+  /// `[0]` 1: each f16 and bf16 parameter gets an f32 master, which is stepped and then rounded
+  /// to the parameter. With 0 and no other `precision`, an update smaller than half a unit in the
+  /// last place of a parameter (1/256 of its value for bf16) is lost without notice: a learning
+  /// rate of 1e-5 does not move a bf16 weight of 1 at all. `n_unchanged` of adamw_step_info
+  /// counts such elements.
   uint32_t multi_precision;
-  /// `[0]` Threads that work in a step: 1 is the caller's alone, 0 as many as the process's
-  /// affinity mask has processors, any other number is taken at its word: so many less 1 are started by
-  /// the first step that is shared out. A step of fewer than 262,144 elements stays on the caller's.
+  /// `[0]` Number of threads that work in a step, the caller's included. 0: as many as there are
+  /// processors in the affinity mask of the process. Any other number is used as given. The first
+  /// step that is shared starts the other threads. A step of fewer than 262,144 elements runs on
+  /// the caller's thread alone.
   uint32_t num_threads;
   /// `[ADAMW_ISA_BEST]` The highest instruction set to use.
   adamw_isa isa;
-  /// `[ADAMW_NONFINITE_PROPAGATE]` What a step does with gradients that are not finite.
+  /// `[ADAMW_NONFINITE_PROPAGATE]` How a step handles gradients that are not finite.
   adamw_nonfinite nonfinite;
-  /// `[NULL]` The host's loop over tasks, instead of threads of the library's own. It is given
-  /// `num_threads` tasks, or fewer.
+  /// `[NULL]` The host's loop over tasks, which replaces the library's own threads. It is called
+  /// with at most `num_threads` tasks.
   adamw_parallel_for parallel_for;
   /// Passed to `parallel_for`.
   void *parallel_for_data;
-  /// `[0]` The largest norm, if `clip` clips by one; finite, > 0. This and the two below must be 0
-  /// where `clip` is ADAMW_CLIP_NONE, and are ignored by a clip that does not use them.
+  /// `[0]` The largest norm, if `clip` is one of the norms; finite, > 0. This field, `clip_min`
+  /// and `clip_max` must be 0 if `clip` is ADAMW_CLIP_NONE. A kind of clipping ignores those that
+  /// it does not use.
   double clip_norm;
-  /// `[0]` The smallest value, if `clip` clips by value; finite.
+  /// `[0]` The smallest value, if `clip` is ADAMW_CLIP_VALUE; finite.
   double clip_min;
-  /// `[0]` The largest value, if `clip` clips by value; finite, > clip_min.
+  /// `[0]` The largest value, if `clip` is ADAMW_CLIP_VALUE; finite, > clip_min.
   double clip_max;
   /// `[ADAMW_CLIP_NONE]` How gradients are clipped.
   adamw_clip clip;
-  /// `[ADAMW_CLIP_SCOPE_HANDLE]` Which gradients make up a global norm.
+  /// `[ADAMW_CLIP_SCOPE_HANDLE]` Which gradients a global norm is computed over.
   adamw_clip_scope clip_scope;
-  /// `[ADAMW_LAZY_OFF]` What sparse gradients do to the rows that they do not list.
+  /// `[ADAMW_LAZY_OFF]` How a step handles the rows that a sparse gradient does not list.
   adamw_lazy lazy_mode;
-  /// `[0]` 1: a step takes the mean of the gradients that `adamw_accumulate_grad` has added up, not their sum:
-  /// over the micro-batches of the window, see `adamw_set_accumulation_window`.
+  /// `[0]` 1: a step uses the mean of the gradients added up by `adamw_accumulate_grad`, not
+  /// their sum. The divisor is the number of micro-batches of the window, see
+  /// `adamw_set_accumulation_window`.
   uint32_t average_grads;
-  /// `[NULL]` Where the host keeps the learning rate: one f32, read and checked by each step, in
-  /// place of `lr`. It must stay valid as long as the handle, as the three below.
+  /// `[NULL]` Address of one f32 in the host's memory: the learning rate, which each step reads
+  /// and checks, in place of `lr`. It must stay valid as long as the handle.
   const float *lr_ptr;
-  /// `[NULL]` Where the host keeps beta1, likewise.
+  /// `[NULL]` Address of one f32 in place of `beta1`, under the rules of `lr_ptr`.
   const float *beta1_ptr;
-  /// `[NULL]` Where the host keeps beta2, likewise.
+  /// `[NULL]` Address of one f32 in place of `beta2`, under the rules of `lr_ptr`.
   const float *beta2_ptr;
-  /// `[NULL]` Where the host keeps weight_decay, likewise.
+  /// `[NULL]` Address of one f32 in place of `weight_decay`, under the rules of `lr_ptr`.
   const float *weight_decay_ptr;
-  /// `[ADAMW_PRECISION_DEFAULT]` What keeps the precision of 16-bit parameters.
+  /// `[ADAMW_PRECISION_DEFAULT]` How the precision of 16-bit parameters is kept.
   adamw_precision precision;
-  /// `[ADAMW_MOMENTS_F32]` What moments are kept in.
+  /// `[ADAMW_MOMENTS_F32]` How moments are stored.
   adamw_moments moments;
-  /// `[0]` Of the random bits that stochastic rounding takes.
+  /// `[0]` Seed of the random bits for stochastic rounding.
   uint64_t seed;
-  /// `[0]` 1: a step, taken or skipped, writes zeros over the gradients that it has used, while they
-  /// are in cache: what `adamw_clear_grad` would do after it, to frozen parameters' too. They must be writable then, and no two
-  /// parameters may share gradient memory.
+  /// `[0]` 1: a step, taken or skipped, writes zeros over the gradients that it has used, while
+  /// they are in cache. The effect is that of `adamw_clear_grad` after the step, for frozen
+  /// parameters too. The gradients must be writable, and no two parameters may share gradient
+  /// memory.
   uint32_t clear_grads;
-  /// `[0]` 1: a step takes weight_decay of the parameter away whatever its learning rate is, as TensorFlow Addons' AdamW
-  /// and pytorch_optimizer's `fixed_decay` do; PyTorch, Paddle and Optax multiply by lr. `weight_decay_ptr` can schedule it.
+  /// `[0]` 1: a step subtracts weight_decay times the parameter, whatever the learning rate is,
+  /// as TensorFlow Addons' AdamW and pytorch_optimizer's `fixed_decay` do. PyTorch, Paddle and
+  /// Optax multiply by lr. `weight_decay_ptr` can schedule it.
   uint32_t independent_weight_decay;
 } adamw_config;
 
@@ -394,16 +424,17 @@ adamw_status adamw_config_init(struct adamw_config *config, size_t struct_size);
 /// An optimizer: a handle from `adamw_create`, opaque to the host.
 typedef struct adamw_optimizer adamw_optimizer;
 
-/// Creates an optimizer without parameters. `config` may be NULL: the defaults. On success
-/// `*out_optimizer` belongs to the caller, who ends it with `adamw_destroy`.
+/// Creates an optimizer without parameters and writes its handle to `out_optimizer`. If `config` is
+/// NULL, the optimizer has the defaults. The handle belongs to the caller, who ends it with
+/// `adamw_destroy`.
 ///
 /// The caller ensures:
-/// `config` is NULL or readable, `out_optimizer` NULL or writable.
+/// `config` is NULL or readable; `out_optimizer` is NULL or writable.
 adamw_status adamw_create(const struct adamw_config *config, adamw_optimizer **out_optimizer);
 
-/// Destroys an optimizer: its threads are joined and its own memory is freed before this returns;
-/// the host's buffers stay as they are. NULL does nothing. The handle is stale afterwards, and
-/// any further use of it is `ADAMW_STATUS_BAD_HANDLE`.
+/// Destroys an optimizer. Its threads are joined and its own memory is freed before this returns;
+/// the host's buffers stay as they are. NULL does nothing. Any further use of the handle is
+/// `ADAMW_STATUS_BAD_HANDLE`.
 adamw_status adamw_destroy(adamw_optimizer *optimizer);
 
 /* ---- Parameters and tensors ------------------------------------------------------------------ */
@@ -600,16 +631,18 @@ adamw_status adamw_add_array_to_group(adamw_optimizer *optimizer,
                                       adamw_dtype dtype,
                                       uint32_t *out_param);
 
-/// One parameter, as a callback or `adamw_get_param_info` shows it. Valid during the callback; the
-/// name belongs to the library and lives as long as the parameter.
+/// A description of one parameter, for callbacks and `adamw_get_param_info`. In a callback it is
+/// valid until the callback returns. The name belongs to the library and lives as long as the
+/// parameter.
 typedef struct adamw_param_info {
   /// `sizeof(adamw_param_info)`.
   size_t struct_size;
-  /// The name it was added with, NUL-terminated.
+  /// The name that it was added with, NUL-terminated.
   const char *name;
-  /// Elements of the parameter.
+  /// The number of elements.
   uint64_t n_elements;
-  /// Steps that this parameter has taken (a parameter without a gradient takes none).
+  /// The number of steps that this parameter has taken. A step without a gradient for it does not
+  /// count.
   uint64_t step;
   /// Its number, from `adamw_add_param`.
   uint32_t param;
@@ -617,7 +650,7 @@ typedef struct adamw_param_info {
   uint32_t group;
   /// Its element type, an `adamw_dtype`.
   uint32_t dtype;
-  /// 1 if weight decay applies to it, 0 if the decay filter said no.
+  /// 1 if weight decay applies to it, 0 if the decay filter has excluded it.
   uint32_t decays;
 } adamw_param_info;
 
@@ -948,9 +981,9 @@ adamw_status adamw_get_step_info(const adamw_optimizer *optimizer,
                                  struct adamw_step_info *out_info,
                                  size_t struct_size);
 
-/// Computes the loss and the gradients (into the memory that the handle knows, or set by calls on
-/// the handle), writes the loss to `out_loss` and returns 0. Anything else fails the call with
-/// `ADAMW_STATUS_CALLBACK`, and no step is taken.
+/// Computes the loss and the gradients, writes the loss to `out_loss` and returns 0. The gradients
+/// go into the memory that the handle knows, or are set by calls on the handle. Any other return
+/// value fails the call with `ADAMW_STATUS_CALLBACK`, and no step is taken.
 typedef int32_t (*adamw_closure)(double *out_loss, void *user_data);
 
 /// A parameter that was stepped, and its gradient.
@@ -1032,12 +1065,13 @@ adamw_status adamw_get_lr(const adamw_optimizer *optimizer, double *out_lr);
 /// `out_lr` is NULL or writable.
 adamw_status adamw_get_param_lr(const adamw_optimizer *optimizer, uint32_t param, double *out_lr);
 
-/// Says whether weight decay applies to the parameter of this name: 1 yes, 0 no, negative: an
-/// error, which makes the call fail with `ADAMW_STATUS_CALLBACK`.
+/// Tells whether weight decay applies to the parameter of this name. Returns 1 for yes, 0 for no,
+/// and a negative number for an error, which fails the call with `ADAMW_STATUS_CALLBACK`.
 typedef int32_t (*adamw_decay_filter)(const char *name, void *user_data);
 
-/// Writes to `out_ratio` what the learning rate of this parameter is multiplied by (finite, >= 0)
-/// and returns 0. Anything else fails the step with `ADAMW_STATUS_CALLBACK`, nothing changed.
+/// Writes the factor for the learning rate of this parameter (finite, >= 0) to `out_ratio` and
+/// returns 0. Any other return value fails the step with `ADAMW_STATUS_CALLBACK`, and nothing
+/// changes.
 typedef int32_t (*adamw_lr_ratio)(const struct adamw_param_info *param,
                                   double *out_ratio,
                                   void *user_data);
@@ -1153,9 +1187,9 @@ adamw_status adamw_set_group(adamw_optimizer *optimizer,
 
 /* ---- Schedules ------------------------------------------------------------------------------- */
 
-/// Writes a schedule's value at this index to `out_value` (finite, >= 0) and returns 0. Anything else
-/// fails the call with `ADAMW_STATUS_CALLBACK`, nothing changed. It may be asked about an index
-/// again, if the step that asked was refused for another reason.
+/// Writes the value of a schedule at this index (finite, >= 0) to `out_value` and returns 0. Any
+/// other return value fails the call with `ADAMW_STATUS_CALLBACK`, and nothing changes. The same
+/// index may be asked for again, if the step that asked for it failed for another reason.
 typedef int32_t (*adamw_schedule_function)(uint64_t index, double *out_value, void *user_data);
 
 /// A formula of the index i: how often the schedule has advanced. A zero field is zero, unless it is
@@ -1620,12 +1654,12 @@ adamw_status adamw_set_state(adamw_optimizer *optimizer,
 
 /* ---- Checkpoints ----------------------------------------------------------------------------- */
 
-/// Takes the next `num_bytes` of a checkpoint and returns 0. Anything else fails the call with
-/// `ADAMW_STATUS_CALLBACK`.
+/// Takes the next `num_bytes` bytes of a checkpoint and returns 0. Any other return value fails the
+/// call with `ADAMW_STATUS_CALLBACK`.
 typedef int32_t (*adamw_write)(const void *data, size_t num_bytes, void *user_data);
 
-/// Hears how many of how many bytes are done, every MiB or so, and returns 0. Anything else ends the
-/// call with `ADAMW_STATUS_CALLBACK`, nothing changed.
+/// Called about once per MiB with the number of bytes done and the total; returns 0. Any other
+/// return value ends the call with `ADAMW_STATUS_CALLBACK`, and nothing changes.
 typedef int32_t (*adamw_progress)(uint64_t done, uint64_t total, void *user_data);
 
 /// Where and what `adamw_save_to` saves. Zero it, set `struct_size` and one of `path`, `data` and
@@ -1697,15 +1731,16 @@ adamw_status adamw_save_to(adamw_optimizer *optimizer,
                            const struct adamw_save_args *args,
                            uint64_t *out_num_bytes);
 
-/// Says what a parameter is called in the checkpoint: writes a NUL-terminated name to `out_name`,
-/// which holds the parameter's own, and returns 0. Anything else fails the call with
-/// `ADAMW_STATUS_CALLBACK`, an empty name with `ADAMW_STATUS_INVALID_ARGUMENT`. It is asked once about
-/// each parameter, before anything is changed. The name must live until it is asked again.
+/// Gives the name of a parameter in the checkpoint: writes a NUL-terminated name to `out_name`,
+/// which holds the parameter's own name on entry, and returns 0. Any other return value fails the
+/// call with `ADAMW_STATUS_CALLBACK`, and an empty name fails it with
+/// `ADAMW_STATUS_INVALID_ARGUMENT`. It is called once for each parameter, before anything changes.
+/// The name must live until the next call.
 typedef int32_t (*adamw_rename)(const char *name, const char **out_name, void *user_data);
 
-/// Copies the `num_bytes` of a checkpoint that start at `offset` to `out_data` and returns 0.
-/// Anything else fails the call with `ADAMW_STATUS_CALLBACK`. The same bytes are asked for more than
-/// once.
+/// Copies the `num_bytes` bytes of a checkpoint that start at `offset` to `out_data` and returns 0.
+/// Any other return value fails the call with `ADAMW_STATUS_CALLBACK`. The same bytes are asked for
+/// more than once.
 typedef int32_t (*adamw_read)(uint64_t offset, void *out_data, size_t num_bytes, void *user_data);
 
 /// Where a checkpoint is. Zero it, set `struct_size` and one of `path`, `data` and `read`.
@@ -1846,29 +1881,33 @@ adamw_status adamw_inspect(const struct adamw_source *source,
 /* ---- CUDA ------------------------------------------------------------------------------------ */
 
 //
-// Tensors whose device_type is ADAMW_DEVICE_CUDA or ADAMW_DEVICE_CUDA_MANAGED lie in the memory of that
-// device, and their parameters are stepped there, with the same bits. One handle uses one device.
+// Tensors whose device_type is ADAMW_DEVICE_CUDA or ADAMW_DEVICE_CUDA_MANAGED are in the memory of
+// that device, and their parameters are stepped there, with the same bits. One handle uses one
+// device.
 //
-// Order. Work is queued on one stream, adamw_set_stream's, in the device's primary context; the
-// current context stays current. What a call reads in the device's memory is read when the stream
-// reaches it: free or overwrite it after that, or by work queued behind the call on the same stream.
+// Order. All work is queued on one stream, which adamw_set_stream sets, in the primary context of
+// the device. The current context is the same after a call as before it. Device memory that a call
+// reads is read when the stream reaches the call: free or overwrite it after that, or by work that
+// is queued behind the call on the same stream.
 //
 // Waiting. adamw_step does not wait for the device, unless the host has to know what the device
-// finds: with adamw_set_statistics, ADAMW_NONFINITE_FAIL, found_inf flags or a loss scaler of the
-// library's, with a norm or a finiteness check that parameters in the host's memory share, and with
-// ADAMW_NONFINITE_SKIP beside a schedule or a callback. Calls that read state or step counts, and
-// adamw_get_step_info, wait.
+// finds. It waits with adamw_set_statistics, with ADAMW_NONFINITE_FAIL, with found_inf flags or a
+// loss scaler of the library, with a norm or a finiteness check that includes parameters in the
+// host's memory, and with ADAMW_NONFINITE_SKIP together with a schedule or a callback. Calls that
+// read state or step counts wait, and so does adamw_get_step_info.
 //
-// Memory. An address that the driver does not know as this device's is refused when it is given.
-// Numbers that a handle is given by pointer (lr_ptr, the flags of adamw_set_found_inf) are in the
-// host's memory; those in the device's memory are adamw_set_device_inputs'.
+// Memory. An address that the driver does not know as memory of this device is refused by the call
+// that gives it. Numbers that a handle reads through a pointer (lr_ptr, the flags of
+// adamw_set_found_inf) are in the host's memory; adamw_set_device_inputs gives those in the
+// device's memory.
 //
-// Failures. If the driver fails in the middle of a step, the step's parameters on the device are half
-// stepped, and every later step of them is ADAMW_STATUS_DEVICE. Do not use a handle that has
-// parameters on a device in a forked child: CUDA does not work there.
+// Failures. If the driver fails in the middle of a step, some parameters on the device have been
+// stepped and others have not, and every later step of them is ADAMW_STATUS_DEVICE. Do not use a
+// handle that has parameters on a device in a forked child: CUDA does not work there.
 //
-// Captures. No call breaks a capture of another stream, whatever its mode and its thread: the library
-// allocates, frees, copies and waits in CUDA's relaxed mode, and never waits for the whole context.
+// Captures. No call breaks a capture of another stream, whatever its mode and its thread. The
+// library allocates, frees, copies and waits in CUDA's relaxed mode, and never waits for the whole
+// context.
 
 /// Numbers in the device's memory, one f32 each, that a step reads there: they may be written by
 /// kernels before it, and differ each time a captured graph is launched. NULL: the host's is meant.

@@ -1,6 +1,5 @@
-//! The host's functions: a pointer and its `user_data`, safe to call once made.
-//!
-//! A host function runs in the host's own floating-point environment.
+//! Callbacks of the host: a function and its `user_data`, safe to call once made. They run in the
+//! host's own floating-point environment.
 
 mod checkpoint;
 
@@ -14,19 +13,21 @@ use crate::sys::{cancel, fp, panics};
 use core::ffi::{CStr, c_char, c_void};
 use core::sync::atomic::{AtomicBool, Ordering};
 
-/// One parameter, as a callback or `adamw_get_param_info` shows it. Valid during the callback; the
-/// name belongs to the library and lives as long as the parameter.
+/// A description of one parameter, for callbacks and `adamw_get_param_info`. In a callback it is
+/// valid until the callback returns. The name belongs to the library and lives as long as the
+/// parameter.
 #[allow(non_camel_case_types)]
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct adamw_param_info {
     /// `sizeof(adamw_param_info)`.
     pub struct_size: usize,
-    /// The name it was added with, NUL-terminated.
+    /// The name that it was added with, NUL-terminated.
     pub name: *const c_char,
-    /// Elements of the parameter.
+    /// The number of elements.
     pub n_elements: u64,
-    /// Steps that this parameter has taken (a parameter without a gradient takes none).
+    /// The number of steps that this parameter has taken. A step without a gradient for it does not
+    /// count.
     pub step: u64,
     /// Its number, from `adamw_add_param`.
     pub param: u32,
@@ -34,18 +35,19 @@ pub struct adamw_param_info {
     pub group: u32,
     /// Its element type, an `adamw_dtype`.
     pub dtype: u32,
-    /// 1 if weight decay applies to it, 0 if the decay filter said no.
+    /// 1 if weight decay applies to it, 0 if the decay filter has excluded it.
     pub decays: u32,
 }
 
-/// Says whether weight decay applies to the parameter of this name: 1 yes, 0 no, negative: an
-/// error, which makes the call fail with `ADAMW_STATUS_CALLBACK`.
+/// Tells whether weight decay applies to the parameter of this name. Returns 1 for yes, 0 for no,
+/// and a negative number for an error, which fails the call with `ADAMW_STATUS_CALLBACK`.
 #[allow(non_camel_case_types)]
 pub type adamw_decay_filter =
     Option<unsafe extern "C" fn(name: *const c_char, user_data: *mut c_void) -> i32>;
 
-/// Writes to `out_ratio` what the learning rate of this parameter is multiplied by (finite, >= 0)
-/// and returns 0. Anything else fails the step with `ADAMW_STATUS_CALLBACK`, nothing changed.
+/// Writes the factor for the learning rate of this parameter (finite, >= 0) to `out_ratio` and
+/// returns 0. Any other return value fails the step with `ADAMW_STATUS_CALLBACK`, and nothing
+/// changes.
 #[allow(non_camel_case_types)]
 pub type adamw_lr_ratio = Option<
     unsafe extern "C" fn(
@@ -55,31 +57,35 @@ pub type adamw_lr_ratio = Option<
     ) -> i32,
 >;
 
-/// Writes a schedule's value at this index to `out_value` (finite, >= 0) and returns 0. Anything else
-/// fails the call with `ADAMW_STATUS_CALLBACK`, nothing changed. It may be asked about an index
-/// again, if the step that asked was refused for another reason.
+/// Writes the value of a schedule at this index (finite, >= 0) to `out_value` and returns 0. Any
+/// other return value fails the call with `ADAMW_STATUS_CALLBACK`, and nothing changes. The same
+/// index may be asked for again, if the step that asked for it failed for another reason.
 #[allow(non_camel_case_types)]
 pub type adamw_schedule_function =
     Option<unsafe extern "C" fn(index: u64, out_value: *mut f64, user_data: *mut c_void) -> i32>;
 
-/// Computes the loss and the gradients (into the memory that the handle knows, or set by calls on
-/// the handle), writes the loss to `out_loss` and returns 0. Anything else fails the call with
-/// `ADAMW_STATUS_CALLBACK`, and no step is taken.
+/// Computes the loss and the gradients, writes the loss to `out_loss` and returns 0. The gradients
+/// go into the memory that the handle knows, or are set by calls on the handle. Any other return
+/// value fails the call with `ADAMW_STATUS_CALLBACK`, and no step is taken.
 #[allow(non_camel_case_types)]
 pub type adamw_closure =
     Option<unsafe extern "C" fn(out_loss: *mut f64, user_data: *mut c_void) -> i32>;
 
-/// A piece of work of the library's, for the host's threads to run.
+/// A piece of the library's work, which the threads of the host run.
 #[allow(non_camel_case_types)]
 pub type adamw_task = Option<unsafe extern "C" fn(task_data: *mut c_void, index: usize)>;
 
 /// Calls `task(task_data, index)` for every index from 0 to `num_tasks` - 1, on any threads and in
-/// any order, and returns 0 when all those calls have returned. What it leaves undone, the calling
-/// thread does; if it returns anything but 0 before any task ran, the call that uses it fails with
-/// `ADAMW_STATUS_CALLBACK`, nothing changed; once a task has run, or the call has written anything (a
-/// second use in one step, a load), its answer means nothing. A step of fewer than 262,144 elements does
-/// not call it; one that measures norms or finiteness calls it once more, and so does one that rows have
-/// to catch up for (ADAMW_LAZY_EXACT). `adamw_load` calls it for tensors of 2 MiB on.
+/// any order, and returns 0 when all of these calls have returned. The calling thread does the work
+/// that is left undone.
+///
+/// If it returns anything but 0 before any task has run, the call that uses it fails with
+/// `ADAMW_STATUS_CALLBACK`, and nothing changes. Once a task has run, or once the call has written
+/// anything (in the second use within one step, or in a load), the return value is ignored.
+///
+/// A step of fewer than 262,144 elements does not use it. A step that measures norms or finiteness
+/// uses it once more, and so does a step that first has to bring rows up to date
+/// (ADAMW_LAZY_EXACT). `adamw_load` uses it for tensors of 2 MiB and more.
 #[allow(non_camel_case_types)]
 pub type adamw_parallel_for = Option<
     unsafe extern "C" fn(
@@ -90,15 +96,16 @@ pub type adamw_parallel_for = Option<
     ) -> i32,
 >;
 
-/// The host's word, given to `new` of each callback, covers its `user_data` on any thread.
+/// The guarantee that the host gives to `new` of each callback covers its `user_data` on any
+/// thread.
 #[derive(Clone, Copy)]
 struct UserData(*mut c_void);
-// SAFETY: the library only carries the pointer; whoever made the callback vouched for its use.
+// SAFETY: the library only carries the pointer; the caller of `new` guarantees its use.
 unsafe impl Send for UserData {}
-// SAFETY: as above.
+// SAFETY: the library only carries the pointer; the caller of `new` guarantees its use.
 unsafe impl Sync for UserData {}
 
-/// Which parameters decay.
+/// Selects the parameters that decay.
 #[derive(Clone, Copy)]
 pub struct DecayFilter {
     function: unsafe extern "C" fn(*const c_char, *mut c_void) -> i32,
@@ -106,7 +113,7 @@ pub struct DecayFilter {
 }
 
 impl DecayFilter {
-    /// `None` for NULL.
+    /// Returns `None` for NULL.
     ///
     /// # Safety
     /// `function` may be called with `user_data` until the filter is replaced.
@@ -116,7 +123,7 @@ impl DecayFilter {
 
     pub fn decays(&self, name: &CStr) -> Result<bool, Error> {
         let answer = fp::as_host(|| {
-            // SAFETY: `new`'s caller allowed it; the name is NUL-terminated.
+            // SAFETY: the caller of `new` allowed it; the name is NUL-terminated.
             unsafe { (self.function)(name.as_ptr(), self.user_data.0) }
         });
         match answer {
@@ -131,7 +138,7 @@ impl DecayFilter {
     }
 }
 
-/// What each parameter's learning rate is multiplied by.
+/// Gives the factor for the learning rate of each parameter.
 #[derive(Clone, Copy)]
 pub struct LrRatio {
     function: unsafe extern "C" fn(*const adamw_param_info, *mut f64, *mut c_void) -> i32,
@@ -139,7 +146,7 @@ pub struct LrRatio {
 }
 
 impl LrRatio {
-    /// `None` for NULL.
+    /// Returns `None` for NULL.
     ///
     /// # Safety
     /// `function` may be called with `user_data` until it is replaced.
@@ -147,11 +154,11 @@ impl LrRatio {
         Some(LrRatio { function: function?, user_data: UserData(user_data) })
     }
 
-    /// `label` names the parameter in an error.
+    /// Returns the factor for a parameter, which `label` names in an error.
     pub fn ratio(&self, info: &adamw_param_info, label: Label) -> Result<f64, Error> {
         let mut ratio = f64::NAN;
         let answer = fp::as_host(|| {
-            // SAFETY: `new`'s caller allowed it; both pointers live through the call.
+            // SAFETY: the caller of `new` allowed it; both pointers live through the call.
             unsafe { (self.function)(info, &mut ratio, self.user_data.0) }
         });
         if answer != 0 {
@@ -174,7 +181,7 @@ impl LrRatio {
     }
 }
 
-/// A schedule of the host's own, or a factor of one.
+/// A schedule of the host, or a factor of one.
 #[derive(Clone, Copy)]
 pub struct ScheduleFunction {
     function: unsafe extern "C" fn(u64, *mut f64, *mut c_void) -> i32,
@@ -182,7 +189,7 @@ pub struct ScheduleFunction {
 }
 
 impl ScheduleFunction {
-    /// `None` for NULL.
+    /// Returns `None` for NULL.
     ///
     /// # Safety
     /// `function` may be called with `user_data` for as long as the schedule is set.
@@ -193,7 +200,7 @@ impl ScheduleFunction {
     pub fn value(&self, index: u64) -> Result<f64, Error> {
         let mut value = f64::NAN;
         let returned = fp::as_host(|| {
-            // SAFETY: `new`'s caller allowed it; the value lives through the call.
+            // SAFETY: the caller of `new` allowed it; the value lives through the call.
             unsafe { (self.function)(index, &mut value, self.user_data.0) }
         });
         if returned != 0 {
@@ -214,7 +221,7 @@ pub struct Closure {
 }
 
 impl Closure {
-    /// `None` for NULL.
+    /// Returns `None` for NULL.
     ///
     /// # Safety
     /// `function` may be called with `user_data` as long as this value lives.
@@ -225,28 +232,28 @@ impl Closure {
     pub fn loss(&self) -> Result<f64, Error> {
         let mut loss = f64::NAN;
         let returned = fp::as_host(|| {
-            // SAFETY: `new`'s caller allowed it; the loss lives through the call.
+            // SAFETY: the caller of `new` allowed it; the loss lives through the call.
             unsafe { (self.function)(&mut loss, self.user_data.0) }
         });
         if returned == 0 { Ok(loss) } else { Err(Error::Closure(returned)) }
     }
 }
 
-/// The host's threads.
+/// The host's loop over tasks.
 #[derive(Clone, Copy)]
 pub struct ParallelFor {
     function: unsafe extern "C" fn(usize, adamw_task, *mut c_void, *mut c_void) -> i32,
     user_data: UserData,
 }
 
-/// What `task_data` points to.
+/// The target of `task_data`.
 struct Task<'a> {
     body: &'a (dyn Fn() + Sync),
     panicked: AtomicBool,
 }
 
 impl ParallelFor {
-    /// `None` for NULL.
+    /// Returns `None` for NULL.
     ///
     /// # Safety
     /// `function` may be called with `user_data` for as long as the handle lives, and returns only
@@ -259,7 +266,7 @@ impl ParallelFor {
     pub fn run(&self, num_tasks: usize, body: &(dyn Fn() + Sync)) -> i32 {
         let mut task = Task { body, panicked: AtomicBool::new(false) };
         let answer = fp::as_host(|| {
-            // SAFETY: `new`'s caller allowed it, and that no task outlives the call.
+            // SAFETY: the caller of `new` allowed it, and that no task outlives the call.
             unsafe {
                 (self.function)(num_tasks, Some(run_task), (&raw mut task).cast(), self.user_data.0)
             }
@@ -271,16 +278,16 @@ impl ParallelFor {
     }
 }
 
-/// The task that the host's threads call; a panic must not unwind through their frames.
+/// Runs a task on a thread of the host. A panic must not unwind through the host's frames.
 unsafe extern "C" fn run_task(task_data: *mut c_void, _index: usize) {
     let found = cancel::hold_off();
-    // SAFETY: `run` passed a `Task` that lives until the host's loop has returned, and only shared
-    // access is made of it.
+    // SAFETY: `run` passed a `Task` that lives until the host's loop has returned, and it is only
+    // accessed through shared references.
     run_held(unsafe { &*task_data.cast::<Task>() });
     cancel::let_go(found);
 }
 
-/// `run_task` where the thread cannot be cancelled; nothing unwinds out of it.
+/// The part of `run_task` during which the thread cannot be cancelled. Nothing unwinds out of it.
 #[inline(never)]
 extern "C" fn run_held(task: &Task) {
     if panics::caught(|| fp::standard(task.body)).is_err() {

@@ -1,20 +1,20 @@
-//! The host's functions for saving and loading.
+//! Callbacks of the host for saving and loading.
 
 use super::UserData;
 use crate::error::{Error, Label};
 use crate::sys::fp;
 use core::ffi::{CStr, c_char, c_void};
 
-/// Takes the next `num_bytes` of a checkpoint and returns 0. Anything else fails the call with
-/// `ADAMW_STATUS_CALLBACK`.
+/// Takes the next `num_bytes` bytes of a checkpoint and returns 0. Any other return value fails the
+/// call with `ADAMW_STATUS_CALLBACK`.
 #[allow(non_camel_case_types)]
 pub type adamw_write = Option<
     unsafe extern "C" fn(data: *const c_void, num_bytes: usize, user_data: *mut c_void) -> i32,
 >;
 
-/// Copies the `num_bytes` of a checkpoint that start at `offset` to `out_data` and returns 0.
-/// Anything else fails the call with `ADAMW_STATUS_CALLBACK`. The same bytes are asked for more than
-/// once.
+/// Copies the `num_bytes` bytes of a checkpoint that start at `offset` to `out_data` and returns 0.
+/// Any other return value fails the call with `ADAMW_STATUS_CALLBACK`. The same bytes are asked for
+/// more than once.
 #[allow(non_camel_case_types)]
 pub type adamw_read = Option<
     unsafe extern "C" fn(
@@ -25,16 +25,17 @@ pub type adamw_read = Option<
     ) -> i32,
 >;
 
-/// Hears how many of how many bytes are done, every MiB or so, and returns 0. Anything else ends the
-/// call with `ADAMW_STATUS_CALLBACK`, nothing changed.
+/// Called about once per MiB with the number of bytes done and the total; returns 0. Any other
+/// return value ends the call with `ADAMW_STATUS_CALLBACK`, and nothing changes.
 #[allow(non_camel_case_types)]
 pub type adamw_progress =
     Option<unsafe extern "C" fn(done: u64, total: u64, user_data: *mut c_void) -> i32>;
 
-/// Says what a parameter is called in the checkpoint: writes a NUL-terminated name to `out_name`,
-/// which holds the parameter's own, and returns 0. Anything else fails the call with
-/// `ADAMW_STATUS_CALLBACK`, an empty name with `ADAMW_STATUS_INVALID_ARGUMENT`. It is asked once about
-/// each parameter, before anything is changed. The name must live until it is asked again.
+/// Gives the name of a parameter in the checkpoint: writes a NUL-terminated name to `out_name`,
+/// which holds the parameter's own name on entry, and returns 0. Any other return value fails the
+/// call with `ADAMW_STATUS_CALLBACK`, and an empty name fails it with
+/// `ADAMW_STATUS_INVALID_ARGUMENT`. It is called once for each parameter, before anything changes.
+/// The name must live until the next call.
 #[allow(non_camel_case_types)]
 pub type adamw_rename = Option<
     unsafe extern "C" fn(
@@ -51,7 +52,7 @@ pub struct HostWriter {
 }
 
 impl HostWriter {
-    /// `None` for NULL.
+    /// Returns `None` for NULL.
     ///
     /// # Safety
     /// `function` may be called with `user_data` as long as this value lives.
@@ -61,14 +62,14 @@ impl HostWriter {
 
     pub fn write(&self, bytes: &[u8]) -> Result<(), Error> {
         let returned = fp::as_host(|| {
-            // SAFETY: `new`'s caller allowed it; the bytes live through the call.
+            // SAFETY: the caller of `new` allowed it; the bytes live through the call.
             unsafe { (self.function)(bytes.as_ptr().cast(), bytes.len(), self.user_data.0) }
         });
         done("write", returned)
     }
 }
 
-/// Gives a checkpoint's bytes.
+/// Gives the bytes of a checkpoint.
 pub struct HostReader {
     function: unsafe extern "C" fn(u64, *mut c_void, usize, *mut c_void) -> i32,
     user_data: UserData,
@@ -76,10 +77,11 @@ pub struct HostReader {
 }
 
 impl HostReader {
-    /// `None` for NULL.
+    /// Returns `None` for NULL.
     ///
     /// # Safety
-    /// As `HostWriter::new`; it writes as many bytes as it is asked for.
+    /// `function` may be called with `user_data` as long as this value lives, and writes as many
+    /// bytes as it is asked for.
     pub unsafe fn new(function: adamw_read, user_data: *mut c_void, n_bytes: u64) -> Option<Self> {
         Some(HostReader { function: function?, user_data: UserData(user_data), n_bytes })
     }
@@ -90,14 +92,14 @@ impl HostReader {
 
     pub fn read(&self, at: u64, to: &mut [u8]) -> Result<(), Error> {
         let returned = fp::as_host(|| {
-            // SAFETY: `new`'s caller allowed it; `to` lives through the call.
+            // SAFETY: the caller of `new` allowed it; `to` lives through the call.
             unsafe { (self.function)(at, to.as_mut_ptr().cast(), to.len(), self.user_data.0) }
         });
         done("read", returned)
     }
 }
 
-/// Hears how far a save or a load has come.
+/// Reports the progress of a save or a load to the host.
 #[derive(Clone, Copy)]
 pub struct HostProgress {
     function: unsafe extern "C" fn(u64, u64, *mut c_void) -> i32,
@@ -105,22 +107,22 @@ pub struct HostProgress {
 }
 
 impl HostProgress {
-    /// `None` for NULL.
+    /// Returns `None` for NULL.
     ///
     /// # Safety
-    /// As `HostWriter::new`.
+    /// `function` may be called with `user_data` as long as this value lives.
     pub unsafe fn new(function: adamw_progress, user_data: *mut c_void) -> Option<Self> {
         Some(HostProgress { function: function?, user_data: UserData(user_data) })
     }
 
     pub fn tell(&self, n_done: u64, total: u64) -> Result<(), Error> {
-        // SAFETY: `new`'s caller allowed it.
+        // SAFETY: the caller of `new` allowed it.
         let tell = || unsafe { (self.function)(n_done, total, self.user_data.0) };
         done("progress", fp::as_host(tell))
     }
 }
 
-/// Knows what parameters are called elsewhere.
+/// Gives the names of parameters in another checkpoint.
 #[derive(Clone, Copy)]
 pub struct Rename {
     function: unsafe extern "C" fn(*const c_char, *mut *const c_char, *mut c_void) -> i32,
@@ -128,26 +130,28 @@ pub struct Rename {
 }
 
 impl Rename {
-    /// `None` for NULL.
+    /// Returns `None` for NULL.
     ///
     /// # Safety
-    /// As `HostWriter::new`; the name that it writes is NUL-terminated.
+    /// `function` may be called with `user_data` as long as this value lives, and the name that it
+    /// writes is NUL-terminated.
     pub unsafe fn new(function: adamw_rename, user_data: *mut c_void) -> Option<Self> {
         Some(Rename { function: function?, user_data: UserData(user_data) })
     }
 
-    /// Calls `with` with the other name of a parameter.
+    /// Calls `with` with the name that a parameter has in the checkpoint.
     pub fn renamed<R>(&self, name: &CStr, with: impl FnOnce(&str) -> R) -> Result<R, Error> {
         let mut other = name.as_ptr();
         let returned = fp::as_host(|| {
-            // SAFETY: `new`'s caller allowed it; both pointers live through the call.
+            // SAFETY: the caller of `new` allowed it; both pointers live through the call.
             unsafe { (self.function)(name.as_ptr(), &mut other, self.user_data.0) }
         });
         done("rename", returned)?;
         if other.is_null() {
             return Err(Error::Null("the name that rename gave"));
         }
-        // SAFETY: not NULL, and NUL-terminated as `new`'s caller vouched, until it is asked again.
+        // SAFETY: not NULL; the caller of `new` guarantees a NUL-terminated name, which lives until
+        // the next call.
         let other = unsafe { CStr::from_ptr(other) };
         if other.is_empty() {
             return Err(Error::EmptyRename(Label::new(name.to_bytes())));

@@ -1,45 +1,45 @@
-//! What a call came to, as C sees it.
+//! The result of a call, as C sees it.
 #![forbid(unsafe_code)]
 
-/// What a call came to. Zero is success. A number is never reused for another meaning; the text of
-/// the calling thread's last failure is `adamw_last_error()`.
+/// The result of a call. Zero is success. A number is never reused for another meaning.
+/// `adamw_last_error()` returns the text of the calling thread's last failure.
 #[repr(i32)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Status {
-    /// The call did what it says.
+    /// The call did what its comment says.
     Ok = 0,
-    /// A pointer was NULL, or a value outside its range.
+    /// A pointer is NULL, or a value is outside its range.
     InvalidArgument = 1,
     /// The request is well formed, but this build, version or machine cannot do it.
     Unsupported = 2,
-    /// Memory or threads could not be had.
+    /// Memory or threads could not be allocated.
     OutOfMemory = 3,
-    /// No parameter or group of this handle has that number.
+    /// The handle does not have what was asked for, such as a parameter or group of this number.
     NotFound = 5,
-    /// The handle is NULL, was destroyed, or never was one.
+    /// The handle is NULL, was destroyed, or never was a handle.
     BadHandle = 7,
-    /// The handle is in use: by another thread, or by the very call that called this callback.
+    /// The handle is in use by another thread, or by the call that is running this callback.
     Busy = 8,
-    /// An earlier call was interrupted in the middle of its writes: by a bug in this library, which
-    /// leaves only `adamw_destroy`, or in `adamw_load`, which may be called again.
+    /// An earlier call failed in the middle of its writes. The handle can only be destroyed or, if
+    /// that call was a load, loaded again.
     Poisoned = 9,
-    /// A function of the host reported an error.
+    /// A callback of the host reported an error.
     Callback = 10,
-    /// The learning rate is a schedule's, and cannot be set beside it.
+    /// The learning rate already comes from a schedule or from `config.lr_ptr`.
     LrConflict = 11,
-    /// A gradient is not finite, and the handle was told to fail then.
+    /// A gradient is not finite, and the handle was created with ADAMW_NONFINITE_FAIL.
     Nonfinite = 12,
-    /// One parameter cannot be stepped alone: its step depends on the gradients of others.
+    /// The parameter cannot be stepped alone, because its step depends on the gradients of others.
     ClipConflict = 13,
     /// A CUDA device or its driver failed.
     Device = 14,
-    /// A file could not be read or written: the text has the reason that the system gave.
+    /// A file could not be read or written. The text includes the reason that the system gave.
     Io = 15,
-    /// A checkpoint is damaged, cut off, or none.
+    /// The data is damaged, truncated, or not a checkpoint.
     Corrupt = 16,
-    /// A checkpoint is whole, but not one of a handle like this: the text lists what differs.
+    /// The checkpoint is intact, but does not match this handle. The text lists the differences.
     Mismatch = 17,
-    /// A panic was caught at the boundary: a bug in this library.
+    /// The library caught a panic at its boundary, which is a bug in this library.
     Internal = 99,
 }
 
@@ -64,7 +64,7 @@ impl Status {
         Status::Internal,
     ];
 
-    /// NUL-terminated, as the constant is written in C.
+    /// Returns the name of the constant in C, NUL-terminated.
     pub fn name(self) -> &'static core::ffi::CStr {
         match self {
             Status::Ok => c"ADAMW_STATUS_OK",

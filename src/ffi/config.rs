@@ -1,4 +1,4 @@
-//! What a handle is made with.
+//! The configuration of a handle.
 #![allow(non_camel_case_types)]
 
 use super::sized::{self, sized_struct};
@@ -7,93 +7,104 @@ use core::ffi::c_void;
 
 pub use crate::callback::{adamw_parallel_for, adamw_task};
 
-/// How gradients are clipped. They are never rewritten: the factor is part of the step. Norms are
-/// summed in f64, in one order, so that they have the same bits everywhere. Where gradients that are
-/// not finite propagate, a norm of NaN makes every parameter that it clips NaN, and an infinite one
-/// makes the factor 0: finite gradients become 0, infinite ones NaN.
+/// How gradients are clipped. Gradients are not rewritten: the step clips them as it reads them.
+/// Norms are summed in f64 in one fixed order, so that they have the same bits everywhere. Under
+/// ADAMW_NONFINITE_PROPAGATE, a norm of NaN makes every parameter that it clips NaN, and an
+/// infinite norm makes the factor 0, which turns finite gradients into 0 and infinite ones into
+/// NaN.
 pub type adamw_clip = u32;
-/// Not at all.
+/// No clipping.
 pub const ADAMW_CLIP_NONE: adamw_clip = 0;
-/// Each tensor to a norm of at most `clip_norm`.
+/// Scales each tensor to a norm of at most `clip_norm`.
 pub const ADAMW_CLIP_NORM: adamw_clip = 1;
-/// All tensors of the scope together to a norm of at most `clip_norm`: each is multiplied by
+/// Scales all tensors of the scope together to a norm of at most `clip_norm`: multiplies each by
 /// clip_norm / max(norm, clip_norm).
 pub const ADAMW_CLIP_GLOBAL_NORM: adamw_clip = 2;
-/// Each element to at least `clip_min` and at most `clip_max`. A NaN stays one.
+/// Limits each element to the range from `clip_min` to `clip_max`. A NaN stays NaN.
 pub const ADAMW_CLIP_VALUE: adamw_clip = 3;
 
-/// Which gradients make up a global norm.
+/// Which gradients a global norm is computed over.
 pub type adamw_clip_scope = u32;
-/// Those of all groups of the handle that clip by global norm, as torch.nn.utils.clip_grad_norm_ has it.
+/// All groups of the handle that clip by global norm, as in torch.nn.utils.clip_grad_norm_.
 pub const ADAMW_CLIP_SCOPE_HANDLE: adamw_clip_scope = 0;
-/// Those of one group, as Paddle's ClipGradByGlobalNorm has it.
+/// One group, as in Paddle's ClipGradByGlobalNorm.
 pub const ADAMW_CLIP_SCOPE_GROUP: adamw_clip_scope = 1;
 
-/// What a step does with gradients that are not finite, before it writes anything.
+/// How a step handles gradients that are not finite. It decides before it writes anything.
 pub type adamw_nonfinite = u32;
-/// Steps with them, as IEEE 754 has it.
+/// The step computes with them, as IEEE 754 defines.
 pub const ADAMW_NONFINITE_PROPAGATE: adamw_nonfinite = 0;
-/// Takes no step, for any parameter: nothing changes, no counter moves, and
-/// `adamw_get_step_info` says so.
+/// The step is skipped for every parameter: nothing changes, no counter advances, and
+/// `adamw_get_step_info` reports it.
 pub const ADAMW_NONFINITE_SKIP: adamw_nonfinite = 1;
-/// Fails with `ADAMW_STATUS_NONFINITE`, naming the first such parameter.
+/// The step fails with `ADAMW_STATUS_NONFINITE`, and the text names the first such parameter.
 pub const ADAMW_NONFINITE_FAIL: adamw_nonfinite = 2;
 
-/// What a step with a sparse gradient does to the rows that the gradient does not list. With dense
-/// gradients it means nothing.
+/// How a step with a sparse gradient handles the rows that the gradient does not list. Dense
+/// gradients are not affected.
 pub type adamw_lazy = u32;
-/// Steps them with a gradient of zero: the same bits as the dense gradient would give, at its cost.
+/// Steps these rows with a gradient of zero. The result has the same bits as with the dense
+/// gradient, and the step costs as much.
 pub const ADAMW_LAZY_OFF: adamw_lazy = 0;
-/// Leaves them, their state and their weight decay alone; the step counts for the whole parameter.
-/// This is Paddle's `lazy_mode`.
+/// Skips these rows, their state and their weight decay. The step still counts for the whole
+/// parameter. This is Paddle's `lazy_mode`.
 pub const ADAMW_LAZY_ROWS: adamw_lazy = 1;
-/// Leaves them for now. `adamw_sparse_prepare` brings rows, before the host reads them, to the bits
-/// that the dense gradient would have given; `adamw_sparse_flush` brings all of them. Each step
-/// also brings a 1,024th of the rows up to date, in turn.
+/// Defers these rows. Call `adamw_sparse_prepare` before the host reads rows: it gives them the
+/// bits that the dense gradient would have given. `adamw_sparse_flush` does so for all rows. Each
+/// step also brings 1/1,024 of the rows up to date, in turn.
 pub const ADAMW_LAZY_EXACT: adamw_lazy = 2;
 
-/// What keeps the precision of 16-bit parameters that are added to a group.
+/// How the precision of 16-bit parameters that are added to a group is kept.
 pub type adamw_precision = u32;
-/// With multi_precision an f32 master, otherwise nothing: updates that are small beside a 16-bit
-/// parameter are lost in rounding (see `multi_precision`). Any of the others keeps them.
+/// An f32 master with multi_precision, otherwise nothing: updates that are small relative to a
+/// 16-bit parameter are then lost in rounding (see `multi_precision`). Each of the other values
+/// keeps them.
 pub const ADAMW_PRECISION_DEFAULT: adamw_precision = 0;
-/// bf16 parameters and a remainder `[n] i16` that together are the exact f32 master: the bits of
-/// ADAMW_PRECISION_DEFAULT with multi_precision, in 4 bytes and not 6. The parameter is the master
-/// rounded half away from zero. f16 has no such split: `ADAMW_STATUS_UNSUPPORTED`.
+/// A bf16 parameter and a remainder `[n] i16` that together are the exact f32 master. The step has
+/// the bits of ADAMW_PRECISION_DEFAULT with multi_precision, in 4 bytes per element instead of 6.
+/// The parameter is the master rounded half away from zero. f16 cannot be split in this way:
+/// `ADAMW_STATUS_UNSUPPORTED`.
 pub const ADAMW_PRECISION_SPLIT: adamw_precision = 1;
-/// No master: bf16 parameters are rounded up or down at random, each as likely as the sum is near it,
-/// so that on average nothing is lost. The random bits are a function of `seed`, of the parameter's
-/// name, of its step and of the element. Not for f16: `ADAMW_STATUS_UNSUPPORTED`.
+/// No master. A bf16 parameter is rounded up or down at random, with the probability of each
+/// proportional to how near it is, so that nothing is lost on average. The random bits are a
+/// function of `seed`, of the parameter's name, of its step count and of the element's index. Not
+/// for f16: `ADAMW_STATUS_UNSUPPORTED`.
 pub const ADAMW_PRECISION_STOCHASTIC: adamw_precision = 2;
-/// Kahan's compensation: f16 and bf16 parameters with a remainder `[n]` of their own type, which
-/// holds what rounding left over, and which the next step adds first. (With bf16
-/// ADAMW_PRECISION_SPLIT takes the same memory and is exact. An f16 remainder is at most as fine as
-/// 6e-8, the smallest f16.)
+/// Kahan summation: an f16 or bf16 parameter and a remainder `[n]` of its type, which holds the
+/// last rounding error and which the next step adds first. (For bf16, ADAMW_PRECISION_SPLIT takes
+/// the same memory and is exact. An f16 remainder resolves at best 6e-8, the smallest f16.)
 pub const ADAMW_PRECISION_KAHAN: adamw_precision = 3;
 
-/// What the moments of f32, f16 and bf16 parameters that are added to a group are kept in. f64
+/// How the moments of f32, f16 and bf16 parameters that are added to a group are stored. f64
 /// parameters have f64 moments.
 pub type adamw_moments = u32;
 /// f32.
 pub const ADAMW_MOMENTS_F32: adamw_moments = 0;
-/// bf16. exp_avg is rounded to nearest, exp_avg_sq at random (as ADAMW_PRECISION_STOCHASTIC has it):
-/// it moves by less than rounding to nearest would see.
+/// bf16. exp_avg is rounded to nearest. exp_avg_sq is rounded at random, as in
+/// ADAMW_PRECISION_STOCHASTIC, because rounding to nearest would lose its small changes.
 pub const ADAMW_MOMENTS_BF16: adamw_moments = 1;
-/// 8 bits: `[n] u8`, and an f32 scale for each 256 elements, the largest magnitude among them. A code
-/// counts down from it, sixteen values to an octave, then eight: exp_avg, which has a sign, for 4
-/// octaves and 8 more, below which is 0; exp_avg_sq, rounded at random, for 8 and 16 more, and never to
-/// 0. Tensors of fewer than 4,096 elements have f32 moments (shards: those of a whole of so few, as
-/// `whole_elements` says). What is not finite spreads to the other elements of its 256. Sparse gradients need ADAMW_LAZY_OFF.
+/// 8 bits: a code for each element, `[n] u8`, and an f32 scale for each block of 256 elements,
+/// which is the largest magnitude in the block. A code counts down from the scale. exp_avg has a
+/// sign; its codes cover 4 octaves with 16 values each, then 8 octaves with 8 values each; what is
+/// smaller is 0. exp_avg_sq is rounded at random and never to 0; its codes cover 8 octaves with 16
+/// values each, then 16 octaves with 8 values each.
+///
+/// Tensors of fewer than 4,096 elements have f32 moments; for a shard, the length of the whole
+/// decides (`whole_elements`). An element that is not finite affects the other elements of its
+/// block. Sparse gradients need ADAMW_LAZY_OFF.
 pub const ADAMW_MOMENTS_8BIT: adamw_moments = 2;
-/// 4 bits: 64 bytes for each 128 elements, the last of which may be fewer, byte i with the code of
-/// element i in its low half and of element i + 64 in its high half; and an f32 scale for each 128,
-/// the largest magnitude among them. A code is an octave: of exp_avg, with a sign, 6 of them below the
-/// scale and 0; of exp_avg_sq 14, and never 0. Both are rounded at random. Otherwise as 8 bits; not
-/// with amsgrad, which would keep the largest of what was rounded up.
+/// 4 bits: for each block of 128 elements, the last of which may be shorter, 64 bytes of codes and
+/// an f32 scale, which is the largest magnitude in the block. Byte i has the code of element i in
+/// its low half and the code of element i + 64 in its high half. A code is a whole number of
+/// octaves below the scale: up to 6 for exp_avg, whose codes also have a sign and a 0, and up to 14
+/// for exp_avg_sq, which is never 0. Both are rounded at random.
+///
+/// The second paragraph of ADAMW_MOMENTS_8BIT holds here too. amsgrad is not possible, because its
+/// maximum would collect the values that were rounded up.
 pub const ADAMW_MOMENTS_4BIT: adamw_moments = 3;
 
-/// What an optimizer is created with. `adamw_config_init` fills in the defaults, in brackets here.
-/// The hyper-parameters are those of group 0, and the defaults of the other groups.
+/// The configuration of an optimizer. `adamw_config_init` fills in the defaults, which are given in
+/// brackets here. The hyper-parameters are those of group 0 and the defaults of the other groups.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct adamw_config {
@@ -101,81 +112,94 @@ pub struct adamw_config {
     pub struct_size: usize,
     /// `[0.001]` Learning rate; finite, >= 0.
     pub lr: f64,
-    /// `[0.9]` Decay of the mean of the gradient; 0 <= beta1 < 1.
+    /// `[0.9]` Decay rate of the mean of the gradient; 0 <= beta1 < 1.
     pub beta1: f64,
-    /// `[0.999]` Decay of the mean of the squared gradient; 0 <= beta2 < 1.
+    /// `[0.999]` Decay rate of the mean of the squared gradient; 0 <= beta2 < 1.
     pub beta2: f64,
-    /// `[1e-8]` Added to the root of the bias-corrected second moment; finite, >= 0, as the f32 that all but f64 parameters
-    /// use, like the numbers below. With 0, what has only had gradients of 0 becomes NaN.
+    /// `[1e-8]` Added to the root of the bias-corrected second moment; finite, >= 0, also in f32,
+    /// in which all parameters but f64 ones compute. The same holds for the numbers below. With 0,
+    /// an element whose gradients have all been 0 becomes NaN.
     pub eps: f64,
-    /// `[0.01]` Decoupled weight decay: a step takes lr * weight_decay of the parameter away; finite, negative grows it.
+    /// `[0.01]` Decoupled weight decay: a step subtracts lr * weight_decay times the parameter.
+    /// Finite; a negative value makes the parameter grow.
     pub weight_decay: f64,
     /// `[0]` 1: divide by the largest second moment so far.
     pub amsgrad: u32,
-    /// `[0]` 1: ascend the gradient (clipped, then negated). Decay and regularizers shrink the parameter all the same.
+    /// `[0]` 1: ascend the gradient, which is clipped first and then negated. Weight decay and
+    /// regularizers still shrink the parameter.
     pub maximize: u32,
-    /// `[0]` 1: f16 and bf16 parameters get an f32 master, which is stepped and then rounded to
-    /// the parameter. 0, with no `precision` either: an update below half a unit in the last place of a
-    /// parameter (1/256 of its value for bf16) is lost, without a word. A learning rate of 1e-5 moves no
-    /// bf16 weight of 1 at all. `n_unchanged` of adamw_step_info counts them.
+    /// `[0]` 1: each f16 and bf16 parameter gets an f32 master, which is stepped and then rounded
+    /// to the parameter. With 0 and no other `precision`, an update smaller than half a unit in the
+    /// last place of a parameter (1/256 of its value for bf16) is lost without notice: a learning
+    /// rate of 1e-5 does not move a bf16 weight of 1 at all. `n_unchanged` of adamw_step_info
+    /// counts such elements.
     pub multi_precision: u32,
-    /// `[0]` Threads that work in a step: 1 is the caller's alone, 0 as many as the process's
-    /// affinity mask has processors, any other number is taken at its word: so many less 1 are started by
-    /// the first step that is shared out. A step of fewer than 262,144 elements stays on the caller's.
+    /// `[0]` Number of threads that work in a step, the caller's included. 0: as many as there are
+    /// processors in the affinity mask of the process. Any other number is used as given. The first
+    /// step that is shared starts the other threads. A step of fewer than 262,144 elements runs on
+    /// the caller's thread alone.
     pub num_threads: u32,
     /// `[ADAMW_ISA_BEST]` The highest instruction set to use.
     pub isa: adamw_isa,
-    /// `[ADAMW_NONFINITE_PROPAGATE]` What a step does with gradients that are not finite.
+    /// `[ADAMW_NONFINITE_PROPAGATE]` How a step handles gradients that are not finite.
     pub nonfinite: adamw_nonfinite,
-    /// `[NULL]` The host's loop over tasks, instead of threads of the library's own. It is given
-    /// `num_threads` tasks, or fewer.
+    /// `[NULL]` The host's loop over tasks, which replaces the library's own threads. It is called
+    /// with at most `num_threads` tasks.
     pub parallel_for: adamw_parallel_for,
     /// Passed to `parallel_for`.
     pub parallel_for_data: *mut c_void,
-    /// `[0]` The largest norm, if `clip` clips by one; finite, > 0. This and the two below must be 0
-    /// where `clip` is ADAMW_CLIP_NONE, and are ignored by a clip that does not use them.
+    /// `[0]` The largest norm, if `clip` is one of the norms; finite, > 0. This field, `clip_min`
+    /// and `clip_max` must be 0 if `clip` is ADAMW_CLIP_NONE. A kind of clipping ignores those that
+    /// it does not use.
     pub clip_norm: f64,
-    /// `[0]` The smallest value, if `clip` clips by value; finite.
+    /// `[0]` The smallest value, if `clip` is ADAMW_CLIP_VALUE; finite.
     pub clip_min: f64,
-    /// `[0]` The largest value, if `clip` clips by value; finite, > clip_min.
+    /// `[0]` The largest value, if `clip` is ADAMW_CLIP_VALUE; finite, > clip_min.
     pub clip_max: f64,
     /// `[ADAMW_CLIP_NONE]` How gradients are clipped.
     pub clip: adamw_clip,
-    /// `[ADAMW_CLIP_SCOPE_HANDLE]` Which gradients make up a global norm.
+    /// `[ADAMW_CLIP_SCOPE_HANDLE]` Which gradients a global norm is computed over.
     pub clip_scope: adamw_clip_scope,
-    /// `[ADAMW_LAZY_OFF]` What sparse gradients do to the rows that they do not list.
+    /// `[ADAMW_LAZY_OFF]` How a step handles the rows that a sparse gradient does not list.
     pub lazy_mode: adamw_lazy,
-    /// `[0]` 1: a step takes the mean of the gradients that `adamw_accumulate_grad` has added up, not their sum:
-    /// over the micro-batches of the window, see `adamw_set_accumulation_window`.
+    /// `[0]` 1: a step uses the mean of the gradients added up by `adamw_accumulate_grad`, not
+    /// their sum. The divisor is the number of micro-batches of the window, see
+    /// `adamw_set_accumulation_window`.
     pub average_grads: u32,
-    /// `[NULL]` Where the host keeps the learning rate: one f32, read and checked by each step, in
-    /// place of `lr`. It must stay valid as long as the handle, as the three below.
+    /// `[NULL]` Address of one f32 in the host's memory: the learning rate, which each step reads
+    /// and checks, in place of `lr`. It must stay valid as long as the handle.
     pub lr_ptr: *const f32,
-    /// `[NULL]` Where the host keeps beta1, likewise.
+    /// `[NULL]` Address of one f32 in place of `beta1`, under the rules of `lr_ptr`.
     pub beta1_ptr: *const f32,
-    /// `[NULL]` Where the host keeps beta2, likewise.
+    /// `[NULL]` Address of one f32 in place of `beta2`, under the rules of `lr_ptr`.
     pub beta2_ptr: *const f32,
-    /// `[NULL]` Where the host keeps weight_decay, likewise.
+    /// `[NULL]` Address of one f32 in place of `weight_decay`, under the rules of `lr_ptr`.
     pub weight_decay_ptr: *const f32,
-    /// `[ADAMW_PRECISION_DEFAULT]` What keeps the precision of 16-bit parameters.
+    /// `[ADAMW_PRECISION_DEFAULT]` How the precision of 16-bit parameters is kept.
     pub precision: adamw_precision,
-    /// `[ADAMW_MOMENTS_F32]` What moments are kept in.
+    /// `[ADAMW_MOMENTS_F32]` How moments are stored.
     pub moments: adamw_moments,
-    /// `[0]` Of the random bits that stochastic rounding takes.
+    /// `[0]` Seed of the random bits for stochastic rounding.
     pub seed: u64,
-    /// `[0]` 1: a step, taken or skipped, writes zeros over the gradients that it has used, while they
-    /// are in cache: what `adamw_clear_grad` would do after it, to frozen parameters' too. They must be writable then, and no two
-    /// parameters may share gradient memory.
+    /// `[0]` 1: a step, taken or skipped, writes zeros over the gradients that it has used, while
+    /// they are in cache. The effect is that of `adamw_clear_grad` after the step, for frozen
+    /// parameters too. The gradients must be writable, and no two parameters may share gradient
+    /// memory.
     pub clear_grads: u32,
-    /// `[0]` 1: a step takes weight_decay of the parameter away whatever its learning rate is, as TensorFlow Addons' AdamW
-    /// and pytorch_optimizer's `fixed_decay` do; PyTorch, Paddle and Optax multiply by lr. `weight_decay_ptr` can schedule it.
+    /// `[0]` 1: a step subtracts weight_decay times the parameter, whatever the learning rate is,
+    /// as TensorFlow Addons' AdamW and pytorch_optimizer's `fixed_decay` do. PyTorch, Paddle and
+    /// Optax multiply by lr. `weight_decay_ptr` can schedule it.
     pub independent_weight_decay: u32,
 }
 
-sized_struct!(adamw_config, "config", 6 of 8, 6 of 4, 5 of 8, 4 of 4, 4 of 8, 2 of 4, 1 of 8, 2 of 4);
+sized_struct!(
+    adamw_config, "config",
+    6 of 8, 6 of 4, 5 of 8, 4 of 4, 4 of 8, 2 of 4, 1 of 8, 2 of 4
+);
 
 impl adamw_config {
-    /// What `adamw_config_init` gives, and what a shorter struct lacks.
+    /// The values that `adamw_config_init` writes, and those of the fields that a shorter struct
+    /// lacks.
     pub const DEFAULT: adamw_config = adamw_config {
         struct_size: size_of::<Self>(),
         lr: 0.001,
@@ -219,6 +243,6 @@ pub unsafe extern "C" fn adamw_config_init(
     config: *mut adamw_config,
     struct_size: usize,
 ) -> Status {
-    // SAFETY: the caller's word.
+    // SAFETY: the caller guarantees it.
     guard(|| unsafe { sized::write(config, struct_size, adamw_config::DEFAULT) })
 }

@@ -1,10 +1,10 @@
 //! Handles: numbers that look like pointers and are never dereferenced.
 //!
-//! A handle names a slot and the generation of its tenant. Slots are never freed, so that looking
-//! one up is sound whatever the host passes: a stale handle meets another generation, a doubly
-//! destroyed one a free slot, garbage no slot at all. A slot is two words; the optimizer has memory of
-//! its own. There are no locks: a fork in the middle of another thread's call leaves nothing held in
-//! the child but that one handle.
+//! A handle consists of the index of a slot and the generation of its tenant. Slots are never
+//! freed, so a lookup is sound whatever the host passes: a stale handle finds another generation, a
+//! handle that is destroyed twice finds a free slot, and garbage finds no slot. A slot is two
+//! words; the optimizer has its own memory. There are no locks: after a fork in the middle of
+//! another thread's call, only that one handle stays busy in the child.
 
 use crate::error::Error;
 use crate::optimizer::Optimizer;
@@ -13,34 +13,36 @@ use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 
 struct Slot {
-    /// The generation (how many tenants have left), and in the two lowest bits the phase.
+    /// The generation (the number of tenants that have left), and the phase in the two lowest bits.
     state: AtomicU64,
-    /// The optimizer, of which whoever set `BUSY` is the only user. In the phase `FREE`: the link to the next
-    /// free slot.
+    /// The optimizer, which only the thread that has set `BUSY` may use. In the phase `FREE`: the
+    /// link to the next free slot.
     tenant: AtomicPtr<Optimizer>,
 }
 
-/// All zero bits are a slot of generation 0 that is free.
+/// All zero bits are a free slot of generation 0.
 const FREE: u64 = 0;
 const IDLE: u64 = 1;
 const BUSY: u64 = 2;
 const POISONED: u64 = 3;
 
-/// A handle has 32 bits for the generation: a slot that has had that many tenants stays free.
+/// A handle has 32 bits for the generation. A slot that has had that many tenants is not reused.
 const LAST_GENERATION: u64 = u32::MAX as u64;
 
-/// Segment k holds `FIRST_SEGMENT << k` slots; it comes when the ones before are full.
+/// Segment k holds `FIRST_SEGMENT << k` slots. It is allocated when the segments before it are
+/// full.
 static SEGMENTS: [AtomicPtr<Slot>; 24] = [const { AtomicPtr::new(null_mut()) }; 24];
 const FIRST_SEGMENT: usize = 64;
 
-/// How many slots have had a tenant.
+/// The number of slots that have had a tenant.
 static N_USED: AtomicUsize = AtomicUsize::new(0);
 
-/// The slots that have had one and are free again: a link to the first, and above it how often this has
-/// changed, so that nobody takes a list for the one that was seen before.
+/// The list of slots that have had a tenant and are free again: a link to the first in the low
+/// half, and in the high half the number of changes, so that a changed list is never taken for the
+/// one that was read before (the ABA problem).
 static FREE_SLOTS: AtomicU64 = AtomicU64::new(0);
 
-/// A link to a slot is its number and 1; 0 links to none.
+/// A link to a slot is its index plus 1; 0 is the end of the list.
 const LINK: u64 = u32::MAX as u64;
 
 /// Moves an optimizer into a free slot and returns its handle.
@@ -52,7 +54,7 @@ pub fn insert(optimizer: Optimizer) -> Result<*mut Optimizer, Error> {
         give_back(index, slot);
         return Err(Error::OutOfMemory { what: "the optimizer", bytes: LAYOUT.size() });
     }
-    // SAFETY: allocated just now.
+    // SAFETY: `memory` was allocated above, for an optimizer.
     unsafe { memory.write(optimizer) };
     slot.tenant.store(memory, Ordering::Relaxed);
     let generation = slot.state.load(Ordering::Relaxed) >> 2;
@@ -62,7 +64,7 @@ pub fn insert(optimizer: Optimizer) -> Result<*mut Optimizer, Error> {
 
 const LAYOUT: Layout = Layout::new::<Optimizer>();
 
-/// Calls `work` with the optimizer, if nobody else is using it.
+/// Calls `work` with the optimizer, if no other call is using it.
 pub fn with<R>(
     handle: *const Optimizer,
     work: impl FnOnce(&mut Optimizer) -> Result<R, Error>,
@@ -71,17 +73,17 @@ pub fn with<R>(
     enter(slot, generation, handle, IDLE)?;
     // A panic in `work` leaves the handle poisoned.
     let mut release = Release { slot, state: generation << 2 | POISONED };
-    // SAFETY: an idle slot has a tenant, and it is busy with us.
+    // SAFETY: an idle slot has a tenant, and only this call has set `BUSY`.
     let result = work(unsafe { &mut *slot.tenant.load(Ordering::Relaxed) });
-    // What was done in part cannot be undone, and is not to be gone on from.
+    // A half-taken step cannot be undone: leave the handle poisoned.
     if !matches!(result, Err(Error::HalfStep)) {
         release.state = generation << 2 | IDLE;
     }
     result
 }
 
-/// The same for a load. One that failed in the middle of its writes leaves the handle poisoned, and open
-/// to another load.
+/// Calls `work`, a load, with the optimizer, if no other call is using it. A load that fails in the
+/// middle of its writes leaves the handle poisoned, and only a load may enter it then.
 pub fn load(
     handle: *const Optimizer,
     work: impl FnOnce(&mut Optimizer) -> Result<(), Error>,
@@ -92,7 +94,7 @@ pub fn load(
         entered => entered.map(|()| false),
     }?;
     let mut release = Release { slot, state: generation << 2 | POISONED };
-    // SAFETY: an idle or poisoned slot has a tenant, and it is busy with us.
+    // SAFETY: an idle or poisoned slot has a tenant, and only this call has set `BUSY`.
     let optimizer = unsafe { &mut *slot.tenant.load(Ordering::Relaxed) };
     if was_poisoned && !optimizer.is_half_loaded() {
         return Err(Error::Poisoned);
@@ -104,7 +106,7 @@ pub fn load(
     result
 }
 
-/// Drops the optimizer; its handle is stale from now on.
+/// Drops the optimizer. Its handle is stale from now on.
 pub fn remove(handle: *const Optimizer) -> Result<(), Error> {
     let (index, slot, generation) = find(handle)?;
     enter(slot, generation, handle, IDLE).or_else(|error| match error {
@@ -113,7 +115,8 @@ pub fn remove(handle: *const Optimizer) -> Result<(), Error> {
     })?;
     let release = Release { slot, state: (generation + 1) << 2 | FREE };
     let tenant = slot.tenant.load(Ordering::Relaxed);
-    // SAFETY: an idle or poisoned slot has a tenant, from `insert`, it is busy with us, and free afterwards.
+    // SAFETY: an idle or poisoned slot has a tenant, which `insert` allocated. Only this call has
+    // set `BUSY`, and the slot is free afterwards.
     unsafe {
         tenant.drop_in_place();
         dealloc(tenant.cast(), LAYOUT);
@@ -125,7 +128,7 @@ pub fn remove(handle: *const Optimizer) -> Result<(), Error> {
     Ok(())
 }
 
-/// Sets the slot's state when the call is over, also when it unwinds.
+/// Sets the state of the slot when the call is over, also when it unwinds.
 struct Release {
     slot: &'static Slot,
     state: u64,
@@ -137,7 +140,7 @@ impl Drop for Release {
     }
 }
 
-/// Moves the slot of this tenant from a phase to `BUSY`, or says what phase it is in.
+/// Moves the slot of this tenant from a phase to `BUSY`, or returns the error for its phase.
 fn enter(slot: &Slot, generation: u64, handle: *const Optimizer, from: u64) -> Result<(), Error> {
     let (expected, busy) = (generation << 2 | from, generation << 2 | BUSY);
     let seen = slot.state.compare_exchange(expected, busy, Ordering::Acquire, Ordering::Relaxed);
@@ -152,15 +155,17 @@ fn enter(slot: &Slot, generation: u64, handle: *const Optimizer, from: u64) -> R
     }
 }
 
-/// Mixed into a handle's upper half, so that neither an address nor a small number is a handle.
+/// Mixed into the upper half of a handle, so that neither an address nor a small number is a
+/// handle.
 const MARK: usize = 0x9e37_79b9 << 32;
 
-/// The generation above, the index below; the lowest bit is set, as in no pointer to an object.
+/// Returns the handle: the generation above, the index below. The lowest bit is set, as in no
+/// pointer to an object.
 fn encode(index: usize, generation: u64) -> *mut Optimizer {
     without_provenance_mut(((generation as usize) << 32 | index << 1 | 1) ^ MARK)
 }
 
-/// The number and the slot that a handle names, if there is one, and the generation it names.
+/// Returns the index and the slot that a handle names, if there is one, and its generation.
 fn find(handle: *const Optimizer) -> Result<(usize, &'static Slot, u64), Error> {
     if handle.is_null() {
         return Err(Error::NullHandle);
@@ -171,7 +176,7 @@ fn find(handle: *const Optimizer) -> Result<(usize, &'static Slot, u64), Error> 
     Ok((index, slot.ok_or(Error::BadHandle(handle.addr()))?, (bits >> 32) as u64))
 }
 
-/// The segment of a slot's number, and its place there.
+/// Returns the segment of a slot's index, and its place in the segment.
 fn split(index: usize) -> (usize, usize) {
     let segment = (index / FIRST_SEGMENT + 1).ilog2() as usize;
     (segment, index - FIRST_SEGMENT * ((1 << segment) - 1))
@@ -180,17 +185,18 @@ fn split(index: usize) -> (usize, usize) {
 fn slot(index: usize) -> Option<&'static Slot> {
     let (segment, place) = split(index);
     let slots = SEGMENTS.get(segment)?.load(Ordering::Acquire);
-    // SAFETY: a segment, once there, stays, and `split` keeps `place` below its length.
+    // SAFETY: a segment is never freed, and `split` keeps `place` below its length.
     (!slots.is_null()).then(|| unsafe { &*slots.add(place) })
 }
 
-/// A free slot that nobody else has.
+/// Takes a free slot, which no other thread has.
 fn free_slot() -> Result<(usize, &'static Slot), Error> {
     loop {
         let first = FREE_SLOTS.load(Ordering::Acquire);
         let Some(index) = (first & LINK).checked_sub(1) else { break };
         let Some(slot) = slot(index as usize) else { break };
-        // Of a slot that another thread has taken meanwhile this is no link, and the list has changed.
+        // If another thread has taken the slot meanwhile, this is not a link; but then the list has
+        // changed, and the exchange fails.
         let next = slot.tenant.load(Ordering::Relaxed).addr() as u64;
         if change_free_slots(first, next & LINK) {
             return Ok((index as usize, slot));
@@ -209,7 +215,7 @@ fn free_slot() -> Result<(usize, &'static Slot), Error> {
     }
 }
 
-/// Lets a slot that is free be taken.
+/// Puts a free slot on the list of slots that can be taken.
 fn give_back(index: usize, slot: &Slot) {
     loop {
         let first = FREE_SLOTS.load(Ordering::Acquire);
@@ -220,14 +226,14 @@ fn give_back(index: usize, slot: &Slot) {
     }
 }
 
-/// Puts another link in place of the first, if nobody has changed it since it was read.
+/// Replaces the link to the first free slot, if the list has not changed since it was read.
 fn change_free_slots(seen: u64, link: u64) -> bool {
     let changed = (seen & !LINK).wrapping_add(LINK + 1) | link;
     let exchange = FREE_SLOTS.compare_exchange(seen, changed, Ordering::AcqRel, Ordering::Relaxed);
     exchange.is_ok()
 }
 
-/// Adds the segment that starts with this slot, unless another thread has.
+/// Adds the segment that starts with this slot, unless another thread has added it.
 fn add_segment(first_slot: usize) -> Result<(), Error> {
     let n_slots = first_slot + FIRST_SEGMENT;
     let bytes = n_slots.saturating_mul(size_of::<Slot>());
@@ -240,7 +246,7 @@ fn add_segment(first_slot: usize) -> Result<(), Error> {
         return Err(failed);
     }
     if segment.compare_exchange(null_mut(), slots, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-        // SAFETY: allocated above with this layout, and seen by nobody.
+        // SAFETY: allocated above with this layout, and no other thread has the address.
         unsafe { dealloc(slots.cast(), layout) };
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What the library says about itself and about the last failure.
+//! Functions about the library itself and about the last failure.
 #![allow(non_camel_case_types)]
 
 use super::sized::{self, sized_struct};
@@ -12,58 +12,60 @@ use core::ffi::c_char;
 
 pub use crate::error::Status;
 
-/// The text of the last call that failed on this thread, with the names and values in question;
-/// empty if none has. There is memory for it from a thread's first failure on: without that the text is
-/// that there was none, and the status says what failed. It belongs to the library and is valid until this
-/// thread's next call that fails.
+/// Returns the text of the last call that failed on this thread, with the names and values in
+/// question, or an empty string if no call has failed. The string belongs to the library and is
+/// valid until the next failure on this thread. The first failure of a thread allocates memory for
+/// its texts; if that fails, the text says so, and only the status tells what went wrong.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_last_error() -> *const c_char {
     last_error()
 }
 
-/// The name of a status, such as `ADAMW_STATUS_OK`; of a number that is none, `unknown status`.
+/// Returns the name of a status, such as `ADAMW_STATUS_OK`, or `unknown status` for any number that
+/// is not a status.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_status_name(status: i32) -> *const c_char {
     let known = Status::ALL.into_iter().find(|&known| known as i32 == status);
     known.map_or(c"unknown status", Status::name).as_ptr()
 }
 
-/// The version of the library that is running, such as `0.1.0`; the header's is in
+/// Returns the version of the running library, such as `0.1.0`. The version of this header is in
 /// `ADAMW_VERSION_MAJOR`, `_MINOR` and `_PATCH`.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_version() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
 }
 
-/// An instruction set, as a cap: the highest available that is not above it is used. All of them
-/// give the same bits, but for the sign and the payload of a NaN.
+/// An instruction set, given as an upper limit: the library uses the highest available one that is
+/// not above it. All of them give the same bits, except for the sign and the payload of a NaN.
 pub type adamw_isa = u32;
-/// As high as the processor has; the environment variable `ADAMW_ISA` (`portable`, `avx2` or
-/// `avx512`) caps it, and every other choice too.
+/// The highest that the processor has. The environment variable `ADAMW_ISA` (`portable`, `avx2` or
+/// `avx512`) limits this choice and every other one.
 pub const ADAMW_ISA_BEST: adamw_isa = 0;
-/// What the target's baseline has: SSE2 on x86-64, NEON on aarch64.
+/// The baseline of the target: SSE2 on x86-64, NEON on aarch64.
 pub const ADAMW_ISA_PORTABLE: adamw_isa = 1;
 /// AVX2.
 pub const ADAMW_ISA_AVX2: adamw_isa = 2;
 /// AVX-512 F, BW, DQ and VL.
 pub const ADAMW_ISA_AVX512: adamw_isa = 3;
 
-/// What this build can do on this machine.
+/// The capabilities of this build on this machine.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct adamw_capabilities {
     /// `sizeof(adamw_capabilities)`.
     pub struct_size: usize,
-    /// Bit `1 << ADAMW_ISA_x` for each instruction set that is built in and that runs here.
+    /// Bit `1 << ADAMW_ISA_x` is set for each instruction set that is built in and runs here.
     pub isas: u32,
-    /// What `ADAMW_ISA_BEST` comes to now.
+    /// The instruction set that `ADAMW_ISA_BEST` selects now.
     pub best_isa: adamw_isa,
-    /// Bit `1 << device_type` (DLPack's numbers) for each kind of memory that can be stepped: CUDA's if
-    /// the build has it and a driver is installed, which is not started to find out.
+    /// Bit `1 << device_type` (DLPack's numbers) is set for each kind of memory in which parameters
+    /// can be stepped. The bits for CUDA are set if CUDA is built in and a driver is installed. The
+    /// driver is not started to find out.
     pub devices: u32,
-    /// Bit `1 << ADAMW_DTYPE_x` for each element type that a parameter can have.
+    /// Bit `1 << ADAMW_DTYPE_x` is set for each element type that a parameter can have.
     pub dtypes: u32,
-    /// Processors in the affinity mask of this process.
+    /// The number of processors in the affinity mask of this process.
     pub num_cpus: u32,
     /// 0.
     pub reserved: u32,
@@ -71,8 +73,8 @@ pub struct adamw_capabilities {
 
 sized_struct!(adamw_capabilities, "out_capabilities", 1 of 8, 6 of 4);
 
-/// Writes what this build can do on this machine to `out_capabilities`. `struct_size` is the
-/// caller's `sizeof(adamw_capabilities)`.
+/// Writes the capabilities of this build on this machine to `out_capabilities`. `struct_size` is
+/// the caller's `sizeof(adamw_capabilities)`.
 ///
 /// # Safety
 /// `out_capabilities` is NULL, or writable for `struct_size` bytes.
@@ -91,7 +93,7 @@ pub unsafe extern "C" fn adamw_get_capabilities(
             num_cpus: sys::affinity_count() as u32,
             reserved: 0,
         };
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         unsafe { sized::write(out_capabilities, struct_size, value) }
     })
 }

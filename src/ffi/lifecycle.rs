@@ -1,4 +1,4 @@
-//! Making and releasing a handle.
+//! Creation and destruction of a handle.
 #![allow(non_camel_case_types)]
 
 use super::sized;
@@ -12,11 +12,12 @@ use crate::tensor::HostNumber;
 
 pub use crate::optimizer::Optimizer;
 
-/// Creates an optimizer without parameters. `config` may be NULL: the defaults. On success
-/// `*out_optimizer` belongs to the caller, who ends it with `adamw_destroy`.
+/// Creates an optimizer without parameters and writes its handle to `out_optimizer`. If `config` is
+/// NULL, the optimizer has the defaults. The handle belongs to the caller, who ends it with
+/// `adamw_destroy`.
 ///
 /// # Safety
-/// `config` is NULL or readable, `out_optimizer` NULL or writable.
+/// `config` is NULL or readable; `out_optimizer` is NULL or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn adamw_create(
     config: *const adamw_config,
@@ -25,7 +26,7 @@ pub unsafe extern "C" fn adamw_create(
     guard(|| {
         let config = match config.is_null() {
             true => adamw_config::DEFAULT,
-            // SAFETY: the caller's word.
+            // SAFETY: the caller guarantees it.
             false => unsafe { sized::read(config, adamw_config::DEFAULT) }?,
         };
         if out_optimizer.is_null() {
@@ -34,26 +35,28 @@ pub unsafe extern "C" fn adamw_create(
         // SAFETY: the header makes the host vouch for its `parallel_for` and its numbers.
         let config = unsafe { checked(&config) }?;
         let handle = handle::insert(Optimizer::new(config)?)?;
-        // SAFETY: not NULL, and the caller's word.
+        // SAFETY: not NULL, and the caller guarantees the rest.
         unsafe { out_optimizer.write_unaligned(handle) };
         Ok(())
     })
 }
 
-/// Destroys an optimizer: its threads are joined and its own memory is freed before this returns;
-/// the host's buffers stay as they are. NULL does nothing. The handle is stale afterwards, and
-/// any further use of it is `ADAMW_STATUS_BAD_HANDLE`.
+/// Destroys an optimizer. Its threads are joined and its own memory is freed before this returns;
+/// the host's buffers stay as they are. NULL does nothing. Any further use of the handle is
+/// `ADAMW_STATUS_BAD_HANDLE`.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_destroy(optimizer: *mut Optimizer) -> Status {
     guard(|| if optimizer.is_null() { Ok(()) } else { handle::remove(optimizer) })
 }
 
+/// Checks the values that C code gave.
+///
 /// # Safety
-/// As `ParallelFor::new` and `HostNumber::new`.
+/// The requirements of `ParallelFor::new` and `HostNumber::new` hold.
 unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
     Ok(Config {
         lr: config.lr,
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         lr_ptr: unsafe { HostNumber::new(config.lr_ptr) },
         group: GroupConfig {
             lr_scale: 1.0,
@@ -74,7 +77,7 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
             lazy: Lazy::of("config.lazy_mode", config.lazy_mode)?,
             precision: Precision::of("precision", config.precision)?,
             moments: MomentFormat::of("moments", config.moments)?,
-            // SAFETY: the caller's word.
+            // SAFETY: the caller guarantees it.
             hosts: unsafe { hosts(config.weight_decay_ptr, config.beta1_ptr, config.beta2_ptr) },
         },
         amsgrad: flag("config.amsgrad", config.amsgrad)?,
@@ -84,7 +87,7 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
         clear_grads: flag("config.clear_grads", config.clear_grads)?,
         threads: Threads {
             count: (config.num_threads > 0).then_some(config.num_threads as usize),
-            // SAFETY: the caller's word.
+            // SAFETY: the caller guarantees it.
             host: unsafe { ParallelFor::new(config.parallel_for, config.parallel_for_data) },
         },
         nonfinite: Nonfinite::of("config.nonfinite", config.nonfinite)?,
@@ -95,13 +98,13 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
 }
 
 /// # Safety
-/// As `HostNumber::new`.
+/// The requirements of `HostNumber::new` hold for all three.
 pub(super) unsafe fn hosts(
     weight_decay: *const f32,
     beta1: *const f32,
     beta2: *const f32,
 ) -> HostValues {
-    // SAFETY: the caller's word.
+    // SAFETY: the caller guarantees it.
     unsafe {
         HostValues {
             weight_decay: HostNumber::new(weight_decay),

@@ -1,12 +1,12 @@
-//! The C ABI: every function is a few lines that read their arguments, call the optimizer, and turn
-//! its result into a status. No logic lives here.
+//! The C ABI: every function reads its arguments, calls the optimizer, and turns the result into a
+//! status, in a few lines. There is no logic here.
 
 mod choices;
 mod handle;
 mod sized;
 
-// The sections of the header, in the order in which they are read there: `tests/common/generated.rs` takes
-// them from here. A type stands above what takes it.
+// The sections of the header, in its order: `tests/common/generated.rs` takes them from here. A
+// type is declared above the functions that take it.
 
 // == Library and errors
 mod library;
@@ -63,29 +63,33 @@ mod inspect;
 
 // == CUDA
 //
-// Tensors whose device_type is ADAMW_DEVICE_CUDA or ADAMW_DEVICE_CUDA_MANAGED lie in the memory of that
-// device, and their parameters are stepped there, with the same bits. One handle uses one device.
+// Tensors whose device_type is ADAMW_DEVICE_CUDA or ADAMW_DEVICE_CUDA_MANAGED are in the memory of
+// that device, and their parameters are stepped there, with the same bits. One handle uses one
+// device.
 //
-// Order. Work is queued on one stream, adamw_set_stream's, in the device's primary context; the
-// current context stays current. What a call reads in the device's memory is read when the stream
-// reaches it: free or overwrite it after that, or by work queued behind the call on the same stream.
+// Order. All work is queued on one stream, which adamw_set_stream sets, in the primary context of
+// the device. The current context is the same after a call as before it. Device memory that a call
+// reads is read when the stream reaches the call: free or overwrite it after that, or by work that
+// is queued behind the call on the same stream.
 //
 // Waiting. adamw_step does not wait for the device, unless the host has to know what the device
-// finds: with adamw_set_statistics, ADAMW_NONFINITE_FAIL, found_inf flags or a loss scaler of the
-// library's, with a norm or a finiteness check that parameters in the host's memory share, and with
-// ADAMW_NONFINITE_SKIP beside a schedule or a callback. Calls that read state or step counts, and
-// adamw_get_step_info, wait.
+// finds. It waits with adamw_set_statistics, with ADAMW_NONFINITE_FAIL, with found_inf flags or a
+// loss scaler of the library, with a norm or a finiteness check that includes parameters in the
+// host's memory, and with ADAMW_NONFINITE_SKIP together with a schedule or a callback. Calls that
+// read state or step counts wait, and so does adamw_get_step_info.
 //
-// Memory. An address that the driver does not know as this device's is refused when it is given.
-// Numbers that a handle is given by pointer (lr_ptr, the flags of adamw_set_found_inf) are in the
-// host's memory; those in the device's memory are adamw_set_device_inputs'.
+// Memory. An address that the driver does not know as memory of this device is refused by the call
+// that gives it. Numbers that a handle reads through a pointer (lr_ptr, the flags of
+// adamw_set_found_inf) are in the host's memory; adamw_set_device_inputs gives those in the
+// device's memory.
 //
-// Failures. If the driver fails in the middle of a step, the step's parameters on the device are half
-// stepped, and every later step of them is ADAMW_STATUS_DEVICE. Do not use a handle that has
-// parameters on a device in a forked child: CUDA does not work there.
+// Failures. If the driver fails in the middle of a step, some parameters on the device have been
+// stepped and others have not, and every later step of them is ADAMW_STATUS_DEVICE. Do not use a
+// handle that has parameters on a device in a forked child: CUDA does not work there.
 //
-// Captures. No call breaks a capture of another stream, whatever its mode and its thread: the library
-// allocates, frees, copies and waits in CUDA's relaxed mode, and never waits for the whole context.
+// Captures. No call breaks a capture of another stream, whatever its mode and its thread. The
+// library allocates, frees, copies and waits in CUDA's relaxed mode, and never waits for the whole
+// context.
 mod device;
 
 pub use buffers::*;
@@ -118,14 +122,14 @@ use core::cell::Cell;
 use core::ffi::{CStr, c_char};
 use core::fmt::{self, Write};
 
-/// Runs the body of a fallible function: where the thread cannot be cancelled, in the default floating-point
-/// environment, with a panic or an error turned into a status and a text.
+/// Runs the body of a fallible function. During it the thread cannot be cancelled, and the
+/// floating-point environment is the default one; a panic or an error becomes a status and a text.
 fn guard(body: impl FnOnce() -> Result<(), Error>) -> Status {
     guard_at("", 0, |_| body())
 }
 
-/// The same for a function that takes an array of `n` entries: the text of an error begins with the entry
-/// that the body says it is at.
+/// Does what `guard` does for a function that takes an array of `n` entries. The text of an error
+/// begins with the entry that the body has set as current.
 fn guard_at(
     array: &str,
     n: usize,
@@ -138,7 +142,7 @@ fn guard_at(
     status
 }
 
-/// `guard` where the thread cannot be cancelled; nothing unwinds out of it.
+/// The part of `guard` during which the thread cannot be cancelled. Nothing unwinds out of it.
 #[inline(never)]
 #[allow(improper_ctypes_definitions, reason = "the ABI is C's for what it says of unwinding")]
 extern "C" fn guarded<'a, F, A>(body: F, at: A) -> Status
@@ -153,12 +157,12 @@ where
     })
 }
 
-/// Keeps the text of an error, with the entry of an array that it is about, and returns its status.
+/// Stores the text of an error, with the entry of an array that caused it, and returns its status.
 #[cold]
 #[inline(never)]
 fn failed(at: Option<(&str, usize)>, error: &Error) -> Status {
     match LAST_ERROR.ask() {
-        // Writing fails when the text is full, which cuts it and harms nothing.
+        // Writing fails when the text is full: then the text is cut, which does no harm.
         Some(bytes) => {
             let mut text = Text { bytes, used: 0 };
             let _ = match at {
@@ -173,13 +177,15 @@ fn failed(at: Option<(&str, usize)>, error: &Error) -> Status {
     error.status()
 }
 
+/// Returns a name that C code gave.
+///
 /// # Safety
 /// `name` is NULL, or a NUL-terminated string that lives as long as the call.
 unsafe fn name<'a>(name: *const c_char, argument: &'static str) -> Result<&'a CStr, Error> {
     if name.is_null() {
         return Err(Error::Null(argument));
     }
-    // SAFETY: the caller's word.
+    // SAFETY: the caller guarantees it.
     Ok(unsafe { CStr::from_ptr(name) })
 }
 
@@ -194,7 +200,7 @@ fn reserved(name: &'static str, value: u32) -> Result<(), Error> {
     if value == 0 { Ok(()) } else { Err(Error::Constant { name, value, expected: "0" }) }
 }
 
-/// That an array is there, or has no entries.
+/// Checks that an array is not NULL, unless it has no entries.
 fn not_null<T>(name: &'static str, array: *const T, n_entries: usize) -> Result<(), Error> {
     if array.is_null() && n_entries > 0 { Err(Error::Null(name)) } else { Ok(()) }
 }
@@ -207,25 +213,25 @@ unsafe fn put<T>(name: &'static str, to: *mut T, value: T) -> Result<(), Error> 
     if to.is_null() {
         return Err(Error::Null(name));
     }
-    // SAFETY: not NULL, and the caller's word.
+    // SAFETY: not NULL, and the caller guarantees the rest.
     unsafe { to.write_unaligned(value) };
     Ok(())
 }
 
-/// The i-th entry of a host's array, which need not be aligned.
+/// Returns the i-th entry of an array, which need not be aligned.
 ///
 /// # Safety
 /// The array has more than `i` entries.
 unsafe fn entry<T: Copy>(array: *const T, i: usize) -> T {
-    // SAFETY: the caller's word.
+    // SAFETY: the caller guarantees it.
     unsafe { array.add(i).read_unaligned() }
 }
 
-/// Bytes of the longest error text, its NUL included.
+/// Bytes of the longest error text, including its NUL.
 const TEXT_BYTES: usize = 512;
 
 static LAST_ERROR: BytesPerThread<TEXT_BYTES> = BytesPerThread::new();
-/// 1 for a thread that had no memory for the text of an error.
+/// 1 for a thread that could not allocate memory for the text of an error.
 static HAS_NO_TEXT: PerThread = PerThread::new(None);
 
 fn last_error() -> *const c_char {
@@ -238,7 +244,7 @@ fn last_error() -> *const c_char {
     }
 }
 
-/// Writes over this thread's error text, and keeps it NUL-terminated.
+/// Overwrites the error text of this thread, and keeps it NUL-terminated.
 struct Text {
     bytes: *mut [u8; TEXT_BYTES],
     used: usize,
@@ -247,7 +253,7 @@ struct Text {
 impl Write for Text {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let fits = text.floor_char_boundary(TEXT_BYTES - 1 - self.used);
-        // SAFETY: the bytes are this thread's, and there is no other reference to them.
+        // SAFETY: the bytes belong to this thread, and there is no other reference to them.
         let bytes = unsafe { &mut *self.bytes };
         bytes[self.used..self.used + fits].copy_from_slice(&text.as_bytes()[..fits]);
         bytes[self.used + fits] = 0;
