@@ -161,13 +161,10 @@ impl Model {
     }
 
     /// Steps some with these gradients; those that were set are set again afterwards.
-    pub fn apply(&mut self, grads: &[(usize, Vec<f64>)]) -> Verdict {
+    pub fn apply(&mut self, grads: Vec<(usize, Grad)>) -> Verdict {
         let asked: Vec<usize> = grads.iter().map(|(i, _)| *i).collect();
-        let dense = |grad: &Vec<f64>| Some(Grad::Dense(grad.clone()));
-        let given = grads.iter().map(|(i, grad)| (*i, dense(grad)));
-        let before: Vec<(usize, Option<Grad>)> = given
-            .map(|(i, grad)| (i, core::mem::replace(&mut self.params[i].grad, grad)))
-            .collect();
+        let before: Vec<(usize, Option<Grad>)> =
+            grads.into_iter().map(|(i, grad)| (i, self.params[i].grad.replace(grad))).collect();
         let verdict = self.step_those(&asked);
         for (i, grad) in before {
             self.params[i].grad = grad;

@@ -4,6 +4,7 @@ use crate::call::Aside;
 use crate::common::array::{Array, Dtype};
 use crate::common::checkpoint::{load_options, save_args};
 use crate::common::handle::{Answer, Param};
+use crate::graph::moves;
 use crate::more::More;
 use crate::side::Side;
 use crate::world::World;
@@ -14,9 +15,7 @@ impl World {
     pub fn aside(&mut self, aside: &Aside) {
         self.counts.asides += 1;
         self.counts.calls += 1;
-        if let Aside::SameGroup(_) | Aside::SameOptions(_) | Aside::Rebind(_) | Aside::DeviceLr(_) =
-            aside
-        {
+        if moves(aside) {
             self.drop_graph();
         }
         match aside {

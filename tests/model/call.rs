@@ -4,6 +4,7 @@
 
 use crate::common::random::Random;
 use crate::given::Given;
+use crate::graph::keeps_graph;
 use crate::hosts::Numbers;
 use adamw::ffi::*;
 
@@ -473,6 +474,16 @@ impl Call {
         match CALLS[place].1 {
             Draw::Call(draw) => draw(random),
             Draw::Aside => Call::Aside(Aside::draw(random, weights)),
+        }
+    }
+
+    /// One that a graph outlives.
+    pub fn draw_beside_graph(random: &mut Random, weights: &Weights) -> Call {
+        loop {
+            let call = Call::draw(random, weights);
+            if keeps_graph(&call) {
+                return call;
+            }
         }
     }
 }

@@ -44,7 +44,19 @@ impl Sequence {
         let setup = Setup::draw(random, places);
         let weights = Weights::draw(random);
         let mut calls: Vec<Call> = (0..random.below(4)).map(|_| Call::add(random)).collect();
-        calls.extend((0..1 + random.below(120)).map(|_| Call::draw(random, &weights)));
+        let mut n_kept = 0;
+        for _ in 0..1 + random.below(120) {
+            let call = match n_kept {
+                0 => Call::draw(random, &weights),
+                _ if random.once_in(4) => Call::Replay,
+                _ => Call::draw_beside_graph(random, &weights),
+            };
+            n_kept = match call {
+                Call::Capture if setup.places == Places::Device => random.below(20),
+                _ => n_kept.saturating_sub(1),
+            };
+            calls.push(call);
+        }
         Sequence { setup, calls }
     }
 

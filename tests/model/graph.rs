@@ -1,30 +1,66 @@
 //! Steps that a graph has recorded, and takes again.
 
-use crate::call::{Call, Spoiled};
+use crate::call::{Aside, Call, Spoiled};
 use crate::common::array::Array;
 use crate::common::device::Graph;
-use crate::common::model::{Grad, Verdict};
-use crate::common::place::Place;
+use crate::common::model::{Grad, Model, Verdict};
 use crate::more::More;
-use crate::side::Side;
+use crate::side::{Held, Side};
 use crate::world::World;
 use adamw::ffi::*;
-use std::rc::Rc;
 
 /// A step of the twin that can be replayed, and what it steps: the plain handle applies the same.
 pub struct Captured {
     graph: Graph,
-    twins: Vec<Rc<Place>>,
-    plains: Vec<(u32, Rc<Place>)>,
+    twins: Vec<Held>,
+    plains: Vec<(u32, Held)>,
     /// The gradients that the step does not use and clears all the same.
-    cleared: Vec<(u32, Rc<Place>)>,
+    cleared: Vec<(u32, Held)>,
+    /// What groups and the parameters that are stepped were told then.
+    groups: Vec<adamw_group_config>,
+    options: Vec<(u32, adamw_param_options)>,
 }
 
 impl Captured {
     /// What the plain handle had for gradients.
-    fn grads(&self) -> impl Iterator<Item = &(u32, Rc<Place>)> {
+    fn grads(&self) -> impl Iterator<Item = &(u32, Held)> {
         self.plains.iter().chain(&self.cleared)
     }
+}
+
+/// Whether a graph may be launched after a call like this, whichever parameters it names.
+pub fn keeps_graph(call: &Call) -> bool {
+    match call {
+        Call::Aside(aside) => !moves(aside),
+        Call::AddGroup(_)
+        | Call::SetGroup(..)
+        | Call::AddParam { .. }
+        | Call::Options { .. }
+        | Call::Reset(_)
+        | Call::Write { .. }
+        | Call::SyncMaster(_)
+        | Call::SetState { .. }
+        | Call::SetLr(_)
+        | Call::SetGrad { .. }
+        | Call::SetRows { .. }
+        | Call::Accumulate { .. }
+        | Call::Forget(_)
+        | Call::ClearGrad { .. }
+        | Call::Step
+        | Call::StepParam(_)
+        | Call::Minimize { .. }
+        | Call::Apply { .. }
+        | Call::Save
+        | Call::Load { .. }
+        | Call::Replay
+        | Call::Compare => true,
+        _ => false,
+    }
+}
+
+/// Whether an aside takes away what a graph goes on with.
+pub fn moves(aside: &Aside) -> bool {
+    matches!(aside, Aside::Rebind(_) | Aside::DeviceLr(_))
 }
 
 impl World {
@@ -44,7 +80,11 @@ impl World {
             return;
         }
         self.leave_what_can_be_captured();
-        if !self.model.live().any(|i| self.model.params[i].is_stepped()) {
+        let is_due = |model: &Model| model.live().any(|i| model.params[i].is_stepped());
+        if !is_due(&self.model) {
+            self.make(&Call::SetGrad { param: u8::MAX, seed: 1, spoiled: Spoiled::Not });
+        }
+        if !is_due(&self.model) {
             return;
         }
         self.before_a_step();
@@ -78,7 +118,7 @@ impl World {
             numbers.iter().map(|n| (*n, side.hold_grad(*n))).collect::<Vec<_>>()
         };
         let twins = hold(&self.twin, &[&due[..], &frozen[..]].concat());
-        let twins = twins.into_iter().map(|(_, place)| place).collect();
+        let twins = twins.into_iter().map(|(_, held)| held).collect();
         let [plains, cleared] = [&due, &frozen].map(|numbers| hold(&self.plain, numbers));
         self.twin.stream().launch(&graph);
         self.twin.stream().wait();
@@ -87,10 +127,12 @@ impl World {
         self.count(verdict);
         self.counts.captures += 1;
         self.counts.calls += 1;
-        self.graph = Some(Captured { graph, twins, plains, cleared });
+        let options = due.iter().map(|n| (*n, self.model.params[*n as usize].options)).collect();
+        let groups = self.model.groups.clone();
+        self.graph = Some(Captured { graph, twins, plains, cleared, groups, options });
     }
 
-    /// What makes the host wait, or ask, is taken back, and all gradients are dense.
+    /// What makes the host wait, or ask, is taken back, and gradients take the place of sums.
     fn leave_what_can_be_captured(&mut self) {
         for call in [
             Call::SetSchedule(0),
@@ -103,7 +145,7 @@ impl World {
         }
         let numbers: Vec<usize> = self.model.live().collect();
         for number in numbers {
-            if let Some(Grad::Sum(..) | Grad::Rows(..)) = self.model.params[number].grad {
+            if let Some(Grad::Sum(..)) = self.model.params[number].grad {
                 let grad = self.new_grad(number as u32, number as u64, Spoiled::Not);
                 self.tell(true, |side| side.set_grad(number as u32, &grad, false));
                 self.model.params[number].grad = Some(Grad::Dense(grad.values()));
@@ -113,43 +155,66 @@ impl World {
 
     /// Launches what was recorded once more; the other handle applies the same gradients.
     pub fn replay(&mut self) {
-        let Some(captured) = self.graph.take() else { return };
+        let Some(mut captured) = self.graph.take() else { return };
         let (lr, finite) = (self.model.lr(), self.model.nonfinite());
-        let grads: Vec<(u32, Array)> =
-            captured.plains.iter().map(|(number, place)| (*number, place.array())).collect();
-        let is_sound = |grad: &Array| grad.values().iter().all(|g| g.is_finite());
+        let has_sum = |(number, _): &(u32, Held)| {
+            matches!(self.model.params[*number as usize].grad, Some(Grad::Sum(..)))
+        };
+        let plains = &captured.plains;
+        let is_sparse = plains.iter().any(|(_, held)| held.is_sparse());
+        let is_sound =
+            |(_, held): &(u32, Held)| held.values.array().values().iter().all(|g| g.is_finite());
         self.twin.write_lr(lr);
-        if finite == ADAMW_NONFINITE_PROPAGATE && !grads.iter().all(|(_, grad)| is_sound(grad))
+        if finite == ADAMW_NONFINITE_PROPAGATE && !plains.iter().all(is_sound)
+            || is_sparse && plains.iter().any(has_sum) // which could not be set again
             || !self.twin.reads_lr_there()
         {
             self.graph = Some(captured);
             return self.drop_graph();
         }
-        let values: Vec<_> =
-            grads.iter().map(|(number, grad)| (*number as usize, grad.values())).collect();
-        let verdict = self.model.apply(&values);
-        let tensors: Vec<_> =
-            captured.plains.iter().map(|(number, place)| (*number, place.tensor())).collect();
-        self.plain.handle.apply_tensors(&tensors).unwrap();
+        let grads = plains.iter().map(|(number, held)| (*number as usize, held.grad())).collect();
+        self.swap_told(&mut captured);
+        let (verdict, plains) = (self.model.apply(grads), &captured.plains);
+        if is_sparse {
+            self.plain.step_with(plains).unwrap();
+        } else {
+            let tensors = plains.iter().map(|(number, held)| (*number, held.values.tensor()));
+            self.plain.handle.apply_tensors(&tensors.collect::<Vec<_>>()).unwrap();
+        }
+        self.swap_told(&mut captured);
         self.twin.stream().launch(&captured.graph);
         self.twin.stream().wait();
         self.count(verdict);
         self.counts.replays += 1;
         self.counts.calls += 1;
-        for (_, place) in &captured.cleared {
-            let grad = place.array();
-            place.set(&Array::zeros(grad.dtype(), grad.len()));
+        for (_, held) in &captured.cleared {
+            let grad = held.values.array();
+            held.values.set(&Array::zeros(grad.dtype(), grad.len()));
         }
         if self.model.config.clear_grads == 1 {
-            for (number, place) in captured.grads() {
-                if self.plain.has_grad_at(*number, place) {
-                    let param = &mut self.model.params[*number as usize];
-                    param.grad = Some(Grad::Dense(vec![0.0; param.param.len()]));
+            for (number, held) in captured.grads() {
+                if self.plain.has_grad_at(*number, &held.values) {
+                    self.model.params[*number as usize].grad = Some(held.grad());
                 }
             }
         }
         self.graph = Some(captured);
         self.is_replayed = true;
+    }
+
+    /// The graph goes on with what was told before it was captured: the plain handle is told that again, or
+    /// what has been told since.
+    fn swap_told(&mut self, captured: &mut Captured) {
+        let handle = &self.plain.handle;
+        for ((number, then), now) in (0..).zip(&mut captured.groups).zip(&mut self.model.groups) {
+            core::mem::swap(then, now);
+            handle.set_group(number, now).unwrap();
+        }
+        for (number, then) in &mut captured.options {
+            let now = &mut self.model.params[*number as usize].options;
+            core::mem::swap(then, now);
+            handle.set_options(*number, now).unwrap();
+        }
     }
 
     /// Whether the graph may still be launched after a call like this: what it has been captured with must
@@ -161,23 +226,7 @@ impl World {
                 let number = self.param(*byte).0;
                 captured.grads().all(|(of, _)| *of != number)
             }
-            Call::AddGroup(_)
-            | Call::AddParam { .. }
-            | Call::SetLr(_)
-            | Call::SetGrad { .. }
-            | Call::SetRows { .. }
-            | Call::Accumulate { .. }
-            | Call::Forget(_)
-            | Call::ClearGrad { .. }
-            | Call::Step
-            | Call::StepParam(_)
-            | Call::Minimize { .. }
-            | Call::Apply { .. }
-            | Call::Save
-            | Call::Replay
-            | Call::Aside(_)
-            | Call::Compare => true,
-            _ => false,
+            _ => keeps_graph(call),
         };
         if !keeps {
             self.drop_graph();
@@ -185,11 +234,11 @@ impl World {
     }
 
     pub fn drop_graph(&mut self) {
-        if let Some(Captured { graph, twins, plains, cleared }) = self.graph.take() {
+        if let Some(Captured { graph, twins, plains, cleared, .. }) = self.graph.take() {
             drop(graph);
-            twins.into_iter().for_each(|place| self.twin.let_go(place));
+            twins.into_iter().for_each(|held| self.twin.let_go(held));
             let grads = plains.into_iter().chain(cleared);
-            grads.for_each(|(_, place)| self.plain.let_go(place));
+            grads.for_each(|(_, held)| self.plain.let_go(held));
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::call::Places;
 use crate::common::array::{Array, Dtype};
 use crate::common::device::{OnDevice, Stream};
 use crate::common::handle::{Answer, Handle, Param};
+use crate::common::model::Grad;
 use crate::common::model::layout::BUFFERS;
 use crate::common::place::Place;
 use crate::common::random::Random;
@@ -41,18 +42,51 @@ struct Mine {
     state: Vec<(adamw_buffer, Rc<Place>)>,
     dtype: Dtype,
     is_offloaded: bool,
-    grad: Option<Given>,
+    grad: Option<Held>,
 }
 
 /// A gradient, which must stay where it is.
-struct Given {
-    values: Rc<Place>,
-    _rows: Option<List>,
+#[derive(Clone)]
+pub struct Held {
+    pub values: Rc<Place>,
+    rows: Option<Rc<Listed>>,
+}
+
+/// The rows of a sparse one, and where they are listed.
+struct Listed {
+    rows: Vec<usize>,
+    list: List,
 }
 
 enum List {
-    Here(#[allow(dead_code, reason = "kept for the handle to read")] Rows),
-    There(#[allow(dead_code, reason = "kept for the handle to read")] RowsOnDevice),
+    Here(Rows),
+    There(RowsOnDevice),
+}
+
+impl Held {
+    /// As the model has it.
+    pub fn grad(&self) -> Grad {
+        let values = self.values.array().values();
+        match &self.rows {
+            None => Grad::Dense(values),
+            Some(listed) => Grad::Rows(listed.rows.clone(), values),
+        }
+    }
+
+    pub fn is_sparse(&self) -> bool {
+        self.rows.is_some()
+    }
+}
+
+/// Says where a gradient is.
+fn give(handle: &Handle, number: u32, held: &Held) -> Answer {
+    let values = held.values.tensor();
+    let rows = match held.rows.as_deref() {
+        None => return handle.set_grad_tensor(number, &values),
+        Some(Listed { list: List::Here(rows), .. }) => rows.tensor(),
+        Some(Listed { list: List::There(rows), .. }) => rows.tensor(),
+    };
+    handle.set_sparse_grad_tensors(number, &rows, &values)
 }
 
 impl Side {
@@ -180,7 +214,7 @@ impl Side {
         }
     }
 
-    fn takes_place_of(&mut self, number: u32, given: Option<Given>) {
+    fn takes_place_of(&mut self, number: u32, given: Option<Held>) {
         let before = core::mem::replace(&mut self.mine_mut(number).grad, given);
         self.is_foreign(before.map(|given| given.values));
     }
@@ -194,8 +228,9 @@ impl Side {
 
     pub fn set_grad(&mut self, number: u32, grad: &Array, at_home: bool) -> Answer {
         let values = self.place_grad(number, grad, at_home);
-        self.handle.set_grad_tensor(number, &values.tensor())?;
-        self.takes_place_of(number, Some(Given { values, _rows: None }));
+        let held = Held { values, rows: None };
+        give(&self.handle, number, &held)?;
+        self.takes_place_of(number, Some(held));
         Ok(())
     }
 
@@ -207,12 +242,9 @@ impl Side {
             true => List::There(RowsOnDevice::of(&list)),
             false => List::Here(list),
         };
-        let tensor = match &list {
-            List::Here(rows) => rows.tensor(),
-            List::There(rows) => rows.tensor(),
-        };
-        self.handle.set_sparse_grad_tensors(number, &tensor, &values.tensor())?;
-        self.takes_place_of(number, Some(Given { values, _rows: Some(list) }));
+        let held = Held { values, rows: Some(Rc::new(Listed { rows: rows.to_vec(), list })) };
+        give(&self.handle, number, &held)?;
+        self.takes_place_of(number, Some(held));
         Ok(())
     }
 
@@ -284,7 +316,7 @@ impl Side {
         let capacity = self.params.len();
         let made = self.handle.minimize(Some(set_one), &data, params, left_out, capacity);
         if data.is_set.get() {
-            self.takes_place_of(number, Some(Given { values, _rows: None }));
+            self.takes_place_of(number, Some(Held { values, rows: None }));
         }
         made.map(|(_, updated)| updated.into_iter().map(|(number, _)| number).collect())
     }
@@ -390,12 +422,29 @@ impl Side {
     }
 
     /// The gradient of a parameter, for a graph to hold.
-    pub fn hold_grad(&self, number: u32) -> Rc<Place> {
-        Rc::clone(&self.mine(number).grad.as_ref().unwrap().values)
+    pub fn hold_grad(&self, number: u32) -> Held {
+        self.mine(number).grad.clone().unwrap()
+    }
+
+    /// Steps with gradients in the place of those that are set, which are set again afterwards.
+    pub fn step_with(&mut self, grads: &[(u32, Held)]) -> Answer {
+        let numbers: Vec<u32> = grads.iter().map(|(number, _)| *number).collect();
+        for (number, held) in grads {
+            give(&self.handle, *number, held)?;
+        }
+        let made = self.handle.minimize(Some(only_loss), &(), Some(&numbers), &[], 0x100);
+        for number in numbers {
+            match &self.mine(number).grad {
+                Some(before) => give(&self.handle, number, before)?,
+                None => self.handle.forget_grad(number),
+            }
+        }
+        made.map(|_| ())
     }
 
     /// A graph has let go of this.
-    pub fn let_go(&mut self, place: Rc<Place>) {
+    pub fn let_go(&mut self, held: Held) {
+        let place = held.values;
         let is_set =
             self.params.iter().flatten().any(|mine| {
                 mine.grad.as_ref().is_some_and(|given| Rc::ptr_eq(&given.values, &place))
@@ -427,6 +476,13 @@ struct Closure {
     number: u32,
     grad: adamw_tensor,
     is_set: Cell<bool>,
+}
+
+/// Gives a loss of 0.5.
+extern "C" fn only_loss(out_loss: *mut f64, _: *mut c_void) -> i32 {
+    // SAFETY: the library passes a valid pointer.
+    unsafe { *out_loss = 0.5 };
+    0
 }
 
 /// Sets one gradient, and gives a loss of 0.5.

@@ -41,10 +41,11 @@ impl World {
                     .map(|(&number, seed)| (number, self.new_grad(number, seed, Spoiled::Not)))
                     .collect();
                 self.before_a_step();
-                let values: Vec<_> =
-                    grads.iter().map(|(number, grad)| (*number as usize, grad.values())).collect();
+                let dense = |grad: &Array| Grad::Dense(grad.values());
+                let values =
+                    grads.iter().map(|(number, grad)| (*number as usize, dense(grad))).collect();
                 let mut after = self.model.clone();
-                let verdict = after.apply(&values);
+                let verdict = after.apply(values);
                 let is_good = verdict != Verdict::Refused;
                 if self.tell(is_good, |side| side.apply(&grads)).is_some() {
                     self.model = after;
