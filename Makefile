@@ -93,7 +93,7 @@ bench-quick: ## the cases that have a bound, within a minute, as one JSON object
 	@cargo bench --quiet --locked --bench compare -- --quick
 
 header: ## regenerate include/adamw.h
-	ADAMW_UPDATE_HEADER=1 cargo test --locked --test header
+	ADAMW_UPDATE_HEADER=1 cargo test --locked --test house header
 
 ptx: .venv-cuda/ready ## regenerate src/cuda/kernels.ptx
 	.venv-cuda/bin/python tools/ptx.py

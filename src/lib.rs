@@ -40,9 +40,10 @@
 //! include/     adamw.h, generated from ffi/; adamw.hpp, C++ on top of it
 //! examples-c/  programs to start from, which the tests run
 //! python/      state of other frameworks, to and from checkpoints
-//! tests/       one file a subject; model/: random calls beside an obvious optimizer;
-//!              cuda-standin/: the driver that interprets kernels; gpu/: what only a GPU can show;
-//!              c/, cpp/, python/: hosts that misbehave; golden/: what others have computed
+//! tests/       model/: random calls beside an obvious optimizer; bits/, api/, step/, checkpoint/,
+//!              cuda/, house/: a program each, of one file a subject; cuda-standin/: the driver
+//!              that interprets kernels; gpu/: what only a GPU can show; c/, cpp/, python/: hosts
+//!              that misbehave; golden/: what others have computed
 //! fuzz/        hostile checkpoints
 //! benches/     the step beside its references, and other libraries (peers/)
 //! tools/       what makes and checks the PTX

@@ -5,7 +5,7 @@ mod choices;
 mod handle;
 mod sized;
 
-// The sections of the header, in its order: `tests/common/generated.rs` takes them from here. A
+// The sections of the header, in its order: `tests/house/generated.rs` takes them from here. A
 // type is declared above the functions that take it.
 
 // == Library and errors

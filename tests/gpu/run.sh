@@ -19,45 +19,41 @@ $cc tests/gpu/bandwidth.c examples-c/cuda_driver.c $libraries -o $out/bandwidth
 
 # cargo test would run these beside the stand-in: they are run by themselves. ADAMW_TEST_GPU has them refuse it.
 export ADAMW_TEST_GPU=1
-declare -A test_of
-for name in cuda cuda_kernels cuda_sparse cuda_calls cuda_graphs cuda_offload checkpoint_cuda; do
-  test_of[$name]=$(cargo test --locked --no-run --target-dir target --test $name 2>&1 | tee /dev/stderr | sed -n 's/.*Executable.*(\(.*\))$/\1/p')
-done
+cuda=$(cargo test --locked --no-run --target-dir target --test cuda 2>&1 | tee /dev/stderr | sed -n 's/.*Executable.*(\(.*\))$/\1/p')
 # Those that look at nothing but bits and statuses; the others need the stand-in's log.
 calls=(
-  a_graph_that_is_launched_ten_times_is_ten_steps
-  captures_of_other_streams_stay_whole_whatever_a_handle_does
-  nothing_that_waits_or_allocates_breaks_a_capture
-  the_context_that_was_current_is_current_after_every_call
-  what_cannot_be_replayed_is_refused_inside_a_capture_and_changes_nothing
-  work_that_runs_late_and_in_any_allowed_order_has_the_same_bits
+  calls::a_graph_that_is_launched_ten_times_is_ten_steps
+  calls::captures_of_other_streams_stay_whole_whatever_a_handle_does
+  calls::nothing_that_waits_or_allocates_breaks_a_capture
+  calls::the_context_that_was_current_is_current_after_every_call
+  calls::what_cannot_be_replayed_is_refused_inside_a_capture_and_changes_nothing
+  calls::work_that_runs_late_and_in_any_allowed_order_has_the_same_bits
 )
-offload=(the_processors_steps_have_the_same_bits what_the_host_writes_into_a_parameter_is_fetched_when_it_says_so)
-checkpoint=(what_a_device_saves_a_host_loads_and_the_other_way_round)
-checked=(clipping_has_the_same_bits_wherever_norms_are_summed statistics_have_the_same_bits)
+offload=(offload::the_processors_steps_have_the_same_bits offload::what_the_host_writes_into_a_parameter_is_fetched_when_it_says_so)
+checkpoint=(checkpoint::what_a_device_saves_a_host_loads_and_the_other_way_round)
+checked=(steps::clipping_has_the_same_bits_wherever_norms_are_summed steps::statistics_have_the_same_bits)
 
 if [[ ${1:-} == --dry ]]; then
   # Without its name nobody knows it for what it is. It is slow, and has the time for a part of the tests only.
   sed 's/standin_name/standin_mane/' target/debug/deps/libcuda.so >$out/libcuda.so
   export LD_LIBRARY_PATH=$out
-  kernels=(every_alignment_of_every_operand_steps_to_the_processors_bits)
+  kernels=(--exact kernels::every_alignment_of_every_operand_steps_to_the_processors_bits)
   lengths=(5e3) device=cpu report=$out/dry.md
 else
-  kernels=() lengths=(1e6 1e7 1e8 1e9) device=cuda report=docs/gpu.md
+  kernels=(kernels::) lengths=(1e6 1e7 1e8 1e9) device=cuda report=docs/gpu.md
 fi
 machine=$($python tests/gpu/machine.py)
 
 section() { printf '\n## %s\n\n' "$1"; }
 
-# The lines of a test program that say what came of each test; all of them, if one failed.
+# The lines that say what came of some of the tests; all of them, if one failed.
 tests() {
-  local program=$1 said
-  shift
-  if ! said=$("${test_of[$program]}" --test-threads 1 "$@" 2>&1); then
+  local said
+  if ! said=$("$cuda" --test-threads 1 "$@" 2>&1); then
     echo "$said"
     return 1
   fi
-  sed -n "s/^test \(.*\) \.\.\. \(.*\)/- \`$program\`: \1: \2/p" <<<"$said"
+  sed -n 's/^test \(.*\) \.\.\. \(.*\)/- `\1`: \2/p' <<<"$said"
 }
 
 sanitized() {
@@ -75,19 +71,17 @@ everything() {
   $out/cuda_stream | sed 's/^/    /'
 
   section "Bits"
-  tests cuda
-  tests cuda_kernels "${kernels[@]}"
-  tests cuda_sparse --skip a_step_is_launches_and_one_upload_where_a_list_has_moved
-  tests cuda_calls --exact "${calls[@]}"
-  tests cuda_graphs
-  tests cuda_offload --exact "${offload[@]}"
-  tests checkpoint_cuda --exact "${checkpoint[@]}"
+  tests steps::
+  tests "${kernels[@]}"
+  tests sparse:: --skip a_step_is_launches_and_one_upload_where_a_list_has_moved
+  tests graphs::
+  tests --exact "${calls[@]}" "${offload[@]}" "${checkpoint[@]}"
 
   section "compute-sanitizer"
   if command -v compute-sanitizer >/dev/null; then
-    sanitized memcheck "${test_of[cuda]}" --test-threads 1 --exact "${checked[@]}"
-    sanitized initcheck "${test_of[cuda]}" --test-threads 1 --exact "${checked[@]}"
-    sanitized racecheck "${test_of[cuda]}" --test-threads 1 --exact "${checked[@]}"
+    sanitized memcheck "$cuda" --test-threads 1 --exact "${checked[@]}"
+    sanitized initcheck "$cuda" --test-threads 1 --exact "${checked[@]}"
+    sanitized racecheck "$cuda" --test-threads 1 --exact "${checked[@]}"
   else
     echo "Not installed: not run."
   fi

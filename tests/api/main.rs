@@ -1,0 +1,18 @@
+//! What each call of the C interface does, and what it refuses.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod callbacks;
+mod capabilities;
+mod failed_calls;
+mod handles;
+mod hyper;
+mod minimize;
+mod named_state;
+mod options;
+mod params;
+mod single;
+mod stack;
+mod state;
+mod texts;

@@ -1,0 +1,15 @@
+//! Saving and loading: files, ranks, damage, and runs that go on with the same bits.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod files;
+mod golden;
+mod hostile;
+mod long;
+mod options;
+mod ranks;
+mod resume;
+mod runs;
+mod saving;
+mod shards;

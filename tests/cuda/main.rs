@@ -1,0 +1,15 @@
+//! Parameters on a device, on the stand-in of `tests/cuda-standin`; `tests/gpu/run.sh` runs some on a GPU.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod calls;
+mod checkpoint;
+mod graphs;
+mod kernels;
+mod mutations;
+mod offload;
+mod presence;
+mod ptx;
+mod sparse;
+mod steps;

@@ -1,0 +1,271 @@
+//! A kernel that is broken is caught: by the driver, which does not load it or sees what it does, or by
+//! its bits. So the tests of the kernels look at what they say they do.
+
+use crate::common::array::{Array, Dtype};
+use crate::common::device::Device;
+use crate::common::handle::config;
+use crate::common::kernels::{CHUNK, Case, compare};
+use crate::common::rows::{Rows, RowsOnDevice};
+use crate::common::twin::Twin;
+use adamw::ffi::*;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+const PTX: &str = include_str!("../../src/cuda/kernels.ptx");
+
+/// A way to break a kernel: where it says the first, it says the second.
+struct Mutation {
+    name: &'static str,
+    kernel: &'static str,
+    /// How often the text has been seen before.
+    nth: usize,
+    from: &'static str,
+    to: &'static str,
+}
+
+const fn mutation(
+    name: &'static str,
+    kernel: &'static str,
+    nth: usize,
+    from: &'static str,
+    to: &'static str,
+) -> Mutation {
+    Mutation { name, kernel, nth, from, to }
+}
+
+/// Each is caught: by the driver, which will not load it or sees what it does, or by the bits.
+const MUTATIONS: [Mutation; 51] = [
+    mutation("a root that is near", "step_f32", 0, "sqrt.rn.f32", "sqrt.approx.f32"),
+    mutation("a quotient that is near", "step_f32", 0, "div.rn.f32", "div.approx.f32"),
+    mutation("a product that may be fused", "step_f32", 0, "mul.rn.f32", "mul.f32"),
+    mutation("another rounding", "step_f32", 1, "add.rn.f32", "add.rz.f32"),
+    mutation("flushed subnormals", "step_f32", 1, "mul.rn.f32", "mul.rn.ftz.f32"),
+    mutation("a sum that is a difference", "step_f32", 1, "add.rn.f32", "sub.rn.f32"),
+    mutation("one element more", "step_f32", 1, "setp.lt.u32", "setp.le.u32"),
+    mutation("a chunk more", "step_f32", 0, "setp.lt.u64", "setp.le.u64"),
+    mutation("a vector that is not written", "step_f32", 1, "st.global.cs.v4.f32", "// "),
+    mutation(
+        "an element of the rest that is not written",
+        "step_f32",
+        0,
+        "st.global.cs.f32",
+        "// ",
+    ),
+    mutation("every block works on one chunk", "step_f32", 0, "%ctaid.x", "%tid.y"),
+    mutation("every thread works on one vector", "step_f32", 0, "%tid.x", "%tid.y"),
+    mutation(
+        "the smaller of two scales",
+        "step_f32_8bit",
+        0,
+        "shfl.sync.bfly.b32",
+        "shfl.sync.down.b32",
+    ),
+    mutation("half a warp", "step_f32_8bit", 0, "-1;", "65535;"),
+    mutation(
+        "the other half of a byte",
+        "step_f32_4bit",
+        0,
+        "shfl.sync.down.b32",
+        "shfl.sync.up.b32",
+    ),
+    mutation("nine rounds of ten", "step_bf16_stochastic", 0, ", 10;", ", 9;"),
+    // The kernel has two loops, the second of which is where the host has decided.
+    mutation("a power that grows", "prepare", 7, "mul.rn.f64", "add.rn.f64"),
+    mutation("a step that is not counted", "prepare", 2, "st.global.u64", "// "),
+    mutation("a constant that is rounded down", "prepare", 13, "cvt.rn.f32.f64", "cvt.rz.f32.f64"),
+    mutation("a sum of other lanes", "tally_f32", 0, "shfl.sync.down.b32", "shfl.sync.up.b32"),
+    mutation("a block that is left out", "tally_f32", 0, "st.global.f64", "// "),
+    mutation("a level that does not wait", "join_sums", 0, "bar.sync", "// "),
+    mutation("squares that are not there yet", "decide", 0, "bar.sync", "// "),
+    mutation("squares of the next round", "decide", 1, "bar.sync", "// "),
+    mutation("a norm that is squared", "decide", 1, "sqrt.rn.f64", "mov.f64"),
+    mutation("a factor upside down", "decide", 0, "div.rn.f64", "mul.rn.f64"),
+    mutation("a verdict that is not written", "decide", 0, "st.global.v2.u32", "// "),
+    mutation("a gradient that is not cleared", "clear_skipped", 0, "st.global.cs.v4.f32", "// "),
+    mutation("weights that are not kept", "keep_f32", 0, "st.global.cs.v4.f32", "// "),
+    mutation("a change of other lanes", "change_f32", 0, "shfl.sync.down.b32", "shfl.sync.up.b32"),
+    mutation("a sum that forgets", "accumulate_f32_f32", 0, "add.rn.f32", "sub.rn.f32"),
+    mutation("rows that are not forgotten", "list_rows", 0, "st.global.cs.v4.f32", "// "),
+    mutation("an element more", "list_rows", 0, "setp.lt.u64", "setp.le.u64"),
+    mutation("counts of the tile before", "list_rows", 0, "bar.sync", "// "),
+    mutation("digits that are not counted", "count_digits", 0, "atom.shared.add.u32", "// "),
+    mutation("counts that are not there yet", "count_digits", 1, "bar.sync", "// "),
+    mutation("totals that are not there yet", "sort_rows", 0, "bar.sync", "// "),
+    mutation("digits that are not there yet", "sort_rows", 1, "bar.sync", "// "),
+    mutation("places that are not there yet", "sort_rows", 2, "bar.sync", "// "),
+    mutation("values that are taken off", "gather_rows", 8, "add.rn.f32", "sub.rn.f32"),
+    mutation("a row that is listed twice", "gather_rows", 0, "setp.ne.s64", "setp.eq.s64"),
+    mutation("a row that is not stepped", "rows_f32", 1, "st.global.cs.v4.f32", "// "),
+    mutation("a row stepped by two", "rows_f32", 0, "setp.gt.u64", "setp.le.u64"),
+    mutation("steps taken that are forgotten", "rows_f32", 0, "st.global.u64", "// "),
+    mutation("steps that one thread knows of", "rows_f32", 1, "shfl.sync.idx", "shfl.sync.down"),
+    mutation("a row that is listed and has its turn", "rows_f32", 0, "setp.lt.u64", "setp.ge.u64"),
+    mutation(
+        "a row that steps twice",
+        "catch_up_f32",
+        0,
+        "atom.global.exch.b64",
+        "atom.global.min.u64",
+    ),
+    mutation(
+        "steps that one thread makes up for",
+        "catch_up_f32",
+        1,
+        "shfl.sync.idx",
+        "shfl.sync.down",
+    ),
+    mutation("a row more", "catch_up_f32", 1, "setp.ge.u64", "setp.gt.u64"),
+    mutation("a step that is not counted", "log_step", 0, "st.global.u64", "// "),
+    mutation("a turn that does not end", "log_step", 1, "st.global.u64", "// "),
+];
+
+/// What steps sparse gradients.
+const SPARSE: [&str; 7] = [
+    "list_rows",
+    "count_digits",
+    "sort_rows",
+    "gather_rows",
+    "rows_f32",
+    "catch_up_f32",
+    "log_step",
+];
+
+impl Mutation {
+    fn ptx(&self) -> String {
+        let entry = format!(".visible .entry {}(", self.kernel);
+        let start = PTX.find(&entry).unwrap();
+        let places: Vec<usize> = PTX[start..].match_indices(self.from).map(|(at, _)| at).collect();
+        let at = start + places[self.nth];
+        assert!(!PTX[start + entry.len()..at].contains(".visible .entry"), "{}", self.name);
+        format!("{}{}{}", &PTX[..at], self.to, &PTX[at + self.from.len()..])
+    }
+
+    /// What is wrong with the kernel, as far as the tests see it.
+    fn caught(&self, ptx: &std::path::Path) -> Result<(), String> {
+        let device = Device::with(&[("ptx", ptx.to_str().unwrap()), ("blocks", "2")]);
+        let steps = self.kernel.starts_with("step_");
+        let seen = catch_unwind(AssertUnwindSafe(|| match self.kernel {
+            kernel if steps || kernel == "prepare" => self.step(&device),
+            kernel if SPARSE.contains(&kernel) => {
+                sparse();
+                Ok(())
+            }
+            _ => {
+                decide();
+                Ok(())
+            }
+        }));
+        seen.unwrap_or_else(|panic| Err(format!("{:?}", panic.downcast_ref::<String>())))
+    }
+
+    fn step(&self, device: &Device) -> Result<(), String> {
+        // Whatever is stepped has been prepared, and what takes random bits counts steps.
+        let shown_by: &[&str] = match self.kernel {
+            "prepare" => &["step_f32", "step_bf16_stochastic"],
+            kernel => &[kernel],
+        };
+        let cases = Case::all();
+        for case in cases.iter().filter(|case| shown_by.contains(&&*case.kernel(CHUNK))) {
+            // Of lengths that end within a vector some, since an element may be one that nothing changes.
+            let lengths = [CHUNK + 77, 2 * CHUNK, 4098, 4099, 4102, 4103, 4107];
+            compare(device, case, &lengths, |_| 0)?;
+            compare(device, case, &[CHUNK + 77], |place| place % 4)?;
+        }
+        Ok(())
+    }
+}
+
+/// Steps that look at their gradients first: some clip, some are skipped, some add up.
+fn decide() {
+    for clip in [ADAMW_CLIP_GLOBAL_NORM, ADAMW_CLIP_NORM] {
+        let (nonfinite, clear_grads) = (ADAMW_NONFINITE_SKIP, 1);
+        let mut twin =
+            Twin::new(&adamw_config { clip, clip_norm: 0.3, nonfinite, clear_grads, ..config() });
+        twin.both(|handle| {
+            handle.add_group(|group| group.clip_norm = 0.2);
+        });
+        for n in [70 * 4096 + 5, 3, 4097] {
+            twin.add(Dtype::F32, n);
+        }
+        // More than there are threads in a block.
+        for _ in 0..300 {
+            twin.add(Dtype::F32, 2);
+        }
+        twin.add_with(Dtype::F32, 5_000, true, |mut param| {
+            param.group = 1;
+            param
+        });
+        for step in 0..3 {
+            twin.set_grads();
+            if step == 1 {
+                twin.write_grad(1, &Array::of(Dtype::F32, &[0.0, 1.0, f64::INFINITY]));
+            }
+            twin.step();
+            twin.assert_same();
+        }
+        for _ in 0..2 {
+            let grad = Array::ordinary(Dtype::F32, 4097, &mut twin.random);
+            twin.accumulate(2, &grad);
+        }
+        twin.both(|handle| handle.set_statistics(1).unwrap());
+        twin.step();
+        twin.assert_same();
+        let norm =
+            |handle: &crate::common::handle::Handle| handle.step_info().update_norm.to_bits();
+        assert_eq!(norm(&twin.host), norm(&twin.device));
+    }
+}
+
+/// Steps by lists that are sorted in several passes, of which some are longer than a block sorts at once.
+fn sparse() {
+    for lazy_mode in [ADAMW_LAZY_ROWS, ADAMW_LAZY_OFF, ADAMW_LAZY_EXACT] {
+        let mut twin = Twin::new(&adamw_config { lazy_mode, ..config() });
+        for (height, row) in [(300, 5), (2_000, 4)] {
+            twin.add(Dtype::F32, height * row);
+        }
+        for n in [700, 5_000, 3] {
+            for (number, (height, row)) in [(0, (300, 5)), (1, (2_000, 4))] {
+                let rows: Vec<usize> =
+                    (0..n).map(|_| twin.random.next() as usize % height).collect();
+                let values = Array::ordinary(Dtype::F32, n * row, &mut twin.random);
+                twin.set_sparse_grad(number, Rows::i32(&rows), values);
+            }
+            twin.step();
+            let outside = RowsOnDevice::of(&Rows::i32(&[300]));
+            match lazy_mode {
+                ADAMW_LAZY_EXACT => {
+                    twin.sparse_prepare(0, &Rows::i32(&[7, 290, 7, 8, 299]));
+                    // Which is passed over.
+                    twin.device.sparse_prepare_tensor(0, &outside.tensor()).unwrap();
+                }
+                _ => twin.assert_same(),
+            }
+            twin.assert_same_params();
+        }
+        twin.assert_same();
+    }
+}
+
+#[test]
+fn every_mutation_of_a_kernel_is_caught() {
+    let folder = std::env::temp_dir().join(format!("adamw-mutations-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("kernels.ptx");
+    std::panic::set_hook(Box::new(|_| ())); // what is caught below is what is looked for
+    let (mut kernels, mut missed) = (Vec::<&str>::new(), Vec::new());
+    for mutation in &MUTATIONS {
+        if !kernels.contains(&mutation.kernel) {
+            kernels.push(mutation.kernel);
+            std::fs::write(&path, PTX).unwrap();
+            assert_eq!(mutation.caught(&path), Ok(()), "{}", mutation.kernel);
+        }
+        std::fs::write(&path, mutation.ptx()).unwrap();
+        let caught = mutation.caught(&path);
+        println!("{}: {caught:?}", mutation.name);
+        if caught.is_ok() {
+            missed.push(mutation.name);
+        }
+    }
+    let _ = std::panic::take_hook();
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert!(missed.is_empty(), "not caught: {missed:?}");
+}

@@ -1,0 +1,331 @@
+//! The house keeps its order: which file may import which, where `unsafe` may stand, how long a
+//! file may be, and what may stand in none.
+
+use crate::code::{Source, sources, words};
+use std::collections::BTreeMap;
+
+/// From the top down: a module imports from those below it.
+const LAYERS: [&str; 9] =
+    ["ffi", "optimizer", "checkpoint", "schedule", "backend", "cuda", "cpu", "steps", "math"];
+
+/// Imported by every layer but `math`; imports nothing but itself.
+const VOCABULARY: [&str; 13] = [
+    "config", "choice", "clip", "norm", "tensor", "format", "device", "dtype", "codes", "philox",
+    "error", "callback", "sys",
+];
+
+/// Files and folders in which `unsafe` may stand.
+const MAY_BE_UNSAFE: [&str; 6] = ["ffi/", "tensor", "sys", "callback", "cpu/isa.rs", "cuda/"];
+
+/// Files and folders that compute the update, exactly as it is written.
+const EXACT: [&str; 6] = ["math.rs", "dtype.rs", "codes.rs", "philox.rs", "cpu/", "optimizer/"];
+
+const MOST_LINES: usize = 350;
+
+#[track_caller]
+fn assert_none(broken: Vec<String>) {
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+// ---------------------------------------------------------------------------------- arrows
+
+/// The top-level modules that a file names, through `crate` or as many `super` as lead there.
+fn imports(source: &Source) -> Vec<&str> {
+    let words = words(&source.code);
+    let depth = source.module().len();
+    let mut imports = Vec::new();
+    for at in 0..words.len() {
+        let mut to_the_top = match words[at] {
+            "crate" => 0,
+            "super" if at < 3 || words[at - 3] != "super" => depth - 1,
+            _ => continue,
+        };
+        let mut next = at + 1;
+        while words[next..].starts_with(&[":", ":", "super"]) && to_the_top > 0 {
+            to_the_top -= 1;
+            next += 3;
+        }
+        if to_the_top == 0 && words[next..].starts_with(&[":", ":"]) {
+            imports.extend(first_segments(&words[next + 2..]));
+        }
+    }
+    imports.sort();
+    imports.dedup();
+    imports.retain(|name| LAYERS.contains(name) || VOCABULARY.contains(name));
+    imports
+}
+
+/// The first segment of a path, or of each path in braces.
+fn first_segments<'a>(words: &[&'a str]) -> Vec<&'a str> {
+    if words.first() != Some(&"{") {
+        return words.first().copied().into_iter().collect();
+    }
+    let mut depth = 0;
+    let mut segments = Vec::new();
+    for pair in words.windows(2) {
+        match pair[0] {
+            "{" => depth += 1,
+            "}" => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            break;
+        }
+        if depth == 1 && matches!(pair[0], "{" | ",") {
+            segments.push(pair[1]);
+        }
+    }
+    segments
+}
+
+fn may_import(importer: &str, imported: &str) -> bool {
+    let layer = |name| LAYERS.iter().position(|layer| *layer == name);
+    match (layer(importer), layer(imported)) {
+        _ if importer == imported => true,
+        (Some(importer), Some(imported)) => importer < imported,
+        (Some(_), None) => importer != "math",
+        (None, Some(_)) => false,
+        (None, None) => true,
+    }
+}
+
+fn broken_arrows(sources: &[Source]) -> Vec<String> {
+    let mut broken = Vec::new();
+    for source in sources.iter().filter(|source| source.path != "lib.rs") {
+        let importer = source.module()[0];
+        if !LAYERS.contains(&importer) && !VOCABULARY.contains(&importer) {
+            broken.push(format!("{}: belongs to no layer", source.path));
+        }
+        for imported in imports(source) {
+            if !may_import(importer, imported) {
+                broken.push(format!("{}: {importer} imports {imported}", source.path));
+            }
+        }
+    }
+    broken
+}
+
+/// Top-level modules that import each other, by whatever way round.
+fn circles(sources: &[Source]) -> Vec<String> {
+    let mut arrows: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for source in sources {
+        arrows.entry(source.module()[0]).or_default().extend(imports(source));
+    }
+    let mut broken = Vec::new();
+    for &start in arrows.keys() {
+        let mut reached: Vec<&str> = vec![start];
+        let mut at = 0;
+        while at < reached.len() {
+            let from = reached[at];
+            for &to in arrows.get(from).into_iter().flatten().filter(|to| **to != from) {
+                if to == start {
+                    broken.push(format!("{start} imports itself through {from}"));
+                }
+                if !reached.contains(&to) {
+                    reached.push(to);
+                }
+            }
+            at += 1;
+        }
+    }
+    broken
+}
+
+#[test]
+fn arrows_run_down() {
+    assert_none(broken_arrows(&sources()));
+}
+
+#[test]
+fn nothing_imports_itself_by_a_detour() {
+    assert_none(circles(&sources()));
+}
+
+#[test]
+fn an_upward_import_is_found() {
+    let broken = |path: &str, text: &str| broken_arrows(&[Source::new(path, text)]);
+    for (path, text) in [
+        ("cpu/stepper.rs", "use crate::optimizer::Optimizer;"),
+        ("cpu/isa.rs", "fn f() { crate::backend::isas() }"),
+        ("backend.rs", "use super::optimizer::step;"),
+        ("cpu/mod.rs", "use super::ffi;"),
+        ("cpu/threads.rs", "use super::super::backend;"),
+        ("math.rs", "use crate::dtype::Dtype;"),
+        ("sys/fp.rs", "use crate::{error, math::{Step, cpu}};"),
+        ("tensor/chunks.rs", "use crate::cpu;"),
+        ("extra.rs", ""),
+    ] {
+        assert_eq!(broken(path, text).len(), 1, "{path}: {text}");
+    }
+    for (path, text) in [
+        ("ffi/types.rs", "use crate::backend; use super::handle; use crate::sys::fp;"),
+        ("cpu/threads.rs", "use super::isa; // crate::optimizer"),
+        ("optimizer/step.rs", "use crate::{math::{Step, Scalars}, tensor::Plan};"),
+        (
+            "tensor/chunks.rs",
+            "use super::Buffer; use crate::dtype; const X: &str = \"crate::ffi\";",
+        ),
+    ] {
+        assert_none(broken(path, text));
+    }
+}
+
+#[test]
+fn a_circle_is_found() {
+    let files = |last: &str| {
+        let files = [
+            ("error.rs", "use crate::dtype::Dtype;"),
+            ("dtype.rs", "use crate::sys;"),
+            ("sys/mod.rs", last),
+        ];
+        files.map(|(path, text)| Source::new(path, text))
+    };
+    assert_eq!(circles(&files("use crate::error::Label;")).len(), 3);
+    assert_none(circles(&files("use crate::sys::memory; fn f() {}")));
+}
+
+// ---------------------------------------------------------------------------------- unsafe
+
+/// Uses of `unsafe` in the wrong file, and files that could forbid it and do not.
+fn broken_safety(sources: &[Source]) -> Vec<String> {
+    let mut broken = Vec::new();
+    for source in sources.iter().filter(|source| !source.lies_in(&MAY_BE_UNSAFE)) {
+        if words(&source.code).contains(&"unsafe") {
+            broken.push(format!("{}: unsafe does not belong here", source.path));
+        }
+        if !forbids_unsafe(source, sources) && !holds_unsafe_files(source) {
+            broken.push(format!("{}: lacks #![forbid(unsafe_code)]", source.path));
+        }
+    }
+    broken
+}
+
+/// Whether the file or a module that it is in forbids `unsafe`.
+fn forbids_unsafe(source: &Source, sources: &[Source]) -> bool {
+    let above = |other: &&Source| source.module().starts_with(&other.module());
+    sources.iter().filter(above).any(|other| other.code.contains("#![forbid(unsafe_code)]"))
+}
+
+/// Whether a file is the parent of one in which `unsafe` may stand, so that it cannot forbid it.
+fn holds_unsafe_files(source: &Source) -> bool {
+    let folder = source.path.trim_end_matches("mod.rs").trim_end_matches("lib.rs");
+    folder != source.path && MAY_BE_UNSAFE.iter().any(|place| place.starts_with(folder))
+}
+
+/// The lines of `unsafe` blocks and impls that no comment vouches for. The comment stands above
+/// the statement that the block is part of.
+fn unvouched(source: &Source) -> Vec<String> {
+    let lines: Vec<(&str, &str)> = source.text.lines().zip(source.code.lines()).collect();
+    let is_comment = |(text, code): (&str, &str)| code.trim().is_empty() && !text.trim().is_empty();
+    let vouched = |number: usize| {
+        let above = lines[..number].iter().rev().copied();
+        let mut above = above.skip_while(|&line| !is_comment(line) && continues(line.1)).peekable();
+        above.peek().is_some()
+            && above
+                .take_while(|&line| is_comment(line))
+                .any(|(text, _)| text.contains("// SAFETY: "))
+    };
+    let opens_unsafe = |code: &str| {
+        let words = words(code);
+        words.windows(2).any(|pair| pair[0] == "unsafe" && matches!(pair[1], "{" | "impl"))
+    };
+    (0..lines.len())
+        .filter(|&number| opens_unsafe(lines[number].1) && !vouched(number))
+        .map(|number| format!("{}:{}: no SAFETY comment", source.path, number + 1))
+        .collect()
+}
+
+/// Whether a statement goes on after this line.
+fn continues(code: &str) -> bool {
+    let code = code.trim_end();
+    !code.is_empty() && !code.ends_with([';', '}', '{', ','])
+}
+
+#[test]
+fn unsafe_stands_only_where_it_belongs() {
+    assert_none(broken_safety(&sources()));
+}
+
+#[test]
+fn every_unsafe_block_says_why_it_is_sound() {
+    assert_none(sources().iter().flat_map(unvouched).collect());
+}
+
+#[test]
+fn misplaced_and_unforbidden_unsafe_is_found() {
+    const FORBID: &str = "#![forbid(unsafe_code)]\n";
+    let forbidding = |path: &str| Source::new(path, FORBID);
+    let broken = |source: Source| broken_safety(&[source, forbidding("optimizer/mod.rs")]);
+    assert_eq!(broken(Source::new("cpu/stepper.rs", "")).len(), 1);
+    assert_eq!(broken(Source::new("cpu/mod.rs", "unsafe fn f() {}")).len(), 1);
+    assert_eq!(broken(Source::new("config.rs", "// #![forbid(unsafe_code)]")).len(), 1);
+    assert_eq!(broken(Source::new("systems.rs", "unsafe fn f() {}")).len(), 2);
+    for (path, text) in [
+        ("cpu/mod.rs", "// unsafe\nmod isa;"),
+        ("cpu/isa.rs", "unsafe fn f() {}"),
+        ("sys/fp.rs", "unsafe fn f() {}"),
+        ("tensor/chunks.rs", "unsafe fn f() {}"),
+        ("optimizer/step.rs", ""),
+        ("config.rs", FORBID),
+        ("lib.rs", ""),
+    ] {
+        assert_none(broken(Source::new(path, text)));
+    }
+}
+
+#[test]
+fn an_unsafe_block_without_a_reason_is_found() {
+    let lines = |text: &str| unvouched(&Source::new("sys.rs", text)).len();
+    assert_eq!(lines("fn f() {\n    unsafe { g() }\n}"), 1);
+    assert_eq!(lines("// SAFETY: x\nlet a = 1;\nlet b = unsafe { g() };"), 1);
+    assert_eq!(lines("// It is safe.\nunsafe impl Send for X {}"), 1);
+    assert_eq!(lines("unsafe { g() } // SAFETY: x"), 1);
+    assert_eq!(lines("// SAFETY: x\nunsafe { g() }\nunsafe { h() }"), 1);
+    assert_eq!(lines("// SAFETY: x,\n// and y.\nlet b =\n    unsafe { g() };"), 0);
+    assert_eq!(lines("unsafe fn f();\ntype F = unsafe fn(i32);"), 0);
+}
+
+// ---------------------------------------------------------------------------------- habits
+
+/// What stands in no source file: unfinished work and output, and where bits count, functions that
+/// round differently elsewhere.
+fn unwanted(source: &Source) -> Vec<String> {
+    const UNFINISHED: [&str; 2] = ["TODO", "FIXME"];
+    const PRINTING: [&str; 6] = ["println", "eprintln", "print", "eprint", "dbg", "todo"];
+    const INEXACT: [&str; 4] = ["pow", "powi", "powf", "mul_add"];
+    let code = words(&source.code);
+    let called = |name: &str, by: &str| code.windows(2).any(|pair| pair == [name, by]);
+    let unfinished = UNFINISHED.into_iter().filter(|word| words(&source.text).contains(word));
+    let printing = PRINTING.into_iter().filter(|name| called(name, "!"));
+    let inexact = INEXACT.into_iter().filter(|name| source.lies_in(&EXACT) && called(name, "("));
+    let unwanted = unfinished.chain(printing).chain(inexact);
+    unwanted.map(|word| format!("{}: {word}", source.path)).collect()
+}
+
+fn too_long(source: &Source) -> Option<String> {
+    let lines = source.text.lines().count();
+    (lines > MOST_LINES).then(|| format!("{}: {lines} lines", source.path))
+}
+
+#[test]
+fn nothing_unfinished_printing_or_inexact_stands_in_the_source() {
+    assert_none(sources().iter().flat_map(unwanted).collect());
+}
+
+#[test]
+fn no_file_is_too_long() {
+    assert_none(sources().iter().filter_map(too_long).collect());
+}
+
+#[test]
+fn bad_habits_are_found() {
+    let found = |path: &str, text: &str| unwanted(&Source::new(path, text)).len();
+    assert_eq!(found("error.rs", "// TODO: later"), 1);
+    assert_eq!(found("error.rs", "fn f() { dbg!(1); eprintln!(\"x\") }"), 2);
+    assert_eq!(found("math.rs", "a.mul_add(b, c)"), 1);
+    assert_eq!(found("cpu/loops.rs", "f64::powi(beta, step)"), 1);
+    assert_eq!(found("optimizer/step.rs", "// never pow(beta, step)\nlet power = 1.0;"), 0);
+    assert_eq!(found("callback.rs", "/// println!(\"x\")\nlet fingerprint = x.pow(2);"), 0);
+    assert!(too_long(&Source::new("error.rs", &"\n".repeat(MOST_LINES + 1))).is_some());
+    assert!(too_long(&Source::new("error.rs", &"\n".repeat(MOST_LINES))).is_none());
+}

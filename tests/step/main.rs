@@ -1,0 +1,15 @@
+//! What a step takes into account: gradients, clips, scales, schedules, rows, statistics.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod accumulation;
+mod clear_grads;
+mod clipping;
+mod loss_scale;
+mod nonfinite;
+mod regularizers;
+mod schedules;
+mod sparse;
+mod statistics;
+mod windows;
