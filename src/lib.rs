@@ -41,9 +41,9 @@
 //! examples-c/  programs to start from, which the tests run
 //! python/      state of other frameworks, to and from checkpoints
 //! tests/       model/: random calls beside an obvious optimizer; bits/, api/, step/, checkpoint/,
-//!              cuda/, house/: a program each, of one file a subject; cuda-standin/: the driver
-//!              that interprets kernels; gpu/: what only a GPU can show; c/, cpp/, python/: hosts
-//!              that misbehave; golden/: what others have computed
+//!              cuda/, growth/, house/: a program each, of one file a subject; cuda-standin/: the
+//!              driver that interprets kernels; gpu/: what only a GPU can show; c/, cpp/, python/:
+//!              hosts that misbehave; golden/: what others have computed
 //! fuzz/        hostile checkpoints
 //! benches/     the step beside its references, and other libraries (peers/)
 //! tools/       what makes and checks the PTX

@@ -6,7 +6,6 @@ mod common;
 mod callbacks;
 mod capabilities;
 mod failed_calls;
-mod handles;
 mod hyper;
 mod minimize;
 mod named_state;

@@ -1,40 +1,11 @@
 //! Parameters come and go: what that costs does not grow, and nothing is left of those that have gone.
 
-mod common;
-
+use crate::common::array::{Array, Dtype};
+use crate::common::cpu_time::seconds;
+use crate::common::handle::{Handle, config};
+use crate::{LIVE, alone};
 use adamw::ffi::*;
-use common::array::{Array, Dtype};
-use common::cpu_time::seconds;
-use common::handle::{Handle, config};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// Counts the bytes that are allocated, by the library and by the tests.
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: the system's allocator, which does what it is asked.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's word.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's word.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// Tests that count or time run alone.
-static ALONE: Mutex<()> = Mutex::new(());
+use std::sync::atomic::Ordering;
 
 /// Places for many small parameters, and their names.
 struct Many {
@@ -58,7 +29,7 @@ impl Many {
 
 #[test]
 fn adding_and_removing_again_and_again_takes_no_memory() {
-    let _alone = ALONE.lock();
+    let _alone = alone();
     let many = Many::new(5000);
     for statistics in [false, true] {
         let handle = Handle::new(&config());
@@ -102,7 +73,7 @@ fn time(handle: &Handle, many: &Many, from: usize) -> f64 {
 
 #[test]
 fn parameters_come_go_and_are_found_at_the_same_cost_however_many_there_are() {
-    let _alone = ALONE.lock();
+    let _alone = alone();
     let many = Many::new(64_200);
     let handle = Handle::new(&config());
     let mut times = [1000, 64_000].map(|n| {

@@ -1,6 +1,7 @@
 //! Handles cost what they are while they live, and next to nothing after: memory goes back, and a new one is
 //! made in the same time however many there are.
 
+use crate::alone;
 use crate::common::cpu_time::seconds;
 use crate::common::handle::{Handle, config};
 
@@ -14,6 +15,7 @@ fn resident_bytes() -> usize {
 
 #[test]
 fn handles_that_were_destroyed_give_their_memory_back_and_full_tables_are_quick() {
+    let _alone = alone();
     const COUNT: usize = 64 * ((1 << 9) - 1);
     let config = config();
     drop(Handle::new(&config));
@@ -39,6 +41,7 @@ fn handles_that_were_destroyed_give_their_memory_back_and_full_tables_are_quick(
 
 #[test]
 fn handles_that_threads_make_and_destroy_at_once_are_all_different() {
+    let _alone = alone();
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
