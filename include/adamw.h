@@ -439,7 +439,7 @@ adamw_status adamw_destroy(adamw_optimizer *optimizer);
 
 /* ---- Parameters and tensors ------------------------------------------------------------------ */
 
-/// Element type of a plain array.
+/// The element type of a plain array.
 typedef uint32_t adamw_dtype;
 /// IEEE 754 binary32.
 #define ADAMW_DTYPE_F32 1
@@ -449,25 +449,25 @@ typedef uint32_t adamw_dtype;
 #define ADAMW_DTYPE_F16 3
 /// bfloat16: the upper 16 bits of a binary32.
 #define ADAMW_DTYPE_BF16 4
-/// int16, of remainders only.
+/// int16, for remainders only.
 #define ADAMW_DTYPE_I16 5
-/// uint8, of 8-bit and 4-bit moments only.
+/// uint8, for 8-bit and 4-bit moments only.
 #define ADAMW_DTYPE_U8 6
 
-/// Where memory is, as DLPack numbers it: `device_type` of a tensor's device.
+/// The kind of memory that a tensor is in, as DLPack numbers it: `device_type` of its device.
 typedef int32_t adamw_device_type;
-/// The host's memory.
+/// Memory of the host.
 #define ADAMW_DEVICE_CPU 1
-/// The memory of a CUDA device.
+/// Memory of a CUDA device.
 #define ADAMW_DEVICE_CUDA 2
-/// Page-locked memory of the host's, of CUDA's.
+/// Memory of the host, page-locked by CUDA.
 #define ADAMW_DEVICE_CUDA_HOST 3
-/// Page-locked memory of the host's, of ROCm's.
+/// Memory of the host, page-locked by ROCm.
 #define ADAMW_DEVICE_ROCM_HOST 11
-/// CUDA's managed memory.
+/// Managed memory of CUDA.
 #define ADAMW_DEVICE_CUDA_MANAGED 13
 
-/// What the bits of an element mean, as DLPack numbers it: `code` of a tensor's type.
+/// The kind of an element type, as DLPack numbers it: `code` of a tensor's type.
 typedef uint8_t adamw_type_code;
 /// Signed integers.
 #define ADAMW_CODE_INT 0
@@ -478,19 +478,19 @@ typedef uint8_t adamw_type_code;
 /// bf16.
 #define ADAMW_CODE_BFLOAT 4
 
-/// Where a tensor's memory is. Binary-identical to DLPack's `DLDevice`.
+/// The device whose memory a tensor is in. Binary-identical to DLPack's `DLDevice`.
 typedef struct adamw_device {
-  /// An ADAMW_DEVICE constant, which is DLPack's number: 1 CPU, 3 CUDA host memory, 11 ROCm host memory;
-  /// 2 CUDA, 13 CUDA managed memory.
+  /// An ADAMW_DEVICE constant, which is DLPack's number: 1 CPU, 3 CUDA host memory, 11 ROCm host
+  /// memory, 2 CUDA, 13 CUDA managed memory.
   int32_t device_type;
-  /// Which of them, as the CUDA driver numbers devices; 0 for the CPU.
+  /// The number of the device, as the CUDA driver counts them; 0 for the CPU.
   int32_t device_id;
 } adamw_device;
 
 /// An element type. Binary-identical to DLPack's `DLDataType`.
 typedef struct adamw_data_type {
-  /// An ADAMW_CODE constant: 2: IEEE float, 4: bfloat; 0: integer, of rows and remainders; 1: unsigned,
-  /// of moments in codes.
+  /// An ADAMW_CODE constant: 2 IEEE float, 4 bfloat, 0 integer (rows and remainders), 1 unsigned
+  /// integer (moments in codes).
   uint8_t code;
   /// 8, 16, 32 or 64.
   uint8_t bits;
@@ -498,120 +498,128 @@ typedef struct adamw_data_type {
   uint16_t lanes;
 } adamw_data_type;
 
-/// A tensor: binary-identical to DLPack's `DLTensor`, so that a pointer to any producer's can be
-/// passed. It must be contiguous (row-major) and aligned to its elements. All tensors of a parameter
-/// lie in the host's memory, or on the device where the parameter is. Only the memory at `data` is
-/// kept; the struct, its shape and strides are read during the call.
+/// A tensor. Binary-identical to DLPack's `DLTensor`, so that a pointer to any producer's tensor
+/// can be passed. It must be contiguous (row-major) and aligned to its elements. All tensors of a
+/// parameter are in the host's memory, or on the device where the parameter is. The library keeps
+/// only the address in `data`; it reads the struct, its shape and strides during the call.
 typedef struct adamw_tensor {
-  /// The first element, less `byte_offset`; may be NULL if there are no elements.
+  /// The address of the first element, less `byte_offset`. May be NULL if there are no elements.
   void *data;
-  /// Where it is.
+  /// The device whose memory `data` is in.
   struct adamw_device device;
-  /// Dimensions; 0: one element.
+  /// The number of dimensions; 0: one element.
   int32_t ndim;
-  /// What it is made of.
+  /// The element type.
   struct adamw_data_type dtype;
-  /// `[ndim]` elements in each dimension.
+  /// `[ndim]` The number of elements in each dimension.
   int64_t *shape;
-  /// `[ndim]` elements from one index to the next, or NULL.
+  /// `[ndim]` The number of elements from one index to the next, or NULL.
   int64_t *strides;
-  /// Bytes from `data` to the first element.
+  /// The number of bytes from `data` to the first element.
   uint64_t byte_offset;
 } adamw_tensor;
 
-/// A penalty whose gradient is added to a parameter's, after clipping. It passes through the
-/// moments, which decoupled weight decay does not.
+/// A penalty whose gradient is added to the gradient of a parameter, after clipping. Unlike
+/// decoupled weight decay, it passes through the moments.
 typedef uint32_t adamw_regularizer;
-/// None.
+/// No penalty.
 #define ADAMW_REGULARIZER_NONE 0
 /// Adds regularizer_coeff * sign(param).
 #define ADAMW_REGULARIZER_L1 1
 /// Adds regularizer_coeff * param.
 #define ADAMW_REGULARIZER_L2 2
 
-/// A parameter to be added. Zero it, set `struct_size`, `name` and `param`; the rest may stay 0.
+/// The configuration of a new parameter. Zero it, then set `struct_size`, `name` and `param`; the
+/// other fields may stay 0.
 ///
-/// State that is NULL here is the library's own, and starts as zeros (a master: as the parameter
-/// is at its first step). State that is given is the host's, borrowed like the parameter, and
-/// taken as it is: the host has zeroed the moments, or brings them from earlier steps;
-/// `adamw_sync_master` fills a master.
+/// State that is NULL here is allocated by the library and starts as zeros; a master starts as a
+/// copy of the parameter at its first step. State that is given belongs to the host, is borrowed
+/// like the parameter, and is used as it is: the host must have zeroed the moments, or must have
+/// filled them from earlier steps. `adamw_sync_master` fills a master.
 typedef struct adamw_param_config {
   /// `sizeof(adamw_param_config)`.
   size_t struct_size;
-  /// UTF-8, NUL-terminated, not empty, unique in the handle; copied.
+  /// UTF-8, NUL-terminated, not empty, unique in the handle. The library copies it.
   const char *name;
-  /// The parameter `[...] f32|f64|f16|bf16`, stepped in place.
+  /// The parameter `[...] f32|f64|f16|bf16`, which is stepped in place.
   const struct adamw_tensor *param;
-  /// `[NULL]` The same number of elements, f32; only for f16 and bf16 with multi_precision. If
-  /// `step` is 0, the first step looks whether it rounds to the parameter, and fails if not.
+  /// `[NULL]` As many elements as the parameter, f32; only for f16 and bf16 with multi_precision.
+  /// If `step` is 0, the first step checks that the master rounds to the parameter, and fails
+  /// otherwise.
   const struct adamw_tensor *master;
-  /// `[NULL]` The same number of elements, f32 (f64 for an f64 parameter) or what the group's
-  /// `moments` say; with ADAMW_MOMENTS_4BIT as many bytes as they say.
+  /// `[NULL]` As many elements as the parameter, in f32 (f64 for an f64 parameter) or in the type
+  /// of the group's `moments`. With ADAMW_MOMENTS_4BIT, as many bytes as that constant says.
   const struct adamw_tensor *exp_avg;
-  /// `[NULL]` As exp_avg; never negative.
+  /// `[NULL]` Like exp_avg; never negative.
   const struct adamw_tensor *exp_avg_sq;
-  /// `[NULL]` As exp_avg_sq; only with amsgrad.
+  /// `[NULL]` Like exp_avg_sq; only with amsgrad.
   const struct adamw_tensor *max_exp_avg_sq;
-  /// `[0]` Steps that the given state has taken, at most 2^32 (2^25 with a beta above 0.99997). If it is not
-  /// 0, all the state that the parameter needs must be given.
+  /// `[0]` The number of steps that the given state has taken, at most 2^32 (2^25 if a beta is
+  /// above 0.99997). If it is not 0, all the state that the parameter needs must be given.
   uint64_t step;
-  /// `[0]` The group's number, from `adamw_add_group`.
+  /// `[0]` The number of its group, from `adamw_add_group`.
   uint32_t group;
-  /// `[0]` 1: its gradient is not clipped, and is no part of a global norm.
+  /// `[0]` 1: the gradient is not clipped and does not count in a global norm.
   uint32_t no_clip;
   /// `[0]` The coefficient of the regularizer; finite.
   double regularizer_coeff;
-  /// `[ADAMW_REGULARIZER_NONE]` A penalty whose gradient is added to the parameter's.
+  /// `[ADAMW_REGULARIZER_NONE]` The penalty whose gradient is added to that of the parameter.
   adamw_regularizer regularizer;
   /// 0.
   uint32_t reserved;
-  /// `[NULL]` The same number of elements, int16 with ADAMW_PRECISION_SPLIT, of the parameter's type
-  /// with ADAMW_PRECISION_KAHAN. The host has zeroed it, or brings it from earlier steps.
+  /// `[NULL]` As many elements as the parameter: int16 with ADAMW_PRECISION_SPLIT, the
+  /// parameter's type with ADAMW_PRECISION_KAHAN. The host must have zeroed it, or filled it from
+  /// earlier steps.
   const struct adamw_tensor *remainder;
-  /// `[NULL]` One f32 for each 256 elements of 8-bit moments, for each 128 of 4-bit moments, the last
-  /// of which may be fewer; only for those. The host has zeroed it, or brings it from earlier steps.
+  /// `[NULL]` One f32 for each block of 256 elements of 8-bit moments, or of 128 elements of
+  /// 4-bit moments; the last block may be shorter. Only for those. The host must have zeroed it,
+  /// or filled it from earlier steps.
   const struct adamw_tensor *exp_avg_scale;
-  /// `[NULL]` As exp_avg_scale.
+  /// `[NULL]` Like exp_avg_scale.
   const struct adamw_tensor *exp_avg_sq_scale;
-  /// `[NULL]` As exp_avg_scale; only with amsgrad.
+  /// `[NULL]` Like exp_avg_scale; only with amsgrad.
   const struct adamw_tensor *max_exp_avg_sq_scale;
-  /// `[0]` Where the host has cut a parameter into shards of one name: which element of the whole is
-  /// this one's first, so that random bits are those of the whole. Moments in codes have the bits of
-  /// the whole if it is a multiple of 256, or of 128 in 4 bits.
+  /// `[0]` For a host that has cut a parameter into shards of one name: the index in the whole of
+  /// this shard's first element, which gives the shard the random bits of the whole. Moments in
+  /// codes have the bits of the whole if it is a multiple of 256, or of 128 for 4 bits.
   uint64_t first_element;
-  /// `[0]` How many elements the whole has, which a checkpoint then says; 0: it does not. It decides
-  /// whether moments are codes, and so what must be given: give the same in all shards. With 0 each shard's
-  /// own length decides.
+  /// `[0]` The number of elements of the whole, which is recorded in checkpoints; 0: not
+  /// recorded. It decides whether moments are codes, and so which state must be given: give the
+  /// same number for all shards. With 0, the length of each shard decides.
   uint64_t whole_elements;
-  /// `[0]` 1: the parameter is on a CUDA device, and the processor steps it. Its state is in the host's memory,
-  /// and so are the tensors that are given for it; a step brings its gradient (on the device, or the host's)
-  /// and takes the parameter back, while it steps others. The processor works on a copy, which is filled at the
-  /// first step: `adamw_sync_master` says that the host has written the parameter since. Such a step waits for
-  /// the device, and cannot be captured. It takes page-locked memory for the copy and for the gradient.
+  /// `[0]` 1: the parameter is on a CUDA device, and the processor steps it. Its state is in the
+  /// host's memory, and so are the state tensors given here. A step copies the gradient (on the
+  /// device or in the host's memory) in and the parameter back, while it steps other parameters.
+  /// The processor works on a copy of the parameter, which is filled at the first step: call
+  /// `adamw_sync_master` after the host has written the parameter. Such a step waits for the
+  /// device and cannot be captured. Offloading allocates page-locked memory for the copy and for
+  /// the gradient.
   uint32_t offload;
   /// 0.
   uint32_t reserved_2;
 } adamw_param_config;
 
-/// Adds a parameter and writes its number, which names it from then on, to `*out_param`: the lowest that no
-/// parameter has, so 0, 1, 2 ... until one is removed, whose number is given again. Sums over parameters, as a
-/// global norm, go up the numbers; a run that goes on with the bits of one that had removed some adds its
-/// parameters in the order of the numbers that they had. The
-/// memory stays the host's: it must be valid until `adamw_destroy`, or until `adamw_rebind` has
-/// named another place, and must not overlap any buffer of the handle.
+/// Adds a parameter and writes its number to `*out_param`, by which other calls refer to it. The
+/// memory still belongs to the host: it must be valid until `adamw_destroy`, or until
+/// `adamw_rebind` names another place, and must not overlap any buffer of the handle.
+///
+/// The number is the lowest that no parameter has: 0, 1, 2, ... until a parameter is removed, whose
+/// number is then used again. Sums over parameters, such as a global norm, are in the order of the
+/// numbers. To continue a run with the same bits after it had removed parameters, add the
+/// parameters in the order of the numbers that they had.
 ///
 /// The caller ensures:
-/// All pointers are NULL, or readable (`out_param`: writable) for what they say; tensors as the
-/// header's conventions ask.
+/// All pointers are NULL, or readable (`out_param`: writable) for what they describe. Tensors meet
+/// the conventions of the header.
 adamw_status adamw_add_param(adamw_optimizer *optimizer,
                              const struct adamw_param_config *param,
                              uint32_t *out_param);
 
-/// The short form of `adamw_add_param`: a plain array `data [n_elements]` in the host's memory, in
-/// group 0, with state of the library's own.
+/// Adds a plain array `data [n_elements]` in the host's memory as a parameter of group 0, with
+/// state allocated by the library. It is the short form of `adamw_add_param`.
 ///
 /// The caller ensures:
-/// As `adamw_add_param`.
+/// The requirements of `adamw_add_param` hold.
 adamw_status adamw_add_array(adamw_optimizer *optimizer,
                              const char *name,
                              void *data,
@@ -619,10 +627,10 @@ adamw_status adamw_add_array(adamw_optimizer *optimizer,
                              adamw_dtype dtype,
                              uint32_t *out_param);
 
-/// `adamw_add_array` into a group, from `adamw_add_group`.
+/// Does what `adamw_add_array` does, for a group from `adamw_add_group`.
 ///
 /// The caller ensures:
-/// As `adamw_add_param`.
+/// The requirements of `adamw_add_param` hold.
 adamw_status adamw_add_array_to_group(adamw_optimizer *optimizer,
                                       uint32_t group,
                                       const char *name,
@@ -654,24 +662,25 @@ typedef struct adamw_param_info {
   uint32_t decays;
 } adamw_param_info;
 
-/// Writes one more than the highest number of a parameter to `out_num_params`, 0 if there is none: all
-/// parameters have numbers below it; those that nobody has are `ADAMW_STATUS_NOT_FOUND`.
+/// Writes the highest number of a parameter plus 1 to `out_num_params`, or 0 if there is no
+/// parameter. All parameters have numbers below it. A number below it that no parameter has (after
+/// `adamw_remove_param`) is `ADAMW_STATUS_NOT_FOUND` in other calls.
 ///
 /// The caller ensures:
 /// `out_num_params` is NULL or writable.
-adamw_status adamw_num_params(const adamw_optimizer *optimizer,
-                              uint32_t *out_num_params);
+adamw_status adamw_num_params(const adamw_optimizer *optimizer, uint32_t *out_num_params);
 
-/// Writes the number of the parameter of this name to `out_param`.
+/// Writes the number of the parameter of this name to `out_param`. A name that no parameter has is
+/// `ADAMW_STATUS_NOT_FOUND`.
 ///
 /// The caller ensures:
-/// `name` is NULL or NUL-terminated, `out_param` NULL or writable.
+/// `name` is NULL or NUL-terminated; `out_param` is NULL or writable.
 adamw_status adamw_find_param(const adamw_optimizer *optimizer,
                               const char *name,
                               uint32_t *out_param);
 
-/// Describes a parameter. `struct_size` is the caller's `sizeof(adamw_param_info)`; the name
-/// belongs to the library and lives as long as the parameter.
+/// Writes a description of a parameter to `out_info`. `struct_size` is the caller's
+/// `sizeof(adamw_param_info)`. The name belongs to the library and lives as long as the parameter.
 ///
 /// The caller ensures:
 /// `out_info` is NULL, or writable for `struct_size` bytes.
@@ -680,28 +689,29 @@ adamw_status adamw_get_param_info(const adamw_optimizer *optimizer,
                                   struct adamw_param_info *out_info,
                                   size_t struct_size);
 
-/// What can be changed about a parameter that is there: read with `adamw_get_param_options`, edit,
-/// write with `adamw_set_param_options`.
+/// The options of a parameter that can be changed later. Read them with `adamw_get_param_options`,
+/// edit them, and write them with `adamw_set_param_options`.
 typedef struct adamw_param_options {
   /// `sizeof(adamw_param_options)`.
   size_t struct_size;
-  /// `[1]` Times the learning rate of its group; finite, >= 0. 0 leaves the parameter as it is only while
-  /// gradients are finite, and moments move: see `frozen`.
+  /// `[1]` The factor for the learning rate of its group; finite, >= 0. With 0, the moments still
+  /// change, and a gradient that is not finite still changes the parameter: see `frozen`.
   double lr_scale;
   /// As in `adamw_param_config`.
   double regularizer_coeff;
   /// As in `adamw_param_config`.
   adamw_regularizer regularizer;
-  /// The number of its group: another one moves it there, with its state and its step count.
+  /// The number of its group. A new number moves the parameter there, with its state and step
+  /// count.
   uint32_t group;
-  /// `[0]` 1: no step touches it, whatever gradient it has, and its gradient is no part of any
-  /// norm. Its state and its step count stay.
+  /// `[0]` 1: no step changes the parameter, whatever gradient it has, and its gradient does not
+  /// count in any norm. Its state and its step count stay.
   uint32_t frozen;
   /// As in `adamw_param_config`.
   uint32_t no_clip;
 } adamw_param_options;
 
-/// Writes what can be changed about a parameter to `out_options`. `struct_size` is the caller's
+/// Writes the options of a parameter to `out_options`. `struct_size` is the caller's
 /// `sizeof(adamw_param_options)`.
 ///
 /// The caller ensures:
@@ -711,8 +721,9 @@ adamw_status adamw_get_param_options(const adamw_optimizer *optimizer,
                                      struct adamw_param_options *out_options,
                                      size_t struct_size);
 
-/// Changes the options of a parameter from the next step on: its learning rate, its group, whether
-/// it is frozen, clipped, regularized. What a shorter struct lacks stays as it is.
+/// Sets the options of a parameter, from the next step on: the factor for its learning rate, its
+/// group, and whether it is frozen, clipped or regularized. Options that a shorter struct lacks
+/// stay as they are.
 ///
 /// The caller ensures:
 /// `options` is NULL or readable.
@@ -720,17 +731,17 @@ adamw_status adamw_set_param_options(adamw_optimizer *optimizer,
                                      uint32_t param,
                                      const struct adamw_param_options *options);
 
-/// Starts a parameter's training anew: its step count is 0, its moments are zero, its master becomes
-/// what the parameter is at its next step. The parameter, its gradient and its options stay.
-adamw_status adamw_reset_param(adamw_optimizer *optimizer,
-                               uint32_t param);
+/// Restarts the training of a parameter: its step count and its moments become 0, and its master
+/// becomes a copy of the parameter at its next step. The parameter, its gradient and its options
+/// stay.
+adamw_status adamw_reset_param(adamw_optimizer *optimizer, uint32_t param);
 
-/// Forgets a parameter: its memory is the host's alone from now on, and state that is the library's
-/// is freed. Its name is free, and so is its number: `ADAMW_STATUS_NOT_FOUND` until `adamw_add_param` gives it
-/// to another parameter, which an old copy of the number means then. (The number of a parameter that a captured
-/// step steps is not given again: the graph goes on with it.)
-adamw_status adamw_remove_param(adamw_optimizer *optimizer,
-                                uint32_t param);
+/// Removes a parameter: the library no longer uses its memory, and frees the state that it has
+/// allocated for it. The name and the number are free. The number is `ADAMW_STATUS_NOT_FOUND` until
+/// `adamw_add_param` gives it to another parameter, which is what an old copy of the number then
+/// refers to. (The number of a parameter in a captured step is not used again, because the graph
+/// continues to step that parameter.)
+adamw_status adamw_remove_param(adamw_optimizer *optimizer, uint32_t param);
 
 /// A buffer of a parameter, or a counter of its state.
 typedef uint32_t adamw_buffer;
@@ -746,69 +757,72 @@ typedef uint32_t adamw_buffer;
 #define ADAMW_BUFFER_MAX_EXP_AVG_SQ 5
 /// A counter, one f64: the steps that the parameter has taken.
 #define ADAMW_BUFFER_STEP 6
-/// A counter, one f64: the product of beta1 over those steps.
+/// A counter, one f64: the product of beta1 over the steps that the parameter has taken.
 #define ADAMW_BUFFER_BETA1_POWER 7
-/// A counter, one f64: the product of beta2 over those steps.
+/// A counter, one f64: the product of beta2 over the steps that the parameter has taken.
 #define ADAMW_BUFFER_BETA2_POWER 8
-/// What rounding a parameter left over. With ADAMW_PRECISION_SPLIT int16: the bits of the f32 master
-/// are those of the parameter, shifted up by 16, plus this number. With ADAMW_PRECISION_KAHAN of the
-/// parameter's type: the parameter is more precisely the sum of the two.
+/// The rounding error of a parameter. With ADAMW_PRECISION_SPLIT it is int16: the bits of the f32
+/// master are those of the parameter, shifted up by 16, plus this number. With
+/// ADAMW_PRECISION_KAHAN it has the parameter's type: the sum of the two is the more precise
+/// parameter.
 #define ADAMW_BUFFER_REMAINDER 9
-/// The scales of an 8-bit exp_avg, `[n / 256, rounded up] f32`, or of a 4-bit one, `[n / 128, rounded
-/// up] f32`.
+/// The scales of exp_avg: `[n / 256, rounded up] f32` for 8 bits, `[n / 128, rounded up] f32` for 4
+/// bits.
 #define ADAMW_BUFFER_EXP_AVG_SCALE 10
-/// As ADAMW_BUFFER_EXP_AVG_SCALE, of exp_avg_sq.
+/// The scales of exp_avg_sq, of the shape of ADAMW_BUFFER_EXP_AVG_SCALE.
 #define ADAMW_BUFFER_EXP_AVG_SQ_SCALE 11
-/// As ADAMW_BUFFER_EXP_AVG_SCALE, of an 8-bit max_exp_avg_sq.
+/// The scales of an 8-bit max_exp_avg_sq, of the shape of ADAMW_BUFFER_EXP_AVG_SCALE.
 #define ADAMW_BUFFER_MAX_EXP_AVG_SQ_SCALE 12
 
 /// Tells the library that the host has moved `num_buffers` of its buffers: `buffers[i]` of
-/// parameter `params[i]` is at `tensors[i]` now, with the same elements and the same values. All
-/// of them or, on an error, none. Buffers of the library's own cannot be moved; gradients are set
-/// anew with `adamw_set_grad`.
+/// parameter `params[i]` is now at `tensors[i]`, with the same elements and the same values. All
+/// three arrays have `num_buffers` entries. On an error, none is moved. Buffers that the library
+/// has allocated cannot be moved; for gradients, call `adamw_set_grad` again.
 ///
 /// The caller ensures:
-/// The arrays are readable for `num_buffers` entries; tensors as the header's conventions ask.
+/// The arrays are readable for `num_buffers` entries. Tensors meet the conventions of the header.
 adamw_status adamw_rebind(adamw_optimizer *optimizer,
                           const uint32_t *params,
                           const adamw_buffer *buffers,
                           const struct adamw_tensor *const *tensors,
                           size_t num_buffers);
 
-/// Fills the f32 master of a parameter from the parameter, which the host has written by itself (other
-/// weights, an average, a clamp): without this the next step overwrites it from the master. A remainder
-/// (ADAMW_PRECISION_SPLIT, ADAMW_PRECISION_KAHAN) becomes zero. What master or remainder knew beyond the
-/// parameter's own bits is gone: not to be called after `adamw_load` or `adamw_set_state`, which bring
-/// them. Does nothing to a parameter that has neither.
+/// Copies a parameter into its f32 master. Call it after the host has written the parameter itself
+/// (other weights, an average, a clamp), because otherwise the next step overwrites it from the
+/// master. A remainder (ADAMW_PRECISION_SPLIT, ADAMW_PRECISION_KAHAN) becomes zero. A parameter
+/// without either is left as it is.
 ///
-/// Rows that lag (ADAMW_LAZY_EXACT) are brought up to date first: call `adamw_sparse_flush` before you write
-/// a parameter that has some.
-adamw_status adamw_sync_master(adamw_optimizer *optimizer,
-                               uint32_t param);
+/// The precision that the master or the remainder had beyond the parameter is lost. So do not call
+/// it after `adamw_load` or `adamw_set_state`, which restore both.
+///
+/// Deferred rows (ADAMW_LAZY_EXACT) are brought up to date first: call `adamw_sparse_flush` before
+/// you write a parameter that has such rows.
+adamw_status adamw_sync_master(adamw_optimizer *optimizer, uint32_t param);
 
-/// What the state of one parameter takes, in bytes.
+/// The memory that the state of one parameter takes, in bytes.
 typedef struct adamw_memory {
   /// `sizeof(adamw_memory)`.
   size_t struct_size;
-  /// 4 an element of f16 and bf16 with multi_precision.
+  /// 4 per element of f16 and bf16 with multi_precision.
   uint64_t master;
-  /// 2 an element of bf16 with ADAMW_PRECISION_SPLIT, of f16 and bf16 with ADAMW_PRECISION_KAHAN.
+  /// 2 per element of bf16 with ADAMW_PRECISION_SPLIT, and of f16 and bf16 with
+  /// ADAMW_PRECISION_KAHAN.
   uint64_t remainder;
-  /// 4 an element, 8 of f64; 2 with ADAMW_MOMENTS_BF16; 1, and 4 for each 256 elements, with
-  /// ADAMW_MOMENTS_8BIT; 68 for each 128 elements with ADAMW_MOMENTS_4BIT.
+  /// 4 per element, or 8 for f64; 2 with ADAMW_MOMENTS_BF16; 1, plus 4 per 256 elements, with
+  /// ADAMW_MOMENTS_8BIT; 68 per 128 elements with ADAMW_MOMENTS_4BIT.
   uint64_t exp_avg;
-  /// As exp_avg.
+  /// As much as exp_avg.
   uint64_t exp_avg_sq;
-  /// As exp_avg, with amsgrad.
+  /// As much as exp_avg, with amsgrad.
   uint64_t max_exp_avg_sq;
-  /// All of them together.
+  /// The sum of all of them.
   uint64_t total;
 } adamw_memory;
 
-/// Says how much memory the state of a parameter of this type and length takes if it is added to
-/// this group now, the library's or the host's. `whole_elements` is how many elements the whole has
-/// where the parameter is a shard, as in `adamw_param_config`; otherwise 0. `struct_size` is the caller's
-/// `sizeof(adamw_memory)`.
+/// Writes to `out_memory` how much memory the state of a parameter of this type and length would
+/// take if it were added to this group now, whether the library or the host allocates it.
+/// `whole_elements` is the number of elements of the whole if the parameter is a shard, as in
+/// `adamw_param_config`, and 0 otherwise. `struct_size` is the caller's `sizeof(adamw_memory)`.
 ///
 /// The caller ensures:
 /// `out_memory` is NULL, or writable for `struct_size` bytes.
@@ -822,78 +836,89 @@ adamw_status adamw_memory_plan(const adamw_optimizer *optimizer,
 
 /* ---- Gradients ------------------------------------------------------------------------------- */
 
-/// Sets the gradient of a parameter: as many elements, in the parameter's type or f32, where the parameter
-/// is: the host's memory, or the same device (of an offloaded parameter either). It overlaps nothing that a
-/// step writes, and is read by every step until it is replaced or forgotten; NULL forgets it, and the parameter
-/// is skipped.
+/// Sets the gradient of a parameter: a tensor of as many elements, in the parameter's type or f32.
+/// Every step reads it until it is replaced or forgotten. NULL forgets it; a step skips a parameter
+/// that has no gradient.
+///
+/// The gradient is in the host's memory, or on the device, where the parameter is; for an offloaded
+/// parameter it may be in either. It must not overlap anything that a step writes.
 ///
 /// The caller ensures:
-/// `grad` is NULL or readable; its memory as the header's conventions ask.
+/// `grad` is NULL or readable. Its memory meets the conventions of the header.
 adamw_status adamw_set_grad(adamw_optimizer *optimizer,
                             uint32_t param,
                             const struct adamw_tensor *grad);
 
-/// The short form of `adamw_set_grad`: a plain array `data [n_elements]` in
-/// the host's memory.
+/// Sets the gradient of a parameter to a plain array `data [n_elements]` in the host's memory. It
+/// is the short form of `adamw_set_grad`.
 ///
 /// The caller ensures:
-/// As `adamw_set_grad`.
+/// The requirements of `adamw_set_grad` hold.
 adamw_status adamw_set_grad_array(adamw_optimizer *optimizer,
                                   uint32_t param,
                                   void *data,
                                   uint64_t n_elements,
                                   adamw_dtype dtype);
 
-/// Sets the gradients of `num_grads` parameters in one call, `grads[i]` for `params[i]` as
-/// `adamw_set_grad` does: all of them or, on an error, none; its text begins with the entry, `grads[i]`.
+/// Sets the gradients of `num_grads` parameters in one call, `grads[i]` for `params[i]`, as
+/// `adamw_set_grad` does. On an error, none is set, and the text begins with the entry that caused
+/// it, `grads[i]`.
 ///
 /// The caller ensures:
-/// The arrays are readable for `num_grads` entries; the tensors as in `adamw_set_grad`.
+/// The arrays are readable for `num_grads` entries, and the requirements of `adamw_set_grad` hold
+/// for each tensor.
 adamw_status adamw_set_grads(adamw_optimizer *optimizer,
                              const uint32_t *params,
                              const struct adamw_tensor *const *grads,
                              size_t num_grads);
 
-/// Adds a gradient of a micro-batch to what has been added up for this parameter since its last
-/// step, in memory of the library's, f32 (f64 for an f64 parameter). The sum is the gradient of the
-/// next step, or the mean, as `config.average_grads` says; it takes the place of any gradient that
-/// was set. A step that is taken or skipped uses it up: the parameter has no gradient then. So does one that
-/// passes over it since it is frozen; one of other parameters (`adamw_minimize`, `adamw_apply_gradients`,
-/// `adamw_step_param`) does not. `grad` is
-/// as in `adamw_set_grad`, but is read during this call only.
+/// Adds the gradient of a micro-batch to the sum for this parameter since its last step. The sum is
+/// in f32 (f64 for an f64 parameter), in memory of the library. `grad` is a tensor as for
+/// `adamw_set_grad`, but is read during this call only.
+///
+/// The next step uses the sum as the gradient, or the mean if `config.average_grads` is set, in
+/// place of any gradient that was set. A step, taken or skipped, uses the sum up: the parameter
+/// then has no gradient. This includes a step that passes over the parameter because it is frozen,
+/// but not a step of other parameters (`adamw_minimize`, `adamw_apply_gradients`,
+/// `adamw_step_param`).
 ///
 /// The caller ensures:
-/// As `adamw_set_grad`.
+/// The requirements of `adamw_set_grad` hold.
 adamw_status adamw_accumulate_grad(adamw_optimizer *optimizer,
                                    uint32_t param,
                                    const struct adamw_tensor *grad);
 
-/// The short form of `adamw_accumulate_grad`: a plain array `data [n_elements]` in the host's memory.
+/// Adds a plain array `data [n_elements]` in the host's memory to the sum for this parameter. It is
+/// the short form of `adamw_accumulate_grad`.
 ///
 /// The caller ensures:
-/// As `adamw_set_grad`.
+/// The requirements of `adamw_set_grad` hold.
 adamw_status adamw_accumulate_grad_array(adamw_optimizer *optimizer,
                                          uint32_t param,
                                          const void *data,
                                          uint64_t n_elements,
                                          adamw_dtype dtype);
 
-/// Says how many micro-batches a window has, by which `config.average_grads` divides every sum, also of a
-/// parameter that only some of them reached (an expert, say). 0, which it is at first: the most that any parameter has
-/// accumulated since one began while no other held a sum, which is wrong only where none had them all. A step of a parameter
-/// that has accumulated more is `ADAMW_STATUS_INVALID_ARGUMENT`. No part of a checkpoint.
-adamw_status adamw_set_accumulation_window(adamw_optimizer *optimizer,
-                                           uint64_t n_micro_batches);
+/// Sets the number of micro-batches in a window. `config.average_grads` divides every sum by it,
+/// also the sum of a parameter that only some micro-batches have reached (an expert, for example).
+/// A step of a parameter that has accumulated more gradients is `ADAMW_STATUS_INVALID_ARGUMENT`.
+/// The number is not saved in checkpoints.
+///
+/// With 0, the initial value, the divisor is the largest number of gradients that any parameter has
+/// accumulated in this window. A window then begins when a parameter accumulates its first gradient
+/// while no other parameter holds a sum. The divisor is too small only if no parameter has
+/// accumulated a gradient in every micro-batch.
+adamw_status adamw_set_accumulation_window(adamw_optimizer *optimizer, uint64_t n_micro_batches);
 
-/// What `adamw_clear_grad` does.
+/// How `adamw_clear_grad` clears gradients.
 typedef uint32_t adamw_clear;
-/// Writes zeros over every gradient, which must not be in read-only memory; they stay set, and a step with them decays the parameter and
-/// moves it by its momentum.
+/// Writes zeros over every gradient, which must be in writable memory. The gradients stay set: a
+/// step with them decays the parameter and moves it by its momentum.
 #define ADAMW_CLEAR_ZERO 0
-/// Forgets every gradient: a step skips a parameter until it has one again.
+/// Forgets every gradient. A step skips a parameter until it has a gradient again.
 #define ADAMW_CLEAR_FORGET 1
 
-/// Clears every gradient, as an `ADAMW_CLEAR` constant says.
+/// Clears every gradient, in the way that an `ADAMW_CLEAR` constant selects.
 adamw_status adamw_clear_grad(adamw_optimizer *optimizer, adamw_clear mode);
 
 /* ---- Step ------------------------------------------------------------------------------------ */
@@ -906,74 +931,82 @@ adamw_status adamw_clear_grad(adamw_optimizer *optimizer, adamw_clear mode);
 /// param      -= lr * weight_decay * param + lr / (1 - beta1^step) * exp_avg / denom
 ///
 /// The bits of the result do not depend on the instruction set, the number of threads, or how
-/// tensors are cut (which bits a NaN has may). Gradients are read only. With nothing to step it does nothing.
+/// tensors are cut (except for the bits of a NaN). Gradients are only read. If no parameter has a
+/// gradient, it does nothing.
 adamw_status adamw_step(adamw_optimizer *optimizer);
 
-/// Says that the gradient of a parameter is complete. If the next step needs its norm, or whether it
-/// is finite, the gradient is measured now, while it is in cache, and not again by the step; otherwise
-/// nothing is done. The host does not change it until the next step (`adamw_step_param` of other
-/// parameters is none). The step has the same bits with it or without.
-adamw_status adamw_grad_ready(adamw_optimizer *optimizer,
-                              uint32_t param);
+/// Tells the library that the gradient of a parameter is complete. If the next step needs its norm,
+/// or needs to know whether it is finite, the gradient is measured now, while it is in cache, and
+/// the step does not measure it again. Otherwise the call does nothing. The step has the same bits
+/// with or without it.
+///
+/// The host must not change the gradient until the next step. (An `adamw_step_param` of another
+/// parameter does not count as one.)
+adamw_status adamw_grad_ready(adamw_optimizer *optimizer, uint32_t param);
 
-/// Steps one parameter now, if it has a gradient, with the bits that `adamw_step` would give it, and
-/// forgets the gradient, so that a host may step inside its backward pass and reuse the memory. A
-/// schedule does not go on: `adamw_step`, which steps the parameters that are left, has it do so. Until
-/// then, or until no other parameter has a gradient, nothing can be saved: it would be of two steps.
+/// Steps one parameter now, if it has a gradient, with the bits that `adamw_step` would give it,
+/// and forgets the gradient. A host can so step inside its backward pass and reuse the memory.
+///
+/// A schedule does not advance until `adamw_step`, which steps the remaining parameters. Until
+/// then, or until no other parameter has a gradient, the handle cannot be saved, because the state
+/// would belong to two different steps.
+///
 /// `ADAMW_STATUS_CLIP_CONFLICT` if the step depends on all gradients: with clipping by global norm
-/// (unless the parameter is left out of it), a loss scaler, ADAMW_NONFINITE_SKIP or found_inf flags.
-adamw_status adamw_step_param(adamw_optimizer *optimizer,
-                              uint32_t param);
+/// (unless the parameter is excluded from it), a loss scaler, ADAMW_NONFINITE_SKIP or found_inf
+/// flags.
+adamw_status adamw_step_param(adamw_optimizer *optimizer, uint32_t param);
 
-/// Has each step add up the norms of its update and of the parameters, and count the updates that rounding
-/// has lost, for `adamw_get_step_info`, 1,
-/// or not, 0. They are summed while the elements are in cache, in the order that norms have: no
-/// second pass over memory, and the same bits everywhere.
-adamw_status adamw_set_statistics(adamw_optimizer *optimizer,
-                                  uint32_t statistics);
+/// Turns statistics for `adamw_get_step_info` on (1) or off (0). With them, each step adds up the
+/// norms of its update and of the parameters, and counts the updates that rounding has lost. It
+/// does so while the elements are in cache, in the fixed order of norms: there is no second pass
+/// over memory, and the bits are the same everywhere.
+adamw_status adamw_set_statistics(adamw_optimizer *optimizer, uint32_t statistics);
 
-/// What the last successful step found and did.
+/// The report of the last successful step.
 typedef struct adamw_step_info {
   /// `sizeof(adamw_step_info)`.
   size_t struct_size;
-  /// Elements of the parameters that had a gradient.
+  /// The number of elements of the parameters that had a gradient.
   uint64_t n_elements;
-  /// Elements of the gradients that are not finite, if they were measured. A gradient of finite ones whose
-  /// norm the compute type does not hold when the loss scale is taken out counts as one.
+  /// The number of gradient elements that are not finite, if the gradients were measured. A
+  /// finite gradient whose norm is too large for the compute type, once the loss scale is taken
+  /// out, counts as one such element.
   uint64_t n_nonfinite;
   /// The norm of all gradients together, unscaled and before clipping, if they were measured.
   double grad_norm;
-  /// 1 if the gradients were measured: for clipping by norm, or because it matters whether they
-  /// are finite.
+  /// 1 if the gradients were measured, for clipping by norm or because the step needed to know
+  /// whether they are finite.
   uint32_t measured;
   /// 1 if the step was skipped.
   uint32_t skipped;
-  /// The smallest factor that a gradient was multiplied by to clip it by norm; 1 if none was.
+  /// The smallest factor by which a gradient was multiplied to clip it by norm; 1 if none was.
   double clip_factor;
-  /// With `adamw_set_statistics`: the norm of what the step added to all elements that it
-  /// visited (of parameters that step lazily: to the listed rows), decay included, after rounding.
+  /// With `adamw_set_statistics`: the norm of the change of all elements that the step has
+  /// visited, including decay, after rounding. Of parameters with lazy rows, these are the listed
+  /// rows.
   double update_norm;
-  /// With `adamw_set_statistics`: the norm of those elements (of masters, where there are) after
-  /// the step.
+  /// With `adamw_set_statistics`: the norm of those elements after the step, taken from the
+  /// master where there is one.
   double param_norm;
-  /// With `adamw_set_statistics`: how long the step took, in seconds.
+  /// With `adamw_set_statistics`: the duration of the step, in seconds.
   double seconds;
   /// 1 if the step was taken with `adamw_set_statistics`.
   uint32_t has_statistics;
   /// The instruction set that the handle uses.
   adamw_isa isa;
-  /// How many threads work in a step that is large enough.
+  /// The number of threads that work in a step that is large enough.
   uint32_t num_threads;
   /// 0.
   uint32_t reserved;
-  /// With `adamw_set_statistics`: elements (of masters, where there are) that have a momentum, exp_avg, and
-  /// the same value as before the step: their updates were lost in rounding. Many of them mean that 16 bits
-  /// are too few for this learning rate; see `adamw_precision`. Not counted for parameters on a device.
+  /// With `adamw_set_statistics`: the number of elements (of the master where there is one) whose
+  /// momentum, exp_avg, is not 0 and whose value is the same as before the step: their updates
+  /// were lost in rounding. A large number means that 16 bits are too few for this learning rate;
+  /// see `adamw_precision`. Parameters on a device are not counted.
   uint64_t n_unchanged;
 } adamw_step_info;
 
-/// Says what the last successful `adamw_step` found and did. `struct_size` is the caller's
-/// `sizeof(adamw_step_info)`.
+/// Writes the report of the last successful `adamw_step` to `out_info`. `struct_size` is the
+/// caller's `sizeof(adamw_step_info)`.
 ///
 /// The caller ensures:
 /// `out_info` is NULL, or writable for `struct_size` bytes.
@@ -988,16 +1021,17 @@ typedef int32_t (*adamw_closure)(double *out_loss, void *user_data);
 
 /// A parameter that was stepped, and its gradient.
 typedef struct adamw_param_grad {
-  /// The first element of the gradient, of the values if it is sparse; what was accumulated
-  /// belongs to the library.
+  /// The address of the gradient's first element; of the values if the gradient is sparse. A sum
+  /// of accumulated gradients belongs to the library.
   void *grad;
-  /// The parameter's number.
+  /// The number of the parameter.
   uint32_t param;
   /// 0.
   uint32_t reserved;
 } adamw_param_grad;
 
-/// What `adamw_minimize` is to do. Zero it, set `struct_size` and `closure`; the rest may stay 0.
+/// The arguments of `adamw_minimize`. Zero it, then set `struct_size` and `closure`; the other
+/// fields may stay 0.
 typedef struct adamw_minimize_args {
   /// `sizeof(adamw_minimize_args)`.
   size_t struct_size;
@@ -1005,40 +1039,43 @@ typedef struct adamw_minimize_args {
   adamw_closure closure;
   /// Passed to `closure`.
   void *user_data;
-  /// `[NULL]` The numbers of the parameters to step, `[num_params]`; NULL: all.
+  /// `[NULL]` The numbers of the parameters to step, `[num_params]`. NULL: all parameters.
   const uint32_t *params;
-  /// How many there are.
+  /// The number of entries of `params`.
   size_t num_params;
   /// `[NULL]` The numbers of parameters to leave out, `[num_no_grad]`.
   const uint32_t *no_grad;
-  /// How many there are.
+  /// The number of entries of `no_grad`.
   size_t num_no_grad;
-  /// `[NULL]` Where to list the parameters that were stepped, in the order of their numbers,
-  /// `[capacity]`; NULL: nowhere.
+  /// `[NULL]` Receives the parameters that were stepped, in the order of their numbers,
+  /// `[capacity]`. NULL: they are not listed.
   struct adamw_param_grad *updated;
-  /// How many there is room for. If it is too few, no step is taken.
+  /// The number of entries that `updated` has room for. If it is too small, no step is taken.
   size_t capacity;
 } adamw_minimize_args;
 
-/// Calls the closure, then steps the parameters that have a gradient (of a subset, if one is given)
-/// as `adamw_step` does. The handle is free while the closure runs: it may set gradients. The loss
-/// is written to `out_loss`, how many parameters were stepped to `out_num_updated`, which is 0 if
-/// the step was skipped; either may be NULL. Gradients are not cleared, before or after.
+/// Calls the closure, then steps the parameters that have a gradient as `adamw_step` does: all of
+/// them, or the subset that `args` selects. Writes the loss to `out_loss`, and the number of
+/// stepped parameters, which is 0 if the step was skipped, to `out_num_updated`. Either may be
+/// NULL.
+///
+/// The handle is free while the closure runs, so the closure may set gradients. Gradients are not
+/// cleared, neither before nor after.
 ///
 /// The caller ensures:
-/// `args` is NULL, or readable with all that it points to (`updated`: writable); the outputs are
-/// NULL or writable; the closure may be called with its `user_data`.
+/// `args` is NULL, or readable with all that it points to (`updated`: writable). The outputs are
+/// NULL or writable. The closure may be called with its `user_data`.
 adamw_status adamw_minimize(adamw_optimizer *optimizer,
                             const struct adamw_minimize_args *args,
                             double *out_loss,
                             size_t *out_num_updated);
 
 /// Steps the parameters of `num_grads` pairs, `params[i]` with `grads[i]`, and no others, as
-/// `adamw_step` does: norms are those of these gradients. The gradients that were set before are
-/// set again afterwards. A parameter may be given once only.
+/// `adamw_step` does. Norms are those of these gradients. Gradients that were set before are set
+/// again afterwards. Each parameter may be given once only.
 ///
 /// The caller ensures:
-/// As `adamw_set_grads`; the gradients are read during the call only.
+/// The requirements of `adamw_set_grads` hold; the gradients are read during the call only.
 adamw_status adamw_apply_gradients(adamw_optimizer *optimizer,
                                    const uint32_t *params,
                                    const struct adamw_tensor *const *grads,

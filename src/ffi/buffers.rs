@@ -1,4 +1,4 @@
-//! The buffers of a parameter: moved, or written by the host.
+//! The buffers of a parameter that the host moves or writes.
 #![allow(non_camel_case_types)]
 
 use super::{Optimizer, Status, adamw_tensor, entry, guard, guard_at, handle, not_null, tensor};
@@ -20,29 +20,30 @@ pub const ADAMW_BUFFER_EXP_AVG_SQ: adamw_buffer = 4;
 pub const ADAMW_BUFFER_MAX_EXP_AVG_SQ: adamw_buffer = 5;
 /// A counter, one f64: the steps that the parameter has taken.
 pub const ADAMW_BUFFER_STEP: adamw_buffer = 6;
-/// A counter, one f64: the product of beta1 over those steps.
+/// A counter, one f64: the product of beta1 over the steps that the parameter has taken.
 pub const ADAMW_BUFFER_BETA1_POWER: adamw_buffer = 7;
-/// A counter, one f64: the product of beta2 over those steps.
+/// A counter, one f64: the product of beta2 over the steps that the parameter has taken.
 pub const ADAMW_BUFFER_BETA2_POWER: adamw_buffer = 8;
-/// What rounding a parameter left over. With ADAMW_PRECISION_SPLIT int16: the bits of the f32 master
-/// are those of the parameter, shifted up by 16, plus this number. With ADAMW_PRECISION_KAHAN of the
-/// parameter's type: the parameter is more precisely the sum of the two.
+/// The rounding error of a parameter. With ADAMW_PRECISION_SPLIT it is int16: the bits of the f32
+/// master are those of the parameter, shifted up by 16, plus this number. With
+/// ADAMW_PRECISION_KAHAN it has the parameter's type: the sum of the two is the more precise
+/// parameter.
 pub const ADAMW_BUFFER_REMAINDER: adamw_buffer = 9;
-/// The scales of an 8-bit exp_avg, `[n / 256, rounded up] f32`, or of a 4-bit one, `[n / 128, rounded
-/// up] f32`.
+/// The scales of exp_avg: `[n / 256, rounded up] f32` for 8 bits, `[n / 128, rounded up] f32` for 4
+/// bits.
 pub const ADAMW_BUFFER_EXP_AVG_SCALE: adamw_buffer = 10;
-/// As ADAMW_BUFFER_EXP_AVG_SCALE, of exp_avg_sq.
+/// The scales of exp_avg_sq, of the shape of ADAMW_BUFFER_EXP_AVG_SCALE.
 pub const ADAMW_BUFFER_EXP_AVG_SQ_SCALE: adamw_buffer = 11;
-/// As ADAMW_BUFFER_EXP_AVG_SCALE, of an 8-bit max_exp_avg_sq.
+/// The scales of an 8-bit max_exp_avg_sq, of the shape of ADAMW_BUFFER_EXP_AVG_SCALE.
 pub const ADAMW_BUFFER_MAX_EXP_AVG_SQ_SCALE: adamw_buffer = 12;
 
 /// Tells the library that the host has moved `num_buffers` of its buffers: `buffers[i]` of
-/// parameter `params[i]` is at `tensors[i]` now, with the same elements and the same values. All
-/// of them or, on an error, none. Buffers of the library's own cannot be moved; gradients are set
-/// anew with `adamw_set_grad`.
+/// parameter `params[i]` is now at `tensors[i]`, with the same elements and the same values. All
+/// three arrays have `num_buffers` entries. On an error, none is moved. Buffers that the library
+/// has allocated cannot be moved; for gradients, call `adamw_set_grad` again.
 ///
 /// # Safety
-/// The arrays are readable for `num_buffers` entries; tensors as the header's conventions ask.
+/// The arrays are readable for `num_buffers` entries. Tensors meet the conventions of the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn adamw_rebind(
     optimizer: *mut Optimizer,
@@ -65,7 +66,7 @@ pub unsafe extern "C" fn adamw_rebind(
                     unsafe { (entry(params, i), entry(buffers, i), entry(tensors, i)) };
                 let label = optimizer.label(param)?;
                 let role = role(buffer)?;
-                // SAFETY: the caller's word.
+                // SAFETY: the caller guarantees it.
                 let tensor = unsafe { tensor::dlpack(from) };
                 moves.push((param, role, tensor.map_err(|problem| problem.of(label, role))?));
             }
@@ -75,20 +76,22 @@ pub unsafe extern "C" fn adamw_rebind(
     })
 }
 
-/// Fills the f32 master of a parameter from the parameter, which the host has written by itself (other
-/// weights, an average, a clamp): without this the next step overwrites it from the master. A remainder
-/// (ADAMW_PRECISION_SPLIT, ADAMW_PRECISION_KAHAN) becomes zero. What master or remainder knew beyond the
-/// parameter's own bits is gone: not to be called after `adamw_load` or `adamw_set_state`, which bring
-/// them. Does nothing to a parameter that has neither.
+/// Copies a parameter into its f32 master. Call it after the host has written the parameter itself
+/// (other weights, an average, a clamp), because otherwise the next step overwrites it from the
+/// master. A remainder (ADAMW_PRECISION_SPLIT, ADAMW_PRECISION_KAHAN) becomes zero. A parameter
+/// without either is left as it is.
 ///
-/// Rows that lag (ADAMW_LAZY_EXACT) are brought up to date first: call `adamw_sparse_flush` before you write
-/// a parameter that has some.
+/// The precision that the master or the remainder had beyond the parameter is lost. So do not call
+/// it after `adamw_load` or `adamw_set_state`, which restore both.
+///
+/// Deferred rows (ADAMW_LAZY_EXACT) are brought up to date first: call `adamw_sparse_flush` before
+/// you write a parameter that has such rows.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_sync_master(optimizer: *mut Optimizer, param: u32) -> Status {
     guard(|| handle::with(optimizer, |optimizer| optimizer.sync_master(param)))
 }
 
-/// Which tensor of a parameter a buffer is.
+/// Returns the role of a buffer that is a tensor.
 fn role(buffer: adamw_buffer) -> Result<Role, Error> {
     match Item::of("buffer", buffer) {
         _ if buffer == ADAMW_BUFFER_PARAM => Ok(Role::Param),

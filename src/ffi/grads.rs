@@ -1,4 +1,4 @@
-//! Gradients.
+//! Gradients: setting, accumulating and clearing them.
 #![allow(non_camel_case_types)]
 
 use super::{
@@ -9,28 +9,30 @@ use crate::optimizer::Clear;
 use crate::tensor::Tensor;
 use core::ffi::c_void;
 
-/// Sets the gradient of a parameter: as many elements, in the parameter's type or f32, where the parameter
-/// is: the host's memory, or the same device (of an offloaded parameter either). It overlaps nothing that a
-/// step writes, and is read by every step until it is replaced or forgotten; NULL forgets it, and the parameter
-/// is skipped.
+/// Sets the gradient of a parameter: a tensor of as many elements, in the parameter's type or f32.
+/// Every step reads it until it is replaced or forgotten. NULL forgets it; a step skips a parameter
+/// that has no gradient.
+///
+/// The gradient is in the host's memory, or on the device, where the parameter is; for an offloaded
+/// parameter it may be in either. It must not overlap anything that a step writes.
 ///
 /// # Safety
-/// `grad` is NULL or readable; its memory as the header's conventions ask.
+/// `grad` is NULL or readable. Its memory meets the conventions of the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn adamw_set_grad(
     optimizer: *mut Optimizer,
     param: u32,
     grad: *const adamw_tensor,
 ) -> Status {
-    // SAFETY: the caller's word; the arrays are these arguments.
+    // SAFETY: the caller guarantees it; the arrays are these arguments.
     unsafe { adamw_set_grads(optimizer, &param, &grad, 1) }
 }
 
-/// The short form of `adamw_set_grad`: a plain array `data [n_elements]` in
-/// the host's memory.
+/// Sets the gradient of a parameter to a plain array `data [n_elements]` in the host's memory. It
+/// is the short form of `adamw_set_grad`.
 ///
 /// # Safety
-/// As `adamw_set_grad`.
+/// The requirements of `adamw_set_grad` hold.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn adamw_set_grad_array(
     optimizer: *mut Optimizer,
@@ -41,7 +43,7 @@ pub unsafe extern "C" fn adamw_set_grad_array(
 ) -> Status {
     guard(|| {
         handle::with(optimizer, |optimizer| {
-            // SAFETY: the caller's word.
+            // SAFETY: the caller guarantees it.
             let grad = unsafe { tensor::array(data, n_elements, dtype) };
             let forgets = data.is_null() && optimizer.described(param)?.n_elements > 0;
             let grad = if forgets { Err(TensorProblem::NullGrad(n_elements)) } else { grad };
@@ -51,11 +53,13 @@ pub unsafe extern "C" fn adamw_set_grad_array(
     })
 }
 
-/// Sets the gradients of `num_grads` parameters in one call, `grads[i]` for `params[i]` as
-/// `adamw_set_grad` does: all of them or, on an error, none; its text begins with the entry, `grads[i]`.
+/// Sets the gradients of `num_grads` parameters in one call, `grads[i]` for `params[i]`, as
+/// `adamw_set_grad` does. On an error, none is set, and the text begins with the entry that caused
+/// it, `grads[i]`.
 ///
 /// # Safety
-/// The arrays are readable for `num_grads` entries; the tensors as in `adamw_set_grad`.
+/// The arrays are readable for `num_grads` entries, and the requirements of `adamw_set_grad` hold
+/// for each tensor.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn adamw_set_grads(
     optimizer: *mut Optimizer,
@@ -74,7 +78,7 @@ pub unsafe extern "C" fn adamw_set_grads(
                 if grad.is_null() {
                     return Ok((param, None));
                 }
-                // SAFETY: the caller's word.
+                // SAFETY: the caller guarantees it.
                 let grad = unsafe { tensor::dlpack(grad) };
                 Ok((param, Some(of_param(optimizer, param, grad)?)))
             })
@@ -82,16 +86,18 @@ pub unsafe extern "C" fn adamw_set_grads(
     })
 }
 
-/// Adds a gradient of a micro-batch to what has been added up for this parameter since its last
-/// step, in memory of the library's, f32 (f64 for an f64 parameter). The sum is the gradient of the
-/// next step, or the mean, as `config.average_grads` says; it takes the place of any gradient that
-/// was set. A step that is taken or skipped uses it up: the parameter has no gradient then. So does one that
-/// passes over it since it is frozen; one of other parameters (`adamw_minimize`, `adamw_apply_gradients`,
-/// `adamw_step_param`) does not. `grad` is
-/// as in `adamw_set_grad`, but is read during this call only.
+/// Adds the gradient of a micro-batch to the sum for this parameter since its last step. The sum is
+/// in f32 (f64 for an f64 parameter), in memory of the library. `grad` is a tensor as for
+/// `adamw_set_grad`, but is read during this call only.
+///
+/// The next step uses the sum as the gradient, or the mean if `config.average_grads` is set, in
+/// place of any gradient that was set. A step, taken or skipped, uses the sum up: the parameter
+/// then has no gradient. This includes a step that passes over the parameter because it is frozen,
+/// but not a step of other parameters (`adamw_minimize`, `adamw_apply_gradients`,
+/// `adamw_step_param`).
 ///
 /// # Safety
-/// As `adamw_set_grad`.
+/// The requirements of `adamw_set_grad` hold.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn adamw_accumulate_grad(
     optimizer: *mut Optimizer,
@@ -100,7 +106,7 @@ pub unsafe extern "C" fn adamw_accumulate_grad(
 ) -> Status {
     guard(|| {
         handle::with(optimizer, |optimizer| {
-            // SAFETY: the caller's word.
+            // SAFETY: the caller guarantees it.
             let grad = unsafe { tensor::dlpack(grad) };
             let grad = of_param(optimizer, param, grad)?;
             optimizer.accumulate_grad(param, &grad)
@@ -108,10 +114,11 @@ pub unsafe extern "C" fn adamw_accumulate_grad(
     })
 }
 
-/// The short form of `adamw_accumulate_grad`: a plain array `data [n_elements]` in the host's memory.
+/// Adds a plain array `data [n_elements]` in the host's memory to the sum for this parameter. It is
+/// the short form of `adamw_accumulate_grad`.
 ///
 /// # Safety
-/// As `adamw_set_grad`.
+/// The requirements of `adamw_set_grad` hold.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn adamw_accumulate_grad_array(
     optimizer: *mut Optimizer,
@@ -122,7 +129,7 @@ pub unsafe extern "C" fn adamw_accumulate_grad_array(
 ) -> Status {
     guard(|| {
         handle::with(optimizer, |optimizer| {
-            // SAFETY: the caller's word.
+            // SAFETY: the caller guarantees it.
             let grad = unsafe { tensor::array(data.cast_mut(), n_elements, dtype) };
             let grad = of_param(optimizer, param, grad)?;
             optimizer.accumulate_grad(param, &grad)
@@ -130,10 +137,15 @@ pub unsafe extern "C" fn adamw_accumulate_grad_array(
     })
 }
 
-/// Says how many micro-batches a window has, by which `config.average_grads` divides every sum, also of a
-/// parameter that only some of them reached (an expert, say). 0, which it is at first: the most that any parameter has
-/// accumulated since one began while no other held a sum, which is wrong only where none had them all. A step of a parameter
-/// that has accumulated more is `ADAMW_STATUS_INVALID_ARGUMENT`. No part of a checkpoint.
+/// Sets the number of micro-batches in a window. `config.average_grads` divides every sum by it,
+/// also the sum of a parameter that only some micro-batches have reached (an expert, for example).
+/// A step of a parameter that has accumulated more gradients is `ADAMW_STATUS_INVALID_ARGUMENT`.
+/// The number is not saved in checkpoints.
+///
+/// With 0, the initial value, the divisor is the largest number of gradients that any parameter has
+/// accumulated in this window. A window then begins when a parameter accumulates its first gradient
+/// while no other parameter holds a sum. The divisor is too small only if no parameter has
+/// accumulated a gradient in every micro-batch.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_set_accumulation_window(
     optimizer: *mut Optimizer,
@@ -147,15 +159,15 @@ pub extern "C" fn adamw_set_accumulation_window(
     })
 }
 
-/// What `adamw_clear_grad` does.
+/// How `adamw_clear_grad` clears gradients.
 pub type adamw_clear = u32;
-/// Writes zeros over every gradient, which must not be in read-only memory; they stay set, and a step with them decays the parameter and
-/// moves it by its momentum.
+/// Writes zeros over every gradient, which must be in writable memory. The gradients stay set: a
+/// step with them decays the parameter and moves it by its momentum.
 pub const ADAMW_CLEAR_ZERO: adamw_clear = 0;
-/// Forgets every gradient: a step skips a parameter until it has one again.
+/// Forgets every gradient. A step skips a parameter until it has a gradient again.
 pub const ADAMW_CLEAR_FORGET: adamw_clear = 1;
 
-/// Clears every gradient, as an `ADAMW_CLEAR` constant says.
+/// Clears every gradient, in the way that an `ADAMW_CLEAR` constant selects.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_clear_grad(optimizer: *mut Optimizer, mode: adamw_clear) -> Status {
     guard(|| {
@@ -164,7 +176,7 @@ pub extern "C" fn adamw_clear_grad(optimizer: *mut Optimizer, mode: adamw_clear)
     })
 }
 
-/// Names the parameter in a problem that its gradient has.
+/// Adds the name of the parameter to a problem of its gradient.
 pub(super) fn of_param(
     optimizer: &Optimizer,
     param: u32,

@@ -6,33 +6,34 @@ use super::{Optimizer, Status, adamw_dtype, guard, handle, tensor};
 use crate::error::{Label, Role};
 use crate::optimizer::Shard;
 
-/// What the state of one parameter takes, in bytes.
+/// The memory that the state of one parameter takes, in bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct adamw_memory {
     /// `sizeof(adamw_memory)`.
     pub struct_size: usize,
-    /// 4 an element of f16 and bf16 with multi_precision.
+    /// 4 per element of f16 and bf16 with multi_precision.
     pub master: u64,
-    /// 2 an element of bf16 with ADAMW_PRECISION_SPLIT, of f16 and bf16 with ADAMW_PRECISION_KAHAN.
+    /// 2 per element of bf16 with ADAMW_PRECISION_SPLIT, and of f16 and bf16 with
+    /// ADAMW_PRECISION_KAHAN.
     pub remainder: u64,
-    /// 4 an element, 8 of f64; 2 with ADAMW_MOMENTS_BF16; 1, and 4 for each 256 elements, with
-    /// ADAMW_MOMENTS_8BIT; 68 for each 128 elements with ADAMW_MOMENTS_4BIT.
+    /// 4 per element, or 8 for f64; 2 with ADAMW_MOMENTS_BF16; 1, plus 4 per 256 elements, with
+    /// ADAMW_MOMENTS_8BIT; 68 per 128 elements with ADAMW_MOMENTS_4BIT.
     pub exp_avg: u64,
-    /// As exp_avg.
+    /// As much as exp_avg.
     pub exp_avg_sq: u64,
-    /// As exp_avg, with amsgrad.
+    /// As much as exp_avg, with amsgrad.
     pub max_exp_avg_sq: u64,
-    /// All of them together.
+    /// The sum of all of them.
     pub total: u64,
 }
 
 sized_struct!(adamw_memory, "out_memory", 7 of 8);
 
-/// Says how much memory the state of a parameter of this type and length takes if it is added to
-/// this group now, the library's or the host's. `whole_elements` is how many elements the whole has
-/// where the parameter is a shard, as in `adamw_param_config`; otherwise 0. `struct_size` is the caller's
-/// `sizeof(adamw_memory)`.
+/// Writes to `out_memory` how much memory the state of a parameter of this type and length would
+/// take if it were added to this group now, whether the library or the host allocates it.
+/// `whole_elements` is the number of elements of the whole if the parameter is a shard, as in
+/// `adamw_param_config`, and 0 otherwise. `struct_size` is the caller's `sizeof(adamw_memory)`.
 ///
 /// # Safety
 /// `out_memory` is NULL, or writable for `struct_size` bytes.
@@ -66,7 +67,7 @@ pub unsafe extern "C" fn adamw_memory_plan(
             max_exp_avg_sq: bytes(&[Role::MaxExpAvgSq, Role::MaxExpAvgSqScale]),
             total: bytes(&Role::STATE),
         };
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         unsafe { sized::write(out_memory, struct_size, memory) }
     })
 }

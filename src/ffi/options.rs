@@ -1,4 +1,4 @@
-//! Parameters that are there: finding them, their options, a new start, and their end.
+//! Existing parameters: finding, describing, changing, resetting and removing them.
 #![allow(non_camel_case_types)]
 
 use super::params::regularizer;
@@ -16,8 +16,9 @@ pub use crate::callback::adamw_param_info;
 
 sized_struct!(adamw_param_info, "out_info", 4 of 8, 4 of 4);
 
-/// Writes one more than the highest number of a parameter to `out_num_params`, 0 if there is none: all
-/// parameters have numbers below it; those that nobody has are `ADAMW_STATUS_NOT_FOUND`.
+/// Writes the highest number of a parameter plus 1 to `out_num_params`, or 0 if there is no
+/// parameter. All parameters have numbers below it. A number below it that no parameter has (after
+/// `adamw_remove_param`) is `ADAMW_STATUS_NOT_FOUND` in other calls.
 ///
 /// # Safety
 /// `out_num_params` is NULL or writable.
@@ -28,15 +29,16 @@ pub unsafe extern "C" fn adamw_num_params(
 ) -> Status {
     guard(|| {
         let count = handle::with(optimizer, |optimizer| Ok(optimizer.n_params()))?;
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         unsafe { put("out_num_params", out_num_params, count) }
     })
 }
 
-/// Writes the number of the parameter of this name to `out_param`.
+/// Writes the number of the parameter of this name to `out_param`. A name that no parameter has is
+/// `ADAMW_STATUS_NOT_FOUND`.
 ///
 /// # Safety
-/// `name` is NULL or NUL-terminated, `out_param` NULL or writable.
+/// `name` is NULL or NUL-terminated; `out_param` is NULL or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn adamw_find_param(
     optimizer: *const Optimizer,
@@ -44,18 +46,18 @@ pub unsafe extern "C" fn adamw_find_param(
     out_param: *mut u32,
 ) -> Status {
     guard(|| {
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         let name = unsafe { super::name(name, "name") }?.to_bytes();
         let number = handle::with(optimizer, |optimizer| {
             optimizer.find_param(name).ok_or(Error::NoParamNamed(Label::new(name)))
         })?;
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         unsafe { put("out_param", out_param, number) }
     })
 }
 
-/// Describes a parameter. `struct_size` is the caller's `sizeof(adamw_param_info)`; the name
-/// belongs to the library and lives as long as the parameter.
+/// Writes a description of a parameter to `out_info`. `struct_size` is the caller's
+/// `sizeof(adamw_param_info)`. The name belongs to the library and lives as long as the parameter.
 ///
 /// # Safety
 /// `out_info` is NULL, or writable for `struct_size` bytes.
@@ -68,29 +70,30 @@ pub unsafe extern "C" fn adamw_get_param_info(
 ) -> Status {
     guard(|| {
         let info = handle::with(optimizer, |optimizer| optimizer.described(param))?;
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         unsafe { sized::write(out_info, struct_size, info) }
     })
 }
 
-/// What can be changed about a parameter that is there: read with `adamw_get_param_options`, edit,
-/// write with `adamw_set_param_options`.
+/// The options of a parameter that can be changed later. Read them with `adamw_get_param_options`,
+/// edit them, and write them with `adamw_set_param_options`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct adamw_param_options {
     /// `sizeof(adamw_param_options)`.
     pub struct_size: usize,
-    /// `[1]` Times the learning rate of its group; finite, >= 0. 0 leaves the parameter as it is only while
-    /// gradients are finite, and moments move: see `frozen`.
+    /// `[1]` The factor for the learning rate of its group; finite, >= 0. With 0, the moments still
+    /// change, and a gradient that is not finite still changes the parameter: see `frozen`.
     pub lr_scale: f64,
     /// As in `adamw_param_config`.
     pub regularizer_coeff: f64,
     /// As in `adamw_param_config`.
     pub regularizer: adamw_regularizer,
-    /// The number of its group: another one moves it there, with its state and its step count.
+    /// The number of its group. A new number moves the parameter there, with its state and step
+    /// count.
     pub group: u32,
-    /// `[0]` 1: no step touches it, whatever gradient it has, and its gradient is no part of any
-    /// norm. Its state and its step count stay.
+    /// `[0]` 1: no step changes the parameter, whatever gradient it has, and its gradient does not
+    /// count in any norm. Its state and its step count stay.
     pub frozen: u32,
     /// As in `adamw_param_config`.
     pub no_clip: u32,
@@ -98,7 +101,7 @@ pub struct adamw_param_options {
 
 sized_struct!(adamw_param_options, "options", 3 of 8, 4 of 4);
 
-/// Writes what can be changed about a parameter to `out_options`. `struct_size` is the caller's
+/// Writes the options of a parameter to `out_options`. `struct_size` is the caller's
 /// `sizeof(adamw_param_options)`.
 ///
 /// # Safety
@@ -112,13 +115,14 @@ pub unsafe extern "C" fn adamw_get_param_options(
 ) -> Status {
     guard(|| {
         let options = handle::with(optimizer, |optimizer| optimizer.options(param))?;
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         unsafe { sized::write(out_options, struct_size, as_c(&options)) }
     })
 }
 
-/// Changes the options of a parameter from the next step on: its learning rate, its group, whether
-/// it is frozen, clipped, regularized. What a shorter struct lacks stays as it is.
+/// Sets the options of a parameter, from the next step on: the factor for its learning rate, its
+/// group, and whether it is frozen, clipped or regularized. Options that a shorter struct lacks
+/// stay as they are.
 ///
 /// # Safety
 /// `options` is NULL or readable.
@@ -131,7 +135,7 @@ pub unsafe extern "C" fn adamw_set_param_options(
     guard(|| {
         handle::with(optimizer, |optimizer| {
             let old = as_c(&optimizer.options(param)?);
-            // SAFETY: the caller's word.
+            // SAFETY: the caller guarantees it.
             let new = unsafe { sized::read(options, old) }?;
             let options = Options {
                 group: new.group,
@@ -149,17 +153,19 @@ pub unsafe extern "C" fn adamw_set_param_options(
     })
 }
 
-/// Starts a parameter's training anew: its step count is 0, its moments are zero, its master becomes
-/// what the parameter is at its next step. The parameter, its gradient and its options stay.
+/// Restarts the training of a parameter: its step count and its moments become 0, and its master
+/// becomes a copy of the parameter at its next step. The parameter, its gradient and its options
+/// stay.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_reset_param(optimizer: *mut Optimizer, param: u32) -> Status {
     guard(|| handle::with(optimizer, |optimizer| optimizer.reset(param)))
 }
 
-/// Forgets a parameter: its memory is the host's alone from now on, and state that is the library's
-/// is freed. Its name is free, and so is its number: `ADAMW_STATUS_NOT_FOUND` until `adamw_add_param` gives it
-/// to another parameter, which an old copy of the number means then. (The number of a parameter that a captured
-/// step steps is not given again: the graph goes on with it.)
+/// Removes a parameter: the library no longer uses its memory, and frees the state that it has
+/// allocated for it. The name and the number are free. The number is `ADAMW_STATUS_NOT_FOUND` until
+/// `adamw_add_param` gives it to another parameter, which is what an old copy of the number then
+/// refers to. (The number of a parameter in a captured step is not used again, because the graph
+/// continues to step that parameter.)
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_remove_param(optimizer: *mut Optimizer, param: u32) -> Status {
     guard(|| handle::with(optimizer, |optimizer| optimizer.remove(param)))

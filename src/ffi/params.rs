@@ -1,4 +1,4 @@
-//! Parameters: adding them.
+//! Adding parameters.
 #![allow(non_camel_case_types)]
 
 use super::sized::{self, sized_struct};
@@ -11,77 +11,83 @@ use crate::math::Regularizer;
 use crate::optimizer::{NewParam, Shard};
 use core::ffi::{c_char, c_void};
 
-/// A penalty whose gradient is added to a parameter's, after clipping. It passes through the
-/// moments, which decoupled weight decay does not.
+/// A penalty whose gradient is added to the gradient of a parameter, after clipping. Unlike
+/// decoupled weight decay, it passes through the moments.
 pub type adamw_regularizer = u32;
-/// None.
+/// No penalty.
 pub const ADAMW_REGULARIZER_NONE: adamw_regularizer = 0;
 /// Adds regularizer_coeff * sign(param).
 pub const ADAMW_REGULARIZER_L1: adamw_regularizer = 1;
 /// Adds regularizer_coeff * param.
 pub const ADAMW_REGULARIZER_L2: adamw_regularizer = 2;
 
-/// A parameter to be added. Zero it, set `struct_size`, `name` and `param`; the rest may stay 0.
+/// The configuration of a new parameter. Zero it, then set `struct_size`, `name` and `param`; the
+/// other fields may stay 0.
 ///
-/// State that is NULL here is the library's own, and starts as zeros (a master: as the parameter
-/// is at its first step). State that is given is the host's, borrowed like the parameter, and
-/// taken as it is: the host has zeroed the moments, or brings them from earlier steps;
-/// `adamw_sync_master` fills a master.
+/// State that is NULL here is allocated by the library and starts as zeros; a master starts as a
+/// copy of the parameter at its first step. State that is given belongs to the host, is borrowed
+/// like the parameter, and is used as it is: the host must have zeroed the moments, or must have
+/// filled them from earlier steps. `adamw_sync_master` fills a master.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct adamw_param_config {
     /// `sizeof(adamw_param_config)`.
     pub struct_size: usize,
-    /// UTF-8, NUL-terminated, not empty, unique in the handle; copied.
+    /// UTF-8, NUL-terminated, not empty, unique in the handle. The library copies it.
     pub name: *const c_char,
-    /// The parameter `[...] f32|f64|f16|bf16`, stepped in place.
+    /// The parameter `[...] f32|f64|f16|bf16`, which is stepped in place.
     pub param: *const adamw_tensor,
-    /// `[NULL]` The same number of elements, f32; only for f16 and bf16 with multi_precision. If
-    /// `step` is 0, the first step looks whether it rounds to the parameter, and fails if not.
+    /// `[NULL]` As many elements as the parameter, f32; only for f16 and bf16 with multi_precision.
+    /// If `step` is 0, the first step checks that the master rounds to the parameter, and fails
+    /// otherwise.
     pub master: *const adamw_tensor,
-    /// `[NULL]` The same number of elements, f32 (f64 for an f64 parameter) or what the group's
-    /// `moments` say; with ADAMW_MOMENTS_4BIT as many bytes as they say.
+    /// `[NULL]` As many elements as the parameter, in f32 (f64 for an f64 parameter) or in the type
+    /// of the group's `moments`. With ADAMW_MOMENTS_4BIT, as many bytes as that constant says.
     pub exp_avg: *const adamw_tensor,
-    /// `[NULL]` As exp_avg; never negative.
+    /// `[NULL]` Like exp_avg; never negative.
     pub exp_avg_sq: *const adamw_tensor,
-    /// `[NULL]` As exp_avg_sq; only with amsgrad.
+    /// `[NULL]` Like exp_avg_sq; only with amsgrad.
     pub max_exp_avg_sq: *const adamw_tensor,
-    /// `[0]` Steps that the given state has taken, at most 2^32 (2^25 with a beta above 0.99997). If it is not
-    /// 0, all the state that the parameter needs must be given.
+    /// `[0]` The number of steps that the given state has taken, at most 2^32 (2^25 if a beta is
+    /// above 0.99997). If it is not 0, all the state that the parameter needs must be given.
     pub step: u64,
-    /// `[0]` The group's number, from `adamw_add_group`.
+    /// `[0]` The number of its group, from `adamw_add_group`.
     pub group: u32,
-    /// `[0]` 1: its gradient is not clipped, and is no part of a global norm.
+    /// `[0]` 1: the gradient is not clipped and does not count in a global norm.
     pub no_clip: u32,
     /// `[0]` The coefficient of the regularizer; finite.
     pub regularizer_coeff: f64,
-    /// `[ADAMW_REGULARIZER_NONE]` A penalty whose gradient is added to the parameter's.
+    /// `[ADAMW_REGULARIZER_NONE]` The penalty whose gradient is added to that of the parameter.
     pub regularizer: adamw_regularizer,
     /// 0.
     pub reserved: u32,
-    /// `[NULL]` The same number of elements, int16 with ADAMW_PRECISION_SPLIT, of the parameter's type
-    /// with ADAMW_PRECISION_KAHAN. The host has zeroed it, or brings it from earlier steps.
+    /// `[NULL]` As many elements as the parameter: int16 with ADAMW_PRECISION_SPLIT, the
+    /// parameter's type with ADAMW_PRECISION_KAHAN. The host must have zeroed it, or filled it from
+    /// earlier steps.
     pub remainder: *const adamw_tensor,
-    /// `[NULL]` One f32 for each 256 elements of 8-bit moments, for each 128 of 4-bit moments, the last
-    /// of which may be fewer; only for those. The host has zeroed it, or brings it from earlier steps.
+    /// `[NULL]` One f32 for each block of 256 elements of 8-bit moments, or of 128 elements of
+    /// 4-bit moments; the last block may be shorter. Only for those. The host must have zeroed it,
+    /// or filled it from earlier steps.
     pub exp_avg_scale: *const adamw_tensor,
-    /// `[NULL]` As exp_avg_scale.
+    /// `[NULL]` Like exp_avg_scale.
     pub exp_avg_sq_scale: *const adamw_tensor,
-    /// `[NULL]` As exp_avg_scale; only with amsgrad.
+    /// `[NULL]` Like exp_avg_scale; only with amsgrad.
     pub max_exp_avg_sq_scale: *const adamw_tensor,
-    /// `[0]` Where the host has cut a parameter into shards of one name: which element of the whole is
-    /// this one's first, so that random bits are those of the whole. Moments in codes have the bits of
-    /// the whole if it is a multiple of 256, or of 128 in 4 bits.
+    /// `[0]` For a host that has cut a parameter into shards of one name: the index in the whole of
+    /// this shard's first element, which gives the shard the random bits of the whole. Moments in
+    /// codes have the bits of the whole if it is a multiple of 256, or of 128 for 4 bits.
     pub first_element: u64,
-    /// `[0]` How many elements the whole has, which a checkpoint then says; 0: it does not. It decides
-    /// whether moments are codes, and so what must be given: give the same in all shards. With 0 each shard's
-    /// own length decides.
+    /// `[0]` The number of elements of the whole, which is recorded in checkpoints; 0: not
+    /// recorded. It decides whether moments are codes, and so which state must be given: give the
+    /// same number for all shards. With 0, the length of each shard decides.
     pub whole_elements: u64,
-    /// `[0]` 1: the parameter is on a CUDA device, and the processor steps it. Its state is in the host's memory,
-    /// and so are the tensors that are given for it; a step brings its gradient (on the device, or the host's)
-    /// and takes the parameter back, while it steps others. The processor works on a copy, which is filled at the
-    /// first step: `adamw_sync_master` says that the host has written the parameter since. Such a step waits for
-    /// the device, and cannot be captured. It takes page-locked memory for the copy and for the gradient.
+    /// `[0]` 1: the parameter is on a CUDA device, and the processor steps it. Its state is in the
+    /// host's memory, and so are the state tensors given here. A step copies the gradient (on the
+    /// device or in the host's memory) in and the parameter back, while it steps other parameters.
+    /// The processor works on a copy of the parameter, which is filled at the first step: call
+    /// `adamw_sync_master` after the host has written the parameter. Such a step waits for the
+    /// device and cannot be captured. Offloading allocates page-locked memory for the copy and for
+    /// the gradient.
     pub offload: u32,
     /// 0.
     pub reserved_2: u32,
@@ -90,7 +96,7 @@ pub struct adamw_param_config {
 sized_struct!(adamw_param_config, "param", 8 of 8, 2 of 4, 1 of 8, 2 of 4, 6 of 8, 2 of 4);
 
 impl adamw_param_config {
-    /// What a shorter struct lacks.
+    /// The values of the fields that a shorter struct lacks.
     pub const DEFAULT: adamw_param_config = adamw_param_config {
         struct_size: size_of::<Self>(),
         name: core::ptr::null(),
@@ -116,16 +122,18 @@ impl adamw_param_config {
     };
 }
 
-/// Adds a parameter and writes its number, which names it from then on, to `*out_param`: the lowest that no
-/// parameter has, so 0, 1, 2 ... until one is removed, whose number is given again. Sums over parameters, as a
-/// global norm, go up the numbers; a run that goes on with the bits of one that had removed some adds its
-/// parameters in the order of the numbers that they had. The
-/// memory stays the host's: it must be valid until `adamw_destroy`, or until `adamw_rebind` has
-/// named another place, and must not overlap any buffer of the handle.
+/// Adds a parameter and writes its number to `*out_param`, by which other calls refer to it. The
+/// memory still belongs to the host: it must be valid until `adamw_destroy`, or until
+/// `adamw_rebind` names another place, and must not overlap any buffer of the handle.
+///
+/// The number is the lowest that no parameter has: 0, 1, 2, ... until a parameter is removed, whose
+/// number is then used again. Sums over parameters, such as a global norm, are in the order of the
+/// numbers. To continue a run with the same bits after it had removed parameters, add the
+/// parameters in the order of the numbers that they had.
 ///
 /// # Safety
-/// All pointers are NULL, or readable (`out_param`: writable) for what they say; tensors as the
-/// header's conventions ask.
+/// All pointers are NULL, or readable (`out_param`: writable) for what they describe. Tensors meet
+/// the conventions of the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn adamw_add_param(
     optimizer: *mut Optimizer,
@@ -134,15 +142,15 @@ pub unsafe extern "C" fn adamw_add_param(
 ) -> Status {
     guard(|| {
         handle::with(optimizer, |optimizer| {
-            // SAFETY: the caller's word.
+            // SAFETY: the caller guarantees it.
             let config = unsafe { sized::read(param, adamw_param_config::DEFAULT) }?;
             reserved("param.reserved", config.reserved)?;
             reserved("param.reserved_2", config.reserved_2)?;
-            // SAFETY: the caller's word.
+            // SAFETY: the caller guarantees it.
             let name = unsafe { name(config.name, "param.name") }?;
             let label = Label::new(name.to_bytes());
             let required = |from, role| {
-                // SAFETY: the caller's word.
+                // SAFETY: the caller guarantees it.
                 unsafe { tensor::dlpack(from) }.map_err(|problem| problem.of(label, role))
             };
             let given = [
@@ -176,17 +184,17 @@ pub unsafe extern "C" fn adamw_add_param(
                 )?,
                 offload: flag("param.offload", config.offload)?,
             };
-            // SAFETY: the caller's word.
+            // SAFETY: the caller guarantees it.
             unsafe { add(optimizer, new, out_param) }
         })
     })
 }
 
-/// The short form of `adamw_add_param`: a plain array `data [n_elements]` in the host's memory, in
-/// group 0, with state of the library's own.
+/// Adds a plain array `data [n_elements]` in the host's memory as a parameter of group 0, with
+/// state allocated by the library. It is the short form of `adamw_add_param`.
 ///
 /// # Safety
-/// As `adamw_add_param`.
+/// The requirements of `adamw_add_param` hold.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn adamw_add_array(
     optimizer: *mut Optimizer,
@@ -196,14 +204,14 @@ pub unsafe extern "C" fn adamw_add_array(
     dtype: adamw_dtype,
     out_param: *mut u32,
 ) -> Status {
-    // SAFETY: the caller's word.
+    // SAFETY: the caller guarantees it.
     unsafe { adamw_add_array_to_group(optimizer, 0, name, data, n_elements, dtype, out_param) }
 }
 
-/// `adamw_add_array` into a group, from `adamw_add_group`.
+/// Does what `adamw_add_array` does, for a group from `adamw_add_group`.
 ///
 /// # Safety
-/// As `adamw_add_param`.
+/// The requirements of `adamw_add_param` hold.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn adamw_add_array_to_group(
     optimizer: *mut Optimizer,
@@ -216,9 +224,9 @@ pub unsafe extern "C" fn adamw_add_array_to_group(
 ) -> Status {
     guard(|| {
         handle::with(optimizer, |optimizer| {
-            // SAFETY: the caller's word.
+            // SAFETY: the caller guarantees it.
             let name = unsafe { super::name(name, "name") }?;
-            // SAFETY: the caller's word.
+            // SAFETY: the caller guarantees it.
             let param = unsafe { tensor::array(data, n_elements, dtype) };
             let param =
                 param.map_err(|problem| problem.of(Label::new(name.to_bytes()), Role::Param))?;
@@ -233,12 +241,14 @@ pub unsafe extern "C" fn adamw_add_array_to_group(
                 regularizer: Regularizer::None,
                 offload: false,
             };
-            // SAFETY: the caller's word.
+            // SAFETY: the caller guarantees it.
             unsafe { add(optimizer, new, out_param) }
         })
     })
 }
 
+/// Adds a parameter and writes its number.
+///
 /// # Safety
 /// `out_param` is NULL or writable.
 unsafe fn add(optimizer: &mut Optimizer, new: NewParam, out_param: *mut u32) -> Result<(), Error> {
@@ -246,7 +256,7 @@ unsafe fn add(optimizer: &mut Optimizer, new: NewParam, out_param: *mut u32) -> 
         return Err(Error::Null("out_param"));
     }
     let number = optimizer.add_param(new)?;
-    // SAFETY: not NULL, and the caller's word.
+    // SAFETY: not NULL, and the caller guarantees the rest.
     unsafe { out_param.write_unaligned(number) };
     Ok(())
 }

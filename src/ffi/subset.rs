@@ -16,10 +16,10 @@ pub use crate::callback::adamw_closure;
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct adamw_param_grad {
-    /// The first element of the gradient, of the values if it is sparse; what was accumulated
-    /// belongs to the library.
+    /// The address of the gradient's first element; of the values if the gradient is sparse. A sum
+    /// of accumulated gradients belongs to the library.
     pub grad: *mut c_void,
-    /// The parameter's number.
+    /// The number of the parameter.
     pub param: u32,
     /// 0.
     pub reserved: u32,
@@ -27,7 +27,8 @@ pub struct adamw_param_grad {
 
 const _: () = assert!(size_of::<adamw_param_grad>() == 16);
 
-/// What `adamw_minimize` is to do. Zero it, set `struct_size` and `closure`; the rest may stay 0.
+/// The arguments of `adamw_minimize`. Zero it, then set `struct_size` and `closure`; the other
+/// fields may stay 0.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct adamw_minimize_args {
@@ -37,31 +38,34 @@ pub struct adamw_minimize_args {
     pub closure: adamw_closure,
     /// Passed to `closure`.
     pub user_data: *mut c_void,
-    /// `[NULL]` The numbers of the parameters to step, `[num_params]`; NULL: all.
+    /// `[NULL]` The numbers of the parameters to step, `[num_params]`. NULL: all parameters.
     pub params: *const u32,
-    /// How many there are.
+    /// The number of entries of `params`.
     pub num_params: usize,
     /// `[NULL]` The numbers of parameters to leave out, `[num_no_grad]`.
     pub no_grad: *const u32,
-    /// How many there are.
+    /// The number of entries of `no_grad`.
     pub num_no_grad: usize,
-    /// `[NULL]` Where to list the parameters that were stepped, in the order of their numbers,
-    /// `[capacity]`; NULL: nowhere.
+    /// `[NULL]` Receives the parameters that were stepped, in the order of their numbers,
+    /// `[capacity]`. NULL: they are not listed.
     pub updated: *mut adamw_param_grad,
-    /// How many there is room for. If it is too few, no step is taken.
+    /// The number of entries that `updated` has room for. If it is too small, no step is taken.
     pub capacity: usize,
 }
 
 sized_struct!(adamw_minimize_args, "args", 9 of 8);
 
-/// Calls the closure, then steps the parameters that have a gradient (of a subset, if one is given)
-/// as `adamw_step` does. The handle is free while the closure runs: it may set gradients. The loss
-/// is written to `out_loss`, how many parameters were stepped to `out_num_updated`, which is 0 if
-/// the step was skipped; either may be NULL. Gradients are not cleared, before or after.
+/// Calls the closure, then steps the parameters that have a gradient as `adamw_step` does: all of
+/// them, or the subset that `args` selects. Writes the loss to `out_loss`, and the number of
+/// stepped parameters, which is 0 if the step was skipped, to `out_num_updated`. Either may be
+/// NULL.
+///
+/// The handle is free while the closure runs, so the closure may set gradients. Gradients are not
+/// cleared, neither before nor after.
 ///
 /// # Safety
-/// `args` is NULL, or readable with all that it points to (`updated`: writable); the outputs are
-/// NULL or writable; the closure may be called with its `user_data`.
+/// `args` is NULL, or readable with all that it points to (`updated`: writable). The outputs are
+/// NULL or writable. The closure may be called with its `user_data`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn adamw_minimize(
     optimizer: *mut Optimizer,
@@ -73,17 +77,17 @@ pub unsafe extern "C" fn adamw_minimize(
         // SAFETY: a struct of numbers and nullable pointers.
         let zeros: adamw_minimize_args = unsafe { core::mem::zeroed() };
         handle::with(optimizer, |_| Ok(()))?;
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         let args = unsafe { sized::read(args, zeros) }?;
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         let closure = unsafe { Closure::new(args.closure, args.user_data) };
         let closure = closure.ok_or(Error::Null("args.closure"))?;
         not_null("args.no_grad", args.no_grad, args.num_no_grad)?;
         not_null("args.updated", args.updated, args.capacity)?;
         not_null("args.params", args.params, args.num_params)?;
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         let params = (0..args.num_params).map(|i| unsafe { entry(args.params, i) });
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         let no_grad = (0..args.num_no_grad).map(|i| unsafe { entry(args.no_grad, i) });
         handle::with(optimizer, |optimizer| {
             optimizer.check_numbers(params.clone())?;
@@ -97,12 +101,12 @@ pub unsafe extern "C" fn adamw_minimize(
                 if !args.updated.is_null() {
                     let grad = address(&grad);
                     let pair = adamw_param_grad { grad, param, reserved: 0 };
-                    // SAFETY: `i` is below the capacity, and the caller's word.
+                    // SAFETY: `i` is below the capacity; the caller guarantees the rest.
                     unsafe { args.updated.add(i).write_unaligned(pair) };
                 }
             })
         })?;
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         unsafe {
             if !out_loss.is_null() {
                 out_loss.write_unaligned(loss);
@@ -116,11 +120,11 @@ pub unsafe extern "C" fn adamw_minimize(
 }
 
 /// Steps the parameters of `num_grads` pairs, `params[i]` with `grads[i]`, and no others, as
-/// `adamw_step` does: norms are those of these gradients. The gradients that were set before are
-/// set again afterwards. A parameter may be given once only.
+/// `adamw_step` does. Norms are those of these gradients. Gradients that were set before are set
+/// again afterwards. Each parameter may be given once only.
 ///
 /// # Safety
-/// As `adamw_set_grads`; the gradients are read during the call only.
+/// The requirements of `adamw_set_grads` hold; the gradients are read during the call only.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn adamw_apply_gradients(
     optimizer: *mut Optimizer,
@@ -135,7 +139,7 @@ pub unsafe extern "C" fn adamw_apply_gradients(
             optimizer.apply(num_grads, |optimizer, i| {
                 // SAFETY: the arrays have `num_grads` entries.
                 let (param, grad) = unsafe { (entry(params, i), entry(grads, i)) };
-                // SAFETY: the caller's word.
+                // SAFETY: the caller guarantees it.
                 let grad = unsafe { tensor::dlpack(grad) };
                 Ok((param, Some(of_param(optimizer, param, grad)?)))
             })

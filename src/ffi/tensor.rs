@@ -1,4 +1,4 @@
-//! Tensors: plain arrays and DLPack's, read and checked.
+//! Tensors: plain arrays and DLPack tensors, read and checked.
 #![allow(non_camel_case_types)]
 
 use crate::device::Device;
@@ -7,7 +7,7 @@ use crate::error::TensorProblem;
 use crate::tensor::{RowList, RowNumber, Tensor};
 use core::ffi::c_void;
 
-/// Element type of a plain array.
+/// The element type of a plain array.
 pub type adamw_dtype = u32;
 /// IEEE 754 binary32.
 pub const ADAMW_DTYPE_F32: adamw_dtype = 1;
@@ -17,25 +17,25 @@ pub const ADAMW_DTYPE_F64: adamw_dtype = 2;
 pub const ADAMW_DTYPE_F16: adamw_dtype = 3;
 /// bfloat16: the upper 16 bits of a binary32.
 pub const ADAMW_DTYPE_BF16: adamw_dtype = 4;
-/// int16, of remainders only.
+/// int16, for remainders only.
 pub const ADAMW_DTYPE_I16: adamw_dtype = 5;
-/// uint8, of 8-bit and 4-bit moments only.
+/// uint8, for 8-bit and 4-bit moments only.
 pub const ADAMW_DTYPE_U8: adamw_dtype = 6;
 
-/// Where memory is, as DLPack numbers it: `device_type` of a tensor's device.
+/// The kind of memory that a tensor is in, as DLPack numbers it: `device_type` of its device.
 pub type adamw_device_type = i32;
-/// The host's memory.
+/// Memory of the host.
 pub const ADAMW_DEVICE_CPU: adamw_device_type = 1;
-/// The memory of a CUDA device.
+/// Memory of a CUDA device.
 pub const ADAMW_DEVICE_CUDA: adamw_device_type = 2;
-/// Page-locked memory of the host's, of CUDA's.
+/// Memory of the host, page-locked by CUDA.
 pub const ADAMW_DEVICE_CUDA_HOST: adamw_device_type = 3;
-/// Page-locked memory of the host's, of ROCm's.
+/// Memory of the host, page-locked by ROCm.
 pub const ADAMW_DEVICE_ROCM_HOST: adamw_device_type = 11;
-/// CUDA's managed memory.
+/// Managed memory of CUDA.
 pub const ADAMW_DEVICE_CUDA_MANAGED: adamw_device_type = 13;
 
-/// What the bits of an element mean, as DLPack numbers it: `code` of a tensor's type.
+/// The kind of an element type, as DLPack numbers it: `code` of a tensor's type.
 pub type adamw_type_code = u8;
 /// Signed integers.
 pub const ADAMW_CODE_INT: adamw_type_code = 0;
@@ -46,14 +46,14 @@ pub const ADAMW_CODE_FLOAT: adamw_type_code = 2;
 /// bf16.
 pub const ADAMW_CODE_BFLOAT: adamw_type_code = 4;
 
-/// Where a tensor's memory is. Binary-identical to DLPack's `DLDevice`.
+/// The device whose memory a tensor is in. Binary-identical to DLPack's `DLDevice`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct adamw_device {
-    /// An ADAMW_DEVICE constant, which is DLPack's number: 1 CPU, 3 CUDA host memory, 11 ROCm host memory;
-    /// 2 CUDA, 13 CUDA managed memory.
+    /// An ADAMW_DEVICE constant, which is DLPack's number: 1 CPU, 3 CUDA host memory, 11 ROCm host
+    /// memory, 2 CUDA, 13 CUDA managed memory.
     pub device_type: i32,
-    /// Which of them, as the CUDA driver numbers devices; 0 for the CPU.
+    /// The number of the device, as the CUDA driver counts them; 0 for the CPU.
     pub device_id: i32,
 }
 
@@ -61,8 +61,8 @@ pub struct adamw_device {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct adamw_data_type {
-    /// An ADAMW_CODE constant: 2: IEEE float, 4: bfloat; 0: integer, of rows and remainders; 1: unsigned,
-    /// of moments in codes.
+    /// An ADAMW_CODE constant: 2 IEEE float, 4 bfloat, 0 integer (rows and remainders), 1 unsigned
+    /// integer (moments in codes).
     pub code: u8,
     /// 8, 16, 32 or 64.
     pub bits: u8,
@@ -70,26 +70,26 @@ pub struct adamw_data_type {
     pub lanes: u16,
 }
 
-/// A tensor: binary-identical to DLPack's `DLTensor`, so that a pointer to any producer's can be
-/// passed. It must be contiguous (row-major) and aligned to its elements. All tensors of a parameter
-/// lie in the host's memory, or on the device where the parameter is. Only the memory at `data` is
-/// kept; the struct, its shape and strides are read during the call.
+/// A tensor. Binary-identical to DLPack's `DLTensor`, so that a pointer to any producer's tensor
+/// can be passed. It must be contiguous (row-major) and aligned to its elements. All tensors of a
+/// parameter are in the host's memory, or on the device where the parameter is. The library keeps
+/// only the address in `data`; it reads the struct, its shape and strides during the call.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct adamw_tensor {
-    /// The first element, less `byte_offset`; may be NULL if there are no elements.
+    /// The address of the first element, less `byte_offset`. May be NULL if there are no elements.
     pub data: *mut c_void,
-    /// Where it is.
+    /// The device whose memory `data` is in.
     pub device: adamw_device,
-    /// Dimensions; 0: one element.
+    /// The number of dimensions; 0: one element.
     pub ndim: i32,
-    /// What it is made of.
+    /// The element type.
     pub dtype: adamw_data_type,
-    /// `[ndim]` elements in each dimension.
+    /// `[ndim]` The number of elements in each dimension.
     pub shape: *mut i64,
-    /// `[ndim]` elements from one index to the next, or NULL.
+    /// `[ndim]` The number of elements from one index to the next, or NULL.
     pub strides: *mut i64,
-    /// Bytes from `data` to the first element.
+    /// The number of bytes from `data` to the first element.
     pub byte_offset: u64,
 }
 
@@ -102,7 +102,7 @@ pub(super) const HOST_DEVICES: [adamw_device_type; 3] =
 pub(super) const CUDA_DEVICES: [adamw_device_type; 2] =
     [ADAMW_DEVICE_CUDA, ADAMW_DEVICE_CUDA_MANAGED];
 
-/// DLPack's highest number of dimensions has no bound; more than this is garbage.
+/// DLPack does not limit the number of dimensions, but more than this is garbage.
 const MAX_NDIM: i32 = 64;
 
 pub(super) fn dtype(constant: adamw_dtype) -> Result<Dtype, TensorProblem> {
@@ -113,28 +113,28 @@ pub(super) fn dtype(constant: adamw_dtype) -> Result<Dtype, TensorProblem> {
     known.ok_or(TensorProblem::DtypeConstant(constant))
 }
 
-/// A plain array.
+/// Returns the tensor of a plain array.
 ///
 /// # Safety
-/// As `Tensor::new`.
+/// The requirements of `Tensor::new` hold.
 pub(super) unsafe fn array(
     data: *mut core::ffi::c_void,
     n_elements: u64,
     constant: adamw_dtype,
 ) -> Result<Tensor, TensorProblem> {
     let dtype = dtype(constant)?;
-    // SAFETY: the caller's word.
+    // SAFETY: the caller guarantees it.
     unsafe { Tensor::new(data.expose_provenance(), n_elements, dtype) }
 }
 
-/// A DLPack tensor.
+/// Returns the tensor of a DLPack tensor.
 ///
 /// # Safety
-/// `from` is NULL or readable, its shape and strides for `ndim` numbers; its memory as
-/// `Tensor::new` asks.
+/// `from` is NULL or readable, and its shape and strides are readable for `ndim` numbers. The
+/// requirements of `Tensor::new` hold for its memory.
 pub(super) unsafe fn dlpack(from: *const adamw_tensor) -> Result<Tensor, TensorProblem> {
     let (device, address, n_elements, adamw_data_type { code, bits, lanes }) =
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         unsafe { plain(from) }?;
     let dtype = match (code, bits, lanes) {
         (ADAMW_CODE_FLOAT, 16, 1) => Dtype::F16,
@@ -145,7 +145,7 @@ pub(super) unsafe fn dlpack(from: *const adamw_tensor) -> Result<Tensor, TensorP
         (ADAMW_CODE_UINT, 8, 1) => Dtype::U8,
         _ => return Err(TensorProblem::DlpackType { code, bits, lanes }),
     };
-    // SAFETY: the caller's word.
+    // SAFETY: the caller guarantees it.
     unsafe {
         match device {
             Device::Host => Tensor::new(address, n_elements, dtype),
@@ -154,33 +154,35 @@ pub(super) unsafe fn dlpack(from: *const adamw_tensor) -> Result<Tensor, TensorP
     }
 }
 
-/// The numbers of rows in a DLPack tensor.
+/// Returns the row numbers in a DLPack tensor.
 ///
 /// # Safety
-/// As `dlpack`, with memory as `RowList::new` asks.
+/// `from` is NULL or readable, and its shape and strides are readable for `ndim` numbers. The
+/// requirements of `RowList::new` hold for its memory.
 pub(super) unsafe fn rows(from: *const adamw_tensor) -> Result<RowList, TensorProblem> {
-    // SAFETY: the caller's word.
+    // SAFETY: the caller guarantees it.
     let (device, address, n_rows, adamw_data_type { code, bits, lanes }) = unsafe { plain(from) }?;
     let number = match (code, bits, lanes) {
         (ADAMW_CODE_INT, 32, 1) => RowNumber::I32,
         (ADAMW_CODE_INT, 64, 1) => RowNumber::I64,
         _ => return Err(TensorProblem::RowType { code, bits, lanes }),
     };
-    // SAFETY: the caller's word.
+    // SAFETY: the caller guarantees it.
     unsafe { RowList::new(address, n_rows, number, device) }
 }
 
-/// The device, the address, the number of elements and the type of a contiguous DLPack tensor.
+/// Returns the device, the address, the number of elements and the type of a contiguous DLPack
+/// tensor.
 ///
 /// # Safety
-/// `from` is NULL or readable, its shape and strides for `ndim` numbers.
+/// `from` is NULL or readable, and its shape and strides are readable for `ndim` numbers.
 unsafe fn plain(
     from: *const adamw_tensor,
 ) -> Result<(Device, usize, u64, adamw_data_type), TensorProblem> {
     if from.is_null() {
         return Err(TensorProblem::Null);
     }
-    // SAFETY: the caller's word; every bit pattern is an `adamw_tensor`.
+    // SAFETY: the caller guarantees it; every bit pattern is an `adamw_tensor`.
     let tensor = unsafe { from.read_unaligned() };
     let adamw_device { device_type, device_id } = tensor.device;
     let device = match device_type {
@@ -237,7 +239,7 @@ fn n_elements(ndim: usize, size: impl Fn(usize) -> i64) -> Result<u64, TensorPro
     }
 }
 
-/// Row-major, where the stride of a dimension of one element means nothing.
+/// Checks that a tensor is row-major. The stride of a dimension of one element is ignored.
 fn check_contiguous(
     ndim: usize,
     size: impl Fn(usize) -> i64,
