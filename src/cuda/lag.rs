@@ -151,7 +151,7 @@ impl Cuda {
     }
 
     /// All rows of a parameter have been given what they would be if they did not lag.
-    pub fn all_caught_up(&self, number: u32) -> Result<(), Error> {
+    pub fn mark_all_caught_up(&self, number: u32) -> Result<(), Error> {
         let Some(lag) = self.lags.get(number) else { return Ok(()) };
         // SAFETY: the lag's own memory.
         unsafe { self.enter_to_queue()?.zero(lag.address() + STEPS, lag.bytes_counted()) }

@@ -128,7 +128,7 @@ impl Optimizer {
         let listed = |_: &Param, _: &Operands| Extent::Listed;
         self.catch_up(&(number..number + 1), listed, Refused::Fails)?;
         if let Some((lag, index)) = self.operands[number].lag_and_index() {
-            index.rows().for_each(|row| lag.caught_up(row));
+            index.rows().for_each(|row| lag.mark_caught_up(row));
         }
         self.send_back(number)
     }
@@ -175,7 +175,7 @@ impl Optimizer {
         let params = self.params[of.clone()].iter();
         for (param, operands) in params.zip(&mut self.operands[of.clone()]) {
             if let (true, Some((lag, _))) = (which(param), operands.lag_and_index()) {
-                lag.all_caught_up();
+                lag.mark_all_caught_up();
             }
         }
         for number in of {
@@ -237,8 +237,8 @@ impl Optimizer {
         for operands in stepped.filter(|operands| operands.is_stepped()) {
             let is_listed = is_listed(operands);
             match operands.lag_and_index() {
-                Some((lag, _)) if is_listed => lag.turn_is_over(),
-                Some((lag, _)) => lag.all_caught_up(),
+                Some((lag, _)) if is_listed => lag.end_turn(),
+                Some((lag, _)) => lag.mark_all_caught_up(),
                 None => {}
             }
         }
@@ -302,9 +302,9 @@ impl Optimizer {
             log.set(lag.steps(), *scalars);
             lag.count_step();
             if index.len() > 0 {
-                index.rows().for_each(|row| lag.caught_up(row));
+                index.rows().for_each(|row| lag.mark_caught_up(row));
             } else {
-                lag.all_caught_up();
+                lag.mark_all_caught_up();
             }
         }
     }

@@ -54,17 +54,17 @@ impl Lag {
     }
 
     /// The rows whose turn it was are up to date.
-    pub fn turn_is_over(&mut self) {
+    pub fn end_turn(&mut self) {
         let turn = self.turn();
         self.taken[turn.start as usize..turn.end as usize].fill(self.steps);
         self.next = if turn.end == self.height() { 0 } else { turn.end };
     }
 
-    pub fn caught_up(&mut self, row: u64) {
+    pub fn mark_caught_up(&mut self, row: u64) {
         self.taken[row as usize] = self.steps;
     }
 
-    pub fn all_caught_up(&mut self) {
+    pub fn mark_all_caught_up(&mut self) {
         self.taken.fill(self.steps);
     }
 
@@ -87,7 +87,7 @@ mod tests {
                     let behind = lag.behind(row);
                     assert!(behind.end - behind.start <= LOGGED, "{height} rows");
                 }
-                lag.turn_is_over();
+                lag.end_turn();
                 lag.count_step();
             }
             let behind =

@@ -50,7 +50,7 @@ impl Optimizer {
             let (number, Some(clock)) = (found.number, found.clock) else { continue };
             if self.operands[number].is_on_device() {
                 cuda.set_clock(number as u32, &clock)?;
-                cuda.all_caught_up(number as u32)?;
+                cuda.mark_all_caught_up(number as u32)?;
             }
             if options.params {
                 cuda.send_now(number as u32)?;
@@ -107,7 +107,7 @@ impl Optimizer {
         self.operands[number].forget_measured();
         self.operands[number].forget_accumulated();
         if let Some((lag, _)) = self.operands[number].lag_and_index() {
-            lag.all_caught_up();
+            lag.mark_all_caught_up();
         }
     }
 }
