@@ -102,7 +102,7 @@ impl Plan {
         rows.clear();
         order.clear();
         for (number, operands) in operands.iter().enumerate() {
-            let is_stepped = operands.is_stepped_there() && is_of_step(number);
+            let is_stepped = operands.is_due_on_device() && is_of_step(number);
             tensors.push(if is_stepped { described(operands) } else { table::Tensor::default() });
             if is_stepped {
                 order.push((Alike::of(operands, clears, is_lazy(number)), number as u32));

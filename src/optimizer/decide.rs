@@ -107,7 +107,7 @@ impl Optimizer {
         decisions.latest.resize(self.groups.len(), [None; 2]);
         for (place, number) in of.clone().enumerate() {
             let (param, operands) = (&self.params[number], &self.operands[number]);
-            if !operands.is_stepped() {
+            if !operands.is_due_on_host() {
                 decisions.scalars_of.push(NO_STEP);
                 continue;
             }

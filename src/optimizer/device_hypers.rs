@@ -14,7 +14,7 @@ impl Optimizer {
     pub(super) fn set_hypers(&mut self, of: &Range<usize>) -> Result<(), Error> {
         let mut largest = (f64::INFINITY, of.start);
         for number in of.clone() {
-            if self.operands[number].is_stepped_there() {
+            if self.operands[number].is_due_on_device() {
                 let hyper = self.hyper(number)?;
                 self.cuda()?.set_hyper(number as u32, hyper);
                 let lr = self.operands[number].param().dtype().largest() / per_lr(&hyper);
@@ -47,7 +47,7 @@ impl Optimizer {
     /// Says what their gradients are clipped by, where the host knows.
     pub(super) fn set_clip_factors(&mut self, of: &Range<usize>) -> Result<(), Error> {
         for (place, number) in of.clone().enumerate() {
-            if self.operands[number].is_stepped_there() {
+            if self.operands[number].is_due_on_device() {
                 let (_, factor) = self.factor(place, number);
                 self.scratch.decisions.clipped_by(factor);
                 self.cuda()?.set_clip_factor(number as u32, factor);

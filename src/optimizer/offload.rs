@@ -44,7 +44,7 @@ impl Optimizer {
         if let Some(cuda) = self.backend.cuda() {
             let operands = &self.operands;
             let is_due = |number: u32| {
-                of.contains(&(number as usize)) && operands[number as usize].is_stepped()
+                of.contains(&(number as usize)) && operands[number as usize].is_due_on_host()
             };
             cuda.fill_copies(is_due)?;
         }
@@ -54,8 +54,9 @@ impl Optimizer {
     /// Has the gradients of some parameters come down.
     pub(super) fn begin_grads(&mut self, of: &Range<usize>) -> Result<(), Error> {
         let operands = &self.operands;
-        let is_due =
-            |number: u32| of.contains(&(number as usize)) && operands[number as usize].is_stepped();
+        let is_due = |number: u32| {
+            of.contains(&(number as usize)) && operands[number as usize].is_due_on_host()
+        };
         match self.backend.cuda() {
             Some(cuda) if cuda.has_copies() => cuda.begin_downloads(operands, is_due),
             _ => Ok(()),
@@ -94,7 +95,7 @@ impl Optimizer {
 
     /// Waits for the gradients of some parameters.
     pub(super) fn wait_for_grads(&mut self, of: &Range<usize>) -> Result<(), Error> {
-        for number in of.clone().filter(|number| self.operands[*number].is_stepped()) {
+        for number in of.clone().filter(|number| self.operands[*number].is_due_on_host()) {
             if let Some(cuda) = self.backend.cuda() {
                 cuda.wait_for_grad(number as u32)?;
             }
@@ -130,7 +131,7 @@ impl Optimizer {
     }
 
     fn send(&mut self, of: &Range<usize>) -> Result<(), Error> {
-        for number in of.clone().filter(|number| self.operands[*number].is_stepped()) {
+        for number in of.clone().filter(|number| self.operands[*number].is_due_on_host()) {
             if let Some(cuda) = self.backend.cuda() {
                 cuda.send(number as u32).map_err(|_| Error::HalfStep)?;
             }

@@ -115,7 +115,7 @@ impl Optimizer {
             self.fill_stale_masters(&of, Operands::is_on_device)?;
             for number in of {
                 let operands = &self.operands[number];
-                if operands.is_stepped_there() {
+                if operands.is_due_on_device() {
                     self.params.unmarked()[number].master = Master::Settled;
                 }
             }
@@ -260,7 +260,7 @@ impl Optimizer {
     pub(super) fn advance_on_device(&mut self, of: &Range<usize>) {
         for number in of.clone() {
             let operands = &self.operands[number];
-            if operands.is_stepped_there() {
+            if operands.is_due_on_device() {
                 let param = &mut self.params.unmarked()[number];
                 param.clock = param.clock.advanced(&self.groups[param.group as usize]);
                 param.master = Master::Settled;

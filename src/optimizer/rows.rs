@@ -228,13 +228,15 @@ impl Optimizer {
     pub(super) fn take_turns(&mut self, of: &Range<usize>, refused: Refused) -> Result<(), Error> {
         let is_listed = |operands: &Operands| operands.index().len() > 0;
         let turn = |_: &Param, operands: &Operands| match operands.lag() {
-            Some(lag) if operands.is_stepped() && is_listed(operands) => Extent::Rows(lag.turn()),
-            Some(_) if operands.is_stepped() => all_rows(operands),
+            Some(lag) if operands.is_due_on_host() && is_listed(operands) => {
+                Extent::Rows(lag.turn())
+            }
+            Some(_) if operands.is_due_on_host() => all_rows(operands),
             _ => Extent::Nothing,
         };
         self.catch_up(of, turn, refused)?;
         let stepped = self.operands[of.clone()].iter_mut();
-        for operands in stepped.filter(|operands| operands.is_stepped()) {
+        for operands in stepped.filter(|operands| operands.is_due_on_host()) {
             let is_listed = is_listed(operands);
             match operands.lag_and_index() {
                 Some((lag, _)) if is_listed => lag.end_turn(),
@@ -262,7 +264,7 @@ impl Optimizer {
     pub(super) fn read_rows(&mut self, of: &Range<usize>) -> Result<(), Error> {
         for number in of.clone() {
             let operands = &self.operands[number];
-            if !operands.is_stepped() {
+            if !operands.is_due_on_host() {
                 continue;
             }
             if operands.has_rows() {
@@ -276,7 +278,7 @@ impl Optimizer {
 
     /// That the sparse gradients on the device can be stepped as their groups want.
     pub(super) fn check_laziness_on_device(&self, of: &Range<usize>) -> Result<(), Error> {
-        let is_sparse = |operands: &Operands| operands.is_stepped_there() && operands.has_rows();
+        let is_sparse = |operands: &Operands| operands.is_due_on_device() && operands.has_rows();
         let mut sparse = of.clone().filter(|&number| is_sparse(&self.operands[number]));
         sparse.try_for_each(|number| self.check_laziness(number as u32))
     }

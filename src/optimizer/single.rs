@@ -12,7 +12,7 @@ impl Optimizer {
     /// Measures a gradient for the next step, which then need not read it for that.
     pub fn grad_ready(&mut self, number: u32) -> Result<(), Error> {
         let of = self.range_of(number)?;
-        if !self.measures() || !self.operands[of.start].is_stepped() {
+        if !self.measures() || !self.operands[of.start].is_due_on_host() {
             return Ok(());
         }
         self.begin_grads(&of)?;

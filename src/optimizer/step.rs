@@ -254,12 +254,12 @@ impl Optimizer {
             gathered.uses_up |= operands.is_asked() && operands.n_accumulated() > 0;
             gathered.passes_over |= operands.is_passed_over();
             gathered.alone |= param.stepped_alone;
-            if operands.is_stepped_there() {
+            if operands.is_due_on_device() {
                 gathered.n_on_device += operands.param().n_elements();
                 gathered.stale_masters |= param.master == Master::Stale;
                 gathered.unseen_masters |= param.master == Master::Unseen;
             }
-            if operands.is_stepped() {
+            if operands.is_due_on_host() {
                 gathered.n_elements += operands.param().n_elements();
                 gathered.rows |= operands.has_rows();
                 gathered.lags |= operands.lag().is_some();

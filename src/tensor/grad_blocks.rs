@@ -110,7 +110,7 @@ pub struct GradBlock<'a> {
 impl<'a> GradBlocks<'a> {
     pub fn new(operands: &'a [Operands], tallies: &'a mut Tallies) -> Self {
         let lengths = operands.iter().map(|operands| match operands.is_sparse {
-            _ if !operands.is_stepped() || operands.is_ready => 0,
+            _ if !operands.is_due_on_host() || operands.is_ready => 0,
             true => operands.index().blocks().len() as u64,
             false => n_blocks(operands.param.n_elements),
         });

@@ -14,13 +14,13 @@ impl Operands {
 
     /// Whether a step has anything to do here on the processor.
     #[inline]
-    pub fn is_stepped(&self) -> bool {
+    pub fn is_due_on_host(&self) -> bool {
         !self.is_on_device() && self.is_due()
     }
 
     /// Whether a step has anything to do here on a device.
     #[inline]
-    pub fn is_stepped_there(&self) -> bool {
+    pub fn is_due_on_device(&self) -> bool {
         self.is_on_device() && self.is_due()
     }
 
