@@ -183,7 +183,7 @@ impl Cuda {
         for (number, copy) in self.copies.in_order().filter(|(number, _)| is_due(*number)) {
             let operands = &operands[number as usize];
             // What has been measured is here.
-            if let Some(grad) = operands.home().filter(|_| !operands.is_ready())
+            if let Some(grad) = operands.device_grad().filter(|_| !operands.is_ready())
                 && let Some(room) = &copy.landings[copy.landing(grad.dtype())]
             {
                 let bytes = grad.addresses().len();

@@ -37,7 +37,8 @@ impl Optimizer {
             let (number, grad) = entry(self, i)?;
             let name = self.label(number)?;
             let landed = grad.map(|grad| self.landed(number, &grad)).transpose()?;
-            let (grad, home) = landed.map_or((None, None), |(grad, home)| (Some(grad), home));
+            let (grad, device_grad) =
+                landed.map_or((None, None), |(grad, device_grad)| (Some(grad), device_grad));
             self.grads_unchecked |= self.config.clear_grads;
             // A gradient in the place of another changes nothing about who is stepped; a device's
             // tables say where it is.
@@ -55,7 +56,7 @@ impl Optimizer {
             };
             let set = operands[number as usize].set_grad(grad.map(Grad::Dense));
             set.map_err(|problem| problem.of(name, Role::Grad))?;
-            operands[number as usize].set_home(home);
+            operands[number as usize].set_device_grad(device_grad);
         }
         Ok(())
     }
@@ -63,15 +64,15 @@ impl Optimizer {
     /// Adds a gradient to what has been accumulated for a parameter since its last step; the sum
     /// takes the place of any gradient that was set.
     pub fn accumulate_grad(&mut self, number: u32, grad: &Tensor) -> Result<(), Error> {
-        let (landed, home) = self.landed(number, grad)?;
+        let (landed, device_grad) = self.landed(number, grad)?;
         self.check_grad(number, Some(Grad::Dense(landed)))?;
         let operands = &mut self.operands[number as usize];
         operands.prepare_accumulation(|operands| self.backend.new_sum(number, operands))?;
-        if let Some(home) = home {
+        if let Some(device_grad) = device_grad {
             operands.forget_measured(); // a gradient that is set comes down to the same place
             let cuda = self.cuda()?;
             cuda.wait_for_grad(number)?;
-            cuda.copy_out(&home, &landed)?;
+            cuda.copy_out(&device_grad, &landed)?;
         }
         let operands = &mut self.operands[number as usize];
         self.backend.accumulate(operands, &landed)?;
@@ -185,7 +186,7 @@ impl Optimizer {
     pub(super) fn check_grads(&mut self) -> Result<(), Error> {
         if self.grads_unchecked {
             for (number, operands) in (0..).zip(self.operands.iter()) {
-                let grads = [operands.grad(), operands.home().map(Grad::Dense)];
+                let grads = [operands.grad(), operands.device_grad().map(Grad::Dense)];
                 grads.iter().flatten().try_for_each(|grad| self.check_place(number, grad))?;
             }
             if self.config.clear_grads {
@@ -201,7 +202,7 @@ impl Optimizer {
         let places = &mut self.scratch.grads;
         places.clear();
         for (number, operands) in (0..).zip(self.operands.iter()) {
-            let addresses = operands.hosts_grad().map_or(0..0, |grad| grad.addresses());
+            let addresses = operands.given_grad().map_or(0..0, |grad| grad.addresses());
             if !addresses.is_empty() {
                 places.push(Place::new(addresses, number, Role::Grad));
             }

@@ -34,7 +34,7 @@ impl Optimizer {
         fits.map_err(|problem| problem.of(name, Role::Grad))?;
         self.check_reach((number, name), &Grad::Dense(*grad))?;
         self.check_place(number, &Grad::Dense(*grad))?;
-        self.operands.unmarked()[number as usize].reserve_home()?;
+        self.operands.unmarked()[number as usize].reserve_device_grad()?;
         let landing = self.cuda()?.landing(number, grad.dtype())?;
         Ok((landing, Some(*grad)))
     }
@@ -154,7 +154,7 @@ impl Optimizer {
 
     /// Writes zeros over a gradient on the device that lands here, if there is one.
     pub(super) fn zero_grad_on_device(&mut self, number: u32) -> Result<(), Error> {
-        match self.operands[number as usize].home() {
+        match self.operands[number as usize].device_grad() {
             Some(grad) => self.cuda()?.zero(&grad),
             None => Ok(()),
         }

@@ -86,6 +86,6 @@ impl Optimizer {
     /// The parameters that a step steps now, each with its gradient.
     fn stepped(&self) -> impl Iterator<Item = (u32, Tensor)> {
         let stepped = (0..).zip(self.operands.iter()).filter(|(_, operands)| operands.is_due());
-        stepped.filter_map(|(number, operands)| Some((number, operands.hosts_grad()?)))
+        stepped.filter_map(|(number, operands)| Some((number, operands.given_grad()?)))
     }
 }

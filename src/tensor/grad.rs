@@ -40,7 +40,7 @@ impl Grad {
 pub struct SetGrad {
     grad: Option<Grad>,
     n_accumulated: u64,
-    home: Option<Tensor>,
+    device_grad: Option<Tensor>,
 }
 
 impl Operands {
@@ -93,27 +93,27 @@ impl Operands {
     }
 
     /// Makes room for where a gradient comes down from.
-    pub fn reserve_home(&mut self) -> Result<(), Error> {
+    pub fn reserve_device_grad(&mut self) -> Result<(), Error> {
         self.rare().map(|_| ())
     }
 
-    /// The gradient that has just been set comes down from there, where `reserve_home` has made room.
-    pub fn set_home(&mut self, home: Option<Tensor>) {
-        if let (Some(home), Some(rare)) = (home, &mut self.rare) {
-            rare.home = Some(home);
-            self.comes_down = true;
+    /// The gradient that has just been set comes down from there, where `reserve_device_grad` has made room.
+    pub fn set_device_grad(&mut self, device_grad: Option<Tensor>) {
+        if let (Some(device_grad), Some(rare)) = (device_grad, &mut self.rare) {
+            rare.device_grad = Some(device_grad);
+            self.is_downloaded = true;
         }
     }
 
     /// Where the gradient is on the device, if it comes down from there: until it is replaced or forgotten in
     /// whatever way.
-    pub fn home(&self) -> Option<Tensor> {
-        self.rare.as_ref().filter(|_| self.comes_down)?.home
+    pub fn device_grad(&self) -> Option<Tensor> {
+        self.rare.as_ref().filter(|_| self.is_downloaded)?.device_grad
     }
 
     /// The values of the gradient, where the host has them.
-    pub fn hosts_grad(&self) -> Option<Tensor> {
-        self.home().or(self.grad)
+    pub fn given_grad(&self) -> Option<Tensor> {
+        self.device_grad().or(self.grad)
     }
 
     pub fn forget_grad(&mut self) {
@@ -122,13 +122,17 @@ impl Operands {
 
     /// All that is known of the gradient.
     pub fn gradient(&self) -> SetGrad {
-        SetGrad { grad: self.grad(), n_accumulated: self.n_accumulated, home: self.home() }
+        SetGrad {
+            grad: self.grad(),
+            n_accumulated: self.n_accumulated,
+            device_grad: self.device_grad(),
+        }
     }
 
     /// Puts back what `gradient` gave.
-    pub fn put_gradient(&mut self, SetGrad { grad, n_accumulated, home }: SetGrad) {
+    pub fn put_gradient(&mut self, SetGrad { grad, n_accumulated, device_grad }: SetGrad) {
         self.put_grad(grad, n_accumulated);
-        self.set_home(home);
+        self.set_device_grad(device_grad);
     }
 
     fn put_grad(&mut self, grad: Option<Grad>, n_accumulated: u64) {
@@ -145,7 +149,7 @@ impl Operands {
         self.is_sparse = is_sparse;
         self.n_accumulated = n_accumulated;
         self.is_ready = false;
-        self.comes_down = false;
+        self.is_downloaded = false;
         self.is_plain = self.format == Format::plain(Dtype::F32)
             && !is_sparse
             && values.is_some_and(|values| values.dtype == Dtype::F32);

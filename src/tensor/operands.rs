@@ -32,7 +32,7 @@ pub struct Operands {
     /// The gradient has been measured for the next step.
     pub(super) is_ready: bool,
     /// The gradient is where one comes down from a device: `Rare` has where it is there.
-    pub(super) comes_down: bool,
+    pub(super) is_downloaded: bool,
     /// A dense step reads and writes f32 and nothing else.
     pub(super) is_plain: bool,
     /// Which of the state is the host's, a bit for each role.
@@ -62,7 +62,7 @@ pub struct Rare {
     /// The sum of gradients, in the compute type.
     pub(super) accumulated: Option<Buffer>,
     /// Where the gradient is on the device, where it comes down from there.
-    pub(super) home: Option<Tensor>,
+    pub(super) device_grad: Option<Tensor>,
     /// What the gradient was measured as, where it is ready.
     pub(super) measured: Total,
     /// Of the random bits, where the format takes some, with the first element's place in the whole.
@@ -78,7 +78,7 @@ impl Rare {
             index: RowIndex::default(),
             lag: None,
             accumulated: None,
-            home: None,
+            device_grad: None,
             measured: Total::default(),
             key: None,
             scales: [Buffer::NONE; 3],
@@ -108,7 +108,7 @@ impl Operands {
             resting: false,
             left_out: false,
             is_ready: false,
-            comes_down: false,
+            is_downloaded: false,
         }
     }
 
