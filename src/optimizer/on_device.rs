@@ -269,7 +269,7 @@ impl Optimizer {
     }
 
     /// Forgets that the device has anything to tell about the last step.
-    pub(super) fn nothing_is_due(&mut self) {
+    pub(super) fn clear_due_report(&mut self) {
         self.on_device.report_is_due = false;
     }
 

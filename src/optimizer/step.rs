@@ -139,7 +139,7 @@ impl Optimizer {
         if report.skipped {
             self.clear_used_on_device(&of, |_| true)?;
             self.clear_on_device(&of)?;
-            self.nothing_is_due();
+            self.clear_due_report();
             report.seconds = seconds_since(started);
             self.report = report;
             self.tell(&report);
@@ -158,7 +158,7 @@ impl Optimizer {
         if gathered.stale_masters {
             self.fill_stale_masters(&of, |_| true)?;
         }
-        self.nothing_is_due();
+        self.clear_due_report();
         if let Some(step) = &on_device {
             self.step_on_device(&of, step)?;
         }
