@@ -52,7 +52,7 @@ impl Optimizer {
         let Options { group, lr_scale, frozen, no_clip, regularizer } = options;
         (param.group, param.lr_scale, param.frozen) = (group, lr_scale, frozen);
         (param.no_clip, param.regularizer) = (no_clip, regularizer);
-        self.operands[number as usize].set_resting(frozen);
+        self.operands[number as usize].set_frozen(frozen);
         Ok(())
     }
 

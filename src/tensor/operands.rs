@@ -26,7 +26,7 @@ pub struct Operands {
     /// The gradient has values for some rows, which are `Rare`.
     pub(super) is_sparse: bool,
     /// Not stepped, whatever gradient there is.
-    pub(super) resting: bool,
+    pub(super) frozen: bool,
     /// Not stepped for now.
     pub(super) left_out: bool,
     /// The gradient has been measured for the next step.
@@ -105,7 +105,7 @@ impl Operands {
             max_exp_avg_sq: Buffer::NONE,
             rare: None,
             n_accumulated: 0,
-            resting: false,
+            frozen: false,
             left_out: false,
             is_ready: false,
             is_downloaded: false,

@@ -27,7 +27,7 @@ impl Operands {
     /// Whether a step has anything to do here, wherever that is. A gradient that lists no row is none.
     #[inline]
     pub fn is_due(&self) -> bool {
-        self.is_asked() && !self.resting
+        self.is_asked() && !self.frozen
     }
 
     /// Whether a step uses the gradient up, though it may pass over the parameter: there is one, and the step
@@ -45,12 +45,12 @@ impl Operands {
     /// Whether a step uses the gradient up and has nothing else to do, wherever that is.
     #[inline]
     pub fn is_passed_over(&self) -> bool {
-        self.is_asked() && self.resting
+        self.is_asked() && self.frozen
     }
 
     /// Has steps pass over the parameter, or not.
-    pub fn set_resting(&mut self, resting: bool) {
-        self.resting = resting;
+    pub fn set_frozen(&mut self, frozen: bool) {
+        self.frozen = frozen;
     }
 
     /// Whether the next step is not asked about the parameter.
