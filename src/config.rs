@@ -101,7 +101,7 @@ pub struct GroupConfig {
     /// Likewise.
     pub moments: MomentFormat,
     /// Where the host keeps a value, which is read at each step.
-    pub hosts: HostValues,
+    pub host_values: HostValues,
 }
 
 /// Hyper-parameters that the host keeps.
@@ -146,7 +146,7 @@ impl LossScaler {
 impl GroupConfig {
     /// The same with what the host has now where the host keeps a value.
     pub fn current(&self) -> Result<GroupConfig, Error> {
-        let HostValues { weight_decay, beta1, beta2 } = self.hosts;
+        let HostValues { weight_decay, beta1, beta2 } = self.host_values;
         let current = GroupConfig {
             weight_decay: weight_decay.map_or(self.weight_decay, HostNumber::read),
             beta1: beta1.map_or(self.beta1, HostNumber::read),

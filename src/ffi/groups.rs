@@ -1,7 +1,7 @@
 //! Groups.
 #![allow(non_camel_case_types)]
 
-use super::lifecycle::{clip, hosts};
+use super::lifecycle::{clip, host_values};
 use super::sized::{self, sized_struct};
 use super::{
     Optimizer, Status, adamw_clip, adamw_lazy, adamw_moments, adamw_precision, flag, guard, handle,
@@ -177,7 +177,8 @@ unsafe fn checked(group: &adamw_group_config) -> Result<GroupConfig, Error> {
         flag("group.independent_weight_decay", group.independent_weight_decay)?;
     reserved("group.reserved", group.reserved)?;
     // SAFETY: the caller's word.
-    let hosts = unsafe { hosts(group.weight_decay_ptr, group.beta1_ptr, group.beta2_ptr) };
+    let host_values =
+        unsafe { host_values(group.weight_decay_ptr, group.beta1_ptr, group.beta2_ptr) };
     Ok(GroupConfig {
         lr_scale,
         weight_decay,
@@ -189,12 +190,12 @@ unsafe fn checked(group: &adamw_group_config) -> Result<GroupConfig, Error> {
         lazy: Lazy::of("group.lazy_mode", group.lazy_mode)?,
         precision: Precision::of("precision", group.precision)?,
         moments: MomentFormat::of("moments", group.moments)?,
-        hosts,
+        host_values,
     })
 }
 
 fn as_c(group: GroupConfig) -> adamw_group_config {
-    let GroupConfig { lr_scale, weight_decay, beta1, beta2, eps, hosts, .. } = group;
+    let GroupConfig { lr_scale, weight_decay, beta1, beta2, eps, host_values, .. } = group;
     let ClipNumbers { norm: clip_norm, min: clip_min, max: clip_max } = group.clip.numbers();
     let pointer = |number: Option<HostNumber>| {
         core::ptr::with_exposed_provenance(number.map_or(0, HostNumber::address))
@@ -211,9 +212,9 @@ fn as_c(group: GroupConfig) -> adamw_group_config {
         clip_max,
         clip: group.clip.kind().number(),
         lazy_mode: group.lazy.number(),
-        beta1_ptr: pointer(hosts.beta1),
-        beta2_ptr: pointer(hosts.beta2),
-        weight_decay_ptr: pointer(hosts.weight_decay),
+        beta1_ptr: pointer(host_values.beta1),
+        beta2_ptr: pointer(host_values.beta2),
+        weight_decay_ptr: pointer(host_values.weight_decay),
         precision: group.precision.number(),
         moments: group.moments.number(),
         independent_weight_decay: group.independent_weight_decay.into(),

@@ -78,7 +78,9 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
             precision: Precision::of("precision", config.precision)?,
             moments: MomentFormat::of("moments", config.moments)?,
             // SAFETY: the caller guarantees it.
-            hosts: unsafe { hosts(config.weight_decay_ptr, config.beta1_ptr, config.beta2_ptr) },
+            host_values: unsafe {
+                host_values(config.weight_decay_ptr, config.beta1_ptr, config.beta2_ptr)
+            },
         },
         amsgrad: flag("config.amsgrad", config.amsgrad)?,
         maximize: flag("config.maximize", config.maximize)?,
@@ -99,7 +101,7 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
 
 /// # Safety
 /// The requirements of `HostNumber::new` hold for all three.
-pub(super) unsafe fn hosts(
+pub(super) unsafe fn host_values(
     weight_decay: *const f32,
     beta1: *const f32,
     beta2: *const f32,

@@ -172,7 +172,10 @@ pub unsafe extern "C" fn adamw_set_found_inf(
         handle::with(optimizer, |optimizer| {
             // SAFETY: the caller's word.
             let found_inf = unsafe {
-                FoundInf { hosts: HostNumber::new(found_inf), ours: HostNumber::new(out_found_inf) }
+                FoundInf {
+                    host_flag: HostNumber::new(found_inf),
+                    own_flag: HostNumber::new(out_found_inf),
+                }
             };
             optimizer.set_found_inf(found_inf);
             Ok(())

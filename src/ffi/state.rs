@@ -74,7 +74,7 @@ pub unsafe extern "C" fn adamw_get_state_info(
             param,
             buffer,
             dtype: view.tensor.map_or(Dtype::F64, |tensor| tensor.dtype()) as u32,
-            is_hosts: view.is_hosts.into(),
+            is_hosts: view.is_host_owned.into(),
         };
         // SAFETY: the caller's word.
         unsafe { sized::write(out_info, struct_size, info) }

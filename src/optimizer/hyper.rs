@@ -84,17 +84,17 @@ impl Optimizer {
     }
 
     /// Reads the hyper-parameters that the host keeps, each once, and takes them where all are right.
-    pub(super) fn read_hosts_values(&mut self) -> Result<(), Error> {
+    pub(super) fn read_host_values(&mut self) -> Result<(), Error> {
         let lr = self.lr();
         config::learning_rate(lr)?;
-        let has_hosts = |group: &GroupConfig| group.hosts != HostValues::default();
+        let has_host_values = |group: &GroupConfig| group.host_values != HostValues::default();
         let read = &mut self.scratch.read;
         read.clear();
-        for group in self.groups.iter().filter(|group| has_hosts(group)) {
+        for group in self.groups.iter().filter(|group| has_host_values(group)) {
             read.push(group.current()?);
         }
         // Parameters of one group go on sharing what they share.
-        let groups = self.groups.unmarked().iter_mut().filter(|group| has_hosts(group));
+        let groups = self.groups.unmarked().iter_mut().filter(|group| has_host_values(group));
         for (group, read) in groups.zip(read) {
             *group = *read;
         }

@@ -66,7 +66,7 @@ impl Optimizer {
     ) -> Result<Report, Error> {
         let mut report = Report { n_elements, ..Report::NONE };
         // The flag is read once: another thread of the host's may write it.
-        report.raised = self.found_inf.hosts.is_some_and(|flag| flag.read() != 0.0);
+        report.raised = self.found_inf.host_flag.is_some_and(|flag| flag.read() != 0.0);
         report.skipped = report.raised;
         if on_device.is_some() && (!report.skipped || self.measures()) {
             self.cuda()?.gather()?;
@@ -123,7 +123,7 @@ impl Optimizer {
     /// Whether a step passes over the gradients before it writes.
     pub(super) fn measures(&self) -> bool {
         self.nonfinite() != Nonfinite::Propagate
-            || self.found_inf.ours.is_some()
+            || self.found_inf.own_flag.is_some()
             || self.groups.iter().any(|group| group.clip.needs_norms())
     }
 

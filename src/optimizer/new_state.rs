@@ -93,7 +93,7 @@ impl Optimizer {
         for (i, role) in Role::STATE.into_iter().enumerate() {
             let Ok(dtype) = format.buffer(role) else { continue };
             match (&new.state[i], on_device[i].take()) {
-                (Some(tensor), _) => operands.set_hosts_state(role, tensor),
+                (Some(tensor), _) => operands.set_host_state(role, tensor),
                 (None, Some(buffer)) => operands.set_state(role, buffer),
                 (None, None) => {
                     let n_elements = format.n_elements(role, n_elements);

@@ -107,7 +107,7 @@ impl Optimizer {
         let of = 0..self.params.len();
         self.check_grads()?;
         self.check_window(&of)?;
-        self.read_hosts_values()?;
+        self.read_host_values()?;
         let changed = self.has_changed();
         self.scratch.forget(changed);
         if self.lay_device(&of, changed, 0)?.is_some() {
@@ -155,9 +155,10 @@ impl Optimizer {
             return Ok(None);
         }
         let step = self.device_step(n_elements)?;
-        let hosts_values = self.groups.iter().any(|group| group.hosts != HostValues::default());
+        let has_host_values =
+            self.groups.iter().any(|group| group.host_values != HostValues::default());
         // A ratio is asked for once it is known that the step is taken.
-        if (!is_laid || hosts_values) && self.lr_ratio.is_none() {
+        if (!is_laid || has_host_values) && self.lr_ratio.is_none() {
             self.set_hypers(of)?;
         }
         self.on_device.laid = Some(of.clone());
@@ -177,7 +178,7 @@ impl Optimizer {
         let inputs = self.on_device.inputs;
         let skips = self.nonfinite() == Nonfinite::Skip || inputs.found_inf != 0;
         let goes_on_by_it = self.schedule.is_some() || self.lr_ratio.is_some() || n_elements > 0;
-        let tells = self.found_inf.ours.is_some() || self.scaler.is_some();
+        let tells = self.found_inf.own_flag.is_some() || self.scaler.is_some();
         let fails = self.nonfinite() == Nonfinite::Fail;
         let shares = self.measures() && n_elements > 0;
         let waits = fails || tells || shares || self.statistics || skips && goes_on_by_it;

@@ -67,7 +67,7 @@ impl Optimizer {
         self.forget_copy(number as usize);
         let operands = &self.operands[number as usize];
         let owns_master =
-            operands.state(Role::Master).is_some() && !operands.is_hosts(Role::Master);
+            operands.state(Role::Master).is_some() && !operands.is_host_owned(Role::Master);
         let param = &mut self.params[number as usize];
         param.stepped_alone = false;
         param.master = if owns_master { Master::Stale } else { Master::Settled };

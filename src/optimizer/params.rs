@@ -107,7 +107,7 @@ impl Optimizer {
         let decays = decays(self.decay_filter, new.name)?;
 
         let master = match operands.state(Role::Master) {
-            Some(_) if !operands.is_hosts(Role::Master) => Master::Stale,
+            Some(_) if !operands.is_host_owned(Role::Master) => Master::Stale,
             Some(_) if new.step == 0 => Master::Unseen,
             _ => Master::Settled,
         };
@@ -188,7 +188,7 @@ impl Optimizer {
         for &(param, role, tensor) in moves {
             let name = self.label(param)?;
             let operands = &self.operands[param as usize];
-            if role != Role::Param && !operands.is_hosts(role) {
+            if role != Role::Param && !operands.is_host_owned(role) {
                 return Err(Error::NotTheHosts { param: name, buffer: role });
             }
             let copy = self.backend.cuda().and_then(|cuda| cuda.copy_of(param));
@@ -220,7 +220,7 @@ impl Optimizer {
             match (role, copy) {
                 (Role::Param, Some(copy)) => copy.set_param(tensor),
                 (Role::Param, None) => operands.set_param(tensor),
-                (role, _) => operands.set_hosts_state(role, &tensor),
+                (role, _) => operands.set_host_state(role, &tensor),
             }
         }
         self.grads_unchecked = true;

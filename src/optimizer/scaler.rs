@@ -14,9 +14,9 @@ use crate::tensor::HostNumber;
 #[derive(Clone, Copy, Default)]
 pub struct FoundInf {
     /// Not 0: somebody else has found a gradient that is not finite.
-    pub hosts: Option<HostNumber>,
+    pub host_flag: Option<HostNumber>,
     /// Becomes 1 if somebody else or this handle has, and 0 otherwise.
-    pub ours: Option<HostNumber>,
+    pub own_flag: Option<HostNumber>,
 }
 
 impl Optimizer {
@@ -68,8 +68,8 @@ impl Optimizer {
 
     /// Tells the host and the scaler what a step that did not fail has come to.
     pub(super) fn tell(&mut self, report: &Report) {
-        if let Some(ours) = self.found_inf.ours {
-            ours.write(if report.raised || report.n_nonfinite > 0 { 1.0 } else { 0.0 });
+        if let Some(flag) = self.found_inf.own_flag {
+            flag.write(if report.raised || report.n_nonfinite > 0 { 1.0 } else { 0.0 });
         }
         if let Some(scaler) = &mut self.scaler {
             scaler.update(report.skipped);

@@ -67,16 +67,16 @@ impl Optimizer {
 
 /// The hyper-parameters of a group. Those that the host keeps are the host's to save.
 pub fn write_group(to: &mut impl Write, group: &GroupConfig) -> fmt::Result {
-    let hosts = group.hosts;
+    let host_values = group.host_values;
     let numbers = [
         ("lr_scale", group.lr_scale, false),
-        ("weight_decay", group.weight_decay, hosts.weight_decay.is_some()),
-        ("beta1", group.beta1, hosts.beta1.is_some()),
-        ("beta2", group.beta2, hosts.beta2.is_some()),
+        ("weight_decay", group.weight_decay, host_values.weight_decay.is_some()),
+        ("beta1", group.beta1, host_values.beta1.is_some()),
+        ("beta2", group.beta2, host_values.beta2.is_some()),
         ("eps", group.eps, false),
     ];
-    for (name, value, is_hosts) in numbers {
-        match is_hosts {
+    for (name, value, is_host_value) in numbers {
+        match is_host_value {
             true => write!(to, "{name}=host ")?,
             false => write!(to, "{name}={value:?} ")?,
         }

@@ -34,7 +34,7 @@ impl Optimizer {
             Clip::GlobalNorm(_) if !param.no_clip => "its group clips by global norm",
             _ if self.scaler.is_some() => "the handle has a loss scaler",
             _ if self.nonfinite() == Nonfinite::Skip => "the handle has ADAMW_NONFINITE_SKIP",
-            _ if self.found_inf.hosts.or(self.found_inf.ours).is_some() => {
+            _ if self.found_inf.host_flag.or(self.found_inf.own_flag).is_some() => {
                 "the handle has found_inf flags"
             }
             _ => {

@@ -17,7 +17,7 @@ use core::fmt;
 pub struct View {
     /// `None`: a counter, which is inside the handle.
     pub tensor: Option<Tensor>,
-    pub is_hosts: bool,
+    pub is_host_owned: bool,
 }
 
 impl Optimizer {
@@ -39,7 +39,9 @@ impl Optimizer {
     /// Where a part of the state is, brought up to date.
     pub fn view(&mut self, number: u32, item: Item) -> Result<View, Error> {
         self.label(number)?;
-        let Item::Tensor(role) = item else { return Ok(View { tensor: None, is_hosts: false }) };
+        let Item::Tensor(role) = item else {
+            return Ok(View { tensor: None, is_host_owned: false });
+        };
         let absent = Error::NoState { param: self.label(number)?, buffer: role };
         if self.operands[number as usize].state(role).is_none() {
             return Err(absent);
@@ -49,8 +51,8 @@ impl Optimizer {
             self.fill_master(number as usize)?;
         }
         let operands = &self.operands[number as usize];
-        let is_hosts = operands.is_hosts(role);
-        Ok(View { tensor: operands.tensor(role), is_hosts })
+        let is_host_owned = operands.is_host_owned(role);
+        Ok(View { tensor: operands.tensor(role), is_host_owned })
     }
 
     /// Writes what a part of the state is called.

@@ -111,7 +111,7 @@ impl Optimizer {
         let started = self.statistics.then(Instant::now);
         self.check_grads()?;
         self.check_window(&of)?;
-        self.read_hosts_values()?;
+        self.read_host_values()?;
         let changed = self.has_changed();
         let repeats = self.repeats(&of, changed);
         let gathered = match repeats {

@@ -36,7 +36,7 @@ pub struct Operands {
     /// A dense step reads and writes f32 and nothing else.
     pub(super) is_plain: bool,
     /// Which of the state is the host's, a bit for each role.
-    pub(super) hosts: u16,
+    pub(super) host_owned: u16,
     /// What the state below is made of.
     pub(super) format: Format,
     /// `[n]`, as the two below; where the format has one.
@@ -98,7 +98,7 @@ impl Operands {
             grad: None,
             is_sparse: false,
             is_plain: false,
-            hosts: 0,
+            host_owned: 0,
             master: Buffer::NONE,
             exp_avg: Buffer::NONE,
             exp_avg_sq: Buffer::NONE,
@@ -258,14 +258,14 @@ impl Operands {
     }
 
     /// Puts memory of the host's that fits in place of a state buffer.
-    pub fn set_hosts_state(&mut self, role: Role, tensor: &Tensor) {
-        self.hosts |= 1 << role as u16;
+    pub fn set_host_state(&mut self, role: Role, tensor: &Tensor) {
+        self.host_owned |= 1 << role as u16;
         self.set_state(role, Buffer::host(tensor));
     }
 
     /// Whether a state buffer is the host's, which may move it.
-    pub fn is_hosts(&self, role: Role) -> bool {
-        self.hosts & 1 << role as u16 != 0
+    pub fn is_host_owned(&self, role: Role) -> bool {
+        self.host_owned & 1 << role as u16 != 0
     }
 
     /// Puts a state buffer of the library's own that fits.
