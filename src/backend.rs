@@ -73,10 +73,10 @@ impl Backend {
     }
 
     /// The first element of the f32 master, if there is one, that does not round to the parameter.
-    pub fn strange_master(&mut self, operands: &mut Operands) -> Result<Option<usize>, Error> {
+    pub fn check_master(&mut self, operands: &mut Operands) -> Result<Option<usize>, Error> {
         match &mut self.cuda {
-            Some(cuda) if operands.is_on_device() => cuda.strange_master(operands),
-            _ => Ok(self.cpu.strange_master(operands)),
+            Some(cuda) if operands.is_on_device() => cuda.check_master(operands),
+            _ => Ok(self.cpu.check_master(operands)),
         }
     }
 

@@ -105,7 +105,7 @@ pub enum Error {
         "param \"{param}\": element {element} of master does not round to param: adamw_sync_master \
          fills a master"
     )]
-    StrangeMaster { param: Label, element: usize },
+    MasterMismatch { param: Label, element: usize },
     #[error(
         "param \"{param}\" has accumulated {n_accumulated} gradients, which is more than the {window} of \
          adamw_set_accumulation_window"

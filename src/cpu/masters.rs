@@ -16,7 +16,7 @@ pub fn fill(isa: &'static Isa, master: &mut [f32], param: Slice) {
 }
 
 /// The first element of a master that does not round to the parameter, whichever way it is rounded.
-pub fn first_strange(isa: &'static Isa, master: &[f32], param: Slice) -> Option<usize> {
+pub fn first_mismatch(isa: &'static Isa, master: &[f32], param: Slice) -> Option<usize> {
     match param {
         Slice::F16(param) => {
             find(master, param, F16(0), |x| x.0, |wide, stored| isa.narrow_f16(wide, stored))
@@ -36,7 +36,7 @@ fn find<S: Widen<f32>>(
     narrow: impl Fn(&[f32], &mut [S]),
 ) -> Option<usize> {
     let mut space = [zero; BLOCK];
-    let is_strange = |(rounded, param): (&S, &S)| {
+    let differs = |(rounded, param): (&S, &S)| {
         let (a, b): (f32, f32) = (rounded.widen(), param.widen());
         // Neighbours are the two ways to round; zeros may differ in their sign, NaN in anything.
         !(bits(*rounded).abs_diff(bits(*param)) <= 1 || a == b || a.is_nan() && b.is_nan())
@@ -45,7 +45,7 @@ fn find<S: Widen<f32>>(
     let mut found = blocks.filter_map(|(i, (master, param))| {
         let rounded = &mut space[..param.len()];
         narrow(master, rounded);
-        Some(i * BLOCK + rounded.iter().zip(param).position(is_strange)?)
+        Some(i * BLOCK + rounded.iter().zip(param).position(differs)?)
     });
     found.next()
 }

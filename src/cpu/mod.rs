@@ -85,8 +85,8 @@ impl Cpu {
     }
 
     /// The first element of the master, if there is one, that does not round to the parameter.
-    pub fn strange_master(&self, operands: &mut Operands) -> Option<usize> {
+    pub fn check_master(&self, operands: &mut Operands) -> Option<usize> {
         let (master, param) = operands.master_and_param()?;
-        masters::first_strange(self.isa, master, param)
+        masters::first_mismatch(self.isa, master, param)
     }
 }

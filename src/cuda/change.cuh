@@ -43,7 +43,7 @@ __device__ __forceinline__ void tally_change(const Tensor &t, u64 start, u64 bef
 }
 
 // The first element of an f32 master that does not round to its parameter, whichever way it is rounded.
-template <class P> __device__ __forceinline__ void look_at_master(u64 master, u64 param, u64 n, u64 *first) {
+template <class P> __device__ __forceinline__ void check_master(u64 master, u64 param, u64 n, u64 *first) {
   const u64 stride = 4 * (u64)gridDim.x * THREADS;
   for (u64 at = 4 * ((u64)blockIdx.x * THREADS + threadIdx.x); at < n; at += stride) {
     const u32 left = (u32)min(4ull, n - at);

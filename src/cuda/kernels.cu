@@ -183,11 +183,11 @@ CHANGE(bf16, bf16)
 
 // Where the first element is of a master that does not round to its parameter, if one does not: `first [1]`
 // holds the largest number before.
-extern "C" __global__ void __launch_bounds__(256, 2) look_at_master_f16(u64 master, u64 param, u64 n, u64 *first) {
-  look_at_master<f16>(master, param, n, first);
+extern "C" __global__ void __launch_bounds__(256, 2) check_master_f16(u64 master, u64 param, u64 n, u64 *first) {
+  check_master<f16>(master, param, n, first);
 }
-extern "C" __global__ void __launch_bounds__(256, 2) look_at_master_bf16(u64 master, u64 param, u64 n, u64 *first) {
-  look_at_master<bf16>(master, param, n, first);
+extern "C" __global__ void __launch_bounds__(256, 2) check_master_bf16(u64 master, u64 param, u64 n, u64 *first) {
+  check_master<bf16>(master, param, n, first);
 }
 
 // What follows works on sparse gradients, `tensors [n]`, and shares each out over many blocks. Entries are sorted

@@ -98,8 +98,8 @@ const OTHERS: [&CStr; N_OTHERS] = [
     c"change_f64",
     c"change_f16",
     c"change_bf16",
-    c"look_at_master_f16",
-    c"look_at_master_bf16",
+    c"check_master_f16",
+    c"check_master_bf16",
     c"list_rows",
     c"count_digits",
     c"sort_rows",
@@ -169,7 +169,7 @@ impl Kernel {
     }
 
     /// Holds a master against its parameter.
-    pub fn look_at_master(param: Dtype) -> Kernel {
+    pub fn check_master(param: Dtype) -> Kernel {
         Kernel(STEPS.len() + 22 + usize::from(param == Dtype::Bf16))
     }
 
@@ -237,8 +237,8 @@ mod tests {
         }
         assert_eq!(name(Kernel::accumulate(Dtype::F64, Dtype::F32)), c"accumulate_f64_f32");
         for param in [Dtype::F16, Dtype::Bf16] {
-            let look = format!("look_at_master_{param}");
-            assert_eq!(name(Kernel::look_at_master(param)).to_str().unwrap(), look);
+            let check = format!("check_master_{param}");
+            assert_eq!(name(Kernel::check_master(param)).to_str().unwrap(), check);
         }
         assert_eq!(Kernel::all().count(), COUNT);
     }

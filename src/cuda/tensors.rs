@@ -33,9 +33,9 @@ impl Cuda {
     }
 
     /// The first element of an f32 master that does not round to its parameter. Waits for the device.
-    pub fn strange_master(&mut self, operands: &Operands) -> Result<Option<usize>, Error> {
+    pub fn check_master(&mut self, operands: &Operands) -> Result<Option<usize>, Error> {
         let Some(master) = operands.tensor(Role::Master) else { return Ok(None) };
-        let kernel = Kernel::look_at_master(operands.param().dtype());
+        let kernel = Kernel::check_master(operands.param().dtype());
         let (mut master, mut param) = (master.address() as u64, operands.param().address() as u64);
         let (mut n, mut first) = (operands.param().n_elements(), self.workspace()?.places.first);
         let mut found = [u64::MAX];

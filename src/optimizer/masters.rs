@@ -14,7 +14,7 @@ pub enum Master {
     /// The library's own, to be filled from the parameter.
     Stale,
     /// The host's, of a parameter that has taken no step: to be held against the parameter.
-    Unseen,
+    Unchecked,
 }
 
 impl Optimizer {
@@ -47,14 +47,14 @@ impl Optimizer {
 
     /// That the host's masters of parameters that have taken no step are what the parameters were
     /// rounded from: a master that nobody filled would overwrite its parameter.
-    pub(super) fn look_at_masters(&mut self, of: &Range<usize>) -> Result<(), Error> {
+    pub(super) fn check_masters(&mut self, of: &Range<usize>) -> Result<(), Error> {
         let params = self.params[of.clone()].iter();
         for (param, operands) in params.zip(&mut self.operands.unmarked()[of.clone()]) {
-            if param.master == Master::Unseen
+            if param.master == Master::Unchecked
                 && operands.is_due()
-                && let Some(element) = self.backend.strange_master(operands)?
+                && let Some(element) = self.backend.check_master(operands)?
             {
-                return Err(Error::StrangeMaster { param: param.label(), element });
+                return Err(Error::MasterMismatch { param: param.label(), element });
             }
         }
         Ok(())

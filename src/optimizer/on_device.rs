@@ -111,7 +111,7 @@ impl Optimizer {
         let changed = self.has_changed();
         self.scratch.forget(changed);
         if self.lay_device(&of, changed, 0)?.is_some() {
-            self.look_at_masters(&of)?;
+            self.check_masters(&of)?;
             self.fill_stale_masters(&of, Operands::is_on_device)?;
             for number in of {
                 let operands = &self.operands[number];

@@ -108,7 +108,7 @@ impl Optimizer {
 
         let master = match operands.state(Role::Master) {
             Some(_) if !operands.is_host_owned(Role::Master) => Master::Stale,
-            Some(_) if new.step == 0 => Master::Unseen,
+            Some(_) if new.step == 0 => Master::Unchecked,
             _ => Master::Settled,
         };
         let param = Param {

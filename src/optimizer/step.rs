@@ -87,7 +87,7 @@ struct Gathered {
     /// Parameters that were stepped alone, in what is a step of all now.
     alone: bool,
     stale_masters: bool,
-    unseen_masters: bool,
+    unchecked_masters: bool,
 }
 
 impl Optimizer {
@@ -128,8 +128,8 @@ impl Optimizer {
         if gathered.rows || gathered.lags {
             self.read_rows(&of)?;
         }
-        if gathered.unseen_masters {
-            self.look_at_masters(&of)?;
+        if gathered.unchecked_masters {
+            self.check_masters(&of)?;
         }
         let n_elements = gathered.n_elements + gathered.n_on_device;
         if (self.measures() || gathered.lags) && self.has_copies() {
@@ -257,14 +257,14 @@ impl Optimizer {
             if operands.is_due_on_device() {
                 gathered.n_on_device += operands.param().n_elements();
                 gathered.stale_masters |= param.master == Master::Stale;
-                gathered.unseen_masters |= param.master == Master::Unseen;
+                gathered.unchecked_masters |= param.master == Master::Unchecked;
             }
             if operands.is_due_on_host() {
                 gathered.n_elements += operands.param().n_elements();
                 gathered.rows |= operands.has_rows();
                 gathered.lags |= operands.lag().is_some();
                 gathered.stale_masters |= param.master == Master::Stale;
-                gathered.unseen_masters |= param.master == Master::Unseen;
+                gathered.unchecked_masters |= param.master == Master::Unchecked;
             }
         }
         gathered

@@ -76,7 +76,7 @@ fn there_is_a_kernel_for_each_format() {
     let changes = ["f32", "f64", "f16", "bf16"]
         .into_iter()
         .flat_map(|param| ["keep", "change"].map(|what| format!("{what}_{param}")));
-    let looks = ["f16", "bf16"].map(|param| format!("look_at_master_{param}"));
+    let checks = ["f16", "bf16"].map(|param| format!("check_master_{param}"));
     let rows = ["f64", "f32", "f32_bf16", "f16", "f16_bf16", "bf16", "bf16_bf16"]
         .into_iter()
         .flat_map(|types| ["rows", "catch_up"].map(|what| format!("{what}_{types}")));
@@ -89,7 +89,7 @@ fn there_is_a_kernel_for_each_format() {
         .chain(tallies)
         .chain(sums)
         .chain(changes)
-        .chain(looks)
+        .chain(checks)
         .chain(rows)
         .chain(sparse)
         .chain(others)
