@@ -41,7 +41,7 @@ impl Key {
     /// Random bits for a tensor in a step: 16 for each of eight elements side by side, from element
     /// `8 * octet` on. Little-endian; an octet's number has bits to spare for the tensor's.
     #[inline(always)]
-    pub fn bits(self, tensor: Which, step: u64, octet: u64) -> [[u8; 4]; 4] {
+    pub fn bits(self, tensor: NoiseStream, step: u64, octet: u64) -> [[u8; 4]; 4] {
         let ([octet0, octet1], [step0, step1]) = (halves(octet), halves(step));
         let counter = [octet0, octet1 ^ ((tensor as u32) << 30), step0, step1];
         philox4x32_10(counter, self.0).map(u32::to_le_bytes)
@@ -50,7 +50,7 @@ impl Key {
 
 /// What is rounded: each tensor has random bits of its own.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Which {
+pub enum NoiseStream {
     Param = 0,
     ExpAvg = 1,
     ExpAvgSq = 2,
@@ -104,16 +104,16 @@ mod tests {
     fn seed_name_tensor_step_and_place_each_make_other_bits() {
         let of =
             |seed, name: &[u8], tensor, step, octet| Key::new(seed, name).bits(tensor, step, octet);
-        let bits = of(1, b"w", Which::Param, 5, 9);
+        let bits = of(1, b"w", NoiseStream::Param, 5, 9);
         let others = [
-            of(2, b"w", Which::Param, 5, 9),
-            of(1, b"v", Which::Param, 5, 9),
-            of(1, b"w", Which::ExpAvg, 5, 9),
-            of(1, b"w", Which::ExpAvgSq, 5, 9),
-            of(1, b"w", Which::Param, 6, 9),
-            of(1, b"w", Which::Param, 5, 10),
-            of(1, b"w", Which::Param, 5 + (1 << 32), 9),
-            of(1, b"w", Which::Param, 5, 9 + (1 << 32)),
+            of(2, b"w", NoiseStream::Param, 5, 9),
+            of(1, b"v", NoiseStream::Param, 5, 9),
+            of(1, b"w", NoiseStream::ExpAvg, 5, 9),
+            of(1, b"w", NoiseStream::ExpAvgSq, 5, 9),
+            of(1, b"w", NoiseStream::Param, 6, 9),
+            of(1, b"w", NoiseStream::Param, 5, 10),
+            of(1, b"w", NoiseStream::Param, 5 + (1 << 32), 9),
+            of(1, b"w", NoiseStream::Param, 5, 9 + (1 << 32)),
         ];
         assert!(others.iter().all(|other| *other != bits));
     }

@@ -10,7 +10,7 @@ use crate::dtype::{Bf16, F16};
 use crate::error::{Error, Label};
 use crate::math::{Preparation, Scalars, StepScalars};
 use crate::norm::{self, LANES};
-use crate::philox::{Key, Which};
+use crate::philox::{Key, NoiseStream};
 use crate::sys;
 
 /// Declares `Isa` from its loops, each once: the table of function pointers, a copy of every loop for
@@ -104,7 +104,7 @@ loops! {
     split_kahan_bf16(wide: &[f32], stored: &mut [Bf16], rest: &mut [u16]) = loops::split_kahan;
 
     /// The random bits of a step for eight elements an entry, from element `8 * octet` on.
-    fill_noise(key: Key, tensor: Which, step: u64, octet: u64, noise: &mut [[[u8; 4]; 4]])
+    fill_noise(key: Key, tensor: NoiseStream, step: u64, octet: u64, noise: &mut [[[u8; 4]; 4]])
         = loops::fill_noise;
     /// Rounds by random bits.
     narrow_randomly(wide: &[f32], noise: &[[u8; 2]], stored: &mut [Bf16]) = loops::narrow_randomly;

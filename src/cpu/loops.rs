@@ -7,7 +7,7 @@
 use crate::codes::{self, nibbles, signed, unsigned};
 use crate::dtype::{self, Bf16, Bits, Narrow, Widen};
 use crate::math::{Element, Preparation, Real, StepScalars, adamw, prepared};
-use crate::philox::{Key, Which};
+use crate::philox::{Key, NoiseStream};
 
 #[inline(always)]
 pub fn update<T: Real>(
@@ -114,7 +114,13 @@ where
 }
 
 #[inline(always)]
-pub fn fill_noise(key: Key, tensor: Which, step: u64, octet: u64, noise: &mut [[[u8; 4]; 4]]) {
+pub fn fill_noise(
+    key: Key,
+    tensor: NoiseStream,
+    step: u64,
+    octet: u64,
+    noise: &mut [[[u8; 4]; 4]],
+) {
     for (i, bits) in noise.iter_mut().enumerate() {
         *bits = key.bits(tensor, step, octet.wrapping_add(i as u64));
     }

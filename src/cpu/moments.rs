@@ -4,7 +4,7 @@
 use super::block::BufferPart;
 use super::isa::{Compute, Isa};
 use super::noise::Source;
-use crate::philox::Which;
+use crate::philox::NoiseStream;
 use crate::tensor::Moment;
 
 /// Which moment: each is rounded in its own way.
@@ -71,7 +71,7 @@ impl Kind {
                 let wide = T::f32s(&mut buffer.get()[..n]);
                 match self {
                     Kind::Second => {
-                        isa.narrow_randomly(wide, noise.bits(Which::ExpAvgSq, n), stored)
+                        isa.narrow_randomly(wide, noise.bits(NoiseStream::ExpAvgSq, n), stored)
                     }
                     _ => isa.narrow_bf16(wide, stored),
                 }
@@ -81,7 +81,7 @@ impl Kind {
                 match self {
                     Kind::First => isa.encode_signed(wide, codes, scales),
                     Kind::Second => {
-                        let noise = noise.bits(Which::ExpAvgSq, n);
+                        let noise = noise.bits(NoiseStream::ExpAvgSq, n);
                         isa.encode_unsigned_randomly(wide, noise, codes, scales)
                     }
                     Kind::Largest => isa.encode_unsigned(wide, codes, scales),
@@ -91,11 +91,11 @@ impl Kind {
                 let wide = T::f32s(&mut buffer.get()[..n]);
                 match self {
                     Kind::First => {
-                        let noise = noise.bits(Which::ExpAvg, n);
+                        let noise = noise.bits(NoiseStream::ExpAvg, n);
                         isa.encode_signed_nibbles(wide, noise, codes, scales)
                     }
                     Kind::Second => {
-                        let noise = noise.bits(Which::ExpAvgSq, n);
+                        let noise = noise.bits(NoiseStream::ExpAvgSq, n);
                         isa.encode_unsigned_nibbles(wide, noise, codes, scales)
                     }
                     Kind::Largest => unreachable!("Format::new admits no 4-bit amsgrad"),

@@ -3,7 +3,7 @@
 
 use super::block::BufferPart;
 use super::isa::{Compute, Isa, octets};
-use crate::philox::{Key, Which};
+use crate::philox::{Key, NoiseStream};
 
 /// 16 random bits for an element.
 pub type Bits = [u8; 2];
@@ -20,7 +20,7 @@ pub struct Source<'a, 'buffer, T: Compute> {
 
 impl<T: Compute> Source<'_, '_, T> {
     /// Those of at most a block's elements of a tensor.
-    pub fn bits(&mut self, tensor: Which, n: usize) -> &[Bits] {
+    pub fn bits(&mut self, tensor: NoiseStream, n: usize) -> &[Bits] {
         let Some((key, first)) = self.random else { return &[] };
         let skipped = (first % 8) as usize;
         let octets = &mut octets(T::f32s(self.buffer.get()))[..(skipped + n).div_ceil(8)];

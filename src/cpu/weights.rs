@@ -6,7 +6,7 @@ use super::isa::{Compute, Isa};
 use super::noise::{Bits, Source};
 use super::stored::Stored;
 use crate::dtype::{Bf16, F16};
-use crate::philox::Which;
+use crate::philox::NoiseStream;
 use crate::tensor::Precise;
 
 /// The elements in the compute type, in `buffer` if they have to be put somewhere.
@@ -47,7 +47,7 @@ pub fn close<P: StoredParam<T>, T: Compute>(
         Precise::Nothing if <P as StoredParam<T>>::in_place(param).is_some() => {}
         Precise::Nothing => P::narrow(isa, &buffer.get()[..n], param),
         Precise::Stochastic => {
-            P::narrow_randomly(isa, &buffer.get()[..n], noise.bits(Which::Param, n), param)
+            P::narrow_randomly(isa, &buffer.get()[..n], noise.bits(NoiseStream::Param, n), param)
         }
         Precise::Split(remainder) => P::split(isa, &buffer.get()[..n], param, remainder),
         Precise::Kahan(rest) => P::split_kahan(isa, &buffer.get()[..n], param, rest),

@@ -125,8 +125,8 @@ template <class P, class Keep, class Place> struct CodedStepper {
       take_grad<P>(work, at, n[half], grad);
       update(work, param, grad, exp_avg.wide[half], exp_avg_sq.wide[half], max_exp_avg_sq.wide[half]);
       Keep::template close<P>(t, at, n[half], param, work.random);
-      if (Place::BLOCK == InNibbles::BLOCK) work.random.bits(WHICH_EXP_AVG, at, first_noise[half]);
-      work.random.bits(WHICH_EXP_AVG_SQ, at, second_noise[half]);
+      if (Place::BLOCK == InNibbles::BLOCK) work.random.bits(NOISE_EXP_AVG, at, first_noise[half]);
+      work.random.bits(NOISE_EXP_AVG_SQ, at, second_noise[half]);
     }
     const u32 nearest[2][4] = {{HALF, HALF, HALF, HALF}, {HALF, HALF, HALF, HALF}};
     exp_avg.close<Place, true>(t.exp_avg, t.exp_avg_scale, row, n, lane, first_noise);

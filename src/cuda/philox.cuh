@@ -3,7 +3,7 @@
 #include "storage.cuh"
 
 // What is rounded: each tensor has random bits of its own.
-enum Which : u32 { WHICH_PARAM, WHICH_EXP_AVG, WHICH_EXP_AVG_SQ };
+enum NoiseStream : u32 { NOISE_PARAM, NOISE_EXP_AVG, NOISE_EXP_AVG_SQ };
 
 struct Words {
   u32 word[4];
@@ -28,12 +28,12 @@ struct Random {
   u64 step;
   u64 first; // of the whole parameter's elements
 
-  __device__ __forceinline__ Words octet(Which tensor, u64 octet) const {
+  __device__ __forceinline__ Words octet(NoiseStream tensor, u64 octet) const {
     return philox4x32_10({{(u32)octet, (u32)(octet >> 32) ^ (u32)tensor << 30, (u32)step, (u32)(step >> 32)}}, key[0], key[1]);
   }
 
   // 16 bits for each of N elements side by side, N at most 8: they lie in two octets at the most.
-  template <int N> __device__ __forceinline__ void bits(Which tensor, u64 element, u32 (&noise)[N]) const {
+  template <int N> __device__ __forceinline__ void bits(NoiseStream tensor, u64 element, u32 (&noise)[N]) const {
     const u64 at = first + element;
     const u32 skipped = (u32)(at % 8);
 #pragma unroll 1

@@ -102,7 +102,7 @@ struct Half {
   static __device__ __forceinline__ void close_randomly(u64 base, u64 at, u32 n, const float (&wide)[4], const Random &random) {
     bf16 stored[4];
     u32 noise[4];
-    random.bits(WHICH_EXP_AVG_SQ, at, noise);
+    random.bits(NOISE_EXP_AVG_SQ, at, noise);
 #pragma unroll
     for (int i = 0; i < 4; i++) stored[i] = narrow_randomly(wide[i], noise[i]);
     store(base, at, n, stored);

@@ -88,7 +88,7 @@ struct Stochastic {
   template <class P> static __device__ __forceinline__ void close(const Tensor &t, u64 at, u32 n, const float (&wide)[4], const Random &random) {
     bf16 stored[4];
     u32 noise[4];
-    random.bits(WHICH_PARAM, at, noise);
+    random.bits(NOISE_PARAM, at, noise);
 #pragma unroll
     for (int i = 0; i < 4; i++) stored[i] = narrow_randomly(wide[i], noise[i]);
     store(t.param, at, n, stored);
