@@ -33,9 +33,9 @@ impl Lag {
     }
 }
 
-/// Which rows are brought up to date.
+/// The rows that are brought up to date.
 #[derive(Clone, Copy)]
-pub enum Which<'a> {
+pub enum RowSet<'a> {
     All,
     Listed(&'a RowList),
 }
@@ -80,7 +80,7 @@ impl Cuda {
 
     /// Brings rows of a parameter to where steps without a gradient would have brought them. Rows that it has
     /// not are passed over.
-    pub fn catch_up(&self, number: u32, operands: &Operands, which: Which) -> Result<(), Error> {
+    pub fn catch_up(&self, number: u32, operands: &Operands, which: RowSet) -> Result<(), Error> {
         let Some(lag) = self.lags.get(number) else { return Ok(()) };
         if self.is_broken {
             return Err(Error::BrokenDevice);
@@ -94,13 +94,13 @@ impl Cuda {
         device: &Entered,
         lag: &Lag,
         mut tensor: table::Tensor,
-        which: Which,
+        which: RowSet,
         mut verdict: u64,
     ) -> Result<(), Error> {
         let (mut described, mut flags) = (lag.described, lag.flags);
         let (mut numbers, mut n, is_long) = match which {
-            Which::All => (0, described.height, false),
-            Which::Listed(rows) => {
+            RowSet::All => (0, described.height, false),
+            RowSet::Listed(rows) => {
                 (rows.address() as u64, rows.len() as u64, rows.number() == RowNumber::I64)
             }
         };
@@ -123,7 +123,7 @@ impl Cuda {
         let tensors = &self.plan.tensors;
         self.lags.iter().try_for_each(|(number, lag)| match tensors.get(number as usize) {
             Some(&tensor) if tensor.n_elements > 0 && tensor.rows == 0 => {
-                self.queue_catch_up(device, lag, tensor, Which::All, verdict)
+                self.queue_catch_up(device, lag, tensor, RowSet::All, verdict)
             }
             _ => Ok(()),
         })

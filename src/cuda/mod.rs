@@ -24,7 +24,7 @@ mod transfer;
 mod workspace;
 
 pub use driver::{Memory, is_installed};
-pub use lag::Which;
+pub use lag::RowSet;
 pub use offload::HostCopy;
 pub use step::Decider;
 pub use table::{CLIP_GLOBAL_NORM, CLIP_NORM, Hyper, Inputs, InputsAt, Outside};

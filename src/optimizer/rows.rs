@@ -6,7 +6,7 @@ use super::decide::Decisions;
 use super::params::Param;
 use crate::backend::Refused;
 use crate::config::Lazy;
-use crate::cuda::{Outside, Which};
+use crate::cuda::{Outside, RowSet};
 use crate::device::Device;
 use crate::error::{Error, Label, Role, TensorProblem};
 use crate::steps::Steps;
@@ -118,7 +118,7 @@ impl Optimizer {
         if let Device::Cuda(device) = operands.param().device() {
             let addresses = rows.addresses();
             self.reaches(name, Role::Rows, device, &addresses)?;
-            return self.catch_up_on_device(number, Which::Listed(rows));
+            return self.catch_up_on_device(number, RowSet::Listed(rows));
         }
         let Some(row_elements) = operands.lag().map(Lag::row_elements) else { return Ok(()) };
         operands.reserve_rows(rows.len(), row_elements)?;
@@ -152,7 +152,7 @@ impl Optimizer {
         let mut written = false;
         for number in of.clone() {
             if self.operands[number].is_on_device() && which(&self.params[number]) {
-                self.catch_up_on_device(number as u32, Which::All)?;
+                self.catch_up_on_device(number as u32, RowSet::All)?;
                 written = true;
             }
         }
@@ -218,7 +218,7 @@ impl Optimizer {
         Ok(())
     }
 
-    fn catch_up_on_device(&mut self, number: u32, which: Which) -> Result<(), Error> {
+    fn catch_up_on_device(&mut self, number: u32, which: RowSet) -> Result<(), Error> {
         let operands = &self.operands[number as usize];
         self.backend.cuda().ok_or(Error::NoDeviceYet)?.catch_up(number, operands, which)
     }
