@@ -78,7 +78,7 @@ impl Optimizer {
             Target::File(path) => {
                 let file = NewFile::create(path)?;
                 let mut progress = Progress::new(progress, total);
-                let mut to = Gathered::new(&file, draft.n_bytes())?;
+                let mut to = FileBuffer::new(&file, draft.n_bytes())?;
                 self.sum_up(&mut draft, params, &mut progress, |bytes| to.write(bytes))?;
                 to.flush()?;
                 file.write(0, draft.sealed())?;
@@ -307,17 +307,17 @@ pub fn safetensors_name(dtype: Dtype) -> &'static str {
 }
 
 /// Gathers small tensors into one write; large ones go straight from their own memory.
-struct Gathered<'a> {
+struct FileBuffer<'a> {
     file: &'a NewFile,
     at: u64,
     buffer: Vec<u8>,
 }
 
-impl Gathered<'_> {
-    fn new(file: &NewFile, at: u64) -> Result<Gathered<'_>, Error> {
+impl FileBuffer<'_> {
+    fn new(file: &NewFile, at: u64) -> Result<FileBuffer<'_>, Error> {
         let mut buffer = Vec::new();
         reserve(&mut buffer, PIECE, "a buffer for writing")?;
-        Ok(Gathered { file, at, buffer })
+        Ok(FileBuffer { file, at, buffer })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {

@@ -72,7 +72,7 @@ impl Scratch {
 
 /// What the parameters that are stepped are, and have, all together.
 #[derive(Default)]
-struct Gathered {
+struct StepNeeds {
     /// Elements that the processor steps, and the device.
     n_elements: u64,
     n_on_device: u64,
@@ -114,25 +114,25 @@ impl Optimizer {
         self.read_host_values()?;
         let changed = self.has_changed();
         let repeats = self.repeats(&of, changed);
-        let gathered = match repeats {
-            true => Gathered {
+        let needs = match repeats {
+            true => StepNeeds {
                 n_elements: self.scratch.n_elements,
                 n_on_device: self.scratch.n_on_device,
                 passes_over: self.scratch.passes_over,
-                ..Gathered::default()
+                ..StepNeeds::default()
             },
             false => self.gather(&of),
         };
-        let on_device = self.lay_device(&of, changed, gathered.n_elements)?;
+        let on_device = self.lay_device(&of, changed, needs.n_elements)?;
         self.begin_offload(&of)?;
-        if gathered.rows || gathered.lags {
+        if needs.rows || needs.lags {
             self.read_rows(&of)?;
         }
-        if gathered.unchecked_masters {
+        if needs.unchecked_masters {
             self.check_masters(&of)?;
         }
-        let n_elements = gathered.n_elements + gathered.n_on_device;
-        if (self.measures() || gathered.lags) && self.has_copies() {
+        let n_elements = needs.n_elements + needs.n_on_device;
+        if (self.measures() || needs.lags) && self.has_copies() {
             self.wait_for_grads(&of)?; // and for copies to have gone up that rows of are about to be written
         }
         let mut report = self.measure(&of, n_elements, on_device.as_ref())?;
@@ -144,7 +144,7 @@ impl Optimizer {
             self.report = report;
             self.tell(&report);
             self.clear_used(&of, |_| true);
-            self.end_window(&of, &gathered);
+            self.end_window(&of, &needs);
             return Ok(());
         }
         self.decide(&of, repeats)?;
@@ -155,7 +155,7 @@ impl Optimizer {
             self.check_lr_on_device()?;
         }
         let scheduled = next(self)?;
-        if gathered.stale_masters {
+        if needs.stale_masters {
             self.fill_stale_masters(&of, |_| true)?;
         }
         self.clear_due_report();
@@ -164,27 +164,27 @@ impl Optimizer {
         }
         // From the first write on the calling thread does what others refuse.
         let refused = Refused::after(on_device.is_some());
-        if gathered.lags {
+        if needs.lags {
             self.take_turns(&of, refused)?;
         }
-        let refused = Refused::after(on_device.is_some() || gathered.lags);
+        let refused = Refused::after(on_device.is_some() || needs.lags);
         let updated = self.update(&of, repeats, refused);
         if updated.is_err() && on_device.is_some() {
             self.cuda()?.give_up();
         }
         updated?;
-        if gathered.passes_over {
+        if needs.passes_over {
             let cleared = self.clear_used_on_device(&of, Operands::is_passed_over);
             cleared.map_err(|_| Error::HalfStep)?;
         }
-        if gathered.rows || gathered.passes_over {
+        if needs.rows || needs.passes_over {
             self.clear_used(&of, |operands| operands.has_rows() || operands.is_passed_over());
         }
         self.advance(&of);
         if on_device.is_some() {
             self.advance_on_device(&of);
         }
-        if gathered.lags {
+        if needs.lags {
             self.log_steps(&of);
         }
         self.add_up(&of, &mut report);
@@ -195,10 +195,10 @@ impl Optimizer {
             self.go_to(state);
         }
         taken(self);
-        self.end_window(&of, &gathered);
-        self.scratch.n_elements = gathered.n_elements;
-        self.scratch.n_on_device = gathered.n_on_device;
-        self.scratch.passes_over = gathered.passes_over;
+        self.end_window(&of, &needs);
+        self.scratch.n_elements = needs.n_elements;
+        self.scratch.n_on_device = needs.n_on_device;
+        self.scratch.passes_over = needs.passes_over;
         self.scratch.repeats = self.can_repeat(&of);
         Ok(())
     }
@@ -233,11 +233,11 @@ impl Optimizer {
     }
 
     /// What was for this step, taken or skipped, is for no other.
-    fn end_window(&mut self, of: &Range<usize>, gathered: &Gathered) {
-        if gathered.uses_up {
+    fn end_window(&mut self, of: &Range<usize>, needs: &StepNeeds) {
+        if needs.uses_up {
             self.use_up_grads(of);
         }
-        if gathered.alone {
+        if needs.alone {
             let params = self.params.unmarked()[of.clone()].iter_mut();
             for (param, operands) in params.zip(&self.operands[of.clone()]) {
                 param.stepped_alone &= operands.is_left_out();
@@ -246,28 +246,28 @@ impl Optimizer {
     }
 
     /// Looks once at every parameter, so that what few need costs the others nothing.
-    fn gather(&self, of: &Range<usize>) -> Gathered {
-        let mut gathered = Gathered::default();
+    fn gather(&self, of: &Range<usize>) -> StepNeeds {
+        let mut needs = StepNeeds::default();
         let params = self.params[of.clone()].iter();
         for (param, operands) in params.zip(&self.operands[of.clone()]) {
-            gathered.uses_up |= operands.is_ready();
-            gathered.uses_up |= operands.is_asked() && operands.n_accumulated() > 0;
-            gathered.passes_over |= operands.is_passed_over();
-            gathered.alone |= param.stepped_alone;
+            needs.uses_up |= operands.is_ready();
+            needs.uses_up |= operands.is_asked() && operands.n_accumulated() > 0;
+            needs.passes_over |= operands.is_passed_over();
+            needs.alone |= param.stepped_alone;
             if operands.is_due_on_device() {
-                gathered.n_on_device += operands.param().n_elements();
-                gathered.stale_masters |= param.master == Master::Stale;
-                gathered.unchecked_masters |= param.master == Master::Unchecked;
+                needs.n_on_device += operands.param().n_elements();
+                needs.stale_masters |= param.master == Master::Stale;
+                needs.unchecked_masters |= param.master == Master::Unchecked;
             }
             if operands.is_due_on_host() {
-                gathered.n_elements += operands.param().n_elements();
-                gathered.rows |= operands.has_rows();
-                gathered.lags |= operands.lag().is_some();
-                gathered.stale_masters |= param.master == Master::Stale;
-                gathered.unchecked_masters |= param.master == Master::Unchecked;
+                needs.n_elements += operands.param().n_elements();
+                needs.rows |= operands.has_rows();
+                needs.lags |= operands.lag().is_some();
+                needs.stale_masters |= param.master == Master::Stale;
+                needs.unchecked_masters |= param.master == Master::Unchecked;
             }
         }
-        gathered
+        needs
     }
 
     fn update(&mut self, of: &Range<usize>, repeats: bool, refused: Refused) -> Result<(), Error> {
