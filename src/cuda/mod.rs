@@ -43,7 +43,7 @@ use leftover::Leftover;
 use offload::Traffic;
 use plan::Plan;
 use rows::Room;
-use statistics::Kept;
+use statistics::WeightsBefore;
 use streams::Left;
 use workspace::{Size, Staging, UPLOADS, Workspace};
 
@@ -83,9 +83,9 @@ pub struct Cuda {
     /// Steps clear the gradients that they have used.
     clears: bool,
     /// What parameters weigh before a step, if what it changes is added up.
-    kept: Option<Kept>,
+    weights_before: Option<WeightsBefore>,
     /// How many bytes that takes.
-    kept_bytes: u64,
+    weights_bytes: u64,
     /// The chunks of all parameters together.
     n_chunks: u64,
     /// Something has been captured: what is the library's own on the device may be in a graph.
@@ -136,8 +136,8 @@ impl Cuda {
             lags: ByNumber::default(),
             leftover: Leftover::default(),
             clears: false,
-            kept: None,
-            kept_bytes: 0,
+            weights_before: None,
+            weights_bytes: 0,
             n_chunks: 0,
             has_captured: AtomicBool::new(false),
             in_graphs: Vec::new(),
@@ -254,7 +254,7 @@ impl Cuda {
     /// Takes over the state of a parameter that has been added; `reserve` has made room.
     pub fn keep(&mut self, number: u32, operands: &Operands, memory: Memory) {
         self.n_chunks += plan::n_chunks(operands);
-        self.kept_bytes += statistics::kept_bytes(operands);
+        self.weights_bytes += statistics::weights_bytes(operands);
         self.memories.insert(number, memory);
     }
 
@@ -265,7 +265,7 @@ impl Cuda {
         self.leftover.reserve()?;
         let is_left = self.has_captured(); // a graph may have it yet
         self.n_chunks -= plan::n_chunks(operands);
-        self.kept_bytes -= statistics::kept_bytes(operands);
+        self.weights_bytes -= statistics::weights_bytes(operands);
         let memories = [self.memories.remove(number), self.sums.remove(number)];
         let (room, lag) = (self.rooms.remove(number), self.lags.remove(number));
         if is_left {

@@ -11,21 +11,21 @@ use crate::error::Error;
 use crate::tensor::{Operands, Total};
 
 /// Room for the weights of all parameters on the device, in the compute type.
-pub struct Kept {
+pub struct WeightsBefore {
     memory: Memory,
     bytes: u64,
 }
 
 /// How many bytes what a parameter weighs takes.
-pub fn kept_bytes(operands: &Operands) -> u64 {
+pub fn weights_bytes(operands: &Operands) -> u64 {
     n_chunks(operands) * CHUNK * operands.param().dtype().compute().bytes() as u64
 }
 
 impl Cuda {
     /// Makes room for what the parameters weigh before a step, and a new one.
     pub fn reserve_statistics(&mut self, new: Option<&Operands>) -> Result<(), Error> {
-        let needed = self.kept_bytes + new.map_or(0, kept_bytes);
-        if self.kept.as_ref().is_some_and(|kept| kept.bytes >= needed) {
+        let needed = self.weights_bytes + new.map_or(0, weights_bytes);
+        if self.weights_before.as_ref().is_some_and(|before| before.bytes >= needed) {
             return Ok(());
         }
         self.check_not_capturing("adamw_set_statistics")?;
@@ -33,14 +33,14 @@ impl Cuda {
         let memory = device.allocate(needed as usize, "the norms of updates")?;
         drop(device);
         self.wait_for_all()?;
-        self.kept = Some(Kept { memory, bytes: needed });
+        self.weights_before = Some(WeightsBefore { memory, bytes: needed });
         Ok(())
     }
 
     /// Keeps what is about to be stepped.
     pub(super) fn keep_weights(&self, device: &Entered) -> Result<(), Error> {
         let (mut tensors, _, first_chunk) = self.tables();
-        let mut before = self.kept.as_ref().map_or(0, |kept| kept.memory.address());
+        let mut before = self.weights_before.as_ref().map_or(0, |before| before.memory.address());
         for launch in &self.plan.launches {
             let mut chunks = first_chunk + launch.first_chunk * size_of::<Chunk>() as u64;
             let (mut n_chunks, mut place) = (launch.n_chunks, before);
@@ -62,7 +62,7 @@ impl Cuda {
         let (mut tensors, _, first_chunk) = self.tables();
         let Some(workspace) = &self.workspace else { return Err(Error::BrokenDevice) };
         let places = &workspace.places;
-        let mut before = self.kept.as_ref().map_or(0, |kept| kept.memory.address());
+        let mut before = self.weights_before.as_ref().map_or(0, |before| before.memory.address());
         for launch in &self.plan.launches {
             let mut chunks = first_chunk + launch.first_chunk * size_of::<Chunk>() as u64;
             let offset = launch.first_chunk * 4 * size_of::<f64>() as u64;
