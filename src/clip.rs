@@ -32,7 +32,7 @@ choice! {
 
 choice! {
     /// Which gradients make up a global norm.
-    pub enum Scope: "an ADAMW_CLIP_SCOPE constant, 0 or 1" {
+    pub enum NormScope: "an ADAMW_CLIP_SCOPE constant, 0 or 1" {
         /// Those of all groups that clip by global norm.
         Handle = 0, "Handle";
         /// Those of one group.

@@ -3,7 +3,7 @@
 
 use crate::callback::ParallelFor;
 use crate::choice::choice;
-use crate::clip::{Clip, ClipNumbers, Scope};
+use crate::clip::{Clip, ClipNumbers, NormScope};
 use crate::dtype::Dtype;
 use crate::error::{Error, Label};
 use crate::format::{MomentFormat, Precision};
@@ -25,7 +25,7 @@ pub struct Config {
     pub average_grads: bool,
     /// A step writes zeros over the gradients that it has used.
     pub clear_grads: bool,
-    pub clip_scope: Scope,
+    pub clip_scope: NormScope,
     pub nonfinite: Nonfinite,
     pub threads: Threads,
     pub isa: IsaCap,

@@ -1,7 +1,7 @@
 //! Checks, when this is compiled, that each constant of the header is the number that its variant has.
 
 use super::*;
-use crate::clip::{ClipKind, Scope};
+use crate::clip::{ClipKind, NormScope};
 use crate::config::{IsaCap, Lazy, Nonfinite, Penalty};
 use crate::format::{MomentFormat, Precision};
 use crate::optimizer::{self, Clear, Scheme};
@@ -18,8 +18,8 @@ numbered! {
     ADAMW_CLIP_NORM: ClipKind::Norm;
     ADAMW_CLIP_GLOBAL_NORM: ClipKind::GlobalNorm;
     ADAMW_CLIP_VALUE: ClipKind::Value;
-    ADAMW_CLIP_SCOPE_HANDLE: Scope::Handle;
-    ADAMW_CLIP_SCOPE_GROUP: Scope::Group;
+    ADAMW_CLIP_SCOPE_HANDLE: NormScope::Handle;
+    ADAMW_CLIP_SCOPE_GROUP: NormScope::Group;
     ADAMW_ISA_BEST: IsaCap::Best;
     ADAMW_ISA_PORTABLE: IsaCap::Portable;
     ADAMW_ISA_AVX2: IsaCap::Avx2;
@@ -45,9 +45,9 @@ numbered! {
     ADAMW_CLEAR_FORGET: Clear::Forget;
     ADAMW_NAMES_NEUTRAL: Scheme::Neutral;
     ADAMW_NAMES_PADDLE: Scheme::Paddle;
-    ADAMW_LOAD_ALL: optimizer::Scope::All;
-    ADAMW_LOAD_SUBSET: optimizer::Scope::Subset;
-    ADAMW_LOAD_SHARED: optimizer::Scope::Shared;
+    ADAMW_LOAD_ALL: optimizer::LoadScope::All;
+    ADAMW_LOAD_SUBSET: optimizer::LoadScope::Subset;
+    ADAMW_LOAD_SHARED: optimizer::LoadScope::Shared;
     ADAMW_ADVANCE_ON_STEP: Advance::OnStep;
     ADAMW_ADVANCE_MANUALLY: Advance::Manually;
     ADAMW_CYCLIC_TRIANGULAR: CyclicMode::Triangular;

@@ -4,7 +4,7 @@
 use super::sized;
 use super::{Status, adamw_clip, adamw_config, flag, guard, handle};
 use crate::callback::ParallelFor;
-use crate::clip::{Clip, ClipKind, Scope};
+use crate::clip::{Clip, ClipKind, NormScope};
 use crate::config::{self, Config, GroupConfig, HostValues, IsaCap, Lazy, Nonfinite, Threads};
 use crate::error::Error;
 use crate::format::{MomentFormat, Precision};
@@ -93,7 +93,7 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
             host: unsafe { ParallelFor::new(config.parallel_for, config.parallel_for_data) },
         },
         nonfinite: Nonfinite::of("config.nonfinite", config.nonfinite)?,
-        clip_scope: Scope::of("config.clip_scope", config.clip_scope)?,
+        clip_scope: NormScope::of("config.clip_scope", config.clip_scope)?,
         isa: IsaCap::of("config.isa", config.isa)?,
         seed: config.seed,
     })

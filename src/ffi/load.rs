@@ -7,7 +7,7 @@ use super::{Optimizer, Status, entry, flag, guard, handle, name, not_null, reser
 use crate::callback::{HostProgress, HostReader, Rename};
 use crate::checkpoint::{Source, open_all};
 use crate::error::Error;
-use crate::optimizer::{LoadOptions, Scope};
+use crate::optimizer::{LoadOptions, LoadScope};
 use crate::sys::files::Reading;
 use core::ffi::{c_char, c_void};
 use core::ptr::null;
@@ -174,7 +174,7 @@ unsafe fn load(
     };
     reserved("options.reserved", options.reserved)?;
     let options = LoadOptions {
-        scope: Scope::of("options.scope", options.scope)?,
+        scope: LoadScope::of("options.scope", options.scope)?,
         params: flag("options.params", options.params)?,
         convert: flag("options.convert", options.convert)?,
         keep_schedule: flag("options.keep_schedule", options.keep_schedule)?,

@@ -5,7 +5,7 @@ use super::Optimizer;
 use super::on_device::DeviceStep;
 use super::params::Param;
 use super::step::Scratch;
-use crate::clip::{Clip, Scope};
+use crate::clip::{Clip, NormScope};
 use crate::config::Nonfinite;
 use crate::error::Error;
 use crate::tensor::{GradBlocks, Operands, Squares, Total};
@@ -220,9 +220,9 @@ impl Optimizer {
 }
 
 /// Where the squares that a parameter is clipped with are summed.
-pub(super) fn scope(scope: Scope, param: &Param) -> usize {
+pub(super) fn scope(scope: NormScope, param: &Param) -> usize {
     match scope {
-        Scope::Group => param.group as usize,
-        Scope::Handle => 0,
+        NormScope::Group => param.group as usize,
+        NormScope::Handle => 0,
     }
 }

@@ -32,7 +32,7 @@ mod watched;
 mod window;
 
 pub use grads::Clear;
-pub use load::{LoadOptions, Scope};
+pub use load::{LoadOptions, LoadScope};
 pub use measure::Report;
 pub use names::{Item, Scheme};
 pub use options::Options;

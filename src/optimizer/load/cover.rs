@@ -6,7 +6,7 @@ use super::super::names::tensor_name;
 use super::LoadOptions;
 use super::found::{Found, name_of, part, roles};
 use super::pieces::{Part, Piece, Unit, cover};
-use super::{Checkpoint, Scope};
+use super::{Checkpoint, LoadScope};
 use crate::error::{Difference, Error, Role};
 use crate::tensor::Operands;
 
@@ -23,7 +23,7 @@ impl Optimizer {
         let (mut start, mut n_taken) = (0, 0);
         for i in 0..found.matches.len() {
             if found.matches[i].clock.is_none() {
-                if options.scope != Scope::Shared {
+                if options.scope != LoadScope::Shared {
                     found.miss(i);
                 }
                 continue;

@@ -10,7 +10,7 @@ use super::super::{Item, Optimizer};
 use super::convert;
 use super::pieces::{Part, Piece};
 use super::problems::Problems;
-use super::{LoadOptions, Scope};
+use super::{LoadOptions, LoadScope};
 use crate::checkpoint::{Checkpoint, Entry, Text, Window, words};
 use crate::error::{Difference, Error, FileProblem, Label, Role};
 use crate::steps::Clock;
@@ -114,7 +114,7 @@ impl Optimizer {
             wanted.clock = Some(clock);
             let of = Of { optimizer: self, name, held, options };
             of.check_size(wanted, problems);
-            if options.scope != Scope::Shared {
+            if options.scope != LoadScope::Shared {
                 let ours = text.set(|text| self.write_param(text, wanted.number))?;
                 let words = words::differences(ours, of.held.words);
                 for word in words.filter(|(name, ..)| !PLACE.contains(name)) {
@@ -137,7 +137,7 @@ impl Optimizer {
                 }
             }
         }
-        if options.scope == Scope::All {
+        if options.scope == LoadScope::All {
             for entry in file.header().entries() {
                 if let Some((param, Item::Step)) = neutral_reading(file.header().name(entry))
                     && !seen[entry.number as usize]

@@ -25,7 +25,7 @@ use found::Match;
 
 choice! {
     /// Which parameters a handle and its checkpoints must have.
-    pub enum Scope: "an ADAMW_LOAD constant, 0 to 2" {
+    pub enum LoadScope: "an ADAMW_LOAD constant, 0 to 2" {
         /// The same.
         All = 0;
         /// Those of the handle; checkpoints may have more.
@@ -38,7 +38,7 @@ choice! {
 /// How to load.
 #[derive(Clone, Copy)]
 pub struct LoadOptions {
-    pub scope: Scope,
+    pub scope: LoadScope,
     /// The parameters themselves are loaded too.
     pub params: bool,
     /// Elements of another floating type are converted.
@@ -65,7 +65,7 @@ struct Numbers {
 impl Optimizer {
     /// Loads what checkpoints hold, each a whole or all of them parts of one.
     pub fn load(&mut self, sources: Vec<Source>, options: &LoadOptions) -> Result<(), Error> {
-        if self.is_half_loaded && options.scope == Scope::Shared {
+        if self.is_half_loaded && options.scope == LoadScope::Shared {
             return Err(Error::HalfLoaded);
         }
         if let Some(cuda) = self.backend.cuda() {
@@ -90,7 +90,7 @@ impl Optimizer {
                 let backend = &mut self.backend;
                 let share = &mut |n_tasks, work: &(dyn Fn() + Sync)| backend.share(n_tasks, work);
                 file.verify(&mut window, &buffers, &mut progress, share)?;
-                if options.scope != Scope::Shared {
+                if options.scope != LoadScope::Shared {
                     self.check_settings(file, options, &mut found.problems)?;
                     if found.problems.result().is_ok() {
                         let theirs = self.numbers_of(file, options)?;
