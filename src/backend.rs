@@ -47,7 +47,7 @@ impl Backend {
     pub fn accumulate(&self, operands: &mut Operands, grad: &Tensor) -> Result<(), Error> {
         match (&self.cuda, operands.accumulated()) {
             (Some(cuda), Some(sum)) if operands.is_on_device() => {
-                cuda.add(&sum, grad, operands.n_accumulated() == 0)
+                cuda.accumulate(&sum, grad, operands.n_accumulated() == 0)
             }
             _ => {
                 self.cpu.accumulate(operands, grad);

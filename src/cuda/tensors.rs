@@ -10,13 +10,13 @@ impl Cuda {
     pub fn fill_master(&self, operands: &Operands) -> Result<(), Error> {
         let param = operands.param();
         if let Some(master) = operands.tensor(Role::Master) {
-            self.add(&master, &param, true)?;
+            self.accumulate(&master, &param, true)?;
         }
         operands.tensor(Role::Remainder).map_or(Ok(()), |remainder| self.zero(&remainder))
     }
 
     /// Adds a gradient to a sum, or makes it the sum.
-    pub fn add(&self, sum: &Tensor, grad: &Tensor, is_first: bool) -> Result<(), Error> {
+    pub fn accumulate(&self, sum: &Tensor, grad: &Tensor, is_first: bool) -> Result<(), Error> {
         let kernel = Kernel::accumulate(sum.dtype(), grad.dtype());
         let (mut sum, mut from) = (sum.address() as u64, grad.address() as u64);
         let (mut n, mut is_first) = (grad.n_elements(), u32::from(is_first));
