@@ -224,8 +224,8 @@ pub enum Error {
     InGraph { what: &'static str, instead: &'static str },
     #[error("param \"{param}\" is on a device, where there is no {what}")]
     NotOnDevice { param: Label, what: &'static str },
-    #[error("param \"{param}\" is on device {is}, the handle's others are on device {handles}")]
-    SecondDevice { param: Label, is: u16, handles: u16 },
+    #[error("param \"{param}\" is on device {is}, the handle's others are on device {existing}")]
+    SecondDevice { param: Label, is: u16, existing: u16 },
     #[error(
         "the host has to know about this step, so that found_inf and grad_scale cannot be read by the \
          device alone"

@@ -108,7 +108,9 @@ impl Optimizer {
     fn open_device(&mut self, param: Label, device: u16) -> Result<&mut cuda::Cuda, Error> {
         let cuda = self.backend.open_cuda(device)?;
         match cuda.ordinal() {
-            handles if handles != device => Err(Error::SecondDevice { param, is: device, handles }),
+            existing if existing != device => {
+                Err(Error::SecondDevice { param, is: device, existing })
+            }
             _ => Ok(cuda),
         }
     }
