@@ -3,7 +3,7 @@
 
 use super::block::BufferPart;
 use super::isa::{Compute, Isa};
-use super::noise::Source;
+use super::noise::NoiseSource;
 use crate::philox::NoiseStream;
 use crate::tensor::Moment;
 
@@ -15,13 +15,13 @@ use crate::tensor::Moment;
 /// apart that a first moment too has to be rounded at random: to nearest, one whose gradient is 0 would
 /// never move.
 #[derive(Clone, Copy)]
-pub enum Kind {
+pub enum MomentKind {
     First,
     Second,
     Largest,
 }
 
-impl Kind {
+impl MomentKind {
     /// The `n` elements in the compute type, in `buffer` if they have to be put somewhere.
     pub fn open<'s, T: Compute>(
         self,
@@ -40,7 +40,7 @@ impl Kind {
             Moment::Bytes(codes, scales) => {
                 let wide = &mut buffer.get()[..n];
                 match self {
-                    Kind::First => isa.decode_signed(codes, scales, T::f32s(wide)),
+                    MomentKind::First => isa.decode_signed(codes, scales, T::f32s(wide)),
                     _ => isa.decode_unsigned(codes, scales, T::f32s(wide)),
                 }
                 wide
@@ -48,7 +48,7 @@ impl Kind {
             Moment::Nibbles(codes, scales) => {
                 let wide = &mut buffer.get()[..n];
                 match self {
-                    Kind::First => isa.decode_signed_nibbles(codes, scales, T::f32s(wide)),
+                    MomentKind::First => isa.decode_signed_nibbles(codes, scales, T::f32s(wide)),
                     _ => isa.decode_unsigned_nibbles(codes, scales, T::f32s(wide)),
                 }
                 wide
@@ -62,7 +62,7 @@ impl Kind {
         isa: &Isa,
         n: usize,
         moment: &mut Moment<T>,
-        noise: &mut Source<T>,
+        noise: &mut NoiseSource<T>,
         buffer: &mut BufferPart<T>,
     ) {
         match moment {
@@ -70,7 +70,7 @@ impl Kind {
             Moment::Bf16(stored) => {
                 let wide = T::f32s(&mut buffer.get()[..n]);
                 match self {
-                    Kind::Second => {
+                    MomentKind::Second => {
                         isa.narrow_randomly(wide, noise.bits(NoiseStream::ExpAvgSq, n), stored)
                     }
                     _ => isa.narrow_bf16(wide, stored),
@@ -79,26 +79,26 @@ impl Kind {
             Moment::Bytes(codes, scales) => {
                 let wide = T::f32s(&mut buffer.get()[..n]);
                 match self {
-                    Kind::First => isa.encode_signed(wide, codes, scales),
-                    Kind::Second => {
+                    MomentKind::First => isa.encode_signed(wide, codes, scales),
+                    MomentKind::Second => {
                         let noise = noise.bits(NoiseStream::ExpAvgSq, n);
                         isa.encode_unsigned_randomly(wide, noise, codes, scales)
                     }
-                    Kind::Largest => isa.encode_unsigned(wide, codes, scales),
+                    MomentKind::Largest => isa.encode_unsigned(wide, codes, scales),
                 }
             }
             Moment::Nibbles(codes, scales) => {
                 let wide = T::f32s(&mut buffer.get()[..n]);
                 match self {
-                    Kind::First => {
+                    MomentKind::First => {
                         let noise = noise.bits(NoiseStream::ExpAvg, n);
                         isa.encode_signed_nibbles(wide, noise, codes, scales)
                     }
-                    Kind::Second => {
+                    MomentKind::Second => {
                         let noise = noise.bits(NoiseStream::ExpAvgSq, n);
                         isa.encode_unsigned_nibbles(wide, noise, codes, scales)
                     }
-                    Kind::Largest => unreachable!("Format::new admits no 4-bit amsgrad"),
+                    MomentKind::Largest => unreachable!("Format::new admits no 4-bit amsgrad"),
                 }
             }
         }

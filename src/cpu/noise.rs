@@ -9,7 +9,7 @@ use crate::philox::{Key, NoiseStream};
 pub type Bits = [u8; 2];
 
 /// Where the random bits of a block come from, if its rounding takes any.
-pub struct Source<'a, 'buffer, T: Compute> {
+pub struct NoiseSource<'a, 'buffer, T: Compute> {
     pub isa: &'a Isa,
     /// The key, and which of the parameter's elements is the block's first.
     pub random: Option<(Key, u64)>,
@@ -18,7 +18,7 @@ pub struct Source<'a, 'buffer, T: Compute> {
     pub buffer: &'a mut BufferPart<'buffer, T>,
 }
 
-impl<T: Compute> Source<'_, '_, T> {
+impl<T: Compute> NoiseSource<'_, '_, T> {
     /// Those of at most a block's elements of a tensor.
     pub fn bits(&mut self, tensor: NoiseStream, n: usize) -> &[Bits] {
         let Some((key, first)) = self.random else { return &[] };

@@ -4,8 +4,8 @@
 
 use super::block::{BLOCK, BlockBuffer, BufferPart};
 use super::isa::{Compute, Isa};
-use super::moments::Kind;
-use super::noise::Source;
+use super::moments::MomentKind;
+use super::noise::NoiseSource;
 use super::rows::Gradient;
 use super::stored::Stored;
 use super::weights::{self, StoredParam};
@@ -296,25 +296,27 @@ fn step_blocks<T, P, G>(
             scalars,
             weights,
             grad,
-            Kind::First.open(isa, n, &mut exp_avg, &mut exp_avg_buffer),
-            Kind::Second.open(isa, n, &mut exp_avg_sq, &mut exp_avg_sq_buffer),
-            max_exp_avg_sq.as_mut().map(|max| Kind::Largest.open(isa, n, max, &mut max_buffer)),
+            MomentKind::First.open(isa, n, &mut exp_avg, &mut exp_avg_buffer),
+            MomentKind::Second.open(isa, n, &mut exp_avg_sq, &mut exp_avg_sq_buffer),
+            max_exp_avg_sq
+                .as_mut()
+                .map(|max| MomentKind::Largest.open(isa, n, max, &mut max_buffer)),
         );
 
         let random = elements.random.map(|(key, first)| (key, first + start as u64));
-        let noise = &mut Source { isa, random, step, buffer: &mut grad_buffer };
+        let noise = &mut NoiseSource { isa, random, step, buffer: &mut grad_buffer };
         weights::close(isa, param, &mut precise, noise, &mut param_buffer);
-        Kind::First.close(isa, n, &mut exp_avg, noise, &mut exp_avg_buffer);
-        Kind::Second.close(isa, n, &mut exp_avg_sq, noise, &mut exp_avg_sq_buffer);
+        MomentKind::First.close(isa, n, &mut exp_avg, noise, &mut exp_avg_buffer);
+        MomentKind::Second.close(isa, n, &mut exp_avg_sq, noise, &mut exp_avg_sq_buffer);
         if let Some(max) = &mut max_exp_avg_sq {
-            Kind::Largest.close(isa, n, max, noise, &mut max_buffer);
+            MomentKind::Largest.close(isa, n, max, noise, &mut max_buffer);
         }
         if let Some((lanes, unchanged)) = &mut changes {
             let weights = weights::open(isa, param, &mut precise, &mut param_buffer);
             let before = &before_buffer.get()[..n];
             T::add_changes(isa, lanes, before, weights);
             if scalars.step_size != T::ZERO {
-                let exp_avg = Kind::First.open(isa, n, &mut exp_avg, &mut exp_avg_buffer);
+                let exp_avg = MomentKind::First.open(isa, n, &mut exp_avg, &mut exp_avg_buffer);
                 **unchanged += n_unchanged(before, weights, exp_avg);
             }
         }

@@ -3,7 +3,7 @@
 
 use super::block::BufferPart;
 use super::isa::{Compute, Isa};
-use super::noise::{Bits, Source};
+use super::noise::{Bits, NoiseSource};
 use super::stored::Stored;
 use crate::dtype::{Bf16, F16};
 use crate::philox::NoiseStream;
@@ -38,7 +38,7 @@ pub fn close<P: StoredParam<T>, T: Compute>(
     isa: &Isa,
     param: &mut [P],
     precise: &mut Precise<T>,
-    noise: &mut Source<T>,
+    noise: &mut NoiseSource<T>,
     buffer: &mut BufferPart<T>,
 ) {
     let n = param.len();
