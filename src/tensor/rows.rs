@@ -109,7 +109,7 @@ impl SparseGrad {
 
 /// That a row has the `place`-th values of a gradient.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Entry {
+pub struct RowEntry {
     pub row: u64,
     pub place: u64,
 }
@@ -117,7 +117,7 @@ pub struct Entry {
 /// The listed rows in rising order, those of one row in the order in which they were listed.
 #[derive(Default)]
 pub struct RowIndex {
-    entries: Vec<Entry>,
+    entries: Vec<RowEntry>,
     /// Of each row that is listed: its first entry.
     firsts: Vec<usize>,
     /// The blocks of the parameter's norm that a listed row reaches into, rising.
@@ -167,7 +167,7 @@ impl RowIndex {
         self.row_elements = row_elements;
         for (place, row) in (0..).zip(list.numbers()) {
             match u64::try_from(row) {
-                Ok(row) if row < height => self.entries.push(Entry { row, place }),
+                Ok(row) if row < height => self.entries.push(RowEntry { row, place }),
                 _ => {
                     self.clear();
                     return Err(NoRow { place, row, height });
@@ -210,12 +210,12 @@ impl RowIndex {
     }
 
     /// The entries of all rows.
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[RowEntry] {
         &self.entries
     }
 
     /// The i-th listed row, and its entries.
-    pub fn row(&self, i: usize) -> (u64, &[Entry]) {
+    pub fn row(&self, i: usize) -> (u64, &[RowEntry]) {
         let end = self.firsts.get(i + 1).copied().unwrap_or(self.entries.len());
         let entries = &self.entries[self.firsts[i]..end];
         (entries[0].row, entries)
@@ -234,14 +234,14 @@ impl RowIndex {
 /// What the gradient of some elements is gathered from; where no entry has a value it is 0.
 #[derive(Clone, Copy)]
 pub struct RowPart<'a> {
-    entries: &'a [Entry],
+    entries: &'a [RowEntry],
     row_elements: usize,
     first_element: usize,
 }
 
 impl<'a> RowPart<'a> {
     /// The elements from `first_element` on, of which `entries` (rising) have some.
-    pub fn new(entries: &'a [Entry], row_elements: u64, first_element: usize) -> RowPart<'a> {
+    pub fn new(entries: &'a [RowEntry], row_elements: u64, first_element: usize) -> RowPart<'a> {
         RowPart { entries, row_elements: row_elements as usize, first_element }
     }
 
