@@ -1083,11 +1083,10 @@ adamw_status adamw_apply_gradients(adamw_optimizer *optimizer,
 
 /* ---- Hyper-parameters and groups ------------------------------------------------------------- */
 
-/// Sets the learning rate of the next steps: finite, >= 0. Each group and each parameter multiply it
-/// by their lr_scale, and the lr_ratio callback by its answer. `ADAMW_STATUS_LR_CONFLICT` if a
-/// schedule or `config.lr_ptr` gives the learning rate.
-adamw_status adamw_set_lr(adamw_optimizer *optimizer,
-                          double lr);
+/// Sets the learning rate of the next steps; finite, >= 0. It is multiplied by the lr_scale of the
+/// group, by the lr_scale of the parameter, and by the result of the lr_ratio callback.
+/// `ADAMW_STATUS_LR_CONFLICT` if the learning rate comes from a schedule or from `config.lr_ptr`.
+adamw_status adamw_set_lr(adamw_optimizer *optimizer, double lr);
 
 /// Writes the learning rate to `out_lr`.
 ///
@@ -1095,8 +1094,9 @@ adamw_status adamw_set_lr(adamw_optimizer *optimizer,
 /// `out_lr` is NULL or writable.
 adamw_status adamw_get_lr(const adamw_optimizer *optimizer, double *out_lr);
 
-/// Writes the learning rate that a step would give a parameter now to `out_lr`: lr, times what its
-/// group, itself and the lr_ratio callback, which is asked, scale it by.
+/// Writes to `out_lr` the learning rate with which a step would step this parameter now: lr times
+/// the lr_scale of the group, the lr_scale of the parameter, and the result of the lr_ratio
+/// callback, which is called.
 ///
 /// The caller ensures:
 /// `out_lr` is NULL or writable.
@@ -1113,8 +1113,9 @@ typedef int32_t (*adamw_lr_ratio)(const struct adamw_param_info *param,
                                   double *out_ratio,
                                   void *user_data);
 
-/// Sets which parameters decay. The filter is asked now about every parameter there is, and about
-/// each one when it is added; NULL: all decay. If it reports an error, the old one stays.
+/// Sets the callback that selects the parameters to which weight decay applies. NULL: it applies to
+/// all. The filter is called now for every existing parameter, and for each new one when it is
+/// added. If it reports an error, the previous filter stays.
 ///
 /// The caller ensures:
 /// `filter` may be called with `user_data` until another is set or the handle is destroyed.
@@ -1122,11 +1123,13 @@ adamw_status adamw_set_decay_filter(adamw_optimizer *optimizer,
                                     adamw_decay_filter filter,
                                     void *user_data);
 
-/// Sets what the learning rate of each parameter is multiplied by: layer-wise decay, or 0, with which a finite
-/// gradient changes no bit of the parameter (independent decay does), while moments and step counts go on. One that is
-/// not finite still makes it NaN: `frozen` of `adamw_param_options` leaves all of it alone.
-/// It is asked at every step about every parameter that has a gradient, before anything is
-/// written; NULL: no ratio.
+/// Sets the callback that gives a factor for the learning rate of each parameter, such as for
+/// layer-wise learning-rate decay. NULL: no factor. Each step calls it for every parameter that has
+/// a gradient, before the step writes anything.
+///
+/// With a factor of 0, a finite gradient changes no bit of the parameter (independent weight decay
+/// does), while moments and step counts advance. A gradient that is not finite still makes the
+/// parameter NaN. To leave everything unchanged, use `frozen` of `adamw_param_options`.
 ///
 /// The caller ensures:
 /// `lr_ratio` may be called with `user_data` until another is set or the handle is destroyed.
@@ -1134,12 +1137,12 @@ adamw_status adamw_set_lr_ratio(adamw_optimizer *optimizer,
                                 adamw_lr_ratio lr_ratio,
                                 void *user_data);
 
-/// The hyper-parameters of a group; `adamw_group_config_init` fills in the handle's, which are also
-/// what a shorter struct lacks.
+/// The hyper-parameters of a group. `adamw_group_config_init` fills in those of the handle, which
+/// are also the defaults of the fields that a shorter struct lacks.
 typedef struct adamw_group_config {
   /// `sizeof(adamw_group_config)`.
   size_t struct_size;
-  /// `[1]` Times the handle's learning rate; finite, >= 0.
+  /// `[1]` The factor for the learning rate of the handle; finite, >= 0.
   double lr_scale;
   /// As in `adamw_config`.
   double weight_decay;
@@ -1165,9 +1168,9 @@ typedef struct adamw_group_config {
   const float *beta2_ptr;
   /// As in `adamw_config`.
   const float *weight_decay_ptr;
-  /// As in `adamw_config`; of parameters that are added later.
+  /// As in `adamw_config`, for parameters that are added later.
   adamw_precision precision;
-  /// As in `adamw_config`; of parameters that are added later.
+  /// As in `adamw_config`, for parameters that are added later.
   adamw_moments moments;
   /// As in `adamw_config`.
   uint32_t independent_weight_decay;
@@ -1175,7 +1178,7 @@ typedef struct adamw_group_config {
   uint32_t reserved;
 } adamw_group_config;
 
-/// Fills `group` with the handle's hyper-parameters and an lr_scale of 1. `struct_size` is the
+/// Fills `group` with the hyper-parameters of the handle and an lr_scale of 1. `struct_size` is the
 /// caller's `sizeof(adamw_group_config)`.
 ///
 /// The caller ensures:
@@ -1184,26 +1187,26 @@ adamw_status adamw_group_config_init(const adamw_optimizer *optimizer,
                                      struct adamw_group_config *group,
                                      size_t struct_size);
 
-/// Adds a group of parameters with hyper-parameters of its own. `*out_group` is its number, for
-/// `adamw_param_config`; group 0 is there from the start, with the handle's values.
+/// Adds a group with its own hyper-parameters and writes its number, for `adamw_param_config`, to
+/// `*out_group`. Group 0 exists from the start and has the values of the handle.
 ///
 /// The caller ensures:
-/// `group` is NULL or readable, `out_group` NULL or writable; the host's numbers as
-/// `adamw_config` asks.
+/// `group` is NULL or readable; `out_group` is NULL or writable. The addresses in `group` meet the
+/// requirements of `adamw_config`.
 adamw_status adamw_add_group(adamw_optimizer *optimizer,
                              const struct adamw_group_config *group,
                              uint32_t *out_group);
 
-/// Writes how many groups the handle has to `out_num_groups`: their numbers are below it, and no group is
-/// ever removed.
+/// Writes the number of groups to `out_num_groups`. All groups have numbers below it, because
+/// groups are never removed.
 ///
 /// The caller ensures:
 /// `out_num_groups` is NULL or writable.
-adamw_status adamw_num_groups(const adamw_optimizer *optimizer,
-                              uint32_t *out_num_groups);
+adamw_status adamw_num_groups(const adamw_optimizer *optimizer, uint32_t *out_num_groups);
 
-/// Writes a group's hyper-parameters to `out_group`: what the host has set, or what the last step
-/// has read where the host keeps them. `struct_size` is the caller's `sizeof(adamw_group_config)`.
+/// Writes the hyper-parameters of a group to `out_group`. A value that the host keeps (`beta1_ptr`,
+/// `beta2_ptr`, `weight_decay_ptr`) is the one that the last step has read. `struct_size` is the
+/// caller's `sizeof(adamw_group_config)`.
 ///
 /// The caller ensures:
 /// `out_group` is NULL, or writable for `struct_size` bytes.
@@ -1212,12 +1215,12 @@ adamw_status adamw_get_group(const adamw_optimizer *optimizer,
                              struct adamw_group_config *out_group,
                              size_t struct_size);
 
-/// Gives a group other hyper-parameters, from the next step on; its parameters keep their state and
-/// their step counts. The powers of beta1 and beta2 go on as products of what each step had. What a
-/// shorter struct lacks stays as it is.
+/// Sets the hyper-parameters of a group, from the next step on. Its parameters keep their state and
+/// their step counts; the powers of beta1 and beta2 continue as products of the value in each step.
+/// Fields that a shorter struct lacks stay as they are.
 ///
 /// The caller ensures:
-/// As `adamw_add_group`.
+/// The requirements of `adamw_add_group` hold.
 adamw_status adamw_set_group(adamw_optimizer *optimizer,
                              uint32_t group,
                              const struct adamw_group_config *values);
@@ -1229,108 +1232,118 @@ adamw_status adamw_set_group(adamw_optimizer *optimizer,
 /// index may be asked for again, if the step that asked for it failed for another reason.
 typedef int32_t (*adamw_schedule_function)(uint64_t index, double *out_value, void *user_data);
 
-/// A formula of the index i: how often the schedule has advanced. A zero field is zero, unless it is
-/// said to be something else.
+/// A formula for the learning rate as a function of the index i, the number of times that the
+/// schedule has advanced. A field that is zero means zero, except where another default is given.
 typedef uint32_t adamw_schedule_kind;
-/// lr / sqrt(d_model) * min(1 / sqrt(i), i / warmup_steps^1.5). `lr` 0 is 1.
+/// lr / sqrt(d_model) * min(1 / sqrt(i), i / warmup_steps^1.5). A `lr` of 0 means 1.
 #define ADAMW_SCHEDULE_NOAM 1
-/// `values[k]`, where k boundaries lie at or before i; one value more than boundaries.
+/// `values[k]`, where k is the number of boundaries at or before i. There is one value more than
+/// there are boundaries.
 #define ADAMW_SCHEDULE_PIECEWISE 2
 /// lr * exp(-gamma * i).
 #define ADAMW_SCHEDULE_NATURAL_EXP 3
 /// lr / (1 + gamma * i).
 #define ADAMW_SCHEDULE_INVERSE_TIME 4
-/// From lr to end_lr in `total_steps`, as (1 - i / total_steps)^power; `cycle`: total_steps grows to
-/// its next multiple instead of an end. `power` 0 is 1.
+/// From lr to end_lr in `total_steps`, as (1 - i / total_steps)^power. With `cycle`, total_steps
+/// grows to its next multiple instead of ending. A `power` of 0 means 1.
 #define ADAMW_SCHEDULE_POLYNOMIAL 5
-/// From start_lr to end_lr in `warmup_steps`, then the inner schedule from its start, or lr if there
-/// is none.
+/// Linear from start_lr to end_lr in `warmup_steps`, then the inner schedule from its start, or lr
+/// if there is no inner schedule.
 #define ADAMW_SCHEDULE_LINEAR_WARMUP 6
 /// lr * gamma^i.
 #define ADAMW_SCHEDULE_EXPONENTIAL 7
-/// lr * gamma^(boundaries at or before i). `gamma` 0 is 0.1.
+/// lr * gamma^(number of boundaries at or before i). A `gamma` of 0 means 0.1.
 #define ADAMW_SCHEDULE_MULTI_STEP 8
-/// lr * gamma^(i / period), rounded down. `gamma` 0 is 0.1.
+/// lr * gamma^floor(i / period). A `gamma` of 0 means 0.1.
 #define ADAMW_SCHEDULE_STEP 9
 /// lr * function(i).
 #define ADAMW_SCHEDULE_LAMBDA 10
-/// lr times `factor` (0 is 0.1), not below min_lr and not by less than `epsilon`, when a metric has
-/// not improved for more than `patience` calls of `adamw_schedule_advance_with_metric`. With `warmup_steps` a line
-/// from start_lr to lr first, which advances as others do; metrics then only count for the best.
+/// Multiplies the learning rate by `factor` (0 means 0.1) when a metric has not improved for more
+/// than `patience` calls of `adamw_schedule_advance_with_metric`. The result is not below min_lr,
+/// and a reduction of at most `epsilon` is not made. With `warmup_steps`, the schedule begins with
+/// a line from start_lr to lr, which advances as other schedules do; during it, metrics only count
+/// for the best.
 #define ADAMW_SCHEDULE_REDUCE_ON_PLATEAU 11
-/// From lr to min_lr along half a cosine in `period` and back again, each from the one before.
+/// From lr to min_lr along half a cosine in `period`, then back, and so on. Each value is computed
+/// from the one before.
 #define ADAMW_SCHEDULE_COSINE_ANNEALING 12
 /// lr * function(1) * ... * function(i).
 #define ADAMW_SCHEDULE_MULTIPLICATIVE 13
-/// Up from max_lr / divide_factor to max_lr in `phase_fraction` of `total_steps`, then down to end_lr,
-/// which stays; `three_phase`: down first to where it began. Half cosines, or lines with
-/// `linear_anneal`. `divide_factor` 0 is 25, `phase_fraction` 0 is 0.3.
+/// Up from max_lr / divide_factor to max_lr in `phase_fraction` of `total_steps`, then down to
+/// end_lr, where it stays. With `three_phase`, it first goes down to its initial value. The phases
+/// are half cosines, or lines with `linear_anneal`. A `divide_factor` of 0 means 25, a
+/// `phase_fraction` of 0 means 0.3.
 #define ADAMW_SCHEDULE_ONE_CYCLE 14
-/// Up from lr to max_lr in `steps_up` and down in `steps_down` (0: as many), by `cyclic_mode`.
+/// Up from lr to max_lr in `steps_up` and down in `steps_down` (0 means as many), again and again.
+/// `cyclic_mode` scales the amplitude of later cycles.
 #define ADAMW_SCHEDULE_CYCLIC 15
-/// lr times a factor that goes from start_factor (0 is 1/3) to end_factor in `total_steps`.
+/// lr times a factor that goes from start_factor (0 means 1/3) to end_factor in `total_steps`.
 #define ADAMW_SCHEDULE_LINEAR 16
-/// From lr to min_lr along half a cosine in `period`, then again from lr in `period_factor` times as
-/// many, and so on. `period_factor` 0 is 1.
+/// From lr to min_lr along half a cosine in `period`, then again from lr in a period that is
+/// `period_factor` times as long, and so on. A `period_factor` of 0 means 1.
 #define ADAMW_SCHEDULE_COSINE_WARM_RESTARTS 17
-/// A line from start_lr to lr in `warmup_steps`, then lr.
+/// Linear from start_lr to lr in `warmup_steps`, then lr.
 #define ADAMW_SCHEDULE_CONSTANT_WITH_WARMUP 18
-/// That line, then one to min_lr at `total_steps`, which stays.
+/// Linear from start_lr to lr in `warmup_steps`, then linear to min_lr at `total_steps`, where it
+/// stays.
 #define ADAMW_SCHEDULE_LINEAR_WITH_WARMUP 19
-/// That line, then half a cosine to min_lr at `total_steps`, which stays.
+/// Linear from start_lr to lr in `warmup_steps`, then half a cosine to min_lr at `total_steps`,
+/// where it stays.
 #define ADAMW_SCHEDULE_COSINE_WITH_WARMUP 20
-/// That line, then lr * sqrt(warmup_steps / i).
+/// Linear from start_lr to lr in `warmup_steps`, then lr * sqrt(warmup_steps / i).
 #define ADAMW_SCHEDULE_INVERSE_SQRT 21
-/// That line, then lr, and in the last `decay_steps` of `total_steps` down to min_lr by 1 - sqrt of the
-/// part done; min_lr stays.
+/// Linear from start_lr to lr in `warmup_steps`, then lr; in the last `decay_steps` of
+/// `total_steps` down to min_lr by 1 - sqrt(part of the decay that is done), where it stays.
 #define ADAMW_SCHEDULE_WARMUP_STABLE_DECAY 22
-/// One schedule after another, each from its own start: the next at each of `boundaries`, one
-/// schedule more than those.
+/// The inner schedules one after another, each from its own start. The next one begins at each of
+/// `boundaries`, so there is one schedule more than there are boundaries.
 #define ADAMW_SCHEDULE_CHAIN 23
 /// function(i).
 #define ADAMW_SCHEDULE_FUNCTION 24
 
-/// How a cyclic schedule's height goes on.
+/// How CYCLIC scales its amplitude from cycle to cycle.
 typedef uint32_t adamw_cyclic_mode;
-/// Every cycle is as high as the first.
+/// Every cycle has the amplitude of the first.
 #define ADAMW_CYCLIC_TRIANGULAR 0
-/// Every cycle is half as high as the one before.
+/// Every cycle has half the amplitude of the one before.
 #define ADAMW_CYCLIC_TRIANGULAR2 1
-/// The height is multiplied by gamma^i.
+/// The amplitude is multiplied by gamma^i.
 #define ADAMW_CYCLIC_EXP_RANGE 2
 
 /// When a schedule advances.
 typedef uint32_t adamw_schedule_advances;
-/// After every `adamw_step` that was taken; one that fails, or is skipped, is none.
+/// After every `adamw_step` that was taken. A step that fails or is skipped does not count.
 #define ADAMW_ADVANCE_ON_STEP 0
-/// By `adamw_schedule_advance` only.
+/// Only by `adamw_schedule_advance`.
 #define ADAMW_ADVANCE_MANUALLY 1
 
-/// A schedule of the learning rate. Zero it, set `struct_size`, `kind` and what that kind names; the
-/// rest is not looked at. All learning rates are finite and >= 0. Arrays and inner schedules are
-/// copied during the call; `function` is kept.
+/// A schedule of the learning rate. Zero it, then set `struct_size`, `kind` and the fields that
+/// this kind uses; the others are ignored. All learning rates are finite and >= 0. Arrays and inner
+/// schedules are copied during the call; `function` is kept.
 typedef struct adamw_schedule {
   /// `sizeof(adamw_schedule)`.
   size_t struct_size;
-  /// Which formula, an ADAMW_SCHEDULE constant.
+  /// The formula, an ADAMW_SCHEDULE constant.
   adamw_schedule_kind kind;
-  /// `[ADAMW_ADVANCE_ON_STEP]` Looked at in the outermost schedule; REDUCE_ON_PLATEAU is always
-  /// advanced by its own call.
+  /// `[ADAMW_ADVANCE_ON_STEP]` When the schedule advances. Only that of the outermost schedule is
+  /// used. REDUCE_ON_PLATEAU always advances by its own call.
   adamw_schedule_advances advance;
-  /// What the formula starts from, or comes to after a warmup.
-  /// 0: the handle's, but for CYCLIC, which may start from 0 (and NOAM, see there); a trace has no handle.
+  /// The initial learning rate, or the one that a warmup leads to. 0 means that of the handle,
+  /// except for CYCLIC, which may start from 0, and for NOAM. (`adamw_schedule_trace` has no
+  /// handle, so that 0 stays 0.)
   double lr;
-  /// Where a warmup starts.
+  /// The learning rate at which a warmup starts.
   double start_lr;
-  /// Where POLYNOMIAL and ONE_CYCLE end, and the warmup of LINEAR_WARMUP (there > start_lr).
+  /// The last learning rate of POLYNOMIAL and ONE_CYCLE, and of the warmup of LINEAR_WARMUP
+  /// (where it must be > start_lr).
   double end_lr;
   /// The lowest learning rate, where a formula has one.
   double min_lr;
-  /// The highest one of ONE_CYCLE and CYCLIC.
+  /// The highest learning rate of ONE_CYCLE and CYCLIC.
   double max_lr;
-  /// More than 0; for EXPONENTIAL, MULTI_STEP and STEP < 1.
+  /// > 0; for EXPONENTIAL, MULTI_STEP and STEP also < 1.
   double gamma;
-  /// More than 0.
+  /// > 0.
   double power;
   /// 0 < factor < 1.
   double factor;
@@ -1338,99 +1351,104 @@ typedef struct adamw_schedule {
   double start_factor;
   /// 0 to 1.
   double end_factor;
-  /// More than 0.
+  /// > 0.
   double divide_factor;
-  /// 0 < phase_fraction <= 1, with three_phase < 0.5; times total_steps more than 1.
+  /// 0 < phase_fraction <= 1, with three_phase < 0.5; phase_fraction * total_steps must be > 1.
   double phase_fraction;
-  /// By how much a metric must be better than the best one, as a part of that one.
+  /// The improvement over the best metric that counts, as a fraction of that metric.
   double threshold;
-  /// Smaller reductions of the learning rate are not made.
+  /// A reduction of the learning rate by at most this much is not made.
   double epsilon;
   /// The width of the model.
   uint64_t d_model;
-  /// Numbers of steps are 1 to 2^53; a warmup may be 0 where its line leads to lr.
+  /// The length of the warmup. All numbers of steps are 1 to 2^53; a warmup may be 0 if its line
+  /// leads to lr.
   uint64_t warmup_steps;
-  /// All steps, a warmup included.
+  /// The total number of steps, including a warmup.
   uint64_t total_steps;
-  /// The last of them, in which WARMUP_STABLE_DECAY decays.
+  /// The number of last steps in which WARMUP_STABLE_DECAY decays.
   uint64_t decay_steps;
-  /// Steps from one change, or one turn, to the next.
+  /// The number of steps from one change, or one turn, to the next.
   uint64_t period;
-  /// What a period is multiplied by for the next.
+  /// The factor from one period to the next.
   uint64_t period_factor;
-  /// Steps of a cycle's rise.
+  /// The number of steps in which a cycle rises.
   uint64_t steps_up;
-  /// Steps of its fall.
+  /// The number of steps in which a cycle falls.
   uint64_t steps_down;
-  /// `[n_boundaries]` indices, > 0 and increasing.
+  /// `[n_boundaries]` Indices, > 0 and increasing.
   const uint64_t *boundaries;
-  /// How many.
+  /// The number of entries of `boundaries`.
   size_t n_boundaries;
-  /// `[n_values]` learning rates.
+  /// `[n_values]` Learning rates.
   const double *values;
-  /// How many.
+  /// The number of entries of `values`.
   size_t n_values;
-  /// `[n_schedules]` inner schedules, at most 8 deep; none may be REDUCE_ON_PLATEAU.
+  /// `[n_schedules]` Inner schedules, at most 8 deep. None may be REDUCE_ON_PLATEAU.
   const struct adamw_schedule *const *schedules;
-  /// How many.
+  /// The number of entries of `schedules`.
   size_t n_schedules;
-  /// For LAMBDA, MULTIPLICATIVE and FUNCTION.
+  /// The function of LAMBDA, MULTIPLICATIVE and FUNCTION.
   adamw_schedule_function function;
   /// Passed to `function`.
   void *user_data;
-  /// Metrics that may be no better before the learning rate is reduced.
+  /// The number of metrics without an improvement that are tolerated before a reduction.
   uint32_t patience;
-  /// Metrics that are passed over after that.
+  /// The number of metrics that are ignored after a reduction.
   uint32_t cooldown;
-  /// How the height of CYCLIC goes on.
+  /// How CYCLIC scales its amplitude from cycle to cycle.
   adamw_cyclic_mode cyclic_mode;
   /// 1: POLYNOMIAL starts again.
   uint32_t cycle;
-  /// 1: ONE_CYCLE is made of lines.
+  /// 1: the phases of ONE_CYCLE are lines.
   uint32_t linear_anneal;
-  /// 1: ONE_CYCLE has a phase more.
+  /// 1: ONE_CYCLE has three phases.
   uint32_t three_phase;
-  /// 1: a larger metric is a better one.
+  /// 1: a larger metric is better.
   uint32_t maximize_metric;
-  /// 1: `threshold` is a difference.
+  /// 1: `threshold` is a difference, not a fraction.
   uint32_t threshold_is_absolute;
 } adamw_schedule;
 
-/// Gives the learning rate to a schedule, which starts now; where its `lr` is 0, it is the handle's (config.lr, or
-/// what `adamw_set_lr` set last). NULL takes it back, and the learning
-/// rate stays what it is. With a schedule, `adamw_get_lr` is its learning rate for the next step, and
-/// `adamw_set_lr` is `ADAMW_STATUS_LR_CONFLICT`. A function is asked about index 0 now, and in each
-/// step about the index after it, before anything is written.
+/// Sets a schedule that gives the learning rate from now on. Where its `lr` is 0, it uses that of
+/// the handle (`config.lr`, or the last `adamw_set_lr`). NULL removes the schedule, and the
+/// learning rate stays at its last value.
+///
+/// With a schedule, `adamw_get_lr` returns its learning rate for the next step, and `adamw_set_lr`
+/// is `ADAMW_STATUS_LR_CONFLICT`. The function of a schedule is called for index 0 now, and in each
+/// step for the index after it, before the step writes anything.
 ///
 /// The caller ensures:
-/// `schedule` is NULL or readable, with what it points to; its function may be called with its
+/// `schedule` is NULL or readable, with what it points to. Its function may be called with its
 /// user_data until another schedule is set or the handle is destroyed.
 adamw_status adamw_set_lr_schedule(adamw_optimizer *optimizer,
                                    const struct adamw_schedule *schedule);
 
-/// Takes a schedule that was set with `ADAMW_ADVANCE_MANUALLY` one further: an epoch, say.
+/// Advances a schedule that was set with `ADAMW_ADVANCE_MANUALLY` by one, after an epoch for
+/// example.
 adamw_status adamw_schedule_advance(adamw_optimizer *optimizer);
 
-/// Tells REDUCE_ON_PLATEAU the metric of the time since the last call: finite.
+/// Advances REDUCE_ON_PLATEAU with the metric (finite) of the time since the last call.
 adamw_status adamw_schedule_advance_with_metric(adamw_optimizer *optimizer, double metric);
 
-/// How far a schedule has come: all there is to save beside what it was set with.
+/// The state of a schedule: all that has to be saved in addition to the values that it was set
+/// with.
 typedef struct adamw_schedule_state {
   /// `sizeof(adamw_schedule_state)`.
   size_t struct_size;
-  /// How often it has advanced.
+  /// The number of times that it has advanced.
   uint64_t index;
-  /// The learning rate now.
+  /// The current learning rate.
   double lr;
-  /// REDUCE_ON_PLATEAU: the best metric, NaN before the first.
+  /// REDUCE_ON_PLATEAU: the best metric, or NaN before the first.
   double best;
-  /// REDUCE_ON_PLATEAU: metrics since then.
+  /// REDUCE_ON_PLATEAU: the number of metrics since the best.
   uint32_t num_bad;
-  /// REDUCE_ON_PLATEAU: metrics still to be passed over.
+  /// REDUCE_ON_PLATEAU: the number of metrics that are still to be ignored.
   uint32_t cooldown;
 } adamw_schedule_state;
 
-/// Writes how far the handle's schedule has come. `struct_size` is the caller's
+/// Writes the state of the handle's schedule to `out_state`. `struct_size` is the caller's
 /// `sizeof(adamw_schedule_state)`.
 ///
 /// The caller ensures:
@@ -1439,86 +1457,87 @@ adamw_status adamw_get_schedule_state(const adamw_optimizer *optimizer,
                                       struct adamw_schedule_state *out_state,
                                       size_t struct_size);
 
-/// Puts the handle's schedule where another one, set with the same values, had come: it goes on with
-/// the same bits.
+/// Sets the state of the handle's schedule to that of another schedule with the same values. It
+/// then continues with the same bits.
 ///
 /// The caller ensures:
 /// `state` is NULL or readable.
 adamw_status adamw_set_schedule_state(adamw_optimizer *optimizer,
                                       const struct adamw_schedule_state *state);
 
-/// Puts the handle's schedule where it is after `index` advances from its start, with the same bits: for a run that
-/// goes on under another schedule. Of COSINE_ANNEALING and MULTIPLICATIVE every learning rate up to there is made
-/// anew, at most 2^24. Not for REDUCE_ON_PLATEAU, whose index says nothing.
-adamw_status adamw_set_schedule_index(adamw_optimizer *optimizer,
-                                      uint64_t index);
+/// Sets the handle's schedule to its state after `index` advances from its start, with the same
+/// bits, for a run that continues under another schedule. For COSINE_ANNEALING and MULTIPLICATIVE
+/// this computes every learning rate up to there, so that `index` is at most 2^24. Not for
+/// REDUCE_ON_PLATEAU, whose state does not follow from the index.
+adamw_status adamw_set_schedule_index(adamw_optimizer *optimizer, uint64_t index);
 
-/// Writes the first `n` learning rates of a schedule to `out_lrs` `[n]`, without an optimizer: for a
-/// plot, or a host that sets its own. Not for REDUCE_ON_PLATEAU.
+/// Writes the first `n` learning rates of a schedule to `out_lrs` `[n]`. It needs no optimizer: use
+/// it for a plot, or in a host that sets the learning rate itself. Not for REDUCE_ON_PLATEAU.
 ///
 /// The caller ensures:
-/// `schedule` is NULL or readable, with what it points to, and `out_lrs` writable.
-adamw_status adamw_schedule_trace(const struct adamw_schedule *schedule,
-                                  double *out_lrs,
-                                  size_t n);
+/// `schedule` is NULL or readable, with what it points to. `out_lrs` is NULL, or writable for `n`
+/// numbers.
+adamw_status adamw_schedule_trace(const struct adamw_schedule *schedule, double *out_lrs, size_t n);
 
 /* ---- Loss scale ------------------------------------------------------------------------------ */
 
-/// Says that the gradients are `scale` times too large, as a scaled loss makes them: each step
-/// multiplies them by 1 / scale, together with the clip factor. 2^-126 to 2^126, which f32 can multiply by
-/// and invert; 1 until it is set.
-/// With a loss scaler the scale is the scaler's, and this is `ADAMW_STATUS_INVALID_ARGUMENT`.
-adamw_status adamw_set_grad_scale(adamw_optimizer *optimizer,
-                                  double scale);
+/// Sets the factor by which the gradients are too large because the loss was scaled. Each step
+/// multiplies them by 1 / scale, together with the clip factor. The scale is 2^-126 to 2^126, so
+/// that f32 can represent it and its inverse; the initial value is 1. With a loss scaler, which
+/// sets the scale itself, this is `ADAMW_STATUS_INVALID_ARGUMENT`.
+adamw_status adamw_set_grad_scale(adamw_optimizer *optimizer, double scale);
 
-/// Writes how many times too large the next gradients are expected to be to `out_scale`: what the
-/// host multiplies its loss by.
+/// Writes the scale of the next gradients to `out_scale`: the factor by which the host multiplies
+/// its loss.
 ///
 /// The caller ensures:
 /// `out_scale` is NULL or writable.
 adamw_status adamw_get_grad_scale(const adamw_optimizer *optimizer, double *out_scale);
 
-/// A loss scale that adapts: it grows after so many steps in a row that were taken, and backs off
-/// when gradients are not finite. It never leaves 1 (or the first scale, if that is less) to 2^126, whatever
-/// the factors. 0 is the default of every field, in brackets.
+/// A loss scale that adapts: it grows after a number of steps that were taken in a row, and shrinks
+/// when gradients are not finite. Whatever the factors are, it stays between 1 (or the first scale,
+/// if that is smaller) and 2^126. 0 in any field means its default, which is given in brackets.
 typedef struct adamw_loss_scaler {
   /// `sizeof(adamw_loss_scaler)`.
   size_t struct_size;
   /// `[65536]` The first scale; 2^-126 to 2^126.
   double scale;
-  /// `[2]` What the scale is multiplied by to grow; finite, >= 1.
+  /// `[2]` The factor by which the scale grows; finite, >= 1.
   double growth_factor;
-  /// `[0.5]` What it is multiplied by to back off; > 0, <= 1.
+  /// `[0.5]` The factor by which the scale shrinks; > 0, <= 1.
   double backoff_factor;
-  /// `[2000]` Steps taken in a row before it grows.
+  /// `[2000]` The number of steps taken in a row after which the scale grows.
   uint64_t growth_interval;
-  /// `[1]` Steps skipped in a row before it backs off.
+  /// `[1]` The number of steps skipped in a row after which the scale shrinks.
   uint64_t backoff_interval;
 } adamw_loss_scaler;
 
-/// Lets the loss scale adapt: a step whose gradients are not finite is skipped, whatever
-/// `config.nonfinite` says, and the scale changes after steps as `scaler` says. The host asks for
-/// `adamw_get_grad_scale` before each backward pass. NULL: the scale stays what it is.
+/// Sets a loss scaler: a step whose gradients are not finite is skipped, whatever
+/// `config.nonfinite` is, and the scale changes after steps as `scaler` defines. The host must call
+/// `adamw_get_grad_scale` before each backward pass. NULL removes the loss scaler, and the scale
+/// stays at its last value.
 ///
 /// The caller ensures:
 /// `scaler` is NULL or readable.
 adamw_status adamw_set_loss_scaler(adamw_optimizer *optimizer,
                                    const struct adamw_loss_scaler *scaler);
 
-/// How far a loss scaler has come.
+/// The state of a loss scaler.
 typedef struct adamw_loss_scaler_state {
   /// `sizeof(adamw_loss_scaler_state)`.
   size_t struct_size;
   /// The scale of the next step; 2^-126 to 2^126.
   double scale;
-  /// Steps taken in a row since the scale last changed. From the interval on, the next one changes it.
+  /// The number of steps taken in a row since the scale last changed. If it is at least the
+  /// growth_interval, the next step taken changes the scale.
   uint64_t good_steps;
-  /// Steps skipped in a row since the scale last changed, likewise.
+  /// The number of steps skipped in a row since the scale last changed. If it is at least the
+  /// backoff_interval, the next step skipped changes the scale.
   uint64_t bad_steps;
 } adamw_loss_scaler_state;
 
-/// Writes how far the loss scaler has come, to be saved. `struct_size` is the caller's
-/// `sizeof(adamw_loss_scaler_state)`. `ADAMW_STATUS_NOT_FOUND` without a scaler.
+/// Writes the state of the loss scaler to `out_state`, to be saved. `struct_size` is the caller's
+/// `sizeof(adamw_loss_scaler_state)`. `ADAMW_STATUS_NOT_FOUND` if there is no loss scaler.
 ///
 /// The caller ensures:
 /// `out_state` is NULL, or writable for `struct_size` bytes.
@@ -1526,113 +1545,125 @@ adamw_status adamw_get_loss_scaler_state(const adamw_optimizer *optimizer,
                                          struct adamw_loss_scaler_state *out_state,
                                          size_t struct_size);
 
-/// Puts the loss scaler where a saved one had come.
+/// Sets the state of the loss scaler to a saved one. `ADAMW_STATUS_NOT_FOUND` if there is no loss
+/// scaler.
 ///
 /// The caller ensures:
 /// `state` is NULL or readable.
 adamw_status adamw_set_loss_scaler_state(adamw_optimizer *optimizer,
                                          const struct adamw_loss_scaler_state *state);
 
-/// Shares flags, which are in the host's memory, with other optimizers, processes or devices. `found_inf`: one
-/// f32 that each step reads; if it is not 0, somebody has found a gradient that is not finite, and the step is skipped.
-/// `out_found_inf`: one f32 that each successful step writes, 1 if it found such a gradient in this
-/// handle or `found_inf` was not 0, and 0 otherwise. Either may be NULL, and both the same; both stay valid as long as the handle
-/// or until others are set.
+/// Sets flags in the host's memory that are shared with other optimizers, processes or devices.
+/// `found_inf` is the address of one f32 that each step reads: if it is not 0, a gradient elsewhere
+/// is not finite, and the step is skipped. `out_found_inf` is the address of one f32 that each
+/// successful step writes: 1 if it found such a gradient in this handle or `found_inf` was not 0,
+/// and 0 otherwise.
+///
+/// Either may be NULL, and both may be the same address. Both must stay valid as long as the
+/// handle, or until others are set.
 ///
 /// The caller ensures:
-/// The pointers are NULL, or readable (`out_found_inf`: writable) as long as that.
+/// The pointers are NULL, or readable (`out_found_inf`: writable) for that time.
 adamw_status adamw_set_found_inf(adamw_optimizer *optimizer,
                                  const float *found_inf,
                                  float *out_found_inf);
 
 /* ---- Sparse gradients ------------------------------------------------------------------------ */
 
-/// Sets a sparse gradient of a parameter `[height, ...]`, an embedding table: `rows [n]`, int32 or
-/// int64 (DLPack type code 0), in any order, and `values [n, ...]`, one row of the parameter for
-/// each, in the parameter's type or f32. The values of a row that is listed more than once are
-/// added up, in the compute type and in the order in which they are listed. What happens to rows
-/// that are not listed is the group's `lazy_mode`.
+/// Sets a sparse gradient of a parameter `[height, ...]`, such as an embedding table. `rows [n]`
+/// has row numbers, int32 or int64 (DLPack type code 0), in any order; `values [n, ...]` has one
+/// row of the parameter for each, in the parameter's type or f32. The values of a row that is
+/// listed more than once are added up, in the compute type and in the order of the list. The
+/// group's `lazy_mode` defines what happens to rows that are not listed.
 ///
-/// Both stay the host's and are read by every step until they are replaced or forgotten, as those
-/// of `adamw_set_grad`. The numbers of the rows are looked at by the step: one that is negative or
-/// not below height fails it with `ADAMW_STATUS_INVALID_ARGUMENT`, nothing changed. With n = 0 the
-/// parameter is skipped, as one without a gradient.
+/// Both tensors still belong to the host. Every step reads them until they are replaced or
+/// forgotten, like those of `adamw_set_grad`. The step checks the row numbers: a number that is
+/// negative or not below height fails it with `ADAMW_STATUS_INVALID_ARGUMENT`, and nothing changes.
+/// With n = 0 the parameter is skipped, as if it had no gradient.
 ///
-/// Of a parameter on a device both lie there, and what a step needs is allocated here: a dense
-/// gradient in f32, or f64 for f64, the first time, room for 17 bytes a row whenever more rows are
-/// listed than before, and under `ADAMW_LAZY_EXACT` 160 KiB and 8 bytes a row of the parameter. The step sorts and adds up on the device and waits for nothing, so that
-/// a graph that has captured it reads the list anew each time; a graph that was captured before a longer list is set goes on with
-/// its own.
-/// A step that waits for the device anyway (see the header's first comment) fails as above; any
-/// other one steps the rest, leaves such a row and its values out, and the next
-/// `adamw_get_step_info` or step that waits fails once with `ADAMW_STATUS_INVALID_ARGUMENT` and the
-/// first such parameter, place and row in its text.
+/// For a parameter on a device, both tensors are on that device, and this call allocates the memory
+/// that a step needs there: the first time, a dense gradient in f32 (f64 for f64); whenever more
+/// rows are listed than before, 17 bytes per row; and under `ADAMW_LAZY_EXACT`, 160 KiB and 8 bytes
+/// per row of the parameter. The step sorts and adds up on the device and does not wait. So a graph
+/// that has captured it reads the list anew each time; a graph that was captured before a longer
+/// list is set continues with its own list.
 ///
-/// `ADAMW_STATUS_UNSUPPORTED` for a parameter on a device: a parameter or a list of 2^32 rows, and
-/// inside a capture a list for which there is no room yet.
+/// A step that waits for the device anyway (see the introduction of the section about CUDA) fails
+/// as above. Any other step leaves out a row that does not exist, with its values, and steps the
+/// rest. The next `adamw_get_step_info`, or the next step that waits, then fails once with
+/// `ADAMW_STATUS_INVALID_ARGUMENT`, and the text names the first such parameter, the place in its
+/// list and the row.
+///
+/// `ADAMW_STATUS_UNSUPPORTED` for a parameter on a device with 2^32 rows or a list of that length,
+/// and inside a capture for a list for which no memory has been allocated yet.
 ///
 /// The caller ensures:
-/// The tensors are NULL or readable; their memory as the header's conventions ask.
+/// The tensors are NULL or readable. Their memory meets the conventions of the header.
 adamw_status adamw_set_sparse_grad(adamw_optimizer *optimizer,
                                    uint32_t param,
                                    const struct adamw_tensor *rows,
                                    const struct adamw_tensor *values);
 
-/// Brings the listed rows of a parameter up to date, for the host to read: under
-/// `ADAMW_LAZY_EXACT` a row that no gradient has listed for k steps takes those k steps now. It
-/// does nothing to a parameter that has had no sparse gradient under that mode. `rows` is as in
-/// `adamw_set_sparse_grad`, and is read during the call only.
+/// Brings the listed rows of a parameter up to date, before the host reads them. Under
+/// `ADAMW_LAZY_EXACT`, a row that no gradient has listed for k steps takes these k steps now. A
+/// parameter that has had no sparse gradient under that mode is left as it is. `rows` is a tensor
+/// as in `adamw_set_sparse_grad`, and is read during the call only.
 ///
-/// Of a parameter on a device the rows lie there and are brought up to date there, in the order of
-/// its stream: they are read when it is their turn, those that are outside are passed over, and a
-/// graph that has captured the call does so whenever it is launched.
+/// For a parameter on a device, the rows are on that device and are brought up to date there, in
+/// the order of its stream. The row numbers are read when the stream reaches the call, and numbers
+/// that are out of range are ignored. A graph that has captured the call does this whenever it is
+/// launched.
 ///
 /// The caller ensures:
-/// As `adamw_set_sparse_grad`.
+/// The requirements of `adamw_set_sparse_grad` hold.
 adamw_status adamw_sparse_prepare(adamw_optimizer *optimizer,
                                   uint32_t param,
                                   const struct adamw_tensor *rows);
 
-/// Brings every row of every parameter up to date: before parameters or state are evaluated, copied or
-/// written. Saving does so itself.
+/// Brings every row of every parameter up to date. Call it before the host evaluates, copies or
+/// writes parameters or state. Saving does so itself.
 adamw_status adamw_sparse_flush(adamw_optimizer *optimizer);
 
 /* ---- State ----------------------------------------------------------------------------------- */
 
-/// Whose names state has.
+/// The scheme of the names of state.
 typedef uint32_t adamw_names;
-/// `state.<param>.exp_avg`, `.exp_avg_sq`, `.max_exp_avg_sq`, `.master`, `.step`, `.beta1_power`,
+/// `state.<param>.exp_avg`, `.exp_avg_sq`, `.max_exp_avg_sq`, `.master`, `.remainder`,
+/// `.exp_avg_scale`, `.exp_avg_sq_scale`, `.max_exp_avg_sq_scale`, `.step`, `.beta1_power`,
 /// `.beta2_power`.
 #define ADAMW_NAMES_NEUTRAL 0
-/// Paddle's: `<param>_moment1_0`, `_moment2_0`, `_moment2_max_0`, `_fp32_master_0`,
-/// `_beta1_pow_acc_0`, `_beta2_pow_acc_0`, where the state of a parameter that has a master is
-/// that of `<param>_fp32_master_0`. Its powers are one step ahead, as Paddle's are.
+/// Paddle's names: `<param>_moment1_0`, `_moment2_0`, `_moment2_max_0`, `_fp32_master_0`,
+/// `_beta1_pow_acc_0`, `_beta2_pow_acc_0`. For a parameter that has a master,
+/// `<param>_fp32_master_0` takes the place of `<param>` in the names of its other state. The powers
+/// are one step ahead, as in Paddle.
 #define ADAMW_NAMES_PADDLE 1
 
-/// Where a part of a parameter's state is.
+/// The location of a part of a parameter's state.
 typedef struct adamw_state_info {
   /// `sizeof(adamw_state_info)`.
   size_t struct_size;
-  /// The first element, which the host may read and write between calls: an address on the
-  /// device if the parameter is stepped there. It stays until the parameter is removed, or the buffer moved. NULL
-  /// for a counter.
+  /// The address of the first element, which the host may read and write between calls. It is an
+  /// address on the device if the parameter is stepped there. It stays the same until the
+  /// parameter is removed or the buffer is moved. NULL for a counter.
   void *data;
-  /// How many elements there are; 1 for a counter.
+  /// The number of elements; 1 for a counter.
   uint64_t n_elements;
-  /// The parameter's number.
+  /// The number of the parameter.
   uint32_t param;
-  /// Which part it is.
+  /// The part of the state.
   adamw_buffer buffer;
-  /// What it is made of.
+  /// The element type.
   adamw_dtype dtype;
-  /// 1: the memory is the host's, 0: the library's.
+  /// 1: the memory belongs to the host. 0: it belongs to the library.
   uint32_t is_hosts;
 } adamw_state_info;
 
-/// Says where a part of a parameter's state is: no copy is made. The state is up to date when this
-/// returns. `ADAMW_STATUS_NOT_FOUND` if the parameter has no such part. `struct_size` is the caller's
-/// `sizeof(adamw_state_info)`. A host that writes the master also writes the parameter, or the next
-/// step does.
+/// Writes the location of a part of a parameter's state to `out_info`, without a copy. The state is
+/// up to date when this returns. `struct_size` is the caller's `sizeof(adamw_state_info)`.
+/// `ADAMW_STATUS_NOT_FOUND` if the parameter has no such part.
+///
+/// A host that writes the master must write the parameter too, because otherwise the next step
+/// does.
 ///
 /// The caller ensures:
 /// `out_info` is NULL, or writable for `struct_size` bytes.
@@ -1642,12 +1673,13 @@ adamw_status adamw_get_state_info(adamw_optimizer *optimizer,
                                   struct adamw_state_info *out_info,
                                   size_t struct_size);
 
-/// Writes the name of a part of a parameter's state to `out_name`, NUL-terminated, and its length
-/// without the NUL to `out_length`. With a `capacity` of 0 `out_name` may be NULL, and only the length
-/// is written. Paddle has no name for `ADAMW_BUFFER_STEP`: `ADAMW_STATUS_NOT_FOUND`.
+/// Writes the name of a part of a parameter's state to `out_name` `[capacity]`, NUL-terminated, and
+/// its length without the NUL to `out_length`. With a `capacity` of 0, `out_name` may be NULL, and
+/// only the length is written. `ADAMW_STATUS_NOT_FOUND` if the scheme has no name for the part:
+/// Paddle's has none for `ADAMW_BUFFER_STEP`, remainders and scales.
 ///
 /// The caller ensures:
-/// `out_name` is NULL or writable for `capacity` bytes, `out_length` NULL or writable.
+/// `out_name` is NULL or writable for `capacity` bytes; `out_length` is NULL or writable.
 adamw_status adamw_get_state_name(const adamw_optimizer *optimizer,
                                   uint32_t param,
                                   adamw_buffer buffer,
@@ -1656,33 +1688,34 @@ adamw_status adamw_get_state_name(const adamw_optimizer *optimizer,
                                   size_t capacity,
                                   size_t *out_length);
 
-/// Writes to `out_param` and `out_buffer` which part of whose state has this name, by either scheme.
+/// Writes the parameter and the part of its state that have this name, in either scheme, to
+/// `out_param` and `out_buffer`.
 ///
 /// The caller ensures:
-/// `name` is NULL or NUL-terminated, the outputs NULL or writable.
+/// `name` is NULL or NUL-terminated; the outputs are NULL or writable.
 adamw_status adamw_find_state(const adamw_optimizer *optimizer,
                               const char *name,
                               uint32_t *out_param,
                               adamw_buffer *out_buffer);
 
-/// Copies the part of the state that has this name, by either scheme, to `out_data
-/// [n_elements]`. The number and the type of its elements must be right; a counter is one f64.
+/// Copies the part of the state that has this name, in either scheme, to `out_data [n_elements]`.
+/// The number and the type of the elements must be those of the state; a counter is one f64.
 ///
 /// The caller ensures:
-/// `name` is NULL or NUL-terminated, `out_data` NULL or writable for `n_elements`.
+/// `name` is NULL or NUL-terminated; `out_data` is NULL or writable for `n_elements`.
 adamw_status adamw_get_state(adamw_optimizer *optimizer,
                              const char *name,
                              void *out_data,
                              uint64_t n_elements,
                              adamw_dtype dtype);
 
-/// Copies `data [n_elements]` into the part of the state that has this name, by either scheme. The
-/// number and the type of its elements must be right. A counter is one f64; setting the step also
-/// sets the powers to what the group's betas make them (as the host has them now, where it keeps them), so set
-/// powers after it.
+/// Copies `data [n_elements]` to the part of the state that has this name, in either scheme. The
+/// number and the type of the elements must be those of the state; a counter is one f64. Setting
+/// the step also sets the powers to those of the group's betas (their current values, where the
+/// host keeps them), so set the powers after it.
 ///
 /// The caller ensures:
-/// `name` is NULL or NUL-terminated, `data` NULL or readable for `n_elements`.
+/// `name` is NULL or NUL-terminated; `data` is NULL or readable for `n_elements`.
 adamw_status adamw_set_state(adamw_optimizer *optimizer,
                              const char *name,
                              const void *data,

@@ -1,4 +1,4 @@
-//! Groups.
+//! Groups of parameters with common hyper-parameters.
 #![allow(non_camel_case_types)]
 
 use super::lifecycle::{clip, host_values};
@@ -13,14 +13,14 @@ use crate::error::Error;
 use crate::format::{MomentFormat, Precision};
 use crate::tensor::HostNumber;
 
-/// The hyper-parameters of a group; `adamw_group_config_init` fills in the handle's, which are also
-/// what a shorter struct lacks.
+/// The hyper-parameters of a group. `adamw_group_config_init` fills in those of the handle, which
+/// are also the defaults of the fields that a shorter struct lacks.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct adamw_group_config {
     /// `sizeof(adamw_group_config)`.
     pub struct_size: usize,
-    /// `[1]` Times the handle's learning rate; finite, >= 0.
+    /// `[1]` The factor for the learning rate of the handle; finite, >= 0.
     pub lr_scale: f64,
     /// As in `adamw_config`.
     pub weight_decay: f64,
@@ -46,9 +46,9 @@ pub struct adamw_group_config {
     pub beta2_ptr: *const f32,
     /// As in `adamw_config`.
     pub weight_decay_ptr: *const f32,
-    /// As in `adamw_config`; of parameters that are added later.
+    /// As in `adamw_config`, for parameters that are added later.
     pub precision: adamw_precision,
-    /// As in `adamw_config`; of parameters that are added later.
+    /// As in `adamw_config`, for parameters that are added later.
     pub moments: adamw_moments,
     /// As in `adamw_config`.
     pub independent_weight_decay: u32,
@@ -58,7 +58,7 @@ pub struct adamw_group_config {
 
 sized_struct!(adamw_group_config, "group", 9 of 8, 2 of 4, 3 of 8, 4 of 4);
 
-/// Fills `group` with the handle's hyper-parameters and an lr_scale of 1. `struct_size` is the
+/// Fills `group` with the hyper-parameters of the handle and an lr_scale of 1. `struct_size` is the
 /// caller's `sizeof(adamw_group_config)`.
 ///
 /// # Safety
@@ -71,17 +71,17 @@ pub unsafe extern "C" fn adamw_group_config_init(
 ) -> Status {
     guard(|| {
         let defaults = handle::with(optimizer, |optimizer| Ok(group_defaults(optimizer)))?;
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         unsafe { sized::write(group, struct_size, defaults) }
     })
 }
 
-/// Adds a group of parameters with hyper-parameters of its own. `*out_group` is its number, for
-/// `adamw_param_config`; group 0 is there from the start, with the handle's values.
+/// Adds a group with its own hyper-parameters and writes its number, for `adamw_param_config`, to
+/// `*out_group`. Group 0 exists from the start and has the values of the handle.
 ///
 /// # Safety
-/// `group` is NULL or readable, `out_group` NULL or writable; the host's numbers as
-/// `adamw_config` asks.
+/// `group` is NULL or readable; `out_group` is NULL or writable. The addresses in `group` meet the
+/// requirements of `adamw_config`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn adamw_add_group(
     optimizer: *mut Optimizer,
@@ -90,22 +90,22 @@ pub unsafe extern "C" fn adamw_add_group(
 ) -> Status {
     guard(|| {
         handle::with(optimizer, |optimizer| {
-            // SAFETY: the caller's word.
+            // SAFETY: the caller guarantees it.
             let group = unsafe { sized::read(group, group_defaults(optimizer)) }?;
             if out_group.is_null() {
                 return Err(Error::Null("out_group"));
             }
-            // SAFETY: the caller's word.
+            // SAFETY: the caller guarantees it.
             let number = optimizer.add_group(unsafe { checked(&group) }?)?;
-            // SAFETY: not NULL, and the caller's word.
+            // SAFETY: not NULL, and the caller guarantees the rest.
             unsafe { out_group.write_unaligned(number) };
             Ok(())
         })
     })
 }
 
-/// Writes how many groups the handle has to `out_num_groups`: their numbers are below it, and no group is
-/// ever removed.
+/// Writes the number of groups to `out_num_groups`. All groups have numbers below it, because
+/// groups are never removed.
 ///
 /// # Safety
 /// `out_num_groups` is NULL or writable.
@@ -116,13 +116,14 @@ pub unsafe extern "C" fn adamw_num_groups(
 ) -> Status {
     guard(|| {
         let count = handle::with(optimizer, |optimizer| Ok(optimizer.n_groups()))?;
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         unsafe { put("out_num_groups", out_num_groups, count) }
     })
 }
 
-/// Writes a group's hyper-parameters to `out_group`: what the host has set, or what the last step
-/// has read where the host keeps them. `struct_size` is the caller's `sizeof(adamw_group_config)`.
+/// Writes the hyper-parameters of a group to `out_group`. A value that the host keeps (`beta1_ptr`,
+/// `beta2_ptr`, `weight_decay_ptr`) is the one that the last step has read. `struct_size` is the
+/// caller's `sizeof(adamw_group_config)`.
 ///
 /// # Safety
 /// `out_group` is NULL, or writable for `struct_size` bytes.
@@ -135,17 +136,17 @@ pub unsafe extern "C" fn adamw_get_group(
 ) -> Status {
     guard(|| {
         let group = handle::with(optimizer, |optimizer| optimizer.group(group))?;
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         unsafe { sized::write(out_group, struct_size, as_c(group)) }
     })
 }
 
-/// Gives a group other hyper-parameters, from the next step on; its parameters keep their state and
-/// their step counts. The powers of beta1 and beta2 go on as products of what each step had. What a
-/// shorter struct lacks stays as it is.
+/// Sets the hyper-parameters of a group, from the next step on. Its parameters keep their state and
+/// their step counts; the powers of beta1 and beta2 continue as products of the value in each step.
+/// Fields that a shorter struct lacks stay as they are.
 ///
 /// # Safety
-/// As `adamw_add_group`.
+/// The requirements of `adamw_add_group` hold.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn adamw_set_group(
     optimizer: *mut Optimizer,
@@ -155,20 +156,22 @@ pub unsafe extern "C" fn adamw_set_group(
     guard(|| {
         handle::with(optimizer, |optimizer| {
             let old = as_c(optimizer.group(group)?);
-            // SAFETY: the caller's word.
+            // SAFETY: the caller guarantees it.
             let values = unsafe { checked(&sized::read(values, old)?) }?;
             optimizer.set_group(group, values)
         })
     })
 }
 
-/// The values that a new group has unless it is given others.
+/// Returns the hyper-parameters of a new group before the host changes them.
 fn group_defaults(optimizer: &Optimizer) -> adamw_group_config {
     as_c(optimizer.group_defaults())
 }
 
+/// Checks the values that C code gave.
+///
 /// # Safety
-/// As `HostNumber::new`.
+/// The requirements of `HostNumber::new` hold for the addresses.
 unsafe fn checked(group: &adamw_group_config) -> Result<GroupConfig, Error> {
     let adamw_group_config { lr_scale, weight_decay, beta1, beta2, eps, .. } = *group;
     let limits = (group.clip_min, group.clip_max);
@@ -176,7 +179,7 @@ unsafe fn checked(group: &adamw_group_config) -> Result<GroupConfig, Error> {
     let independent_weight_decay =
         flag("group.independent_weight_decay", group.independent_weight_decay)?;
     reserved("group.reserved", group.reserved)?;
-    // SAFETY: the caller's word.
+    // SAFETY: the caller guarantees it.
     let host_values =
         unsafe { host_values(group.weight_decay_ptr, group.beta1_ptr, group.beta2_ptr) };
     Ok(GroupConfig {

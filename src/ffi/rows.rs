@@ -1,4 +1,4 @@
-//! Gradients that have values for some rows only.
+//! Sparse gradients, which have values for some rows only.
 #![allow(non_camel_case_types)]
 
 use super::grads::of_param;
@@ -6,32 +6,35 @@ use super::{Optimizer, Status, adamw_tensor, guard, handle, tensor};
 use crate::error::{Error, Role};
 use crate::tensor::{RowList, SparseGrad};
 
-/// Sets a sparse gradient of a parameter `[height, ...]`, an embedding table: `rows [n]`, int32 or
-/// int64 (DLPack type code 0), in any order, and `values [n, ...]`, one row of the parameter for
-/// each, in the parameter's type or f32. The values of a row that is listed more than once are
-/// added up, in the compute type and in the order in which they are listed. What happens to rows
-/// that are not listed is the group's `lazy_mode`.
+/// Sets a sparse gradient of a parameter `[height, ...]`, such as an embedding table. `rows [n]`
+/// has row numbers, int32 or int64 (DLPack type code 0), in any order; `values [n, ...]` has one
+/// row of the parameter for each, in the parameter's type or f32. The values of a row that is
+/// listed more than once are added up, in the compute type and in the order of the list. The
+/// group's `lazy_mode` defines what happens to rows that are not listed.
 ///
-/// Both stay the host's and are read by every step until they are replaced or forgotten, as those
-/// of `adamw_set_grad`. The numbers of the rows are looked at by the step: one that is negative or
-/// not below height fails it with `ADAMW_STATUS_INVALID_ARGUMENT`, nothing changed. With n = 0 the
-/// parameter is skipped, as one without a gradient.
+/// Both tensors still belong to the host. Every step reads them until they are replaced or
+/// forgotten, like those of `adamw_set_grad`. The step checks the row numbers: a number that is
+/// negative or not below height fails it with `ADAMW_STATUS_INVALID_ARGUMENT`, and nothing changes.
+/// With n = 0 the parameter is skipped, as if it had no gradient.
 ///
-/// Of a parameter on a device both lie there, and what a step needs is allocated here: a dense
-/// gradient in f32, or f64 for f64, the first time, room for 17 bytes a row whenever more rows are
-/// listed than before, and under `ADAMW_LAZY_EXACT` 160 KiB and 8 bytes a row of the parameter. The step sorts and adds up on the device and waits for nothing, so that
-/// a graph that has captured it reads the list anew each time; a graph that was captured before a longer list is set goes on with
-/// its own.
-/// A step that waits for the device anyway (see the header's first comment) fails as above; any
-/// other one steps the rest, leaves such a row and its values out, and the next
-/// `adamw_get_step_info` or step that waits fails once with `ADAMW_STATUS_INVALID_ARGUMENT` and the
-/// first such parameter, place and row in its text.
+/// For a parameter on a device, both tensors are on that device, and this call allocates the memory
+/// that a step needs there: the first time, a dense gradient in f32 (f64 for f64); whenever more
+/// rows are listed than before, 17 bytes per row; and under `ADAMW_LAZY_EXACT`, 160 KiB and 8 bytes
+/// per row of the parameter. The step sorts and adds up on the device and does not wait. So a graph
+/// that has captured it reads the list anew each time; a graph that was captured before a longer
+/// list is set continues with its own list.
 ///
-/// `ADAMW_STATUS_UNSUPPORTED` for a parameter on a device: a parameter or a list of 2^32 rows, and
-/// inside a capture a list for which there is no room yet.
+/// A step that waits for the device anyway (see the introduction of the section about CUDA) fails
+/// as above. Any other step leaves out a row that does not exist, with its values, and steps the
+/// rest. The next `adamw_get_step_info`, or the next step that waits, then fails once with
+/// `ADAMW_STATUS_INVALID_ARGUMENT`, and the text names the first such parameter, the place in its
+/// list and the row.
+///
+/// `ADAMW_STATUS_UNSUPPORTED` for a parameter on a device with 2^32 rows or a list of that length,
+/// and inside a capture for a list for which no memory has been allocated yet.
 ///
 /// # Safety
-/// The tensors are NULL or readable; their memory as the header's conventions ask.
+/// The tensors are NULL or readable. Their memory meets the conventions of the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn adamw_set_sparse_grad(
     optimizer: *mut Optimizer,
@@ -41,9 +44,9 @@ pub unsafe extern "C" fn adamw_set_sparse_grad(
 ) -> Status {
     guard(|| {
         handle::with(optimizer, |optimizer| {
-            // SAFETY: the caller's word.
+            // SAFETY: the caller guarantees it.
             let rows = unsafe { rows_of(optimizer, param, rows) }?;
-            // SAFETY: the caller's word.
+            // SAFETY: the caller guarantees it.
             let values = unsafe { tensor::dlpack(values) };
             let values = of_param(optimizer, param, values)?;
             optimizer.set_sparse_grad(param, SparseGrad { rows, values })
@@ -51,17 +54,18 @@ pub unsafe extern "C" fn adamw_set_sparse_grad(
     })
 }
 
-/// Brings the listed rows of a parameter up to date, for the host to read: under
-/// `ADAMW_LAZY_EXACT` a row that no gradient has listed for k steps takes those k steps now. It
-/// does nothing to a parameter that has had no sparse gradient under that mode. `rows` is as in
-/// `adamw_set_sparse_grad`, and is read during the call only.
+/// Brings the listed rows of a parameter up to date, before the host reads them. Under
+/// `ADAMW_LAZY_EXACT`, a row that no gradient has listed for k steps takes these k steps now. A
+/// parameter that has had no sparse gradient under that mode is left as it is. `rows` is a tensor
+/// as in `adamw_set_sparse_grad`, and is read during the call only.
 ///
-/// Of a parameter on a device the rows lie there and are brought up to date there, in the order of
-/// its stream: they are read when it is their turn, those that are outside are passed over, and a
-/// graph that has captured the call does so whenever it is launched.
+/// For a parameter on a device, the rows are on that device and are brought up to date there, in
+/// the order of its stream. The row numbers are read when the stream reaches the call, and numbers
+/// that are out of range are ignored. A graph that has captured the call does this whenever it is
+/// launched.
 ///
 /// # Safety
-/// As `adamw_set_sparse_grad`.
+/// The requirements of `adamw_set_sparse_grad` hold.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn adamw_sparse_prepare(
     optimizer: *mut Optimizer,
@@ -70,30 +74,30 @@ pub unsafe extern "C" fn adamw_sparse_prepare(
 ) -> Status {
     guard(|| {
         handle::with(optimizer, |optimizer| {
-            // SAFETY: the caller's word.
+            // SAFETY: the caller guarantees it.
             let rows = unsafe { rows_of(optimizer, param, rows) }?;
             optimizer.prepare_rows(param, &rows)
         })
     })
 }
 
-/// Brings every row of every parameter up to date: before parameters or state are evaluated, copied or
-/// written. Saving does so itself.
+/// Brings every row of every parameter up to date. Call it before the host evaluates, copies or
+/// writes parameters or state. Saving does so itself.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_sparse_flush(optimizer: *mut Optimizer) -> Status {
     guard(|| handle::with(optimizer, |optimizer| optimizer.flush_rows()))
 }
 
-/// The rows that are listed for a parameter.
+/// Returns the list of rows that C code gave for a parameter.
 ///
 /// # Safety
-/// As `tensor::rows`.
+/// The requirements of `tensor::rows` hold.
 unsafe fn rows_of(
     optimizer: &Optimizer,
     param: u32,
     rows: *const adamw_tensor,
 ) -> Result<RowList, Error> {
     let label = optimizer.label(param)?;
-    // SAFETY: the caller's word.
+    // SAFETY: the caller guarantees it.
     unsafe { tensor::rows(rows) }.map_err(|problem| problem.of(label, Role::Rows))
 }

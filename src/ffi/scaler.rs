@@ -7,17 +7,17 @@ use crate::config::LossScaler;
 use crate::optimizer::{FoundInf, ScalerState};
 use crate::tensor::HostNumber;
 
-/// Says that the gradients are `scale` times too large, as a scaled loss makes them: each step
-/// multiplies them by 1 / scale, together with the clip factor. 2^-126 to 2^126, which f32 can multiply by
-/// and invert; 1 until it is set.
-/// With a loss scaler the scale is the scaler's, and this is `ADAMW_STATUS_INVALID_ARGUMENT`.
+/// Sets the factor by which the gradients are too large because the loss was scaled. Each step
+/// multiplies them by 1 / scale, together with the clip factor. The scale is 2^-126 to 2^126, so
+/// that f32 can represent it and its inverse; the initial value is 1. With a loss scaler, which
+/// sets the scale itself, this is `ADAMW_STATUS_INVALID_ARGUMENT`.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_set_grad_scale(optimizer: *mut Optimizer, scale: f64) -> Status {
     guard(|| handle::with(optimizer, |optimizer| optimizer.set_grad_scale(scale)))
 }
 
-/// Writes how many times too large the next gradients are expected to be to `out_scale`: what the
-/// host multiplies its loss by.
+/// Writes the scale of the next gradients to `out_scale`: the factor by which the host multiplies
+/// its loss.
 ///
 /// # Safety
 /// `out_scale` is NULL or writable.
@@ -28,14 +28,14 @@ pub unsafe extern "C" fn adamw_get_grad_scale(
 ) -> Status {
     guard(|| {
         let scale = handle::with(optimizer, |optimizer| Ok(optimizer.loss_scale()))?;
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         unsafe { put("out_scale", out_scale, scale) }
     })
 }
 
-/// A loss scale that adapts: it grows after so many steps in a row that were taken, and backs off
-/// when gradients are not finite. It never leaves 1 (or the first scale, if that is less) to 2^126, whatever
-/// the factors. 0 is the default of every field, in brackets.
+/// A loss scale that adapts: it grows after a number of steps that were taken in a row, and shrinks
+/// when gradients are not finite. Whatever the factors are, it stays between 1 (or the first scale,
+/// if that is smaller) and 2^126. 0 in any field means its default, which is given in brackets.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct adamw_loss_scaler {
@@ -43,20 +43,20 @@ pub struct adamw_loss_scaler {
     pub struct_size: usize,
     /// `[65536]` The first scale; 2^-126 to 2^126.
     pub scale: f64,
-    /// `[2]` What the scale is multiplied by to grow; finite, >= 1.
+    /// `[2]` The factor by which the scale grows; finite, >= 1.
     pub growth_factor: f64,
-    /// `[0.5]` What it is multiplied by to back off; > 0, <= 1.
+    /// `[0.5]` The factor by which the scale shrinks; > 0, <= 1.
     pub backoff_factor: f64,
-    /// `[2000]` Steps taken in a row before it grows.
+    /// `[2000]` The number of steps taken in a row after which the scale grows.
     pub growth_interval: u64,
-    /// `[1]` Steps skipped in a row before it backs off.
+    /// `[1]` The number of steps skipped in a row after which the scale shrinks.
     pub backoff_interval: u64,
 }
 
 sized_struct!(adamw_loss_scaler, "scaler", 6 of 8);
 
 impl adamw_loss_scaler {
-    /// What a shorter struct lacks: zeros, which mean the defaults.
+    /// The values of the fields that a shorter struct lacks: zeros, which mean the defaults.
     pub const fn defaults() -> adamw_loss_scaler {
         adamw_loss_scaler {
             struct_size: size_of::<Self>(),
@@ -69,9 +69,10 @@ impl adamw_loss_scaler {
     }
 }
 
-/// Lets the loss scale adapt: a step whose gradients are not finite is skipped, whatever
-/// `config.nonfinite` says, and the scale changes after steps as `scaler` says. The host asks for
-/// `adamw_get_grad_scale` before each backward pass. NULL: the scale stays what it is.
+/// Sets a loss scaler: a step whose gradients are not finite is skipped, whatever
+/// `config.nonfinite` is, and the scale changes after steps as `scaler` defines. The host must call
+/// `adamw_get_grad_scale` before each backward pass. NULL removes the loss scaler, and the scale
+/// stays at its last value.
 ///
 /// # Safety
 /// `scaler` is NULL or readable.
@@ -85,7 +86,7 @@ pub unsafe extern "C" fn adamw_set_loss_scaler(
             if scaler.is_null() {
                 return optimizer.set_scaler(None);
             }
-            // SAFETY: the caller's word.
+            // SAFETY: the caller guarantees it.
             let given = unsafe { sized::read(scaler, adamw_loss_scaler::defaults()) }?;
             let number = |given: f64, default| if given == 0.0 { default } else { given };
             let count = |given: u64, default| if given == 0 { default } else { given };
@@ -100,7 +101,7 @@ pub unsafe extern "C" fn adamw_set_loss_scaler(
     })
 }
 
-/// How far a loss scaler has come.
+/// The state of a loss scaler.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct adamw_loss_scaler_state {
@@ -108,16 +109,18 @@ pub struct adamw_loss_scaler_state {
     pub struct_size: usize,
     /// The scale of the next step; 2^-126 to 2^126.
     pub scale: f64,
-    /// Steps taken in a row since the scale last changed. From the interval on, the next one changes it.
+    /// The number of steps taken in a row since the scale last changed. If it is at least the
+    /// growth_interval, the next step taken changes the scale.
     pub good_steps: u64,
-    /// Steps skipped in a row since the scale last changed, likewise.
+    /// The number of steps skipped in a row since the scale last changed. If it is at least the
+    /// backoff_interval, the next step skipped changes the scale.
     pub bad_steps: u64,
 }
 
 sized_struct!(adamw_loss_scaler_state, "state", 4 of 8);
 
-/// Writes how far the loss scaler has come, to be saved. `struct_size` is the caller's
-/// `sizeof(adamw_loss_scaler_state)`. `ADAMW_STATUS_NOT_FOUND` without a scaler.
+/// Writes the state of the loss scaler to `out_state`, to be saved. `struct_size` is the caller's
+/// `sizeof(adamw_loss_scaler_state)`. `ADAMW_STATUS_NOT_FOUND` if there is no loss scaler.
 ///
 /// # Safety
 /// `out_state` is NULL, or writable for `struct_size` bytes.
@@ -129,12 +132,13 @@ pub unsafe extern "C" fn adamw_get_loss_scaler_state(
 ) -> Status {
     guard(|| {
         let state = handle::with(optimizer, |optimizer| optimizer.scaler_state())?;
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         unsafe { sized::write(out_state, struct_size, as_c(state)) }
     })
 }
 
-/// Puts the loss scaler where a saved one had come.
+/// Sets the state of the loss scaler to a saved one. `ADAMW_STATUS_NOT_FOUND` if there is no loss
+/// scaler.
 ///
 /// # Safety
 /// `state` is NULL or readable.
@@ -146,7 +150,7 @@ pub unsafe extern "C" fn adamw_set_loss_scaler_state(
     guard(|| {
         handle::with(optimizer, |optimizer| {
             let old = as_c(optimizer.scaler_state()?);
-            // SAFETY: the caller's word.
+            // SAFETY: the caller guarantees it.
             let state = unsafe { sized::read(state, old) }?;
             let adamw_loss_scaler_state { scale, good_steps, bad_steps, .. } = state;
             optimizer.set_scaler_state(ScalerState { scale, good_steps, bad_steps })
@@ -154,14 +158,17 @@ pub unsafe extern "C" fn adamw_set_loss_scaler_state(
     })
 }
 
-/// Shares flags, which are in the host's memory, with other optimizers, processes or devices. `found_inf`: one
-/// f32 that each step reads; if it is not 0, somebody has found a gradient that is not finite, and the step is skipped.
-/// `out_found_inf`: one f32 that each successful step writes, 1 if it found such a gradient in this
-/// handle or `found_inf` was not 0, and 0 otherwise. Either may be NULL, and both the same; both stay valid as long as the handle
-/// or until others are set.
+/// Sets flags in the host's memory that are shared with other optimizers, processes or devices.
+/// `found_inf` is the address of one f32 that each step reads: if it is not 0, a gradient elsewhere
+/// is not finite, and the step is skipped. `out_found_inf` is the address of one f32 that each
+/// successful step writes: 1 if it found such a gradient in this handle or `found_inf` was not 0,
+/// and 0 otherwise.
+///
+/// Either may be NULL, and both may be the same address. Both must stay valid as long as the
+/// handle, or until others are set.
 ///
 /// # Safety
-/// The pointers are NULL, or readable (`out_found_inf`: writable) as long as that.
+/// The pointers are NULL, or readable (`out_found_inf`: writable) for that time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn adamw_set_found_inf(
     optimizer: *mut Optimizer,
@@ -170,7 +177,7 @@ pub unsafe extern "C" fn adamw_set_found_inf(
 ) -> Status {
     guard(|| {
         handle::with(optimizer, |optimizer| {
-            // SAFETY: the caller's word.
+            // SAFETY: the caller guarantees it.
             let found_inf = unsafe {
                 FoundInf {
                     host_flag: HostNumber::new(found_inf),

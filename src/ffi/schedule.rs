@@ -1,4 +1,4 @@
-//! Learning-rate schedules.
+//! Schedules of the learning rate.
 #![allow(non_camel_case_types)]
 
 use super::sized::{self, sized_struct};
@@ -8,17 +8,19 @@ use crate::error::Error;
 use crate::schedule::{Advance, CyclicMode, Kind, Node, Schedule, State, Terms};
 use crate::sys::memory::reserve;
 
-/// Inner schedules may lie this deep; one that contains itself is found by it.
+/// The greatest depth of inner schedules. It also stops at a schedule that contains itself.
 const DEEPEST: usize = 8;
 
-/// Gives the learning rate to a schedule, which starts now; where its `lr` is 0, it is the handle's (config.lr, or
-/// what `adamw_set_lr` set last). NULL takes it back, and the learning
-/// rate stays what it is. With a schedule, `adamw_get_lr` is its learning rate for the next step, and
-/// `adamw_set_lr` is `ADAMW_STATUS_LR_CONFLICT`. A function is asked about index 0 now, and in each
-/// step about the index after it, before anything is written.
+/// Sets a schedule that gives the learning rate from now on. Where its `lr` is 0, it uses that of
+/// the handle (`config.lr`, or the last `adamw_set_lr`). NULL removes the schedule, and the
+/// learning rate stays at its last value.
+///
+/// With a schedule, `adamw_get_lr` returns its learning rate for the next step, and `adamw_set_lr`
+/// is `ADAMW_STATUS_LR_CONFLICT`. The function of a schedule is called for index 0 now, and in each
+/// step for the index after it, before the step writes anything.
 ///
 /// # Safety
-/// `schedule` is NULL or readable, with what it points to; its function may be called with its
+/// `schedule` is NULL or readable, with what it points to. Its function may be called with its
 /// user_data until another schedule is set or the handle is destroyed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn adamw_set_lr_schedule(
@@ -29,7 +31,7 @@ pub unsafe extern "C" fn adamw_set_lr_schedule(
         handle::with(optimizer, |optimizer| {
             let schedule = match schedule.is_null() {
                 true => None,
-                // SAFETY: the caller's word.
+                // SAFETY: the caller guarantees it.
                 false => Some(unsafe { read(schedule, optimizer.given_lr()) }?),
             };
             optimizer.set_schedule(schedule)?;
@@ -38,13 +40,14 @@ pub unsafe extern "C" fn adamw_set_lr_schedule(
     })
 }
 
-/// Takes a schedule that was set with `ADAMW_ADVANCE_MANUALLY` one further: an epoch, say.
+/// Advances a schedule that was set with `ADAMW_ADVANCE_MANUALLY` by one, after an epoch for
+/// example.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_schedule_advance(optimizer: *mut Optimizer) -> Status {
     guard(|| handle::with(optimizer, |optimizer| optimizer.advance_schedule(None)))
 }
 
-/// Tells REDUCE_ON_PLATEAU the metric of the time since the last call: finite.
+/// Advances REDUCE_ON_PLATEAU with the metric (finite) of the time since the last call.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_schedule_advance_with_metric(
     optimizer: *mut Optimizer,
@@ -53,27 +56,28 @@ pub extern "C" fn adamw_schedule_advance_with_metric(
     guard(|| handle::with(optimizer, |optimizer| optimizer.advance_schedule(Some(metric))))
 }
 
-/// How far a schedule has come: all there is to save beside what it was set with.
+/// The state of a schedule: all that has to be saved in addition to the values that it was set
+/// with.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct adamw_schedule_state {
     /// `sizeof(adamw_schedule_state)`.
     pub struct_size: usize,
-    /// How often it has advanced.
+    /// The number of times that it has advanced.
     pub index: u64,
-    /// The learning rate now.
+    /// The current learning rate.
     pub lr: f64,
-    /// REDUCE_ON_PLATEAU: the best metric, NaN before the first.
+    /// REDUCE_ON_PLATEAU: the best metric, or NaN before the first.
     pub best: f64,
-    /// REDUCE_ON_PLATEAU: metrics since then.
+    /// REDUCE_ON_PLATEAU: the number of metrics since the best.
     pub num_bad: u32,
-    /// REDUCE_ON_PLATEAU: metrics still to be passed over.
+    /// REDUCE_ON_PLATEAU: the number of metrics that are still to be ignored.
     pub cooldown: u32,
 }
 
 sized_struct!(adamw_schedule_state, "state", 4 of 8, 2 of 4);
 
-/// Writes how far the handle's schedule has come. `struct_size` is the caller's
+/// Writes the state of the handle's schedule to `out_state`. `struct_size` is the caller's
 /// `sizeof(adamw_schedule_state)`.
 ///
 /// # Safety
@@ -86,13 +90,13 @@ pub unsafe extern "C" fn adamw_get_schedule_state(
 ) -> Status {
     guard(|| {
         let state = handle::with(optimizer, |optimizer| optimizer.schedule_state())?;
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         unsafe { sized::write(out_state, struct_size, to_c(state)) }
     })
 }
 
-/// Puts the handle's schedule where another one, set with the same values, had come: it goes on with
-/// the same bits.
+/// Sets the state of the handle's schedule to that of another schedule with the same values. It
+/// then continues with the same bits.
 ///
 /// # Safety
 /// `state` is NULL or readable.
@@ -104,7 +108,7 @@ pub unsafe extern "C" fn adamw_set_schedule_state(
     guard(|| {
         handle::with(optimizer, |optimizer| {
             let defaults = to_c(optimizer.schedule_state()?);
-            // SAFETY: the caller's word.
+            // SAFETY: the caller guarantees it.
             let state = unsafe { sized::read(state, defaults) }?;
             let adamw_schedule_state { index, lr, best, num_bad, cooldown, .. } = state;
             optimizer.set_schedule_state(State { index, lr, best, num_bad, cooldown })
@@ -112,19 +116,21 @@ pub unsafe extern "C" fn adamw_set_schedule_state(
     })
 }
 
-/// Puts the handle's schedule where it is after `index` advances from its start, with the same bits: for a run that
-/// goes on under another schedule. Of COSINE_ANNEALING and MULTIPLICATIVE every learning rate up to there is made
-/// anew, at most 2^24. Not for REDUCE_ON_PLATEAU, whose index says nothing.
+/// Sets the handle's schedule to its state after `index` advances from its start, with the same
+/// bits, for a run that continues under another schedule. For COSINE_ANNEALING and MULTIPLICATIVE
+/// this computes every learning rate up to there, so that `index` is at most 2^24. Not for
+/// REDUCE_ON_PLATEAU, whose state does not follow from the index.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_set_schedule_index(optimizer: *mut Optimizer, index: u64) -> Status {
     guard(|| handle::with(optimizer, |optimizer| optimizer.set_schedule_index(index)))
 }
 
-/// Writes the first `n` learning rates of a schedule to `out_lrs` `[n]`, without an optimizer: for a
-/// plot, or a host that sets its own. Not for REDUCE_ON_PLATEAU.
+/// Writes the first `n` learning rates of a schedule to `out_lrs` `[n]`. It needs no optimizer: use
+/// it for a plot, or in a host that sets the learning rate itself. Not for REDUCE_ON_PLATEAU.
 ///
 /// # Safety
-/// `schedule` is NULL or readable, with what it points to, and `out_lrs` writable.
+/// `schedule` is NULL or readable, with what it points to. `out_lrs` is NULL, or writable for `n`
+/// numbers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn adamw_schedule_trace(
     schedule: *const adamw_schedule,
@@ -132,7 +138,7 @@ pub unsafe extern "C" fn adamw_schedule_trace(
     n: usize,
 ) -> Status {
     guard(|| {
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         let mut schedule = unsafe { read(schedule, 0.0) }?;
         not_null("out_lrs", out_lrs, n)?;
         let mut lrs = Vec::new();
@@ -144,7 +150,7 @@ pub unsafe extern "C" fn adamw_schedule_trace(
             lrs.push(schedule.state().lr);
         }
         for (i, lr) in lrs.into_iter().enumerate() {
-            // SAFETY: not NULL, and the caller's word.
+            // SAFETY: not NULL, and the caller guarantees the rest.
             unsafe { out_lrs.add(i).write_unaligned(lr) };
         }
         Ok(())
@@ -157,21 +163,26 @@ fn to_c(state: State) -> adamw_schedule_state {
     adamw_schedule_state { struct_size, index, lr, best, num_bad, cooldown }
 }
 
+/// Reads and checks a schedule. A `lr` of 0 in it is replaced by `lr`, where that is its meaning.
+///
 /// # Safety
-/// `from` is NULL or readable, with what it points to; its function as `ScheduleFunction::new` asks.
+/// `from` is NULL or readable, with what it points to. The requirements of `ScheduleFunction::new`
+/// hold for its function.
 unsafe fn read(from: *const adamw_schedule, lr: f64) -> Result<Schedule, Error> {
-    // SAFETY: the caller's word.
+    // SAFETY: the caller guarantees it.
     let (node, advance) = unsafe { read_node(from, 0) }?;
     Schedule::new(node.with_lr(lr), advance)
 }
 
+/// Reads a schedule and its inner schedules.
+///
 /// # Safety
-/// As `read`.
+/// The requirements of `read` hold.
 unsafe fn read_node(from: *const adamw_schedule, depth: usize) -> Result<(Node, Advance), Error> {
     if depth > DEEPEST {
         return Err(Error::Schedule("has inner schedules more than 8 deep"));
     }
-    // SAFETY: any bytes are a schedule, zeros too; the caller's word for the rest.
+    // SAFETY: any bytes are a valid schedule, also zeros; the caller guarantees the rest.
     let c = unsafe { sized::read(from, core::mem::zeroed()) }?;
     let advance = Advance::of("schedule.advance", c.advance)?;
     let terms = terms(&c)?;
@@ -179,10 +190,10 @@ unsafe fn read_node(from: *const adamw_schedule, depth: usize) -> Result<(Node, 
     let mut parts = Vec::new();
     for i in 0..c.n_schedules {
         reserve(&mut parts, 1, "the inner schedules")?;
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         parts.push(unsafe { read_node(entry(c.schedules, i), depth + 1) }?.0);
     }
-    // SAFETY: the caller's word.
+    // SAFETY: the caller guarantees it.
     let (boundaries, values, function) = unsafe {
         (
             copied("schedule.boundaries", c.boundaries, c.n_boundaries)?,
@@ -229,7 +240,7 @@ fn terms(c: &adamw_schedule) -> Result<Terms, Error> {
     })
 }
 
-/// A copy of a host's array.
+/// Returns a copy of a host's array.
 ///
 /// # Safety
 /// The array is NULL or has `n` entries.
@@ -237,7 +248,7 @@ unsafe fn copied<T: Copy>(name: &'static str, from: *const T, n: usize) -> Resul
     not_null(name, from, n)?;
     let mut copy = Vec::new();
     reserve(&mut copy, n, name)?;
-    // SAFETY: the caller's word.
+    // SAFETY: the caller guarantees it.
     copy.extend((0..n).map(|i| unsafe { entry(from, i) }));
     Ok(copy)
 }

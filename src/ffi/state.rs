@@ -1,4 +1,4 @@
-//! State in memory: enumerate it, see it, read it and write it by name.
+//! State in memory: enumerating it, viewing it, and reading and writing it by name.
 //!
 //! The parts of a parameter's state are its buffers from `ADAMW_BUFFER_MASTER` on.
 #![allow(non_camel_case_types)]
@@ -13,44 +13,48 @@ use core::ffi::{CStr, c_char, c_void};
 use core::fmt::{self, Write};
 use core::ptr::{copy_nonoverlapping, with_exposed_provenance_mut};
 
-/// Whose names state has.
+/// The scheme of the names of state.
 pub type adamw_names = u32;
-/// `state.<param>.exp_avg`, `.exp_avg_sq`, `.max_exp_avg_sq`, `.master`, `.step`, `.beta1_power`,
+/// `state.<param>.exp_avg`, `.exp_avg_sq`, `.max_exp_avg_sq`, `.master`, `.remainder`,
+/// `.exp_avg_scale`, `.exp_avg_sq_scale`, `.max_exp_avg_sq_scale`, `.step`, `.beta1_power`,
 /// `.beta2_power`.
 pub const ADAMW_NAMES_NEUTRAL: adamw_names = 0;
-/// Paddle's: `<param>_moment1_0`, `_moment2_0`, `_moment2_max_0`, `_fp32_master_0`,
-/// `_beta1_pow_acc_0`, `_beta2_pow_acc_0`, where the state of a parameter that has a master is
-/// that of `<param>_fp32_master_0`. Its powers are one step ahead, as Paddle's are.
+/// Paddle's names: `<param>_moment1_0`, `_moment2_0`, `_moment2_max_0`, `_fp32_master_0`,
+/// `_beta1_pow_acc_0`, `_beta2_pow_acc_0`. For a parameter that has a master,
+/// `<param>_fp32_master_0` takes the place of `<param>` in the names of its other state. The powers
+/// are one step ahead, as in Paddle.
 pub const ADAMW_NAMES_PADDLE: adamw_names = 1;
 
-/// Where a part of a parameter's state is.
+/// The location of a part of a parameter's state.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct adamw_state_info {
     /// `sizeof(adamw_state_info)`.
     pub struct_size: usize,
-    /// The first element, which the host may read and write between calls: an address on the
-    /// device if the parameter is stepped there. It stays until the parameter is removed, or the buffer moved. NULL
-    /// for a counter.
+    /// The address of the first element, which the host may read and write between calls. It is an
+    /// address on the device if the parameter is stepped there. It stays the same until the
+    /// parameter is removed or the buffer is moved. NULL for a counter.
     pub data: *mut c_void,
-    /// How many elements there are; 1 for a counter.
+    /// The number of elements; 1 for a counter.
     pub n_elements: u64,
-    /// The parameter's number.
+    /// The number of the parameter.
     pub param: u32,
-    /// Which part it is.
+    /// The part of the state.
     pub buffer: adamw_buffer,
-    /// What it is made of.
+    /// The element type.
     pub dtype: adamw_dtype,
-    /// 1: the memory is the host's, 0: the library's.
+    /// 1: the memory belongs to the host. 0: it belongs to the library.
     pub is_hosts: u32,
 }
 
 sized_struct!(adamw_state_info, "out_info", 3 of 8, 4 of 4);
 
-/// Says where a part of a parameter's state is: no copy is made. The state is up to date when this
-/// returns. `ADAMW_STATUS_NOT_FOUND` if the parameter has no such part. `struct_size` is the caller's
-/// `sizeof(adamw_state_info)`. A host that writes the master also writes the parameter, or the next
-/// step does.
+/// Writes the location of a part of a parameter's state to `out_info`, without a copy. The state is
+/// up to date when this returns. `struct_size` is the caller's `sizeof(adamw_state_info)`.
+/// `ADAMW_STATUS_NOT_FOUND` if the parameter has no such part.
+///
+/// A host that writes the master must write the parameter too, because otherwise the next step
+/// does.
 ///
 /// # Safety
 /// `out_info` is NULL, or writable for `struct_size` bytes.
@@ -76,17 +80,18 @@ pub unsafe extern "C" fn adamw_get_state_info(
             dtype: view.tensor.map_or(Dtype::F64, |tensor| tensor.dtype()) as u32,
             is_hosts: view.is_host_owned.into(),
         };
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         unsafe { sized::write(out_info, struct_size, info) }
     })
 }
 
-/// Writes the name of a part of a parameter's state to `out_name`, NUL-terminated, and its length
-/// without the NUL to `out_length`. With a `capacity` of 0 `out_name` may be NULL, and only the length
-/// is written. Paddle has no name for `ADAMW_BUFFER_STEP`: `ADAMW_STATUS_NOT_FOUND`.
+/// Writes the name of a part of a parameter's state to `out_name` `[capacity]`, NUL-terminated, and
+/// its length without the NUL to `out_length`. With a `capacity` of 0, `out_name` may be NULL, and
+/// only the length is written. `ADAMW_STATUS_NOT_FOUND` if the scheme has no name for the part:
+/// Paddle's has none for `ADAMW_BUFFER_STEP`, remainders and scales.
 ///
 /// # Safety
-/// `out_name` is NULL or writable for `capacity` bytes, `out_length` NULL or writable.
+/// `out_name` is NULL or writable for `capacity` bytes; `out_length` is NULL or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn adamw_get_state_name(
     optimizer: *const Optimizer,
@@ -120,16 +125,17 @@ pub unsafe extern "C" fn adamw_get_state_name(
             }
             Ok(())
         })?;
-        // SAFETY: not NULL, and the caller's word.
+        // SAFETY: not NULL, and the caller guarantees the rest.
         unsafe { out_length.write_unaligned(counted.used) };
         Ok(())
     })
 }
 
-/// Writes to `out_param` and `out_buffer` which part of whose state has this name, by either scheme.
+/// Writes the parameter and the part of its state that have this name, in either scheme, to
+/// `out_param` and `out_buffer`.
 ///
 /// # Safety
-/// `name` is NULL or NUL-terminated, the outputs NULL or writable.
+/// `name` is NULL or NUL-terminated; the outputs are NULL or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn adamw_find_state(
     optimizer: *const Optimizer,
@@ -138,13 +144,13 @@ pub unsafe extern "C" fn adamw_find_state(
     out_buffer: *mut adamw_buffer,
 ) -> Status {
     guard(|| {
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         let name = unsafe { super::name(name, "name") }?;
         let found = handle::with(optimizer, |optimizer| optimizer.find_state(name))?;
         if out_buffer.is_null() {
             return Err(Error::Null("out_buffer"));
         }
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         unsafe {
             put("out_param", out_param, found.1)?;
             put("out_buffer", out_buffer, found.2.number())
@@ -152,11 +158,11 @@ pub unsafe extern "C" fn adamw_find_state(
     })
 }
 
-/// Copies the part of the state that has this name, by either scheme, to `out_data
-/// [n_elements]`. The number and the type of its elements must be right; a counter is one f64.
+/// Copies the part of the state that has this name, in either scheme, to `out_data [n_elements]`.
+/// The number and the type of the elements must be those of the state; a counter is one f64.
 ///
 /// # Safety
-/// `name` is NULL or NUL-terminated, `out_data` NULL or writable for `n_elements`.
+/// `name` is NULL or NUL-terminated; `out_data` is NULL or writable for `n_elements`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn adamw_get_state(
     optimizer: *mut Optimizer,
@@ -166,23 +172,23 @@ pub unsafe extern "C" fn adamw_get_state(
     dtype: adamw_dtype,
 ) -> Status {
     guard(|| {
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         let name = unsafe { super::name(name, "name") }?;
         handle::with(optimizer, |optimizer| {
-            // SAFETY: the caller's word.
+            // SAFETY: the caller guarantees it.
             let to = unsafe { array(optimizer, name, out_data, n_elements, dtype) }?;
             optimizer.read_state(name, &to)
         })
     })
 }
 
-/// Copies `data [n_elements]` into the part of the state that has this name, by either scheme. The
-/// number and the type of its elements must be right. A counter is one f64; setting the step also
-/// sets the powers to what the group's betas make them (as the host has them now, where it keeps them), so set
-/// powers after it.
+/// Copies `data [n_elements]` to the part of the state that has this name, in either scheme. The
+/// number and the type of the elements must be those of the state; a counter is one f64. Setting
+/// the step also sets the powers to those of the group's betas (their current values, where the
+/// host keeps them), so set the powers after it.
 ///
 /// # Safety
-/// `name` is NULL or NUL-terminated, `data` NULL or readable for `n_elements`.
+/// `name` is NULL or NUL-terminated; `data` is NULL or readable for `n_elements`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn adamw_set_state(
     optimizer: *mut Optimizer,
@@ -192,21 +198,21 @@ pub unsafe extern "C" fn adamw_set_state(
     dtype: adamw_dtype,
 ) -> Status {
     guard(|| {
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         let name = unsafe { super::name(name, "name") }?;
         handle::with(optimizer, |optimizer| {
-            // SAFETY: the caller's word; what is made of it is only read.
+            // SAFETY: the caller guarantees it; the tensor is only read.
             let from = unsafe { array(optimizer, name, data.cast_mut(), n_elements, dtype) }?;
             optimizer.write_state(name, &from)
         })
     })
 }
 
-/// A plain array for the part of the state that has this name. Of another type than that it need not be
-/// aligned to its elements, which says less than the type.
+/// Returns the plain array for the part of the state that has this name. The type is checked before
+/// the alignment, because an error about the type says more.
 ///
 /// # Safety
-/// As `tensor::array`.
+/// The requirements of `tensor::array` hold.
 unsafe fn array(
     optimizer: &Optimizer,
     name: &CStr,
@@ -216,7 +222,7 @@ unsafe fn array(
 ) -> Result<Tensor, Error> {
     let dtype = tensor::dtype(constant).map_err(|problem| of_state(name, problem))?;
     optimizer.check_state_type(name, dtype)?;
-    // SAFETY: the caller's word.
+    // SAFETY: the caller guarantees it.
     let array = unsafe { tensor::array(data, n_elements, constant) };
     array.map_err(|problem| of_state(name, problem))
 }
@@ -225,7 +231,7 @@ fn of_state(name: &CStr, problem: TensorProblem) -> Error {
     Error::State { name: Label::new(name.to_bytes()), problem }
 }
 
-/// Writes into memory of the host's, or only counts, where that is NULL.
+/// Writes into the host's memory, or only counts the bytes if it is NULL.
 struct Bytes {
     to: *mut u8,
     used: usize,
@@ -234,7 +240,7 @@ struct Bytes {
 impl Write for Bytes {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         if !self.to.is_null() {
-            // SAFETY: whoever made it saw that there is room for the whole text.
+            // SAFETY: `adamw_get_state_name` has checked that there is room for the whole name.
             unsafe { copy_nonoverlapping(text.as_ptr(), self.to.add(self.used), text.len()) };
         }
         self.used += text.len();
