@@ -1732,71 +1732,74 @@ typedef int32_t (*adamw_write)(const void *data, size_t num_bytes, void *user_da
 /// return value ends the call with `ADAMW_STATUS_CALLBACK`, and nothing changes.
 typedef int32_t (*adamw_progress)(uint64_t done, uint64_t total, void *user_data);
 
-/// Where and what `adamw_save_to` saves. Zero it, set `struct_size` and one of `path`, `data` and
-/// `write` (or `size_only`); the rest may stay 0.
+/// The arguments of `adamw_save_to`. Zero it, then set `struct_size` and one of `path`, `data`,
+/// `write` and `size_only`; the other fields may stay 0.
 typedef struct adamw_save_args {
   /// `sizeof(adamw_save_args)`.
   size_t struct_size;
   /// The file to write, as `adamw_save` does.
   const char *path;
-  /// Memory to write to, `[capacity]` bytes.
+  /// The memory to write to, `[capacity]` bytes.
   void *data;
-  /// How many bytes there is room for.
+  /// The number of bytes that `data` has room for.
   size_t capacity;
-  /// Called with the checkpoint's bytes one piece after another. The tensors are read twice: their
-  /// checksums come first.
+  /// Called with the bytes of the checkpoint, one piece after another. The tensors are read
+  /// twice, because their checksums come first.
   adamw_write write;
   /// Passed to `write`.
   void *write_data;
-  /// `[NULL]` Called while it goes on.
+  /// `[NULL]` Called while the save proceeds.
   adamw_progress progress;
   /// Passed to `progress`.
   void *progress_data;
   /// `[0]` 1: the parameters themselves are saved too.
   uint32_t params;
-  /// `[0]` 1: nothing is saved, and only the number of bytes is written; no `path`, `data` or `write`
-  /// then.
+  /// `[0]` 1: nothing is saved, and only the number of bytes is computed. `path`, `data` and
+  /// `write` must be NULL.
   uint32_t size_only;
-  /// `[NULL]` After a save to a file: 1 if the file and its name outlive a power cut, 0 if the file
-  /// system knows no way to make them (fsync is not known there, or not that of a directory; or the
-  /// directory may be written but not read). The file is there either way, and whole. 0 after any
-  /// other save; not written if the call fails.
+  /// `[NULL]` Receives 1 after a save to a file if the file and its name survive a power failure,
+  /// and 0 if the file system has no way to ensure that: it does not support fsync, or fsync of a
+  /// directory, or the directory can be written but not read. The file is there and complete in
+  /// either case. Receives 0 after any other save. Not written if the call fails.
   uint32_t *out_durable;
 } adamw_save_args;
 
-/// Saves the state of all parameters to a file, and all that a run needs to go on with the same bits:
-/// step counts and beta powers, hyper-parameters, groups, the learning rate, the schedule, the loss
-/// scaler, the seed. (Not the parameters: `adamw_save_to` can; nor functions and pointers of the host's. Where
-/// `lr_ptr` has a learning rate that no step would take, the one that the last step took is saved.)
+/// Saves the state of all parameters to a file, with all that a run needs to continue with the same
+/// bits: step counts and beta powers, hyper-parameters, groups, the learning rate, the schedule,
+/// the loss scaler, the seed. The parameters themselves are not saved (`adamw_save_to` can save
+/// them), nor are the host's functions and pointers. If `lr_ptr` holds a learning rate that no step
+/// would take, the learning rate of the last step is saved.
 ///
-/// The file is there whole, or what was there before is: it is written beside its place, made durable,
-/// and renamed, and the directory is made durable after it. A symbolic link stays, and what it leads to
-/// is replaced. A new file has the mode that the umask leaves of 0666. One that takes the place of another
-/// has the other's mode (nine bits of it), owner and group, as far as the process may and the file system
-/// has them; where the group cannot be had, its members get no more than everybody.
+/// At any time the path names the complete new file, or what it named before: the library writes a
+/// new file in the same directory, makes it durable, renames it, and then makes the directory
+/// durable. A symbolic link stays, and its target is replaced. A file that did not exist gets mode
+/// 0666 less the umask. A file that replaces another gets the other's mode (nine bits of it), owner
+/// and group, as far as the process may set them and the file system has them. If the group cannot
+/// be set, its members get no more permissions than everybody.
 ///
-/// `ADAMW_STATUS_IO` if the system fails: what was there is still there (if only the directory's fsync
-/// failed, the new file is), and no other file is left. A file system that knows no fsync, or none of
-/// directories, is no failure: `adamw_save_to` tells, by `out_durable`. A process that is killed may leave
-/// `.adamw-000.tmp` in the directory, which the next save there removes.
+/// `ADAMW_STATUS_IO` if the system fails: the old file is still there (if only the fsync of the
+/// directory has failed, the new one is), and no other file is left. A file system that does not
+/// support fsync, or fsync of a directory, is not a failure; `out_durable` of `adamw_save_to`
+/// reports it. A process that is killed may leave `.adamw-000.tmp` in the directory, which the next
+/// save there removes.
 ///
-/// Rows that lag (ADAMW_LAZY_EXACT) are brought up to date first. Accumulated gradients are not state:
-/// `ADAMW_STATUS_INVALID_ARGUMENT` while there are some, and while some parameters have been stepped alone
-/// (`adamw_step_param`) and others still have a gradient.
+/// Deferred rows (ADAMW_LAZY_EXACT) are brought up to date first. Accumulated gradients are not
+/// part of the state: `ADAMW_STATUS_INVALID_ARGUMENT` while there are any, and while some
+/// parameters have been stepped alone (`adamw_step_param`) and others still have a gradient.
 ///
 /// The caller ensures:
 /// `path` is NULL or NUL-terminated.
-adamw_status adamw_save(adamw_optimizer *optimizer,
-                        const char *path);
+adamw_status adamw_save(adamw_optimizer *optimizer, const char *path);
 
-/// Saves to a file, to memory or through a function, and writes how many bytes that takes to
-/// `out_num_bytes`, which may be NULL. All three give the same bytes. With `args.size_only` nothing is
-/// saved, and only the number is written. Anything else that names none of the three, a path that nobody
-/// set, say, is `ADAMW_STATUS_INVALID_ARGUMENT`.
+/// Saves what `adamw_save` saves to a file, to memory or through a function, and writes the size in
+/// bytes to `out_num_bytes`, which may be NULL. All three give the same bytes. With
+/// `args.size_only`, nothing is saved, and only the size is written.
+/// `ADAMW_STATUS_INVALID_ARGUMENT` if `args` names none of the targets, for example because a path
+/// was not set, or more than one.
 ///
 /// The caller ensures:
-/// `args` is NULL, or readable with all that it points to (`data` and `out_durable`: writable); its
-/// functions may be called; `out_num_bytes` is NULL or writable.
+/// `args` is NULL, or readable with all that it points to (`data` and `out_durable`: writable). Its
+/// functions may be called. `out_num_bytes` is NULL or writable.
 adamw_status adamw_save_to(adamw_optimizer *optimizer,
                            const struct adamw_save_args *args,
                            uint64_t *out_num_bytes);
@@ -1813,140 +1816,149 @@ typedef int32_t (*adamw_rename)(const char *name, const char **out_name, void *u
 /// more than once.
 typedef int32_t (*adamw_read)(uint64_t offset, void *out_data, size_t num_bytes, void *user_data);
 
-/// Where a checkpoint is. Zero it, set `struct_size` and one of `path`, `data` and `read`.
+/// The location of a checkpoint. Zero it, then set `struct_size` and one of `path`, `data` and
+/// `read`.
 typedef struct adamw_source {
   /// `sizeof(adamw_source)`.
   size_t struct_size;
   /// The file to read.
   const char *path;
-  /// Memory to read, `[num_bytes]` bytes.
+  /// The memory to read, `[num_bytes]` bytes.
   const void *data;
-  /// Bytes of the checkpoint in memory, or that `read` can give.
+  /// The number of bytes of a checkpoint that is in memory or that `read` gives.
   uint64_t num_bytes;
-  /// Called for bytes at any place.
+  /// Called for bytes at any offset.
   adamw_read read;
   /// Passed to `read`.
   void *read_data;
 } adamw_source;
 
-/// Which parameters a handle and what it loads have to have.
+/// Which parameters the handle and the checkpoint must have in common.
 typedef uint32_t adamw_load_scope;
-/// The same.
+/// The handle and the checkpoint must have the same parameters.
 #define ADAMW_LOAD_ALL 0
-/// Those of the handle; the checkpoints may have more, which are passed over.
+/// The checkpoint must have all parameters of the handle. Its other parameters are ignored.
 #define ADAMW_LOAD_SUBSET 1
-/// Whatever both have: the state of these is loaded, and nothing else. The handle's settings may be
-/// others, and its learning rate, schedule and loss scale stay.
+/// None: the state of those parameters that both have is loaded, and nothing else. The settings of
+/// the handle may differ, and its learning rate, schedule and loss scale stay.
 #define ADAMW_LOAD_SHARED 2
 
-/// How to load. Zero it and set `struct_size`; the rest may stay 0.
+/// The options of a load. Zero it and set `struct_size`; the other fields may stay 0.
 typedef struct adamw_load_options {
   /// `sizeof(adamw_load_options)`.
   size_t struct_size;
-  /// `[NULL]` Says what the parameters of the handle are called in the checkpoint.
+  /// `[NULL]` Gives the name of each parameter in the checkpoint.
   adamw_rename rename;
   /// Passed to `rename`.
   void *rename_data;
-  /// `[NULL]` Called while it goes on. What it returns means nothing once the state is being
+  /// `[NULL]` Called while the load proceeds. Its return value is ignored once the state is being
   /// written.
   adamw_progress progress;
   /// Passed to `progress`.
   void *progress_data;
-  /// `[ADAMW_LOAD_ALL]`
+  /// `[ADAMW_LOAD_ALL]` Which parameters the handle and the checkpoint must have in common.
   adamw_load_scope scope;
   /// `[0]` 1: the parameters themselves are loaded too, into the host's memory.
   uint32_t params;
-  /// `[0]` 1: where the checkpoint has f32, f64, f16 or bf16 and the handle another of these, elements
-  /// are converted: exactly where there is room, otherwise to nearest (f64 to 16 bits by way of
-  /// f32). 0: that is an error.
+  /// `[0]` 1: where the checkpoint has f32, f64, f16 or bf16 and the handle has another of these
+  /// types, elements are converted, exactly if the new type can represent them and otherwise by
+  /// rounding to nearest (from f64 to 16 bits by way of f32). 0: such a difference is an error.
   uint32_t convert;
-  /// `[0]` 1: the handle's schedule and learning rate stay, and may be others than were saved. The schedule
-  /// goes on at the index that was saved, as if it had been the run's from its start (a longer
-  /// `total_steps`, say); a REDUCE_ON_PLATEAU, or one whose checkpoint has no schedule, stays where it
-  /// is. 0: the checkpoint's learning rate is taken, and the schedule has to be the one that was saved.
+  /// `[0]` 1: the schedule and the learning rate of the handle stay, and may differ from the
+  /// saved ones. The schedule continues at the saved index as if the run had used it from the
+  /// start (for example with a longer `total_steps`). A REDUCE_ON_PLATEAU schedule keeps its
+  /// state, and so does any schedule if the checkpoint has none. 0: the learning rate of the
+  /// checkpoint is used, and the schedule must be the saved one.
   uint32_t keep_schedule;
-  /// `[0]` 1: the handle may have been made with `amsgrad` or `multi_precision` where the saved one was
-  /// not. `max_exp_avg_sq` starts as `exp_avg_sq`: the maximum since the last step that was saved, for
-  /// nobody knows those before. The master is the parameter widened, exactly, as it is at the next
-  /// step or save. 0: that is an error. What was on cannot be turned off.
+  /// `[0]` 1: the handle may have `amsgrad` or `multi_precision` although the saved one had not.
+  /// `max_exp_avg_sq` then starts as `exp_avg_sq`, so that it is the maximum since the last saved
+  /// step: earlier values are not known. The master is the exactly widened parameter, as it is at
+  /// the next step or save. 0: such a difference is an error. An option that was on cannot be
+  /// turned off.
   uint32_t extend;
   /// 0.
   uint32_t reserved;
 } adamw_load_options;
 
-/// Loads what `adamw_save` saved into a handle that has the same parameters and settings: it goes on
-/// with the same bits, whatever its instruction set and threads. `options` may be NULL. The host loads
-/// the parameters themselves, unless they were saved and `options` says so: rows that lag
-/// (ADAMW_LAZY_EXACT) are brought up to date first, so that it does so after the load, or calls
-/// `adamw_sparse_flush` before. What was accumulated or measured (`adamw_grad_ready`) of a parameter that is
-/// loaded is forgotten; gradients that are set stay.
+/// Loads a file that `adamw_save` has written into a handle with the same parameters and settings.
+/// The run continues with the same bits, whatever instruction set and threads the handle uses.
+/// `options` may be NULL.
 ///
-/// Groups, parameters, the schedule and the loss scaler are there before, as they were in the handle that
-/// was saved: a load adds none. What it takes are values: state and steps of each parameter, how far
-/// the schedule and the scaler have come, and the learning rate. The saved learning rate wins over
-/// `adamw_config.lr`, over `adamw_set_lr` and over the schedule's first, but not over `lr_ptr`, which is the
-/// host's; with ADAMW_LOAD_SHARED or `keep_schedule` the handle's stays. Do not call `adamw_sync_master`
-/// after it: masters and remainders are loaded.
+/// The host loads the parameters themselves, unless they were saved and `options` requests them.
+/// Deferred rows (ADAMW_LAZY_EXACT) are brought up to date first, which writes parameters. So load
+/// the parameters after this call, or call `adamw_sparse_flush` before you load them. For a
+/// parameter that is loaded, accumulated gradients and measurements (`adamw_grad_ready`) are
+/// discarded; gradients that are set stay.
 ///
-/// All is checked before anything is changed: `ADAMW_STATUS_CORRUPT` if the file is damaged or none of
-/// this library's, `ADAMW_STATUS_MISMATCH` if it is another handle's, with a list of what
-/// differs, both values, and what can be done, `ADAMW_STATUS_UNSUPPORTED` if its format is newer. Only if the file fails or changes between
-/// the check and the copy is the handle `ADAMW_STATUS_POISONED` from then on: it can be loaded again or
-/// destroyed.
+/// The groups, parameters, schedule and loss scaler of the saved handle must exist in this one
+/// before the load, which adds none. It loads values: the state and step count of each parameter,
+/// the state of the schedule and of the loss scaler, and the learning rate. The saved learning rate
+/// replaces that of `adamw_config.lr`, of `adamw_set_lr` and of the start of the schedule, but not
+/// that of `lr_ptr`, which belongs to the host. With ADAMW_LOAD_SHARED or `keep_schedule`, the
+/// learning rate of the handle stays. Do not call `adamw_sync_master` after a load, because masters
+/// and remainders are loaded.
+///
+/// Everything is checked before anything changes: `ADAMW_STATUS_CORRUPT` if the file is damaged or
+/// not a checkpoint of this library; `ADAMW_STATUS_MISMATCH` if it does not match this handle, with
+/// a list of the differences, both values, and what can be done; `ADAMW_STATUS_UNSUPPORTED` if its
+/// format is newer. Only if the file fails or changes between the check and the copy does the
+/// handle become `ADAMW_STATUS_POISONED`: it can then be loaded again or destroyed.
 ///
 /// The caller ensures:
-/// `path` is NULL or NUL-terminated; `options` is NULL or readable, and its functions may be called.
+/// `path` is NULL or NUL-terminated. `options` is NULL or readable, and its functions may be
+/// called.
 adamw_status adamw_load(adamw_optimizer *optimizer,
                         const char *path,
                         const struct adamw_load_options *options);
 
-/// Loads one checkpoint from several sources, `[num_sources]`: the files of all ranks, say. Each
-/// parameter of the handle takes its elements from wherever they are, so that what was saved on some
-/// number of ranks can be loaded on any other. (A parameter that is a part of a larger one says so by
-/// `first_element` and `whole_elements`. Moments in codes can be cut only where a block of 256, or of
-/// 128, ends.)
+/// Loads one checkpoint from several sources, `[num_sources]`, such as the files of all ranks. Each
+/// parameter of the handle takes its elements from the sources that have them, so that a checkpoint
+/// saved on any number of ranks can be loaded on any other number. (A parameter that is a shard
+/// says so by `first_element` and `whole_elements`. Moments in codes can be divided only at the end
+/// of a block of 256 elements, or of 128 for 4 bits.)
 ///
-/// Half as many files are open at once as the process may have open (RLIMIT_NOFILE), and fewer where the
-/// host has more; the others are closed and opened again, and have to be the same files then.
+/// The library opens at most half as many files at once as the process may have open
+/// (RLIMIT_NOFILE), and fewer if the host has more open. It closes and reopens the others, which
+/// must then still be the same files.
 ///
 /// The caller ensures:
-/// The pointers of `sources` are NULL or readable with all that they point to; `options` as for
+/// The pointers in `sources` are NULL, or readable with all that they point to. `options` is as for
 /// `adamw_load`.
 adamw_status adamw_load_from(adamw_optimizer *optimizer,
                              const struct adamw_source *const *sources,
                              size_t num_sources,
                              const struct adamw_load_options *options);
 
-/// One thing in a checkpoint. Valid during the callback.
+/// An entry of a checkpoint, which is a text or a tensor. Valid during the callback.
 typedef struct adamw_entry {
   /// `sizeof(adamw_entry)`.
   size_t struct_size;
-  /// What it is called, NUL-terminated.
+  /// The name of the entry, NUL-terminated.
   const char *name;
-  /// A text, NUL-terminated; NULL: this is a tensor.
+  /// The text, NUL-terminated. NULL: the entry is a tensor.
   const char *text;
-  /// The element type of a tensor as safetensors names it ("F32", "BF16", ...); NULL: this is a text.
+  /// The element type of a tensor, as safetensors names it ("F32", "BF16", ...). NULL: the entry
+  /// is a text.
   const char *dtype;
-  /// Elements of a tensor.
+  /// The number of elements of a tensor.
   uint64_t n_elements;
-  /// Where the bytes of a tensor start in the file.
+  /// The offset in the file of the first byte of a tensor.
   uint64_t offset;
-  /// The value, if it is one number of 64 bits, as a counter is; NaN otherwise.
+  /// The value, if it is one number of 64 bits, such as a counter; otherwise NaN.
   double value;
 } adamw_entry;
 
-/// Sees one thing in a checkpoint and returns 0. Anything else ends the call with
+/// Receives one entry of a checkpoint and returns 0. Any other return value ends the call with
 /// `ADAMW_STATUS_CALLBACK`.
 typedef int32_t (*adamw_visit)(const struct adamw_entry *entry, void *user_data);
 
-/// Checks a checkpoint and shows `visit` what is in it: first the texts, then the tensors, in the order
-/// of their names. It needs no handle.
+/// Checks a checkpoint and calls `visit` for each of its entries: first the texts, then the
+/// tensors, ordered by name. It needs no handle.
 ///
 /// The caller ensures:
-/// `source` is NULL or readable with all that it points to; `visit` may be called with `user_data`.
-adamw_status adamw_inspect(const struct adamw_source *source,
-                           adamw_visit visit,
-                           void *user_data);
+/// `source` is NULL, or readable with all that it points to. `visit` may be called with
+/// `user_data`.
+adamw_status adamw_inspect(const struct adamw_source *source, adamw_visit visit, void *user_data);
 
 /* ---- CUDA ------------------------------------------------------------------------------------ */
 
@@ -1979,74 +1991,85 @@ adamw_status adamw_inspect(const struct adamw_source *source,
 // library allocates, frees, copies and waits in CUDA's relaxed mode, and never waits for the whole
 // context.
 
-/// Numbers in the device's memory, one f32 each, that a step reads there: they may be written by
-/// kernels before it, and differ each time a captured graph is launched. NULL: the host's is meant.
+/// Addresses of scalars in device memory, one f32 each, that steps read. Kernels before the step
+/// may write them, so that they may differ in each launch of a captured graph. NULL: the step uses
+/// the scalar of the host.
 typedef struct adamw_device_inputs {
   /// `sizeof(adamw_device_inputs)`.
   size_t struct_size;
-  /// `[NULL]` The learning rate, in place of the handle's, which `adamw_set_lr` and `adamw_get_lr` go on to
-  /// mean; finite and >= 0, which is not checked.
+  /// `[NULL]` The learning rate, in place of that of the handle, which `adamw_set_lr` and
+  /// `adamw_get_lr` still refer to. It must be finite and >= 0, which is not checked.
   const float *lr;
-  /// `[NULL]` How many times too large the gradients are, in place of `adamw_set_grad_scale`; from 2^-126 to
-  /// 2^126, which is not checked: a scale of 0, or NaN, makes parameters NaN.
+  /// `[NULL]` The scale of the gradients, in place of `adamw_set_grad_scale`. It must be 2^-126
+  /// to 2^126, which is not checked: a scale of 0 or NaN makes parameters NaN.
   const float *grad_scale;
-  /// `[NULL]` Not 0: a gradient is not finite, and the step is skipped.
+  /// `[NULL]` If it is not 0, a gradient is not finite, and the step is skipped.
   const float *found_inf;
 } adamw_device_inputs;
 
-/// Says on which stream (a `CUstream` or `cudaStream_t`; NULL: the legacy default stream) the work of
-/// parameters on the device is queued up from now on. The stream stays the host's, and must be alive in
-/// every call; the one before it must be so in this one yet. Streams are not ordered by this library: what comes
-/// before a step on other streams, and what reads its results there, the host orders by events, as for kernels of
-/// its own. `ADAMW_STATUS_NOT_FOUND` before the first parameter on a device.
+/// Sets the stream on which the work of parameters on the device is queued from now on: a
+/// `CUstream` or `cudaStream_t`; NULL is the legacy default stream. `ADAMW_STATUS_NOT_FOUND` before
+/// the first parameter on a device.
+///
+/// The stream belongs to the host and must exist during every call; the previous stream must still
+/// exist during this one. The library does not order streams. The host must order, by events as for
+/// its own kernels, what precedes a step on other streams and what reads the results of a step
+/// there.
 ///
 /// The caller ensures:
 /// `stream` is NULL or a stream of the device's primary context.
-adamw_status adamw_set_stream(adamw_optimizer *optimizer,
-                              void *stream);
+adamw_status adamw_set_stream(adamw_optimizer *optimizer, void *stream);
 
-/// Has steps read numbers in the device's memory, for the parameters there; NULL: none of them.
-/// `ADAMW_STATUS_NOT_FOUND` before the first parameter on a device, `ADAMW_STATUS_INVALID_ARGUMENT` for an
-/// address that is not aligned to 4 bytes or no memory of the device.
+/// Makes steps of parameters on the device read these scalars from device memory. NULL: all of them
+/// come from the host. `ADAMW_STATUS_NOT_FOUND` before the first parameter on a device.
+/// `ADAMW_STATUS_INVALID_ARGUMENT` for an address that is not aligned to 4 bytes or is not memory
+/// of the device.
 ///
 /// The caller ensures:
-/// `inputs` is NULL or readable; what it points to is memory of the device until it is replaced.
+/// `inputs` is NULL or readable. What it points to is memory of the device until it is replaced.
 adamw_status adamw_set_device_inputs(adamw_optimizer *optimizer,
                                      const struct adamw_device_inputs *inputs);
 
-/// Does what the next step needs beside launches of kernels: uploads what it reads, fills masters. A step
-/// of the same parameters with the same gradients is launches alone after that, so that it can be
-/// captured into a graph:
+/// Prepares the next step for a capture: uploads what it reads, and fills masters. After that, a
+/// step of the same parameters with the same gradients consists of kernel launches alone, and can
+/// be captured into a graph:
 ///
 /// adamw_set_stream(optimizer, stream);       the stream that will be captured
-/// adamw_set_device_inputs(optimizer, &at);   lr comes from the device's memory
+/// adamw_set_device_inputs(optimizer, &at);   lr comes from device memory
 /// adamw_prepare(optimizer);                  before the capture begins
 /// cudaStreamBeginCapture(stream, ...);
 /// adamw_step(optimizer);                     recorded; each launch of the graph is a step
 /// cudaStreamEndCapture(stream, &graph);
 ///
-/// The device counts the steps that the graph takes; `adamw_get_param_info` and the state by name ask it.
+/// The device counts the steps that the graph takes; `adamw_get_param_info` and the state by name
+/// read these counts.
 ///
-/// A graph goes on as it was recorded, whatever the handle is told afterwards: every launch is a step of
-/// the parameters that had a part in the captured one, with its gradients, options and device inputs.
-/// Plain steps and other captures go on beside it, as the handle is told, and count on the same clocks. What a
-/// graph reads and writes of the library's own stays where it is until `adamw_destroy`: state, step counts, what
-/// sparse gradients need, also of parameters that are removed; and for each capture that was prepared anew, the
-/// tables of its step (about 0.5 KiB a parameter and 136 bytes for each 16,384 elements). What is the host's own
-/// must stay where it was as long as the graph is launched: the memory of parameters, of their gradients and lists
-/// of rows, of state that the host gave, and of the device inputs; `adamw_rebind` moves none of them in a graph.
-/// With `config.clear_grads` a launch writes zeros over every gradient on the device that was set, those of frozen
-/// parameters too, whose memory must stay as well.
-/// A graph whose step took accumulated gradients reads their sums each time; a launch does not end their window,
-/// which `adamw_clear_grad` with `ADAMW_CLEAR_FORGET` does, before the next one begins.
-/// Graphs are destroyed before the handle: none is launched after `adamw_destroy`, which frees what it reads and may
-/// unload its kernels, and those that have been launched are over before it.
+/// A graph continues as it was recorded, whatever is set on the handle afterwards: every launch is
+/// a step of the parameters of the captured step, with its gradients, options and device inputs.
+/// Plain steps and other captures may follow in between; they use the current settings of the
+/// handle and the same step counts.
 ///
-/// `ADAMW_STATUS_UNSUPPORTED` from a step inside a capture that `adamw_prepare` was not called before, or that
-/// cannot be replayed: whose learning rate is the host's, with a schedule or a callback, with parameters in
-/// the host's memory, or whose gradients the host has to know about. And for a parameter that a captured graph
-/// steps, from what its graph could not go on with: its first sparse gradient under `ADAMW_LAZY_EXACT`, and
-/// leaving that mode.
+/// Memory of the library that a graph uses stays where it is until `adamw_destroy`: state, step
+/// counts, and what sparse gradients need, also for parameters that are removed; and, for each
+/// capture that was prepared anew, the tables of its step (about 0.5 KiB per parameter and 136
+/// bytes per 16,384 elements). Memory of the host must stay where it was as long as the graph is
+/// launched: parameters, their gradients and lists of rows, state that the host gave, and the
+/// device inputs. `adamw_rebind` moves none of them in a graph.
+///
+/// With `config.clear_grads`, a launch writes zeros over every gradient on the device that was set,
+/// including those of frozen parameters, whose memory must stay as well. A graph whose step used
+/// accumulated gradients reads their sums in each launch. A launch does not end their window: call
+/// `adamw_clear_grad` with `ADAMW_CLEAR_FORGET` before the next window begins.
+///
+/// Destroy graphs before the handle, and let their launches finish. No graph may be launched after
+/// `adamw_destroy`, which frees what it reads and may unload its kernels.
+///
+/// `ADAMW_STATUS_UNSUPPORTED` from a step inside a capture if `adamw_prepare` was not called before
+/// it, or if the step cannot be replayed: if the learning rate is not a device input, if there is a
+/// schedule or an lr_ratio callback, if parameters in the host's memory are stepped, or if the host
+/// has to know about the gradients. The same status from a call that a captured graph of the
+/// parameter could not follow: its first sparse gradient under `ADAMW_LAZY_EXACT`, and leaving that
+/// mode.
 adamw_status adamw_prepare(adamw_optimizer *optimizer);
 
 #ifdef __cplusplus

@@ -1,9 +1,9 @@
 // libadamw for C++17 and later: adamw.h with owners, exceptions and lambdas. Header only.
 //
-// Every failure is an adamw::error with the status and the text of the library. An exception that
-// a callback throws is carried across the C calls and thrown again, as it was, by the method that
-// led to it. Memory is borrowed as adamw.h says: arrays that are given stay yours and must outlive
-// their use.
+// Every failure throws an adamw::error with the status and the text of the library. An exception
+// that a callback throws is carried across the C calls and rethrown unchanged by the method that
+// led to it. Memory is borrowed as adamw.h describes: arrays that you pass still belong to you and
+// must outlive their use.
 #ifndef ADAMW_HPP
 #define ADAMW_HPP
 
@@ -31,7 +31,7 @@
 
 namespace adamw {
 
-// A call that failed; nothing has changed.
+// A call has failed, and nothing has changed.
 class error : public std::runtime_error {
 public:
   error(adamw_status status, const char *text) : std::runtime_error(text), status_(status) {}
@@ -42,7 +42,7 @@ private:
   adamw_status status_;
 };
 
-// The numbers of a parameter and of a group, told apart by the compiler.
+// The numbers of a parameter and of a group, as distinct types.
 enum class param : std::uint32_t {};
 enum class group : std::uint32_t {};
 
@@ -53,8 +53,8 @@ enum class dtype : adamw_dtype {
   f64 = ADAMW_DTYPE_F64,
   f16 = ADAMW_DTYPE_F16,
   bf16 = ADAMW_DTYPE_BF16,
-  i16 = ADAMW_DTYPE_I16, // of remainders
-  u8 = ADAMW_DTYPE_U8    // of moments in codes
+  i16 = ADAMW_DTYPE_I16, // for remainders
+  u8 = ADAMW_DTYPE_U8    // for moments in codes
 };
 
 namespace detail {
@@ -88,12 +88,13 @@ inline adamw_data_type dlpack(dtype type) {
   return {0, 0, 0};
 }
 
-// What a container with data() and size() holds.
+// The element type of a container with data() and size().
 template <class C, class = decltype(std::declval<C &>().size())>
 using element = std::remove_pointer_t<decltype(std::declval<C &>().data())>;
 
-// A call of the library that is under way on this thread. The library calls back on the thread that
-// called it, so the innermost is the one that led to a callback, and what it throws waits here.
+// A call of the library that is running on this thread. The library calls back on the thread that
+// called it, so the innermost call is the one that led to a callback, and it keeps the exception
+// that the callback throws.
 struct under_way {
   under_way() noexcept : outer(std::exchange(innermost, this)) {}
   ~under_way() { innermost = outer; }
@@ -102,10 +103,10 @@ struct under_way {
 
   static inline thread_local under_way *innermost = nullptr;
   under_way *outer;
-  std::exception_ptr thrown; // the first
+  std::exception_ptr thrown; // the first exception
 };
 
-// Calls a function of adamw.h and throws what a callback threw, or else the library's error.
+// Calls a function of adamw.h. Throws the exception of a callback, or else the library's error.
 template <class F, class... Args> void call(F function, Args... args) {
   under_way now;
   const adamw_status status = function(args...);
@@ -114,8 +115,8 @@ template <class F, class... Args> void call(F function, Args... args) {
   check(status);
 }
 
-// Runs a callback for the library. What it throws waits for `call`; without one, when the host
-// itself has called the library, the status is all there is.
+// Runs a callback for the library, and keeps its exception for `call`. If the host has called the
+// library directly, there is no `call`, and only the status remains.
 template <class F> std::int32_t carry(F &&callback) noexcept {
   under_way *const now = std::exchange(under_way::innermost, nullptr);
   std::int32_t answer = -1;
@@ -131,9 +132,9 @@ template <class F> std::int32_t carry(F &&callback) noexcept {
 
 } // namespace detail
 
-// Elements that lie side by side and are only read, during the call that they are given to: a
-// container or array of float or double (or std::float16_t, std::bfloat16_t; std::int16_t for
-// remainders, std::uint8_t for moments in codes), or a pointer, a count and a type. May be const, and temporary.
+// Contiguous elements that are only read, and only during the call that takes them: a container or
+// array of float or double (or std::float16_t, std::bfloat16_t; std::int16_t for remainders,
+// std::uint8_t for moments in codes), or a pointer, a count and a type. May be const and temporary.
 class input {
 public:
   template <class C, class T = detail::element<const C>,
@@ -145,15 +146,21 @@ public:
   template <class T>
   input(const T *data, std::size_t n) : input(data, n, detail::dtype_of<T>::value) {}
 
-  // 16-bit elements as std::uint16_t, or anything else that has this type in memory.
+  // For 16-bit elements as std::uint16_t, or any other elements that have this type in memory.
   input(const void *data, std::size_t n, dtype type)
       : data_(const_cast<void *>(data)), n_(static_cast<std::int64_t>(n)), type_(type) {}
 
   std::size_t size() const noexcept { return static_cast<std::size_t>(n_); }
 
-  // As the library takes it; valid as long as this object.
+  // Returns it as a tensor of adamw.h, valid as long as this object.
   adamw_tensor get() const {
-    return {data_, {ADAMW_DEVICE_CPU, 0}, 1, detail::dlpack(type_), const_cast<std::int64_t *>(&n_), nullptr, 0};
+    return {data_,
+            {ADAMW_DEVICE_CPU, 0},
+            1,
+            detail::dlpack(type_),
+            const_cast<std::int64_t *>(&n_),
+            nullptr,
+            0};
   }
 
   void *data() const noexcept { return data_; }
@@ -165,8 +172,9 @@ private:
   dtype type_;
 };
 
-// Elements as in `input` that the library keeps or writes. So neither const nor a temporary can be
-// one: a std::vector, std::array or array by its name, a std::span, or a pointer and a count.
+// Elements as in `input` whose address the library keeps, or which it writes. So they are neither
+// const nor temporary: a named std::vector, std::array or array, a std::span, or a pointer and a
+// count.
 class tensor : public input {
 public:
   template <class C, class T = detail::element<C>,
@@ -187,8 +195,8 @@ public:
   tensor(void *data, std::size_t n, dtype type) : input(data, n, type) {}
 };
 
-// Elements as in `input` that the library keeps and only reads, unless gradients are cleared
-// (clear_grad with zero, config.clear_grads): what a tensor is made of, which may be const here.
+// Elements as in `input` whose address the library keeps and which it only reads, unless gradients
+// are cleared (clear_grad with zero, config.clear_grads). Made like a tensor, but may be const.
 class gradient : public input {
 public:
   template <class C, class T = std::remove_const_t<detail::element<C>>,
@@ -214,8 +222,8 @@ public:
   gradient(const tensor &elements) : input(elements) {}
 };
 
-// The numbers of rows, which the library keeps and only reads: a container or array of std::int32_t
-// or std::int64_t by its name, a std::span, or a pointer and a count.
+// Row numbers, whose address the library keeps and which it only reads: a named container or array
+// of std::int32_t or std::int64_t, a std::span, or a pointer and a count.
 class rows {
 public:
   template <class C, class = detail::element<C>>
@@ -237,7 +245,7 @@ public:
                   "numbers of rows are std::int32_t or std::int64_t");
   }
 
-  // As the library takes them; valid as long as this object.
+  // Returns them as a tensor of adamw.h, valid as long as this object.
   adamw_tensor get() const {
     return {data_,
             {ADAMW_DEVICE_CPU, 0},
@@ -254,24 +262,24 @@ private:
   std::size_t bits_;
 };
 
-// Calls its argument with every index from 0 to num_tasks - 1, on any threads; returns when all
-// those calls have.
+// A parallel_for calls `run` with every index from 0 to num_tasks - 1, on any threads, and returns
+// when all of these calls have returned.
 using task = std::function<void(std::size_t index)>;
 using parallel_for = std::function<void(std::size_t num_tasks, const task &run)>;
 
-// As adamw_decay_filter, adamw_lr_ratio and adamw_schedule_function, with the answer returned.
+// Like adamw_decay_filter, adamw_lr_ratio and adamw_schedule_function, but they return the result.
 using decay_filter = std::function<bool(std::string_view name)>;
 using lr_ratio = std::function<double(const adamw_param_info &info)>;
 using schedule_function = std::function<double(std::uint64_t index)>;
 
-// adamw_config with the defaults, and a loop of the host's for its threads.
+// adamw_config with the defaults, and a loop of the host in place of the library's threads.
 struct config : adamw_config {
   config() : adamw_config() { detail::check(adamw_config_init(this, sizeof(adamw_config))); }
 
   adamw::parallel_for loop;
 };
 
-// A schedule of this kind; the rest of adamw_schedule is to be filled in.
+// A schedule of this kind. The caller fills in the other fields of adamw_schedule.
 struct schedule : adamw_schedule {
   explicit schedule(adamw_schedule_kind kind_) : adamw_schedule() {
     struct_size = sizeof(adamw_schedule);
@@ -279,7 +287,7 @@ struct schedule : adamw_schedule {
   }
 };
 
-// The learning rates that a schedule gives, without an optimizer.
+// Returns the first `n` learning rates of a schedule. Needs no optimizer.
 inline std::vector<double> schedule_trace(const adamw_schedule &schedule, std::size_t n) {
   std::vector<double> lrs(n);
   detail::call(adamw_schedule_trace, &schedule, lrs.data(), n);
@@ -293,7 +301,12 @@ inline adamw_capabilities capabilities() {
 }
 
 inline const char *version() noexcept { return adamw_version(); }
-// Shows `visit` every text and every tensor of a checkpoint.
+
+inline const char *status_name(adamw_status status) noexcept {
+  return adamw_status_name(static_cast<std::int32_t>(status));
+}
+
+// Calls `visit` for every text and every tensor of a checkpoint.
 inline void inspect(adamw_source source, const std::function<void(const adamw_entry &)> &visit) {
   source.struct_size = sizeof source;
   const auto each = [](const adamw_entry *entry, void *user_data) {
@@ -306,11 +319,7 @@ inline void inspect(adamw_source source, const std::function<void(const adamw_en
                const_cast<std::function<void(const adamw_entry &)> *>(&visit));
 }
 
-inline const char *status_name(adamw_status status) noexcept {
-  return adamw_status_name(static_cast<std::int32_t>(status));
-}
-
-// State of the host's for a parameter; what is not given is the library's.
+// A new parameter and the state that the host gives for it. The library allocates the rest.
 struct param_config {
   std::string name;
   tensor param;
@@ -332,14 +341,15 @@ struct param_config {
   bool offload = false;
 };
 
-// A buffer of the host's, and where it is now.
+// A buffer that the host has moved, and its new place.
 struct moved {
   adamw::param param;
   adamw_buffer buffer;
   tensor to;
 };
 
-// Part of a parameter's state: as<float>() is its memory, without a copy; null for a counter.
+// A part of a parameter's state. as<float>() returns its memory without a copy, and null for a
+// counter.
 class state : public adamw_state_info {
 public:
   template <class T> T *as() const {
@@ -349,24 +359,24 @@ public:
   }
 };
 
-// A parameter that adamw_minimize stepped, and where its gradient is.
+// A parameter that minimize has stepped, and the address of its gradient.
 struct updated {
   adamw::param param;
   void *grad;
 };
 
-// What minimize came to: the loss, and the parameters that were stepped.
+// The result of minimize: the loss, and the parameters that were stepped.
 struct minimized {
   double loss;
   std::vector<updated> params;
 };
 
-// An optimizer, which ends with its owner. It can be moved, and is empty then: all calls of an
-// empty one fail with ADAMW_STATUS_BAD_HANDLE. It owns its callbacks. It must not end in a callback
-// of its own: the library cannot end it then, and its memory stays.
+// An optimizer, which owns its handle and its callbacks. A moved-from optimizer is empty: all its
+// calls fail with ADAMW_STATUS_BAD_HANDLE. It must not be destroyed in one of its own callbacks,
+// because the library cannot destroy the handle then, and the memory is leaked.
 //
-// Two calls at once, of two threads, are refused with ADAMW_STATUS_BUSY as in C, but only one
-// thread at a time may set callbacks or a schedule.
+// The second of two calls at once, from two threads, is refused with ADAMW_STATUS_BUSY as in C. But
+// only one thread at a time may set callbacks or a schedule.
 class optimizer {
 public:
   explicit optimizer(config config = adamw::config()) : callbacks_(new callbacks) {
@@ -395,12 +405,12 @@ public:
   optimizer(const optimizer &) = delete;
   optimizer &operator=(const optimizer &) = delete;
 
-  // The handle, for calls of adamw.h; it stays this object's. What a callback throws in such a call
-  // comes out as ADAMW_STATUS_CALLBACK and no more.
+  // Returns the handle, for calls of adamw.h. It still belongs to this object. An exception of a
+  // callback in such a call is lost: the call returns ADAMW_STATUS_CALLBACK.
   adamw_optimizer *get() const noexcept { return handle_; }
 
-  // Gives the handle to the caller, who ends it with adamw_destroy; this object is empty then.
-  // Throws as long as the library may call a callback of this object's.
+  // Gives the handle to the caller, who ends it with adamw_destroy, and leaves this object empty.
+  // Throws as long as the library may call a callback of this object.
   adamw_optimizer *release() {
     const callbacks *own = callbacks_.get();
     if (own && (own->loop || own->decays || own->ratio || own->schedule))
@@ -432,8 +442,9 @@ public:
     const adamw_tensor whole = given.param.get();
     config.param = &whole;
     maybe master(given.master), exp_avg(given.exp_avg), exp_avg_sq(given.exp_avg_sq),
-        max_exp_avg_sq(given.max_exp_avg_sq), remainder(given.remainder), exp_avg_scale(given.exp_avg_scale),
-        exp_avg_sq_scale(given.exp_avg_sq_scale), max_exp_avg_sq_scale(given.max_exp_avg_sq_scale);
+        max_exp_avg_sq(given.max_exp_avg_sq), remainder(given.remainder),
+        exp_avg_scale(given.exp_avg_scale), exp_avg_sq_scale(given.exp_avg_sq_scale),
+        max_exp_avg_sq_scale(given.max_exp_avg_sq_scale);
     config.master = master.get();
     config.exp_avg = exp_avg.get();
     config.exp_avg_sq = exp_avg_sq.get();
@@ -459,12 +470,12 @@ public:
   void reset(param number) { detail::call(adamw_reset_param, handle_, raw(number)); }
   void sync_master(param number) { detail::call(adamw_sync_master, handle_, raw(number)); }
 
-  // Says that one of the host's buffers is elsewhere now, with the same elements.
+  // Tells the library that a buffer of the host has moved, with the same elements.
   void rebind(param number, adamw_buffer buffer, const tensor &moved_to) {
     rebind({{number, buffer, moved_to}});
   }
 
-  // The same for several buffers: all of them or, on an error, none.
+  // Tells the library that several buffers have moved. On an error, none is moved.
   void rebind(const std::vector<moved> &buffers) {
     std::vector<std::uint32_t> numbers;
     std::vector<adamw_buffer> kinds;
@@ -507,7 +518,7 @@ public:
 
   // Groups and hyper-parameters.
 
-  // The values that a new group starts with.
+  // Returns the hyper-parameters that a new group starts with.
   adamw_group_config group_config() const {
     adamw_group_config config{};
     detail::call(adamw_group_config_init, handle_, &config, sizeof config);
@@ -548,24 +559,25 @@ public:
 
   void set_lr(double lr) { detail::call(adamw_set_lr, handle_, lr); }
 
-  // Which parameters decay: those of whose name `filter` says true; none given: all.
+  // Weight decay applies to the parameters for whose name `filter` returns true; without a filter,
+  // to all.
   void set_decay_filter(decay_filter filter) {
     install(&callbacks::decays, std::move(filter), [handle = handle_](decay_filter *own) {
       return adamw_set_decay_filter(handle, own ? run_decay_filter : nullptr, own);
     });
   }
 
-  // What the learning rate of each parameter is multiplied by, asked at every step.
+  // `ratio` returns the factor for the learning rate of a parameter. Every step calls it.
   void set_lr_ratio(adamw::lr_ratio ratio) {
     install(&callbacks::ratio, std::move(ratio), [handle = handle_](adamw::lr_ratio *own) {
       return adamw_set_lr_ratio(handle, own ? run_lr_ratio : nullptr, own);
     });
   }
 
-  // The schedule's own function, if it has one, is the caller's to keep.
+  // If the schedule has a function, the caller must keep it valid.
   void set_schedule(const adamw_schedule &schedule) { replace_schedule(&schedule); }
 
-  // The learning rate as a function of the number of steps.
+  // `function` returns the learning rate after this number of steps.
   void set_schedule(schedule_function function) {
     install(&callbacks::schedule, std::move(function), [handle = handle_](schedule_function *own) {
       adamw::schedule schedule(ADAMW_SCHEDULE_FUNCTION);
@@ -603,7 +615,7 @@ public:
                  static_cast<adamw_dtype>(grad.type()));
   }
 
-  // All of them or, on an error, none.
+  // Sets all of them or, on an error, none.
   void set_grads(std::initializer_list<std::pair<param, gradient>> grads) {
     const grad_list list(grads.begin(), grads.size());
     detail::call(adamw_set_grads, handle_, list.numbers(), list.tensors(), list.size());
@@ -628,12 +640,12 @@ public:
 
   void sparse_flush() { detail::call(adamw_sparse_flush, handle_); }
 
-  // Checkpoints. `struct_size` is filled in; the functions in them are plain ones of C.
+  // Checkpoints. These methods fill in `struct_size`; the callbacks in the structs are C functions.
 
   void save(const std::string &path) { detail::call(adamw_save, handle_, path.c_str()); }
 
-  // Saves to what `args` names. Returns how many bytes that is; `args.out_durable` says whether a file
-  // outlives a power cut.
+  // Saves to the target that `args` names, and returns the size in bytes. `args.out_durable`
+  // receives whether a file survives a power failure.
   std::uint64_t save(adamw_save_args args) {
     args.struct_size = sizeof args;
     std::uint64_t num_bytes;
@@ -641,7 +653,7 @@ public:
     return num_bytes;
   }
 
-  // How many bytes a checkpoint takes.
+  // Returns the size of a checkpoint in bytes.
   std::uint64_t saved_size(bool params = false) {
     adamw_save_args args{};
     args.params = params;
@@ -669,7 +681,7 @@ public:
                  static_cast<adamw_dtype>(grad.type()));
   }
 
-  // The same for a gradient on a device.
+  // Accumulates a gradient that is on a device.
   void accumulate_grad(param number, const adamw_tensor &grad) {
     detail::call(adamw_accumulate_grad, handle_, raw(number), &grad);
   }
@@ -680,18 +692,18 @@ public:
 
   // Steps.
 
-  // An exception of the loop (config.loop) that was thrown after work had begun is thrown again
-  // once the step has been taken.
+  // If the loop (config.loop) throws after work has begun, its exception is rethrown when the step
+  // has been taken.
   void step() { detail::call(adamw_step, handle_); }
 
-  // Measures a gradient as it arrives, where the next step would; the step is the same without it.
+  // Measures a gradient now if the next step would. The step has the same result without it.
   void grad_ready(param number) { detail::call(adamw_grad_ready, handle_, raw(number)); }
 
   // Steps one parameter alone, and forgets its gradient.
   void step(param number) { detail::call(adamw_step_param, handle_, raw(number)); }
 
-  // Calls the closure, which computes gradients and returns the loss, then steps the parameters of
-  // `params` (none given: all) but for those of `no_grad`.
+  // Calls the closure, which computes gradients and returns the loss, then steps the parameters in
+  // `params` (all, if it is empty) except those in `no_grad`.
   minimized minimize(const std::function<double()> &closure, const std::vector<param> &params = {},
                      const std::vector<param> &no_grad = {}) {
     std::vector<adamw_param_grad> updated(num_params());
@@ -739,7 +751,7 @@ public:
 
   void prepare() { detail::call(adamw_prepare, handle_); }
 
-  // How many micro-batches a mean is over; 0: as many as any parameter has accumulated.
+  // Sets the number of micro-batches of a mean. 0: as many as any parameter has accumulated.
   void set_accumulation_window(std::uint64_t micro_batches) {
     detail::call(adamw_set_accumulation_window, handle_, micro_batches);
   }
@@ -784,7 +796,8 @@ public:
     return state;
   }
 
-  // What the state of a parameter of this type and length would take; where it is a shard, of how long a whole.
+  // Returns the memory that the state of a parameter of this type and length would take. For a
+  // shard, `whole_elements` is the length of the whole.
   adamw_memory memory_plan(dtype type, std::uint64_t n_elements, group number = group(0),
                            std::uint64_t whole_elements = 0) const {
     adamw_memory memory{};
@@ -822,7 +835,7 @@ public:
   }
 
 private:
-  // What the library calls back. Each stays where it is until another has taken its place.
+  // The callbacks. Each keeps its address until another has replaced it.
   struct callbacks {
     std::unique_ptr<parallel_for> loop;
     std::unique_ptr<decay_filter> decays;
@@ -830,7 +843,7 @@ private:
     std::unique_ptr<schedule_function> schedule;
   };
 
-  // Arrays of numbers and tensors from pairs of them.
+  // Arrays of numbers and of tensors, from pairs of the two.
   class grad_list {
   public:
     grad_list(const std::pair<param, gradient> *given, std::size_t n) {
@@ -878,14 +891,14 @@ private:
     return value;
   }
 
-  // While one of its own calls runs, the library keeps the handle and may call back.
+  // If one of its own calls is running, the library keeps the handle and may still call back.
   void end() noexcept {
     if (handle_ && adamw_destroy(handle_) == ADAMW_STATUS_BUSY)
       static_cast<void>(callbacks_.release());
   }
 
-  // Puts a callback in the place of another, which stays if the library refuses the new one. An
-  // empty optimizer is refused before its callbacks, which are not there, are touched.
+  // Replaces a callback, unless the library refuses the new one. The library refuses an empty
+  // optimizer before its callbacks, which do not exist, are used.
   template <class F, class Set>
   void install(std::unique_ptr<F> callbacks::*place, F callback, Set set) {
     std::unique_ptr<F> own = callback ? std::make_unique<F>(std::move(callback)) : nullptr;

@@ -1,4 +1,4 @@
-//! Checks, when this is compiled, that each constant of the header is the number that its variant has.
+//! Checks at compile time that each constant of the header has the number of its variant.
 
 use super::*;
 use crate::clip::{ClipKind, NormScope};

@@ -1,4 +1,4 @@
-//! What only parameters on a CUDA device need.
+//! Functions for parameters on a CUDA device.
 #![allow(non_camel_case_types)]
 
 use super::sized::{self, sized_struct};
@@ -7,20 +7,21 @@ use crate::cuda::InputsAt;
 use crate::error::Error;
 use core::ffi::c_void;
 
-/// Numbers in the device's memory, one f32 each, that a step reads there: they may be written by
-/// kernels before it, and differ each time a captured graph is launched. NULL: the host's is meant.
+/// Addresses of scalars in device memory, one f32 each, that steps read. Kernels before the step
+/// may write them, so that they may differ in each launch of a captured graph. NULL: the step uses
+/// the scalar of the host.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct adamw_device_inputs {
     /// `sizeof(adamw_device_inputs)`.
     pub struct_size: usize,
-    /// `[NULL]` The learning rate, in place of the handle's, which `adamw_set_lr` and `adamw_get_lr` go on to
-    /// mean; finite and >= 0, which is not checked.
+    /// `[NULL]` The learning rate, in place of that of the handle, which `adamw_set_lr` and
+    /// `adamw_get_lr` still refer to. It must be finite and >= 0, which is not checked.
     pub lr: *const f32,
-    /// `[NULL]` How many times too large the gradients are, in place of `adamw_set_grad_scale`; from 2^-126 to
-    /// 2^126, which is not checked: a scale of 0, or NaN, makes parameters NaN.
+    /// `[NULL]` The scale of the gradients, in place of `adamw_set_grad_scale`. It must be 2^-126
+    /// to 2^126, which is not checked: a scale of 0 or NaN makes parameters NaN.
     pub grad_scale: *const f32,
-    /// `[NULL]` Not 0: a gradient is not finite, and the step is skipped.
+    /// `[NULL]` If it is not 0, a gradient is not finite, and the step is skipped.
     pub found_inf: *const f32,
 }
 
@@ -35,11 +36,14 @@ impl adamw_device_inputs {
     };
 }
 
-/// Says on which stream (a `CUstream` or `cudaStream_t`; NULL: the legacy default stream) the work of
-/// parameters on the device is queued up from now on. The stream stays the host's, and must be alive in
-/// every call; the one before it must be so in this one yet. Streams are not ordered by this library: what comes
-/// before a step on other streams, and what reads its results there, the host orders by events, as for kernels of
-/// its own. `ADAMW_STATUS_NOT_FOUND` before the first parameter on a device.
+/// Sets the stream on which the work of parameters on the device is queued from now on: a
+/// `CUstream` or `cudaStream_t`; NULL is the legacy default stream. `ADAMW_STATUS_NOT_FOUND` before
+/// the first parameter on a device.
+///
+/// The stream belongs to the host and must exist during every call; the previous stream must still
+/// exist during this one. The library does not order streams. The host must order, by events as for
+/// its own kernels, what precedes a step on other streams and what reads the results of a step
+/// there.
 ///
 /// # Safety
 /// `stream` is NULL or a stream of the device's primary context.
@@ -51,12 +55,13 @@ pub unsafe extern "C" fn adamw_set_stream(
     guard(|| handle::with(optimizer, |optimizer| optimizer.set_stream(stream.expose_provenance())))
 }
 
-/// Has steps read numbers in the device's memory, for the parameters there; NULL: none of them.
-/// `ADAMW_STATUS_NOT_FOUND` before the first parameter on a device, `ADAMW_STATUS_INVALID_ARGUMENT` for an
-/// address that is not aligned to 4 bytes or no memory of the device.
+/// Makes steps of parameters on the device read these scalars from device memory. NULL: all of them
+/// come from the host. `ADAMW_STATUS_NOT_FOUND` before the first parameter on a device.
+/// `ADAMW_STATUS_INVALID_ARGUMENT` for an address that is not aligned to 4 bytes or is not memory
+/// of the device.
 ///
 /// # Safety
-/// `inputs` is NULL or readable; what it points to is memory of the device until it is replaced.
+/// `inputs` is NULL or readable. What it points to is memory of the device until it is replaced.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn adamw_set_device_inputs(
     optimizer: *mut Optimizer,
@@ -66,7 +71,7 @@ pub unsafe extern "C" fn adamw_set_device_inputs(
         handle::with(optimizer, |optimizer| {
             let inputs = match inputs.is_null() {
                 true => adamw_device_inputs::DEFAULT,
-                // SAFETY: the caller's word.
+                // SAFETY: the caller guarantees it.
                 false => unsafe { sized::read(inputs, adamw_device_inputs::DEFAULT) }?,
             };
             let numbers = [inputs.lr, inputs.grad_scale, inputs.found_inf];
@@ -80,41 +85,48 @@ pub unsafe extern "C" fn adamw_set_device_inputs(
     })
 }
 
-/// Does what the next step needs beside launches of kernels: uploads what it reads, fills masters. A step
-/// of the same parameters with the same gradients is launches alone after that, so that it can be
-/// captured into a graph:
+/// Prepares the next step for a capture: uploads what it reads, and fills masters. After that, a
+/// step of the same parameters with the same gradients consists of kernel launches alone, and can
+/// be captured into a graph:
 ///
 /// ```text
 /// adamw_set_stream(optimizer, stream);       the stream that will be captured
-/// adamw_set_device_inputs(optimizer, &at);   lr comes from the device's memory
+/// adamw_set_device_inputs(optimizer, &at);   lr comes from device memory
 /// adamw_prepare(optimizer);                  before the capture begins
 /// cudaStreamBeginCapture(stream, ...);
 /// adamw_step(optimizer);                     recorded; each launch of the graph is a step
 /// cudaStreamEndCapture(stream, &graph);
 /// ```
 ///
-/// The device counts the steps that the graph takes; `adamw_get_param_info` and the state by name ask it.
+/// The device counts the steps that the graph takes; `adamw_get_param_info` and the state by name
+/// read these counts.
 ///
-/// A graph goes on as it was recorded, whatever the handle is told afterwards: every launch is a step of
-/// the parameters that had a part in the captured one, with its gradients, options and device inputs.
-/// Plain steps and other captures go on beside it, as the handle is told, and count on the same clocks. What a
-/// graph reads and writes of the library's own stays where it is until `adamw_destroy`: state, step counts, what
-/// sparse gradients need, also of parameters that are removed; and for each capture that was prepared anew, the
-/// tables of its step (about 0.5 KiB a parameter and 136 bytes for each 16,384 elements). What is the host's own
-/// must stay where it was as long as the graph is launched: the memory of parameters, of their gradients and lists
-/// of rows, of state that the host gave, and of the device inputs; `adamw_rebind` moves none of them in a graph.
-/// With `config.clear_grads` a launch writes zeros over every gradient on the device that was set, those of frozen
-/// parameters too, whose memory must stay as well.
-/// A graph whose step took accumulated gradients reads their sums each time; a launch does not end their window,
-/// which `adamw_clear_grad` with `ADAMW_CLEAR_FORGET` does, before the next one begins.
-/// Graphs are destroyed before the handle: none is launched after `adamw_destroy`, which frees what it reads and may
-/// unload its kernels, and those that have been launched are over before it.
+/// A graph continues as it was recorded, whatever is set on the handle afterwards: every launch is
+/// a step of the parameters of the captured step, with its gradients, options and device inputs.
+/// Plain steps and other captures may follow in between; they use the current settings of the
+/// handle and the same step counts.
 ///
-/// `ADAMW_STATUS_UNSUPPORTED` from a step inside a capture that `adamw_prepare` was not called before, or that
-/// cannot be replayed: whose learning rate is the host's, with a schedule or a callback, with parameters in
-/// the host's memory, or whose gradients the host has to know about. And for a parameter that a captured graph
-/// steps, from what its graph could not go on with: its first sparse gradient under `ADAMW_LAZY_EXACT`, and
-/// leaving that mode.
+/// Memory of the library that a graph uses stays where it is until `adamw_destroy`: state, step
+/// counts, and what sparse gradients need, also for parameters that are removed; and, for each
+/// capture that was prepared anew, the tables of its step (about 0.5 KiB per parameter and 136
+/// bytes per 16,384 elements). Memory of the host must stay where it was as long as the graph is
+/// launched: parameters, their gradients and lists of rows, state that the host gave, and the
+/// device inputs. `adamw_rebind` moves none of them in a graph.
+///
+/// With `config.clear_grads`, a launch writes zeros over every gradient on the device that was set,
+/// including those of frozen parameters, whose memory must stay as well. A graph whose step used
+/// accumulated gradients reads their sums in each launch. A launch does not end their window: call
+/// `adamw_clear_grad` with `ADAMW_CLEAR_FORGET` before the next window begins.
+///
+/// Destroy graphs before the handle, and let their launches finish. No graph may be launched after
+/// `adamw_destroy`, which frees what it reads and may unload its kernels.
+///
+/// `ADAMW_STATUS_UNSUPPORTED` from a step inside a capture if `adamw_prepare` was not called before
+/// it, or if the step cannot be replayed: if the learning rate is not a device input, if there is a
+/// schedule or an lr_ratio callback, if parameters in the host's memory are stepped, or if the host
+/// has to know about the gradients. The same status from a call that a captured graph of the
+/// parameter could not follow: its first sparse gradient under `ADAMW_LAZY_EXACT`, and leaving that
+/// mode.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_prepare(optimizer: *mut Optimizer) -> Status {
     guard(|| handle::with(optimizer, |optimizer| optimizer.prepare()))

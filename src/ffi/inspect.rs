@@ -1,4 +1,4 @@
-//! What a checkpoint has in it.
+//! Inspection of a checkpoint without a handle.
 #![allow(non_camel_case_types)]
 
 use super::load::{adamw_source, source};
@@ -10,38 +10,40 @@ use crate::sys::fp;
 use core::ffi::{c_char, c_void};
 use core::ptr::null;
 
-/// One thing in a checkpoint. Valid during the callback.
+/// An entry of a checkpoint, which is a text or a tensor. Valid during the callback.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct adamw_entry {
     /// `sizeof(adamw_entry)`.
     pub struct_size: usize,
-    /// What it is called, NUL-terminated.
+    /// The name of the entry, NUL-terminated.
     pub name: *const c_char,
-    /// A text, NUL-terminated; NULL: this is a tensor.
+    /// The text, NUL-terminated. NULL: the entry is a tensor.
     pub text: *const c_char,
-    /// The element type of a tensor as safetensors names it ("F32", "BF16", ...); NULL: this is a text.
+    /// The element type of a tensor, as safetensors names it ("F32", "BF16", ...). NULL: the entry
+    /// is a text.
     pub dtype: *const c_char,
-    /// Elements of a tensor.
+    /// The number of elements of a tensor.
     pub n_elements: u64,
-    /// Where the bytes of a tensor start in the file.
+    /// The offset in the file of the first byte of a tensor.
     pub offset: u64,
-    /// The value, if it is one number of 64 bits, as a counter is; NaN otherwise.
+    /// The value, if it is one number of 64 bits, such as a counter; otherwise NaN.
     pub value: f64,
 }
 
 sized_struct!(adamw_entry, "entry", 7 of 8);
 
-/// Sees one thing in a checkpoint and returns 0. Anything else ends the call with
+/// Receives one entry of a checkpoint and returns 0. Any other return value ends the call with
 /// `ADAMW_STATUS_CALLBACK`.
 pub type adamw_visit =
     Option<unsafe extern "C" fn(entry: *const adamw_entry, user_data: *mut c_void) -> i32>;
 
-/// Checks a checkpoint and shows `visit` what is in it: first the texts, then the tensors, in the order
-/// of their names. It needs no handle.
+/// Checks a checkpoint and calls `visit` for each of its entries: first the texts, then the
+/// tensors, ordered by name. It needs no handle.
 ///
 /// # Safety
-/// `source` is NULL or readable with all that it points to; `visit` may be called with `user_data`.
+/// `source` is NULL, or readable with all that it points to. `visit` may be called with
+/// `user_data`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn adamw_inspect(
     source: *const adamw_source,
@@ -50,13 +52,13 @@ pub unsafe extern "C" fn adamw_inspect(
 ) -> Status {
     guard(|| {
         let visit = visit.ok_or(Error::Null("visit"))?;
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         let mut checkpoint = Checkpoint::open(unsafe { self::source(source) }?)?;
         let mut window = Window::new()?;
         let (buffers, mut progress) = (Buffers::default(), Progress::new(None, 0));
         checkpoint.verify(&mut window, &buffers, &mut progress, &mut alone)?;
         let show = |entry: &adamw_entry| {
-            // SAFETY: the caller's word; the entry lives through the call.
+            // SAFETY: the caller guarantees it; the entry lives through the call.
             match fp::as_host(|| unsafe { visit(entry, user_data) }) {
                 0 => Ok(()),
                 returned => Err(Error::Transfer { name: "visit", returned }),

@@ -1,4 +1,4 @@
-//! Saving state.
+//! Saving checkpoints.
 #![allow(non_camel_case_types)]
 
 use super::sized::{self, sized_struct};
@@ -10,8 +10,8 @@ use core::ffi::{c_char, c_void};
 
 pub use crate::callback::{adamw_progress, adamw_write};
 
-/// Where and what `adamw_save_to` saves. Zero it, set `struct_size` and one of `path`, `data` and
-/// `write` (or `size_only`); the rest may stay 0.
+/// The arguments of `adamw_save_to`. Zero it, then set `struct_size` and one of `path`, `data`,
+/// `write` and `size_only`; the other fields may stay 0.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct adamw_save_args {
@@ -19,52 +19,55 @@ pub struct adamw_save_args {
     pub struct_size: usize,
     /// The file to write, as `adamw_save` does.
     pub path: *const c_char,
-    /// Memory to write to, `[capacity]` bytes.
+    /// The memory to write to, `[capacity]` bytes.
     pub data: *mut c_void,
-    /// How many bytes there is room for.
+    /// The number of bytes that `data` has room for.
     pub capacity: usize,
-    /// Called with the checkpoint's bytes one piece after another. The tensors are read twice: their
-    /// checksums come first.
+    /// Called with the bytes of the checkpoint, one piece after another. The tensors are read
+    /// twice, because their checksums come first.
     pub write: adamw_write,
     /// Passed to `write`.
     pub write_data: *mut c_void,
-    /// `[NULL]` Called while it goes on.
+    /// `[NULL]` Called while the save proceeds.
     pub progress: adamw_progress,
     /// Passed to `progress`.
     pub progress_data: *mut c_void,
     /// `[0]` 1: the parameters themselves are saved too.
     pub params: u32,
-    /// `[0]` 1: nothing is saved, and only the number of bytes is written; no `path`, `data` or `write`
-    /// then.
+    /// `[0]` 1: nothing is saved, and only the number of bytes is computed. `path`, `data` and
+    /// `write` must be NULL.
     pub size_only: u32,
-    /// `[NULL]` After a save to a file: 1 if the file and its name outlive a power cut, 0 if the file
-    /// system knows no way to make them (fsync is not known there, or not that of a directory; or the
-    /// directory may be written but not read). The file is there either way, and whole. 0 after any
-    /// other save; not written if the call fails.
+    /// `[NULL]` Receives 1 after a save to a file if the file and its name survive a power failure,
+    /// and 0 if the file system has no way to ensure that: it does not support fsync, or fsync of a
+    /// directory, or the directory can be written but not read. The file is there and complete in
+    /// either case. Receives 0 after any other save. Not written if the call fails.
     pub out_durable: *mut u32,
 }
 
 sized_struct!(adamw_save_args, "args", 8 of 8, 2 of 4, 1 of 8);
 
-/// Saves the state of all parameters to a file, and all that a run needs to go on with the same bits:
-/// step counts and beta powers, hyper-parameters, groups, the learning rate, the schedule, the loss
-/// scaler, the seed. (Not the parameters: `adamw_save_to` can; nor functions and pointers of the host's. Where
-/// `lr_ptr` has a learning rate that no step would take, the one that the last step took is saved.)
+/// Saves the state of all parameters to a file, with all that a run needs to continue with the same
+/// bits: step counts and beta powers, hyper-parameters, groups, the learning rate, the schedule,
+/// the loss scaler, the seed. The parameters themselves are not saved (`adamw_save_to` can save
+/// them), nor are the host's functions and pointers. If `lr_ptr` holds a learning rate that no step
+/// would take, the learning rate of the last step is saved.
 ///
-/// The file is there whole, or what was there before is: it is written beside its place, made durable,
-/// and renamed, and the directory is made durable after it. A symbolic link stays, and what it leads to
-/// is replaced. A new file has the mode that the umask leaves of 0666. One that takes the place of another
-/// has the other's mode (nine bits of it), owner and group, as far as the process may and the file system
-/// has them; where the group cannot be had, its members get no more than everybody.
+/// At any time the path names the complete new file, or what it named before: the library writes a
+/// new file in the same directory, makes it durable, renames it, and then makes the directory
+/// durable. A symbolic link stays, and its target is replaced. A file that did not exist gets mode
+/// 0666 less the umask. A file that replaces another gets the other's mode (nine bits of it), owner
+/// and group, as far as the process may set them and the file system has them. If the group cannot
+/// be set, its members get no more permissions than everybody.
 ///
-/// `ADAMW_STATUS_IO` if the system fails: what was there is still there (if only the directory's fsync
-/// failed, the new file is), and no other file is left. A file system that knows no fsync, or none of
-/// directories, is no failure: `adamw_save_to` tells, by `out_durable`. A process that is killed may leave
-/// `.adamw-000.tmp` in the directory, which the next save there removes.
+/// `ADAMW_STATUS_IO` if the system fails: the old file is still there (if only the fsync of the
+/// directory has failed, the new one is), and no other file is left. A file system that does not
+/// support fsync, or fsync of a directory, is not a failure; `out_durable` of `adamw_save_to`
+/// reports it. A process that is killed may leave `.adamw-000.tmp` in the directory, which the next
+/// save there removes.
 ///
-/// Rows that lag (ADAMW_LAZY_EXACT) are brought up to date first. Accumulated gradients are not state:
-/// `ADAMW_STATUS_INVALID_ARGUMENT` while there are some, and while some parameters have been stepped alone
-/// (`adamw_step_param`) and others still have a gradient.
+/// Deferred rows (ADAMW_LAZY_EXACT) are brought up to date first. Accumulated gradients are not
+/// part of the state: `ADAMW_STATUS_INVALID_ARGUMENT` while there are any, and while some
+/// parameters have been stepped alone (`adamw_step_param`) and others still have a gradient.
 ///
 /// # Safety
 /// `path` is NULL or NUL-terminated.
@@ -72,21 +75,22 @@ sized_struct!(adamw_save_args, "args", 8 of 8, 2 of 4, 1 of 8);
 pub unsafe extern "C" fn adamw_save(optimizer: *mut Optimizer, path: *const c_char) -> Status {
     guard(|| {
         handle::with(optimizer, |optimizer| {
-            // SAFETY: the caller's word.
+            // SAFETY: the caller guarantees it.
             let path = unsafe { name(path, "path") }?;
             optimizer.save(Target::File(path), false, None).map(drop)
         })
     })
 }
 
-/// Saves to a file, to memory or through a function, and writes how many bytes that takes to
-/// `out_num_bytes`, which may be NULL. All three give the same bytes. With `args.size_only` nothing is
-/// saved, and only the number is written. Anything else that names none of the three, a path that nobody
-/// set, say, is `ADAMW_STATUS_INVALID_ARGUMENT`.
+/// Saves what `adamw_save` saves to a file, to memory or through a function, and writes the size in
+/// bytes to `out_num_bytes`, which may be NULL. All three give the same bytes. With
+/// `args.size_only`, nothing is saved, and only the size is written.
+/// `ADAMW_STATUS_INVALID_ARGUMENT` if `args` names none of the targets, for example because a path
+/// was not set, or more than one.
 ///
 /// # Safety
-/// `args` is NULL, or readable with all that it points to (`data` and `out_durable`: writable); its
-/// functions may be called; `out_num_bytes` is NULL or writable.
+/// `args` is NULL, or readable with all that it points to (`data` and `out_durable`: writable). Its
+/// functions may be called. `out_num_bytes` is NULL or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn adamw_save_to(
     optimizer: *mut Optimizer,
@@ -97,10 +101,10 @@ pub unsafe extern "C" fn adamw_save_to(
         // SAFETY: a struct of numbers and nullable pointers.
         let zeros: adamw_save_args = unsafe { core::mem::zeroed() };
         let (written, out_durable) = handle::with(optimizer, |optimizer| {
-            // SAFETY: the caller's word.
+            // SAFETY: the caller guarantees it.
             let args = unsafe { sized::read(args, zeros) }?;
             let params = flag("args.params", args.params)?;
-            // SAFETY: the caller's word.
+            // SAFETY: the caller guarantees it.
             let (target, progress) = unsafe {
                 (
                     target(&args, out_num_bytes)?,
@@ -110,19 +114,21 @@ pub unsafe extern "C" fn adamw_save_to(
             Ok((optimizer.save(target, params, progress)?, args.out_durable))
         })?;
         if !out_durable.is_null() {
-            // SAFETY: not NULL, and the caller's word.
+            // SAFETY: not NULL, and the caller guarantees the rest.
             unsafe { out_durable.write_unaligned(written.is_durable.into()) };
         }
         if !out_num_bytes.is_null() {
-            // SAFETY: not NULL, and the caller's word.
+            // SAFETY: not NULL, and the caller guarantees the rest.
             unsafe { out_num_bytes.write_unaligned(written.n_bytes) };
         }
         Ok(())
     })
 }
 
+/// Returns the one target that the arguments name.
+///
 /// # Safety
-/// As `adamw_save_to`.
+/// The requirements of `adamw_save_to` hold.
 unsafe fn target<'a>(args: &adamw_save_args, out_num_bytes: *mut u64) -> Result<Target<'a>, Error> {
     let size_only = flag("args.size_only", args.size_only)?;
     let is = [!args.path.is_null(), !args.data.is_null(), args.write.is_some(), size_only];
@@ -135,15 +141,15 @@ unsafe fn target<'a>(args: &adamw_save_args, out_num_bytes: *mut u64) -> Result<
     }
     if !args.data.is_null() {
         let n = args.capacity.min(isize::MAX as usize);
-        // SAFETY: the caller's word. Bytes that nobody wrote yet are only written.
+        // SAFETY: the caller guarantees it; bytes that are not initialized are only written.
         let data = unsafe { core::slice::from_raw_parts_mut(args.data.cast::<u8>(), n) };
         return Ok(Target::Memory(data));
     }
-    // SAFETY: the caller's word.
+    // SAFETY: the caller guarantees it.
     if let Some(writer) = unsafe { HostWriter::new(args.write, args.write_data) } {
         return Ok(Target::Host(writer));
     }
-    // SAFETY: the caller's word.
+    // SAFETY: the caller guarantees it.
     Ok(Target::File(unsafe { name(args.path, "args.path") }?))
 }
 

@@ -47,6 +47,16 @@ fn the_header_is_what_the_source_gives() {
 }
 
 #[test]
+fn no_line_of_the_headers_is_wider_than_100() {
+    let cpp = std::fs::read_to_string(path("include/adamw.hpp")).unwrap();
+    for (file, header) in [("adamw.h", generated()), ("adamw.hpp", cpp)] {
+        let lines = (1..).zip(header.lines());
+        let wide: Vec<_> = lines.filter(|(_, line)| line.chars().count() > 100).collect();
+        assert!(wide.is_empty(), "{file}: {wide:?}");
+    }
+}
+
+#[test]
 fn every_macro_has_the_prefix() {
     let header = generated();
     let macros = header.lines().filter_map(|line| line.strip_prefix("#define "));
