@@ -996,8 +996,9 @@ typedef struct adamw_step_info {
   adamw_isa isa;
   /// The number of threads that work in a step that is large enough.
   uint32_t num_threads;
-  /// 0.
-  uint32_t reserved;
+  /// 1 if the step was skipped for a number in the device's memory that no step can use (see
+  /// `adamw_device_inputs`).
+  uint32_t invalid_inputs;
   /// With `adamw_set_statistics`: the number of elements (of the master where there is one) whose
   /// momentum, exp_avg, is not 0 and whose value is the same as before the step: their updates
   /// were lost in rounding. A large number means that 16 bits are too few for this learning rate;
@@ -1975,8 +1976,9 @@ adamw_status adamw_inspect(const struct adamw_source *source, adamw_visit visit,
 // Waiting. adamw_step does not wait for the device, unless the host has to know what the device
 // finds. It waits with adamw_set_statistics, with ADAMW_NONFINITE_FAIL, with found_inf flags or a
 // loss scaler of the library, with a norm or a finiteness check that includes parameters in the
-// host's memory, and with ADAMW_NONFINITE_SKIP together with a schedule or a callback. Calls that
-// read state or step counts wait, and so does adamw_get_step_info.
+// host's memory, and with ADAMW_NONFINITE_SKIP or adamw_set_device_inputs together with a schedule,
+// a callback or parameters in the host's memory. Calls that read state or step counts wait, and so
+// does adamw_get_step_info.
 //
 // Memory. An address that the driver does not know as memory of this device is refused by the call
 // that gives it. Numbers that a handle reads through a pointer (lr_ptr, the flags of
@@ -1994,14 +1996,22 @@ adamw_status adamw_inspect(const struct adamw_source *source, adamw_visit visit,
 /// Addresses of scalars in device memory, one f32 each, that steps read. Kernels before the step
 /// may write them, so that they may differ in each launch of a captured graph. NULL: the step uses
 /// the scalar of the host.
+///
+/// The device checks the scalars in each step. A step that reads an invalid one is skipped, as with
+/// `found_inf`: parameters, state and step counts do not change, and the gradients are cleared if
+/// `clear_grads` is set. `skipped` and `invalid_inputs` of `adamw_step_info` are 1 then, and
+/// `grad_norm` is NaN if the gradients were measured and `grad_scale` is invalid. A step for which
+/// the host waits (see "Waiting" above) fails with `ADAMW_STATUS_INVALID_ARGUMENT` if `lr` is
+/// invalid, and changes nothing.
 typedef struct adamw_device_inputs {
   /// `sizeof(adamw_device_inputs)`.
   size_t struct_size;
   /// `[NULL]` The learning rate, in place of that of the handle, which `adamw_set_lr` and
-  /// `adamw_get_lr` still refer to. It must be finite and >= 0, which is not checked.
+  /// `adamw_get_lr` still refer to. It is valid if it is finite, >= 0, and small enough that a
+  /// step of each parameter is finite in the type that the parameter computes in.
   const float *lr;
-  /// `[NULL]` The scale of the gradients, in place of `adamw_set_grad_scale`. It must be 2^-126
-  /// to 2^126, which is not checked: a scale of 0 or NaN makes parameters NaN.
+  /// `[NULL]` The scale of the gradients, in place of `adamw_set_grad_scale`. It is valid from
+  /// 2^-126 to 2^126.
   const float *grad_scale;
   /// `[NULL]` If it is not 0, a gradient is not finite, and the step is skipped.
   const float *found_inf;

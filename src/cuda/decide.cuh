@@ -3,8 +3,25 @@
 #pragma once
 #include "step.cuh"
 
+// Whether f32 can multiply by a scale, and invert it: `config::loss_scale`. A NaN is none.
+__device__ __forceinline__ bool is_loss_scale(float scale) { return scale >= 0x1p-126f && scale <= 0x1p126f; }
+
+// NaN where the scale that was read is none.
 __device__ __forceinline__ double inv_grad_scale(const Inputs &inputs) {
-  return inputs.grad_scale_at == nullptr ? inputs.inv_grad_scale : 1.0 / (double)*inputs.grad_scale_at;
+  if (inputs.grad_scale_at == nullptr) return inputs.inv_grad_scale;
+  const float scale = *inputs.grad_scale_at;
+  return is_loss_scale(scale) ? 1.0 / (double)scale : __longlong_as_double(0x7ff8000000000000);
+}
+
+// Whether every parameter can be stepped with the learning rate that was read: `check_lr_on_device`.
+__device__ __forceinline__ bool is_lr_valid(const Inputs &inputs) {
+  if (inputs.lr_at == nullptr) return true;
+  const double lr = *inputs.lr_at;
+  return lr >= 0.0 && lr <= inputs.largest_lr;
+}
+
+__device__ __forceinline__ bool are_valid(const Inputs &inputs) {
+  return is_lr_valid(inputs) && (inputs.grad_scale_at == nullptr || is_loss_scale(*inputs.grad_scale_at));
 }
 
 __device__ __forceinline__ bool is_raised(const Inputs &inputs) {
@@ -22,8 +39,8 @@ __device__ __forceinline__ double smaller_or_nan(double smallest, double factor)
 }
 
 __device__ __forceinline__ Verdict verdict_without_norms(const Inputs &inputs) {
-  const bool raised = is_raised(inputs);
-  return {0.0, inv_grad_scale(inputs), 1.0, 0, raised, raised};
+  const bool invalid = !are_valid(inputs);
+  return {0.0, inv_grad_scale(inputs), 1.0, 0, invalid, invalid || is_raised(inputs)};
 }
 
 // The squares that a parameter brings to a norm.
@@ -86,8 +103,8 @@ __device__ __forceinline__ void decide_all(const Hyper *hypers, const Total *tot
   __syncthreads();
   if (thread == ALL % THREADS) {
     for (u32 i = 0; i < THREADS; i++) least = smaller_or_nan(least, smallest[i]);
-    const bool raised = is_raised(inputs);
-    *verdict = {all_squares, inverse, least, all_bad, raised, raised || (skips && all_bad > 0)};
+    const bool invalid = !are_valid(inputs);
+    *verdict = {all_squares, inverse, least, all_bad, invalid, invalid || is_raised(inputs) || (skips && all_bad > 0)};
   }
 }
 

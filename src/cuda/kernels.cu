@@ -17,16 +17,17 @@ extern "C" __global__ void __launch_bounds__(256, 2)
   decide_all(hypers, totals, n, n_scopes, skips, inputs, sums, factors, verdict);
 }
 
-// Says whether the step is taken, where no gradient is looked at.
-extern "C" __global__ void __launch_bounds__(256, 2) look_at_flag(Inputs inputs, Verdict *verdict) {
-  if (threadIdx.x == 0) *verdict = verdict_without_norms(inputs);
-}
-
 // Advances the clocks of the parameters that are stepped, `clocks [n]`, and makes their scalars, `scalars [n]`.
-// Without `factors` the host has decided; without `verdict` the step is taken.
+// Without `verdict` the step is taken; without `factors` no gradient has been looked at, and the verdict is made here.
 extern "C" __global__ void __launch_bounds__(256, 2)
-    prepare(const Hyper *hypers, u32 n, Inputs inputs, const double *factors, const Verdict *verdict, Clock *clocks, Scalars *scalars) {
-  if (is_skipped(verdict)) return;
+    prepare(const Hyper *hypers, u32 n, Inputs inputs, const double *factors, Verdict *verdict, Clock *clocks, Scalars *scalars) {
+  if (verdict != nullptr && factors == nullptr) {
+    const Verdict found = verdict_without_norms(inputs);
+    if (blockIdx.x == 0 && threadIdx.x == 0) *verdict = found;
+    if (found.skipped) return;
+  } else if (is_skipped(verdict)) {
+    return;
+  }
   for (u32 i = blockIdx.x * THREADS + threadIdx.x; i < n; i += gridDim.x * THREADS) {
     const Hyper hyper = hypers[i];
     if (!hyper.stepped) continue;

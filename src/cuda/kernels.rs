@@ -78,7 +78,6 @@ pub struct Kernel(pub usize);
 const OTHERS: [&CStr; N_OTHERS] = [
     c"prepare",
     c"decide",
-    c"look_at_flag",
     c"join_sums",
     c"clear_skipped",
     c"tally_f32",
@@ -107,7 +106,7 @@ const OTHERS: [&CStr; N_OTHERS] = [
     c"log_step",
 ];
 /// Of `OTHERS`, which only a driver is asked for.
-const N_OTHERS: usize = 29;
+const N_OTHERS: usize = 28;
 
 #[cfg(feature = "cuda")]
 pub const COUNT: usize = STEPS.len() + N_OTHERS + 2 * ROWS.len();
@@ -115,14 +114,13 @@ pub const COUNT: usize = STEPS.len() + N_OTHERS + 2 * ROWS.len();
 impl Kernel {
     pub const PREPARE: Kernel = Kernel(STEPS.len());
     pub const DECIDE: Kernel = Kernel(STEPS.len() + 1);
-    pub const LOOK_AT_FLAG: Kernel = Kernel(STEPS.len() + 2);
-    pub const JOIN_SUMS: Kernel = Kernel(STEPS.len() + 3);
-    pub const CLEAR_SKIPPED: Kernel = Kernel(STEPS.len() + 4);
-    pub const LIST_ROWS: Kernel = Kernel(STEPS.len() + 24);
-    pub const COUNT_DIGITS: Kernel = Kernel(STEPS.len() + 25);
-    pub const SORT_ROWS: Kernel = Kernel(STEPS.len() + 26);
-    pub const GATHER_ROWS: Kernel = Kernel(STEPS.len() + 27);
-    pub const LOG_STEP: Kernel = Kernel(STEPS.len() + 28);
+    pub const JOIN_SUMS: Kernel = Kernel(STEPS.len() + 2);
+    pub const CLEAR_SKIPPED: Kernel = Kernel(STEPS.len() + 3);
+    pub const LIST_ROWS: Kernel = Kernel(STEPS.len() + 23);
+    pub const COUNT_DIGITS: Kernel = Kernel(STEPS.len() + 24);
+    pub const SORT_ROWS: Kernel = Kernel(STEPS.len() + 25);
+    pub const GATHER_ROWS: Kernel = Kernel(STEPS.len() + 26);
+    pub const LOG_STEP: Kernel = Kernel(STEPS.len() + 27);
 
     #[cfg(feature = "cuda")]
     pub fn all() -> impl Iterator<Item = (Kernel, &'static CStr)> {
@@ -155,29 +153,29 @@ impl Kernel {
 
     /// Adds up the squares of a gradient.
     pub fn tally(grad: Dtype) -> Kernel {
-        Kernel(STEPS.len() + 5 + of_type(grad))
+        Kernel(STEPS.len() + 4 + of_type(grad))
     }
 
     /// Keeps what parameters of a type weigh.
     pub fn keep(param: Dtype) -> Kernel {
-        Kernel(STEPS.len() + 14 + of_type(param))
+        Kernel(STEPS.len() + 13 + of_type(param))
     }
 
     /// Adds up what has changed of them since.
     pub fn change(param: Dtype) -> Kernel {
-        Kernel(STEPS.len() + 18 + of_type(param))
+        Kernel(STEPS.len() + 17 + of_type(param))
     }
 
     /// Holds a master against its parameter.
     pub fn check_master(param: Dtype) -> Kernel {
-        Kernel(STEPS.len() + 22 + usize::from(param == Dtype::Bf16))
+        Kernel(STEPS.len() + 21 + usize::from(param == Dtype::Bf16))
     }
 
     /// Adds a gradient to a sum in the compute type.
     pub fn accumulate(sum: Dtype, grad: Dtype) -> Kernel {
         Kernel(
             STEPS.len()
-                + 9
+                + 8
                 + match (sum, grad) {
                     (Dtype::F64, Dtype::F64) => 3,
                     (Dtype::F64, _) => 4,
@@ -208,7 +206,6 @@ mod tests {
         let name = |kernel: Kernel| Kernel::all().find(|(at, _)| *at == kernel).unwrap().1;
         assert_eq!(name(Kernel::PREPARE), c"prepare");
         assert_eq!(name(Kernel::DECIDE), c"decide");
-        assert_eq!(name(Kernel::LOOK_AT_FLAG), c"look_at_flag");
         assert_eq!(name(Kernel::JOIN_SUMS), c"join_sums");
         assert_eq!(name(Kernel::CLEAR_SKIPPED), c"clear_skipped");
         assert_eq!(name(Kernel::LIST_ROWS), c"list_rows");

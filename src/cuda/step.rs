@@ -21,9 +21,9 @@ pub(super) const STALE: &str = "an upload of parameters, gradients or options th
 pub enum Decider {
     /// It is taken, and the factors are among the hyper-parameters.
     Host,
-    /// The device, by the flag there.
-    Flag,
-    /// The device, by the gradients, which have been measured, and by the flag.
+    /// The device, by the numbers that it reads.
+    Inputs,
+    /// The device, by the gradients, which have been measured, and by those numbers.
     Norms { skips: bool },
 }
 
@@ -208,12 +208,7 @@ impl Cuda {
         let (mut factors, mut verdict) = (0u64, 0u64);
         match decider {
             Decider::Host => {}
-            Decider::Flag => {
-                verdict = self.clocks.verdict();
-                let arguments = [argument(&mut inputs), argument(&mut verdict)];
-                // SAFETY: what the kernel takes; the host vouched for what the inputs point to.
-                unsafe { device.launch(Kernel::LOOK_AT_FLAG, 1, arguments) }?;
-            }
+            Decider::Inputs => verdict = self.clocks.verdict(),
             Decider::Norms { skips } => {
                 (factors, verdict) = (places.factors, self.clocks.verdict());
                 let mut skips = u32::from(skips);
@@ -228,7 +223,7 @@ impl Cuda {
                     argument(&mut factors),
                     argument(&mut verdict),
                 ];
-                // SAFETY: as above.
+                // SAFETY: what the kernel takes; the host vouched for what the inputs point to.
                 unsafe { device.launch(Kernel::DECIDE, 1, arguments) }?;
             }
         }

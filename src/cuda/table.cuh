@@ -53,9 +53,10 @@ static_assert(sizeof(Clock) == 24, "as table.rs has it");
 // What all parameters are stepped with: numbers of the host's, or f32s in global memory.
 struct Inputs {
   double lr, inv_grad_scale;
+  double largest_lr; // that can be read
   const float *lr_at, *grad_scale_at, *found_inf_at; // 0: there is none
 };
-static_assert(sizeof(Inputs) == 40, "as table.rs has it");
+static_assert(sizeof(Inputs) == 48, "as table.rs has it");
 
 // What the gradient of one parameter adds up to.
 struct Total {
@@ -69,7 +70,8 @@ struct Verdict {
   double sum_squares, inv_grad_scale;
   double clip_factor; // the smallest
   u64 n_nonfinite;
-  u32 raised, skipped;
+  u32 invalid; // whether a number was read that no step can use
+  u32 skipped;
 };
 static_assert(sizeof(Verdict) == 40, "as table.rs has it");
 

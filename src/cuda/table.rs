@@ -110,6 +110,8 @@ impl Hyper {
 pub struct Inputs {
     pub lr: f64,
     pub inv_grad_scale: f64,
+    /// That the device can read.
+    pub largest_lr: f64,
     pub at: InputsAt,
 }
 
@@ -131,7 +133,8 @@ pub struct Verdict {
     /// The smallest.
     pub clip_factor: f64,
     pub n_nonfinite: u64,
-    pub raised: u32,
+    /// Whether a number was read that no step can use.
+    pub invalid: u32,
     pub skipped: u32,
 }
 
@@ -232,7 +235,7 @@ pub const SCALARS: usize = 160;
 const _: () = assert!(size_of::<Tensor>() == 112);
 const _: () = assert!(size_of::<Chunk>() == 8);
 const _: () = assert!(size_of::<Hyper>() == 128);
-const _: () = assert!(size_of::<Inputs>() == 40);
+const _: () = assert!(size_of::<Inputs>() == 48);
 const _: () = assert!(size_of::<Verdict>() == 40);
 const _: () = assert!(size_of::<Rows>() == 104);
 const _: () = assert!(size_of::<Lag>() == 24);

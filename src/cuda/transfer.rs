@@ -147,6 +147,13 @@ impl Cuda {
         Ok(verdict[0])
     }
 
+    /// Reads a number of the host's in the device's memory. Waits for the device.
+    pub fn number(&mut self, at: u64) -> Result<f32, Error> {
+        let mut number = [0.0f32];
+        self.read("a step whose learning rate the host has to know", at, &mut number)?;
+        Ok(number[0])
+    }
+
     /// Copies some bytes of a tensor of the device's. Waits for the device.
     pub fn read_bytes(&self, from: &Tensor, start: usize, to: &mut [u8]) -> Result<(), Error> {
         self.check_not_capturing("saving")?;

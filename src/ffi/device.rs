@@ -10,16 +10,24 @@ use core::ffi::c_void;
 /// Addresses of scalars in device memory, one f32 each, that steps read. Kernels before the step
 /// may write them, so that they may differ in each launch of a captured graph. NULL: the step uses
 /// the scalar of the host.
+///
+/// The device checks the scalars in each step. A step that reads an invalid one is skipped, as with
+/// `found_inf`: parameters, state and step counts do not change, and the gradients are cleared if
+/// `clear_grads` is set. `skipped` and `invalid_inputs` of `adamw_step_info` are 1 then, and
+/// `grad_norm` is NaN if the gradients were measured and `grad_scale` is invalid. A step for which
+/// the host waits (see "Waiting" above) fails with `ADAMW_STATUS_INVALID_ARGUMENT` if `lr` is
+/// invalid, and changes nothing.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct adamw_device_inputs {
     /// `sizeof(adamw_device_inputs)`.
     pub struct_size: usize,
     /// `[NULL]` The learning rate, in place of that of the handle, which `adamw_set_lr` and
-    /// `adamw_get_lr` still refer to. It must be finite and >= 0, which is not checked.
+    /// `adamw_get_lr` still refer to. It is valid if it is finite, >= 0, and small enough that a
+    /// step of each parameter is finite in the type that the parameter computes in.
     pub lr: *const f32,
-    /// `[NULL]` The scale of the gradients, in place of `adamw_set_grad_scale`. It must be 2^-126
-    /// to 2^126, which is not checked: a scale of 0 or NaN makes parameters NaN.
+    /// `[NULL]` The scale of the gradients, in place of `adamw_set_grad_scale`. It is valid from
+    /// 2^-126 to 2^126.
     pub grad_scale: *const f32,
     /// `[NULL]` If it is not 0, a gradient is not finite, and the step is skipped.
     pub found_inf: *const f32,

@@ -96,8 +96,9 @@ pub struct adamw_step_info {
     pub isa: adamw_isa,
     /// The number of threads that work in a step that is large enough.
     pub num_threads: u32,
-    /// 0.
-    pub reserved: u32,
+    /// 1 if the step was skipped for a number in the device's memory that no step can use (see
+    /// `adamw_device_inputs`).
+    pub invalid_inputs: u32,
     /// With `adamw_set_statistics`: the number of elements (of the master where there is one) whose
     /// momentum, exp_avg, is not 0 and whose value is the same as before the step: their updates
     /// were lost in rounding. A large number means that 16 bits are too few for this learning rate;
@@ -136,7 +137,7 @@ pub unsafe extern "C" fn adamw_get_step_info(
             has_statistics: report.has_statistics.into(),
             isa: isa.number(),
             num_threads: u32::try_from(num_threads).unwrap_or(u32::MAX),
-            reserved: 0,
+            invalid_inputs: report.invalid_inputs.into(),
             n_unchanged: report.n_unchanged,
         };
         // SAFETY: the caller guarantees it.

@@ -3,8 +3,10 @@
 
 use super::Optimizer;
 use super::measure::scope;
+use super::on_device::DeviceStep;
 use crate::clip::Clip;
-use crate::cuda::{CLIP_GLOBAL_NORM, CLIP_NORM, Hyper};
+use crate::config;
+use crate::cuda::{CLIP_GLOBAL_NORM, CLIP_NORM, Hyper, Inputs, InputsAt};
 use crate::dtype::Dtype;
 use crate::error::Error;
 use core::ops::Range;
@@ -27,14 +29,27 @@ impl Optimizer {
         Ok(())
     }
 
-    /// That all numbers are ones of the compute type that the device makes of the learning rate.
+    /// Reads the learning rate that lies in the device's memory, where the host has to know whether the step is
+    /// taken.
+    pub(super) fn read_lr_on_device(&mut self, step: Option<&DeviceStep>) -> Result<(), Error> {
+        let at = self.on_device.inputs.lr;
+        self.on_device.lr = match step {
+            Some(step) if step.waits && at != 0 => Some(self.cuda()?.number(at)?.into()),
+            _ => None,
+        };
+        self.on_device.lr.map_or(Ok(()), config::learning_rate)
+    }
+
+    /// That all numbers are ones of the compute type that the device makes of the learning rate, as far as the host
+    /// knows it.
     pub(super) fn check_lr_on_device(&self) -> Result<(), Error> {
+        let inputs = self.inputs();
         let (largest, number) = self.on_device.largest_lr;
-        if self.lr <= largest {
+        if inputs.at.lr != 0 || inputs.lr <= largest {
             return Ok(());
         }
         let dtype = self.operands[number].param().dtype();
-        let value = self.lr * (dtype.largest() / largest);
+        let value = inputs.lr * (dtype.largest() / largest);
         Err(Error::NotOfType {
             param: self.params[number].label(),
             name: "lr * lr_scale * lr_ratio / (1 - beta1)",
@@ -42,6 +57,18 @@ impl Optimizer {
             is: dtype.computed(value),
             dtype: dtype.compute(),
         })
+    }
+
+    /// What all of them are stepped with: of the host's numbers, those that it knows.
+    pub(super) fn inputs(&self) -> Inputs {
+        let at = self.on_device.inputs;
+        let (largest_lr, _) = self.on_device.largest_lr;
+        Inputs {
+            lr: self.on_device.lr.unwrap_or(self.lr),
+            inv_grad_scale: self.inv_grad_scale(),
+            largest_lr: largest_lr.min(f32::MAX.into()),
+            at: InputsAt { lr: if self.on_device.lr.is_some() { 0 } else { at.lr }, ..at },
+        }
     }
 
     /// Says what their gradients are clipped by, where the host knows.

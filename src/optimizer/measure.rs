@@ -24,6 +24,8 @@ pub struct Report {
     /// The host's flag says that somebody has found a gradient that is not finite.
     pub raised: bool,
     pub skipped: bool,
+    /// It was skipped for a number in the device's memory that no step can use.
+    pub invalid_inputs: bool,
     /// The smallest factor that a gradient was clipped with.
     pub clip_factor: f64,
     /// Whether the two norms below were asked for; if not, they are 0.
@@ -47,6 +49,7 @@ impl Report {
         grad_norm: 0.0,
         raised: false,
         skipped: false,
+        invalid_inputs: false,
         clip_factor: 1.0,
         has_statistics: false,
         update_norm: 0.0,

@@ -9,7 +9,7 @@ use super::masters::Master;
 use super::{Optimizer, Report};
 use crate::callback::adamw_param_info;
 use crate::config::{HostValues, Lazy, Nonfinite};
-use crate::cuda::{Cuda, Decider, Inputs, InputsAt};
+use crate::cuda::{Cuda, Decider, InputsAt};
 use crate::error::Error;
 use crate::steps::Clock;
 use crate::sys::memory::{give_back, reserve};
@@ -20,7 +20,9 @@ use core::ops::Range;
 #[derive(Default)]
 pub struct OnDevice {
     /// Numbers that the device reads itself.
-    inputs: InputsAt,
+    pub(super) inputs: InputsAt,
+    /// The learning rate there, where the host has read it for this step.
+    pub(super) lr: Option<f64>,
     /// The parameters that the tables are laid out for, as long as nothing about them changes.
     laid: Option<Range<usize>>,
     /// The largest learning rate that all of them can be stepped with, and whose that is.
@@ -176,7 +178,7 @@ impl Optimizer {
         }
         let is_captured = cuda.is_capturing()?;
         let inputs = self.on_device.inputs;
-        let skips = self.nonfinite() == Nonfinite::Skip || inputs.found_inf != 0;
+        let skips = self.nonfinite() == Nonfinite::Skip || inputs != InputsAt::default();
         let goes_on_by_it = self.schedule.is_some() || self.lr_ratio.is_some() || n_elements > 0;
         let tells = self.found_inf.own_flag.is_some() || self.scaler.is_some();
         let fails = self.nonfinite() == Nonfinite::Fail;
@@ -186,7 +188,6 @@ impl Optimizer {
             return Err(Error::DeviceInputs);
         }
         let refused = [
-            (waits, "a step whose gradients the host has to know about"),
             (
                 inputs.lr == 0,
                 "a step whose learning rate is not read by the device (adamw_set_device_inputs)",
@@ -194,6 +195,7 @@ impl Optimizer {
             (self.schedule.is_some(), "a step with a schedule"),
             (self.lr_ratio.is_some(), "a step with an lr_ratio callback"),
             (n_elements > 0, "a step of parameters in the host's memory"),
+            (waits, "a step whose gradients the host has to know about"),
         ];
         match refused.into_iter().find(|(is_asked, _)| is_captured && *is_asked) {
             Some((_, what)) => Err(Error::Capturing(what)),
@@ -223,16 +225,12 @@ impl Optimizer {
             Decider::Host
         } else if self.measures() {
             Decider::Norms { skips: self.nonfinite() == Nonfinite::Skip }
-        } else if self.on_device.inputs.found_inf != 0 {
-            Decider::Flag
+        } else if self.on_device.inputs != InputsAt::default() {
+            Decider::Inputs
         } else {
             Decider::Host
         };
-        let inputs = Inputs {
-            lr: self.lr,
-            inv_grad_scale: self.inv_grad_scale(),
-            at: self.on_device.inputs,
-        };
+        let inputs = self.inputs();
         let (n_groups, n_params) = (self.groups.len(), self.params.len());
         let statistics = self.statistics;
         self.cuda()?.step(inputs, n_groups, decider, statistics)?;
@@ -247,8 +245,8 @@ impl Optimizer {
         self.on_device.changes = changes;
         let may_skip = match decider {
             Decider::Host => false,
-            Decider::Flag => true,
-            Decider::Norms { skips } => skips || inputs.at.found_inf != 0,
+            Decider::Inputs => true,
+            Decider::Norms { skips } => skips || inputs.at != InputsAt::default(),
         };
         self.on_device.report_is_due = decider != Decider::Host;
         self.on_device.rows_are_due |= self.cuda()?.has_rows();
@@ -288,7 +286,7 @@ impl Optimizer {
                 true => verdict.sum_squares.sqrt() * verdict.inv_grad_scale,
                 false => 0.0,
             };
-            report.raised = verdict.raised != 0;
+            report.invalid_inputs = verdict.invalid != 0;
             report.skipped = verdict.skipped != 0;
             report.clip_factor = if report.skipped { 1.0 } else { verdict.clip_factor };
             self.on_device.report_is_due = self.on_device.is_captured;

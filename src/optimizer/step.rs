@@ -124,6 +124,7 @@ impl Optimizer {
             false => self.gather(&of),
         };
         let on_device = self.lay_device(&of, changed, needs.n_elements)?;
+        self.read_lr_on_device(on_device.as_ref())?;
         self.begin_offload(&of)?;
         if needs.rows || needs.lags {
             self.read_rows(&of)?;

@@ -7,6 +7,7 @@ pub mod cpu_time;
 pub mod device;
 pub mod handle;
 pub mod host;
+pub mod inputs;
 pub mod kernels;
 pub mod kind;
 pub mod model;

@@ -239,8 +239,8 @@ impl Twin {
     /// New ordinary gradients where the old ones are.
     pub fn write_grads(&mut self) {
         for number in 0..self.params.len() {
-            let (dtype, n) = (self.params[number].host.dtype(), self.params[number].host.len());
-            let grad = Array::ordinary(dtype, n, &mut self.random);
+            let (grad, _) = self.params[number].grad.as_ref().unwrap();
+            let grad = Array::ordinary(grad.dtype(), grad.len(), &mut self.random);
             self.write_grad(number as u32, &grad);
         }
     }

@@ -6,6 +6,7 @@ mod common;
 mod calls;
 mod checkpoint;
 mod graphs;
+mod inputs;
 mod kernels;
 mod mutations;
 mod offload;

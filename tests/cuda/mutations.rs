@@ -3,7 +3,8 @@
 
 use crate::common::array::{Array, Dtype};
 use crate::common::device::Device;
-use crate::common::handle::config;
+use crate::common::handle::{config, with_clip};
+use crate::common::inputs::{Input, Reading, UNUSABLE};
 use crate::common::kernels::{CHUNK, Case, compare};
 use crate::common::rows::{Rows, RowsOnDevice};
 use crate::common::twin::Twin;
@@ -33,7 +34,7 @@ const fn mutation(
 }
 
 /// Each is caught: by the driver, which will not load it or sees what it does, or by the bits.
-const MUTATIONS: [Mutation; 51] = [
+const MUTATIONS: [Mutation; 58] = [
     mutation("a root that is near", "step_f32", 0, "sqrt.rn.f32", "sqrt.approx.f32"),
     mutation("a quotient that is near", "step_f32", 0, "div.rn.f32", "div.approx.f32"),
     mutation("a product that may be fused", "step_f32", 0, "mul.rn.f32", "mul.f32"),
@@ -70,8 +71,13 @@ const MUTATIONS: [Mutation; 51] = [
     mutation("nine rounds of ten", "step_bf16_stochastic", 0, ", 10;", ", 9;"),
     // The kernel has two loops, the second of which is where the host has decided.
     mutation("a power that grows", "prepare", 7, "mul.rn.f64", "add.rn.f64"),
-    mutation("a step that is not counted", "prepare", 2, "st.global.u64", "// "),
+    mutation("a step that is not counted", "prepare", 5, "st.global.u64", "// "),
     mutation("a constant that is rounded down", "prepare", 13, "cvt.rn.f32.f64", "cvt.rz.f32.f64"),
+    mutation("a rate that may be negative", "prepare", 0, "setp.ltu.f32", "setp.nan.f32"),
+    mutation("a rate that is too large", "prepare", 0, "setp.ltu.f64", "setp.nan.f64"),
+    mutation("a scale that is too small", "prepare", 1, "setp.ltu.f32", "setp.nan.f32"),
+    mutation("a scale that is too large", "prepare", 0, "setp.gtu.f32", "setp.nan.f32"),
+    mutation("a verdict that is not written", "prepare", 0, "st.global.v2.u32", "// "),
     mutation("a sum of other lanes", "tally_f32", 0, "shfl.sync.down.b32", "shfl.sync.up.b32"),
     mutation("a block that is left out", "tally_f32", 0, "st.global.f64", "// "),
     mutation("a level that does not wait", "join_sums", 0, "bar.sync", "// "),
@@ -80,6 +86,8 @@ const MUTATIONS: [Mutation; 51] = [
     mutation("a norm that is squared", "decide", 1, "sqrt.rn.f64", "mov.f64"),
     mutation("a factor upside down", "decide", 0, "div.rn.f64", "mul.rn.f64"),
     mutation("a verdict that is not written", "decide", 0, "st.global.v2.u32", "// "),
+    mutation("a rate that may be negative", "decide", 1, "setp.ltu.f32", "setp.nan.f32"),
+    mutation("a scale that is too large", "decide", 1, "setp.gtu.f32", "setp.nan.f32"),
     mutation("a gradient that is not cleared", "clear_skipped", 0, "st.global.cs.v4.f32", "// "),
     mutation("weights that are not kept", "keep_f32", 0, "st.global.cs.v4.f32", "// "),
     mutation("a change of other lanes", "change_f32", 0, "shfl.sync.down.b32", "shfl.sync.up.b32"),
@@ -144,12 +152,19 @@ impl Mutation {
         let device = Device::with(&[("ptx", ptx.to_str().unwrap()), ("blocks", "2")]);
         let steps = self.kernel.starts_with("step_");
         let seen = catch_unwind(AssertUnwindSafe(|| match self.kernel {
-            kernel if steps || kernel == "prepare" => self.step(&device),
+            "prepare" => {
+                reads(ADAMW_CLIP_NONE);
+                self.step(&device)
+            }
+            _ if steps => self.step(&device),
             kernel if SPARSE.contains(&kernel) => {
                 sparse();
                 Ok(())
             }
-            _ => {
+            kernel => {
+                if kernel == "decide" {
+                    reads(ADAMW_CLIP_GLOBAL_NORM);
+                }
                 decide();
                 Ok(())
             }
@@ -172,6 +187,19 @@ impl Mutation {
         }
         Ok(())
     }
+}
+
+/// Steps whose numbers are read on the device, where some cannot be used.
+fn reads(clip: adamw_clip) {
+    let mut twin = Twin::new(&with_clip(clip, adamw_config { clip_norm: 0.1, ..config() }));
+    twin.add(Dtype::F32, 100);
+    twin.set_grads();
+    let mut reading = Reading::new(twin, false);
+    reading.assert_steps(Input::Lr, 0.02);
+    for (input, value) in UNUSABLE.into_iter().chain([(Input::Lr, f32::MAX)]) {
+        reading.assert_skips(input, value);
+    }
+    reading.assert_steps(Input::GradScale, 2.0);
 }
 
 /// Steps that look at their gradients first: some clip, some are skipped, some add up.

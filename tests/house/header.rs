@@ -330,7 +330,7 @@ fn fields() {
         has_statistics: u32,
         isa: u32,
         num_threads: u32,
-        reserved: u32,
+        invalid_inputs: u32,
         n_unchanged: u64,
     });
     assert_without_holes!(adamw_schedule {
