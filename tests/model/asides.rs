@@ -66,11 +66,9 @@ impl World {
                 assert_eq!(plain.is_ok(), self.model.can_save());
                 assert!(plain.is_err() && twin.is_err() || plain == twin, "the checkpoints differ");
             }
-            Aside::DeviceLr(reads) => {
-                let lr = self.model.lr();
-                let can = self.model.schedule.is_none() && f64::from(lr as f32) == lr;
-                self.twin.read_lr_there(*reads && can);
-                self.twin.write_lr(lr);
+            Aside::Read(reads) => {
+                self.twin.read_there(*reads);
+                self.write_inputs();
             }
             Aside::PrepareStep => {
                 let _ = self.twin.handle.prepare();

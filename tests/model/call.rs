@@ -242,6 +242,11 @@ pub enum Call {
 
     Capture,
     Replay,
+    /// A step, or a launch, that reads a number for which it is skipped.
+    Spoil {
+        which: u8,
+        replays: bool,
+    },
 
     /// Of the twin alone.
     Aside(Aside),
@@ -253,16 +258,28 @@ pub enum Call {
 pub enum Aside {
     Ready(u8),
     Flush,
-    Prepare { param: u8, rows: Vec<u16> },
-    Look { param: u8, buffer: u8 },
+    Prepare {
+        param: u8,
+        rows: Vec<u16>,
+    },
+    Look {
+        param: u8,
+        buffer: u8,
+    },
     Rebind(u8),
     SameGroup(u8),
     SameOptions(u8),
-    Reload { params: bool },
+    Reload {
+        params: bool,
+    },
     SaveTwice,
-    DeviceLr(bool),
+    /// In the device's memory: the learning rate, the loss scale, the flag.
+    Read([bool; 3]),
     PrepareStep,
-    Wrong { what: u8, param: u8 },
+    Wrong {
+        what: u8,
+        param: u8,
+    },
 }
 
 fn byte(random: &mut Random) -> u8 {
@@ -304,7 +321,7 @@ enum Draw {
 use Draw::Call as C;
 type Drawn = (u64, Draw);
 const STEP: usize = 25;
-const CALLS: [Drawn; 39] = [
+const CALLS: [Drawn; 40] = [
     (2, C(|r| Call::AddGroup(Hyper::draw(r)))),
     (3, C(|r| Call::SetGroup(byte(r), Hyper::draw(r)))),
     (4, C(Call::add)),
@@ -402,6 +419,7 @@ const CALLS: [Drawn; 39] = [
     ),
     (5, C(|_| Call::Capture)),
     (24, C(|_| Call::Replay)),
+    (12, C(|r| Call::Spoil { which: byte(r), replays: r.once_in(2) })),
     (30, Draw::Aside),
     (8, C(|_| Call::Compare)),
 ];
@@ -421,7 +439,7 @@ const ASIDES: [DrawnAside; 12] = [
     (2, |r| Aside::SameOptions(byte(r))),
     (3, |r| Aside::Reload { params: r.once_in(2) }),
     (1, |_| Aside::SaveTwice),
-    (2, |r| Aside::DeviceLr(!r.once_in(3))),
+    (3, |r| Aside::Read([!r.once_in(3), r.once_in(3), r.once_in(3)])),
     (2, |_| Aside::PrepareStep),
     (5, |r| Aside::Wrong { what: byte(r), param: byte(r) }),
 ];

@@ -3,6 +3,7 @@
 use crate::call::{Aside, Call, Spoiled};
 use crate::common::array::Array;
 use crate::common::device::Graph;
+use crate::common::inputs::Input;
 use crate::common::model::{Grad, Model, Verdict};
 use crate::more::More;
 use crate::side::{Held, Side};
@@ -53,6 +54,7 @@ pub fn keeps_graph(call: &Call) -> bool {
         | Call::Save
         | Call::Load { .. }
         | Call::Replay
+        | Call::Spoil { .. }
         | Call::Compare => true,
         _ => false,
     }
@@ -60,7 +62,7 @@ pub fn keeps_graph(call: &Call) -> bool {
 
 /// Whether an aside takes away what a graph goes on with.
 pub fn moves(aside: &Aside) -> bool {
-    matches!(aside, Aside::Rebind(_) | Aside::DeviceLr(_))
+    matches!(aside, Aside::Rebind(_) | Aside::Read(_))
 }
 
 impl World {
@@ -68,6 +70,7 @@ impl World {
         match call {
             Call::Capture => self.capture(),
             Call::Replay => self.replay(),
+            Call::Spoil { which, replays } => self.spoil(*which, *replays),
             _ => return false,
         }
         true
@@ -89,7 +92,7 @@ impl World {
         }
         self.before_a_step();
         self.twin.read_lr_there(true);
-        self.twin.write_lr(self.model.lr());
+        self.write_inputs();
         if !self.twin.reads_lr_there() || self.twin.handle.prepare().is_err() {
             return;
         }
@@ -155,8 +158,16 @@ impl World {
 
     /// Launches what was recorded once more; the other handle applies the same gradients.
     pub fn replay(&mut self) {
+        if self.graph.is_some() {
+            self.write_inputs();
+        }
+        self.launch_again();
+    }
+
+    /// The same with the numbers that are there.
+    pub fn launch_again(&mut self) {
         let Some(mut captured) = self.graph.take() else { return };
-        let (lr, finite) = (self.model.lr(), self.model.nonfinite());
+        let finite = self.model.nonfinite();
         let has_sum = |(number, _): &(u32, Held)| {
             matches!(self.model.params[*number as usize].grad, Some(Grad::Sum(..)))
         };
@@ -164,7 +175,6 @@ impl World {
         let is_sparse = plains.iter().any(|(_, held)| held.is_sparse());
         let is_sound =
             |(_, held): &(u32, Held)| held.values.array().values().iter().all(|g| g.is_finite());
-        self.twin.write_lr(lr);
         if finite == ADAMW_NONFINITE_PROPAGATE && !plains.iter().all(is_sound)
             || is_sparse && plains.iter().any(has_sum) // which could not be set again
             || !self.twin.reads_lr_there()
@@ -226,6 +236,7 @@ impl World {
                 let number = self.param(*byte).0;
                 captured.grads().all(|(of, _)| *of != number)
             }
+            Call::SetGradScale(_) => self.twin.there.reads(Input::GradScale),
             _ => keeps_graph(call),
         };
         if !keeps {

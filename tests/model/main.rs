@@ -15,6 +15,7 @@ mod given;
 mod grads;
 mod graph;
 mod hosts;
+mod inputs;
 mod loops;
 mod more;
 mod restart;

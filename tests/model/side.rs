@@ -2,7 +2,7 @@
 
 use crate::call::Places;
 use crate::common::array::{Array, Dtype};
-use crate::common::device::{OnDevice, Stream};
+use crate::common::device::Stream;
 use crate::common::handle::{Answer, Handle, Param};
 use crate::common::model::Grad;
 use crate::common::model::layout::BUFFERS;
@@ -11,6 +11,7 @@ use crate::common::random::Random;
 use crate::common::rows::{Rows, RowsOnDevice};
 use crate::given::State;
 use crate::hosts::Numbers;
+use crate::inputs::There;
 use crate::more::More;
 use adamw::ffi::*;
 use core::cell::Cell;
@@ -28,8 +29,8 @@ pub struct Side {
     foreign: Vec<(Rc<Place>, Array)>,
     /// What others have found, and what the handle has.
     pub flags: Box<[Cell<f32>; 2]>,
-    /// The learning rate in the device's memory, if the handle reads it there.
-    lr: Option<OnDevice>,
+    /// What the handle reads in the device's memory.
+    pub there: There,
     stream: Option<Stream>,
     random: Random,
     /// What the handle reads.
@@ -104,7 +105,7 @@ impl Side {
             params: Vec::new(),
             foreign: Vec::new(),
             flags: Box::default(),
-            lr: None,
+            there: There::default(),
             stream: None,
             random: Random::new(7),
             _numbers: Rc::clone(numbers),
@@ -281,7 +282,7 @@ impl Side {
         Ok(())
     }
 
-    fn live(&self) -> Vec<u32> {
+    pub fn live(&self) -> Vec<u32> {
         (0..).zip(&self.params).filter(|(_, mine)| mine.is_some()).map(|(i, _)| i).collect()
     }
 
@@ -369,35 +370,6 @@ impl Side {
                 self.flags[0].set(value);
                 self.handle.set_found_inf(self.flags[0].as_ptr(), self.flags[1].as_ptr());
             }
-        }
-    }
-
-    /// The handle reads the learning rate in the device's memory from now on, or no more.
-    pub fn read_lr_there(&mut self, reads: bool) {
-        let has_device = self.live().iter().any(|number| self.is_on_device(*number));
-        if reads && has_device && self.lr.is_none() {
-            let lr = OnDevice::of(&Array::of(Dtype::F32, &[self.handle.lr()]), 0);
-            self.handle.set_device_inputs([lr.address(), 0, 0]).unwrap();
-            self.lr = Some(lr);
-        } else if !reads && self.lr.is_some() {
-            self.handle.set_device_inputs([0; 3]).unwrap();
-            self.wait();
-            self.lr = None;
-        }
-    }
-
-    pub fn reads_lr_there(&self) -> bool {
-        self.lr.is_some()
-    }
-
-    /// Writes the learning rate where the handle reads it.
-    pub fn write_lr(&mut self, lr: f64) {
-        match &self.lr {
-            Some(at) if f64::from(lr as f32) == lr => {
-                self.wait();
-                at.set(&Array::of(Dtype::F32, &[lr]));
-            }
-            _ => self.read_lr_there(false),
         }
     }
 

@@ -115,11 +115,7 @@ impl World {
 
     pub fn before_a_step(&mut self) {
         self.forget_what_would_propagate();
-        let lr = self.model.lr();
-        match self.model.schedule.is_some() {
-            true => self.twin.read_lr_there(false),
-            false => self.twin.write_lr(lr),
-        }
+        self.write_inputs();
     }
 
     pub fn count(&mut self, verdict: Verdict) {

@@ -38,7 +38,7 @@ const LIMITS: [&str; 4] = [
     "statistics",
     "earlier ones",
     "captur",
-    "device reads", // lr, grad_scale or found_inf where the host has to know
+    "device alone", // grad_scale or found_inf, where the host has to know
 ];
 
 impl World {
@@ -168,7 +168,7 @@ impl World {
         plain.ok()
     }
 
-    fn is_limit(&self, failure: &Failure) -> bool {
+    pub fn is_limit(&self, failure: &Failure) -> bool {
         self.twin.places != Places::Processor
             && LIMITS.iter().any(|limit| failure.text.contains(limit))
     }
