@@ -112,7 +112,7 @@ impl Optimizer {
         self.read_host_values()?;
         let changed = self.has_changed();
         self.scratch.forget(changed);
-        if self.lay_device(&of, changed, 0)?.is_some() {
+        if self.lay_device(&of, changed, false)?.is_some() {
             self.check_masters(&of)?;
             self.fill_stale_masters(&of, Operands::is_on_device)?;
             for number in of {
@@ -130,12 +130,12 @@ impl Optimizer {
         self.backend.cuda().ok_or(Error::NoDeviceYet)
     }
 
-    /// Lays the device's part of a step out, if it has one. `n_elements` are those that the processor steps.
+    /// Lays the device's part of a step out, if it has one. `steps_on_host`: the processor has a part too.
     pub(super) fn lay_device(
         &mut self,
         of: &Range<usize>,
         changed: bool,
-        n_elements: u64,
+        steps_on_host: bool,
     ) -> Result<Option<DeviceStep>, Error> {
         if self.backend.cuda().is_none() {
             return Ok(None);
@@ -156,7 +156,7 @@ impl Optimizer {
             self.on_device.laid = Some(of.clone());
             return Ok(None);
         }
-        let step = self.device_step(n_elements)?;
+        let step = self.device_step(steps_on_host)?;
         let has_host_values =
             self.groups.iter().any(|group| group.host_values != HostValues::default());
         // A ratio is asked for once it is known that the step is taken.
@@ -171,7 +171,7 @@ impl Optimizer {
     }
 
     /// Whether the host has to know what the device finds, and whether all that is asked can be done there.
-    fn device_step(&mut self, n_elements: u64) -> Result<DeviceStep, Error> {
+    fn device_step(&mut self, steps_on_host: bool) -> Result<DeviceStep, Error> {
         let cuda = self.backend.cuda().ok_or(Error::NoDeviceYet)?;
         if self.statistics && cuda.steps_rows() {
             return Err(Error::RowStatistics);
@@ -179,10 +179,10 @@ impl Optimizer {
         let is_captured = cuda.is_capturing()?;
         let inputs = self.on_device.inputs;
         let skips = self.nonfinite() == Nonfinite::Skip || inputs != InputsAt::default();
-        let goes_on_by_it = self.schedule.is_some() || self.lr_ratio.is_some() || n_elements > 0;
+        let goes_on_by_it = self.schedule.is_some() || self.lr_ratio.is_some() || steps_on_host;
         let tells = self.found_inf.own_flag.is_some() || self.scaler.is_some();
         let fails = self.nonfinite() == Nonfinite::Fail;
-        let shares = self.measures() && n_elements > 0;
+        let shares = self.measures() && steps_on_host;
         let waits = fails || tells || shares || self.statistics || skips && goes_on_by_it;
         if waits && (inputs.found_inf != 0 || inputs.grad_scale != 0) {
             return Err(Error::DeviceInputs);
@@ -194,7 +194,7 @@ impl Optimizer {
             ),
             (self.schedule.is_some(), "a step with a schedule"),
             (self.lr_ratio.is_some(), "a step with an lr_ratio callback"),
-            (n_elements > 0, "a step of parameters in the host's memory"),
+            (steps_on_host, "a step of parameters in the host's memory"),
             (waits, "a step whose gradients the host has to know about"),
         ];
         match refused.into_iter().find(|(is_asked, _)| is_captured && *is_asked) {

@@ -24,6 +24,8 @@ pub struct Scratch {
     /// The elements of the parameters that the processor steps, and the device.
     n_elements: u64,
     n_on_device: u64,
+    /// The processor steps some, which may be empty.
+    steps_on_host: bool,
     /// Some have a gradient that is used up though they are not stepped.
     passes_over: bool,
     /// Who is stepped and who shares scalars holds for the next step too, unless something changes.
@@ -76,6 +78,8 @@ struct StepNeeds {
     /// Elements that the processor steps, and the device.
     n_elements: u64,
     n_on_device: u64,
+    /// Parameters that the processor steps, which may be empty.
+    steps_on_host: bool,
     /// Sparse gradients.
     rows: bool,
     /// Rows that may lag.
@@ -118,12 +122,13 @@ impl Optimizer {
             true => StepNeeds {
                 n_elements: self.scratch.n_elements,
                 n_on_device: self.scratch.n_on_device,
+                steps_on_host: self.scratch.steps_on_host,
                 passes_over: self.scratch.passes_over,
                 ..StepNeeds::default()
             },
             false => self.gather(&of),
         };
-        let on_device = self.lay_device(&of, changed, needs.n_elements)?;
+        let on_device = self.lay_device(&of, changed, needs.steps_on_host)?;
         self.read_lr_on_device(on_device.as_ref())?;
         self.begin_offload(&of)?;
         if needs.rows || needs.lags {
@@ -199,6 +204,7 @@ impl Optimizer {
         self.end_window(&of, &needs);
         self.scratch.n_elements = needs.n_elements;
         self.scratch.n_on_device = needs.n_on_device;
+        self.scratch.steps_on_host = needs.steps_on_host;
         self.scratch.passes_over = needs.passes_over;
         self.scratch.repeats = self.can_repeat(&of);
         Ok(())
@@ -262,6 +268,7 @@ impl Optimizer {
             }
             if operands.is_due_on_host() {
                 needs.n_elements += operands.param().n_elements();
+                needs.steps_on_host = true;
                 needs.rows |= operands.has_rows();
                 needs.lags |= operands.lag().is_some();
                 needs.stale_masters |= param.master == Master::Stale;

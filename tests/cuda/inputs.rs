@@ -185,7 +185,7 @@ extern "C" fn ratio(_: *const adamw_param_info, out: *mut f64, _: *mut core::ffi
 /// What makes the host know about a step.
 type Ask = fn(&mut Twin, &Array);
 
-const ASKS: [(&str, Ask); 6] = [
+const ASKS: [(&str, Ask); 7] = [
     ("a loss scaler", |twin, _| {
         twin.both(|handle| handle.set_scaler(&loss_scaler(8.0, 2, 1)).unwrap());
     }),
@@ -196,6 +196,9 @@ const ASKS: [(&str, Ask); 6] = [
     ("a ratio", |twin, _| twin.both(|handle| handle.set_lr_ratio(Some(ratio), &()))),
     ("a parameter in the host's memory", |twin, _| {
         twin.add_with(Dtype::F32, 30, false, |param| param);
+    }),
+    ("an empty parameter in the host's memory", |twin, _| {
+        twin.add_with(Dtype::F32, 0, false, |param| param);
     }),
     ("an offloaded parameter", |twin, _| {
         twin.add_with(Dtype::F32, 30, true, |mut param| {

@@ -692,3 +692,18 @@ fn a_learning_rate_that_is_too_large_for_the_type_fails_the_step_there_too() {
         twin.assert_same();
     }
 }
+
+#[test]
+fn a_step_that_the_device_skips_is_none_of_an_empty_parameter_in_the_hosts_memory() {
+    let _device = Device::new();
+    let mut twin = Twin::new(&adamw_config { nonfinite: ADAMW_NONFINITE_SKIP, ..config() });
+    twin.add(Dtype::F32, 3);
+    twin.add_with(Dtype::F32, 0, false, |param| param);
+    twin.set_grads();
+    for grad in [1.0, f64::NAN, 2.0] {
+        twin.write_grad(0, &Array::of(Dtype::F32, &[0.5, grad, 0.25]));
+        twin.step();
+        twin.assert_same();
+    }
+    assert_eq!(twin.device.info(1).step, 2);
+}
