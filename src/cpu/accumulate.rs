@@ -6,7 +6,7 @@ use super::isa::{Compute, Isa};
 use super::stored::Stored;
 use crate::tensor::{Slice, SliceMut};
 
-/// Adds a gradient to a sum; the first is the sum.
+/// Adds a gradient to a sum; the first gradient is copied.
 pub fn add(isa: &Isa, sum: SliceMut, grad: Slice, is_first: bool) {
     match (sum, grad) {
         (SliceMut::F32(sum), Slice::F32(grad)) => add_blocks(isa, sum, grad, is_first),

@@ -6,7 +6,7 @@ use crate::math::Real;
 /// Elements of a block: two of them in f32 take 4 KiB, and stay in the first-level cache.
 pub const BLOCK: usize = 512;
 
-/// A type of which a block has a known size.
+/// A compute type whose blocks have a known size.
 pub trait InBlocks: Real {
     /// `BLOCK` elements.
     type Block: AsMut<[Self]>;
@@ -23,7 +23,7 @@ impl InBlocks for f64 {
     const ZEROS: Self::Block = [0.0; BLOCK];
 }
 
-/// A buffer for one block. It is made when it is first needed, because zeroing it takes time.
+/// A buffer for one block. The first use makes it, because zeroing it takes time.
 pub struct BlockBuffer<T: InBlocks>(Option<T::Block>);
 
 impl<T: InBlocks> Default for BlockBuffer<T> {
@@ -37,12 +37,12 @@ impl<T: InBlocks> BlockBuffer<T> {
         self.0.get_or_insert(T::ZEROS).as_mut()
     }
 
-    /// The buffer, for a whole block.
+    /// Returns the buffer for a whole block.
     pub fn whole(&mut self) -> BufferPart<'_, T> {
         BufferPart::Whole(self)
     }
 
-    /// The buffer, for two blocks of half the length.
+    /// Returns the buffer as two, for blocks of half the length.
     pub fn halves(&mut self) -> [BufferPart<'_, T>; 2] {
         let (first, second) = self.get().split_at_mut(BLOCK / 2);
         [BufferPart::Half(first), BufferPart::Half(second)]

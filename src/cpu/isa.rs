@@ -1,7 +1,12 @@
 //! One table of functions per instruction set, chosen once.
 //!
-//! A new instruction set is one line of `loops!`, a new loop one entry. Fused multiply-add is enabled nowhere: Rust
-//! never contracts, and a feature that is off cannot be used by mistake.
+//! `loops!` declares `Isa`, a struct of function pointers with a method for each, and has `isa!`
+//! make a static table and a copy of every loop (`loops.rs`) for each instruction set.
+//! `Isa::available` hands out the tables that the processor can run, and `Isa::choose` picks the
+//! one of a handle when it is made. `Compute` has the same calls for f32 and f64, for generic code.
+//!
+//! A new instruction set is one line of `loops!`, a new loop one entry. Fused multiply-add is
+//! enabled nowhere: Rust never contracts, and a feature that is off cannot be used by mistake.
 
 use super::block::{BlockBuffer, InBlocks};
 use super::loops;
@@ -13,12 +18,15 @@ use crate::norm::{self, LANES};
 use crate::philox::{Key, NoiseStream};
 use crate::sys;
 
-/// Declares `Isa` from its loops, each once: the table of function pointers, a copy of every loop for
-/// each instruction set, and the methods that call them.
+/// Declares `Isa` from its loops, each once: the table of function pointers, a copy of every loop
+/// for each instruction set, and the methods that call them.
 macro_rules! loops {
-    ($( $(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)? = $body:path; )*) => {
-        /// The loops of one instruction set. To have a reference to one is proof that the
-        /// processor runs it: the statics are private, and `available` hands them out.
+    ($(
+        $(#[$doc:meta])*
+        $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)? = $body:path;
+    )*) => {
+        /// The loops of one instruction set. A reference to one proves that the processor runs it:
+        /// the statics are private, and `available` hands them out.
         pub struct Isa {
             pub cap: IsaCap,
             $($name: unsafe fn($($type),*) $(-> $result)?,)*
@@ -27,7 +35,7 @@ macro_rules! loops {
         impl Isa {
             $($(#[$doc])*
             pub fn $name(&self, $($arg: $type),*) $(-> $result)? {
-                // SAFETY: whoever has an `Isa` runs on a processor that has it.
+                // SAFETY: a reference to an `Isa` proves that the processor has its features.
                 unsafe { (self.$name)($($arg),*) }
             })*
         }
@@ -55,7 +63,8 @@ macro_rules! isa {
         }
     };
     (@each $feature:tt) => {};
-    (@each [$($feature:meta)?] $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)? = $body:path;
+    (@each [$($feature:meta)?]
+     $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)? = $body:path;
      $($rest:tt)*) => {
         $(#[$feature])?
         pub unsafe fn $name($($arg: $type),*) $(-> $result)? {
@@ -91,27 +100,28 @@ loops! {
     narrow_f16(wide: &[f32], stored: &mut [F16]) = loops::narrow;
     narrow_bf16(wide: &[f32], stored: &mut [Bf16]) = loops::narrow;
 
-    /// Puts split masters together.
+    /// Joins the halves of split masters.
     join(upper: &[Bf16], remainder: &[i16], wide: &mut [f32]) = loops::join;
-    /// Takes f32 apart into split masters.
+    /// Splits masters into their halves.
     split(wide: &[f32], upper: &mut [Bf16], remainder: &mut [i16]) = loops::split;
 
-    /// Adds compensations to what they compensate.
+    /// Adds compensations to the values that they compensate.
     join_kahan_f16(stored: &[F16], rest: &[u16], wide: &mut [f32]) = loops::join_kahan;
     join_kahan_bf16(stored: &[Bf16], rest: &[u16], wide: &mut [f32]) = loops::join_kahan;
-    /// Rounds, and keeps what rounding leaves over.
+    /// Rounds, and keeps the rounding errors.
     split_kahan_f16(wide: &[f32], stored: &mut [F16], rest: &mut [u16]) = loops::split_kahan;
     split_kahan_bf16(wide: &[f32], stored: &mut [Bf16], rest: &mut [u16]) = loops::split_kahan;
 
-    /// The random bits of a step for eight elements an entry, from element `8 * octet` on.
-    fill_noise(key: Key, tensor: NoiseStream, step: u64, octet: u64, noise: &mut [[[u8; 4]; 4]])
+    /// Writes the random bits of a step, eight elements an entry, from element `8 * octet` on.
+    fill_noise(key: Key, stream: NoiseStream, step: u64, octet: u64, noise: &mut [[[u8; 4]; 4]])
         = loops::fill_noise;
     /// Rounds by random bits.
     narrow_randomly(wide: &[f32], noise: &[[u8; 2]], stored: &mut [Bf16]) = loops::narrow_randomly;
 
-    /// Codes with a scale for each block of them.
+    /// Decodes 8-bit codes that have a scale for each block of them.
     decode_signed(codes: &[u8], scales: &[f32], wide: &mut [f32]) = loops::decode_signed;
     decode_unsigned(codes: &[u8], scales: &[f32], wide: &mut [f32]) = loops::decode_unsigned;
+    /// Encodes in 8 bits, with a scale for each block.
     encode_signed(wide: &[f32], codes: &mut [u8], scales: &mut [f32]) = loops::encode_signed;
     encode_unsigned(wide: &[f32], codes: &mut [u8], scales: &mut [f32]) = loops::encode_unsigned;
     /// Rounds by random bits.
@@ -119,11 +129,12 @@ loops! {
         wide: &[f32], noise: &[[u8; 2]], codes: &mut [u8], scales: &mut [f32]
     ) = loops::encode_unsigned_randomly;
 
-    /// The same, two codes in a byte; all are rounded by random bits.
+    /// Decodes 4-bit codes, two in a byte.
     decode_signed_nibbles(codes: &[u8], scales: &[f32], wide: &mut [f32])
         = loops::decode_signed_nibbles;
     decode_unsigned_nibbles(codes: &[u8], scales: &[f32], wide: &mut [f32])
         = loops::decode_unsigned_nibbles;
+    /// Encodes in 4 bits, rounded by random bits.
     encode_signed_nibbles(
         wide: &[f32], noise: &[[u8; 2]], codes: &mut [u8], scales: &mut [f32]
     ) = loops::encode_signed_nibbles;
@@ -141,7 +152,8 @@ loops! {
 }
 
 impl Isa {
-    /// What this build has and this processor runs, from the lowest to the highest.
+    /// Returns the sets that this build has and this processor runs, from the lowest to the
+    /// highest.
     pub fn available() -> impl DoubleEndedIterator<Item = &'static Isa> {
         #[cfg(target_arch = "x86_64")]
         let (avx2, avx512) = (
@@ -157,7 +169,7 @@ impl Isa {
         [Some(&PORTABLE), avx2, avx512].into_iter().flatten()
     }
 
-    /// The highest available that is not above `cap` nor above the environment's `ADAMW_ISA`.
+    /// Returns the highest available that is above neither `cap` nor the environment's `ADAMW_ISA`.
     pub fn choose(cap: IsaCap) -> Result<&'static Isa, Error> {
         let cap = cap.min(environment_cap()?);
         let highest = Isa::available().rfind(|isa| isa.cap <= cap);
@@ -165,7 +177,7 @@ impl Isa {
     }
 }
 
-/// The memory of f32s, for the random bits of eight elements an entry.
+/// Returns the memory of f32s as octets: each has the random bits of eight elements.
 pub fn octets(buffer: &mut [f32]) -> &mut [[[u8; 4]; 4]] {
     // SAFETY: bytes need no alignment, and any bits are an f32.
     unsafe { buffer.align_to_mut() }.1
@@ -173,15 +185,15 @@ pub fn octets(buffer: &mut [f32]) -> &mut [[[u8; 4]; 4]] {
 
 /// A compute type that every `Isa` updates.
 pub trait Compute: InBlocks + 'static {
-    /// Buffers for blocks of a parameter and of exp_avg_sq that are stored in less than this type,
-    /// if they may be.
+    /// Buffers for blocks of a parameter and of exp_avg_sq, if they may be stored in a narrower
+    /// type than this.
     type Narrow: Default;
     fn buffers(narrow: &mut Self::Narrow) -> Option<&mut [BlockBuffer<Self>; 2]>;
 
-    /// The constants of a step in this type.
+    /// Returns the constants of a step in this type.
     fn scalars(scalars: &Scalars) -> &StepScalars<Self>;
 
-    /// One step of `param [n]`; with `max_exp_avg_sq [n]`, amsgrad's.
+    /// Steps `param [n]`, by amsgrad if there is `max_exp_avg_sq [n]`.
     fn step(
         isa: &Isa,
         scalars: &StepScalars<Self>,
@@ -201,7 +213,7 @@ pub trait Compute: InBlocks + 'static {
     /// See `norm::add_changes`.
     fn add_changes(isa: &Isa, lanes: &mut [f64; LANES], before: &[Self], after: &[Self]);
 
-    /// The same elements, of moments that are stored in less than the compute type.
+    /// Returns the elements as f32s, for moments that are stored in a narrower type.
     fn f32s(wide: &mut [Self]) -> &mut [f32];
 }
 

@@ -1,7 +1,14 @@
-//! The loops over elements: plain scalar code, inlined into one copy per instruction set.
+//! The loops over elements: plain scalar code, inlined into one copy per instruction set
+//! (`isa.rs`).
 //!
-//! What keeps them vectorized at full width: slices cut to one length up front, no early exit,
-//! nothing called that is not `inline(always)`, options known at compile time.
+//! `update` and `update_amsgrad` are the step, `prepare` clips and regularizes gradients before it.
+//! The other loops carry a block from memory to the compute type and back: `widen` and `narrow` for
+//! floats, `join` and `split` for split masters, `join_kahan` and `split_kahan` for compensated
+//! parameters, and `decode_*` and `encode_*` for coded moments, which need the block's largest
+//! magnitude (`largest`). `fill_noise` makes the random bits of those that round at random.
+//!
+//! They are vectorized at full width, because slices are cut to one length up front, no loop ends
+//! early, all that is called is `inline(always)`, and options are known at compile time.
 #![forbid(unsafe_code)]
 
 use crate::codes::{self, nibbles, signed, unsigned};
@@ -116,13 +123,13 @@ where
 #[inline(always)]
 pub fn fill_noise(
     key: Key,
-    tensor: NoiseStream,
+    stream: NoiseStream,
     step: u64,
     octet: u64,
     noise: &mut [[[u8; 4]; 4]],
 ) {
     for (i, bits) in noise.iter_mut().enumerate() {
-        *bits = key.bits(tensor, step, octet.wrapping_add(i as u64));
+        *bits = key.bits(stream, step, octet.wrapping_add(i as u64));
     }
 }
 
@@ -263,7 +270,7 @@ fn encode_nibbles(
     }
 }
 
-/// The bits of the largest magnitude, which a NaN is.
+/// Returns the bits of the largest magnitude; a NaN is larger than any other.
 #[inline(always)]
 fn largest(block: &[f32]) -> u32 {
     block.iter().fold(0, |largest, value| largest.max(value.to_bits() & 0x7fff_ffff))

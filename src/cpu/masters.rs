@@ -1,4 +1,4 @@
-//! The f32 masters of 16-bit parameters: filled from them, and held against them.
+//! The f32 masters of 16-bit parameters: filled from them, and checked against them.
 #![forbid(unsafe_code)]
 
 use super::block::BLOCK;
@@ -15,7 +15,7 @@ pub fn fill(isa: &'static Isa, master: &mut [f32], param: Slice) {
     }
 }
 
-/// The first element of a master that does not round to the parameter, whichever way it is rounded.
+/// Returns the first element of a master that rounds to the parameter neither up nor down.
 pub fn first_mismatch(isa: &'static Isa, master: &[f32], param: Slice) -> Option<usize> {
     match param {
         Slice::F16(param) => {
@@ -38,7 +38,8 @@ fn find<S: Widen<f32>>(
     let mut space = [zero; BLOCK];
     let differs = |(rounded, param): (&S, &S)| {
         let (a, b): (f32, f32) = (rounded.widen(), param.widen());
-        // Neighbours are the two ways to round; zeros may differ in their sign, NaN in anything.
+        // Neighbours are the two ways to round. Zeros may differ in their sign, and NaNs in any
+        // bit.
         !(bits(*rounded).abs_diff(bits(*param)) <= 1 || a == b || a.is_nan() && b.is_nan())
     };
     let blocks = master.chunks(BLOCK).zip(param.chunks(BLOCK)).enumerate();

@@ -1,4 +1,10 @@
-//! The processor: which loops, on which threads.
+//! The processor: the loops of one instruction set, on one or more threads.
+//!
+//! `update` and `measure` run a closure on each thread (`threads.rs`), which claims chunks or
+//! blocks until none is left. A chunk goes to a `Stepper` (`stepper.rs`), which opens its weights
+//! and moments block by block (`weights.rs`, `moments.rs`), widens its gradient (`rows.rs`), calls
+//! the loop of the instruction set (`isa.rs`, `loops.rs`), and stores the block again, with random
+//! bits of `noise.rs` where they are asked for. A block of a gradient goes to `norms::tally`.
 
 mod accumulate;
 mod block;
@@ -59,24 +65,24 @@ impl Cpu {
         })
     }
 
-    /// Runs work that claims tasks until there are none, on as many threads as there are tasks for.
+    /// Runs work that claims tasks until none is left, on at most as many threads as tasks.
     pub fn share(&mut self, n_tasks: usize, work: &(dyn Fn() + Sync)) {
         self.threads.share(n_tasks, work);
     }
 
-    /// Adds a gradient to what a parameter has accumulated, on the caller's thread.
+    /// Adds a gradient to the sum of a parameter's gradients, on the caller's thread.
     pub fn accumulate(&self, operands: &mut Operands, grad: &Tensor) {
         if let Some((sum, grad, is_first)) = operands.accumulation(grad) {
             accumulate::add(self.isa, sum, grad, is_first);
         }
     }
 
-    /// The instruction set that is used, and how many threads work where there is work for them.
+    /// Returns the instruction set in use, and the number of threads that share a large step.
     pub fn isa_and_threads(&self) -> (config::IsaCap, usize) {
         (self.isa.cap, self.threads.count())
     }
 
-    /// Makes the master, if there is one, what the parameter is.
+    /// Copies the parameter into its f32 master, or clears its remainder.
     pub fn fill_master(&self, operands: &mut Operands) {
         if let Some((master, param)) = operands.master_and_param() {
             masters::fill(self.isa, master, param);
@@ -84,7 +90,8 @@ impl Cpu {
         operands.zero_remainder();
     }
 
-    /// The first element of the master, if there is one, that does not round to the parameter.
+    /// Returns the first element of the f32 master, if there is one, that does not round to the
+    /// parameter.
     pub fn check_master(&self, operands: &mut Operands) -> Option<usize> {
         let (master, param) = operands.master_and_param()?;
         masters::first_mismatch(self.isa, master, param)

@@ -1,4 +1,4 @@
-//! A block of a moment in the compute type, out of what it is stored in and back.
+//! A block of a moment: widened to the compute type (`open`), and stored again (`close`).
 #![forbid(unsafe_code)]
 
 use super::block::BufferPart;
@@ -7,13 +7,13 @@ use super::noise::NoiseSource;
 use crate::philox::NoiseStream;
 use crate::tensor::Moment;
 
-/// Which moment: each is rounded in its own way.
+/// The moments, each of which is rounded in its own way.
 ///
-/// A first moment moves by a tenth of what is new, and is rounded to nearest. A second moment moves
-/// by a thousandth, which rounding to nearest would lose again and again, so that it is rounded at
-/// random. The largest second moment stays, and is rounded to nearest. The codes of 4 bits are so far
-/// apart that a first moment too has to be rounded at random: to nearest, one whose gradient is 0 would
-/// never move.
+/// A first moment moves by a tenth of its distance to the gradient, and is rounded to nearest. A
+/// second moment moves by a thousandth, which rounding to nearest would lose again and again, so
+/// that it is rounded at random. The largest second moment only rises, and is rounded to nearest.
+/// The codes of 4 bits are so far apart that a first moment, too, is rounded at random: rounded to
+/// nearest, it would never move while its gradient is 0.
 #[derive(Clone, Copy)]
 pub enum MomentKind {
     First,
@@ -22,7 +22,7 @@ pub enum MomentKind {
 }
 
 impl MomentKind {
-    /// The `n` elements in the compute type, in `buffer` if they have to be put somewhere.
+    /// Returns the `n` elements in the compute type: themselves, or widened into `buffer`.
     pub fn open<'s, T: Compute>(
         self,
         isa: &Isa,
@@ -56,7 +56,7 @@ impl MomentKind {
         }
     }
 
-    /// Stores what `open` gave and has changed since, in the same buffer.
+    /// Stores the elements that `open` returned, from the same buffer, after they were changed.
     pub fn close<T: Compute>(
         self,
         isa: &Isa,

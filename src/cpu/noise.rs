@@ -8,23 +8,24 @@ use crate::philox::{Key, NoiseStream};
 /// 16 random bits for an element.
 pub type Bits = [u8; 2];
 
-/// Where the random bits of a block come from, if its rounding takes any.
+/// The source of a block's random bits, if its rounding takes any.
 pub struct NoiseSource<'a, 'buffer, T: Compute> {
     pub isa: &'a Isa,
-    /// The key, and which of the parameter's elements is the block's first.
+    /// The key, and the number of the block's first element in the whole parameter.
     pub random: Option<(Key, u64)>,
     pub step: u64,
-    /// A buffer for a block, of which the bits take half, and an octet more: it need not start at a whole one.
+    /// A buffer for a block. The bits take half of it and one octet more, because a block need not
+    /// start at a whole octet.
     pub buffer: &'a mut BufferPart<'buffer, T>,
 }
 
 impl<T: Compute> NoiseSource<'_, '_, T> {
-    /// Those of at most a block's elements of a tensor.
-    pub fn bits(&mut self, tensor: NoiseStream, n: usize) -> &[Bits] {
+    /// Returns the bits of a stream for the first `n` elements of the block.
+    pub fn bits(&mut self, stream: NoiseStream, n: usize) -> &[Bits] {
         let Some((key, first)) = self.random else { return &[] };
         let skipped = (first % 8) as usize;
         let octets = &mut octets(T::f32s(self.buffer.get()))[..(skipped + n).div_ceil(8)];
-        self.isa.fill_noise(key, tensor, self.step, first / 8, octets);
+        self.isa.fill_noise(key, stream, self.step, first / 8, octets);
         let (bits, _) = octets.as_flattened().as_flattened().as_chunks();
         &bits[skipped..skipped + n]
     }

@@ -1,4 +1,4 @@
-//! What one block of a gradient adds up to.
+//! The tally of one block of a gradient.
 #![forbid(unsafe_code)]
 
 use super::block::{BLOCK, BlockBuffer};
@@ -9,7 +9,7 @@ use crate::dtype::Dtype;
 use crate::norm::{LANES, join_lanes};
 use crate::tensor::{GradBlock, Slice};
 
-/// The sum of squares, and how many elements are not finite.
+/// Returns the sum of squares of a block, and the number of elements that are not finite.
 pub fn tally(isa: &Isa, block: &GradBlock) -> (f64, u64) {
     let (n, rows) = (block.n_elements, block.rows);
     match (&block.grad, block.compute) {

@@ -10,7 +10,7 @@ use core::ops::Range;
 
 /// The gradient of some elements.
 pub struct Gradient<'a, G> {
-    /// Theirs or, if it is sparse, all that it has.
+    /// The values of these elements or, if the gradient is sparse, all its values.
     pub values: &'a [G],
     pub rows: Option<RowPart<'a>>,
 }
@@ -20,12 +20,12 @@ impl<'a, G> Gradient<'a, G> {
         Gradient { values, rows }
     }
 
-    /// Zeros.
+    /// Returns a gradient of zeros.
     pub fn none() -> Self {
         Gradient { values: &[], rows: Some(RowPart::new(&[], 0, 0)) }
     }
 
-    /// All of it, if it lies in memory element by element, in the compute type.
+    /// Returns all its values, if it is dense and stored in the compute type.
     pub fn in_place<T: Compute>(&self) -> Option<&'a [T]>
     where
         G: Stored<T>,
@@ -33,8 +33,8 @@ impl<'a, G> Gradient<'a, G> {
         if self.rows.is_none() { G::in_place(self.values) } else { None }
     }
 
-    /// At most a block of it, in `buffer` if it has to be put somewhere; in `row_buffer` go the values of one
-    /// row.
+    /// Returns the elements `at`, at most a block: themselves, or widened into `buffer`. The values
+    /// of one row are widened into `row_buffer` on the way.
     pub fn widened<'s, T: Compute>(
         &'s self,
         isa: &Isa,
@@ -51,7 +51,7 @@ impl<'a, G> Gradient<'a, G> {
         }
     }
 
-    /// The same, in `buffer` wherever it lies.
+    /// Returns the elements `at`, at most a block, always in `buffer`.
     pub fn copied<'s, T: Compute>(
         &self,
         isa: &Isa,
@@ -73,7 +73,7 @@ impl<'a, G> Gradient<'a, G> {
             let values = G::widened(isa, &self.values[values], row_buffer);
             let sums = &mut wide[elements];
             if last.replace(row) == Some(row) {
-                // Listed before: added up in the order in which it was listed.
+                // The row was listed before: its values are added up in the order of the list.
                 sums.iter_mut().zip(values).for_each(|(sum, value)| *sum = *sum + *value);
             } else {
                 sums.copy_from_slice(values);

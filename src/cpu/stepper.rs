@@ -1,5 +1,20 @@
-//! One chunk: widen a block of it, update, narrow. What needs no widening is updated in
-//! place, as one block.
+//! Steps the chunks that one thread claims.
+//!
+//! `Visitor::plain` takes a chunk that is all f32 straight to the loop. For any other `update`
+//! finds the types and calls `take`, which takes the logged steps that the rows have missed,
+//! without a gradient, and then this one. A step goes to `step_in_place` if nothing has to be
+//! widened, otherwise to `step_blocks`, which does for each block:
+//!
+//! ```text
+//! weights::open                     widens the parameter, or joins it with its remainder
+//! grad.widened | grad.copied        widens the gradient, or gathers its rows
+//! T::prepare                        clips and regularizes it, where that is asked for
+//! MomentKind::open, T::step         widens the moments, and runs the loop
+//! weights::close, MomentKind::close store all of them again
+//! ```
+//!
+//! With statistics, `step_measured` has `step_blocks` add up the changes, and `squares` adds up the
+//! parameter.
 #![forbid(unsafe_code)]
 
 use super::block::{BLOCK, BlockBuffer, BufferPart};
@@ -18,7 +33,7 @@ use crate::tensor::{
     Visitor,
 };
 
-/// A thread that steps chunks.
+/// The state of a thread that steps chunks.
 pub struct Stepper<'a> {
     isa: &'static Isa,
     steps: &'a Steps<'a>,
@@ -49,8 +64,8 @@ impl Visitor for Stepper<'_> {
     }
 }
 
-/// Where a thread puts the blocks that it works on, one after the other. It lies on the thread's stack, of
-/// which the header says how much there has to be: what is not needed at once shares its place.
+/// The buffers of a thread for one block. They lie on its stack, and the header tells the host how
+/// much stack a call needs: buffers that are not needed at once share their memory.
 enum Space {
     F32(Blocks<f32>),
     F64(Blocks<f64>),
@@ -77,11 +92,12 @@ impl Space {
 }
 
 struct Blocks<T: Compute> {
-    /// The parameter, and exp_avg_sq; in halves: exp_avg_sq and max_exp_avg_sq.
+    /// The parameter, and exp_avg_sq or, in halves, exp_avg_sq and max_exp_avg_sq.
     narrow: T::Narrow,
-    /// In halves: the gradient, and the parameter before the step. Random bits take the gradient's place.
+    /// The gradient or, in halves, the gradient and the parameter before the step. Random bits take
+    /// the gradient's place when it has been used.
     grad: BlockBuffer<T>,
-    /// exp_avg, and before it is there the values of one row.
+    /// exp_avg or, before it is opened, the values of one row.
     exp_avg: BlockBuffer<T>,
 }
 
@@ -95,14 +111,14 @@ impl<T: Compute> Default for Blocks<T> {
     }
 }
 
-/// The elements of a chunk that are not the gradient's.
+/// The elements of a chunk, without their gradient.
 struct Elements<'a, T, P> {
     param: &'a mut [P],
     state: StateOf<'a, T>,
     random: Option<(Key, u64)>,
 }
 
-/// Steps the elements of one chunk: through the steps that they have yet to take, then this one.
+/// Steps the elements of one chunk: through the steps that they have missed, then this one.
 fn update(isa: &'static Isa, steps: &Steps, chunk: Chunk, space: &mut Space) {
     use Slice as G;
     use SliceMut as P;
@@ -154,8 +170,9 @@ fn take<'a, T, P, G>(
     }
 }
 
-/// Steps, and returns the sum of squares of what that changes, and how many elements it was lost for.
-#[inline(never)] // a frame that only those have who need it
+/// Steps, and returns the sum of squares of the changes, and the number of elements whose change
+/// was lost in rounding.
+#[inline(never)] // so that steps without statistics do without its frame
 fn step_measured<T, P, G>(
     isa: &'static Isa,
     scalars: &Scalars,
@@ -173,7 +190,7 @@ where
     (join_lanes(&mut lanes), n_unchanged)
 }
 
-/// How many elements have a momentum and are what they were.
+/// Returns the number of elements that have a momentum and are what they were before.
 #[inline(never)]
 fn n_unchanged<T: Compute>(before: &[T], after: &[T], exp_avg: &[T]) -> u64 {
     let pairs = before.iter().zip(after).zip(exp_avg);
@@ -181,7 +198,7 @@ fn n_unchanged<T: Compute>(before: &[T], after: &[T], exp_avg: &[T]) -> u64 {
         as u64
 }
 
-/// The sum of squares of the parameter.
+/// Returns the sum of squares of the parameter.
 #[inline(never)]
 fn squares<T, P>(isa: &'static Isa, elements: &mut Elements<T, P>, space: &mut Blocks<T>) -> f64
 where
@@ -219,7 +236,7 @@ fn step<T, P, G>(
     step_blocks(isa, scalars, elements, grad, space, None);
 }
 
-/// Steps what needs no widening, if that is all there is.
+/// Steps the elements where they lie; `None` if one of them has to be widened or prepared.
 fn step_in_place<T: Compute, P: StoredParam<T>>(
     isa: &'static Isa,
     scalars: &StepScalars<T>,

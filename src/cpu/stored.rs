@@ -5,17 +5,17 @@ use super::block::BufferPart;
 use super::isa::{Compute, Isa};
 use crate::dtype::{Bf16, F16};
 
-/// An element type as it is stored, beside the compute type `T`.
+/// An element type in memory, which widens to the compute type `T`.
 pub trait Stored<T: Compute>: Sized {
-    /// The same elements, where they are stored in the compute type.
+    /// Returns the elements themselves, if they are stored in the compute type.
     fn in_place(_: &[Self]) -> Option<&[T]> {
         None
     }
 
-    /// Writes the values in the compute type.
+    /// Writes the elements, widened to the compute type, to `wide`.
     fn widen(isa: &Isa, stored: &[Self], wide: &mut [T]);
 
-    /// A block's values in the compute type, in `buffer` if they have to be put somewhere.
+    /// Returns the elements of a block in the compute type: themselves, or widened into `buffer`.
     fn widened<'a>(isa: &Isa, stored: &'a [Self], buffer: &'a mut BufferPart<T>) -> &'a [T] {
         Self::in_place(stored).unwrap_or_else(|| {
             let wide = &mut buffer.get()[..stored.len()];

@@ -1,4 +1,5 @@
-//! The threads of one handle: the caller's alone, a team of its own beside it, or the host's loop.
+//! The threads of one handle: the caller's alone, the caller's and a team, or those of the host's
+//! loop.
 #![forbid(unsafe_code)]
 
 use crate::config;
@@ -10,23 +11,24 @@ use crate::tensor::Line;
 /// Work of fewer elements stays on the caller's thread: handing it over costs more than it saves.
 const SERIAL_BELOW: u64 = 262_144;
 
-/// What becomes of work that the threads do not take: the host's loop refuses it, or none can be started.
+/// The fate of work that no other thread takes, because the host's loop refuses it or no thread can
+/// be started.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
-    /// The call fails: it has changed nothing.
+    /// The call fails, because it has changed nothing yet.
     Fails,
-    /// The caller does it: the call has written before.
+    /// The caller does the work, because the call has written before.
     IsDoneAlone,
 }
 
 impl Refused {
-    /// For a call that has written, or has not.
+    /// Returns the fate of the work of a call that has written before, or has not.
     pub fn after(written: bool) -> Refused {
         if written { Refused::IsDoneAlone } else { Refused::Fails }
     }
 }
 
-/// Where the tasks of a step run.
+/// The threads on which the tasks of a step run.
 pub struct Threads {
     config: config::Threads,
     team: Option<Team>,
@@ -37,8 +39,8 @@ impl Threads {
         Threads { config, team: None }
     }
 
-    /// Runs `drain`, which claims tasks of `line` until there are none, on as many threads as
-    /// are worth it. An error means that nothing was claimed.
+    /// Runs `drain`, which claims tasks of `line` until none is left, on as many threads as the
+    /// work is worth. An error means that nothing was claimed.
     pub fn run(
         &mut self,
         line: &Line,
@@ -57,12 +59,13 @@ impl Threads {
                 answer?;
             }
         }
-        // What is left: everything, or what the host's loop has left out.
+        // The caller does the rest: all tasks, or those that the host's loop has left.
         drain();
         Ok(())
     }
 
-    /// The same for tasks that are not elements; the caller does what the threads do not take.
+    /// Runs `drain`, which claims `n_tasks` tasks until none is left; the caller does those that no
+    /// other thread takes.
     pub fn share(&mut self, n_tasks: usize, drain: &(dyn Fn() + Sync)) {
         let count = self.count();
         if count > 1 && n_tasks > 1 {
@@ -71,7 +74,8 @@ impl Threads {
         drain();
     }
 
-    /// Runs `drain` on so many threads, and says what the host's loop answered.
+    /// Runs `drain` on `count` threads, and returns the answer of the host's loop; 0 if there is
+    /// none.
     fn hand_out(
         &mut self,
         count: usize,
@@ -87,12 +91,13 @@ impl Threads {
         Ok(0)
     }
 
-    /// How many threads work where there is work for them.
+    /// Returns the number of threads that share a large step.
     pub fn count(&self) -> usize {
         self.config.count.unwrap_or_else(sys::affinity_count)
     }
 
-    /// The team, started on first use; none in a forked child, which has no such threads.
+    /// Returns the team, which the first use starts; `None` in a forked child, which lacks its
+    /// threads.
     fn team(&mut self, count: usize) -> Result<Option<&Team>, Error> {
         if self.team.is_none() {
             self.team = Some(Team::start(count - 1)?);

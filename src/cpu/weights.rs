@@ -1,4 +1,13 @@
-//! A block of a parameter in the compute type, out of what it is kept in and back.
+//! A block of a parameter: widened to the compute type (`open`), and stored again (`close`).
+//!
+//! `Precise` decides. A master is used where it lies, and `close` rounds it to the parameter
+//! (`narrow`). A parameter without one is widened by `P::open`, unless it is stored in the compute
+//! type; `close` rounds it to nearest (`narrow`) or at random (`narrow_randomly`). A parameter with
+//! a remainder is joined with it (`join`, `join_kahan`), and `close` writes both (`split`,
+//! `split_kahan`).
+//!
+//! `StoredParam` has these functions for each element type: `stored_wide!` for f32 and f64, which
+//! are used where they lie, `stored_16_bit!` for f16 and bf16, which call the loops of `isa.rs`.
 #![forbid(unsafe_code)]
 
 use super::block::BufferPart;
@@ -9,7 +18,7 @@ use crate::dtype::{Bf16, F16};
 use crate::philox::NoiseStream;
 use crate::tensor::Precise;
 
-/// The elements in the compute type, in `buffer` if they have to be put somewhere.
+/// Returns the elements in the compute type: themselves, or widened into `buffer`.
 pub fn open<'s, P: StoredParam<T>, T: Compute>(
     isa: &Isa,
     param: &'s mut [P],
@@ -33,7 +42,7 @@ pub fn open<'s, P: StoredParam<T>, T: Compute>(
     }
 }
 
-/// Stores what `open` gave and has changed since, in the same buffer.
+/// Stores the elements that `open` returned, from the same buffer, after they were changed.
 pub fn close<P: StoredParam<T>, T: Compute>(
     isa: &Isa,
     param: &mut [P],
@@ -54,15 +63,16 @@ pub fn close<P: StoredParam<T>, T: Compute>(
     }
 }
 
-/// An element type that parameters are stored in. `Format` gives only 16-bit parameters anything
-/// that makes them more precise, and only bf16 what needs random bits or is split.
+/// An element type of parameters. `Format::new` gives only 16-bit parameters a master or a
+/// remainder, and only bf16 random bits or a split, so that the functions that panic here are never
+/// called.
 pub trait StoredParam<T: Compute>: Stored<T> {
-    /// The same elements, where they are stored in the compute type.
+    /// Returns the elements themselves, if they are stored in the compute type.
     fn in_place(_: &mut [Self]) -> Option<&mut [T]> {
         None
     }
 
-    /// The elements in the compute type, in `buffer` if they have to be put somewhere.
+    /// Returns the elements in the compute type: themselves, or widened into `buffer`.
     fn open<'s>(isa: &Isa, stored: &'s mut [Self], buffer: &'s mut BufferPart<T>) -> &'s mut [T];
 
     /// Rounds to nearest.
