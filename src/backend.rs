@@ -1,5 +1,13 @@
-//! The one seam between the optimizer and what computes: the processor, and a device where a handle
-//! has parameters on one.
+//! The one seam between the optimizer and what computes: the processor (`cpu/`), and a device
+//! (`cuda/`) where a handle has parameters on one.
+//!
+//! `Backend::new` knows no device. `open_cuda` opens it for the first parameter there, and
+//! `close_cuda` closes it if that parameter is not added after all. The other methods go to the
+//! side on which the parameter lies. In the order of a training loop: `accumulate` adds up
+//! gradients, `fill_master` and `check_master` look after masters before the first step, `measure`
+//! finds the norms of gradients and `update` steps the chunks of the host; `cuda` hands out the
+//! device, which is stepped apart. Between steps `zero_grad` and `zero_moments` clear, and
+//! `copy_state`, `set_state`, `read_bytes` and `write_bytes` carry state to and from the host.
 #![forbid(unsafe_code)]
 
 use crate::config::{Config, IsaCap};
@@ -38,12 +46,12 @@ impl Backend {
         self.cpu.measure(blocks)
     }
 
-    /// Runs work that claims tasks until there are none, on as many threads as there are tasks for.
+    /// Runs work that claims tasks until none is left, on at most as many threads as tasks.
     pub fn share(&mut self, n_tasks: usize, work: &(dyn Fn() + Sync)) {
         self.cpu.share(n_tasks, work);
     }
 
-    /// Adds a gradient to what a parameter has accumulated, for which there is room.
+    /// Adds a gradient to the sum of a parameter's gradients, which has been allocated before.
     pub fn accumulate(&self, operands: &mut Operands, grad: &Tensor) -> Result<(), Error> {
         match (&self.cuda, operands.accumulated()) {
             (Some(cuda), Some(sum)) if operands.is_on_device() => {
@@ -56,7 +64,7 @@ impl Backend {
         }
     }
 
-    /// The instruction set that is used, and how many threads work where there is work for them.
+    /// Returns the instruction set in use, and the number of threads that share a large step.
     pub fn isa_and_threads(&self) -> (IsaCap, usize) {
         self.cpu.isa_and_threads()
     }
@@ -72,7 +80,8 @@ impl Backend {
         }
     }
 
-    /// The first element of the f32 master, if there is one, that does not round to the parameter.
+    /// Returns the first element of the f32 master, if there is one, that does not round to the
+    /// parameter.
     pub fn check_master(&mut self, operands: &mut Operands) -> Result<Option<usize>, Error> {
         match &mut self.cuda {
             Some(cuda) if operands.is_on_device() => cuda.check_master(operands),
@@ -105,7 +114,7 @@ impl Backend {
         }
     }
 
-    /// Copies a state tensor into memory of the host's that fits it.
+    /// Copies a state tensor into memory of the host, which has its size.
     pub fn copy_state(&self, operands: &Operands, role: Role, to: &Tensor) -> Result<(), Error> {
         match (&self.cuda, operands.tensor(role)) {
             (Some(cuda), Some(state)) if operands.is_on_device() => cuda.copy_out(&state, to),
@@ -116,7 +125,7 @@ impl Backend {
         }
     }
 
-    /// Copies memory of the host's that fits it into a state tensor.
+    /// Copies memory of the host into a state tensor of the same size.
     pub fn set_state(
         &self,
         operands: &mut Operands,
@@ -142,12 +151,12 @@ impl Backend {
         self.cuda.as_ref().ok_or(Error::NoDeviceYet)?.write_bytes(to, start, from)
     }
 
-    /// That memory lies where the device reaches it, if there is one.
+    /// Returns whether the device reaches these addresses; true if there is no device.
     pub fn can_reach(&self, addresses: &Range<usize>) -> Result<bool, Error> {
         self.cuda.as_ref().map_or(Ok(true), |cuda| cuda.can_reach(addresses))
     }
 
-    /// A sum for the gradients of a parameter on the device.
+    /// Allocates the sum of the gradients of a parameter on the device.
     pub fn new_sum(&mut self, number: u32, operands: &Operands) -> Result<Buffer, Error> {
         self.cuda.as_mut().ok_or(Error::NoDeviceYet)?.new_sum(number, operands)
     }
@@ -162,12 +171,12 @@ impl Backend {
         self.cuda.as_mut().ok_or(Error::NoDeviceYet)?.reserve_rows(param, operands, sparse)
     }
 
-    /// The device, if there are parameters on one.
+    /// Returns the device, if there are parameters on one.
     pub fn cuda(&mut self) -> Option<&mut Cuda> {
         self.cuda.as_mut()
     }
 
-    /// The device that parameters are on; the first one finds it.
+    /// Returns the device of the handle, opened for the first parameter there.
     pub fn open_cuda(&mut self, ordinal: u16) -> Result<&mut Cuda, Error> {
         let cuda = match self.cuda.take() {
             Some(cuda) => cuda,
@@ -176,23 +185,23 @@ impl Backend {
         Ok(self.cuda.insert(cuda))
     }
 
-    /// Lets go of the device: the first parameter there was not added after all.
+    /// Closes the device, because the first parameter there was not added after all.
     pub fn close_cuda(&mut self) {
         self.cuda = None;
     }
 }
 
-/// The instruction sets that this build has and this processor runs, lowest first.
+/// Returns the instruction sets that this build has and this processor runs, lowest first.
 pub fn isas() -> impl Iterator<Item = IsaCap> {
     Isa::available().map(|isa| isa.cap)
 }
 
-/// What `IsaCap::Best` comes to now.
+/// Returns the instruction set that `IsaCap::Best` means now.
 pub fn best_isa() -> Result<IsaCap, Error> {
     Ok(Isa::choose(IsaCap::Best)?.cap)
 }
 
-/// Whether a driver for CUDA devices is installed, and this build can use it.
+/// Returns whether a driver for CUDA devices is installed and this build can use it.
 pub fn has_cuda() -> bool {
     cuda::is_installed()
 }

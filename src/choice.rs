@@ -1,9 +1,10 @@
-//! Enumerations of the C interface. One table for each says what its variants are numbered in the header, what
-//! an error calls them, and which word a checkpoint has for each.
+//! Enumerations of the C interface. One table for each has the numbers of its variants in the
+//! header, the words by which an error tells which numbers there are, and the word of each variant
+//! in a checkpoint.
 #![forbid(unsafe_code)]
 
-/// Declares an enumeration of the C interface: for each variant its number and, where checkpoints name it,
-/// its word. Numbers and words are never changed.
+/// Declares an enumeration of the C interface: for each variant its number and, where checkpoints
+/// name it, its word. Numbers and words are never changed.
 macro_rules! choice {
     (
         $(#[$doc:meta])*

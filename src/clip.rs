@@ -1,4 +1,4 @@
-//! Gradient clipping: what a gradient is multiplied by, decided from its norm.
+//! Gradient clipping: the factor by which a gradient is multiplied, decided from its norm.
 //!
 //! Gradients are never rewritten: the factor is folded into the update.
 #![forbid(unsafe_code)]
@@ -9,14 +9,14 @@ use crate::choice::choice;
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Clip {
     None,
-    /// Each element to these limits.
+    /// Each element is clamped to these limits.
     Value {
         min: f64,
         max: f64,
     },
-    /// Each tensor to this norm.
+    /// Each tensor is scaled down to this norm.
     Norm(f64),
-    /// All tensors of the scope together to this norm.
+    /// All tensors of the scope together are scaled down to this norm.
     GlobalNorm(f64),
 }
 
@@ -31,7 +31,7 @@ choice! {
 }
 
 choice! {
-    /// Which gradients make up a global norm.
+    /// The gradients that make up a global norm.
     pub enum NormScope: "an ADAMW_CLIP_SCOPE constant, 0 or 1" {
         /// Those of all groups that clip by global norm.
         Handle = 0, "Handle";
@@ -40,7 +40,7 @@ choice! {
     }
 }
 
-/// The limits of a clip; those that it does not have are 0.
+/// The numbers of a clip; those that it does not use are 0.
 pub struct ClipNumbers {
     pub norm: f64,
     pub min: f64,
@@ -70,7 +70,7 @@ impl Clip {
         matches!(self, Clip::Norm(_) | Clip::GlobalNorm(_))
     }
 
-    /// What each element is clamped to, if to anything.
+    /// Returns the limits to which each element is clamped, if there are any.
     pub fn limits(self) -> Option<(f64, f64)> {
         match self {
             Clip::Value { min, max } => Some((min, max)),
@@ -78,7 +78,8 @@ impl Clip {
         }
     }
 
-    /// What brings a norm down to the largest allowed, c: c / max(norm, c), and NaN from a NaN.
+    /// Returns the factor that brings a norm down to the largest allowed norm c: c / max(norm, c),
+    /// or NaN if the norm is NaN.
     pub fn factor(self, norm: f64) -> f64 {
         match self {
             Clip::Norm(largest) | Clip::GlobalNorm(largest) if norm > largest => largest / norm,

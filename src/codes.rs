@@ -1,7 +1,13 @@
-//! Moments in 8 bits: blocks of 256 elements with one f32 scale, their largest magnitude. A code is
-//! a tapered float: counted down from 1, sixteen values to an octave as far as a knee, and eight below
-//! it. So it is made of the upper bits of an f32 by arithmetic, which vectorizes;
-//! `docs/quantization.md` holds it against others.
+//! Moments in 8 bits: blocks of 256 elements with one f32 scale, their largest magnitude.
+//!
+//! `cpu/loops.rs` encodes a block: it finds the largest magnitude, `scale` returns the scale and
+//! its reciprocal, and `signed::encode` (first moments), `unsigned::encode` (maxima) or
+//! `unsigned::encode_randomly` (second moments) makes a code of each element. To decode, it
+//! multiplies the number that `signed::decode` or `unsigned::decode` returns by the scale.
+//!
+//! A code is a tapered float: counted down from 1, it has sixteen values to an octave as far as a
+//! knee, and eight below it. `Taper` makes it of the upper bits of an f32 by integer arithmetic,
+//! which vectorizes. `docs/quantization.md` compares it with other codes.
 #![forbid(unsafe_code)]
 
 pub mod nibbles;
@@ -16,17 +22,17 @@ pub const MIN_ELEMENTS: u64 = 4096;
 const DROPPED: u32 = 20;
 const ONE: u32 = 1.0f32.to_bits();
 
-/// Magnitudes as codes from 0 to `TOP`, which stands for 1, the upper half of them above the knee.
+/// Magnitudes as codes from 0 to `TOP`, which means 1; the upper half of them lies above the knee.
 ///
-/// A code is what is left of a sum of bits: of the magnitude and, of the larger of it and the knee,
-/// which doubles its slope from the knee on.
+/// A code is the upper part of a sum of bits: those of the magnitude, and those of the larger of
+/// the magnitude and the knee. So its slope doubles from the knee on.
 struct Taper<const TOP: u32>;
 
 impl<const TOP: u32> Taper<TOP> {
     const KNEE: u32 = ONE - ((TOP.div_ceil(2)) << (DROPPED - 1));
     const BIAS: u32 = ((2 * ONE) >> DROPPED) - TOP;
 
-    /// The bits of the magnitude that a code stands for.
+    /// Returns the bits of the magnitude that a code means.
     #[inline(always)]
     fn decode(code: u32) -> u32 {
         let sum = (code + Self::BIAS) << DROPPED;
@@ -34,7 +40,8 @@ impl<const TOP: u32> Taper<TOP> {
         if code == 0 { 0 } else { bits }
     }
 
-    /// The code of a magnitude's bits, at least `least`; `up` of 65,536ths of a code are added first.
+    /// Returns the code of a magnitude's bits, at least `least`; `up` 65,536ths of a code are added
+    /// first.
     #[inline(always)]
     fn encode(bits: u32, up: u32, least: u32) -> u32 {
         let bits = bits.min(ONE);
@@ -45,7 +52,8 @@ impl<const TOP: u32> Taper<TOP> {
 
 const HALF: u32 = 1 << 15;
 
-/// A code of the first moment: a sign and 7 bits, the knee 4 octaves below the scale, the end 8 more.
+/// Codes of the first moment: a sign and 7 bits. The knee lies 4 octaves below the scale, the end 8
+/// octaves below the knee.
 pub mod signed {
     use super::*;
 
@@ -57,7 +65,7 @@ pub mod signed {
         f32::from_bits(magnitude | (code as u32 & 0x80) << 24)
     }
 
-    /// The nearest code, half away from 0; 0 for what is below 19/20 of the smallest magnitude.
+    /// Returns the nearest code, half away from 0; 0 for less than 19/20 of the smallest magnitude.
     #[inline(always)]
     pub fn encode(value: f32, inverse_scale: f32) -> u8 {
         let bits = (value * inverse_scale).to_bits() & 0x7fff_ffff;
@@ -67,8 +75,8 @@ pub mod signed {
     }
 }
 
-/// A code of the second moment: 8 bits, the knee 8 octaves below the scale, the end 16 more. Only 0
-/// has the code of 0: what divides a moment is never rounded to nothing.
+/// Codes of the second moment: 8 bits. The knee lies 8 octaves below the scale, the end 16 octaves
+/// below the knee. Only 0 has the code 0, because the second moment is in a divisor.
 pub mod unsigned {
     use super::*;
 
@@ -79,13 +87,14 @@ pub mod unsigned {
         f32::from_bits(Magnitude::decode(code as u32))
     }
 
-    /// The nearest code; half rounds up.
+    /// Returns the nearest code; half rounds up.
     #[inline(always)]
     pub fn encode(value: f32, inverse_scale: f32) -> u8 {
         rounded(value, inverse_scale, HALF)
     }
 
-    /// The code above or below, each as likely as the value is near it. `noise` is 16 random bits.
+    /// Returns the code above or below the value, at random, so that the mean is the value. `noise`
+    /// is 16 random bits.
     #[inline(always)]
     pub fn encode_randomly(value: f32, inverse_scale: f32, noise: u32) -> u8 {
         rounded(value, inverse_scale, noise)
@@ -95,13 +104,14 @@ pub mod unsigned {
     fn rounded(value: f32, inverse_scale: f32, up: u32) -> u8 {
         let bits = (value * inverse_scale).to_bits() & 0x7fff_ffff;
         let code = Magnitude::encode(bits, up, 1);
-        // Not the product: that may be too small for an f32.
+        // The product may be too small for an f32, so that the value is asked.
         (if value == 0.0 { 0 } else { code }) as u8
     }
 }
 
-/// The scale of a block whose largest magnitude has these bits, and its reciprocal. It is a normal
-/// number, so that the reciprocal is finite; infinite or NaN if that is in the block.
+/// Returns the scale of a block whose largest magnitude has these bits, and its reciprocal. The
+/// scale is a normal number, so that the reciprocal is finite; it is infinite or NaN if an element
+/// is.
 #[inline(always)]
 pub fn scale(largest: u32) -> (f32, f32) {
     let scale = f32::from_bits(largest.max(f32::MIN_POSITIVE.to_bits()));

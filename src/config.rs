@@ -1,4 +1,13 @@
-//! What a handle and its groups are made with: checked once, plain values after that.
+//! The options of a handle and of its groups: checked once, plain values after that.
+//!
+//! `ffi/` makes a `Config` (the handle and its group 0) or a `GroupConfig` (any other group) of the
+//! C structs. `Config::validate` and `GroupConfig::validate` check each number by itself. Before a
+//! parameter takes a group's numbers, `GroupConfig::check_for` checks them in the type that the
+//! parameter computes in, where a small eps may become 0 and a large limit infinite.
+//!
+//! The host may keep some numbers in its own memory (`Config::lr_ptr`, `HostValues`). They are read
+//! at each step: `GroupConfig::current` returns the group with the numbers that it read, checked
+//! again. `check`, `not_negative` and `fits` make the errors, for loss scales and schedules, too.
 #![forbid(unsafe_code)]
 
 use crate::callback::ParallelFor;
@@ -14,7 +23,7 @@ use core::ops::RangeInclusive;
 #[derive(Clone, Copy)]
 pub struct Config {
     pub lr: f64,
-    /// Where the host keeps the learning rate, instead.
+    /// The host's learning rate, which is read at each step in place of `lr`.
     pub lr_ptr: Option<HostNumber>,
     /// The values of group 0, and the defaults of the others.
     pub group: GroupConfig,
@@ -29,12 +38,12 @@ pub struct Config {
     pub nonfinite: Nonfinite,
     pub threads: Threads,
     pub isa: IsaCap,
-    /// Of the random bits that stochastic rounding takes.
+    /// The seed of the random bits of stochastic rounding.
     pub seed: u64,
 }
 
 choice! {
-    /// What a step does with gradients that are not finite.
+    /// The treatment of gradients that are not finite.
     pub enum Nonfinite: "an ADAMW_NONFINITE constant, 0 to 2" {
         Propagate = 0, "Propagate";
         Skip = 1, "Skip";
@@ -43,23 +52,24 @@ choice! {
 }
 
 choice! {
-    /// What a step with a sparse gradient does to the rows that it does not list.
+    /// The treatment of rows that a sparse gradient does not list.
     pub enum Lazy: "an ADAMW_LAZY constant, 0 to 2" {
-        /// Steps them with a gradient of zero.
+        /// They are stepped with a gradient of zero.
         Off = 0, "Off";
-        /// Nothing, for good.
+        /// They are left as they are.
         Rows = 1, "Rows";
-        /// Nothing now: they catch up before they are used.
+        /// They are left as they are now, and catch up before they are used.
         Exact = 2, "Exact";
     }
 }
 
-/// Where a step's work runs.
+/// The threads on which a step's work runs.
 #[derive(Clone, Copy)]
 pub struct Threads {
-    /// How many threads work, the caller's included; `None`: as many as the affinity mask has.
+    /// The number of threads that work, the caller's included; `None` for as many as the affinity
+    /// mask has.
     pub count: Option<usize>,
-    /// The host's loop, instead of a pool of the library's own.
+    /// The host's parallel loop, which replaces the library's own threads.
     pub host: Option<ParallelFor>,
 }
 
@@ -70,7 +80,7 @@ choice! {
         Portable = 1;
         Avx2 = 2;
         Avx512 = 3;
-        /// As high as the processor and the environment variable `ADAMW_ISA` allow.
+        /// The highest that the processor and the environment variable `ADAMW_ISA` allow.
         Best = 0;
     }
 }
@@ -84,7 +94,7 @@ choice! {
     }
 }
 
-/// The hyper-parameters that a group has of its own.
+/// The hyper-parameters of a group.
 #[derive(Clone, Copy)]
 pub struct GroupConfig {
     pub lr_scale: f64,
@@ -96,11 +106,11 @@ pub struct GroupConfig {
     pub eps: f64,
     pub clip: Clip,
     pub lazy: Lazy,
-    /// Of parameters that are added to the group.
+    /// The precision of parameters that are added to the group.
     pub precision: Precision,
-    /// Likewise.
+    /// The format of the moments of parameters that are added to the group.
     pub moments: MomentFormat,
-    /// Where the host keeps a value, which is read at each step.
+    /// The values that the host keeps, which are read at each step.
     pub host_values: HostValues,
 }
 
@@ -144,7 +154,7 @@ impl LossScaler {
 }
 
 impl GroupConfig {
-    /// The same with what the host has now where the host keeps a value.
+    /// Returns the group with the present values of the numbers that the host keeps.
     pub fn current(&self) -> Result<GroupConfig, Error> {
         let HostValues { weight_decay, beta1, beta2 } = self.host_values;
         let current = GroupConfig {
@@ -157,8 +167,8 @@ impl GroupConfig {
         Ok(current)
     }
 
-    /// That a parameter of this type can be stepped with them: what is a number here must be one of the type
-    /// that it computes in, and no 0 where this is none.
+    /// Checks that a parameter of this type can be stepped with this group: each number must be
+    /// finite in the type that the parameter computes in, and a divisor must not become 0 there.
     pub fn check_for(&self, param: Label, dtype: Dtype) -> Result<(), Error> {
         let decay = if self.independent_weight_decay { self.weight_decay } else { 0.0 };
         let ClipNumbers { norm, min, max } = self.clip.numbers();
@@ -203,22 +213,22 @@ impl Config {
     }
 }
 
-/// A learning rate may be any finite number that is not negative.
+/// Checks a learning rate, which may be any finite number that is not negative.
 pub fn learning_rate(lr: f64) -> Result<(), Error> {
     not_negative("lr", lr)
 }
 
-/// Loss scales which, and whose reciprocals, are normal numbers of f32: losses are multiplied by the one,
-/// gradients by the other.
+/// The loss scales that are allowed. A scale and its reciprocal are normal numbers of f32, because
+/// losses are multiplied by the scale and gradients by its reciprocal.
 pub const LOSS_SCALES: RangeInclusive<f64> =
     RangeInclusive::new(f32::MIN_POSITIVE as f64, 1.0 / f32::MIN_POSITIVE as f64);
 
-/// A loss scale.
+/// Checks a loss scale.
 pub fn loss_scale(name: &'static str, scale: f64) -> Result<(), Error> {
     check(name, scale, LOSS_SCALES.contains(&scale), "2^-126 to 2^126")
 }
 
-/// What a learning rate is multiplied by.
+/// Checks a factor of the learning rate.
 pub fn lr_scale(scale: f64) -> Result<(), Error> {
     not_negative("lr_scale", scale)
 }
@@ -227,12 +237,12 @@ fn beta(name: &'static str, value: f64) -> Result<(), Error> {
     check(name, value, (0.0..1.0).contains(&value), "0 <= beta < 1")
 }
 
-/// That a number is one, and not below 0.
+/// Checks that a number is finite and not below 0.
 pub fn not_negative(name: &'static str, value: f64) -> Result<(), Error> {
     check(name, value, value.is_finite() && value >= 0.0, "a finite number >= 0")
 }
 
-/// That a number is one in the type that a parameter of this type computes in, and what else is asked.
+/// Checks that a number is finite in the type that a parameter of this type computes in, and `ok`.
 pub fn fits(
     name: &'static str,
     value: f64,
@@ -247,7 +257,7 @@ pub fn fits(
     }
 }
 
-/// That a value is what is expected.
+/// Returns an error that tells the value and what is expected, unless `ok`.
 pub fn check(
     name: &'static str,
     value: f64,

@@ -1,9 +1,9 @@
-//! Whose memory it is that something lies in.
+//! The devices in whose memory something can lie.
 #![forbid(unsafe_code)]
 
 use core::fmt;
 
-/// Where memory is.
+/// A device that has memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Device {
     Host,

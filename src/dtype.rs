@@ -1,5 +1,9 @@
 //! Element types in memory, and the widening and narrowing of one element.
 //!
+//! `Dtype` names the types. `Widen` and `Narrow` carry an element to the compute type and back,
+//! rounded to nearest even; `Bf16::narrow_randomly` rounds at random; `split` and `join` lose no
+//! bit of an f32 in two halves, and `compensated` keeps the rounding error.
+//!
 //! 16-bit floats are widened and narrowed by integer arithmetic without branches, so that the
 //! loops over them vectorize on every ISA (`half::f16`'s element methods do not) and give the same
 //! bits as the conversion instructions, signaling NaNs quieted as those do.
@@ -15,17 +19,17 @@ pub enum Dtype {
     F64 = 2,
     F16 = 3,
     Bf16 = 4,
-    /// Of remainders only.
+    /// Remainders only.
     I16 = 5,
-    /// Of codes only.
+    /// Codes only.
     U8 = 6,
 }
 
 impl Dtype {
-    /// What parameters are made of.
+    /// The element types of parameters.
     pub const FLOATS: [Dtype; 4] = [Dtype::F32, Dtype::F64, Dtype::F16, Dtype::Bf16];
 
-    /// Bytes of one element, which is its alignment too.
+    /// Returns the bytes of one element, which are its alignment, too.
     pub fn bytes(self) -> usize {
         match self {
             Dtype::F64 => 8,
@@ -35,7 +39,7 @@ impl Dtype {
         }
     }
 
-    /// The largest number of the type that a parameter of this type computes in.
+    /// Returns the largest number of the type that a parameter of this type computes in.
     pub fn largest(self) -> f64 {
         match self.compute() {
             Dtype::F64 => f64::MAX,
@@ -43,7 +47,7 @@ impl Dtype {
         }
     }
 
-    /// A number in the type that a parameter of this type computes in.
+    /// Returns a number rounded to the type that a parameter of this type computes in.
     pub fn computed(self, value: f64) -> f64 {
         match self.compute() {
             Dtype::F64 => value,
@@ -51,7 +55,7 @@ impl Dtype {
         }
     }
 
-    /// The type that a parameter of this type computes in, and keeps its moments in.
+    /// Returns the type that a parameter of this type computes in and keeps its moments in.
     pub fn compute(self) -> Dtype {
         match self {
             Dtype::F64 => Dtype::F64,
@@ -143,7 +147,8 @@ impl Narrow<f32> for Bf16 {
 }
 
 impl Bf16 {
-    /// The bf16 above or below, each as likely as `wide` is near it. `noise` is 16 random bits.
+    /// Returns the bf16 above or below `wide`, at random, so that the mean is `wide`. `noise` is 16
+    /// random bits.
     #[inline(always)]
     pub fn narrow_randomly(wide: f32, noise: u32) -> Bf16 {
         let bits = wide.to_bits();
@@ -155,15 +160,15 @@ impl Bf16 {
     }
 }
 
-/// The f32 that a bf16 and its remainder are the halves of: its bits, less those of the bf16, are the
-/// remainder.
+/// Returns the f32 of which a bf16 and its remainder are the halves: the remainder is the bits of
+/// the f32 less those of the bf16.
 #[inline(always)]
 pub fn join(upper: Bf16, remainder: i16) -> f32 {
     f32::from_bits(((upper.0 as u32) << 16).wrapping_add(remainder as i32 as u32))
 }
 
-/// The halves of an f32: the bf16 that it rounds to, half away from zero, and the signed rest. Every
-/// f32 has one such pair; all NaN are one, since the bits of some would round beyond the last.
+/// Returns the halves of an f32: the bf16 to which it rounds, half away from zero, and the signed
+/// rest. Every f32 has one such pair; all NaN share one, because some would round beyond the last.
 #[inline(always)]
 pub fn split(wide: f32) -> (Bf16, i16) {
     let bits = wide.to_bits();
@@ -172,8 +177,8 @@ pub fn split(wide: f32) -> (Bf16, i16) {
     (Bf16(upper as u16), bits.wrapping_sub(upper << 16) as i16)
 }
 
-/// What a value leaves over when it is rounded, rounded in turn: Kahan's compensation, which the next
-/// step adds to the parameter first. Nothing is left of what rounds to an infinity.
+/// Returns a value rounded, and its rounding error rounded in turn: Kahan's compensation, which the
+/// next step adds to the parameter first. The error of a value that rounds to infinity is 0.
 #[inline(always)]
 pub fn compensated<S: Widen<f32> + Narrow<f32>>(wide: f32) -> (S, S) {
     let upper = S::narrow(wide);
@@ -279,7 +284,7 @@ mod tests {
                 assert!(rounded == bits >> 16 || rounded == (bits >> 16) + 1, "{bits:#010x}");
                 rounded != bits >> 16
             });
-            // Of 65,536 equally likely ways as many go up as the rest is of the gap.
+            // Of the 65,536 values of the noise, as many round up as the rest is of the gap.
             assert_eq!(ups.count() as u32, bits & 0xffff, "{bits:#010x}");
         }
         for (wide, expected) in [(f32::INFINITY, 0x7f80), (f32::NEG_INFINITY, 0xff80)] {

@@ -1,4 +1,13 @@
-//! What the state of a parameter is made of: which buffers there are, of what type and length.
+//! The state of a parameter: its buffers, their element types and their lengths.
+//!
+//! `Format::new` decides once, when a parameter is added. It makes a `Kept`, the form in which the
+//! parameter is kept between steps, of the group's `Precision` and of `multi_precision`; f32 and
+//! f64 parameters need nothing but themselves. It makes the format of the moments of the group's
+//! `MomentFormat`; f64 parameters and small tensors always have full moments.
+//!
+//! `buffer` then returns for each role the element type of its buffer, or the reason why there is
+//! none, and `n_elements` its length. `tensor/operands.rs` checks the host's buffers by these
+//! answers, and `optimizer/new_state.rs` makes the library's own.
 #![forbid(unsafe_code)]
 
 use crate::choice::choice;
@@ -7,7 +16,7 @@ use crate::dtype::Dtype;
 use crate::error::{Error, Label, Role};
 
 choice! {
-    /// What keeps the precision of 16-bit parameters.
+    /// The means by which 16-bit parameters keep their precision.
     pub enum Precision: "an ADAMW_PRECISION constant, 0 to 3" {
         /// An f32 master with multi_precision, otherwise nothing.
         Plain = 0, "Plain";
@@ -15,13 +24,13 @@ choice! {
         Split = 1, "Split";
         /// No master: rounding is random.
         Stochastic = 2, "Stochastic";
-        /// A remainder in the parameter's type: what rounding left over.
+        /// A remainder in the parameter's type, which is the rounding error.
         Kahan = 3, "Kahan";
     }
 }
 
 choice! {
-    /// What the moments of f32, f16 and bf16 parameters are kept in.
+    /// The format of the moments of f32, f16 and bf16 parameters.
     pub enum MomentFormat: "an ADAMW_MOMENTS constant, 0 to 3" {
         /// f32.
         Full = 0, "Full";
@@ -34,7 +43,7 @@ choice! {
 }
 
 impl MomentFormat {
-    /// How many elements share a scale, if there are scales.
+    /// Returns the number of elements that share a scale, if there are scales.
     pub fn block(self) -> Option<u64> {
         match self {
             MomentFormat::Full | MomentFormat::Bf16 => None,
@@ -44,22 +53,22 @@ impl MomentFormat {
     }
 }
 
-/// How a parameter is kept between steps.
+/// The form in which a parameter is kept between steps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kept {
-    /// Itself; a 16-bit parameter rounded to nearest.
+    /// The parameter alone; a 16-bit one is rounded to nearest.
     Itself,
-    /// An f32 master beside it.
+    /// The parameter and an f32 master.
     Master,
     /// A bf16 parameter and a remainder, which together are the master.
     Split,
-    /// A 16-bit parameter and what rounding it left over, in its own type.
+    /// A 16-bit parameter and its rounding error, in its own type.
     Kahan,
     /// A bf16 parameter, rounded up or down at random.
     Stochastic,
 }
 
-/// The state of one parameter.
+/// The format of the state of one parameter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Format {
     param: Dtype,
@@ -69,8 +78,8 @@ pub struct Format {
 }
 
 impl Format {
-    /// The format of a parameter of this type, with these options, where the tensor that it is or is a part of
-    /// has so many elements.
+    /// Returns the format of a parameter of type `param` with these options. `whole` is the number
+    /// of elements of the tensor that the parameter is, or is a shard of.
     pub fn new(
         name: Label,
         (param, whole): (Dtype, u64),
@@ -96,7 +105,7 @@ impl Format {
         Ok(Format { param, kept, moments, amsgrad })
     }
 
-    /// That of a parameter without options.
+    /// Returns the format of a parameter without options.
     pub fn plain(param: Dtype) -> Format {
         Format { param, kept: Kept::Itself, moments: MomentFormat::Full, amsgrad: false }
     }
@@ -113,7 +122,7 @@ impl Format {
         self.amsgrad
     }
 
-    /// What moments are made of.
+    /// Returns the element type of the moments.
     pub fn moment(&self) -> Dtype {
         match self.moments {
             MomentFormat::Full => self.param.compute(),
@@ -122,12 +131,12 @@ impl Format {
         }
     }
 
-    /// Whether a step takes random bits.
+    /// Returns whether a step takes random bits.
     pub fn is_random(&self) -> bool {
         self.kept == Kept::Stochastic || self.moments != MomentFormat::Full
     }
 
-    /// What the buffer in a role of state is made of, or why there is none.
+    /// Returns the element type of the buffer in a role of state, or the reason why there is none.
     pub fn buffer(&self, role: Role) -> Result<Dtype, &'static str> {
         let has_scales = self.moments.block().is_some();
         let is_16_bit = matches!(self.param, Dtype::F16 | Dtype::Bf16);
@@ -158,7 +167,7 @@ impl Format {
         }
     }
 
-    /// How many elements the buffer in a role has, of a parameter of so many.
+    /// Returns the length of the buffer in a role, for a parameter of `n_elements`.
     pub fn n_elements(&self, role: Role, n_elements: u64) -> u64 {
         let n_blocks = self.moments.block().map_or(0, |block| n_elements.div_ceil(block));
         match (role, self.moments) {

@@ -5,9 +5,9 @@
 //! is fused, so the order below is the whole definition of the result's bits.
 //!
 //! ```text
-//! grad       = clamp(grad * scale, min, max)                        # where asked; to maximize: negated
-//! grad       = grad + l2 * param | grad + l1 * sign(param)          # where asked
-//! grad       = grad * grad_scale                                    # or the clip factor, negated likewise
+//! grad       = clamp(grad * scale, min, max)                      # optional: clipping by value
+//! grad       = grad + l2 * param | grad + l1 * sign(param)        # optional: a regularizer
+//! grad       = grad * grad_scale                                  # 1 after the two lines above
 //! exp_avg    = exp_avg    + (1 - beta1) * (grad        - exp_avg)         # m, line 7
 //! exp_avg_sq = exp_avg_sq + (1 - beta2) * (grad * grad - exp_avg_sq)      # v, line 8
 //! max_sq     = max(max_sq, exp_avg_sq)                             # amsgrad: Reddi et al. 2018
@@ -15,6 +15,8 @@
 //! param      = param - (lr * weight_decay * param + lr / (1 - beta1^t) * (exp_avg / denom))
 //!                       weight_decay * param, where decay is independent of lr
 //! ```
+//!
+//! `scale` and `grad_scale` are the clip factor, negated to maximize.
 //!
 //! The moments move towards the gradient by a difference, and decay is summed into the update
 //! before it meets the parameter: `beta2 * v + (1 - beta2) * g * g` and `param * (1 - lr * wd)`
@@ -52,7 +54,7 @@ impl Real for f64 {
     }
 }
 
-/// What one element keeps from step to step.
+/// The values that one element keeps from step to step.
 #[derive(Clone, Copy)]
 pub struct Element<T> {
     pub param: T,
@@ -62,8 +64,8 @@ pub struct Element<T> {
     pub max_exp_avg_sq: T,
 }
 
-/// What is done to a gradient of some parameters before the update: clipping by value, then a
-/// regularizer.
+/// The preparation of a gradient before the update, for parameters that ask for it: clipping by
+/// value, then a regularizer.
 #[derive(Clone, Copy)]
 pub struct Preparation<T> {
     pub scale: T,
@@ -82,10 +84,11 @@ pub enum Regularizer<T> {
     L2(T),
 }
 
+/// Returns a gradient clipped by value, with the gradient of the regularizer added.
 #[inline(always)]
 pub fn prepared<T: Real>(p: &Preparation<T>, grad: T, param: T) -> T {
     let grad = grad * p.scale;
-    // Comparisons that a NaN fails, so that it stays one.
+    // A NaN fails both comparisons, so that it stays a NaN.
     let grad = if grad < p.min { p.min } else { grad };
     let grad = if grad > p.max { p.max } else { grad };
     match p.regularizer {
@@ -97,7 +100,7 @@ pub fn prepared<T: Real>(p: &Preparation<T>, grad: T, param: T) -> T {
     }
 }
 
-/// One step of one element.
+/// Returns an element after one step.
 #[inline(always)]
 pub fn adamw<T: Real, const AMSGRAD: bool>(
     s: &StepScalars<T>,
@@ -115,14 +118,15 @@ pub fn adamw<T: Real, const AMSGRAD: bool>(
     Element { param, exp_avg, exp_avg_sq, max_exp_avg_sq }
 }
 
-/// The larger of the two, NaN if either is: a poisoned second moment must stay visible.
+/// Returns the larger of the two, or NaN if either is NaN, so that a poisoned second moment stays
+/// visible.
 #[inline(always)]
 #[allow(clippy::eq_op)] // x != x is the one NaN test that every vector unit has
 fn larger_or_nan<T: Real>(new: T, max: T) -> T {
     if new > max || new != new { new } else { max }
 }
 
-/// What a step is made of, before it is turned into the constants of the loop.
+/// The hyper-parameters of a step, before they become the constants of the loop.
 #[derive(Clone, Copy)]
 pub struct Step {
     pub lr: f64,
@@ -132,17 +136,17 @@ pub struct Step {
     pub weight_decay: f64,
     /// Decay is not multiplied by the learning rate.
     pub independent_weight_decay: bool,
-    /// What gradients are multiplied by: the clip factor.
+    /// The clip factor, by which gradients are multiplied.
     pub grad_scale: f64,
-    /// What gradients are clamped to after that.
+    /// The limits to which gradients are clamped after that.
     pub limits: Option<(f64, f64)>,
     pub regularizer: Regularizer<f64>,
     pub maximize: bool,
-    /// Which step it is, t; the first is 1.
+    /// The number of the step, t; the first is 1.
     pub number: u64,
     /// beta1^t, as a running product.
     pub beta1_power: f64,
-    /// beta2^t likewise.
+    /// beta2^t, as a running product.
     pub beta2_power: f64,
 }
 
@@ -156,14 +160,14 @@ pub struct StepScalars<T> {
     pub eps: T,
     pub lr_weight_decay: T,
     pub step_size: T,
-    /// None: the gradient goes straight into the update.
+    /// `None` if the gradient goes straight into the update.
     pub preparation: Option<Preparation<T>>,
 }
 
 impl StepScalars<f64> {
     pub fn new(step: &Step) -> Self {
         let (min, max) = step.limits.unwrap_or((f64::NEG_INFINITY, f64::INFINITY));
-        // A regularizer is no part of what is negated: it penalizes all the same.
+        // The regularizer is not negated: it penalizes parameters when maximizing, too.
         let (scale, min, max) = match step.maximize {
             false => (step.grad_scale, min, max),
             true => (-step.grad_scale, -max, -min),
@@ -212,7 +216,7 @@ impl StepScalars<f64> {
 /// The constants of one step for both compute types; parameters that step alike share one.
 #[derive(Clone, Copy)]
 pub struct Scalars {
-    /// Which step of the parameter's it is; the first is 1.
+    /// The number of the parameter's step; the first is 1.
     pub step: u64,
     pub f32: StepScalars<f32>,
     pub f64: StepScalars<f64>,
@@ -224,7 +228,8 @@ impl Scalars {
         Scalars { step: step.number, f32: f64.rounded(), f64 }
     }
 
-    /// Whether those that are made of the learning rate are numbers of the type that is used.
+    /// Returns whether the constants that depend on the learning rate are finite in the compute
+    /// type.
     pub fn are_finite(&self, in_f64: bool) -> bool {
         match in_f64 {
             true => self.f64.step_size.is_finite() && self.f64.lr_weight_decay.is_finite(),

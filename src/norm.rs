@@ -2,9 +2,9 @@
 //!
 //! Elements are widened to f64, where the square of no f32 overflows. A tensor is cut into blocks
 //! of 4,096 elements from its first; in a block, lane l of 128 adds the squares of the elements l,
-//! l + 128, l + 256, ... in order; the lanes are joined by halves (l with l + 64, then l + 32, ...),
-//! the blocks of a tensor in pairs (0 with 1, 2 with 3, ..., an odd one waits), again until one is
-//! left. Vector units, threads and warps all fit inside this shape.
+//! l + 128, l + 256, ... in order; the lanes are joined by halves (l with l + 64, then l + 32,
+//! ...), the blocks of a tensor in pairs (0 with 1, 2 with 3, ..., an odd one waits), again until
+//! one is left. Vector units, threads and warps all fit inside this shape.
 #![forbid(unsafe_code)]
 
 /// Elements of a block.
@@ -30,7 +30,7 @@ pub fn add_squares<T: Copy + Into<f64>>(lanes: &mut [f64; LANES], values: &[T]) 
     values.iter().map(|&value| !value.into().is_finite() as u64).sum()
 }
 
-/// Adds the squares of what changes, of elements that start at lane 0.
+/// Adds the squares of the differences between two runs of elements that start at lane 0.
 #[inline(always)]
 pub fn add_changes<T: Copy + Into<f64>>(lanes: &mut [f64; LANES], before: &[T], after: &[T]) {
     for (before, after) in before.chunks(LANES).zip(after.chunks(LANES)) {
@@ -41,7 +41,7 @@ pub fn add_changes<T: Copy + Into<f64>>(lanes: &mut [f64; LANES], before: &[T], 
     }
 }
 
-/// Joins the lanes, whose sums are lost.
+/// Returns the sum of the lanes, which are overwritten.
 pub fn join_lanes(lanes: &mut [f64; LANES]) -> f64 {
     let mut half = LANES / 2;
     while half > 0 {
@@ -52,8 +52,8 @@ pub fn join_lanes(lanes: &mut [f64; LANES]) -> f64 {
     lanes[0]
 }
 
-/// Joins the sums of blocks `0..n`. Pairing neighbours again and again is the same as cutting at
-/// the largest power of two below n.
+/// Returns the joined sums of blocks `0..n`. Pairing neighbours again and again is the same as
+/// cutting at the largest power of two below n.
 pub fn join_blocks(n: usize, sum: &impl Fn(usize) -> f64) -> f64 {
     fn join(start: usize, n: usize, sum: &impl Fn(usize) -> f64) -> f64 {
         if n == 1 {
@@ -65,8 +65,8 @@ pub fn join_blocks(n: usize, sum: &impl Fn(usize) -> f64) -> f64 {
     if n == 0 { 0.0 } else { join(0, n, sum) }
 }
 
-/// Joins the sums of some blocks, rising, of which the others are 0: as `join_blocks` would join
-/// them all, since adding 0 changes no bit of a sum of squares.
+/// Returns the joined sums of some blocks, in rising order, where the sums of all others are 0. The
+/// result is that of `join_blocks` over all, because adding 0 changes no bit of a sum of squares.
 pub fn join_some_blocks(blocks: &[u64], sum: &impl Fn(usize) -> f64) -> f64 {
     fn join(start: usize, blocks: &[u64], width: u64, sum: &impl Fn(usize) -> f64) -> f64 {
         match blocks {

@@ -1,8 +1,9 @@
 //! Random bits that are a function of a counter: Philox4x32-10 (Salmon et al., "Parallel Random
-//! Numbers: As Easy as 1, 2, 3", SC 2011). The same bits on every machine, thread count and shard.
+//! Numbers: As Easy as 1, 2, 3", SC 2011). They are the same on every machine, for every number of
+//! threads and in every shard.
 #![forbid(unsafe_code)]
 
-/// Four random words for a counter.
+/// Returns four random words for a counter.
 #[inline(always)]
 pub fn philox4x32_10(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     const MULTIPLIERS: [u32; 2] = [0xd251_1f53, 0xcd9e_8d57];
@@ -21,7 +22,7 @@ pub fn philox4x32_10(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     counter
 }
 
-/// What makes the random bits of one parameter its own.
+/// The key of a parameter, which makes its random bits its own.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Key([u32; 2]);
 
@@ -33,22 +34,22 @@ impl Key {
         Key([key0, key1])
     }
 
-    /// As the device has it.
+    /// Returns the key as a device has it.
     pub fn words(self) -> [u32; 2] {
         self.0
     }
 
-    /// Random bits for a tensor in a step: 16 for each of eight elements side by side, from element
-    /// `8 * octet` on. Little-endian; an octet's number has bits to spare for the tensor's.
+    /// Returns the random bits of a stream in a step: 16, little-endian, for each of eight elements
+    /// from element `8 * octet` on. The number of the stream fits in spare bits of the octet's.
     #[inline(always)]
-    pub fn bits(self, tensor: NoiseStream, step: u64, octet: u64) -> [[u8; 4]; 4] {
+    pub fn bits(self, stream: NoiseStream, step: u64, octet: u64) -> [[u8; 4]; 4] {
         let ([octet0, octet1], [step0, step1]) = (halves(octet), halves(step));
-        let counter = [octet0, octet1 ^ ((tensor as u32) << 30), step0, step1];
+        let counter = [octet0, octet1 ^ ((stream as u32) << 30), step0, step1];
         philox4x32_10(counter, self.0).map(u32::to_le_bytes)
     }
 }
 
-/// What is rounded: each tensor has random bits of its own.
+/// The tensor that is rounded: each has random bits of its own.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum NoiseStream {
     Param = 0,
@@ -56,7 +57,7 @@ pub enum NoiseStream {
     ExpAvgSq = 2,
 }
 
-/// FNV-1a of 64 bits (Fowler, Noll & Vo).
+/// Returns the FNV-1a hash of 64 bits (Fowler, Noll & Vo).
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ *byte as u64).wrapping_mul(0x100_0000_01b3)

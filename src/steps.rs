@@ -1,5 +1,5 @@
-//! What each parameter is stepped with: the scalars of this step, and those of the steps that some
-//! of its rows have yet to take.
+//! The scalars with which each parameter is stepped: those of this step, and those of the steps
+//! that some of its rows have yet to take.
 #![forbid(unsafe_code)]
 
 use crate::config::GroupConfig;
@@ -8,7 +8,7 @@ use crate::math::Scalars;
 use crate::sys::memory::reserve;
 use crate::tensor::LOGGED;
 
-/// How far a parameter has come. On a device it is kept there, in this layout.
+/// The number of steps that a parameter has taken. A device keeps it in this layout.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Clock {
@@ -19,12 +19,12 @@ pub struct Clock {
     pub beta2_power: f64,
 }
 
-/// How often the powers of betas are multiplied at most: within a tenth of a second.
+/// The most multiplications that `Clock::after` does, which take a tenth of a second.
 const MOST_PRODUCTS: u64 = 1 << 25;
 
 impl Clock {
-    /// The clock of a parameter that has taken so many steps; `None` where the powers still fall after
-    /// `MOST_PRODUCTS`, which would take long.
+    /// Returns the clock of a parameter that has taken `step` steps, or `None` if the powers still
+    /// fall after `MOST_PRODUCTS` products, because the rest might take long.
     pub fn after(step: u64, group: &GroupConfig) -> Option<Clock> {
         let (mut beta1_power, mut beta2_power) = (1.0, 1.0);
         for n in 0..step {
@@ -40,9 +40,10 @@ impl Clock {
         Some(Clock { step, beta1_power, beta2_power })
     }
 
-    /// Of a parameter that has taken none.
+    /// The clock of a parameter that has taken no step.
     pub const NEW: Clock = Clock { step: 0, beta1_power: 1.0, beta2_power: 1.0 };
 
+    /// Returns the clock after one more step.
     pub fn advanced(&self, group: &GroupConfig) -> Clock {
         Clock {
             step: self.step.saturating_add(1),
@@ -59,13 +60,13 @@ pub struct Log {
 }
 
 impl Log {
-    /// Makes room, so that `set` need not.
+    /// Makes room, so that `set` allocates nothing.
     pub fn reserve(&mut self) -> Result<(), Error> {
         let missing = LOGGED as usize - self.ring.len();
         reserve(&mut self.ring, missing, "the log of a parameter's steps")
     }
 
-    /// Keeps the scalars of the step after the one before.
+    /// Keeps the scalars of a step, which is the one after the step of the last call.
     pub fn set(&mut self, step: u64, scalars: Scalars) {
         let place = (step % LOGGED) as usize;
         match self.ring.get_mut(place) {
@@ -82,11 +83,12 @@ impl Log {
 /// Marks a parameter that takes no step now.
 pub const NO_STEP: u32 = u32::MAX;
 
-/// What each parameter is stepped with, by its number.
+/// The scalars of each parameter, by its number.
 pub struct Steps<'a> {
     /// Scalars of this step, each for one or more parameters.
     pub scalars: &'a [Scalars],
-    /// Which of them, or `NO_STEP`; empty: no parameter takes a step now.
+    /// For each parameter its index into `scalars`, or `NO_STEP`. Empty if no parameter takes a
+    /// step now.
     pub scalars_of: &'a [u32],
     pub logs: &'a [Log],
 }

@@ -1,4 +1,13 @@
 //! Memory as tensors: the only place where a raw address becomes a slice.
+//!
+//! `Tensor::new` checks the address and the length that the host gives, and its caller vouches for
+//! the memory. `operands.rs` holds all the tensors of one parameter, whose lengths and types
+//! `Operands::fits` has checked; `grad.rs` is its gradient, dense, of some rows (`rows.rs`) or a
+//! sum, and `part.rs` tells whether it takes part in a step.
+//!
+//! A step borrows the operands of all parameters. `chunks.rs` and `grad_blocks.rs` lay them end to
+//! end on a line (`line.rs`), of which each thread claims disjoint tasks; only then `chunk.rs` and
+//! `state.rs` make slices of the elements of a task.
 
 mod bytes;
 mod changes;
@@ -59,10 +68,10 @@ impl Tensor {
         Ok(Tensor { address, n_elements, dtype, device: Device::Host })
     }
 
-    /// The same for memory of a device.
+    /// Checks what can be checked about memory of a device without touching it.
     ///
     /// # Safety
-    /// As `new`, for work on the device that the handle queues up.
+    /// As for `new`, and also while work on the device that the handle has queued up runs.
     pub unsafe fn on_device(
         address: usize,
         n_elements: u64,
@@ -81,7 +90,7 @@ impl Tensor {
         self.address
     }
 
-    /// The same elements as if they were there, for holding them against others.
+    /// Returns the tensor as if it were on `device`, to compare it with others there.
     pub fn as_if_on(&self, device: Device) -> Tensor {
         Tensor { device, ..*self }
     }
@@ -94,16 +103,17 @@ impl Tensor {
         self.dtype
     }
 
-    /// The addresses it covers, for finding overlaps.
+    /// Returns the addresses that it covers, to find overlaps.
     pub fn addresses(&self) -> Range<usize> {
         self.address..self.address + self.n_elements as usize * self.dtype.bytes()
     }
 
-    /// Copies as many elements of the same type; the two may overlap.
+    /// Copies the elements of a tensor of the same type and length; the two may overlap.
     fn copy_from(&self, from: &Tensor) {
         let bytes = from.addresses().len().min(self.addresses().len());
         let (from, to) = (from.address, self.address);
-        // SAFETY: `new`'s callers vouched for both, and who gave them for each other.
+        // SAFETY: `new`'s callers vouched for both, and no more bytes than the shorter has are
+        // copied.
         unsafe {
             core::ptr::copy(
                 with_exposed_provenance_mut::<u8>(from),
@@ -113,7 +123,7 @@ impl Tensor {
         }
     }
 
-    /// Some of its elements.
+    /// Returns the elements `range` as a tensor.
     fn part(&self, range: Range<usize>) -> Tensor {
         let address = self.address + range.start * self.dtype.bytes();
         Tensor { address, n_elements: range.len() as u64, ..*self }
@@ -127,13 +137,13 @@ impl Tensor {
         let bytes = self.addresses().len();
         if bytes > 0 {
             let start = with_exposed_provenance_mut::<u8>(self.address);
-            // SAFETY: `new`'s caller vouched for the memory, this function's for the rest; all
-            // element types have a zero of zero bits.
+            // SAFETY: `new`'s caller vouched for the memory, and this function's caller guarantees
+            // that nothing else touches it; zero bits are the zero of all element types.
             unsafe { start.write_bytes(0, bytes) };
         }
     }
 
-    /// The first element of one or more f64s.
+    /// Reads the first element of one or more f64s.
     pub fn f64(&self) -> f64 {
         // SAFETY: `new`'s caller vouched for the memory.
         unsafe { with_exposed_provenance_mut::<f64>(self.address).read() }
@@ -145,43 +155,45 @@ impl Tensor {
         unsafe { with_exposed_provenance_mut::<f64>(self.address).write(value) }
     }
 
-    /// Elements `range`, as `T`s.
+    /// Returns the elements `range` as `T`s.
     ///
     /// # Safety
     /// `T` is the tensor's element type, `range` lies inside, and nothing writes those elements
     /// during `'a`.
     unsafe fn slice<'a, T>(&self, range: Range<usize>) -> &'a [T] {
-        // SAFETY: the caller's word here is what `slice_mut` asks for, less the writing.
+        // SAFETY: the caller guarantees what `slice_mut` asks for; of a slice that is only read,
+        // others may read the elements, too.
         unsafe { self.slice_mut(range) }
     }
 
-    /// Elements `range`, as `T`s.
+    /// Returns the elements `range` as `T`s.
     ///
     /// # Safety
     /// `T` is the tensor's element type, `range` lies inside, and nothing else touches those
     /// elements during `'a`.
     unsafe fn slice_mut<'a, T>(&self, range: Range<usize>) -> &'a mut [T] {
         debug_assert_eq!(self.device, Device::Host);
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees the type, the range, and that nothing else touches it.
         unsafe { slice_at(self.address, range) }
     }
 }
 
-/// Elements `range` of a tensor at this address, as `T`s.
+/// Returns the elements `range` of a tensor at this address as `T`s.
 ///
 /// # Safety
-/// As `Tensor::slice_mut`.
+/// As for `Tensor::slice_mut`.
 #[inline]
 unsafe fn slice_at<'a, T>(address: usize, range: Range<usize>) -> &'a mut [T] {
     if range.is_empty() {
         return &mut []; // An empty tensor's address may be anything.
     }
     let first = with_exposed_provenance_mut::<T>(address);
-    // SAFETY: `Tensor::new`'s caller vouched for the memory, this function's for the rest.
+    // SAFETY: `Tensor::new`'s caller vouched for the memory, and this function's caller guarantees
+    // the type, the range, and that nothing else touches it.
     unsafe { core::slice::from_raw_parts_mut(first.add(range.start), range.len()) }
 }
 
-/// That so many elements at this address lie in memory and are aligned.
+/// Checks that `n_elements` at this address fit in memory and are aligned.
 fn check_memory(address: usize, n_elements: u64, bytes_each: usize) -> Result<(), TensorProblem> {
     let bytes = usize::try_from(n_elements)
         .ok()
@@ -200,28 +212,28 @@ fn check_memory(address: usize, n_elements: u64, bytes_each: usize) -> Result<()
     Ok(())
 }
 
-/// Where a state tensor is: what it is made of, its parameter's format says. Two words: a step passes
-/// over some of them for every parameter.
+/// The memory of a state tensor, whose type and length its parameter's format has. It takes two
+/// words, because a step passes over some of them for every parameter.
 pub enum Buffer {
-    /// Somebody else's: the host's, or on a device.
+    /// Memory of the host, or memory on a device, which `cuda` owns.
     Lent(usize),
     Own(Memory),
 }
 
 impl Buffer {
-    /// Of no elements.
+    /// A buffer of no elements.
     const NONE: Buffer = Buffer::Lent(0);
 
     pub fn host(tensor: &Tensor) -> Buffer {
         Buffer::Lent(tensor.address)
     }
 
-    /// The library's own on a device: `cuda` has it.
+    /// Returns a buffer on a device, which `cuda` owns.
     pub fn on_device(address: u64) -> Buffer {
         Buffer::Lent(address as usize)
     }
 
-    /// `n_elements` zeros in memory of the library's.
+    /// Allocates a buffer of `n_elements` zeros.
     pub fn zeroed(n_elements: u64, dtype: Dtype, role: &'static str) -> Result<Buffer, Error> {
         // A parameter of that many elements exists, but its state may be four times as wide.
         let bytes = (n_elements as usize).saturating_mul(dtype.bytes());
@@ -256,10 +268,13 @@ pub enum SliceMut<'a> {
 }
 
 impl Tensor {
+    /// Returns the elements `range` in their own type.
+    ///
     /// # Safety
-    /// As `slice`, whatever the type.
+    /// As for `slice`, but for the type.
     unsafe fn elements<'a>(&self, range: Range<usize>) -> Slice<'a> {
-        // SAFETY: the type is the tensor's; the rest is the caller's word.
+        // SAFETY: the type is the tensor's; the caller guarantees the range, and that nothing
+        // writes it.
         unsafe {
             match self.dtype {
                 Dtype::F32 => Slice::F32(self.slice(range)),
@@ -271,10 +286,13 @@ impl Tensor {
         }
     }
 
+    /// Returns the elements `range` in their own type.
+    ///
     /// # Safety
-    /// As `slice_mut`, whatever the type.
+    /// As for `slice_mut`, but for the type.
     unsafe fn elements_mut<'a>(&self, range: Range<usize>) -> SliceMut<'a> {
-        // SAFETY: the type is the tensor's; the rest is the caller's word.
+        // SAFETY: the type is the tensor's; the caller guarantees the range, and that nothing else
+        // touches it.
         unsafe {
             match self.dtype {
                 Dtype::F32 => SliceMut::F32(self.slice_mut(range)),

@@ -1,32 +1,39 @@
-//! Moments in 4 bits: blocks of 128 elements with one f32 scale, their largest magnitude. A code is
-//! what octave below the scale a magnitude lies in, rounded up or down at random: the exponent of an
-//! f32. Byte i of a block has the code of element i in its low half, and that of element i + 64 in its
-//! high one, so that each half is a run of elements.
+//! Moments in 4 bits: blocks of 128 elements with one f32 scale, their largest magnitude.
+//!
+//! A code is the number of an octave: a magnitude, divided by the scale, is rounded at random to
+//! the power of 2 above or below, and the code is the exponent of that f32 less a bias.
+//! `encode_signed` (first moments) has a sign and 7 octaves, `encode_unsigned` (second moments) has
+//! 15; both round by `octave`. `decode_signed` and `decode_unsigned` make the power of 2 by
+//! `magnitude`.
+//!
+//! Byte i of a block has the code of element i in its low half and that of element i + 64 in its
+//! high half, so that each half is a run of elements. `cpu/loops.rs` puts them together and takes
+//! them apart.
 #![forbid(unsafe_code)]
 
 use super::ONE;
 
 /// Elements that share a scale.
 pub const BLOCK: usize = 128;
-/// What a block takes, whole or not.
+/// Bytes of a block, whether it is whole or not.
 pub const BYTES: usize = BLOCK / 2;
 
 /// Bits of the fraction of an f32, all of which a code drops.
 const FRACTION: u32 = f32::MANTISSA_DIGITS - 1;
-/// What is added to a code to make it the exponent of what it stands for, so that the last is 1.
+/// The number that is added to a code to make it an exponent, so that the largest code means 1.
 const BIAS_SIGNED: u32 = (ONE >> FRACTION) - 7;
 const BIAS_UNSIGNED: u32 = (ONE >> FRACTION) - 15;
-/// The smallest magnitude of the first moment but 0.
+/// The smallest magnitude of the first moment above 0.
 const SMALLEST: u32 = (BIAS_SIGNED + 1) << FRACTION;
 const SIGN: u8 = 8;
 
-/// What a code of the first moment stands for: a sign, and 0 or one of 7 octaves.
+/// Returns the value of a code of the first moment: a sign, and 0 or one of 7 octaves.
 #[inline(always)]
 pub fn decode_signed(code: u8) -> f32 {
     f32::from_bits(magnitude((code & 7) as u32, BIAS_SIGNED) | ((code & SIGN) as u32) << 28)
 }
 
-/// What a code of the second moment stands for: 0 or one of 15 octaves.
+/// Returns the value of a code of the second moment: 0 or one of 15 octaves.
 #[inline(always)]
 pub fn decode_unsigned(code: u8) -> f32 {
     f32::from_bits(magnitude(code as u32, BIAS_UNSIGNED))
@@ -37,28 +44,30 @@ fn magnitude(code: u32, bias: u32) -> u32 {
     if code == 0 { 0 } else { (code + bias) << FRACTION }
 }
 
-/// The code above or below, each as likely as the value is near it. `noise` is 16 random bits.
+/// Returns the code above or below the value, at random, so that the mean is the value. `noise` is
+/// 16 random bits.
 #[inline(always)]
 pub fn encode_signed(value: f32, inverse_scale: f32, noise: u32) -> u8 {
     let bits = (value * inverse_scale).to_bits() & 0x7fff_ffff;
-    // From the smallest to 0 is one step, as long as the octave above: what lies there is rounded in
-    // that octave, and brought back.
+    // The step from 0 to the smallest is as long as the octave above: a magnitude in it is lifted
+    // into that octave, rounded there, and brought back.
     let lifted = (f32::from_bits(bits) + f32::from_bits(SMALLEST)).to_bits() - (1 << FRACTION);
     let code = octave(if bits < SMALLEST { lifted } else { bits }, noise) - BIAS_SIGNED;
     // Processors differ in the sign of a NaN.
     code as u8 | if value < 0.0 { SIGN } else { 0 }
 }
 
-/// The same. Only 0 has the code of 0: what divides a moment is never rounded to nothing.
+/// Returns the code above or below the value, at random, so that the mean is the value. Only 0 has
+/// the code 0, because the second moment is in a divisor.
 #[inline(always)]
 pub fn encode_unsigned(value: f32, inverse_scale: f32, noise: u32) -> u8 {
     let bits = (value * inverse_scale).to_bits() & 0x7fff_ffff;
     let code = octave(bits, noise).max(BIAS_UNSIGNED + 1) - BIAS_UNSIGNED;
-    // Not the product: that may be too small for an f32.
+    // The product may be too small for an f32, so that the value is asked.
     (if value == 0.0 { 0 } else { code }) as u8
 }
 
-/// The exponent of a magnitude that has been rounded to a power of 2, at most 1.
+/// Returns the exponent of a magnitude rounded to a power of 2, at most 1.
 #[inline(always)]
 fn octave(bits: u32, noise: u32) -> u32 {
     (bits.min(ONE) + (noise << (FRACTION - 16))) >> FRACTION
@@ -76,7 +85,8 @@ mod tests {
                 for code in 0..16u8 {
                     let inverse = 1.0 / scale;
                     let value = decode_unsigned(code) * scale;
-                    // A scale's reciprocal is rounded, so that the product may be a little less than 1.
+                    // A scale's reciprocal is rounded, so that the product may be a little less
+                    // than 1.
                     let near = if noise == 0 { f32::EPSILON * 2.0 } else { 0.0 };
                     let back = encode_unsigned(value * (1.0 + near), inverse, noise);
                     assert_eq!(back, code, "{code} of {scale:e}");
@@ -115,7 +125,8 @@ mod tests {
         for value in sweep() {
             for sign in [1.0, -1.0] {
                 let decoded = |noise| decode_signed(encode_signed(value * sign, 1.0, noise));
-                // What 16 bits of noise cannot tell apart, of a gap that is the value at most, or 1/64.
+                // 16 bits of noise cannot tell more apart, of a gap that is the value at most, or
+                // 1/64.
                 let bound = f64::from(value.max(1.0 / 64.0)) / 65_536.0;
                 assert!((mean(decoded) - f64::from(value * sign)).abs() <= bound, "{value:e}");
                 let (least, most) = (decoded(0).abs(), decoded(0xffff).abs());
