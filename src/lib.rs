@@ -11,8 +11,8 @@
 //! backend.rs   the one seam: the update over a table of chunks
 //! cpu/         loops, one copy per instruction set; blocks, their weights, moments and random
 //!              bits; threads
-//! cuda/        a device: its driver, tables, launches, and copies that the processor steps; kernels
-//!              that mirror math.rs and the loops, as CUDA C++ and as the PTX that is made of it
+//! cuda/        a device: its driver, tables, launches, and copies that the processor steps;
+//!              kernels that mirror math.rs and the loops, as CUDA C++ and as the PTX made of it
 //! steps.rs     the scalars with which each parameter is stepped
 //! math.rs      the AdamW update of one element: the only place where the formula stands
 //!
@@ -21,8 +21,8 @@
 //! clip.rs      how gradients are clipped, and by what factor
 //! norm.rs      the sum of squares of a gradient, in one fixed order
 //! config.rs    the options of a handle and of its groups
-//! tensor.rs    memory as tensors and rows, cut into disjoint chunks; tensor/part.rs: who takes part
-//!              in a step, wherever it lies
+//! tensor.rs    memory as tensors and rows, cut into disjoint chunks; tensor/part.rs: which
+//!              parameters take part in a step
 //! format.rs    the buffers of a parameter's state: their types and lengths
 //! device.rs    the devices in whose memory something can lie
 //! dtype.rs     element types, widening and narrowing

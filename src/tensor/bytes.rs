@@ -6,15 +6,17 @@ use crate::dtype::Dtype;
 use crate::error::Role;
 
 impl Tensor {
-    /// The first element that is below 0, of a tensor in the host's memory.
+    /// Returns the first element that is below 0, of a tensor in the host's memory.
     pub fn first_negative(&self) -> Option<usize> {
         if self.device() != Device::Host {
             return None;
         }
         let addresses = self.addresses();
-        // SAFETY: `Tensor::new`'s callers vouched for the memory, which nobody writes during a call.
+        // SAFETY: `Tensor::new`'s callers vouched for the memory, which nobody else writes during a
+        // call.
         let bytes: &[u8] = unsafe { slice_at(addresses.start, 0..addresses.len()) };
-        // As an integer, a float that is below 0 has its sign bit set, and is above -0 and not above -inf.
+        // The bits of a float below 0, as an integer, are above those of -0 and not above those of
+        // -inf.
         let is_below = |bits: u64, minus_zero: u64, minus_infinity: u64| {
             bits > minus_zero && bits <= minus_infinity
         };
@@ -35,21 +37,23 @@ impl Tensor {
 }
 
 impl Operands {
-    /// The bytes of the tensor in a role, none if it is on a device, in the processor's order, which is little-endian.
+    /// Returns the bytes of the tensor in a role, which are little-endian; none if it is on a
+    /// device.
     pub fn bytes(&self, role: Role) -> &[u8] {
         let Some(tensor) = self.tensor(role).filter(|_| !self.is_on_device()) else { return &[] };
         let addresses = tensor.addresses();
-        // SAFETY: `Tensor::new`'s callers vouched for the memory, all of which is initialised; while
-        // `self` is borrowed nothing is written through it.
+        // SAFETY: `Tensor::new`'s callers vouched for the memory, all of which is initialised;
+        // while `self` is borrowed nothing is written through it.
         unsafe { slice_at(addresses.start, 0..addresses.len()) }
     }
 
-    /// The same, to be written over: every bit pattern is an element.
+    /// Returns the bytes of the tensor in a role, to be written; every bit pattern is an element.
     pub fn bytes_mut(&mut self, role: Role) -> &mut [u8] {
         let here = !self.is_on_device();
         let Some(tensor) = self.tensor(role).filter(|_| here) else { return &mut [] };
         let addresses = tensor.addresses();
-        // SAFETY: as above, and `&mut self` keeps the memory from being sliced elsewhere.
+        // SAFETY: `Tensor::new`'s callers vouched for the memory, all of which is initialised;
+        // `&mut self` keeps it from being sliced elsewhere.
         unsafe { slice_at(addresses.start, 0..addresses.len()) }
     }
 }

@@ -1,5 +1,5 @@
-//! What a step changes, added up where it is asked for: block by block for a parameter that is
-//! stepped as a whole, row by row for listed rows.
+//! The changes that a step makes, added up where that is asked for: block by block for a parameter
+//! that is stepped as a whole, row by row for listed rows.
 
 use super::{Extent, Operands};
 use crate::error::Error;
@@ -16,12 +16,12 @@ pub struct Change {
     n_unchanged: AtomicU64,
 }
 
-/// Sums of squares: of what was added to elements, and of the elements as they are then.
+/// Sums of squares: of the changes of elements, and of the elements after them.
 #[derive(Clone, Copy, Default, PartialEq, Debug)]
 pub struct Squares {
     pub update: f64,
     pub param: f64,
-    /// Elements that were to be changed and are what they were.
+    /// The number of elements whose change was lost in rounding.
     pub n_unchanged: u64,
 }
 
@@ -33,24 +33,24 @@ impl Change {
     }
 }
 
-/// The sums of a pass; kept between steps for its memory alone.
+/// The sums of a pass, kept between steps for their memory alone.
 #[derive(Default)]
 pub struct Changes {
     units: Vec<Change>,
-    /// By number, how many units each parameter has at most.
+    /// The most units that each parameter can have, by its number.
     most: Vec<u64>,
-    /// All of those.
+    /// The sum of those.
     n_units: u64,
 }
 
-/// How many sums a parameter has at most.
+/// Returns the most units that a parameter can have.
 fn most_units(operands: &Operands) -> u64 {
     let blocks = operands.param().n_elements().div_ceil(norm::BLOCK as u64);
     blocks.max(operands.index().room() as u64)
 }
 
 impl Changes {
-    /// Makes room for the sums of a parameter beside those of others, so that a step need not.
+    /// Makes room for the sums of one more parameter, so that a step allocates nothing.
     pub fn reserve(&mut self, number: usize, operands: &Operands) -> Result<(), Error> {
         const WHAT: &str = "the norms of updates";
         let before = self.most.get(number).copied().unwrap_or(0);
@@ -67,31 +67,32 @@ impl Changes {
         Ok(())
     }
 
-    /// Needs no room for a parameter any more.
+    /// Counts a parameter out, which needs no room any more.
     pub fn release(&mut self, number: usize) {
         if let Some(most) = self.most.get_mut(number) {
             self.n_units -= core::mem::take(most);
         }
     }
 
-    /// Needs no room for any parameter.
+    /// Counts all parameters out.
     pub fn release_all(&mut self) {
         self.most.clear();
         self.n_units = 0;
     }
 
-    /// Gives back what is not needed for so many parameters.
+    /// Gives memory back that `n_params` parameters do not need.
     pub fn give_back(&mut self, n_params: usize) {
         give_back(&mut self.most, n_params);
         give_back(&mut self.units, self.n_units as usize);
     }
 
+    /// Returns places for the sums of `n_units` units.
     pub(super) fn lay(&mut self, n_units: u64) -> &[Change] {
         self.units.resize_with(n_units as usize, Change::default);
         &self.units
     }
 
-    /// What some units, all of one parameter, add up to.
+    /// Returns the sums over some units, all of one parameter.
     pub fn total(&self, units: Range<usize>) -> Squares {
         let units = &self.units[units];
         let sum = |part: fn(&Change) -> &AtomicU64| {
@@ -104,7 +105,7 @@ impl Changes {
     }
 }
 
-/// How many units of an extent are added up each by itself.
+/// Returns the number of units of an extent, each of which is added up by itself.
 pub(super) fn n_units(extent: &Extent, operands: &Operands) -> u64 {
     match extent {
         Extent::Listed => operands.index().len() as u64,
@@ -113,7 +114,7 @@ pub(super) fn n_units(extent: &Extent, operands: &Operands) -> u64 {
     }
 }
 
-/// Where the i-th unit of an extent lies in it.
+/// Returns the elements of an extent that are its i-th unit.
 pub(super) fn unit(extent: &Extent, operands: &Operands, i: u64) -> Range<usize> {
     let n = match extent {
         Extent::Listed => operands.index().row_elements() as usize,

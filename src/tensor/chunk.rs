@@ -1,4 +1,12 @@
 //! One chunk: the same elements of all the tensors of one parameter.
+//!
+//! `Part::first` finds the first run of elements of a range that lie side by side and have missed
+//! the same steps: all of the range where a parameter is stepped as a whole, at most one row
+//! otherwise. It also tells where their gradient lies, or how it is gathered from the entries of a
+//! sparse one. `Chunk::new` makes slices of the part, in the types of its operands, and a `Visitor`
+//! steps them.
+//!
+//! Most chunks are f32 throughout. They are `PlainChunk`s, which are quicker to make.
 
 use super::changes::Change;
 use super::{Extent, Grad, Moment, Operands, Precise, RowPart, Slice, SliceMut, State, StateOf};
@@ -6,22 +14,23 @@ use crate::philox::Key;
 use core::ops::Range;
 use core::ptr::with_exposed_provenance_mut;
 
-/// How many listed rows ahead memory is asked for: no processor foresees where the next row lies.
+/// The number of listed rows by which memory is prefetched ahead, because no processor foresees
+/// where the next row lies.
 const AHEAD: usize = 8;
 
 /// Elements that lie side by side and have the same steps to take.
 pub(super) struct Part<'a> {
     pub elements: Range<usize>,
-    /// Which elements of the gradient's values are theirs, or are gathered from.
+    /// The range of the gradient's values that are theirs, or from which they are gathered.
     values: Range<usize>,
-    /// How their gradient is gathered, if it is sparse.
+    /// The entries from which their gradient is gathered, if it is sparse.
     rows: Option<RowPart<'a>>,
     /// The logged steps that they have yet to take.
     behind: Range<u64>,
 }
 
 impl<'a> Part<'a> {
-    /// The first part of this range of an extent.
+    /// Returns the first part of a range of an extent.
     #[inline]
     pub fn first(operands: &'a Operands, extent: &Extent, range: Range<usize>) -> Part<'a> {
         let index = operands.index();
@@ -61,16 +70,17 @@ impl<'a> Part<'a> {
     }
 }
 
-/// Who works on chunks.
+/// A visitor of chunks, which steps them.
 pub trait Visitor {
+    /// Visits any chunk.
     fn any(&mut self, chunk: Chunk);
 
-    /// The same for what most chunks are.
+    /// Visits a chunk of the kind that most are.
     fn plain(&mut self, chunk: PlainChunk);
 }
 
-/// Elements that are all f32, with nothing to gather, widen or add up. Apart, because to make and
-/// to take apart the other takes as long as stepping 40 of them.
+/// Elements that are all f32, with nothing to gather, widen or add up. It has its own type, because
+/// making a `Chunk` and taking it apart costs as much as stepping 40 elements.
 pub struct PlainChunk<'a> {
     pub index: usize,
     pub param: &'a mut [f32],
@@ -80,14 +90,17 @@ pub struct PlainChunk<'a> {
 }
 
 impl<'a> PlainChunk<'a> {
+    /// Makes a chunk of `range`.
+    ///
     /// # Safety
-    /// The operands are plain, the range lies inside them and is not empty, and nothing else touches
-    /// its elements during `'a`.
+    /// The operands are plain, the range lies inside them and is not empty, and nothing else
+    /// touches its elements during `'a`.
     #[inline]
     pub(super) unsafe fn new(index: usize, operands: &Operands, range: Range<usize>) -> Self {
         debug_assert!(!range.is_empty());
         let grad = operands.grad.map_or(0, |grad| grad.address);
-        // SAFETY: the caller's word; `is_plain` saw the types and `fits` the lengths.
+        // SAFETY: the caller guarantees the range, and that nothing else touches it; `is_plain`
+        // tells the types, and `fits` checked the lengths.
         let elements = |address| unsafe {
             let first = with_exposed_provenance_mut::<f32>(address).add(range.start);
             core::slice::from_raw_parts_mut(first, range.len())
@@ -124,24 +137,26 @@ impl<'a> From<PlainChunk<'a>> for Chunk<'a> {
 
 /// The same elements of all the tensors of one parameter.
 pub struct Chunk<'a> {
-    /// Which parameter.
+    /// The number of the parameter.
     pub index: usize,
-    /// Where its random bits come from, if its rounding takes any: the key, and which of the whole
-    /// parameter's elements is the first.
+    /// The source of its random bits, if its rounding takes any: the key, and the place of the
+    /// first element in the whole tensor.
     pub random: Option<(Key, u64)>,
     pub param: SliceMut<'a>,
     /// The gradient of these elements or, if it has to be gathered, all its values.
     pub grad: Slice<'a>,
-    /// How the gradient of these elements is gathered, if it has to be.
+    /// The entries from which the gradient of these elements is gathered, if it has to be.
     pub rows: Option<RowPart<'a>>,
     pub state: State<'a>,
     /// The logged steps that these elements have yet to take, without a gradient, before this one.
     pub behind: Range<u64>,
-    /// Where what the step changes is added up, if that is asked for.
+    /// The place for the sums of the changes, if they are asked for.
     pub change: Option<&'a Change>,
 }
 
 impl<'a> Chunk<'a> {
+    /// Makes a chunk of a part.
+    ///
     /// # Safety
     /// The part lies inside the tensors, and nothing else touches its elements during `'a`.
     #[inline]
@@ -152,7 +167,8 @@ impl<'a> Chunk<'a> {
         change: Option<&'a Change>,
     ) -> Option<Self> {
         let Part { elements, values, rows, behind } = part;
-        // SAFETY: the caller's word; `Operands::fits` and `fits_grad` saw the types and lengths.
+        // SAFETY: the caller guarantees the part, and that nothing else touches it;
+        // `Operands::fits` and `fits_grad` checked the types and lengths.
         unsafe {
             Some(Chunk {
                 index,

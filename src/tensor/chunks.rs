@@ -1,4 +1,17 @@
 //! A step's elements, cut into disjoint chunks.
+//!
+//! `Pass::over` borrows the operands of all parameters, asks an `Extent` of each, lays their
+//! lengths on a line (`line.rs`) and returns `Chunks`. Threads then call `Chunks::claim` until it
+//! returns false. Each call claims one task of the line, whose pieces are ranges of parameters:
+//!
+//! ```text
+//! visit        goes through a piece, in runs that are still in cache when gradients are cleared
+//!   PlainChunk::new -> visitor.plain    where all is f32
+//!   visit_first: Part::first, Chunk::new -> visitor.any    where it is not
+//! clear        writes zeros over the gradient of what was visited, if that is asked for
+//! ```
+//!
+//! `measured_over` lays out whole blocks or rows in place of elements, and each has its `Change`.
 
 use super::changes::{self, Change, Changes};
 use super::chunk::{Chunk, Part, PlainChunk};
@@ -9,15 +22,15 @@ use crate::norm;
 use crate::sys::memory::{give_back, reserve};
 use core::ops::Range;
 
-/// Elements of a task: a 256th of the work, so that the threads end together, between what hides
-/// the claim and what lets the processor's prefetchers run ahead.
+/// Returns the elements of a task: a 256th of the work, so that the threads end together, within
+/// bounds. The lower bound hides the cost of a claim, the upper one lets prefetchers run ahead.
 fn task_elements(n_elements: u64) -> u64 {
     const SHORTEST: u64 = 16_384;
     const LONGEST: u64 = 262_144;
     (n_elements / 256).next_multiple_of(SHORTEST).clamp(SHORTEST, LONGEST)
 }
 
-/// Which elements of a parameter are visited.
+/// The elements of a parameter that are visited.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Extent {
     Nothing,
@@ -42,7 +55,7 @@ impl Extent {
     }
 }
 
-/// What one pass over parameters visits; kept between passes for its memory alone.
+/// One pass over parameters, kept between passes for its memory alone.
 #[derive(Default)]
 pub struct Pass {
     plan: Plan,
@@ -50,21 +63,21 @@ pub struct Pass {
 }
 
 impl Pass {
-    /// Makes room for so many parameters, so that a step need not.
+    /// Makes room for `n_params` parameters, so that a step allocates nothing.
     pub fn reserve(&mut self, n_params: usize) -> Result<(), Error> {
         self.extents.clear();
         reserve(&mut self.extents, n_params, "the step's plan")?;
         self.plan.reserve(n_params)
     }
 
-    /// Gives back what is not needed for so many parameters.
+    /// Gives memory back that `n_params` parameters do not need.
     pub fn give_back(&mut self, n_params: usize) {
         give_back(&mut self.extents, n_params);
         self.plan.give_back(n_params);
     }
 
-    /// Takes the parameters' memory for as long as chunks of it are about. `extent` says what is
-    /// visited of each parameter, by its number.
+    /// Borrows the parameters' memory for as long as there are chunks of it. `extent` returns the
+    /// elements that are visited of each parameter, by its number.
     pub fn over<'a>(
         &'a mut self,
         operands: &'a mut [Operands],
@@ -76,13 +89,13 @@ impl Pass {
         Chunks { operands, extents: &self.extents, line, changes: None, clears: false }
     }
 
-    /// The same as the last pass, over the same parameters, which was not a measured one.
+    /// Repeats the last pass, which was not a measured one, over the same parameters.
     pub fn again_over<'a>(&'a mut self, operands: &'a mut [Operands]) -> Chunks<'a> {
         let line = self.plan.line(1, task_elements);
         Chunks { operands, extents: &self.extents, line, changes: None, clears: false }
     }
 
-    /// The same, in chunks whose changes are added up.
+    /// As `over`, in chunks whose changes are added up.
     pub fn measured_over<'a>(
         &'a mut self,
         operands: &'a mut [Operands],
@@ -97,7 +110,7 @@ impl Pass {
         Chunks { operands, extents: &self.extents, line, changes, clears: false }
     }
 
-    /// Each parameter with what is visited of it.
+    /// Returns each parameter with its extent.
     fn visit<'a>(
         extents: &'a mut Vec<Extent>,
         operands: &'a [Operands],
@@ -108,7 +121,7 @@ impl Pass {
         extents.iter().zip(operands)
     }
 
-    /// Which of the changes of the last measured pass are a parameter's.
+    /// Returns the units of the last measured pass that are a parameter's.
     pub fn units(&self, param: usize) -> Range<usize> {
         self.plan.part(param)
     }
@@ -119,27 +132,28 @@ pub struct Chunks<'a> {
     operands: &'a [Operands],
     extents: &'a [Extent],
     line: Line<'a>,
-    /// Where the changes of each unit of the line are put; none: it is a line of elements.
+    /// The sums of each unit of the line; `None` if the line is one of elements.
     changes: Option<&'a [Change]>,
-    /// Dense gradients become zeros when they have been used.
+    /// Whether zeros are written over dense gradients when they have been used.
     clears: bool,
 }
 
-/// How many elements are stepped before their gradients are cleared, which must be in cache still.
+/// The number of elements that are stepped before their gradients are cleared, while these are
+/// still in cache.
 const CLEARED_AT_ONCE: usize = 8192;
 
 impl<'a> Chunks<'a> {
-    /// Writes zeros over the dense gradients of the host's when they have been used.
+    /// Has zeros written over the host's dense gradients when they have been used.
     pub fn clear_grads(&mut self) {
         self.clears = true;
     }
 
-    /// For sharing the tasks out.
+    /// Returns the line, for sharing its tasks out.
     pub fn line(&self) -> &Line<'a> {
         &self.line
     }
 
-    /// Claims a task and has its chunks visited; false: there is none left.
+    /// Claims a task and has its chunks visited; returns false if no task is left.
     pub fn claim(&self, visitor: &mut impl Visitor) -> bool {
         self.line.claim(|piece| {
             let (operands, extent) = (&self.operands[piece.param], &self.extents[piece.param]);
@@ -162,7 +176,7 @@ impl<'a> Chunks<'a> {
         })
     }
 
-    /// Has elements visited whose changes are not added up.
+    /// Has the elements of a piece visited whose changes are not added up.
     #[inline]
     fn visit(&self, visitor: &mut impl Visitor, piece: Piece) {
         let operands = &self.operands[piece.param];
@@ -173,7 +187,7 @@ impl<'a> Chunks<'a> {
             let part = left.start..left.end.min(left.start.saturating_add(most));
             let visited = match is_plain {
                 true => {
-                    // SAFETY: as in `visit_first`.
+                    // SAFETY: as in `visit_first`; the operands are plain, and `part` is not empty.
                     visitor.plain(unsafe { PlainChunk::new(piece.param, operands, part.clone()) });
                     part
                 }
@@ -196,7 +210,7 @@ impl<'a> Chunks<'a> {
         let part = Part::first(operands, &self.extents[param], range);
         let elements = part.elements.clone();
         // SAFETY: the line was laid over these very operands and extents, so that the range lies
-        // inside; no two pieces of it meet; `over` borrowed the operands mutably for `'a`.
+        // inside; no two of its pieces meet, and `over` borrowed the operands mutably for `'a`.
         if let Some(chunk) = unsafe { Chunk::new(param, operands, part, change) } {
             visitor.any(chunk);
         }
@@ -211,14 +225,14 @@ impl<'a> Chunks<'a> {
             && !operands.is_sparse
             && let Some(grad) = operands.grad
         {
-            // SAFETY: as in `visit_first`, and the chunk with its slice of the gradient is gone; no
-            // gradient shares memory with another, the optimizer has seen to that.
+            // SAFETY: as in `visit_first`, and the chunk with its slice of the gradient is gone. No
+            // gradient shares memory with another: the optimizer checks that when one is set.
             unsafe { grad.part(elements).zero() };
         }
     }
 }
 
-/// Parameters of fewer elements end before the processor has foreseen how they go on, so memory is
-/// asked for so many parameters ahead.
+/// Parameters of fewer elements end before the processor's prefetchers have found them, so that
+/// their memory is prefetched this many parameters ahead.
 const SMALL: u64 = 512;
 const PARAMS_AHEAD: usize = 8;

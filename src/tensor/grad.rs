@@ -1,4 +1,14 @@
 //! The gradient of a parameter: dense, of some rows, or a sum of several.
+//!
+//! The host sets a `Grad`; `fits_grad` compares it with the parameter, and `set_grad` keeps it
+//! until the next is set or `forget_grad`. Gradients that are accumulated are added to a sum, which
+//! `prepare_accumulation` allocates, `accumulation` slices and `count_accumulation` puts in the
+//! gradient's place. Where a step has already measured a gradient, `set_measured` keeps its tally
+//! for the next. A parameter that the host steps for a device has a download for its gradient, and
+//! `device_grad` is the gradient there.
+//!
+//! `read_rows` reads the rows of a sparse gradient once in a step. `gradient` and `put_gradient`
+//! save and restore all of it, where a call sets another for one step.
 
 use super::Buffer;
 use super::rows::NoRow;
@@ -17,7 +27,7 @@ pub enum Grad {
 }
 
 impl Grad {
-    /// The values, dense or of the listed rows.
+    /// Returns the values: all of them, or those of the listed rows.
     pub fn values(&self) -> &Tensor {
         match self {
             Grad::Dense(values) => values,
@@ -25,7 +35,7 @@ impl Grad {
         }
     }
 
-    /// The addresses that it covers, for finding overlaps.
+    /// Returns the addresses that it covers, to find overlaps.
     pub fn addresses(&self) -> [(Role, Range<usize>); 2] {
         let rows = match self {
             Grad::Dense(_) => 0..0,
@@ -35,7 +45,7 @@ impl Grad {
     }
 }
 
-/// A gradient as it is set, to be put back.
+/// A gradient that was set, to be put back.
 #[derive(Clone, Copy)]
 pub struct SetGrad {
     grad: Option<Grad>,
@@ -44,17 +54,17 @@ pub struct SetGrad {
 }
 
 impl Operands {
-    /// Whether the gradient is one of some rows.
+    /// Returns whether the gradient is sparse.
     pub fn has_rows(&self) -> bool {
         self.is_sparse
     }
 
-    /// Whether there is a gradient of every element.
+    /// Returns whether there is a dense gradient.
     pub fn has_dense_grad(&self) -> bool {
         self.grad.is_some() && !self.is_sparse
     }
 
-    /// Whether the gradient has the elements and the type that it should.
+    /// Checks that a gradient has the length and the type that the parameter asks for.
     pub fn fits_grad(&self, grad: &Grad) -> Result<(), TensorProblem> {
         let Grad::Sparse(sparse) = grad else { return self.fits(Role::Grad, grad.values()) };
         self.fits_type(Role::Grad, &sparse.values)?;
@@ -77,13 +87,13 @@ impl Operands {
         }
     }
 
-    /// Makes room for the rows of a gradient, so that a step need not.
+    /// Makes room for the rows of a gradient, so that a step allocates nothing.
     pub fn reserve_rows(&mut self, n_rows: usize, row_elements: u64) -> Result<(), Error> {
         let n_elements = self.param.n_elements;
         self.rare()?.index.reserve(n_rows, row_elements, n_elements)
     }
 
-    /// Puts a gradient that fits, or none.
+    /// Sets a gradient that fits, or none.
     pub fn set_grad(&mut self, grad: Option<Grad>) -> Result<(), TensorProblem> {
         if let Some(grad) = &grad {
             self.fits_grad(grad)?;
@@ -92,12 +102,13 @@ impl Operands {
         Ok(())
     }
 
-    /// Makes room for where a gradient comes down from.
+    /// Makes room for `set_device_grad`.
     pub fn reserve_device_grad(&mut self) -> Result<(), Error> {
         self.rare().map(|_| ())
     }
 
-    /// The gradient that has just been set comes down from there, where `reserve_device_grad` has made room.
+    /// Marks the gradient that has just been set as a download of `device_grad`, if there is one.
+    /// It needs the room that `reserve_device_grad` makes.
     pub fn set_device_grad(&mut self, device_grad: Option<Tensor>) {
         if let (Some(device_grad), Some(rare)) = (device_grad, &mut self.rare) {
             rare.device_grad = Some(device_grad);
@@ -105,13 +116,13 @@ impl Operands {
         }
     }
 
-    /// Where the gradient is on the device, if it comes down from there: until it is replaced or forgotten in
-    /// whatever way.
+    /// Returns the gradient on the device of which the gradient here is a download, until it is
+    /// replaced or forgotten.
     pub fn device_grad(&self) -> Option<Tensor> {
         self.rare.as_ref().filter(|_| self.is_downloaded)?.device_grad
     }
 
-    /// The values of the gradient, where the host has them.
+    /// Returns the values of the gradient in the memory that the host gave.
     pub fn given_grad(&self) -> Option<Tensor> {
         self.device_grad().or(self.grad)
     }
@@ -120,7 +131,7 @@ impl Operands {
         self.put_grad(None, 0);
     }
 
-    /// All that is known of the gradient.
+    /// Returns all that is known of the gradient.
     pub fn gradient(&self) -> SetGrad {
         SetGrad {
             grad: self.grad(),
@@ -129,7 +140,7 @@ impl Operands {
         }
     }
 
-    /// Puts back what `gradient` gave.
+    /// Sets the gradient that `gradient` returned.
     pub fn put_gradient(&mut self, SetGrad { grad, n_accumulated, device_grad }: SetGrad) {
         self.put_grad(grad, n_accumulated);
         self.set_device_grad(device_grad);
@@ -155,12 +166,12 @@ impl Operands {
             && values.is_some_and(|values| values.dtype == Dtype::F32);
     }
 
-    /// Whether the gradient has been measured for the next step.
+    /// Returns whether the gradient has been measured for the next step.
     pub fn is_ready(&self) -> bool {
         self.is_ready
     }
 
-    /// What the gradient adds up to, for the next step.
+    /// Keeps the tally of the gradient for the next step.
     pub fn set_measured(&mut self, total: Total) -> Result<(), Error> {
         self.rare()?.measured = total;
         self.is_ready = true;
@@ -175,7 +186,7 @@ impl Operands {
         self.n_accumulated
     }
 
-    /// Makes sure that there is room for a sum of gradients, which `new` makes on a device.
+    /// Allocates the sum of gradients, if there is none yet; `new` does it on a device.
     pub fn prepare_accumulation(
         &mut self,
         new: impl FnOnce(&Operands) -> Result<Buffer, Error>,
@@ -191,7 +202,7 @@ impl Operands {
         Ok(())
     }
 
-    /// The sum of gradients, if there has been one.
+    /// Returns the sum of gradients, if it has been allocated.
     pub fn accumulated(&self) -> Option<Tensor> {
         Some(Tensor {
             address: self.rare.as_ref()?.accumulated.as_ref()?.address(),
@@ -201,17 +212,18 @@ impl Operands {
         })
     }
 
-    /// The sum of gradients, one to be added, and whether it is the first.
+    /// Returns the sum of gradients, the one to be added, and whether it is the first.
     pub fn accumulation(&mut self, grad: &Tensor) -> Option<(SliceMut<'_>, Slice<'_>, bool)> {
         let sum = self.accumulated().filter(|_| !self.is_on_device())?;
         let all = 0..self.param.n_elements as usize;
         // SAFETY: the sum is the library's own, as long as the parameter, and `&mut self` keeps it
-        // from being sliced elsewhere; the gradient is the host's, and `fits_grad` saw it.
+        // from being sliced elsewhere; `Tensor::new`'s caller vouched for the gradient, and
+        // `fits_grad` checked its length.
         let (sum, grad) = unsafe { (sum.elements_mut(all.clone()), grad.elements(all)) };
         Some((sum, grad, self.n_accumulated == 0))
     }
 
-    /// The sum is the gradient, of one more.
+    /// Makes the sum, to which one more has been added, the gradient.
     pub fn count_accumulation(&mut self) {
         self.put_values(self.accumulated(), false, self.n_accumulated + 1);
     }
@@ -223,7 +235,7 @@ impl Operands {
         }
     }
 
-    /// Reads which rows the gradient lists now, if it is sparse.
+    /// Reads the rows that the gradient lists now, if it is sparse.
     pub fn read_rows(&mut self) -> Result<(), NoRow> {
         if let Some(rare) = &mut self.rare {
             rare.index.clear();
@@ -234,7 +246,7 @@ impl Operands {
         }
     }
 
-    /// Reads rows that are to be visited, each of so many elements.
+    /// Reads rows of `row_elements` elements that are to be visited.
     pub fn list_rows(&mut self, rows: &RowList, row_elements: u64) -> Result<(), NoRow> {
         let height = self.param.n_elements.checked_div(row_elements).unwrap_or(0);
         match &mut self.rare {
@@ -247,7 +259,8 @@ impl Operands {
     pub fn zero_grad(&mut self) {
         self.is_ready = false;
         if let Some(grad) = self.grad.filter(|_| !self.is_on_device()) {
-            // SAFETY: the host's word, and `&mut self` keeps it from being sliced elsewhere.
+            // SAFETY: nobody else touches the gradient during a call, as `Tensor::new`'s caller
+            // vouched, and `&mut self` keeps it from being sliced elsewhere.
             unsafe { grad.zero() };
         }
     }

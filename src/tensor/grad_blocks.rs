@@ -1,4 +1,12 @@
 //! The gradients of a step, cut into the blocks of their norms.
+//!
+//! `GradBlocks::new` lays the blocks of all gradients that are due on a line (`line.rs`): all
+//! blocks of a dense gradient, and of a sparse one those that a listed row reaches into. Each
+//! thread calls `claim` until it returns false; each `GradBlock` has the values and the place of
+//! its `Tally`, which `cpu/norms.rs` fills. When all threads are done, `Tallies::total` joins the
+//! tallies of a parameter's blocks in the fixed order of `norm.rs`.
+//!
+//! A gradient that was measured when it arrived is not laid out: its total is kept with it.
 
 use super::line::{Line, Plan};
 use super::{Grad, Operands, RowPart, Slice};
@@ -8,16 +16,16 @@ use crate::norm;
 use crate::sys::memory::{give_back, reserve};
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// What the gradients add up to, block by block; kept between steps for its memory alone.
+/// The tallies of all gradients, block by block, kept between steps for their memory alone.
 #[derive(Default)]
 pub struct Tallies {
     plan: Plan,
     blocks: Vec<Tally>,
-    /// How many blocks all parameters have together.
+    /// The number of blocks of all parameters together.
     n_blocks: u64,
 }
 
-/// What one block adds up to.
+/// The sums over one block.
 #[derive(Default)]
 pub struct Tally {
     /// The bits of an f64.
@@ -32,7 +40,7 @@ impl Tally {
     }
 }
 
-/// What the gradient of one parameter adds up to, as a device has it, too.
+/// The sums over the gradient of one parameter. A device has them in this layout, too.
 #[repr(C)]
 #[derive(Clone, Copy, Default, PartialEq, Debug)]
 pub struct Total {
@@ -45,7 +53,7 @@ fn n_blocks(n_elements: u64) -> u64 {
 }
 
 impl Tallies {
-    /// Makes room for one more parameter, the last of so many, so that a step need not.
+    /// Makes room for one more parameter, the last of `n_params`, so that a step allocates nothing.
     pub fn reserve(&mut self, n_params: usize, n_elements: u64) -> Result<(), Error> {
         let needed = self.n_blocks.saturating_add(n_blocks(n_elements));
         let missing = (needed as usize).saturating_sub(self.blocks.len());
@@ -55,19 +63,19 @@ impl Tallies {
         Ok(())
     }
 
-    /// Gives the room of a parameter up, for another.
+    /// Counts a parameter out, so that another may use its room.
     pub fn release(&mut self, n_elements: u64) {
         self.n_blocks -= n_blocks(n_elements);
     }
 
-    /// Gives back what is not needed for so many parameters.
+    /// Gives memory back that `n_params` parameters do not need.
     pub fn give_back(&mut self, n_params: usize) {
         give_back(&mut self.blocks, self.n_blocks as usize);
         self.plan.give_back(n_params);
     }
 
-    /// What the gradient of a parameter that is stepped adds up to, when it was last measured; nothing, if
-    /// it was not measured.
+    /// Returns the sums over the gradient of a parameter that is stepped, as it was last measured;
+    /// zeros if it was not measured.
     pub fn total(&self, param: usize, operands: &Operands) -> Total {
         if let (true, Some(rare)) = (operands.is_ready, &operands.rare) {
             return rare.measured;
@@ -99,10 +107,10 @@ const TASK: u64 = 8;
 pub struct GradBlock<'a> {
     /// The gradient of the block or, if it is sparse, all its values.
     pub grad: Slice<'a>,
-    /// How the gradient of the block is gathered, if it is sparse.
+    /// The entries from which the gradient of the block is gathered, if it is sparse.
     pub rows: Option<RowPart<'a>>,
     pub n_elements: usize,
-    /// What the parameter computes in.
+    /// The compute type of the parameter.
     pub compute: Dtype,
     pub tally: &'a Tally,
 }
@@ -119,12 +127,12 @@ impl<'a> GradBlocks<'a> {
         GradBlocks { operands, line, tallies: &tallies.blocks }
     }
 
-    /// For sharing the tasks out.
+    /// Returns the line, for sharing its tasks out.
     pub fn line(&self) -> &Line<'a> {
         &self.line
     }
 
-    /// Claims a task and calls `each` with its blocks; false: there is none left.
+    /// Claims a task and calls `each` with its blocks; returns false if no task is left.
     pub fn claim(&self, mut each: impl FnMut(GradBlock<'a>)) -> bool {
         self.line.claim(|piece| {
             let operands = &self.operands[piece.param];
@@ -137,7 +145,7 @@ impl<'a> GradBlocks<'a> {
     }
 }
 
-/// The i-th block of a gradient that is to be measured.
+/// Returns the i-th block of a gradient that is to be measured.
 fn block<'a>(operands: &'a Operands, i: usize, tally: &'a Tally) -> Option<GradBlock<'a>> {
     let index = operands.index();
     let grad = operands.grad()?;

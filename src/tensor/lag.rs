@@ -1,28 +1,33 @@
-//! How far the rows of a parameter lag behind its steps, where only the rows that a gradient lists
-//! are stepped and the others catch up later.
+//! The lag of a parameter's rows behind its steps, where only the rows that a gradient lists are
+//! stepped and the others catch up later.
+//!
+//! Each step calls `count_step` and then `mark_caught_up` for the rows that it steps. Before a row
+//! is used, it takes the steps that it is `behind`, from the log of their scalars (`steps.rs`). The
+//! log keeps `LOGGED` steps: so in each step some further rows catch up in turn (`turn`,
+//! `end_turn`), and no row lags further than the log reaches.
 #![forbid(unsafe_code)]
 
 use crate::error::Error;
 use crate::sys::memory::reserve;
 use core::ops::Range;
 
-/// How many steps the log of a parameter keeps. No row lags further behind, since every step
-/// brings its share of the rows up to date.
+/// The number of steps that the log of a parameter keeps. No row lags further behind, because every
+/// step brings its share of the rows up to date.
 pub const LOGGED: u64 = 1024;
 
 /// The lag of each row. Steps are counted from when the lag was first kept.
 pub struct Lag {
-    /// By row: how many of the steps it has taken.
+    /// The number of steps that each row has taken.
     taken: Vec<u64>,
-    /// Steps there have been.
+    /// The number of steps of the parameter.
     steps: u64,
     row_elements: u64,
-    /// Whose turn is next to be brought up to date.
+    /// The row whose turn to catch up is next.
     next: u64,
 }
 
 impl Lag {
-    /// Rows that are all up to date.
+    /// Returns the lag of rows that are all up to date.
     pub fn new(height: u64, row_elements: u64) -> Result<Lag, Error> {
         let mut taken = Vec::new();
         reserve(&mut taken, height as usize, "the steps that rows have taken")?;
@@ -38,22 +43,22 @@ impl Lag {
         self.taken.len() as u64
     }
 
-    /// Steps there have been.
+    /// Returns the number of steps of the parameter.
     pub fn steps(&self) -> u64 {
         self.steps
     }
 
-    /// The steps that a row has yet to take.
+    /// Returns the steps that a row has yet to take.
     pub fn behind(&self, row: u64) -> Range<u64> {
         self.taken[row as usize]..self.steps
     }
 
-    /// The rows whose turn it is: all of them come up in `LOGGED` turns.
+    /// Returns the rows whose turn it is: every row has its turn within `LOGGED` turns.
     pub fn turn(&self) -> Range<u64> {
         self.next..(self.next + self.height().div_ceil(LOGGED)).min(self.height())
     }
 
-    /// The rows whose turn it was are up to date.
+    /// Marks the rows whose turn it is as up to date, and goes on to the next.
     pub fn end_turn(&mut self) {
         let turn = self.turn();
         self.taken[turn.start as usize..turn.end as usize].fill(self.steps);

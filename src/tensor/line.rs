@@ -1,7 +1,14 @@
 //! Lengths laid end to end and cut into tasks of one size, each of which is claimed once.
 //!
 //! So ten thousand small tensors and one large one are the same work, split by size and not by
-//! tensor, and a thread that comes late leaves its tasks to whoever is free.
+//! tensor, and a thread that comes late leaves its tasks to the others.
+//!
+//! `Plan::lay` takes the length of each parameter's part, keeps where each part ends, and returns a
+//! `Line`. `Line::claim` counts up to the next task, finds its first parameter by binary search,
+//! and calls back with a `Piece` of each parameter in the task. Cuts inside a parameter are moved
+//! up to a multiple of `GRAIN`, by the same rule at the end of one task and at the start of the
+//! next, so that pieces neither overlap nor leave gaps. `Plan::line` is the last line again, with
+//! no task claimed.
 #![forbid(unsafe_code)]
 
 use crate::error::Error;
@@ -9,36 +16,36 @@ use crate::sys::memory::{give_back, reserve};
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Cuts inside a parameter lie at a multiple of so many units from its start: whole blocks of 8-bit
-/// codes, and whole cache lines.
+/// Cuts inside a parameter lie at a multiple of this many elements from its start: whole blocks of
+/// 8-bit codes, and whole cache lines.
 const GRAIN: u64 = 256;
 
-/// Where each parameter's part of the line ends. Kept between steps for its memory alone.
+/// The end of each parameter's part of the line, kept between steps for its memory alone.
 #[derive(Default)]
 pub struct Plan {
     ends: Vec<u64>,
 }
 
 impl Plan {
-    /// Makes room for so many parameters, so that a step need not.
+    /// Makes room for `n_params` parameters, so that a step allocates nothing.
     pub fn reserve(&mut self, n_params: usize) -> Result<(), Error> {
         let missing = n_params.saturating_sub(self.ends.len());
         reserve(&mut self.ends, missing, "the step's plan")
     }
 
-    /// Gives back what is not needed for so many parameters.
+    /// Gives memory back that `n_params` parameters do not need.
     pub fn give_back(&mut self, n_params: usize) {
         give_back(&mut self.ends, n_params);
     }
 
-    /// The part of the line that is a parameter's.
+    /// Returns the part of the line that is a parameter's.
     pub(super) fn part(&self, param: usize) -> Range<usize> {
         let start = if param == 0 { 0 } else { self.ends[param - 1] };
         start as usize..self.ends[param] as usize
     }
 
-    /// Lays out a length for each parameter (0: it has no part) in units of so many elements, to
-    /// be cut into tasks of `task_length(whole length)`.
+    /// Lays out a length for each parameter (0 if it has no part), in units of `unit` elements, and
+    /// cuts the line into tasks of `task_length(whole length)` units.
     pub(super) fn lay(
         &mut self,
         lengths: impl Iterator<Item = u64>,
@@ -54,7 +61,7 @@ impl Plan {
         self.line(unit, task_length)
     }
 
-    /// The line as it was last laid out.
+    /// Returns the line as it was last laid out.
     pub(super) fn line(&self, unit: u64, task_length: impl FnOnce(u64) -> u64) -> Line<'_> {
         let length = self.ends.last().copied().unwrap_or(0);
         let task_length = task_length(length);
@@ -79,7 +86,7 @@ pub struct Line<'a> {
     unit: u64,
     task_length: u64,
     next_task: AtomicU64,
-    /// Whether other threads claim too.
+    /// Whether other threads claim tasks, too.
     is_shared: AtomicBool,
     grain: u64,
 }
@@ -88,7 +95,7 @@ pub struct Line<'a> {
 pub(super) struct Piece {
     pub param: usize,
     pub range: Range<u64>,
-    /// Where the piece starts on the line.
+    /// The start of the piece on the line.
     pub position: u64,
 }
 
@@ -105,24 +112,24 @@ impl Line<'_> {
         self.length.div_ceil(self.task_length)
     }
 
-    /// Says that other threads are going to claim tasks too.
+    /// Tells the line that other threads are going to claim tasks, too.
     pub fn share(&self) {
         self.is_shared.store(true, Ordering::Relaxed);
     }
 
-    /// Whether any task has been claimed.
+    /// Returns whether any task has been claimed.
     pub fn started(&self) -> bool {
         self.next_task.load(Ordering::Relaxed) > 0
     }
 
-    /// Claims a task and calls `each` with its pieces; false: there is none left. The counter orders
-    /// nothing: whoever starts threads lets them see that the line is shared, and whoever joins them
-    /// afterwards sees what they wrote.
+    /// Claims a task and calls `each` with its pieces; returns false if no task is left. The
+    /// counter need not order memory: starting threads lets them see that the line is shared, and
+    /// joining them afterwards lets the caller see what they wrote.
     pub(super) fn claim(&self, mut each: impl FnMut(Piece)) -> bool {
         let task = if self.is_shared.load(Ordering::Relaxed) {
             self.next_task.fetch_add(1, Ordering::Relaxed)
         } else {
-            // Alone, without the bus lock: it would wait for all that was written before.
+            // A thread that is alone does without the bus lock, which waits for all earlier writes.
             let task = self.next_task.load(Ordering::Relaxed);
             self.next_task.store(task + 1, Ordering::Relaxed);
             task

@@ -1,15 +1,15 @@
-//! One f32 of the host's, read when it is needed.
+//! A number that the host keeps in its own memory, read when it is needed.
 
 use core::ptr::{with_exposed_provenance, with_exposed_provenance_mut};
 
-/// Where a hyper-parameter or a flag is.
+/// The place of a hyper-parameter or a flag, an f32.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HostNumber {
     address: usize,
 }
 
 impl HostNumber {
-    /// `None` for NULL.
+    /// Returns `None` for NULL.
     ///
     /// # Safety
     /// The number stays valid for reads, and for writes if `write` is called, during calls on every
@@ -23,12 +23,12 @@ impl HostNumber {
     }
 
     pub fn read(self) -> f64 {
-        // SAFETY: `new`'s caller vouched for the memory.
+        // SAFETY: `new`'s caller vouched for reads of the number.
         f64::from(unsafe { with_exposed_provenance::<f32>(self.address).read_unaligned() })
     }
 
     pub fn write(self, value: f32) {
-        // SAFETY: as above.
+        // SAFETY: `new`'s caller vouched for writes of the number.
         unsafe { with_exposed_provenance_mut::<f32>(self.address).write_unaligned(value) }
     }
 }

@@ -1,4 +1,12 @@
 //! All the memory of one parameter.
+//!
+//! `Operands::new` has the parameter alone. `set_state` and `set_host_state` give it the buffers
+//! that its `Format` asks for, the library's or the host's, after `fits` has compared each with the
+//! parameter; `grad.rs` sets and forgets its gradient. `tensor` and `state` find a buffer by its
+//! role, and `chunk.rs` and `state.rs` slice them.
+//!
+//! A few parameters have more: sparse or accumulated gradients, random rounding, coded moments. All
+//! of that is `Rare`, which the first use allocates (`rare`).
 
 use super::rows::RowIndex;
 use super::{Buffer, Grad, Lag, RowList, Slice, SparseGrad, Tensor, Total};
@@ -9,37 +17,38 @@ use crate::format::Format;
 use crate::philox::Key;
 use crate::sys::memory::Boxed;
 
-/// All the memory of one parameter. Every tensor in it has the parameter's number of elements and
-/// the element type of its role: that is checked where it comes in, and relied on where it is cut.
+/// All the memory of one parameter. Every tensor in it has the length and the element type of its
+/// role: both are checked where the tensor comes in, and relied on where it is cut.
 ///
-/// In this order what a step looks at for every parameter lies side by side.
+/// The order of the fields keeps those together that a step reads for every parameter.
 #[repr(C)]
 pub struct Operands {
-    /// `[n] f32|f64|f16|bf16`, the host's.
+    /// `[n] f32|f64|f16|bf16`, in the host's memory.
     pub(super) param: Tensor,
-    /// The values of the gradient, the host's; none: the parameter is skipped.
+    /// The values of the gradient, in the host's memory; `None` if the parameter has no gradient.
     pub(super) grad: Option<Tensor>,
-    /// How many gradients have been added up; if any, their sum is the gradient.
+    /// The number of gradients that have been added up; if there are any, their sum is the
+    /// gradient.
     pub(super) n_accumulated: u64,
-    /// What most parameters never need.
+    /// The memory that most parameters never need.
     pub(super) rare: Option<Boxed<Rare>>,
-    /// The gradient has values for some rows, which are `Rare`.
+    /// The gradient has values for the rows of `Rare::rows` only.
     pub(super) is_sparse: bool,
-    /// Not stepped, whatever gradient there is.
+    /// Steps pass over the parameter, whether it has a gradient or not.
     pub(super) frozen: bool,
-    /// Not stepped for now.
+    /// The next step is not asked about the parameter.
     pub(super) left_out: bool,
     /// The gradient has been measured for the next step.
     pub(super) is_ready: bool,
-    /// The gradient is where one comes down from a device: `Rare` has where it is there.
+    /// The gradient is a download of `Rare::device_grad`, which is on a device.
     pub(super) is_downloaded: bool,
     /// A dense step reads and writes f32 and nothing else.
     pub(super) is_plain: bool,
-    /// Which of the state is the host's, a bit for each role.
+    /// The roles of the state buffers that the host owns, a bit for each.
     pub(super) host_owned: u16,
-    /// What the state below is made of.
+    /// The format of the state below.
     pub(super) format: Format,
-    /// `[n]`, as the two below; where the format has one.
+    /// `[n]`, as the two below, where the format has one.
     pub(super) exp_avg: Buffer,
     pub(super) exp_avg_sq: Buffer,
     /// With amsgrad.
@@ -50,24 +59,26 @@ pub struct Operands {
 
 const _: () = assert!(size_of::<Operands>() <= 160);
 
-/// What only sparse or accumulated gradients, random rounding and 8-bit codes need: apart, so that a
-/// step over many small parameters does not pass over it.
+/// The memory that only sparse, accumulated or downloaded gradients, random rounding and coded
+/// moments need. It lies apart, so that a step over many small parameters does not pass over it.
 pub struct Rare {
     /// The rows of a sparse gradient.
     pub(super) rows: Option<RowList>,
-    /// The rows that it listed when they were last read.
+    /// The rows that the gradient listed when they were last read.
     pub(super) index: RowIndex,
-    /// What the rows that are not listed have yet to catch up with.
+    /// The steps with which rows that are not listed have yet to catch up.
     pub(super) lag: Option<Lag>,
     /// The sum of gradients, in the compute type.
     pub(super) accumulated: Option<Buffer>,
-    /// Where the gradient is on the device, where it comes down from there.
+    /// The gradient on the device of which the gradient here is a download.
     pub(super) device_grad: Option<Tensor>,
-    /// What the gradient was measured as, where it is ready.
+    /// The tally of the gradient, where it is ready.
     pub(super) measured: Total,
-    /// Of the random bits, where the format takes some, with the first element's place in the whole.
+    /// The key of the random bits, where the format takes some, and the place of the parameter's
+    /// first element in the whole tensor.
     pub(super) key: Option<(Key, u64)>,
-    /// `[n / 256] f32`: of exp_avg, exp_avg_sq and max_exp_avg_sq, where they are codes.
+    /// `[n / block] f32`, the scales of exp_avg, exp_avg_sq and max_exp_avg_sq, where they are
+    /// codes.
     pub(super) scales: [Buffer; 3],
 }
 
@@ -86,11 +97,11 @@ impl Rare {
     }
 }
 
-/// The rows that a dense gradient lists.
+/// The rows of a parameter that has no list of rows.
 static NO_ROWS: RowIndex = RowIndex::EMPTY;
 
 impl Operands {
-    /// A parameter that has no gradient and no state yet.
+    /// Returns the operands of a parameter that has no gradient and no state yet.
     pub fn new(param: Tensor, format: Format) -> Operands {
         Operands {
             param,
@@ -112,7 +123,7 @@ impl Operands {
         }
     }
 
-    /// What is left of a parameter that was removed.
+    /// Returns what takes the place of a removed parameter: a parameter of no elements.
     pub fn none() -> Operands {
         let param = Tensor { address: 0, n_elements: 0, dtype: Dtype::F32, device: Device::Host };
         Operands::new(param, Format::plain(Dtype::F32))
@@ -136,25 +147,27 @@ impl Operands {
         self.format
     }
 
-    /// Where the random bits of an element come from, if its rounding takes any: the key, and which
-    /// element of the whole parameter it is.
+    /// Returns the source of the random bits of an element, if its rounding takes any: the key, and
+    /// the place of the element in the whole tensor.
     pub(super) fn random(&self, element: usize) -> Option<(Key, u64)> {
         let (key, first) = self.key()?;
         Some((key, first.wrapping_add(element as u64)))
     }
 
-    /// The key of its random bits, if it takes any, and which element of the whole is its first.
+    /// Returns the key of the parameter's random bits, if it takes any, and the place of its first
+    /// element in the whole tensor.
     pub fn key(&self) -> Option<(Key, u64)> {
         self.rare.as_ref()?.key
     }
 
-    /// Gives the parameter random bits; its first element is this one of the whole.
+    /// Gives the parameter random bits; `first_element` is the place of its first element in the
+    /// whole.
     pub fn set_key(&mut self, key: Key, first_element: u64) -> Result<(), Error> {
         self.rare()?.key = Some((key, first_element));
         Ok(())
     }
 
-    /// The tensor in a role, if the parameter has one.
+    /// Returns the tensor in a role, if the parameter has one.
     pub fn tensor(&self, role: Role) -> Option<Tensor> {
         match role {
             Role::Param => Some(self.param),
@@ -168,7 +181,7 @@ impl Operands {
         }
     }
 
-    /// The state buffer in a role, if the parameter has one.
+    /// Returns the state buffer in a role, if the parameter has one.
     pub fn state(&self, role: Role) -> Option<&Buffer> {
         self.format.buffer(role).ok()?;
         Some(match role {
@@ -183,7 +196,7 @@ impl Operands {
         })
     }
 
-    /// Whether a tensor has the elements and the type that its role asks for.
+    /// Checks that a tensor has the length and the type that its role asks for.
     pub fn fits(&self, role: Role, tensor: &Tensor) -> Result<(), TensorProblem> {
         self.fits_type(role, tensor)?;
         let (is, param) = (tensor.n_elements, self.param.n_elements);
@@ -194,6 +207,7 @@ impl Operands {
         }
     }
 
+    /// Checks that a tensor has the device and the type that its role asks for.
     pub(super) fn fits_type(&self, role: Role, tensor: &Tensor) -> Result<(), TensorProblem> {
         if tensor.device != self.param.device {
             return Err(TensorProblem::WrongDevice { is: tensor.device, param: self.param.device });
@@ -215,17 +229,17 @@ impl Operands {
         Some(&self.rare.as_ref()?.scales[i])
     }
 
-    /// The rows that were last read.
+    /// Returns the rows that were last read.
     pub fn index(&self) -> &RowIndex {
         self.rare.as_ref().map_or(&NO_ROWS, |rare| &rare.index)
     }
 
-    /// What few parameters have, made if it is not there.
+    /// Returns the memory that few parameters have; the first call allocates it.
     pub(super) fn rare(&mut self) -> Result<&mut Rare, Error> {
         if self.rare.is_none() {
             self.rare = Some(Boxed::new(Rare::new(), "a parameter's rows")?);
         }
-        // It is there now; the other arm is for the types alone.
+        // It is there now: the error never comes, but is cheaper than a panic.
         self.rare.as_deref_mut().ok_or(Error::OutOfMemory { what: "a parameter's rows", bytes: 0 })
     }
 
@@ -233,19 +247,19 @@ impl Operands {
         self.rare.as_ref()?.lag.as_ref()
     }
 
-    /// What the rows lag behind, to be counted, and the rows that were last read.
+    /// Returns the lag of the rows, to be changed, and the rows that were last read.
     pub fn lag_and_index(&mut self) -> Option<(&mut Lag, &RowIndex)> {
         let Rare { lag, index, .. } = &mut **self.rare.as_mut()?;
         Some((lag.as_mut()?, index))
     }
 
-    /// From now on rows may lag.
+    /// Lets rows lag from now on.
     pub fn set_lag(&mut self, lag: Lag) -> Result<(), Error> {
         self.rare()?.lag = Some(lag);
         Ok(())
     }
 
-    /// From now on no row lags.
+    /// Lets no row lag from now on.
     pub fn forget_lag(&mut self) {
         if let Some(rare) = &mut self.rare {
             rare.lag = None;
@@ -257,18 +271,18 @@ impl Operands {
         self.param = param;
     }
 
-    /// Puts memory of the host's that fits in place of a state buffer.
+    /// Replaces a state buffer by memory of the host that fits.
     pub fn set_host_state(&mut self, role: Role, tensor: &Tensor) {
         self.host_owned |= 1 << role as u16;
         self.set_state(role, Buffer::host(tensor));
     }
 
-    /// Whether a state buffer is the host's, which may move it.
+    /// Returns whether the host owns a state buffer, and so may move it.
     pub fn is_host_owned(&self, role: Role) -> bool {
         self.host_owned & 1 << role as u16 != 0
     }
 
-    /// Puts a state buffer of the library's own that fits.
+    /// Replaces a state buffer by one that fits.
     pub fn set_state(&mut self, role: Role, buffer: Buffer) {
         match role {
             Role::Param | Role::Grad | Role::Rows => {}
@@ -282,37 +296,38 @@ impl Operands {
         }
     }
 
-    /// Codes are made with random bits, whose key came first.
+    /// Replaces the scales of a moment. `set_key` has allocated `Rare`, because coded moments take
+    /// random bits.
     fn set_scale(&mut self, i: usize, buffer: Buffer) {
         if let Some(rare) = &mut self.rare {
             rare.scales[i] = buffer;
         }
     }
 
-    /// The master and the parameter that it is filled from, if there is a master.
+    /// Returns the master and the parameter from which it is filled, if there is a master.
     pub fn master_and_param(&mut self) -> Option<(&mut [f32], Slice<'_>)> {
         let master = self.tensor(Role::Master).filter(|_| !self.is_on_device())?;
         let all = 0..self.param.n_elements as usize;
-        // SAFETY: `fits` saw that a master is f32 and as long as its param, which is another
-        // buffer; `&mut self` keeps both from being sliced elsewhere.
+        // SAFETY: `fits` checked that the master is f32 and as long as the parameter, which is
+        // another buffer; `&mut self` keeps both from being sliced elsewhere.
         Some(unsafe { (master.slice_mut(all.clone()), self.param.elements(all)) })
     }
 
-    /// Copies a state tensor into memory of the host's that fits it.
+    /// Copies a state tensor into memory of the host, which has its size.
     pub fn copy_state(&self, role: Role, to: &Tensor) {
         if let Some(state) = self.tensor(role).filter(|_| !self.is_on_device()) {
             to.copy_from(&state);
         }
     }
 
-    /// Copies memory of the host's that fits it into a state tensor.
+    /// Copies memory of the host into a state tensor of the same size.
     pub fn set_state_from(&mut self, role: Role, from: &Tensor) {
         if let Some(state) = self.tensor(role).filter(|_| !self.is_on_device()) {
             state.copy_from(from);
         }
     }
 
-    /// Writes zeros over the remainder, if there is one: the parameter is all there is.
+    /// Writes zeros over the remainder, if there is one, so that the parameter alone is the value.
     pub fn zero_remainder(&mut self) {
         self.zero(&[Role::Remainder]);
     }

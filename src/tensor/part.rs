@@ -1,37 +1,38 @@
-//! Which parameters take part in a step, wherever they lie: asked by whatever measures, adds up, copies, clears
-//! or tells.
+//! The parameters that take part in a step, on the host or on a device. Whatever measures
+//! gradients, adds them up, copies, clears or reports asks here.
 #![forbid(unsafe_code)]
 
 use super::Operands;
 use crate::device::Device;
 
 impl Operands {
-    /// Whether all of it lies in the memory of a device, where no slice of it is made.
+    /// Returns whether all of it lies in the memory of a device, where no slice of it is made.
     #[inline]
     pub fn is_on_device(&self) -> bool {
         self.param.device != Device::Host
     }
 
-    /// Whether a step has anything to do here on the processor.
+    /// Returns whether the processor has to step the parameter.
     #[inline]
     pub fn is_due_on_host(&self) -> bool {
         !self.is_on_device() && self.is_due()
     }
 
-    /// Whether a step has anything to do here on a device.
+    /// Returns whether a device has to step the parameter.
     #[inline]
     pub fn is_due_on_device(&self) -> bool {
         self.is_on_device() && self.is_due()
     }
 
-    /// Whether a step has anything to do here, wherever that is. A gradient that lists no row is none.
+    /// Returns whether a step has to step the parameter. A gradient that lists no row counts as
+    /// none.
     #[inline]
     pub fn is_due(&self) -> bool {
         self.is_asked() && !self.frozen
     }
 
-    /// Whether a step uses the gradient up, though it may pass over the parameter: there is one, and the step
-    /// was asked about it.
+    /// Returns whether a step uses the gradient up, even if it passes over the parameter: there is
+    /// a gradient, and the step is asked about the parameter.
     #[inline]
     pub fn is_asked(&self) -> bool {
         let has_grad = match self.grad {
@@ -42,18 +43,18 @@ impl Operands {
         has_grad && !self.left_out
     }
 
-    /// Whether a step uses the gradient up and has nothing else to do, wherever that is.
+    /// Returns whether a step uses the gradient up and does not step the parameter.
     #[inline]
     pub fn is_passed_over(&self) -> bool {
         self.is_asked() && self.frozen
     }
 
-    /// Has steps pass over the parameter, or not.
+    /// Freezes the parameter, so that steps pass over it, or thaws it.
     pub fn set_frozen(&mut self, frozen: bool) {
         self.frozen = frozen;
     }
 
-    /// Whether the next step is not asked about the parameter.
+    /// Returns whether the next step leaves the parameter out.
     pub fn is_left_out(&self) -> bool {
         self.left_out
     }

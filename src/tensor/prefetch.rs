@@ -1,4 +1,4 @@
-//! Memory that is asked for before it is needed.
+//! Prefetching: memory that is asked for before it is needed.
 
 use super::Operands;
 use crate::format::Kept;
@@ -43,14 +43,14 @@ impl Operands {
     }
 }
 
-/// Asks for the first cache lines at an address, which will be needed soon: further ones the processor
-/// foresees by itself.
+/// Asks for the first cache lines at an address, which will be needed soon. The processor foresees
+/// further ones by itself.
 #[inline]
 fn prefetch(address: usize) {
     #[cfg(target_arch = "x86_64")]
     for line in 0..4 {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a hint, which no address makes fault.
+        // SAFETY: a prefetch is a hint, which faults at no address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(core::ptr::without_provenance(address + line * 64)) };
     }
     #[cfg(not(target_arch = "x86_64"))]

@@ -1,7 +1,14 @@
 //! Rows of a parameter, listed by the host, and the gradient that has values for those rows only.
 //!
-//! A parameter `[height, row_elements]` is cut into rows by the gradient: `row_elements` is what
-//! its values have for each row that is listed.
+//! The gradient cuts a parameter into rows, `[height, row_elements]`: `row_elements` is the number
+//! of values that it has for each listed row.
+//!
+//! The host sets a `SparseGrad`, a `RowList` with values. Each step reads the list once:
+//! `RowIndex::read` checks every number, sorts the rows, and keeps for each its places in the list
+//! and the blocks of the gradient's norm that it reaches into. From then on the index is used and
+//! the list is not, since the host may write it. A chunk of the step, or a block of the norm, has a
+//! `RowPart`: it finds the entries that have values for some elements, which `cpu/rows.rs` adds up
+//! in the order of the list.
 
 use super::{Tensor, check_memory};
 use crate::device::Device;
@@ -11,7 +18,7 @@ use crate::sys::memory::reserve;
 use core::ops::Range;
 use core::ptr::with_exposed_provenance;
 
-/// What the numbers of rows are stored as.
+/// The type of row numbers in memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RowNumber {
     I32,
@@ -40,7 +47,7 @@ impl RowList {
     /// Checks what can be checked about memory without touching it.
     ///
     /// # Safety
-    /// As `Tensor::new` or `Tensor::on_device`, but for reads only.
+    /// As for `Tensor::new` or `Tensor::on_device`, but for reads only.
     pub unsafe fn new(
         address: usize,
         n_rows: u64,
@@ -51,7 +58,7 @@ impl RowList {
         Ok(RowList { address, n_rows: n_rows as usize, number, device })
     }
 
-    /// That it lies where its parameter does.
+    /// Checks that the list lies where its parameter does.
     pub fn check_device(&self, param: Device) -> Result<(), TensorProblem> {
         match self.device {
             is if is == param => Ok(()),
@@ -71,7 +78,7 @@ impl RowList {
         self.n_rows
     }
 
-    /// The addresses it covers, for finding overlaps.
+    /// Returns the addresses that it covers, to find overlaps.
     pub fn addresses(&self) -> Range<usize> {
         self.address..self.address + self.n_rows * self.number.bytes()
     }
@@ -101,13 +108,13 @@ pub struct SparseGrad {
 }
 
 impl SparseGrad {
-    /// What each listed row has; 0 if none is listed.
+    /// Returns the number of values of each listed row; 0 if no row is listed.
     pub fn row_elements(&self) -> u64 {
         self.values.n_elements.checked_div(self.rows.n_rows as u64).unwrap_or(0)
     }
 }
 
-/// That a row has the `place`-th values of a gradient.
+/// A row of the list, and its place there, which is also that of its values.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct RowEntry {
     pub row: u64,
@@ -118,7 +125,7 @@ pub struct RowEntry {
 #[derive(Default)]
 pub struct RowIndex {
     entries: Vec<RowEntry>,
-    /// Of each row that is listed: its first entry.
+    /// The first entry of each listed row.
     firsts: Vec<usize>,
     /// The blocks of the parameter's norm that a listed row reaches into, rising.
     blocks: Vec<u64>,
@@ -134,11 +141,11 @@ pub struct NoRow {
 }
 
 impl RowIndex {
-    /// Of no rows.
+    /// The index of no rows.
     pub(super) const EMPTY: RowIndex =
         RowIndex { entries: Vec::new(), firsts: Vec::new(), blocks: Vec::new(), row_elements: 0 };
 
-    /// Makes room, so that `read` need not.
+    /// Makes room, so that `read` allocates nothing.
     pub fn reserve(
         &mut self,
         n_rows: usize,
@@ -160,8 +167,8 @@ impl RowIndex {
         self.blocks.clear();
     }
 
-    /// Reads the rows as they are listed now. The host's memory is read once: what is visited
-    /// later is what was checked here.
+    /// Reads the rows as they are listed now. The host's memory is read once, so that the rows that
+    /// are visited later are those that were checked here.
     pub fn read(&mut self, list: &RowList, row_elements: u64, height: u64) -> Result<(), NoRow> {
         self.clear();
         self.row_elements = row_elements;
@@ -190,17 +197,17 @@ impl RowIndex {
         Ok(())
     }
 
-    /// How many rows there is room for.
+    /// Returns the number of rows for which there is room.
     pub fn room(&self) -> usize {
         self.firsts.capacity()
     }
 
-    /// How many rows are listed, each counted once.
+    /// Returns the number of listed rows, each counted once.
     pub fn len(&self) -> usize {
         self.firsts.len()
     }
 
-    /// The listed rows, rising.
+    /// Returns the listed rows in rising order.
     pub fn rows(&self) -> impl Iterator<Item = u64> {
         self.firsts.iter().map(|&first| self.entries[first].row)
     }
@@ -209,19 +216,19 @@ impl RowIndex {
         &self.blocks
     }
 
-    /// The entries of all rows.
+    /// Returns the entries of all rows.
     pub fn entries(&self) -> &[RowEntry] {
         &self.entries
     }
 
-    /// The i-th listed row, and its entries.
+    /// Returns the i-th listed row, and its entries.
     pub fn row(&self, i: usize) -> (u64, &[RowEntry]) {
         let end = self.firsts.get(i + 1).copied().unwrap_or(self.entries.len());
         let entries = &self.entries[self.firsts[i]..end];
         (entries[0].row, entries)
     }
 
-    /// The i-th listed row, if there are so many.
+    /// Returns the i-th listed row, if there are so many.
     pub fn listed(&self, i: usize) -> Option<u64> {
         Some(self.entries[*self.firsts.get(i)?].row)
     }
@@ -231,7 +238,8 @@ impl RowIndex {
     }
 }
 
-/// What the gradient of some elements is gathered from; where no entry has a value it is 0.
+/// The entries from which the gradient of some elements is gathered; it is 0 where no entry has a
+/// value.
 #[derive(Clone, Copy)]
 pub struct RowPart<'a> {
     entries: &'a [RowEntry],
@@ -240,20 +248,21 @@ pub struct RowPart<'a> {
 }
 
 impl<'a> RowPart<'a> {
-    /// The elements from `first_element` on, of which `entries` (rising) have some.
+    /// Returns the part that starts at `first_element`; `entries`, in rising order, have some of
+    /// its elements.
     pub fn new(entries: &'a [RowEntry], row_elements: u64, first_element: usize) -> RowPart<'a> {
         RowPart { entries, row_elements: row_elements as usize, first_element }
     }
 
-    /// Where the values of the first n elements lie, if they are those of one entry.
+    /// Returns the place of the values of the first n elements, if one entry has them all.
     pub fn values_in_place(&self, n: usize) -> Option<Range<usize>> {
         let mut entries = self.entries(0..n);
         let (_, _, values) = entries.next()?;
         (values.len() == n && entries.next().is_none()).then_some(values)
     }
 
-    /// For each entry that has some of these elements (counted from the first of the part): the
-    /// row, which of the elements, and where their values lie.
+    /// Returns, for each entry that has some of these elements (counted from the first of the
+    /// part), its row, the range of those elements, and the range of their values.
     pub fn entries(
         &self,
         at: Range<usize>,

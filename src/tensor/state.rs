@@ -1,4 +1,10 @@
 //! The state of some elements of one parameter, as slices.
+//!
+//! `State::new` goes by the compute type of the operands, and `StateOf::new` cuts each buffer by
+//! what their `Format` says. `Moment::new` makes a slice of values or, for coded moments, one of
+//! codes and one of their blocks' scales, so that a range has to start a block. `Precise` is a
+//! slice of the master or of the remainder, where there is one. `part` cuts all of them again, for
+//! one block.
 
 use super::{Buffer, Operands, slice_at};
 use crate::codes::{self, nibbles};
@@ -6,7 +12,7 @@ use crate::dtype::{Bf16, Dtype};
 use crate::format::{Kept, MomentFormat};
 use core::ops::Range;
 
-/// The state, in the parameter's compute type.
+/// The state of a parameter, by its compute type.
 pub enum State<'a> {
     F32(StateOf<'a, f32>),
     F64(StateOf<'a, f64>),
@@ -24,13 +30,14 @@ pub enum Moment<'a, T> {
     /// In the compute type.
     Full(&'a mut [T]),
     Bf16(&'a mut [Bf16]),
-    /// Codes, and a scale for each block of them: the first starts a block.
+    /// Codes, and a scale for each block of them; the first code starts a block.
     Bytes(&'a mut [u8], &'a mut [f32]),
-    /// The same, each two of a block in one byte; all the bytes of a block are there.
+    /// Codes, two of a block in each byte, and a scale for each block; all bytes of a block are
+    /// there.
     Nibbles(&'a mut [u8], &'a mut [f32]),
 }
 
-/// What makes a parameter more precise than its own elements.
+/// The means by which a parameter is more precise than its own elements.
 pub enum Precise<'a, T> {
     Nothing,
     Master(&'a mut [T]),
@@ -38,17 +45,20 @@ pub enum Precise<'a, T> {
     Split(&'a mut [i16]),
     /// Bits of the parameter's own type.
     Kahan(&'a mut [u16]),
-    /// Nothing but random rounding.
+    /// Random rounding alone.
     Stochastic,
 }
 
 impl<'a> State<'a> {
+    /// Makes slices of the elements `range`.
+    ///
     /// # Safety
     /// `range` lies inside, and nothing else touches those elements during `'a`. Where moments are
     /// codes it starts a block of them.
     #[inline]
     pub(super) unsafe fn new(operands: &Operands, range: Range<usize>) -> Option<Self> {
-        // SAFETY: the caller's word; `fits` saw the types and lengths.
+        // SAFETY: the caller guarantees the range, and that nothing else touches it; `fits` checked
+        // the types and lengths.
         unsafe {
             Some(match operands.param.dtype.compute() {
                 Dtype::F64 => State::F64(StateOf::new(operands, range)?),
@@ -59,17 +69,21 @@ impl<'a> State<'a> {
 }
 
 impl<'a, T> StateOf<'a, T> {
+    /// Makes slices of the elements `range`.
+    ///
     /// # Safety
-    /// As `State::new`, and `T` is the compute type of these operands.
+    /// As for `State::new`, and `T` is the compute type of these operands.
     #[inline]
     unsafe fn new(operands: &Operands, range: Range<usize>) -> Option<Self> {
         let moments = operands.format.moments();
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees the range and `T`; the buffer is the one that the format
+        // has.
         let cut = |moment: &Buffer, scale| unsafe {
             Moment::new(moments, moment, || operands.scale(scale), range.clone())
         };
         let master = operands.master.address();
-        // SAFETY: the caller's word; the buffer is what the format says.
+        // SAFETY: the caller guarantees the range and `T`; the buffer is the one that the format
+        // has.
         let precise = unsafe {
             match operands.format.kept() {
                 Kept::Itself => Precise::Nothing,
@@ -90,7 +104,7 @@ impl<'a, T> StateOf<'a, T> {
         })
     }
 
-    /// The state of some of the elements; where moments are codes, from the start of a block on.
+    /// Returns the state of some of the elements; where moments are codes, `at` starts a block.
     #[inline]
     pub fn part(&mut self, at: Range<usize>) -> StateOf<'_, T> {
         StateOf {
@@ -109,8 +123,10 @@ impl<'a, T> StateOf<'a, T> {
 }
 
 impl<'a, T> Moment<'a, T> {
+    /// Makes slices of the elements `range` of a moment.
+    ///
     /// # Safety
-    /// As `StateOf::new`.
+    /// As for `StateOf::new`; `format` is that of the moment.
     #[inline]
     unsafe fn new<'b>(
         format: MomentFormat,
@@ -118,7 +134,8 @@ impl<'a, T> Moment<'a, T> {
         scale: impl FnOnce() -> Option<&'b Buffer>,
         range: Range<usize>,
     ) -> Option<Self> {
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees the range, the format and that nothing else touches the
+        // elements.
         unsafe {
             Some(match format {
                 MomentFormat::Full => Moment::Full(slice_at(moment.address(), range)),
@@ -152,13 +169,13 @@ impl<'a, T> Moment<'a, T> {
     }
 }
 
-/// The blocks of so many codes that hold these elements.
+/// Returns the blocks, of `block` codes each, that hold these elements.
 fn blocks(elements: &Range<usize>, block: usize) -> Range<usize> {
     debug_assert!(elements.start.is_multiple_of(block));
     elements.start / block..elements.end.div_ceil(block)
 }
 
-/// The bytes of blocks of 4-bit codes.
+/// Returns the bytes of blocks of 4-bit codes.
 fn bytes(blocks: Range<usize>) -> Range<usize> {
     blocks.start * nibbles::BYTES..blocks.end * nibbles::BYTES
 }
