@@ -1,4 +1,13 @@
 //! The learning rate at an index, from that at the index before where a formula is recursive.
+//!
+//! `Node::lr` matches the kind. Short formulas stand there; the others have a function of their
+//! own, with the paper that they are from. `LinearWarmup` and `Chain` go on to an inner node, with
+//! the index since it took over, and `Lambda`, `Multiplicative` and `Function` ask the host
+//! (`ask`). The result is checked once: it has to be finite and not below 0.
+//!
+//! Only nodes for which `goes_on` is true read the learning rate at the index before: to jump to an
+//! index, they walk through all earlier ones. `between` and `half_cosine` are the two curves of
+//! which most formulas are made.
 #![forbid(unsafe_code)]
 
 use super::terms::{CyclicMode, Kind, Node, Terms};
@@ -7,13 +16,14 @@ use core::f64::consts::PI;
 use libm::{cos, exp, pow};
 
 impl Node {
-    /// Whether the learning rate depends on the one at the index before.
+    /// Returns whether the learning rate depends on the one at the index before.
     pub fn goes_on(&self) -> bool {
         let goes_on = matches!(self.terms.kind, Kind::CosineAnnealing | Kind::Multiplicative);
         goes_on || self.parts.iter().any(Node::goes_on)
     }
 
-    /// The learning rate at `index`; `last` is the one at the index before (anything at index 0).
+    /// Returns the learning rate at `index`; `last` is the one at the index before (anything at
+    /// index 0).
     pub fn lr(&self, index: u64, last: f64) -> Result<f64, Error> {
         let t = &self.terms;
         let e = index as f64;
@@ -75,7 +85,7 @@ impl Node {
         if lr.is_finite() && lr >= 0.0 { Ok(lr) } else { Err(Error::ScheduleLr { index, lr }) }
     }
 
-    /// How many boundaries lie behind.
+    /// Returns the number of boundaries that lie behind.
     fn passed(&self, index: u64) -> usize {
         self.boundaries.partition_point(|&boundary| boundary <= index)
     }
@@ -85,17 +95,17 @@ impl Node {
     }
 }
 
-/// From `start` at 0 to `end` at 1, both exactly.
+/// Goes from `start` at 0 to `end` at 1 in a straight line, exact at both ends.
 fn between(start: f64, end: f64, at: f64) -> f64 {
     if at == 1.0 { end } else { (end - start) * at + start }
 }
 
-/// From `start` at 0 to `end` at 1 along half a cosine.
+/// Goes from `start` at 0 to `end` at 1 along half a cosine.
 fn half_cosine(start: f64, end: f64, at: f64) -> f64 {
     end + (start - end) * (1.0 + cos(PI * at)) / 2.0
 }
 
-/// How much of the way from `start` to `total_steps` is done: 0 to 1.
+/// Returns the part of the way from `start` to `total_steps` that is done: 0 to 1.
 fn part(index: u64, start: u64, t: &Terms) -> f64 {
     (index.min(t.total_steps) - start) as f64 / (t.total_steps - start) as f64
 }
@@ -114,10 +124,12 @@ fn polynomial(t: &Terms, index: u64) -> f64 {
     (t.lr - t.end_lr) * pow(1.0 - done, t.power) + t.end_lr
 }
 
-/// Above this the recursive form divides by what f64 cannot tell from 0.
+/// The longest period of the recursive form: for longer ones it divides by a number that f64 cannot
+/// tell from 0.
 const LONGEST_RECURSION: u64 = 1 << 26;
 
-/// Paddle's recursive form, which another learning rate at the start would carry on from; long periods in closed form.
+/// Paddle's recursive form, which goes on from whatever learning rate it is given; long periods use
+/// the closed form.
 fn cosine_annealing(t: &Terms, index: u64, last: f64) -> f64 {
     let (e, period) = (index as f64, t.period as f64);
     if index == 0 {
@@ -168,7 +180,8 @@ fn cyclic(t: &Terms, index: u64) -> f64 {
     t.lr + (t.max_lr - t.lr) * height * scale
 }
 
-/// Loshchilov & Hutter, "SGDR" (2017). The cycle is found from the index, so that it is no state.
+/// Loshchilov & Hutter, "SGDR" (2017). The cycle is found from the index, so that it needs no
+/// state.
 fn cosine_warm_restarts(t: &Terms, index: u64) -> f64 {
     let (mut at, mut period) = (index, t.period);
     if t.period_factor == 1 {

@@ -1,6 +1,15 @@
-//! Learning-rate schedules: what to compute (`terms.rs`), how (`formula.rs`), and how far one has
-//! come. A schedule's state is four numbers, whatever it is made of, since an inner schedule starts
-//! afresh where it takes over.
+//! Learning-rate schedules: their numbers (`terms.rs`), their formulas (`formula.rs`), and their
+//! state.
+//!
+//! A `Schedule` is a `Node`, which may have inner nodes, and a `State`: an index, the learning rate
+//! there, and the memory of `ReduceOnPlateau` (`plateau.rs`). The state has the same five numbers
+//! for every schedule, because an inner schedule starts afresh where it takes over.
+//!
+//! `Schedule::new` checks the node and finds the learning rate at index 0. `next` and
+//! `next_with_metric` return the state after this one and change nothing; the optimizer calls
+//! `go_to` with it when its step has been taken. `at` returns the state at any index. Only
+//! `set_state` takes a state from outside, and checks it. `write_words` (`text.rs`) is the schedule
+//! as a checkpoint has it.
 //!
 //! `pow`, `exp` and `cos` are the pure Rust ones of `libm`, so that a learning rate has the same
 //! bits everywhere.
@@ -17,27 +26,27 @@ use crate::choice::choice;
 use crate::error::Error;
 
 choice! {
-    /// When a schedule goes on.
+    /// The event that advances a schedule.
     pub enum Advance: "an ADAMW_ADVANCE constant, 0 or 1" {
-        /// After every step that was taken.
+        /// Each step that is taken.
         OnStep = 0, "on_step";
-        /// When the host says so.
+        /// A call of the host.
         Manually = 1, "manually";
     }
 }
 
-/// How far a schedule has come: all there is to save.
+/// The state of a schedule: all that a checkpoint has to save.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct State {
-    /// How often it has advanced.
+    /// The number of times that it has advanced.
     pub index: u64,
     /// The learning rate at that index.
     pub lr: f64,
     /// The best metric so far, NaN before the first; only `ReduceOnPlateau` uses this and the rest.
     pub best: f64,
-    /// Metrics since then that were no better.
+    /// The number of metrics since then that were no better.
     pub num_bad: u32,
-    /// Metrics still to be passed over.
+    /// The number of metrics still to be passed over.
     pub cooldown: u32,
 }
 
@@ -56,7 +65,7 @@ impl State {
     }
 }
 
-/// A schedule under way.
+/// A schedule and its state.
 pub struct Schedule {
     node: Node,
     advance: Advance,
@@ -64,7 +73,8 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// At its first learning rate. Asks the host's function, if the schedule starts with one.
+    /// Returns a schedule at its first learning rate. Asks the host's function, if it starts with
+    /// one.
     pub fn new(node: Node, advance: Advance) -> Result<Schedule, Error> {
         node.validate()?;
         let advance = if node.is_past_warmup(0) { Advance::Manually } else { advance };
@@ -73,6 +83,7 @@ impl Schedule {
         Ok(Schedule { node, advance, state })
     }
 
+    /// Returns the event that advances the schedule from its present index.
     pub fn advances(&self) -> Advance {
         if self.node.is_past_warmup(self.state.index) { Advance::Manually } else { self.advance }
     }
@@ -81,20 +92,21 @@ impl Schedule {
         self.state
     }
 
-    /// Goes to a state that was saved.
+    /// Sets a state that was saved, after checking it.
     pub fn set_state(&mut self, state: State) -> Result<(), Error> {
         state.validate()?;
         self.state = state;
         Ok(())
     }
 
-    /// Goes to a state that `next` gave.
+    /// Sets a state that `next` returned.
     pub fn go_to(&mut self, state: State) {
         self.state = state;
     }
 
-    /// The state at an index, as if it had advanced so often from its start; of one that advances with a
-    /// metric, this state. Asks the host's function; changes nothing.
+    /// Returns the state at an index, as if the schedule had advanced `index` times from its start;
+    /// the present state if it advances with a metric. Asks the host's function, and changes
+    /// nothing.
     pub fn at(&self, index: u64) -> Result<State, Error> {
         if self.node.kind() == Kind::ReduceOnPlateau {
             return Ok(self.state);
@@ -113,12 +125,12 @@ impl Schedule {
         Ok(State { index, lr, ..self.state })
     }
 
-    /// Whether metrics decide where it goes, not the index.
+    /// Returns whether metrics decide the learning rate, not the index.
     pub fn goes_by_metrics(&self) -> bool {
         self.node.kind() == Kind::ReduceOnPlateau
     }
 
-    /// The state after this one. Asks the host's function; changes nothing.
+    /// Returns the state after this one. Asks the host's function, and changes nothing.
     pub fn next(&self) -> Result<State, Error> {
         if self.node.is_past_warmup(self.state.index) {
             return Err(Error::Schedule("advances with a metric only"));
@@ -128,7 +140,7 @@ impl Schedule {
         Ok(State { index, lr, ..self.state })
     }
 
-    /// The state after this one, if this was the metric.
+    /// Returns the state after this one and a metric. Changes nothing.
     pub fn next_with_metric(&self, metric: f64) -> Result<State, Error> {
         if self.node.kind() != Kind::ReduceOnPlateau {
             return Err(Error::Schedule("takes no metric: only REDUCE_ON_PLATEAU does"));

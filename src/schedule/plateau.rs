@@ -1,9 +1,10 @@
-//! `ReduceOnPlateau`: lower the learning rate when a metric stops improving.
+//! `ReduceOnPlateau`, which lowers the learning rate when a metric stops improving.
 #![forbid(unsafe_code)]
 
 use super::{State, Terms};
 
-/// The state after this metric. The order is that of `paddle.optimizer.lr.ReduceOnPlateau.step`.
+/// Returns the state after a metric. The order is that of
+/// `paddle.optimizer.lr.ReduceOnPlateau.step`.
 pub fn next(terms: &Terms, state: State, metric: f64) -> State {
     let mut next = State { index: state.index.saturating_add(1), ..state };
     if state.cooldown > 0 {

@@ -1,4 +1,12 @@
-//! What a schedule is made of, and what its numbers may be.
+//! The numbers of a schedule, and the values that they may have.
+//!
+//! `ffi/` fills `Terms` from the C struct, makes inner nodes first, and calls `Node::new`, which
+//! puts defaults in place of zeros that would mean nothing. `with_lr` puts the handle's learning
+//! rate in place of one that was not given. `Schedule::new` calls `validate`, which matches the
+//! kind and checks the numbers that the kind uses, and no others; the functions below it check what
+//! several kinds share.
+//!
+//! `Kind` and `CyclicMode` number the kinds as the C interface does.
 #![forbid(unsafe_code)]
 
 use crate::callback::ScheduleFunction;
@@ -37,7 +45,7 @@ choice! {
 }
 
 choice! {
-    /// How the height of a cycle changes from cycle to cycle.
+    /// The change of a cycle's height from cycle to cycle.
     pub enum CyclicMode: "an ADAMW_CYCLIC constant, 0 to 2" {
         Triangular = 0, "Triangular";
         Triangular2 = 1, "Triangular2";
@@ -45,7 +53,7 @@ choice! {
     }
 }
 
-/// The numbers of a schedule, under the names that the C struct has; each kind uses a part.
+/// The numbers of a schedule, under the names that the C struct has. Each kind uses some of them.
 #[derive(Clone, Copy)]
 pub struct Terms {
     pub kind: Kind,
@@ -91,7 +99,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// Zeros become defaults, where 0 itself would mean nothing.
+    /// Returns a node, with defaults in place of zeros where 0 itself would mean nothing.
     pub fn new(
         mut terms: Terms,
         boundaries: Vec<u64>,
@@ -121,9 +129,9 @@ impl Node {
         Node { terms, boundaries, values, parts, function }
     }
 
-    /// A learning rate of 0 becomes this one, where it would be that of the steps.
+    /// Replaces a learning rate of 0 by `lr`, in all nodes that use it.
     pub fn with_lr(mut self, lr: f64) -> Node {
-        // CYCLIC may start from 0; the others look at no such number.
+        // Cyclic may start from 0; the others do not use the number.
         let has_none = match self.kind() {
             Kind::Piecewise | Kind::OneCycle | Kind::Cyclic | Kind::Chain | Kind::Function => true,
             Kind::LinearWarmup => !self.parts.is_empty(),
@@ -140,7 +148,7 @@ impl Node {
         self.terms.kind
     }
 
-    /// Whether metrics decide where it goes from this index on.
+    /// Returns whether metrics decide the learning rate from this index on.
     pub fn is_past_warmup(&self, index: u64) -> bool {
         self.kind() == Kind::ReduceOnPlateau && index >= self.terms.warmup_steps
     }
@@ -149,7 +157,7 @@ impl Node {
         &self.terms
     }
 
-    /// That every number that the kind uses is one that it can use.
+    /// Checks that every number that the kind uses has a value that it may have.
     pub fn validate(&self) -> Result<(), Error> {
         let t = &self.terms;
         match t.kind {
@@ -319,7 +327,7 @@ impl Node {
     }
 }
 
-/// The most steps that a field may say: every whole number up to here is one of f64's.
+/// The largest number of steps, up to which f64 has every whole number.
 const MOST_STEPS: u64 = 1 << 53;
 
 fn steps(name: &'static str, value: u64) -> Result<(), Error> {

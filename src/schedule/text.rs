@@ -1,5 +1,5 @@
-//! What a schedule is, as words: two schedules with the same words go through the same learning rates
-//! from the same state, functions of the host's excepted.
+//! Schedules as words: two schedules with the same words go through the same learning rates from
+//! the same state, except for functions of the host.
 #![forbid(unsafe_code)]
 
 use super::{Kind, Node, Schedule};
@@ -13,7 +13,8 @@ impl Schedule {
 }
 
 impl Node {
-    /// `prefix` tells the words of one node from those of another. Zeros go without saying.
+    /// Writes the words of a node. `prefix` tells them from those of other nodes. A number that is
+    /// 0 has no word.
     fn write_words(&self, to: &mut impl Write, prefix: &dyn Display) -> fmt::Result {
         let t = &self.terms;
         write!(to, " {prefix}kind={}", t.kind.word())?;

@@ -23,7 +23,8 @@ use crate::sys::memory::{give_back, reserve};
 use core::ops::Range;
 
 /// Returns the elements of a task: a 256th of the work, so that the threads end together, within
-/// bounds. The lower bound hides the cost of a claim, the upper one lets prefetchers run ahead.
+/// bounds. The lower bound hides the cost of a claim; beyond the upper one prefetchers gain nothing
+/// more.
 fn task_elements(n_elements: u64) -> u64 {
     const SHORTEST: u64 = 16_384;
     const LONGEST: u64 = 262_144;
