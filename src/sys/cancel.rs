@@ -1,10 +1,10 @@
-//! Cancellation of the host's threads, which unwinds the stack from inside a call: held off until the call is
-//! over. Whoever holds it off and lets it go again does so in a frame that has nothing to drop, and calls
-//! nothing that unwinds in between, so that the thread may end right there.
+//! Cancellation of the host's threads, which unwinds the stack from inside a call: it is held off
+//! until the call is over. The frame that calls `hold_off` and `let_go` has nothing to drop and
+//! calls nothing that unwinds in between, so that the thread may end in `let_go`.
 
 use core::ffi::c_int;
 
-/// What the thread had set.
+/// The settings that the thread had.
 #[derive(Clone, Copy)]
 pub struct Found {
     state: c_int,
@@ -20,12 +20,13 @@ unsafe extern "C" {
 const DISABLE: c_int = 1;
 const DEFERRED: c_int = 0;
 
-/// This thread is not cancelled from now on. The type alone would not do, and the state alone does not either: a
-/// cancellation that is on its way when it is set is held back by some versions of glibc for the type only.
+/// Keeps this thread from being cancelled from now on, by both the state and the type. The type
+/// alone does not keep cancellation off, and with the state alone some versions of glibc still act
+/// on a cancellation that is on its way.
 #[inline(always)]
 pub fn hold_off() -> Found {
     let mut found = Found { state: DISABLE, kind: DEFERRED };
-    // SAFETY: the pointers are to what was found.
+    // SAFETY: the pointers are to the fields of `found`.
     unsafe {
         pthread_setcancelstate(DISABLE, &mut found.state);
         pthread_setcanceltype(DEFERRED, &mut found.kind);
@@ -33,11 +34,11 @@ pub fn hold_off() -> Found {
     found
 }
 
-/// This thread may be cancelled again, if it might before: now, if somebody has meanwhile.
+/// Restores the settings that were found. The thread ends here if it was cancelled meanwhile.
 #[inline(always)]
 pub fn let_go(found: Found) {
     let mut ours = 0;
-    // SAFETY: the values were set before, and the pointers are to another.
+    // SAFETY: the values are settings that the thread had, and the pointers are to `ours`.
     unsafe {
         pthread_setcancelstate(found.state, &mut ours);
         pthread_setcanceltype(found.kind, &mut ours);

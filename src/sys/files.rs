@@ -1,8 +1,18 @@
 //! Files: read at any place, and replaced whole or not at all.
 //!
 //! A new file is written beside the old one, made durable, and renamed over it: whatever happens
-//! meanwhile, the name is that of the old file or of the new one, each of them whole. The directory is
-//! held open throughout, so that all of this happens in one place.
+//! meanwhile, the name is that of the old file or of the new one, each of them whole. The directory
+//! is held open throughout, so that all of this happens in one place.
+//!
+//! ```text
+//! NewFile::create   follows links to the place, checks what is there, opens a temporary file
+//! write             writes bytes at any place of it, in any order
+//! commit            syncs the file, renames it, syncs the directory
+//! drop              removes the temporary file, if it was not committed
+//! ```
+//!
+//! `Reading` reads a file at any place. A load of very many files sets some aside (`set_aside`) and
+//! opens them again (`take_up`), which fails unless the file is the same (`Identity`).
 
 mod name;
 mod place;
@@ -16,7 +26,7 @@ use std::io::{Error as IoError, ErrorKind};
 use std::os::fd::FromRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-/// A file to read, open or set aside.
+/// A file to read, which is open or set aside.
 pub struct Reading<'a> {
     path: &'a CStr,
     file: Option<File>,
@@ -24,7 +34,7 @@ pub struct Reading<'a> {
     label: Label,
 }
 
-/// What tells that a file is the same when it is opened again.
+/// The identity of a file, by which it is recognized when it is opened again.
 #[derive(PartialEq, Eq)]
 struct Identity {
     inode: (u64, u64),
@@ -39,12 +49,13 @@ impl<'a> Reading<'a> {
         Ok(Reading { path, file: Some(file), is, label })
     }
 
-    /// Closes it until it is taken up again.
+    /// Closes the file until it is taken up again.
     pub fn set_aside(&mut self) {
         self.file = None;
     }
 
-    /// Opens it again, if it was set aside: whether it was. It has to be the same file.
+    /// Opens the file again, if it was set aside, and returns whether it was. It has to be the same
+    /// file.
     pub fn take_up(&mut self) -> Result<bool, Error> {
         if self.file.is_some() {
             return Ok(false);
@@ -89,16 +100,17 @@ fn opened(path: &CStr, label: Label) -> Result<(File, Identity), Error> {
     Ok((file, Identity { inode, n_bytes: found.len(), changed }))
 }
 
-/// How many files a load keeps open: half of what the process may, so that the host has the others.
+/// Returns the number of files that a load keeps open: half of those that the process may open, so
+/// that the host has the others.
 pub fn most_open() -> usize {
-    // SAFETY: plain numbers, for which all zeros is a value.
+    // SAFETY: `rlimit` is plain numbers, for which all zeros is a value.
     let mut limit: libc::rlimit = unsafe { core::mem::zeroed() };
     // SAFETY: the pointer is to `limit`.
     let failed = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0;
     if failed { 1 } else { usize::try_from(limit.rlim_cur / 2).unwrap_or(usize::MAX) }
 }
 
-/// A file that is being written, and takes the place of another when it is done.
+/// A file that is being written, and takes its place when it is committed.
 pub struct NewFile {
     place: Place,
     file: File,
@@ -125,14 +137,14 @@ impl NewFile {
         written.map_err(|e| failed(self.label, "write", e))
     }
 
-    /// Makes what was written durable, and puts it in its place. False: it is there, but the file
-    /// system knows no way to make it, or its name, durable.
+    /// Makes the file durable, and puts it in its place. Returns false if it is there, but the file
+    /// system has no way to make it, or its name, durable.
     pub fn commit(mut self) -> Result<bool, Error> {
-        // A write that the system could not do is reported once: asking again would hide it.
+        // The system reports a failed write once: asking again would hide it.
         let bytes = synced(&self.file, &[]).map_err(|e| failed(self.label, "fsync", e))?;
         self.place.rename(&self.temporary).map_err(|e| failed(self.label, "rename", e))?;
         self.is_done = true;
-        // A directory that may not be read is open for its names alone.
+        // A directory that may not be read was opened for its names alone.
         let name = synced(&self.place.folder, &[libc::EBADF]);
         Ok(name.map_err(|e| failed(self.label, "fsync of its directory", e))? && bytes)
     }
@@ -146,7 +158,8 @@ impl Drop for NewFile {
     }
 }
 
-/// Makes durable what a file or a directory holds; false where that is not known there.
+/// Makes the contents of a file or a directory durable; returns false if the file system cannot, or
+/// if the error is one of `others`.
 fn synced(file: &File, others: &[c_int]) -> Result<bool, IoError> {
     const NOT_KNOWN: [c_int; 3] = [libc::EINVAL, libc::ENOSYS, libc::EOPNOTSUPP];
     match file.sync_all() {
@@ -158,7 +171,7 @@ fn synced(file: &File, others: &[c_int]) -> Result<bool, IoError> {
     }
 }
 
-/// That something of this mode is a file, and no directory, pipe or device.
+/// Checks that a mode is that of a regular file, not of a directory, pipe or device.
 fn check_kind(label: Label, mode: libc::mode_t) -> Result<(), Error> {
     match mode & libc::S_IFMT {
         libc::S_IFREG => Ok(()),
@@ -167,13 +180,13 @@ fn check_kind(label: Label, mode: libc::mode_t) -> Result<(), Error> {
     }
 }
 
-/// Opens a path seen from a directory. A new file has what the umask leaves of the mode.
+/// Opens a path relative to a directory. A new file gets the part of `mode` that the umask leaves.
 fn open_at(folder: c_int, path: &CStr, flags: c_int, mode: libc::mode_t) -> Result<File, IoError> {
     loop {
         // SAFETY: the path is NUL-terminated.
         let opened = unsafe { libc::openat(folder, path.as_ptr(), flags | libc::O_CLOEXEC, mode) };
         if opened >= 0 {
-            // SAFETY: it was opened just now and is nobody else's.
+            // SAFETY: the descriptor was opened just now, and nobody else has it.
             return Ok(unsafe { File::from_raw_fd(opened) });
         }
         let error = IoError::last_os_error();
@@ -184,7 +197,7 @@ fn open_at(folder: c_int, path: &CStr, flags: c_int, mode: libc::mode_t) -> Resu
 }
 
 fn failed(path: Label, call: &'static str, error: IoError) -> Error {
-    // An error that is not the system's is a write of nothing.
+    // The one error that is not the system's is a write of no bytes.
     Error::File { path, call, errno: Errno(error.raw_os_error().unwrap_or(libc::EIO)) }
 }
 

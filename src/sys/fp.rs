@@ -1,20 +1,27 @@
-//! The floating-point environment: ours while the library computes, the host's in its callbacks.
+//! The floating-point environment: the default while the library computes, the host's in its
+//! callbacks.
 //!
 //! A host may flush denormals to zero, round upward or trap on inexact results. Any of these would
 //! change the bits of a step (or end the process), so every entry sets the IEEE 754 default, and
-//! puts back what it found, sticky flags included.
+//! restores the environment that it found, sticky flags included.
+//!
+//! `standard` is around each call of the C interface and around the work of each thread; it keeps
+//! the host's environment in the thread's word (`thread.rs`). `as_host` is around each callback,
+//! and reads it there. Both restore by a `Restore`, which is dropped when a panic unwinds, too;
+//! both run their work by `apart`, across which the compiler moves no arithmetic. `Environment` is
+//! MXCSR on x86-64, FPCR and FPSR on aarch64.
 
 use super::thread::PerThread;
 
-/// While a thread is inside the library: that it is, and the host's environment.
+/// The word of a thread: `INSIDE` and the host's environment while it is inside the library.
 static HOST: PerThread = PerThread::new(None);
 const INSIDE: usize = 1 << 63;
 
-/// Runs `work` in the default environment, and restores the one it found.
+/// Runs `work` in the default environment, and restores the one that it found.
 pub fn standard<R>(work: impl FnOnce() -> R) -> R {
     let found = Environment::current();
     let _restored = Restore { environment: found, host: HOST.get() };
-    // Where the system has no room for it, callbacks run in the default environment.
+    // Where the system has no memory for the word, callbacks run in the default environment.
     let _ = HOST.set(INSIDE | found.to_word());
     Environment::DEFAULT.set();
     apart(work)
@@ -30,19 +37,19 @@ pub fn as_host<R>(callback: impl FnOnce() -> R) -> R {
     apart(callback)
 }
 
-/// Whether this thread is in `standard`.
+/// Returns whether this thread is inside `standard`.
 pub fn is_inside() -> bool {
     HOST.get() & INSIDE != 0
 }
 
-/// Keeps the compiler from moving arithmetic across the switch: the processor's mode is no operand
-/// that it knows of.
+/// Runs `work`, and keeps the compiler from moving arithmetic across the switch: it does not know
+/// that arithmetic depends on the processor's mode.
 #[inline(never)]
 fn apart<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
-/// Sets what was found again, also when unwinding.
+/// Restores an environment and a word when it is dropped, also when a panic unwinds.
 struct Restore {
     environment: Environment,
     host: usize,
@@ -78,11 +85,11 @@ impl Environment {
         Environment { control: word as u32 }
     }
 
-    /// MXCSR, which rules SSE and all later vector instructions; x87 is never used.
+    /// Returns MXCSR, which rules SSE and all later vector instructions; x87 is never used.
     #[inline(always)]
     fn current() -> Self {
         let mut control = 0;
-        // SAFETY: stores the register to the four bytes of `control`.
+        // SAFETY: the instruction stores the register to the four bytes of `control`.
         unsafe {
             core::arch::asm!("stmxcsr [{}]", in(reg) &raw mut control, options(nostack));
         }
@@ -113,11 +120,11 @@ impl Environment {
         Environment { control: [word as u64 >> 32, word as u64 & u32::MAX as u64] }
     }
 
-    /// FPCR and FPSR.
+    /// Returns FPCR and FPSR.
     #[inline(always)]
     fn current() -> Self {
         let (control, status): (u64, u64);
-        // SAFETY: reads two registers.
+        // SAFETY: the instructions read two registers, which any code may.
         unsafe {
             core::arch::asm!("mrs {}, fpcr", "mrs {}, fpsr", out(reg) control, out(reg) status);
         }

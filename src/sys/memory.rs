@@ -1,8 +1,13 @@
-//! Memory that may be lacking. Zeroed memory for optimizer state: from the allocator where it is
-//! small, mapped on huge pages where it is large.
+//! Memory whose lack is an error, never the end of the process.
 //!
-//! A mapping costs nothing until it is touched, so that the pages of a large state come into being
-//! on the thread that first steps them, and go back to the system at once when it is dropped.
+//! `reserve` makes room in a `Vec` and `Boxed::new` allocates one value; both return an error if
+//! there is no memory. `give_back` returns room that is no longer needed.
+//!
+//! `Memory::zeroed` is the zeroed memory of optimizer state. `allocated` takes less than a huge
+//! page from the allocator, and aligns it to a cache line by hand. `mapped` maps more than that on
+//! huge pages. A mapping costs nothing until it is touched, so that the pages of a large state are
+//! allocated by the thread that first steps them; they go back to the system at once when it is
+//! dropped.
 
 use crate::error::Error;
 use core::ops::{Deref, DerefMut};
@@ -13,17 +18,19 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 const ALIGN: usize = 64;
 const HUGE_PAGE: usize = 2 << 20;
 
-/// An owned allocation; all its bytes are initialised. Two words: a step passes over one or more of
-/// them for each parameter.
+/// An owned allocation, all of whose bytes are initialised. It takes two words, because a step
+/// passes over one or more of them for each parameter.
 pub struct Memory {
     start: NonNull<u8>,
-    /// How many bytes were asked for, which tells the one from the other.
+    /// The number of bytes that were asked for, which tells whether the memory was allocated or
+    /// mapped.
     bytes: usize,
 }
 
 // SAFETY: the memory is owned, and reached only through `tensor.rs`'s disjoint chunks.
 unsafe impl Send for Memory {}
-// SAFETY: as above; `&Memory` gives nothing but the address.
+// SAFETY: `&Memory` gives nothing but the address; the memory is reached only through `tensor.rs`'s
+// disjoint chunks.
 unsafe impl Sync for Memory {}
 
 impl Memory {
@@ -38,14 +45,14 @@ impl Memory {
     }
 }
 
-/// Makes room in a `Vec` for `additional` more, or says what there was no room for.
+/// Makes room in a `Vec` for `additional` more values. The error names `what` had no room.
 pub fn reserve<T>(vec: &mut Vec<T>, additional: usize, what: &'static str) -> Result<(), Error> {
     let bytes = vec.len().saturating_add(additional).saturating_mul(size_of::<T>());
     vec.try_reserve(additional).map_err(|_| Error::OutOfMemory { what, bytes })
 }
 
-/// Forgets what a `Vec` has behind so many values, and gives room back where it has far more than for those, if
-/// there is memory to move to.
+/// Cuts a `Vec` to `length` values, and gives room back if it has far more than they need and there
+/// is memory to move them to.
 pub fn give_back<T>(vec: &mut Vec<T>, length: usize) {
     const FEW: usize = 16;
     vec.truncate(length);
@@ -59,7 +66,7 @@ pub fn give_back<T>(vec: &mut Vec<T>, length: usize) {
     }
 }
 
-/// A box whose memory is allowed to be lacking.
+/// A box whose allocation can fail.
 pub struct Boxed<T>(Vec<T>);
 
 impl<T> Boxed<T> {
@@ -84,18 +91,21 @@ impl<T> DerefMut for Boxed<T> {
     }
 }
 
-/// As much more as it takes to start on a cache line: an allocator that is asked for that cuts off
-/// pieces and joins them again, which took a quarter of the time to add a parameter.
+/// Returns the layout of `bytes` and as many more as it takes to start on a cache line by hand. The
+/// allocator is not asked for the alignment, because it then cuts off pieces and joins them again,
+/// which took a quarter of the time to add a parameter.
 fn layout(bytes: usize) -> Option<Layout> {
     Layout::from_size_align(bytes.checked_add(ALIGN)?, 1).ok()
 }
 
-/// The byte before the start says how far that is from where the allocation starts.
+/// Allocates zeroed bytes that start on a cache line. The byte before the start is its distance
+/// from the start of the allocation.
 fn allocated(bytes: usize) -> Option<NonNull<u8>> {
-    // SAFETY: the size is not zero.
+    // SAFETY: the size of the layout is not zero.
     let allocation = NonNull::new(unsafe { alloc_zeroed(layout(bytes)?) })?;
     let before = ALIGN - allocation.addr().get() % ALIGN;
-    // SAFETY: from 1 to `ALIGN` bytes, which are there before those that were asked for.
+    // SAFETY: `before` is 1 to `ALIGN`, and the allocation has `ALIGN` bytes more than were asked
+    // for.
     unsafe {
         let start = allocation.byte_add(before);
         start.byte_sub(1).write(before as u8);
@@ -103,14 +113,14 @@ fn allocated(bytes: usize) -> Option<NonNull<u8>> {
     }
 }
 
-/// Whole huge pages.
+/// Returns the bytes of the whole huge pages that hold `bytes`.
 fn mapped_bytes(bytes: usize) -> Option<usize> {
     bytes.checked_next_multiple_of(HUGE_PAGE)
 }
 
 fn mapped(bytes: usize) -> Option<NonNull<u8>> {
     let kept = mapped_bytes(bytes)?;
-    // One more than is kept, so that there is room to start on the boundary of one.
+    // One more huge page than is kept, so that the memory can start on a boundary.
     let length = kept.checked_add(HUGE_PAGE)?;
     let access = libc::PROT_READ | libc::PROT_WRITE;
     let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
@@ -121,8 +131,8 @@ fn mapped(bytes: usize) -> Option<NonNull<u8>> {
     }
     let before = start.addr().next_multiple_of(HUGE_PAGE) - start.addr();
     let after = HUGE_PAGE - before;
-    // SAFETY: the three ranges make up the mapping, which is ours, and only the middle one is used
-    // from here on. A refused advice only means ordinary pages.
+    // SAFETY: the three ranges make up the mapping, which was made above, and only the middle one
+    // is used from here on. If the advice is refused, the pages are ordinary ones.
     unsafe {
         let (first, rest) = (start.byte_add(before), start.byte_add(before + kept));
         if before > 0 && libc::munmap(start, before) != 0 || libc::munmap(rest, after) != 0 {
@@ -138,14 +148,15 @@ impl Drop for Memory {
     fn drop(&mut self) {
         if self.bytes < HUGE_PAGE {
             if let Some(layout) = layout(self.bytes) {
-                // SAFETY: allocated in `allocated` with this layout so far before, and not freed before.
+                // SAFETY: `allocated` made this layout, wrote the distance to its start there, and
+                // nobody has freed it.
                 unsafe {
                     let before = self.start.byte_sub(1).read();
                     dealloc(self.start.byte_sub(before as usize).as_ptr(), layout);
                 }
             }
         } else if let Some(length) = mapped_bytes(self.bytes) {
-            // SAFETY: mapped in `mapped` with this length, and not unmapped before.
+            // SAFETY: `mapped` made this mapping with this length, and nobody has unmapped it.
             unsafe { libc::munmap(self.start.as_ptr().cast(), length) };
         }
     }
@@ -163,7 +174,7 @@ mod tests {
             for (i, memory) in few.iter().enumerate() {
                 assert!(memory.address().is_multiple_of(ALIGN), "{bytes}");
                 let start = with_exposed_provenance_mut::<u8>(memory.address());
-                // SAFETY: so many bytes are there, initialised, and nobody else has them.
+                // SAFETY: `memory` has `bytes` initialised bytes, and nobody else has them.
                 let all = unsafe { core::slice::from_raw_parts_mut(start, bytes) };
                 assert!(all.iter().all(|&byte| byte == 0), "{bytes}");
                 all.fill(i as u8 + 1);

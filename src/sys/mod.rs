@@ -1,5 +1,4 @@
-//! What the system gives: files, the floating-point environment, memory, processors, threads, process,
-//! panics.
+//! The system: files, the floating-point environment, memory, processors, threads, signals, panics.
 
 pub mod cancel;
 pub mod files;
@@ -11,7 +10,8 @@ pub mod thread;
 
 use core::ffi::CStr;
 
-/// Processors that this process may run on: its affinity mask, never the machine's total.
+/// Returns the number of processors that this process may run on: those of its affinity mask, not
+/// of the machine.
 pub fn affinity_count() -> usize {
     // SAFETY: `cpu_set_t` is plain bits, for which all zeros is a value.
     let mut set: libc::cpu_set_t = unsafe { core::mem::zeroed() };
@@ -23,15 +23,16 @@ pub fn affinity_count() -> usize {
     if failed { 1 } else { count.max(1) as usize }
 }
 
-/// This process; differs from the one that started a pool if the host has forked since.
+/// Returns the id of this process, which a forked child does not share with its parent.
 pub fn process_id() -> i32 {
-    // SAFETY: no precondition.
+    // SAFETY: `getpid` has no precondition.
     unsafe { libc::getpid() }
 }
 
-/// An environment variable's bytes, unless it is unset or the process runs with raised privileges.
+/// Calls `read` with the bytes of an environment variable, or with `None` if it is unset or the
+/// process runs with raised privileges.
 pub fn environment<R>(name: &CStr, read: impl FnOnce(Option<&[u8]>) -> R) -> R {
-    // SAFETY: no precondition.
+    // SAFETY: `getauxval` has no precondition.
     let privileged = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
     // SAFETY: `name` is NUL-terminated.
     let value = unsafe { libc::getenv(name.as_ptr()) };
@@ -42,8 +43,8 @@ pub fn environment<R>(name: &CStr, read: impl FnOnce(Option<&[u8]>) -> R) -> R {
     read(Some(unsafe { CStr::from_ptr(value) }.to_bytes()))
 }
 
-/// Runs `work`, in which a file may outgrow what the process may write (RLIMIT_FSIZE): an error then, and
-/// no SIGXFSZ, which ends a process that does not expect it.
+/// Runs `work`, in which a file may outgrow the limit of the process (RLIMIT_FSIZE). The write then
+/// fails, and no SIGXFSZ ends the process.
 pub fn without_sigxfsz<R>(work: impl FnOnce() -> R) -> R {
     let mut set = no_signals();
     // SAFETY: the pointer is to the set.
@@ -57,15 +58,16 @@ pub fn without_sigxfsz<R>(work: impl FnOnce() -> R) -> R {
         };
         let result = work();
         if !was_pending {
-            // SAFETY: as above; the signal, which is this thread's, is taken if it has come.
+            // SAFETY: the pointers are to the set and to the time, and NULL asks for no details.
+            // The signal is this thread's, and is taken if it has come.
             unsafe { libc::sigtimedwait(&set, core::ptr::null_mut(), &no_time) };
         }
         result
     })
 }
 
-/// Runs `work` with all signals blocked, as the threads that it starts inherit for good: the
-/// process's signals are for the host's threads.
+/// Runs `work` with all signals blocked. The threads that it starts inherit that for good, because
+/// the process's signals are for the host's threads.
 pub fn with_signals_blocked<R>(work: impl FnOnce() -> R) -> R {
     let mut all = no_signals();
     // SAFETY: the pointer is to the set.
@@ -78,7 +80,7 @@ fn no_signals() -> libc::sigset_t {
     unsafe { core::mem::zeroed() }
 }
 
-/// Runs `work` with these signals blocked, too.
+/// Runs `work` with these signals blocked in addition.
 fn blocked<R>(set: &libc::sigset_t, work: impl FnOnce() -> R) -> R {
     let mut found = no_signals();
     // SAFETY: the pointers are to the two sets.

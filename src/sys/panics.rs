@@ -1,4 +1,4 @@
-//! Panics: caught, and silent inside the library.
+//! Panics inside the library: caught, and not printed.
 //!
 //! A panic here is a bug, but the host must not pay for it with its process or its terminal. The
 //! hook that prints a panic belongs to the whole program where this crate is linked into a Rust
@@ -14,10 +14,11 @@ type Hook = Box<dyn Fn(&panic::PanicHookInfo) + Send + Sync>;
 
 static PREVIOUS: OnceLock<Hook> = OnceLock::new();
 
-/// Runs `work`; a panic in it becomes its message, and nothing is printed if this thread is inside the library.
+/// Runs `work`, and returns the message of a panic in it as an error. Nothing is printed if this
+/// thread is inside the library.
 pub fn caught<R>(work: impl FnOnce() -> R) -> Result<R, Label> {
     install_hook();
-    // Whatever a panic leaves half done is the handle's to poison: see `ffi/handle.rs`.
+    // A handle that a panic leaves half changed is poisoned: see `ffi/handle.rs`.
     let result = panic::catch_unwind(AssertUnwindSafe(work));
     result.map_err(|payload| {
         let text = payload

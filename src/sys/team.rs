@@ -1,9 +1,15 @@
 //! Threads that wait, parked, for one borrowed piece of work at a time.
 //!
-//! The caller works too, from the moment it asks, and waits only for workers that are in the middle
-//! of something when it has run out of work: a worker that wakes late finds the work closed, and
-//! costs nothing. Waking and waiting allocate nothing. The threads are made by `pthread_create`,
-//! which reports that there is no memory, where `std::thread` would abort.
+//! `Team::start` creates workers, which run `work_until_the_end`. `Team::run` opens a piece of work
+//! under the lock, wakes the workers and works itself. A worker that sees work that it has not
+//! joined yet counts itself as running, works, and counts itself out again. When the caller has run
+//! out of work, dropping `Open` closes it, so that no further worker joins, and waits until no
+//! worker is running. Dropping the team ends the workers and joins them.
+//!
+//! So the caller works from the moment it asks, and waits only for workers that are in the middle
+//! of something: a worker that wakes late finds the work closed, and costs nothing. Waking and
+//! waiting allocate nothing. The threads are created by `pthread_create`, which reports that there
+//! is no memory, where `std::thread` would abort.
 
 use super::memory::reserve;
 use super::{fp, panics, process_id, with_signals_blocked};
@@ -15,27 +21,27 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// The workers of one handle; joined when dropped.
 pub struct Team {
-    /// One, in memory that may be lacking and that stays in its place.
+    /// A single one, in memory that can be allocated fallibly and stays in its place.
     shared: Vec<Shared>,
     workers: Vec<libc::pthread_t>,
-    /// The process that has these threads: a forked child has not.
+    /// The process that has these threads. A forked child does not have them.
     process: i32,
 }
 
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    /// There is new work, or the end.
+    /// Signalled when there is new work, or the end.
     wake: Condvar,
-    /// The last worker has left the work.
+    /// Signalled when the last worker has left the work.
     left: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    /// What to run; none when it is closed. See `Team::run` for its true lifetime.
+    /// The work, or `None` when it is closed. See `Team::run` for its true lifetime.
     work: Option<&'static (dyn Fn() + Sync)>,
-    /// How many pieces of work there have been, so that a worker joins each only once.
+    /// The number of pieces of work so far, so that a worker joins each only once.
     round: u64,
     /// Workers that are running `work`.
     running: usize,
@@ -51,9 +57,8 @@ impl Shared {
 }
 
 impl Team {
-    /// Starts so many workers, or none.
+    /// Starts `count` workers. If one of them does not start, the others are joined again.
     pub fn start(count: usize) -> Result<Team, Error> {
-        // Dropping the team joins those that have started, if one does not.
         let mut team = Team { shared: Vec::new(), workers: Vec::new(), process: process_id() };
         reserve(&mut team.shared, 1, "the threads")?;
         reserve(&mut team.workers, count, "the threads")?;
@@ -61,7 +66,7 @@ impl Team {
         for _ in 0..count {
             let shared = (&raw const team.shared[0]).cast_mut().cast();
             let mut worker = 0;
-            // SAFETY: the team joins the worker before it drops what the worker is given.
+            // SAFETY: the team joins the worker before it drops `shared`, which the worker uses.
             let refused = with_signals_blocked(|| unsafe {
                 libc::pthread_create(&mut worker, null(), enter, shared)
             });
@@ -73,13 +78,13 @@ impl Team {
         Ok(team)
     }
 
-    /// Whether this process is the one that started it.
+    /// Returns whether this process is the one that started the team.
     pub fn is_here(&self) -> bool {
         self.process == process_id()
     }
 
-    /// Calls `work` on this thread and on every worker that comes in time; returns when all those
-    /// calls have.
+    /// Calls `work` on this thread and on every worker that wakes in time. It returns when all
+    /// those calls have returned.
     pub fn run(&self, work: &(dyn Fn() + Sync)) {
         // SAFETY: `Open` takes the reference back before this function returns or unwinds: it
         // closes the work, under the lock that workers take it with, and waits for those that run.
@@ -113,7 +118,8 @@ impl Drop for Open<'_> {
 }
 
 extern "C" fn enter(shared: *mut c_void) -> *mut c_void {
-    // SAFETY: `Team::start` passed its `Shared`, of which only shared access is ever made.
+    // SAFETY: `Team::start` passed its `Shared`, which is only ever shared, and outlives the
+    // worker.
     work_until_the_end(unsafe { &*shared.cast::<Shared>() });
     null_mut()
 }
@@ -143,8 +149,8 @@ fn work_until_the_end(shared: &Shared) {
 impl Drop for Team {
     fn drop(&mut self) {
         if !self.is_here() {
-            // In a forked child there is nobody to stop or to join, and a lock that a worker held
-            // is held for good.
+            // A forked child has no workers to stop or to join, and a lock that one of them held is
+            // held for good.
             forget(take(&mut self.shared));
             return;
         }
@@ -153,7 +159,7 @@ impl Drop for Team {
             shared.wake.notify_all();
         }
         for worker in self.workers.drain(..) {
-            // SAFETY: started by us, and joined once.
+            // SAFETY: `start` created the worker, and `drain` yields it once.
             unsafe { libc::pthread_join(worker, null_mut()) };
         }
     }

@@ -1,5 +1,5 @@
-//! One word for each thread, without thread-local storage: where the library is loaded while the host runs,
-//! that comes from an allocator that ends the process when there is no memory.
+//! One word for each thread, without thread-local storage. Where the library is loaded while the
+//! host runs, that storage comes from an allocator that ends the process when there is no memory.
 
 use crate::error::Error;
 use core::ffi::c_void;
@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 /// A word for each thread, 0 at first.
 pub struct PerThread {
-    /// The system's key and 1, once there is one.
+    /// The system's key plus 1, or 0 as long as there is none.
     key: AtomicU64,
     /// Called with the word of a thread that ends, if it is not 0.
     destructor: Option<unsafe extern "C" fn(*mut c_void)>,
@@ -19,27 +19,29 @@ impl PerThread {
         PerThread { key: AtomicU64::new(0), destructor }
     }
 
+    /// Returns this thread's word.
     pub fn get(&self) -> usize {
         match self.key.load(Ordering::Acquire) {
             0 => 0,
-            // SAFETY: the key was made, and stays.
+            // SAFETY: the key was created, and is never deleted.
             key => unsafe { libc::pthread_getspecific((key - 1) as libc::pthread_key_t) }
                 .expose_provenance(),
         }
     }
 
-    /// An error if the system has no key, or no room for this thread's word.
+    /// Sets this thread's word. It fails if the system has no key left, or no memory for the word.
     pub fn set(&self, word: usize) -> Result<(), Error> {
         let key = self.key()?;
         let word = without_provenance(word);
-        // SAFETY: the key was made, and stays.
+        // SAFETY: the key was created, and is never deleted.
         match unsafe { libc::pthread_setspecific(key, word) } {
             0 => Ok(()),
             _ => Err(Error::OutOfMemory { what: "what is kept for a thread", bytes: 8 }),
         }
     }
 
-    /// The key, made by whoever is first: without a lock, which a fork might leave held.
+    /// Returns the key, which the first call creates. There is no lock, which a fork might leave
+    /// held.
     fn key(&self) -> Result<libc::pthread_key_t, Error> {
         let known = self.key.load(Ordering::Acquire);
         if known > 0 {
@@ -54,7 +56,7 @@ impl PerThread {
         match self.key.compare_exchange(0, new, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => Ok(key),
             Err(other) => {
-                // SAFETY: made above, and known to nobody.
+                // SAFETY: the key was created above, and nobody else knows it.
                 unsafe { libc::pthread_key_delete(key) };
                 Ok((other - 1) as libc::pthread_key_t)
             }
@@ -70,19 +72,19 @@ impl<const N: usize> BytesPerThread<N> {
         BytesPerThread(PerThread::new(Some(libc::free)))
     }
 
-    /// This thread's, if it has asked for them.
+    /// Returns this thread's bytes, if it has asked for them.
     pub fn get(&self) -> Option<*mut [u8; N]> {
         let bytes = with_exposed_provenance_mut::<[u8; N]>(self.0.get());
         (!bytes.is_null()).then_some(bytes)
     }
 
-    /// This thread's, if there is memory.
+    /// Returns this thread's bytes, which the first call allocates; `None` if there is no memory.
     pub fn ask(&self) -> Option<*mut [u8; N]> {
         self.get().or_else(|| {
-            // SAFETY: no precondition.
+            // SAFETY: `calloc` has no precondition.
             let bytes = unsafe { libc::calloc(1, N) };
             if bytes.is_null() || self.0.set(bytes.expose_provenance()).is_err() {
-                // SAFETY: NULL, or allocated above and known to nobody.
+                // SAFETY: the pointer is NULL, or was allocated above and nobody else knows it.
                 unsafe { libc::free(bytes) };
                 return None;
             }

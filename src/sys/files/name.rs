@@ -17,7 +17,7 @@ impl Name {
         Ok(Name(bytes))
     }
 
-    /// `.adamw-<number>.tmp`
+    /// Returns `.adamw-<number>.tmp`, with three digits.
     pub fn temporary(number: usize) -> Result<Name, IoError> {
         let mut digits = *b".adamw-000.tmp";
         for (place, power) in [(7, 100), (8, 10), (9, 1)] {
@@ -35,7 +35,7 @@ impl Name {
     }
 }
 
-/// A copy of a text with a NUL behind it, if there is room.
+/// Copies a text and a NUL behind it to `to`, if there is room, and returns it.
 pub fn terminated<'a>(text: &[u8], to: &'a mut [u8]) -> Result<&'a CStr, IoError> {
     let too_long = || IoError::from_raw_os_error(libc::ENAMETOOLONG);
     if text.len() >= to.len() {

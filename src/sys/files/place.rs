@@ -1,4 +1,12 @@
-//! Where a new file is written and put in its place.
+//! The place of a new file: an open directory and a name in it.
+//!
+//! `Place::of` follows the symbolic links of a path, so that links stay and the file that they lead
+//! to is replaced. `replaced` finds what has the name and checks that it may be written.
+//! `temporary` creates a file `.adamw-<number>.tmp` in the same directory under the first free
+//! number. Each such file is locked while it is written, so that a file without a lock is the
+//! leftover of a killed process, and is removed (`remove_leftover`). `hand_on` gives the new file
+//! the owner and the mode of the old one. At last `rename` puts it in its place, or `remove`
+//! removes it.
 
 use super::name::{Name, terminated};
 use super::{check_kind, failed, open_at};
@@ -9,27 +17,26 @@ use std::io::{Error as IoError, ErrorKind};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, fchown};
 
-/// A directory that is open, and a name in it.
+/// An open directory, and a name in it.
 pub struct Place {
     pub folder: File,
     name: Name,
 }
 
-/// As many symbolic links as Linux itself follows.
+/// The number of symbolic links that Linux itself follows.
 const MOST_LINKS: usize = 40;
 
-/// How many names a temporary file can have: so many saves go on in a directory at once.
+/// The number of names of temporary files, and so of saves in a directory at once.
 const TEMPORARIES: usize = 1000;
 
 impl Place {
-    /// Where a file is or would be, its symbolic links followed: they stay, and what they lead to is
-    /// replaced.
+    /// Returns the place where a file is or would be, after following symbolic links.
     pub fn of(path: &CStr) -> Result<Place, IoError> {
         let mut place = Place::next(None, path.to_bytes())?;
         let mut link = [0; libc::PATH_MAX as usize];
         for _ in 0..MOST_LINKS {
             let (folder, name) = (place.folder.as_raw_fd(), place.name.as_ptr());
-            // SAFETY: the name is NUL-terminated, and the buffer as long as is said.
+            // SAFETY: the name is NUL-terminated, and the buffer has `link.len()` bytes.
             let length =
                 unsafe { libc::readlinkat(folder, name, link.as_mut_ptr().cast(), link.len()) };
             let Ok(length) = usize::try_from(length) else { return Ok(place) };
@@ -38,7 +45,7 @@ impl Place {
         Err(IoError::from_raw_os_error(libc::ELOOP))
     }
 
-    /// A path seen from a place.
+    /// Returns the place of a path relative to another place.
     fn next(from: Option<&Place>, path: &[u8]) -> Result<Place, IoError> {
         let cut = path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
         let (folder, name) = path.split_at(cut);
@@ -48,14 +55,15 @@ impl Place {
         let name = Name::new(name)?;
         let open = |flags| open_at(from, folder, flags | libc::O_DIRECTORY, 0);
         let folder = match open(libc::O_RDONLY) {
-            // One that may be written but not read still takes names.
+            // A directory that may be written but not read still takes names.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => open(libc::O_PATH),
             opened => opened,
         };
         Ok(Place { folder: folder?, name })
     }
 
-    /// What is there and will be replaced: a file that can be written, or nothing.
+    /// Returns the status of the file that will be replaced, if there is one, and checks that it is
+    /// a file that can be written.
     pub fn replaced(&self, label: Label) -> Result<Option<libc::stat>, Error> {
         let found = self.status(&self.name).map_err(|e| failed(label, "open", e))?;
         let Some(found) = found else { return Ok(None) };
@@ -68,7 +76,7 @@ impl Place {
         Ok(Some(found))
     }
 
-    /// What has a name, if anything has.
+    /// Returns the status of what has a name, if anything has.
     fn status(&self, name: &Name) -> Result<Option<libc::stat>, IoError> {
         // SAFETY: `stat` is plain bits, for which all zeros is a value.
         let mut found: libc::stat = unsafe { core::mem::zeroed() };
@@ -81,7 +89,8 @@ impl Place {
         if error.kind() == ErrorKind::NotFound { Ok(None) } else { Err(error) }
     }
 
-    /// A new file in the same directory, whose owner alone may open it if it takes the place of another.
+    /// Creates a new file in the same directory. If it takes the place of another, its owner alone
+    /// may open it at first.
     pub fn temporary(
         &self,
         label: Label,
@@ -110,12 +119,12 @@ impl Place {
         Err(failed(label, call, IoError::from_raw_os_error(libc::EEXIST)))
     }
 
-    /// Makes a file that was not there, whoever the system says it belongs to. `None`: another save
-    /// took it for a leftover before it was locked, and removes it.
+    /// Creates a file that was not there, and locks it. Returns `None` if another save took it for
+    /// a leftover before it was locked, and removes it.
     fn create(&self, name: &Name, mode: libc::mode_t) -> Result<Option<File>, IoError> {
         let flags = libc::O_RDWR | libc::O_NOFOLLOW | libc::O_CREAT | libc::O_EXCL;
         let file = open_at(self.folder.as_raw_fd(), name.as_c_str(), flags, mode)?;
-        // Where there are no locks nobody removes leftovers.
+        // On a file system without locks nobody removes leftovers.
         let is_ours = match lock(&file) {
             Some(true) => self.is(name, &file),
             locked => Ok(locked.is_none()),
@@ -126,17 +135,17 @@ impl Place {
         Ok(is_ours?.then_some(file))
     }
 
-    /// Removes what a process that was killed has left: the lock says that nobody writes it any more.
+    /// Removes the leftover of a killed process. That it can be locked tells that nobody writes it.
     fn remove_leftover(&self, name: &Name) -> bool {
         let flags = libc::O_RDWR | libc::O_NOFOLLOW | libc::O_NONBLOCK;
         let opened = open_at(self.folder.as_raw_fd(), name.as_c_str(), flags, 0);
-        // Whoever holds the lock of what has a name is the only one who may remove it.
+        // Only the holder of the lock of the file that has the name may remove it.
         opened.is_ok_and(|file| {
             lock(&file) == Some(true) && self.is(name, &file).unwrap_or(false) && self.remove(name)
         })
     }
 
-    /// That a name is that of a file.
+    /// Returns whether a name is that of a file.
     fn is(&self, name: &Name, file: &File) -> Result<bool, IoError> {
         let (file, named) = (file.metadata()?, self.status(name)?);
         let named = named.map(|named| (named.st_dev, named.st_ino));
@@ -148,7 +157,7 @@ impl Place {
         unsafe { libc::unlinkat(self.folder.as_raw_fd(), name.as_ptr(), 0) == 0 }
     }
 
-    /// Gives the place to the file of another name.
+    /// Renames a file of the directory to the name of the place.
     pub fn rename(&self, from: &Name) -> Result<(), IoError> {
         let folder = self.folder.as_raw_fd();
         // SAFETY: the names are NUL-terminated.
@@ -157,7 +166,7 @@ impl Place {
     }
 }
 
-/// Whether a file was to be locked; `None`: its file system has no locks.
+/// Locks a file, and returns whether it could; `None` if the file system has no locks.
 fn lock(file: &File) -> Option<bool> {
     loop {
         match file.try_lock() {
@@ -169,8 +178,8 @@ fn lock(file: &File) -> Option<bool> {
     }
 }
 
-/// Gives a new file the owner, the group and the mode of the one that it replaces, as far as the process
-/// may and the file system has them.
+/// Gives a new file the owner, the group and the mode of the one that it replaces, as far as the
+/// process may and the file system can.
 pub fn hand_on(new: &File, replaced: &libc::stat) -> Result<(), IoError> {
     let made = new.metadata()?;
     let (owner, group) = (replaced.st_uid, replaced.st_gid);
@@ -186,7 +195,7 @@ pub fn hand_on(new: &File, replaced: &libc::stat) -> Result<(), IoError> {
         mode &= 0o707 | mode << 3;
     }
     if made.mode() & 0o777 != mode {
-        // SAFETY: no precondition. What cannot be had stays its owner's alone.
+        // SAFETY: `fchmod` has no precondition. If it fails, the file stays its owner's alone.
         unsafe { libc::fchmod(new.as_raw_fd(), mode) };
     }
     Ok(())
