@@ -1,4 +1,14 @@
 //! A header that is being written.
+//!
+//! `Draft::new` writes the start, with zeros in place of all checksums, because the header is as
+//! long then as it will be in the end. `pair` adds texts, then `tensor` adds tensors, each of whose
+//! bytes follow those of the one before, and `end` fills in the length. Now it is known how long
+//! the file is. While the tensors are written, `set_crc` puts in the checksum of each. `sealed`
+//! puts in that of the header itself, which is computed with zeros in its own place, and returns
+//! the bytes.
+//!
+//! The bytes are a `Text`, which fails where there is no memory; `Escaped` writes JSON strings to
+//! it.
 #![forbid(unsafe_code)]
 
 use super::{AFTER_CRC, AFTER_FORMAT, CRC_DIGITS, FORMAT, LENGTH, LONGEST_HEADER, START};
@@ -6,7 +16,7 @@ use super::{crc, hexadecimal};
 use crate::error::Error;
 use core::fmt::{self, Display, Write};
 
-/// Text in memory that may be lacking.
+/// Text whose allocation can fail.
 #[derive(Default)]
 pub struct Text {
     bytes: Vec<u8>,
@@ -14,11 +24,11 @@ pub struct Text {
 }
 
 impl Text {
-    /// Writes what `write` does, over what was there.
+    /// Replaces the text by that which `write` writes.
     pub fn set(&mut self, write: impl FnOnce(&mut Text) -> fmt::Result) -> Result<&str, Error> {
         self.bytes.clear();
         write(self).map_err(|_| self.lacks())?;
-        // It was written as text.
+        // `write_str` takes UTF-8 only.
         Ok(core::str::from_utf8(&self.bytes).unwrap_or_default())
     }
 
@@ -38,7 +48,7 @@ impl Write for Text {
     }
 }
 
-/// Writes text as it stands between the quotes of a JSON string.
+/// Writes text as the contents of a JSON string.
 struct Escaped<'a>(&'a mut Text);
 
 impl Write for Escaped<'_> {
@@ -54,7 +64,7 @@ impl Write for Escaped<'_> {
     }
 }
 
-/// A header of so many tensors: first all pairs, then all tensors, then all checksums.
+/// A header: first all pairs, then all tensors, then all checksums.
 pub struct Draft {
     text: Text,
     in_tensors: bool,
@@ -88,7 +98,7 @@ impl Draft {
         })
     }
 
-    /// Adds a tensor whose bytes follow those of the one before; a shape of `None` is a number's.
+    /// Adds a tensor whose bytes follow those of the one before. A number has no `n_elements`.
     pub fn tensor(
         &mut self,
         name: impl Display,
@@ -119,7 +129,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Ends the header; the bytes of tensors start at a multiple of 8.
+    /// Ends the header, so that the bytes of tensors start at a multiple of 8.
     pub fn end(&mut self) -> Result<(), Error> {
         self.end_pairs()?;
         self.write(|text| {
@@ -136,12 +146,12 @@ impl Draft {
         Ok(())
     }
 
-    /// Bytes of the header and its length.
+    /// Returns the bytes of the header and of its length in front of it.
     pub fn n_bytes(&self) -> u64 {
         self.text.bytes.len() as u64
     }
 
-    /// Bytes of the tensors behind it.
+    /// Returns the bytes of the tensors behind it.
     pub fn n_tensor_bytes(&self) -> u64 {
         self.n_bytes
     }
@@ -152,7 +162,7 @@ impl Draft {
         self.put(first + number * CRC_DIGITS, crc);
     }
 
-    /// Sets the header's own checksum, once the others are there, and gives the whole.
+    /// Sets the header's own checksum, when all others are set, and returns the whole.
     pub fn sealed(&mut self) -> &[u8] {
         let sum = crc(&self.text.bytes);
         self.put(header_crc_at(), sum);
@@ -164,7 +174,7 @@ impl Draft {
     }
 }
 
-/// Where the header's checksum stands: its format's number has one digit.
+/// Returns the place of the header's checksum: the number of its format has one digit.
 fn header_crc_at() -> usize {
     LENGTH + START.len() + 1 + AFTER_FORMAT.len()
 }

@@ -1,10 +1,10 @@
-//! What a file that is no checkpoint seems to be, by its first bytes.
+//! Guesses the kind of a file that is not a checkpoint, by its first bytes.
 #![forbid(unsafe_code)]
 
-/// As many first bytes as tell what a file is.
+/// The number of first bytes that tell the kind of a file.
 pub(super) const ENOUGH: usize = 512;
 
-/// How files of other kinds start.
+/// The starts of files of other kinds.
 const STARTS: [(&[u8], &str); 14] = [
     (b"PK\x03\x04", "it is a zip archive"),
     (b"PK\x05\x06", "it is an empty zip archive"),
@@ -29,10 +29,10 @@ const PICKLE: &str =
     "it is a pickle, as .pt and .pdopt are: python/convert.py makes a checkpoint of it";
 const PYTORCH: &str = "it is PyTorch's .pt: python/convert.py makes a checkpoint of it";
 
-/// Where the name of the first file in a zip archive stands.
+/// The place of the name of the first file in a zip archive.
 const ZIP_NAME: usize = 30;
 
-/// What a file is that starts so.
+/// Returns the kind of a file that starts with these bytes.
 pub fn seems(start: &[u8]) -> &'static str {
     if start.is_empty() {
         return "it is empty";
@@ -61,13 +61,15 @@ pub fn seems(start: &[u8]) -> &'static str {
     }
     match start.get(8..10) {
         Some(b"{\"" | b"{ ") => {
-            "it seems to be a safetensors file, but its header starts differently from a checkpoint's"
+            "it seems to be a safetensors file, but its header starts differently from a \
+             checkpoint's"
         }
         _ => "its header starts differently",
     }
 }
 
-/// UTF-8, perhaps cut off, without other control characters than those of text.
+/// Returns whether bytes are UTF-8, perhaps cut off, without control characters other than those of
+/// text.
 fn is_text(start: &[u8]) -> bool {
     let is_utf8 = match core::str::from_utf8(start) {
         Ok(_) => true,

@@ -1,4 +1,14 @@
-//! The header of a safetensors file: which tensors there are, where, and the texts beside them.
+//! The header of a safetensors file: its tensors, their places, and its texts.
+//!
+//! `Header::new` parses the JSON once, in place (`json.rs`). `entry` makes an `Entry` of each
+//! tensor, and checks that its offsets are as far apart as its type and shape ask for; `metadata`
+//! makes a `Pair` of each text. `in_order` then checks that the tensors lie one behind another and
+//! fill the file, and `pairs` are sorted by key, so that `text` and `bytes` find them by binary
+//! search.
+//!
+//! Entries stay in the order of their bytes, in which `Checkpoint::verify` reads them, until
+//! `sort_by_name` sorts them for `tensor` and `place`. Both sorts find a name that is there twice.
+//! No list takes more memory than the header (`bounded`), whatever a hostile file says.
 #![forbid(unsafe_code)]
 
 use super::json::{Broken, Reader, Span};
@@ -6,7 +16,7 @@ use crate::error::{FileProblem, Label};
 use core::ffi::CStr;
 use core::str;
 
-/// What safetensors calls its element types, and the bits of an element.
+/// The element types of safetensors: their names, and the bits of an element.
 const TYPES: [(&CStr, u64); 22] = [
     (c"BOOL", 8),
     (c"F4", 4),
@@ -35,11 +45,11 @@ const TYPES: [(&CStr, u64); 22] = [
 /// One tensor of a file.
 #[derive(Clone, Copy)]
 pub struct Entry {
-    /// Where its bytes start and end, behind the header.
+    /// The start and the end of its bytes, behind the header.
     pub start: u64,
     pub end: u64,
     name: Span,
-    /// Which it is in the order of the bytes.
+    /// Its number in the order of the bytes.
     pub number: u32,
     dtype: u8,
 }
@@ -49,7 +59,7 @@ impl Entry {
         self.dtype_c().to_str().unwrap_or_default() // the table is of ASCII
     }
 
-    /// The same, NUL-terminated.
+    /// Returns the name of its type, NUL-terminated.
     pub fn dtype_c(&self) -> &'static CStr {
         TYPES[self.dtype as usize].0
     }
@@ -70,19 +80,19 @@ struct Pair {
     text: Span,
 }
 
-/// A header, read and found whole.
+/// A header that was parsed and checked.
 pub struct Header {
     text: Vec<u8>,
-    /// In the order of their names, once `sort_by_name` has been called; before it of their bytes.
+    /// The tensors in the order of their bytes; after `sort_by_name` in that of their names.
     entries: Vec<Entry>,
-    /// In the order of their keys.
+    /// The texts in the order of their keys.
     pairs: Vec<Pair>,
 }
 
 impl Header {
-    /// Reads a header that so many bytes of tensors follow.
+    /// Parses a header that `n_bytes` bytes of tensors follow.
     pub fn new(mut text: Vec<u8>, n_bytes: u64) -> Result<Header, FileProblem> {
-        // No entry is written in fewer bytes than it takes here, so that no list of them is longer
+        // An entry takes no more bytes here than in the header, so that no list needs more memory
         // than the header.
         let mut entries = bounded(text.len())?;
         let mut pairs = bounded(text.len())?;
@@ -103,7 +113,7 @@ impl Header {
         Ok(Header { text, entries, pairs })
     }
 
-    /// Has tensors found by name from now on.
+    /// Sorts the tensors, so that they are found by name from now on.
     pub fn sort_by_name(&mut self) -> Result<(), FileProblem> {
         let Header { text, entries, .. } = self;
         entries.sort_unstable_by(|a, b| a.name.of(text).cmp(b.name.of(text)));
@@ -119,7 +129,7 @@ impl Header {
     }
 
     pub fn name(&self, entry: &Entry) -> &str {
-        // The reader took nothing that is not UTF-8.
+        // The reader takes UTF-8 only.
         str::from_utf8(entry.name.of(&self.text)).unwrap_or_default()
     }
 
@@ -127,29 +137,29 @@ impl Header {
         entry.name.with_nul(&self.text)
     }
 
-    /// Every key and its text, each with a NUL behind it.
+    /// Returns every key and its text, each with a NUL behind it.
     pub fn texts(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.pairs
             .iter()
             .map(|pair| (pair.key.with_nul(&self.text), pair.text.with_nul(&self.text)))
     }
 
-    /// The tensor whose name these make one after another.
+    /// Returns the tensor whose name is the concatenation of `name`.
     pub fn tensor(&self, name: &[&str]) -> Option<&Entry> {
         Some(&self.entries[self.place(name)?])
     }
 
-    /// Which of the entries it is.
+    /// Returns its index in the entries.
     pub fn place(&self, name: &[&str]) -> Option<usize> {
         self.entries.binary_search_by(|entry| compare(entry.name.of(&self.text), name)).ok()
     }
 
-    /// The text under a key, which these make one after another.
+    /// Returns the text under the key that is the concatenation of `key`.
     pub fn text(&self, key: &[&str]) -> Option<&str> {
         str::from_utf8(self.bytes(key)?).ok()
     }
 
-    /// The same as bytes, which takes no look at each of them.
+    /// Returns the text as bytes, without checking that they are UTF-8.
     pub fn bytes(&self, key: &[&str]) -> Option<&[u8]> {
         let place = self.pairs.binary_search_by(|pair| compare(pair.key.of(&self.text), key));
         Some(self.pairs[place.ok()?].text.of(&self.text))
@@ -160,7 +170,7 @@ fn compare(name: &[u8], parts: &[&str]) -> core::cmp::Ordering {
     name.iter().copied().cmp(parts.iter().flat_map(|part| part.bytes()))
 }
 
-/// A list that never takes more bytes than the header.
+/// Returns a list that never takes more bytes than the header.
 fn bounded<T>(header: usize) -> Result<Vec<T>, FileProblem> {
     let mut list = Vec::new();
     let most = header / size_of::<T>();
@@ -230,7 +240,8 @@ fn entry(reader: &mut Reader, name: Span) -> Result<Entry, Broken> {
     Ok(Entry { start, end, name, number: 0, dtype: dtype as u8 })
 }
 
-/// Sorts by place, and sees that the tensors lie one behind another from the first byte to the last.
+/// Sorts the tensors by place, and checks that they lie one behind another from the first byte to
+/// the last.
 fn in_order(entries: &mut [Entry], n_bytes: u64) -> Result<(), Broken> {
     entries.sort_unstable_by_key(|entry| (entry.start, entry.end));
     let mut end = 0;

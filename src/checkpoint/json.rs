@@ -1,11 +1,16 @@
 //! Reads the JSON that a header is: objects, strings and whole numbers, in place.
 //!
-//! A general parser would turn 100 MB of a hostile header into some GB of values before anybody looks
-//! at them. This one allocates nothing: a string is unescaped where it stands, and is a place in the
-//! text from then on.
+//! A general parser would turn 100 MB of a hostile header into some GB of values before anybody
+//! looks at them. This one allocates nothing: a string is unescaped in place, and is a `Span` of
+//! the text from then on.
+//!
+//! A `Reader` goes through the text once. `object` and `numbers` read an object and an array, and
+//! call back for each entry; `string` reads a string, and `unescape` and `unicode` its escapes;
+//! `end` checks that nothing follows. Each of them skips space by `peek`, and returns `Broken` at
+//! the first byte that cannot be there.
 #![forbid(unsafe_code)]
 
-/// Where a string is in the text.
+/// The place of a string in the text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Span {
     start: u32,
@@ -17,13 +22,13 @@ impl Span {
         &text[self.start as usize..][..self.length as usize]
     }
 
-    /// The string and the NUL behind it.
+    /// Returns the string and the NUL behind it.
     pub fn with_nul<'a>(&self, text: &'a [u8]) -> &'a [u8] {
         &text[self.start as usize..][..self.length as usize + 1]
     }
 }
 
-/// Why a header is none.
+/// The reason why a text is not a header.
 pub type Broken = &'static str;
 
 /// Reads a text from its start to its end. The text is shorter than 4 GiB.
@@ -37,12 +42,12 @@ impl<'a> Reader<'a> {
         Reader { text, at: 0 }
     }
 
-    /// A string that was read before.
+    /// Returns a string that was read before.
     pub fn bytes(&self, span: Span) -> &[u8] {
         span.of(self.text)
     }
 
-    /// The next byte that is no space, without reading it.
+    /// Returns the next byte that is not space, without reading it.
     pub fn peek(&mut self) -> Option<u8> {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.text.get(self.at) {
             self.at += 1;
@@ -50,7 +55,7 @@ impl<'a> Reader<'a> {
         self.text.get(self.at).copied()
     }
 
-    /// Reads this byte, if it is next.
+    /// Reads this byte if it is next, and returns whether it was.
     fn takes(&mut self, byte: u8) -> bool {
         let is_next = self.peek() == Some(byte);
         self.at += usize::from(is_next);
@@ -141,7 +146,8 @@ impl<'a> Reader<'a> {
         byte.ok_or("a string does not end")
     }
 
-    /// What is written is never longer than what was read.
+    /// Writes bytes to the end of the string that is being read. It is never longer than the text
+    /// read so far.
     fn put(&mut self, end: &mut usize, bytes: &[u8]) {
         self.text[*end..*end + bytes.len()].copy_from_slice(bytes);
         *end += bytes.len();
@@ -168,7 +174,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The character whose code, or pair of codes, comes after `\u`.
+    /// Reads the code, or the pair of codes, that comes after `\u`, and returns its character.
     fn unicode(&mut self) -> Result<char, Broken> {
         let first = self.hexadecimal()?;
         let code = match first {
@@ -190,7 +196,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// That nothing but space is left.
+    /// Checks that nothing but space is left.
     pub fn end(&mut self) -> Result<(), Broken> {
         if self.peek().is_none() { Ok(()) } else { Err("there is text behind the header") }
     }

@@ -1,8 +1,12 @@
 //! Files of state: safetensors, with what makes one a checkpoint of a handle in its metadata.
 //!
-//! `docs/checkpoint.md` describes the format. What stands in a file, `optimizer/save.rs` decides; here
-//! is how it is written (`draft.rs`), read (`header.rs`, `json.rs`, `source.rs`) and found whole before
-//! anybody takes anything from it (`reading.rs`).
+//! `docs/checkpoint.md` describes the format, and `optimizer/save.rs` decides what a file contains.
+//!
+//! To save, a `Draft` collects the texts and the tensors of the header; the checksums follow when
+//! the tensors have been written (`draft.rs`). To load, `open_all` opens the sources (`source.rs`),
+//! `Checkpoint::open` reads and checks the header (`header.rs`, `json.rs`), and `verify` compares
+//! every tensor with its checksum (`reading.rs`, with several threads `shared.rs`). Only then the
+//! optimizer reads any of it. `Progress` tells the host about both.
 #![forbid(unsafe_code)]
 
 mod draft;
@@ -25,27 +29,27 @@ pub use source::{Source, open_all};
 use crate::error::Error;
 use crate::sys::memory::reserve;
 
-/// What a header starts with, up to its format's number.
+/// The start of a header, up to the number of its format.
 const START: &str = "{\"__metadata__\":{\"adamw_checkpoint\":\"";
 const FORMAT: u32 = 1;
-/// What comes behind that number, up to the header's checksum.
+/// The text behind that number, up to the header's checksum.
 const AFTER_FORMAT: &str = "\",\"header_crc32\":\"";
-/// What comes behind that checksum, up to those of the tensors.
+/// The text behind that checksum, up to those of the tensors.
 const AFTER_CRC: &str = "\",\"crc32\":\"";
 
 /// Bytes of the length in front of a header.
 const LENGTH: usize = 8;
-/// As other readers of safetensors have it.
+/// The limit that other readers of safetensors have.
 const LONGEST_HEADER: usize = 100_000_000;
 
 /// Digits of a checksum.
 const CRC_DIGITS: usize = 8;
 
-/// How many bytes are read, written and summed at once, so that they are in cache still when they are
-/// summed.
+/// The number of bytes that are read or written at once, so that they are still in cache when they
+/// are summed.
 pub(crate) const PIECE: usize = 1 << 18;
 
-/// So many bytes, where there is memory for them.
+/// Allocates `n` zero bytes.
 fn zeros(n: usize, what: &'static str) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     reserve(&mut bytes, n, what)?;
@@ -53,12 +57,12 @@ fn zeros(n: usize, what: &'static str) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// The checksum that zip, gzip and PNG have, so that whoever reads a file can check it.
+/// Returns the checksum of zip, gzip and PNG, so that any reader can check a file.
 pub fn crc(bytes: &[u8]) -> u32 {
     crc32fast::hash(bytes)
 }
 
-/// Eight digits, small letters.
+/// Returns eight digits, with small letters.
 fn hexadecimal(crc: u32) -> [u8; CRC_DIGITS] {
     core::array::from_fn(|i| {
         let digit = (crc >> (28 - 4 * i) & 15) as u8;

@@ -1,13 +1,13 @@
-//! How far a save or a load has come.
+//! The progress of a save or a load.
 #![forbid(unsafe_code)]
 
 use crate::callback::HostProgress;
 use crate::error::Error;
 
-/// After how many bytes the host hears of it again.
+/// The number of bytes after which the host is told again.
 const TOLD_AFTER: u64 = 1 << 20;
 
-/// Counts bytes, and tells the host after every so many.
+/// Counts bytes, and tells the host after every `TOLD_AFTER` of them and at the end.
 pub struct Progress {
     host: Option<HostProgress>,
     done: u64,
@@ -20,7 +20,7 @@ impl Progress {
         Progress { host, done: 0, told: 0, total }
     }
 
-    /// So many more are done.
+    /// Counts `n_bytes` more. An error is the host's, which cancels.
     pub fn add(&mut self, n_bytes: u64) -> Result<(), Error> {
         self.done += n_bytes;
         let is_due = self.done - self.told >= TOLD_AFTER || self.done == self.total;

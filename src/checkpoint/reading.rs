@@ -1,4 +1,14 @@
-//! A checkpoint that is read: nothing of it is believed before its checksums have been seen.
+//! A checkpoint that is read: nothing of it is believed before its checksums have been checked.
+//!
+//! ```text
+//! open      looks at the first bytes (foreign.rs), reads the header, and checks its length, format
+//!           and checksum (check_header) before it is parsed (header.rs)
+//! verify    reads every tensor and compares it with its checksum: long ones by several threads
+//!           (Buffers::sum), short ones through a Window, together with their neighbours
+//! read      reads a part of a tensor, and checks its sum again where the part is the whole
+//! ```
+//!
+//! A file may have been set aside (`source.rs`); `opened` opens it for one piece of work.
 #![forbid(unsafe_code)]
 
 use super::foreign::{self, ENOUGH};
@@ -8,23 +18,23 @@ use super::{AFTER_FORMAT, CRC_DIGITS, FORMAT, LENGTH, LONGEST_HEADER, START};
 use super::{PIECE, Progress, Source, hexadecimal, zeros};
 use crate::error::{Error, FileProblem, Label};
 
-/// A checkpoint whose every byte has been found to be what was written.
+/// A checkpoint. Once `verify` has returned, its bytes are known to be those that were written.
 pub struct Checkpoint<'a> {
     source: Source<'a>,
     header: Header,
-    /// Where the bytes of tensors start.
+    /// The start of the bytes of tensors.
     start: u64,
 }
 
 impl<'a> Checkpoint<'a> {
-    /// Reads the header, and looks at nothing else.
+    /// Reads and checks the header, and nothing else.
     pub fn open(mut source: Source<'a>) -> Result<Checkpoint<'a>, Error> {
         let was_aside = source.take_up()?;
         let n_bytes = source.n_bytes();
         let mut start = [0; ENOUGH];
         let start = &mut start[..n_bytes.min(ENOUGH as u64) as usize];
         source.read(0, start)?;
-        // As far as the file goes it starts as a checkpoint does.
+        // A file that is cut off still starts as a checkpoint does.
         let header = start.get(LENGTH..).filter(|text| !text.is_empty());
         let starts = |text: &[u8]| text.iter().zip(START.as_bytes()).all(|(a, b)| a == b);
         let Some((&length, _)) = start.split_first_chunk().filter(|_| header.is_some_and(starts))
@@ -54,7 +64,7 @@ impl<'a> Checkpoint<'a> {
         Ok(Checkpoint { source, header, start: LENGTH as u64 + n_header })
     }
 
-    /// Does something that reads it, even if its file was set aside.
+    /// Runs `work`, which reads the checkpoint, with its file open even if it was set aside.
     pub fn opened<R>(
         &mut self,
         work: impl FnOnce(&mut Self) -> Result<R, Error>,
@@ -67,12 +77,12 @@ impl<'a> Checkpoint<'a> {
         result
     }
 
-    /// Bytes of all tensors.
+    /// Returns the bytes of all tensors.
     pub fn n_bytes(&self) -> u64 {
         self.source.n_bytes() - self.start
     }
 
-    /// Reads every tensor and holds it against its checksum; tensors are found by name after that.
+    /// Reads every tensor and compares it with its checksum. After that tensors are found by name.
     pub fn verify(
         &mut self,
         window: &mut Window,
@@ -94,7 +104,7 @@ impl<'a> Checkpoint<'a> {
         self.header.sort_by_name().map_err(|problem| self.source.problem(problem))
     }
 
-    /// The checksum of a tensor, together with its neighbours.
+    /// Returns the checksum of a tensor, which is read together with its neighbours.
     fn sum_alone(
         &self,
         entry: &Entry,
@@ -122,7 +132,8 @@ impl<'a> Checkpoint<'a> {
         Err(self.source.problem(FileProblem::Checksum(name)))
     }
 
-    /// Reads a part of a tensor; where it is the whole, its checksum is held against what was read now.
+    /// Reads a part of a tensor. If that is the whole, its checksum is compared with the bytes read
+    /// now.
     pub fn read(&self, entry: &Entry, at: u64, to: &mut [u8], share: Share) -> Result<(), Error> {
         let is_whole = to.len() as u64 == entry.n_bytes();
         let from = self.start + entry.start + at;
@@ -147,7 +158,7 @@ impl<'a> Checkpoint<'a> {
         &self.header
     }
 
-    /// The text under a key that must be there.
+    /// Returns the text under a key that must be there.
     pub fn text(&self, key: &[&str]) -> Result<&str, Error> {
         let missing = key.last().copied().unwrap_or_default();
         let problem = || self.problem(FileProblem::Text(Label::new(missing.as_bytes())));
@@ -158,18 +169,18 @@ impl<'a> Checkpoint<'a> {
         self.source.problem(problem)
     }
 
-    /// Where the bytes of a tensor start in the file.
+    /// Returns the start of the bytes of a tensor in the file.
     pub fn offset(&self, entry: &Entry) -> u64 {
         self.start + entry.start
     }
 }
 
-/// Bytes that were read last, so that small tensors side by side are read at once.
+/// The bytes that were read last, so that small tensors side by side are read at once.
 pub struct Window {
     buffer: Vec<u8>,
-    /// Whose bytes they are: the address of a checkpoint that stays where it is.
+    /// The checkpoint of the bytes, by its address, at which it stays.
     of: usize,
-    /// Where it starts, behind the header, and how much of it holds bytes.
+    /// The start of the bytes, behind the header, and their number.
     start: u64,
     length: usize,
 }
@@ -180,7 +191,7 @@ impl Window {
         Ok(Window { buffer, of: 0, start: 0, length: 0 })
     }
 
-    /// Some bytes from `at` on, one at least, none from `end` on.
+    /// Returns at least one byte from `at` on, and none from `end` on.
     pub fn bytes(&mut self, of: &Checkpoint, at: u64, end: u64) -> Result<&[u8], Error> {
         let address = core::ptr::from_ref(of).addr();
         let inside = self.start..self.start + self.length as u64;
@@ -195,7 +206,7 @@ impl Window {
         Ok(&self.buffer[first..last])
     }
 
-    /// The value of a tensor of one 64-bit number; NaN of another.
+    /// Returns the value of a tensor of one 64-bit number; NaN for any other tensor.
     pub fn number(&mut self, of: &Checkpoint, entry: &Entry) -> Result<f64, Error> {
         Ok(match (entry.dtype(), entry.n_bytes()) {
             ("F64", 8) => f64::from_le_bytes(self.word(of, entry)?),
@@ -204,7 +215,7 @@ impl Window {
         })
     }
 
-    /// A tensor of 8 bytes.
+    /// Returns the first 8 bytes of a tensor.
     pub fn word(&mut self, of: &Checkpoint, entry: &Entry) -> Result<[u8; 8], Error> {
         let mut word = [0; 8];
         let mut at = entry.start;
@@ -219,7 +230,7 @@ impl Window {
     }
 }
 
-/// That a header is of this format, and what was written.
+/// Checks that a header has this format, and the bytes that were written.
 fn check_header(length: &[u8; LENGTH], text: &mut [u8]) -> Result<(), FileProblem> {
     let foreign = FileProblem::Foreign("its header starts differently");
     let format = text.strip_prefix(START.as_bytes()).ok_or(foreign)?;
@@ -234,7 +245,7 @@ fn check_header(length: &[u8; LENGTH], text: &mut [u8]) -> Result<(), FileProble
     let digits = text.get_mut(at..at + CRC_DIGITS).ok_or(foreign)?;
     let mut expected = [0; CRC_DIGITS];
     expected.copy_from_slice(digits);
-    // Its own checksum was not there yet when it was computed.
+    // The header had zeros in place of its own checksum when that was computed.
     digits.fill(b'0');
     let mut sum = crc32fast::Hasher::new();
     sum.update(length);

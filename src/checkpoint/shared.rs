@@ -1,5 +1,5 @@
-//! Long tensors, read and summed by several threads: each sums what it has just read, which is in its cache
-//! still.
+//! Long tensors, read and summed by several threads: each sums the bytes that it has just read,
+//! which are still in its cache.
 #![forbid(unsafe_code)]
 
 use super::source::Shared;
@@ -9,10 +9,10 @@ use crate::sys::memory::reserve;
 use crc32fast::Hasher;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Runs work on at most so many threads, of which this one is the last; returns when all have done theirs.
+/// Runs work on at most this many threads, the caller's included; returns when all have returned.
 pub type Share<'a> = &'a mut dyn FnMut(usize, &(dyn Fn() + Sync));
 
-/// Shares work out to nobody.
+/// Runs work on the caller's thread alone.
 pub fn alone(_: usize, work: &(dyn Fn() + Sync)) {
     work();
 }
@@ -32,12 +32,12 @@ pub struct Buffers(Mutex<Idle>);
 #[derive(Default)]
 struct Idle {
     buffers: Vec<Vec<u8>>,
-    /// How many there are, those in use included; there is room for all.
+    /// The number of buffers, those in use included; there is room for all.
     made: usize,
 }
 
 impl Buffers {
-    /// The checksum of so many bytes.
+    /// Returns the checksum of `n` bytes.
     pub fn sum(
         &self,
         from: Shared,
@@ -85,7 +85,7 @@ impl Buffers {
     }
 }
 
-/// Reads bytes to where they belong, and says what their checksum is.
+/// Reads bytes to where they belong, and returns their checksum.
 pub fn read(from: Shared, at: u64, to: &mut [u8], share: Share) -> Result<u32, Error> {
     let mut all = Hasher::new();
     for (at, round) in (at..).step_by(ROUND).zip(to.chunks_mut(ROUND)) {
@@ -127,7 +127,7 @@ fn each<T>(
     Ok(())
 }
 
-/// What a lock guards: nobody panics who holds one.
+/// Locks a mutex. No thread panics while it holds one.
 fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! Where a checkpoint is read from.
+//! The sources of a checkpoint: files, memory, or functions of the host.
 #![forbid(unsafe_code)]
 
 use crate::callback::HostReader;
@@ -37,7 +37,7 @@ impl Shared<'_> {
     }
 }
 
-/// What errors call a checkpoint there.
+/// The name that errors have for a checkpoint in memory.
 const IN_MEMORY: &[u8] = b"in memory";
 
 impl Source<'_> {
@@ -58,7 +58,7 @@ impl Source<'_> {
         }
     }
 
-    /// The same for several threads at once, if they may read it.
+    /// Returns the source for several threads at once, if they may read it.
     pub fn shared(&self) -> Option<Shared<'_>> {
         match self {
             Source::File(file) => Some(Shared::File(file)),
@@ -67,7 +67,7 @@ impl Source<'_> {
         }
     }
 
-    /// Opens it again, if it was set aside: whether it was.
+    /// Opens the source again, if it was set aside, and returns whether it was.
     pub fn take_up(&mut self) -> Result<bool, Error> {
         match self {
             Source::File(file) => file.take_up(),
@@ -75,14 +75,14 @@ impl Source<'_> {
         }
     }
 
-    /// Has no file open until it is taken up again.
+    /// Closes the file, if there is one, until it is taken up again.
     pub fn set_aside(&mut self) {
         if let Source::File(file) = self {
             file.set_aside();
         }
     }
 
-    /// What errors call it.
+    /// Returns the name that errors have for it.
     pub fn label(&self) -> Label {
         match self {
             Source::File(file) => file.label(),
@@ -100,8 +100,8 @@ impl Source<'_> {
     }
 }
 
-/// Opens sources of one checkpoint, no more of them at once than leaves room for the host's files: the
-/// others are set aside.
+/// Opens the sources of one checkpoint. The first of them stay open, as many as leave room for the
+/// host's files; the others are set aside.
 pub fn open_all<'a>(
     n: usize,
     mut open: impl FnMut(usize) -> Result<Source<'a>, Error>,
@@ -124,5 +124,5 @@ pub fn open_all<'a>(
     Ok(sources)
 }
 
-/// Less is there than the header says.
+/// The problem of a source that has fewer bytes than its header says.
 pub const ENDS: &str = "it ends too early";

@@ -4,12 +4,12 @@
 //! settings.
 #![forbid(unsafe_code)]
 
-/// The value of a name.
+/// Returns the value of a name.
 pub fn value<'a>(words: &'a str, name: &str) -> Option<&'a str> {
     words.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
 }
 
-/// The number that a name has.
+/// Returns the value of a name as a number.
 pub fn number<T: core::str::FromStr>(words: &str, name: &str) -> Option<T> {
     value(words, name)?.parse().ok()
 }
@@ -17,8 +17,8 @@ pub fn number<T: core::str::FromStr>(words: &str, name: &str) -> Option<T> {
 /// A name, and the values that it has on both sides.
 pub type Word<'a> = (&'a str, Option<&'a str>, Option<&'a str>);
 
-/// The words that differ, or that only one side has. Ours are few; theirs may be as many as a file has
-/// room for, and are passed over once for each of ours.
+/// Returns the words that differ, or that only one side has. `ours` are few; `theirs` may be as
+/// many as a file has room for, and are passed over once for each of ours.
 pub fn differences<'a>(ours: &'a str, theirs: &'a str) -> impl Iterator<Item = Word<'a>> {
     let split = |words: &'a str| {
         words
