@@ -1,6 +1,6 @@
-//! Everything that can go wrong, with the values in the text, and the status that C sees.
+//! All errors, with the values in their texts, and the status that C sees.
 //!
-//! An error owns no memory: it must be makeable when there is none left.
+//! An error owns no memory, because it must be possible when there is none left.
 #![forbid(unsafe_code)]
 
 mod advice;
@@ -28,7 +28,7 @@ use advice::advice;
 use plain::Plain;
 use thiserror::Error;
 
-/// A failed call: nothing has changed.
+/// The error of a failed call, which has changed nothing.
 #[derive(Error, Clone, Copy, PartialEq, Debug)]
 pub enum Error {
     #[error("{0} is NULL")]
@@ -269,7 +269,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether there are too many files open to open another.
+    /// Returns whether too many files are open to open another.
     pub fn is_lack_of_files(&self) -> bool {
         matches!(self, Error::File { errno: Errno(libc::EMFILE | libc::ENFILE), .. })
     }

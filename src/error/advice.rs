@@ -1,7 +1,7 @@
-//! What to do about errors of the CUDA driver's.
+//! Advice about errors of the CUDA driver.
 #![forbid(unsafe_code)]
 
-/// What to do about an error of the driver's whose name does not say it.
+/// Returns advice about an error of the driver whose name does not say what to do.
 pub fn advice(code: &u32) -> &'static str {
     match code {
         400 => " (is the stream of adamw_set_stream still there?)",

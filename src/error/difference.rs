@@ -1,7 +1,7 @@
-//! In what a handle and a checkpoint differ, and what can be done about it.
+//! Differences between a handle and a checkpoint, and what can be done about them.
 #![forbid(unsafe_code)]
 
-/// In what a handle and its checkpoints differ. The first is said first.
+/// The differences between a handle and its checkpoints. An error tells the first of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Difference {
     Settings,
@@ -34,7 +34,7 @@ impl Difference {
         Difference::Cut,
     ];
 
-    /// What the names that follow have in common.
+    /// Returns the text in front of the names, which says what they have in common.
     pub fn what(self) -> &'static str {
         match self {
             Difference::Settings => "the handle has other settings than the checkpoint",
@@ -52,7 +52,7 @@ impl Difference {
         }
     }
 
-    /// What can be done, behind the names.
+    /// Returns the text behind the names, which says what can be done.
     pub fn advice(self) -> &'static str {
         match self {
             Difference::Settings => {

@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-/// What the system said, as a text that needs no memory and no locale.
+/// An error of the system, whose text needs no memory and no locale.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Errno(pub i32);
 
@@ -16,7 +16,7 @@ impl fmt::Display for Errno {
     }
 }
 
-/// As glibc's `strerror` has them where there is no locale.
+/// Returns the words that glibc's `strerror` has where there is no locale.
 fn words(number: i32) -> Option<&'static str> {
     Some(match number {
         libc::EPERM => "Operation not permitted",

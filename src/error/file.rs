@@ -1,10 +1,10 @@
-//! What can be wrong with a checkpoint, and with the file that it is in.
+//! Problems of one checkpoint, by itself.
 #![forbid(unsafe_code)]
 
 use super::Label;
 use thiserror::Error;
 
-/// What is wrong with a checkpoint, taken alone.
+/// A problem of one checkpoint, by itself.
 #[derive(Error, Clone, Copy, PartialEq, Debug)]
 pub enum FileProblem {
     #[error("is no checkpoint of this library: {0}")]

@@ -3,7 +3,7 @@
 
 use core::fmt::{self, Write};
 
-/// As many names as there is room for, and how many there are beyond.
+/// As many names as there is room for, and the number of further ones.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Names {
     bytes: [u8; Self::CAPACITY],
@@ -16,8 +16,8 @@ impl Names {
 
     pub const NONE: Names = Names { bytes: [0; Self::CAPACITY], used: 0, more: 0 };
 
-    /// Adds a name, or counts it where it does not fit whole. The first is cut rather than counted; one
-    /// of no letters is shown in quotes.
+    /// Adds a name, or counts it if it does not fit whole. The first name is cut rather than
+    /// counted, and an empty name is shown in quotes.
     pub fn add(&mut self, name: impl fmt::Display) {
         let before = self.used;
         let separator = if before == 0 { "" } else { ", " };

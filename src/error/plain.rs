@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-/// A number as whoever gave it would write it: a whole one without a point.
+/// A number as a user would write it: a whole number has no point.
 pub struct Plain<'a>(pub &'a f64);
 
 impl fmt::Display for Plain<'_> {

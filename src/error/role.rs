@@ -1,29 +1,29 @@
-//! What a buffer is to its parameter.
+//! The roles of the buffers of a parameter.
 #![forbid(unsafe_code)]
 
 use core::fmt;
 
-/// What a buffer is to its parameter.
+/// The role of a buffer: which of a parameter's buffers it is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Role {
     Param,
     Grad,
-    /// The numbers of the rows that a sparse gradient has.
+    /// The row numbers of a sparse gradient.
     Rows,
     Master,
-    /// What rounding a parameter left over.
+    /// The rounding error of a parameter.
     Remainder,
     ExpAvg,
     ExpAvgSq,
     MaxExpAvgSq,
-    /// The scales of codes.
+    /// The scales of a coded moment, as are the two below.
     ExpAvgScale,
     ExpAvgSqScale,
     MaxExpAvgSqScale,
 }
 
 impl Role {
-    /// What a parameter may keep between steps.
+    /// The roles of state, which a parameter may keep between steps.
     pub const STATE: [Role; 8] = [
         Role::Master,
         Role::Remainder,
@@ -35,7 +35,7 @@ impl Role {
         Role::MaxExpAvgSqScale,
     ];
 
-    /// The moments, and what belongs to them.
+    /// The roles of moments and of their scales.
     pub const MOMENTS: [Role; 6] = [
         Role::ExpAvg,
         Role::ExpAvgSq,
@@ -45,13 +45,14 @@ impl Role {
         Role::MaxExpAvgSqScale,
     ];
 
-    /// Whether it holds means of squares, which a step takes roots of, or their scales.
+    /// Returns whether the buffer holds means of squares, of which a step takes roots, or their
+    /// scales.
     pub fn is_of_squares(self) -> bool {
         use Role::{ExpAvgSq, ExpAvgSqScale, MaxExpAvgSq, MaxExpAvgSqScale};
         matches!(self, ExpAvgSq | ExpAvgSqScale | MaxExpAvgSq | MaxExpAvgSqScale)
     }
 
-    /// What a maximum is the maximum of.
+    /// Returns the role of which a maximum is the maximum.
     pub fn maximum_of(self) -> Option<Role> {
         match self {
             Role::MaxExpAvgSq => Some(Role::ExpAvgSq),

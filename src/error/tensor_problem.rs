@@ -1,4 +1,4 @@
-//! What is wrong with one tensor.
+//! Problems of one tensor.
 #![forbid(unsafe_code)]
 
 use super::{Error as AnyError, Label, Role, Status};
@@ -6,7 +6,7 @@ use crate::device::Device;
 use crate::dtype::Dtype;
 use thiserror::Error;
 
-/// What is wrong with one tensor, taken alone or beside its parameter.
+/// A problem of one tensor, by itself or compared with its parameter.
 #[derive(Error, Clone, Copy, PartialEq, Debug)]
 pub enum TensorProblem {
     #[error("is NULL")]
@@ -84,7 +84,7 @@ impl TensorProblem {
         }
     }
 
-    /// Says whose tensor has the problem.
+    /// Returns the error of this problem, with the parameter and the role of the tensor.
     pub fn of(self, param: Label, buffer: Role) -> AnyError {
         AnyError::Tensor { param, buffer, problem: self }
     }
