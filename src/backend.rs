@@ -20,7 +20,7 @@ use crate::steps::Steps;
 use crate::tensor::{Buffer, Chunks, GradBlocks, Operands, SparseGrad, Tensor};
 use core::ops::Range;
 
-/// Where the parameters of one handle are stepped.
+/// The processor of one handle, and its device if it has parameters on one.
 pub struct Backend {
     cpu: Cpu,
     cuda: Option<Cuda>,

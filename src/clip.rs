@@ -5,7 +5,7 @@
 
 use crate::choice::choice;
 
-/// How the gradients of a group are clipped.
+/// The way in which the gradients of a group are clipped.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Clip {
     None,
@@ -33,9 +33,9 @@ choice! {
 choice! {
     /// The gradients that make up a global norm.
     pub enum NormScope: "an ADAMW_CLIP_SCOPE constant, 0 or 1" {
-        /// Those of all groups that clip by global norm.
+        /// The gradients of all groups that clip by global norm.
         Handle = 0, "Handle";
-        /// Those of one group.
+        /// The gradients of one group.
         Group = 1, "Group";
     }
 }

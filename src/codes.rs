@@ -187,7 +187,7 @@ mod tests {
             let code =
                 |noise| unsigned::decode(unsigned::encode_randomly(value, 1.0, noise)) as f64;
             let mean = (0..0x1_0000).map(code).sum::<f64>() / 65_536.0;
-            // What 16 bits of noise cannot tell apart, of a gap of an eighth at most.
+            // 16 bits of noise cannot tell more apart, of a gap of an eighth at most.
             let bound = value as f64 / 8.0 / 65_536.0;
             assert!((mean - value as f64).abs() <= bound, "{value:e}: {mean:e}");
         }

@@ -51,7 +51,7 @@ impl<'a> Part<'a> {
                 let end = (row as usize + 1) * n;
                 (start..end.min(start + range.len()), index.entries(), Some(row))
             }
-            // Where all of a parameter is stepped, its rows have caught up before.
+            // A parameter that is stepped as a whole has rows that have caught up before.
             _ => (range, index.entries(), None),
         };
         let behind = lag.zip(row).map_or(0..0, |(lag, row)| lag.behind(row));

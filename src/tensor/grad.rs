@@ -149,7 +149,7 @@ impl Operands {
     fn put_grad(&mut self, grad: Option<Grad>, n_accumulated: u64) {
         let is_sparse = matches!(grad, Some(Grad::Sparse(_)));
         self.put_values(grad.map(|grad| *grad.values()), is_sparse, n_accumulated);
-        // Where there are rows, `reserve_rows` has made room for them.
+        // If there are rows, `reserve_rows` has made room for them.
         if let (Some(Grad::Sparse(sparse)), Some(rare)) = (grad, &mut self.rare) {
             rare.rows = Some(sparse.rows);
         }
