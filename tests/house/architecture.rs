@@ -1,5 +1,5 @@
 //! The house keeps its order: which file may import which, where `unsafe` may stand, how long a
-//! file may be, and what may stand in none.
+//! file and how wide a line may be, and what may stand in none.
 
 use crate::code::{Source, sources, words};
 use std::collections::BTreeMap;
@@ -21,6 +21,12 @@ const MAY_BE_UNSAFE: [&str; 6] = ["ffi/", "tensor", "sys", "callback", "cpu/isa.
 const EXACT: [&str; 6] = ["math.rs", "dtype.rs", "codes.rs", "philox.rs", "cpu/", "optimizer/"];
 
 const MOST_LINES: usize = 350;
+
+/// Characters of the widest line.
+const WIDEST: usize = 100;
+
+/// Files and folders whose widest line is not held yet.
+const MAY_BE_WIDE: [&str; 4] = ["ffi/", "optimizer/", "cuda/", "error"];
 
 #[track_caller]
 fn assert_none(broken: Vec<String>) {
@@ -312,9 +318,21 @@ fn nothing_unfinished_printing_or_inexact_stands_in_the_source() {
     assert_none(sources().iter().flat_map(unwanted).collect());
 }
 
+fn too_wide(source: &Source) -> Vec<String> {
+    let lines = source.text.lines().zip(1..).filter(|(line, _)| line.chars().count() > WIDEST);
+    lines.map(|(line, at)| format!("{}:{at}: {}", source.path, line.trim())).collect()
+}
+
 #[test]
 fn no_file_is_too_long() {
     assert_none(sources().iter().filter_map(too_long).collect());
+}
+
+#[test]
+fn no_line_is_too_wide() {
+    let sources = sources();
+    let held = sources.iter().filter(|source| !source.lies_in(&MAY_BE_WIDE));
+    assert_none(held.flat_map(too_wide).collect());
 }
 
 #[test]
@@ -328,4 +346,7 @@ fn bad_habits_are_found() {
     assert_eq!(found("callback.rs", "/// println!(\"x\")\nlet fingerprint = x.pow(2);"), 0);
     assert!(too_long(&Source::new("error.rs", &"\n".repeat(MOST_LINES + 1))).is_some());
     assert!(too_long(&Source::new("error.rs", &"\n".repeat(MOST_LINES))).is_none());
+    let wide = |line: &str| too_wide(&Source::new("math.rs", &format!("//\n{line}\n")));
+    assert_eq!(wide(&"é".repeat(WIDEST + 1)).len(), 1);
+    assert_none(wide(&"é".repeat(WIDEST)));
 }
