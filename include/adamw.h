@@ -1840,8 +1840,8 @@ typedef uint32_t adamw_load_scope;
 #define ADAMW_LOAD_ALL 0
 /// The checkpoint must have all parameters of the handle. Its other parameters are ignored.
 #define ADAMW_LOAD_SUBSET 1
-/// None: the state of those parameters that both have is loaded, and nothing else. The settings of
-/// the handle may differ, and its learning rate, schedule and loss scale stay.
+/// No parameter is required: the state of those that both have is loaded, and nothing else. The
+/// settings of the handle may differ, and its learning rate, schedule and loss scale stay.
 #define ADAMW_LOAD_SHARED 2
 
 /// The options of a load. Zero it and set `struct_size`; the other fields may stay 0.
@@ -1963,7 +1963,6 @@ adamw_status adamw_inspect(const struct adamw_source *source, adamw_visit visit,
 
 /* ---- CUDA ------------------------------------------------------------------------------------ */
 
-//
 // Tensors whose device_type is ADAMW_DEVICE_CUDA or ADAMW_DEVICE_CUDA_MANAGED are in the memory of
 // that device, and their parameters are stepped there, with the same bits. One handle uses one
 // device.
@@ -1985,9 +1984,9 @@ adamw_status adamw_inspect(const struct adamw_source *source, adamw_visit visit,
 // adamw_set_found_inf) are in the host's memory; adamw_set_device_inputs gives those in the
 // device's memory.
 //
-// Failures. If the driver fails in the middle of a step, some parameters on the device have been
-// stepped and others have not, and every later step of them is ADAMW_STATUS_DEVICE. Do not use a
-// handle that has parameters on a device in a forked child: CUDA does not work there.
+// Failures. If the driver fails in the middle of a step, the parameters of that step on the device
+// are left half stepped, and every later step of them is ADAMW_STATUS_DEVICE. Do not use a handle
+// that has parameters on a device in a forked child: CUDA does not work there.
 //
 // Captures. No call breaks a capture of another stream, whatever its mode and its thread. The
 // library allocates, frees, copies and waits in CUDA's relaxed mode, and never waits for the whole
@@ -2077,9 +2076,9 @@ adamw_status adamw_set_device_inputs(adamw_optimizer *optimizer,
 /// `ADAMW_STATUS_UNSUPPORTED` from a step inside a capture if `adamw_prepare` was not called before
 /// it, or if the step cannot be replayed: if the learning rate is not a device input, if there is a
 /// schedule or an lr_ratio callback, if parameters in the host's memory are stepped, or if the host
-/// has to know about the gradients. The same status from a call that a captured graph of the
-/// parameter could not follow: its first sparse gradient under `ADAMW_LAZY_EXACT`, and leaving that
-/// mode.
+/// has to know about the gradients. It is `ADAMW_STATUS_UNSUPPORTED`, too, to do to a parameter
+/// what a captured graph that steps it could not follow: to set its first sparse gradient under
+/// `ADAMW_LAZY_EXACT`, or to leave that mode.
 adamw_status adamw_prepare(adamw_optimizer *optimizer);
 
 #ifdef __cplusplus

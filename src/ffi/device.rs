@@ -132,9 +132,9 @@ pub unsafe extern "C" fn adamw_set_device_inputs(
 /// `ADAMW_STATUS_UNSUPPORTED` from a step inside a capture if `adamw_prepare` was not called before
 /// it, or if the step cannot be replayed: if the learning rate is not a device input, if there is a
 /// schedule or an lr_ratio callback, if parameters in the host's memory are stepped, or if the host
-/// has to know about the gradients. The same status from a call that a captured graph of the
-/// parameter could not follow: its first sparse gradient under `ADAMW_LAZY_EXACT`, and leaving that
-/// mode.
+/// has to know about the gradients. It is `ADAMW_STATUS_UNSUPPORTED`, too, to do to a parameter
+/// what a captured graph that steps it could not follow: to set its first sparse gradient under
+/// `ADAMW_LAZY_EXACT`, or to leave that mode.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_prepare(optimizer: *mut Optimizer) -> Status {
     guard(|| handle::with(optimizer, |optimizer| optimizer.prepare()))

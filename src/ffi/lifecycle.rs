@@ -32,7 +32,7 @@ pub unsafe extern "C" fn adamw_create(
         if out_optimizer.is_null() {
             return Err(Error::Null("out_optimizer"));
         }
-        // SAFETY: the header makes the host vouch for its `parallel_for` and its numbers.
+        // SAFETY: the header requires that the host's `parallel_for` and addresses are valid.
         let config = unsafe { checked(&config) }?;
         let handle = handle::insert(Optimizer::new(config)?)?;
         // SAFETY: not NULL, and the caller guarantees the rest.
@@ -125,7 +125,7 @@ pub(super) fn clip(
     match ClipKind::of(name, value)? {
         ClipKind::None => {
             let limits = [("clip_norm", norm), ("clip_min", min), ("clip_max", max)];
-            // A limit alone would clip nothing, and whoever gave it thinks that it does.
+            // A limit without a kind of clipping would have no effect, and the host expects one.
             let expected = "0 where clip is ADAMW_CLIP_NONE (set clip to how gradients are to be \
                             clipped)";
             limits

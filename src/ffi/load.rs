@@ -41,8 +41,8 @@ pub type adamw_load_scope = u32;
 pub const ADAMW_LOAD_ALL: adamw_load_scope = 0;
 /// The checkpoint must have all parameters of the handle. Its other parameters are ignored.
 pub const ADAMW_LOAD_SUBSET: adamw_load_scope = 1;
-/// None: the state of those parameters that both have is loaded, and nothing else. The settings of
-/// the handle may differ, and its learning rate, schedule and loss scale stay.
+/// No parameter is required: the state of those that both have is loaded, and nothing else. The
+/// settings of the handle may differ, and its learning rate, schedule and loss scale stay.
 pub const ADAMW_LOAD_SHARED: adamw_load_scope = 2;
 
 /// The options of a load. Zero it and set `struct_size`; the other fields may stay 0.

@@ -62,7 +62,6 @@ mod load;
 mod inspect;
 
 // == CUDA
-//
 // Tensors whose device_type is ADAMW_DEVICE_CUDA or ADAMW_DEVICE_CUDA_MANAGED are in the memory of
 // that device, and their parameters are stepped there, with the same bits. One handle uses one
 // device.
@@ -84,9 +83,9 @@ mod inspect;
 // adamw_set_found_inf) are in the host's memory; adamw_set_device_inputs gives those in the
 // device's memory.
 //
-// Failures. If the driver fails in the middle of a step, some parameters on the device have been
-// stepped and others have not, and every later step of them is ADAMW_STATUS_DEVICE. Do not use a
-// handle that has parameters on a device in a forked child: CUDA does not work there.
+// Failures. If the driver fails in the middle of a step, the parameters of that step on the device
+// are left half stepped, and every later step of them is ADAMW_STATUS_DEVICE. Do not use a handle
+// that has parameters on a device in a forked child: CUDA does not work there.
 //
 // Captures. No call breaks a capture of another stream, whatever its mode and its thread. The
 // library allocates, frees, copies and waits in CUDA's relaxed mode, and never waits for the whole
