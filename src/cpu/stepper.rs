@@ -1,7 +1,7 @@
 //! Steps the chunks that one thread claims.
 //!
 //! `Visitor::plain` takes a chunk that is all f32 straight to the loop. For any other `update`
-//! finds the types and calls `take`, which takes the logged steps that the rows have missed,
+//! finds the types and calls `take_steps`, which takes the logged steps that the rows have missed,
 //! without a gradient, and then this one. A step goes to `step_in_place` if nothing has to be
 //! widened, otherwise to `step_blocks`, which does for each block:
 //!
@@ -125,25 +125,25 @@ fn update(isa: &'static Isa, steps: &Steps, chunk: Chunk, space: &mut Space) {
     let Chunk { index, random, param, grad, rows, state, behind, change } = chunk;
     let behind = behind.map(|step| steps.logged(index, step));
     let now = steps.now(index);
-    macro_rules! taken {
+    macro_rules! take {
         ($state:ident, $param:ident, $grad:ident, $space:ident) => {{
             let elements = Elements { param: $param, state: $state, random };
-            take(isa, (behind, now), elements, ($grad, rows), change, space.$space())
+            take_steps(isa, (behind, now), elements, ($grad, rows), change, space.$space())
         }};
     }
     match (state, param, grad) {
-        (State::F32(s), P::F32(p), G::F32(g)) => taken!(s, p, g, f32),
-        (State::F32(s), P::F16(p), G::F16(g)) => taken!(s, p, g, f32),
-        (State::F32(s), P::F16(p), G::F32(g)) => taken!(s, p, g, f32),
-        (State::F32(s), P::Bf16(p), G::Bf16(g)) => taken!(s, p, g, f32),
-        (State::F32(s), P::Bf16(p), G::F32(g)) => taken!(s, p, g, f32),
-        (State::F64(s), P::F64(p), G::F64(g)) => taken!(s, p, g, f64),
-        (State::F64(s), P::F64(p), G::F32(g)) => taken!(s, p, g, f64),
+        (State::F32(s), P::F32(p), G::F32(g)) => take!(s, p, g, f32),
+        (State::F32(s), P::F16(p), G::F16(g)) => take!(s, p, g, f32),
+        (State::F32(s), P::F16(p), G::F32(g)) => take!(s, p, g, f32),
+        (State::F32(s), P::Bf16(p), G::Bf16(g)) => take!(s, p, g, f32),
+        (State::F32(s), P::Bf16(p), G::F32(g)) => take!(s, p, g, f32),
+        (State::F64(s), P::F64(p), G::F64(g)) => take!(s, p, g, f64),
+        (State::F64(s), P::F64(p), G::F32(g)) => take!(s, p, g, f64),
         _ => unreachable!("Operands::fits admits no other pair"),
     }
 }
 
-fn take<'a, T, P, G>(
+fn take_steps<'a, T, P, G>(
     isa: &'static Isa,
     (behind, now): (impl Iterator<Item = &'a Scalars>, Option<&Scalars>),
     mut elements: Elements<T, P>,

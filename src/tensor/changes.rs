@@ -87,7 +87,7 @@ impl Changes {
     }
 
     /// Returns places for the sums of `n_units` units.
-    pub(super) fn lay(&mut self, n_units: u64) -> &[Change] {
+    pub(super) fn lay_out(&mut self, n_units: u64) -> &[Change] {
         self.units.resize_with(n_units as usize, Change::default);
         &self.units
     }

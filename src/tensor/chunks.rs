@@ -86,7 +86,7 @@ impl Pass {
     ) -> Chunks<'a> {
         let lengths = Self::visit(&mut self.extents, operands, extent);
         let lengths = lengths.map(|(extent, operands)| extent.n_elements(operands));
-        let line = self.plan.lay(lengths, 1, task_elements);
+        let line = self.plan.lay_out(lengths, 1, task_elements);
         Chunks { operands, extents: &self.extents, line, changes: None, clears: false }
     }
 
@@ -106,8 +106,8 @@ impl Pass {
         let lengths = Self::visit(&mut self.extents, operands, extent);
         let lengths = lengths.map(|(extent, operands)| changes::n_units(extent, operands));
         let unit = norm::BLOCK as u64;
-        let line = self.plan.lay(lengths, unit, |n_units| task_elements(n_units * unit) / unit);
-        let changes = Some(changes.lay(line.length()));
+        let line = self.plan.lay_out(lengths, unit, |n_units| task_elements(n_units * unit) / unit);
+        let changes = Some(changes.lay_out(line.length()));
         Chunks { operands, extents: &self.extents, line, changes, clears: false }
     }
 

@@ -122,7 +122,7 @@ impl<'a> GradBlocks<'a> {
             true => operands.index().blocks().len() as u64,
             false => n_blocks(operands.param.n_elements),
         });
-        let line = tallies.plan.lay(lengths, norm::BLOCK as u64, |_| TASK);
+        let line = tallies.plan.lay_out(lengths, norm::BLOCK as u64, |_| TASK);
         tallies.blocks.resize_with(line.length() as usize, Tally::default);
         GradBlocks { operands, line, tallies: &tallies.blocks }
     }

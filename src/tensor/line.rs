@@ -3,12 +3,12 @@
 //! So ten thousand small tensors and one large one are the same work, split by size and not by
 //! tensor, and a thread that comes late leaves its tasks to the others.
 //!
-//! `Plan::lay` takes the length of each parameter's part, keeps where each part ends, and returns a
-//! `Line`. `Line::claim` counts up to the next task, finds its first parameter by binary search,
-//! and calls back with a `Piece` of each parameter in the task. Cuts inside a parameter are moved
-//! up to a multiple of `GRAIN`, by the same rule at the end of one task and at the start of the
-//! next, so that pieces neither overlap nor leave gaps. `Plan::line` is the last line again, with
-//! no task claimed.
+//! `Plan::lay_out` takes the length of each parameter's part, keeps where each part ends, and
+//! returns a `Line`. `Line::claim` counts up to the next task, finds its first parameter by binary
+//! search, and calls back with a `Piece` of each parameter in the task. Cuts inside a parameter are
+//! moved up to a multiple of `GRAIN`, by the same rule at the end of one task and at the start of
+//! the next, so that pieces neither overlap nor leave gaps. `Plan::line` is the last line again,
+//! with no task claimed.
 #![forbid(unsafe_code)]
 
 use crate::error::Error;
@@ -46,7 +46,7 @@ impl Plan {
 
     /// Lays out a length for each parameter (0 if it has no part), in units of `unit` elements, and
     /// cuts the line into tasks of `task_length(whole length)` units.
-    pub(super) fn lay(
+    pub(super) fn lay_out(
         &mut self,
         lengths: impl Iterator<Item = u64>,
         unit: u64,
@@ -174,7 +174,7 @@ mod tests {
         for task_length in [1, 2, 3, 7, 100] {
             let lengths = [0, 5, 0, 0, 1, 700, 0];
             let mut plan = Plan::default();
-            let line = plan.lay(lengths.into_iter(), 1, |_| task_length);
+            let line = plan.lay_out(lengths.into_iter(), 1, |_| task_length);
             let mut covered = lengths.map(|length| vec![0; length as usize]);
             while line.claim(|piece| {
                 assert!(!piece.range.is_empty());
