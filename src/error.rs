@@ -1,6 +1,14 @@
 //! All errors, with the values in their texts, and the status that C sees.
 //!
-//! An error owns no memory, because it must be possible when there is none left.
+//! A variant of `Error` is one problem, with the values that its text names; `thiserror` makes the
+//! text of the format above the variant. Problems of one subject are enumerations of their own:
+//! those of a tensor (`TensorProblem`, of which `of` makes an `Error`), those of a checkpoint
+//! (`FileProblem`), and the differences between a handle and a checkpoint (`Difference`). `status`
+//! returns the number that C sees, and `ffi/` keeps the text for `adamw_last_error`.
+//!
+//! An error owns no memory, because it must be possible when there is none left: names are copied
+//! into a `Label` or into `Names`, system errors are numbers (`Errno`), and all other texts are
+//! constants.
 #![forbid(unsafe_code)]
 
 mod advice;
