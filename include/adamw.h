@@ -732,8 +732,8 @@ adamw_status adamw_set_param_options(adamw_optimizer *optimizer,
                                      const struct adamw_param_options *options);
 
 /// Restarts the training of a parameter: its step count and its moments become 0, and its master
-/// becomes a copy of the parameter at its next step. The parameter, its gradient and its options
-/// stay.
+/// becomes a copy of the parameter at its next step, or now if a captured graph steps it. The
+/// parameter, its gradient and its options stay.
 adamw_status adamw_reset_param(adamw_optimizer *optimizer, uint32_t param);
 
 /// Removes a parameter: the library no longer uses its memory, and frees the state that it has
@@ -2069,6 +2069,10 @@ adamw_status adamw_set_device_inputs(adamw_optimizer *optimizer,
 /// including those of frozen parameters, whose memory must stay as well. A graph whose step used
 /// accumulated gradients reads their sums in each launch. A launch does not end their window: call
 /// `adamw_clear_grad` with `ADAMW_CLEAR_FORGET` before the next window begins.
+///
+/// A launch fills no master. The master of a parameter that a captured graph steps is filled by
+/// `adamw_reset_param`, or by a load with `extend` that adds it, and not by the next step; call
+/// `adamw_sync_master` if the host writes the parameter after that.
 ///
 /// Destroy graphs before the handle, and let their launches finish. No graph may be launched after
 /// `adamw_destroy`, which frees what it reads and may unload its kernels.

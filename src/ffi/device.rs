@@ -126,6 +126,10 @@ pub unsafe extern "C" fn adamw_set_device_inputs(
 /// accumulated gradients reads their sums in each launch. A launch does not end their window: call
 /// `adamw_clear_grad` with `ADAMW_CLEAR_FORGET` before the next window begins.
 ///
+/// A launch fills no master. The master of a parameter that a captured graph steps is filled by
+/// `adamw_reset_param`, or by a load with `extend` that adds it, and not by the next step; call
+/// `adamw_sync_master` if the host writes the parameter after that.
+///
 /// Destroy graphs before the handle, and let their launches finish. No graph may be launched after
 /// `adamw_destroy`, which frees what it reads and may unload its kernels.
 ///

@@ -154,8 +154,8 @@ pub unsafe extern "C" fn adamw_set_param_options(
 }
 
 /// Restarts the training of a parameter: its step count and its moments become 0, and its master
-/// becomes a copy of the parameter at its next step. The parameter, its gradient and its options
-/// stay.
+/// becomes a copy of the parameter at its next step, or now if a captured graph steps it. The
+/// parameter, its gradient and its options stay.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_reset_param(optimizer: *mut Optimizer, param: u32) -> Status {
     guard(|| handle::with(optimizer, |optimizer| optimizer.reset(param)))

@@ -28,6 +28,19 @@ impl Optimizer {
         Ok(())
     }
 
+    /// What has yet to be done about a master of the library's that is to become what its parameter
+    /// is: the next step fills it. Where a graph steps the parameter, whose launches fill none, it
+    /// is filled now.
+    pub(super) fn begin_master(&mut self, number: usize) -> Result<Master, Error> {
+        match self.backend.cuda() {
+            Some(cuda) if cuda.is_in_graph(number as u32) => {
+                self.fill_master(number)?;
+                Ok(Master::Settled)
+            }
+            _ => Ok(Master::Stale),
+        }
+    }
+
     /// The library's own masters start as what the parameter is at its first step, so that a host
     /// may register parameters before it has filled them. A master stays stale until the step has
     /// been taken: if it is refused, the host may yet write the parameter.

@@ -68,9 +68,10 @@ impl Optimizer {
         let operands = &self.operands[number as usize];
         let owns_master =
             operands.state(Role::Master).is_some() && !operands.is_host_owned(Role::Master);
+        let master =
+            if owns_master { self.begin_master(number as usize)? } else { Master::Settled };
         let param = &mut self.params[number as usize];
-        param.stepped_alone = false;
-        param.master = if owns_master { Master::Stale } else { Master::Settled };
+        (param.stepped_alone, param.master) = (false, master);
         self.set_clock(number, Clock::NEW)
     }
 

@@ -109,7 +109,7 @@ fn remove(twin: &mut Twin) {
     twin.keep_grad(1);
 }
 
-const CHANGES: [Change; 16] = [
+const CHANGES: [Change; 18] = [
     Change::new("another gradient", |twin| twin.set_new_grads()),
     Change::new("a gradient that is forgotten", |twin| twin.forget_grad(1)),
     Change {
@@ -177,6 +177,16 @@ const CHANGES: [Change; 16] = [
         twin.both(|handle| handle.load_bytes(&file, &options).unwrap());
     }),
     Change::new("state that is reset", |twin| twin.both(|handle| handle.reset(0))),
+    Change::new("a master that is reset", |twin| twin.both(|handle| handle.reset(2))),
+    Change::new("a file without masters", |twin| {
+        let other = Handle::new(&config());
+        let array = Array::ordinary(Dtype::Bf16, 300, &mut twin.random);
+        other.add(&Param::new("w2", &array));
+        let file = other.saved(true);
+        let options = adamw_load_options { params: 1, extend: 1, ..load_options() };
+        let options = adamw_load_options { scope: ADAMW_LOAD_SHARED, ..options };
+        twin.both(|handle| handle.load_bytes(&file, &options).unwrap());
+    }),
     Change::new("a master that is filled again", |twin| {
         twin.both(|handle| handle.sync_master(2));
     }),

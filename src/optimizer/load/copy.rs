@@ -29,6 +29,7 @@ impl Optimizer {
     }
 
     /// Copies the tensors of all matches, file by file, and how far those on a device had come.
+    /// Masters are what was saved, or begin.
     pub(super) fn copy_from(
         &mut self,
         files: &mut [Checkpoint],
@@ -44,6 +45,12 @@ impl Optimizer {
                     self.copy_piece(number, piece, file, progress, room)
                 })
             })?;
+        }
+        for found in found.matches.iter().filter(|found| found.clock.is_some()) {
+            self.params[found.number].master = match found.has_new_master {
+                true => self.begin_master(found.number)?,
+                false => Master::Settled,
+            };
         }
         let Some(cuda) = self.backend.cuda() else { return Ok(()) };
         for found in &found.matches {
@@ -96,13 +103,11 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Takes how far a parameter had come; all its rows, and its master if it had one, are what was saved, and what
-    /// was for the step that comes next has gone with what was before.
+    /// Takes how far a parameter had come; all its rows are what was saved, and what was for the
+    /// step that comes next has gone with what was before.
     pub(super) fn take_clock(&mut self, found: &Match, clock: Clock) {
         let number = found.number;
         self.params[number].clock = clock;
-        let has_new_master = found.has_new_master;
-        self.params[number].master = if has_new_master { Master::Stale } else { Master::Settled };
         self.params[number].stepped_alone = false;
         self.operands[number].forget_measured();
         self.operands[number].forget_accumulated();
