@@ -7,7 +7,7 @@
 //!
 //! `buffer` then returns for each role the element type of its buffer, or the reason why there is
 //! none, and `n_elements` its length. `tensor/operands.rs` checks the host's buffers by these
-//! answers, and `optimizer/new_state.rs` makes the library's own.
+//! answers, and `optimizer/params/new_state.rs` makes the library's own.
 #![forbid(unsafe_code)]
 
 use crate::choice::choice;

@@ -4,8 +4,10 @@
 //! Arrows run down only: a file imports from the lines below it, or from the vocabulary.
 //!
 //! ```text
-//! ffi/         the C ABI: handles, structs, statuses; no logic
-//! optimizer/   groups, parameters, their state, and the step
+//! ffi/         the C ABI: handles, structs, statuses; no logic. mod.rs lists the header's sections
+//! optimizer/   params/: parameters, their names, places and state; hyper/: groups, learning
+//!              rates, schedules, the loss scale; step/: gradients and the step; device/: what
+//!              only parameters on a device need; saved/: checkpoints of a handle
 //! checkpoint/  files of state: what is in one, found whole before anything is taken from it
 //! schedule/    learning rates by the number of steps
 //! backend.rs   the one seam: the update over a table of chunks

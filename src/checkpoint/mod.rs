@@ -1,6 +1,7 @@
 //! Files of state: safetensors, with what makes one a checkpoint of a handle in its metadata.
 //!
-//! `docs/checkpoint.md` describes the format, and `optimizer/save.rs` decides what a file contains.
+//! `docs/checkpoint.md` describes the format, and `optimizer/saved/save.rs` decides what a file
+//! contains.
 //!
 //! To save, a `Draft` collects the texts and the tensors of the header; the checksums follow when
 //! the tensors have been written (`draft.rs`). To load, `open_all` opens the sources (`source.rs`),

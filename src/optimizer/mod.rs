@@ -3,42 +3,21 @@
 //! Every method checks all it can before it writes: on an error nothing has changed.
 #![forbid(unsafe_code)]
 
-mod by_name;
-mod decide;
-mod device_hypers;
-mod grads;
+mod device;
 mod hyper;
-mod load;
-mod masters;
-mod measure;
-mod names;
-mod new_state;
-mod occupied;
-mod offload;
-mod on_device;
-mod options;
 mod params;
-mod rows;
-mod save;
-mod scaler;
-mod schedule;
-mod settings;
-mod single;
-mod slots;
-mod state;
+mod saved;
 mod step;
-mod subset;
 mod watched;
-mod window;
 
-pub use grads::Clear;
-pub use load::{LoadOptions, LoadScope};
-pub use measure::Report;
-pub use names::{Item, Scheme};
-pub use options::Options;
+pub use hyper::scaler::{FoundInf, ScalerState};
+pub use params::names::{Item, Scheme};
+pub use params::options::Options;
 pub use params::{NewParam, Shard};
-pub use save::Target;
-pub use scaler::{FoundInf, ScalerState};
+pub use saved::load::{LoadOptions, LoadScope};
+pub use saved::save::Target;
+pub use step::grads::Clear;
+pub use step::measure::Report;
 
 use crate::backend::Backend;
 use crate::callback::{DecayFilter, LrRatio};
@@ -48,15 +27,15 @@ use crate::schedule::Schedule;
 use crate::steps::Log;
 use crate::sys::memory::reserve;
 use crate::tensor::Operands;
-use by_name::ByName;
-use occupied::Occupied;
-use on_device::OnDevice;
+use device::OnDevice;
+use hyper::scaler::Scaler;
 use params::Param;
-use scaler::Scaler;
-use slots::Slots;
+use params::by_name::ByName;
+use params::occupied::Occupied;
+use params::slots::Slots;
 use step::Scratch;
+use step::window::Window;
 use watched::Watched;
-use window::Window;
 
 /// An optimizer: a handle from `adamw_create`, opaque to the host.
 pub struct Optimizer {

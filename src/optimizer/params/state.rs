@@ -1,13 +1,13 @@
 //! State in memory: every tensor and counter of a parameter, to be seen, read and written.
 #![forbid(unsafe_code)]
 
-use super::masters::Master;
-use super::names::{self, Item, Scheme};
-use super::params::{MAX_INITIAL_STEP, STEPS_OF_SLOW_BETAS};
-use super::{Optimizer, label};
 use crate::config::GroupConfig;
 use crate::dtype::Dtype;
 use crate::error::{Error, Label, Role, TensorProblem};
+use crate::optimizer::params::masters::Master;
+use crate::optimizer::params::names::{self, Item, Scheme};
+use crate::optimizer::params::{MAX_INITIAL_STEP, STEPS_OF_SLOW_BETAS};
+use crate::optimizer::{Optimizer, label};
 use crate::steps::Clock;
 use crate::tensor::Tensor;
 use core::ffi::CStr;

@@ -1,9 +1,9 @@
 //! Parameters on a device that the processor steps: when their gradients come down and they go up.
 #![forbid(unsafe_code)]
 
-use super::Optimizer;
 use crate::backend::Refused;
 use crate::error::{Error, Role};
+use crate::optimizer::Optimizer;
 use crate::tensor::{Grad, Tensor};
 use core::ops::Range;
 
@@ -12,13 +12,13 @@ const BATCH: u64 = 1 << 22;
 
 impl Optimizer {
     /// Whether some parameters are on a device, and stepped here.
-    pub(super) fn has_copies(&mut self) -> bool {
+    pub(in crate::optimizer) fn has_copies(&mut self) -> bool {
         self.backend.cuda().is_some_and(|cuda| cuda.has_copies())
     }
 
     /// The gradient that the processor reads, the host's own or, if it is on the device, where it lands; and
     /// where it comes down from.
-    pub(super) fn landed(
+    pub(in crate::optimizer) fn landed(
         &mut self,
         number: u32,
         grad: &Tensor,
@@ -40,7 +40,7 @@ impl Optimizer {
     }
 
     /// Has the gradients of a step come down, and what the host has written of parameters.
-    pub(super) fn begin_offload(&mut self, of: &Range<usize>) -> Result<(), Error> {
+    pub(in crate::optimizer) fn begin_offload(&mut self, of: &Range<usize>) -> Result<(), Error> {
         if let Some(cuda) = self.backend.cuda() {
             let operands = &self.operands;
             let is_due = |number: u32| {
@@ -52,7 +52,7 @@ impl Optimizer {
     }
 
     /// Has the gradients of some parameters come down.
-    pub(super) fn begin_grads(&mut self, of: &Range<usize>) -> Result<(), Error> {
+    pub(in crate::optimizer) fn begin_grads(&mut self, of: &Range<usize>) -> Result<(), Error> {
         let operands = &self.operands;
         let is_due = |number: u32| {
             of.contains(&(number as usize)) && operands[number as usize].is_due_on_host()
@@ -65,36 +65,36 @@ impl Optimizer {
 
     /// Has the copy that the processor steps be what the parameter is, if there is one, for reading and writing
     /// it outside a step; `send_back` takes up what has been written.
-    pub(super) fn fetch(&mut self, number: usize) -> Result<(), Error> {
+    pub(in crate::optimizer) fn fetch(&mut self, number: usize) -> Result<(), Error> {
         self.backend.cuda().map_or(Ok(()), |cuda| cuda.fetch(number as u32))
     }
 
     /// The same where the host has written the parameter.
-    pub(super) fn fetch_anew(&mut self, number: usize) -> Result<(), Error> {
+    pub(in crate::optimizer) fn fetch_anew(&mut self, number: usize) -> Result<(), Error> {
         self.forget_copy(number);
         self.fetch(number)
     }
 
     /// The host writes the parameter: the copy is fetched before it is read again.
-    pub(super) fn forget_copy(&mut self, number: usize) {
+    pub(in crate::optimizer) fn forget_copy(&mut self, number: usize) {
         if let Some(copy) = self.backend.cuda().and_then(|cuda| cuda.copy_of(number as u32)) {
             copy.forget();
         }
     }
 
     /// Takes up what has been written of a copy outside a step.
-    pub(super) fn send_back(&mut self, number: usize) -> Result<(), Error> {
+    pub(in crate::optimizer) fn send_back(&mut self, number: usize) -> Result<(), Error> {
         self.backend.cuda().map_or(Ok(()), |cuda| cuda.send_now(number as u32))
     }
 
     /// Fills the master of a parameter, if there is one, and forgets what rounding left.
-    pub(super) fn fill_master(&mut self, number: usize) -> Result<(), Error> {
+    pub(in crate::optimizer) fn fill_master(&mut self, number: usize) -> Result<(), Error> {
         self.fetch(number)?;
         self.backend.fill_master(&mut self.operands[number])
     }
 
     /// Waits for the gradients of some parameters.
-    pub(super) fn wait_for_grads(&mut self, of: &Range<usize>) -> Result<(), Error> {
+    pub(in crate::optimizer) fn wait_for_grads(&mut self, of: &Range<usize>) -> Result<(), Error> {
         for number in of.clone().filter(|number| self.operands[*number].is_due_on_host()) {
             if let Some(cuda) = self.backend.cuda() {
                 cuda.wait_for_grad(number as u32)?;
@@ -104,7 +104,7 @@ impl Optimizer {
     }
 
     /// Steps parameters as their gradients arrive, and has them go up while others are stepped.
-    pub(super) fn update_offloaded(
+    pub(in crate::optimizer) fn update_offloaded(
         &mut self,
         of: &Range<usize>,
         mut refused: Refused,
@@ -140,7 +140,7 @@ impl Optimizer {
     }
 
     /// Writes zeros over the gradients that a step has used, where they came from.
-    pub(super) fn clear_on_device(&mut self, of: &Range<usize>) -> Result<(), Error> {
+    pub(in crate::optimizer) fn clear_on_device(&mut self, of: &Range<usize>) -> Result<(), Error> {
         if !self.config.clear_grads {
             return Ok(());
         }
@@ -153,7 +153,7 @@ impl Optimizer {
     }
 
     /// Writes zeros over a gradient on the device that lands here, if there is one.
-    pub(super) fn zero_grad_on_device(&mut self, number: u32) -> Result<(), Error> {
+    pub(in crate::optimizer) fn zero_grad_on_device(&mut self, number: u32) -> Result<(), Error> {
         match self.operands[number as usize].device_grad() {
             Some(grad) => self.cuda()?.zero(&grad),
             None => Ok(()),

@@ -1,14 +1,14 @@
 //! Sparse gradients: which rows they list, and how the rows that they do not list catch up.
 #![forbid(unsafe_code)]
 
-use super::Optimizer;
-use super::decide::Decisions;
-use super::params::Param;
 use crate::backend::Refused;
 use crate::config::Lazy;
 use crate::cuda::{Outside, RowSet};
 use crate::device::Device;
 use crate::error::{Error, Label, Role, TensorProblem};
+use crate::optimizer::Optimizer;
+use crate::optimizer::params::Param;
+use crate::optimizer::step::decide::Decisions;
 use crate::steps::Steps;
 use crate::tensor::{Extent, Grad, Lag, NoRow, Operands, RowList, SparseGrad};
 use core::ops::Range;
@@ -56,7 +56,7 @@ impl Optimizer {
     }
 
     /// That a parameter whose gradient is sparse can be stepped row by row, if its group wants that.
-    pub(super) fn check_laziness(&self, number: u32) -> Result<(), Error> {
+    pub(in crate::optimizer) fn check_laziness(&self, number: u32) -> Result<(), Error> {
         let moments = self.operands[number as usize].format().moments();
         match self.group_of(number).lazy {
             Lazy::Rows | Lazy::Exact if moments.block().is_some() => {
@@ -86,7 +86,7 @@ impl Optimizer {
     }
 
     /// Has some parameters step as lazily as this from now on: all of them or, on an error, none.
-    pub(super) fn change_laziness(
+    pub(in crate::optimizer) fn change_laziness(
         &mut self,
         of: Range<usize>,
         which: impl Fn(&Param) -> bool,
@@ -139,7 +139,7 @@ impl Optimizer {
     }
 
     /// Brings every row of a parameter up to date.
-    pub(super) fn catch_up_rows(&mut self, number: usize) -> Result<(), Error> {
+    pub(in crate::optimizer) fn catch_up_rows(&mut self, number: usize) -> Result<(), Error> {
         self.catch_up_some(number..number + 1, |_| true)
     }
 
@@ -188,7 +188,7 @@ impl Optimizer {
 
     /// Brings every row of some parameters up to date, and lets none lag from now on: all of them or, on an
     /// error, none.
-    pub(super) fn settle_rows(
+    pub(in crate::optimizer) fn settle_rows(
         &mut self,
         of: Range<usize>,
         which: impl Fn(&Param) -> bool,
@@ -225,7 +225,11 @@ impl Optimizer {
 
     /// Brings up to date the rows whose turn it is, where a step is about to be logged, and all rows
     /// of a parameter whose gradient is dense.
-    pub(super) fn take_turns(&mut self, of: &Range<usize>, refused: Refused) -> Result<(), Error> {
+    pub(in crate::optimizer) fn take_turns(
+        &mut self,
+        of: &Range<usize>,
+        refused: Refused,
+    ) -> Result<(), Error> {
         let is_listed = |operands: &Operands| operands.index().len() > 0;
         let turn = |_: &Param, operands: &Operands| match operands.lag() {
             Some(lag) if operands.is_due_on_host() && is_listed(operands) => {
@@ -261,7 +265,7 @@ impl Optimizer {
     }
 
     /// Reads which rows the sparse gradients list now.
-    pub(super) fn read_rows(&mut self, of: &Range<usize>) -> Result<(), Error> {
+    pub(in crate::optimizer) fn read_rows(&mut self, of: &Range<usize>) -> Result<(), Error> {
         for number in of.clone() {
             let operands = &self.operands[number];
             if !operands.is_due_on_host() {
@@ -277,14 +281,17 @@ impl Optimizer {
     }
 
     /// That the sparse gradients on the device can be stepped as their groups want.
-    pub(super) fn check_laziness_on_device(&self, of: &Range<usize>) -> Result<(), Error> {
+    pub(in crate::optimizer) fn check_laziness_on_device(
+        &self,
+        of: &Range<usize>,
+    ) -> Result<(), Error> {
         let is_sparse = |operands: &Operands| operands.is_due_on_device() && operands.has_rows();
         let mut sparse = of.clone().filter(|&number| is_sparse(&self.operands[number]));
         sparse.try_for_each(|number| self.check_laziness(number as u32))
     }
 
     /// That no list has had a row that its parameter has not, since this was asked last. Waits for the device.
-    pub(super) fn check_rows_on_device(&mut self) -> Result<(), Error> {
+    pub(in crate::optimizer) fn check_rows_on_device(&mut self) -> Result<(), Error> {
         let Some((number, Outside { place, row, height })) = self.cuda()?.outside()? else {
             return Ok(());
         };
@@ -292,7 +299,7 @@ impl Optimizer {
     }
 
     /// Counts the step that has been taken for the rows that took it, and logs it for the others.
-    pub(super) fn log_steps(&mut self, of: &Range<usize>) {
+    pub(in crate::optimizer) fn log_steps(&mut self, of: &Range<usize>) {
         let Decisions { scalars, scalars_of, .. } = &self.scratch.decisions;
         let steps = Steps { scalars, scalars_of, logs: &[] };
         let (operands, logs) = (&mut self.operands[of.clone()], &mut self.logs[of.clone()]);

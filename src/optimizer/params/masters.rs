@@ -1,8 +1,8 @@
 //! Masters: filled from their parameters, and held against them, before the first step.
 #![forbid(unsafe_code)]
 
-use super::Optimizer;
 use crate::error::Error;
+use crate::optimizer::Optimizer;
 use crate::tensor::Operands;
 use core::ops::Range;
 
@@ -31,7 +31,7 @@ impl Optimizer {
     /// What has yet to be done about a master of the library's that is to become what its parameter
     /// is: the next step fills it. Where a graph steps the parameter, whose launches fill none, it
     /// is filled now.
-    pub(super) fn begin_master(&mut self, number: usize) -> Result<Master, Error> {
+    pub(in crate::optimizer) fn begin_master(&mut self, number: usize) -> Result<Master, Error> {
         match self.backend.cuda() {
             Some(cuda) if cuda.is_in_graph(number as u32) => {
                 self.fill_master(number)?;
@@ -44,7 +44,7 @@ impl Optimizer {
     /// The library's own masters start as what the parameter is at its first step, so that a host
     /// may register parameters before it has filled them. A master stays stale until the step has
     /// been taken: if it is refused, the host may yet write the parameter.
-    pub(super) fn fill_stale_masters(
+    pub(in crate::optimizer) fn fill_stale_masters(
         &mut self,
         of: &Range<usize>,
         which: impl Fn(&Operands) -> bool,
@@ -60,7 +60,7 @@ impl Optimizer {
 
     /// That the host's masters of parameters that have taken no step are what the parameters were
     /// rounded from: a master that nobody filled would overwrite its parameter.
-    pub(super) fn check_masters(&mut self, of: &Range<usize>) -> Result<(), Error> {
+    pub(in crate::optimizer) fn check_masters(&mut self, of: &Range<usize>) -> Result<(), Error> {
         let params = self.params[of.clone()].iter();
         for (param, operands) in params.zip(&mut self.operands.unmarked()[of.clone()]) {
             if param.master == Master::Unchecked

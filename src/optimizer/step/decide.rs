@@ -2,11 +2,11 @@
 //! once for all that share them.
 #![forbid(unsafe_code)]
 
-use super::Optimizer;
-use super::params::Param;
 use crate::dtype::Dtype;
 use crate::error::Error;
 use crate::math::{Regularizer, Scalars, Step, StepScalars};
+use crate::optimizer::Optimizer;
+use crate::optimizer::params::Param;
 use crate::steps::{Clock, NO_STEP};
 use crate::sys::memory::{give_back, reserve};
 use core::ops::Range;
@@ -81,7 +81,11 @@ struct Terms {
 
 impl Optimizer {
     /// The scalars of this step. Asks the host's callbacks; changes nothing but the scratch.
-    pub(super) fn decide(&mut self, of: &Range<usize>, repeats: bool) -> Result<(), Error> {
+    pub(in crate::optimizer) fn decide(
+        &mut self,
+        of: &Range<usize>,
+        repeats: bool,
+    ) -> Result<(), Error> {
         let mut decisions = core::mem::take(&mut self.scratch.decisions);
         decisions.clip_factor = 1.0;
         let decided = match repeats {

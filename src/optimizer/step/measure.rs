@@ -1,13 +1,13 @@
 //! What the gradients say before anything is written: their norms, and whether they are finite.
 #![forbid(unsafe_code)]
 
-use super::Optimizer;
-use super::on_device::DeviceStep;
-use super::params::Param;
-use super::step::Scratch;
 use crate::clip::{Clip, NormScope};
 use crate::config::Nonfinite;
 use crate::error::Error;
+use crate::optimizer::Optimizer;
+use crate::optimizer::device::DeviceStep;
+use crate::optimizer::params::Param;
+use crate::optimizer::step::Scratch;
 use crate::tensor::{GradBlocks, Operands, Squares, Total};
 use core::ops::Range;
 
@@ -42,7 +42,7 @@ pub struct Report {
 
 impl Report {
     /// Of no step.
-    pub(super) const NONE: Report = Report {
+    pub(in crate::optimizer) const NONE: Report = Report {
         n_elements: 0,
         measured: false,
         n_nonfinite: 0,
@@ -61,7 +61,7 @@ impl Report {
 
 impl Optimizer {
     /// Passes over the gradients of some parameters, if their norms or their finiteness matter.
-    pub(super) fn measure(
+    pub(in crate::optimizer) fn measure(
         &mut self,
         of: &Range<usize>,
         n_elements: u64,
@@ -124,14 +124,14 @@ impl Optimizer {
     }
 
     /// Whether a step passes over the gradients before it writes.
-    pub(super) fn measures(&self) -> bool {
+    pub(in crate::optimizer) fn measures(&self) -> bool {
         self.nonfinite() != Nonfinite::Propagate
             || self.found_inf.own_flag.is_some()
             || self.groups.iter().any(|group| group.clip.needs_norms())
     }
 
     /// What a step does with gradients that are not finite.
-    pub(super) fn nonfinite(&self) -> Nonfinite {
+    pub(in crate::optimizer) fn nonfinite(&self) -> Nonfinite {
         if self.scaler.is_some() { Nonfinite::Skip } else { self.config.nonfinite }
     }
 
@@ -151,7 +151,7 @@ impl Optimizer {
     }
 
     /// Makes room for what a step changes of a new parameter.
-    pub(super) fn reserve_statistics(
+    pub(in crate::optimizer) fn reserve_statistics(
         &mut self,
         number: usize,
         operands: &Operands,
@@ -164,7 +164,7 @@ impl Optimizer {
     }
 
     /// What the step that was taken has changed, parameter by parameter.
-    pub(super) fn add_up(&self, of: &Range<usize>, report: &mut Report) {
+    pub(in crate::optimizer) fn add_up(&self, of: &Range<usize>, report: &mut Report) {
         report.clip_factor = self.scratch.decisions.clip_factor;
         report.has_statistics = self.statistics;
         if self.statistics {
@@ -202,7 +202,7 @@ impl Optimizer {
     }
 
     /// What the gradient of a parameter is multiplied by, and what part of that is clipping.
-    pub(super) fn factor(&self, place: usize, number: usize) -> (f64, f64) {
+    pub(in crate::optimizer) fn factor(&self, place: usize, number: usize) -> (f64, f64) {
         let (param, operands) = (&self.params[number], &self.operands[number]);
         let mean = self.mean(operands);
         let inv_grad_scale = self.inv_grad_scale();
@@ -223,7 +223,7 @@ impl Optimizer {
 }
 
 /// Where the squares that a parameter is clipped with are summed.
-pub(super) fn scope(scope: NormScope, param: &Param) -> usize {
+pub(in crate::optimizer) fn scope(scope: NormScope, param: &Param) -> usize {
     match scope {
         NormScope::Group => param.group as usize,
         NormScope::Handle => 0,

@@ -1,12 +1,12 @@
 //! Whether checkpoints are those of a handle like this.
 #![forbid(unsafe_code)]
 
-use super::super::settings::{read_scaler_state, read_schedule_state, write_group};
 use super::problems::Problems;
 use super::{LoadOptions, Numbers, Optimizer};
 use crate::checkpoint::{Checkpoint, Text, words};
 use crate::config;
 use crate::error::{Difference, Error, FileProblem, Label};
+use crate::optimizer::saved::settings::{read_scaler_state, read_schedule_state, write_group};
 use crate::schedule;
 use core::fmt::Write;
 

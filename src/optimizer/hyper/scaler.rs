@@ -5,9 +5,9 @@
 //! off when gradients overflow, within what f32 can multiply by and invert.
 #![forbid(unsafe_code)]
 
-use super::{Optimizer, Report};
 use crate::config::{self, LOSS_SCALES, LossScaler};
 use crate::error::Error;
+use crate::optimizer::{Optimizer, Report};
 use crate::tensor::HostNumber;
 
 /// Flags of the host's, which other optimizers and other processes share.
@@ -36,7 +36,7 @@ impl Optimizer {
     }
 
     /// What brings the gradients to their size.
-    pub(super) fn inv_grad_scale(&self) -> f64 {
+    pub(in crate::optimizer) fn inv_grad_scale(&self) -> f64 {
         1.0 / self.loss_scale()
     }
 
@@ -67,7 +67,7 @@ impl Optimizer {
     }
 
     /// Tells the host and the scaler what a step that did not fail has come to.
-    pub(super) fn tell(&mut self, report: &Report) {
+    pub(in crate::optimizer) fn tell(&mut self, report: &Report) {
         if let Some(flag) = self.found_inf.own_flag {
             flag.write(if report.raised || report.n_nonfinite > 0 { 1.0 } else { 0.0 });
         }
@@ -115,7 +115,7 @@ impl Scaler {
     }
 
     /// Goes to a state that was found valid.
-    pub(super) fn go_to(&mut self, state: ScalerState) {
+    pub(in crate::optimizer) fn go_to(&mut self, state: ScalerState) {
         self.state = state;
     }
 

@@ -1,13 +1,13 @@
 //! Whether checkpoints together hold all that the parameters of a handle need, and what each gives.
 #![forbid(unsafe_code)]
 
-use super::super::Optimizer;
-use super::super::names::tensor_name;
 use super::LoadOptions;
 use super::found::{Found, name_of, part, roles};
 use super::pieces::{Part, Piece, Unit, cover};
 use super::{Checkpoint, LoadScope};
 use crate::error::{Difference, Error, Role};
+use crate::optimizer::Optimizer;
+use crate::optimizer::params::names::tensor_name;
 use crate::tensor::Operands;
 
 impl Optimizer {

@@ -1,13 +1,13 @@
 //! The state that a new parameter needs, and whether what the host gives of it fits.
 #![forbid(unsafe_code)]
 
-use super::params::{NewParam, Shard};
-use super::{Optimizer, label};
 use crate::cuda;
 use crate::device::Device;
 use crate::dtype::Dtype;
 use crate::error::{Error, Label, Role, TensorProblem};
 use crate::format::Format;
+use crate::optimizer::params::{NewParam, Shard};
+use crate::optimizer::{Optimizer, label};
 use crate::philox::Key;
 use crate::tensor::{Buffer, Operands};
 use core::ops::Range;
@@ -52,7 +52,7 @@ impl Optimizer {
 
     /// The memory of a new parameter: the host's where it gives some, otherwise the library's, zero; and
     /// what keeps that alive, if it is on a device.
-    pub(super) fn new_operands(
+    pub(in crate::optimizer) fn new_operands(
         &mut self,
         new: &NewParam,
         copy: Option<&cuda::HostCopy>,
@@ -116,7 +116,10 @@ impl Optimizer {
     }
 
     /// The host's copy of a new parameter, if it is on a device and the processor is to step it.
-    pub(super) fn new_copy(&mut self, new: &NewParam) -> Result<Option<cuda::HostCopy>, Error> {
+    pub(in crate::optimizer) fn new_copy(
+        &mut self,
+        new: &NewParam,
+    ) -> Result<Option<cuda::HostCopy>, Error> {
         let param = label(new.name);
         match (new.offload, new.param.device()) {
             (false, _) => Ok(None),

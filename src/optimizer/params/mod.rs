@@ -1,15 +1,24 @@
 //! Parameters: added with their state, moved, looked up.
 #![forbid(unsafe_code)]
 
-use super::masters::Master;
-use super::occupied::Place;
-use super::{Optimizer, label, next_number};
+pub(in crate::optimizer) mod by_name;
+pub(in crate::optimizer) mod masters;
+pub(in crate::optimizer) mod names;
+pub(in crate::optimizer) mod new_state;
+pub(in crate::optimizer) mod occupied;
+pub(in crate::optimizer) mod options;
+pub(in crate::optimizer) mod slots;
+pub(in crate::optimizer) mod state;
+
 use crate::callback::{DecayFilter, adamw_param_info};
 use crate::config;
 use crate::device::Device;
 use crate::dtype::Dtype;
 use crate::error::{Error, Label, Role};
 use crate::math::Regularizer;
+use crate::optimizer::params::masters::Master;
+use crate::optimizer::params::occupied::Place;
+use crate::optimizer::{Optimizer, label, next_number};
 use crate::steps::{Clock, Log};
 use crate::sys::memory::reserve;
 use crate::tensor::{Operands, Tensor};
@@ -69,10 +78,10 @@ pub struct NewParam<'a> {
 }
 
 /// The most steps that a state may bring: its beta powers are multiplied up one step at a time.
-pub(super) const MAX_INITIAL_STEP: u64 = 1 << 32;
+pub(in crate::optimizer) const MAX_INITIAL_STEP: u64 = 1 << 32;
 
 /// What is said of more, where betas are so near 1 that their powers would have to be multiplied for long.
-pub(super) const STEPS_OF_SLOW_BETAS: &str = "at most 2^25 with a beta whose power still falls then (adamw_set_state sets powers by themselves)";
+pub(in crate::optimizer) const STEPS_OF_SLOW_BETAS: &str = "at most 2^25 with a beta whose power still falls then (adamw_set_state sets powers by themselves)";
 
 impl Optimizer {
     /// Adds a parameter and returns its number.
@@ -173,7 +182,12 @@ impl Optimizer {
     }
 
     /// The opposite.
-    pub(super) fn vacate(&mut self, number: u32, param: &Tensor, operands: &Operands) {
+    pub(in crate::optimizer) fn vacate(
+        &mut self,
+        number: u32,
+        param: &Tensor,
+        operands: &Operands,
+    ) {
         for place in places(number, param, operands) {
             self.occupied.remove(&place.addresses());
         }
@@ -265,7 +279,7 @@ impl Optimizer {
         }
     }
 
-    pub(super) fn overlap(&self, place: &Place, other: &Place) -> Error {
+    pub(in crate::optimizer) fn overlap(&self, place: &Place, other: &Place) -> Error {
         Error::Overlap {
             param: self.params[place.param as usize].label(),
             buffer: place.role,

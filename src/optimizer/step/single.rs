@@ -1,10 +1,10 @@
 //! One parameter by itself, as its gradient arrives: measured, or stepped.
 #![forbid(unsafe_code)]
 
-use super::Optimizer;
 use crate::clip::Clip;
 use crate::config::Nonfinite;
 use crate::error::Error;
+use crate::optimizer::Optimizer;
 use crate::tensor::GradBlocks;
 use core::ops::Range;
 

@@ -1,8 +1,8 @@
 //! The schedule of the learning rate, if there is one.
 #![forbid(unsafe_code)]
 
-use super::Optimizer;
 use crate::error::Error;
+use crate::optimizer::Optimizer;
 use crate::schedule::{Advance, Schedule, State};
 
 impl Optimizer {
@@ -60,7 +60,7 @@ impl Optimizer {
     }
 
     /// Moves the schedule to a state that it gave itself.
-    pub(super) fn go_to(&mut self, state: State) {
+    pub(in crate::optimizer) fn go_to(&mut self, state: State) {
         if let Some(schedule) = &mut self.schedule {
             schedule.go_to(state);
             self.lr = state.lr;
@@ -68,7 +68,7 @@ impl Optimizer {
     }
 
     /// Where a schedule that advances with every step will be after this one.
-    pub(super) fn next_scheduled(&self) -> Result<Option<State>, Error> {
+    pub(in crate::optimizer) fn next_scheduled(&self) -> Result<Option<State>, Error> {
         match &self.schedule {
             Some(schedule) if schedule.advances() == Advance::OnStep => schedule.next().map(Some),
             _ => Ok(None),

@@ -1,8 +1,6 @@
 //! The second pass: what was found right is copied to where it belongs.
 #![forbid(unsafe_code)]
 
-use super::super::Optimizer;
-use super::super::masters::Master;
 use super::LoadOptions;
 use super::convert::{convert, converts, from_name};
 use super::cover::stored;
@@ -11,6 +9,8 @@ use super::pieces::Piece;
 use crate::checkpoint::{Checkpoint, Entry, PIECE, Progress, Share, alone};
 use crate::dtype::Dtype;
 use crate::error::{Error, Role};
+use crate::optimizer::Optimizer;
+use crate::optimizer::params::masters::Master;
 use crate::steps::Clock;
 use crate::sys::memory::reserve;
 use crate::tensor::Tensor;

@@ -1,8 +1,9 @@
 //! Loading: everything is checked before anything is changed.
 //!
-//! The first pass reads all files once, one after the other, and holds them against their checksums and
-//! against the handle (`check.rs`, `found.rs`; `cover.rs`: which file each element comes from). The second copies (`copy.rs`). A file that changes or fails between the
-//! two leaves a handle that can only be loaded again or destroyed.
+//! The first pass reads all files once, one after the other, and compares them with their checksums
+//! and with the handle (`check.rs`, `found.rs`; `cover.rs` finds which file each element comes from).
+//! The second pass copies (`copy.rs`). A file that changes or fails between the two leaves a handle
+//! that can only be loaded again or destroyed.
 #![forbid(unsafe_code)]
 
 mod check;
@@ -13,11 +14,11 @@ mod found;
 mod pieces;
 mod problems;
 
-use super::{Optimizer, ScalerState};
 use crate::callback::{HostProgress, Rename};
 use crate::checkpoint::{Buffers, Checkpoint, Progress, Source, Window};
 use crate::choice::choice;
 use crate::error::Error;
+use crate::optimizer::{Optimizer, ScalerState};
 use crate::schedule;
 use crate::sys::memory::reserve;
 use copy::Room;

@@ -5,12 +5,15 @@
 //! told to fail, to tell others, or to go on by a schedule.
 #![forbid(unsafe_code)]
 
-use super::masters::Master;
-use super::{Optimizer, Report};
+pub(in crate::optimizer) mod hypers;
+pub(in crate::optimizer) mod offload;
+
 use crate::callback::adamw_param_info;
 use crate::config::{HostValues, Lazy, Nonfinite};
 use crate::cuda::{Cuda, Decider, InputsAt};
 use crate::error::Error;
+use crate::optimizer::params::masters::Master;
+use crate::optimizer::{Optimizer, Report};
 use crate::steps::Clock;
 use crate::sys::memory::{give_back, reserve};
 use crate::tensor::{Operands, Squares, Total};
@@ -20,13 +23,13 @@ use core::ops::Range;
 #[derive(Default)]
 pub struct OnDevice {
     /// Numbers that the device reads itself.
-    pub(super) inputs: InputsAt,
+    pub(in crate::optimizer) inputs: InputsAt,
     /// The learning rate there, where the host has read it for this step.
-    pub(super) lr: Option<f64>,
+    pub(in crate::optimizer) lr: Option<f64>,
     /// The parameters that the tables are laid out for, as long as nothing about them changes.
     laid: Option<Range<usize>>,
     /// The largest learning rate that all of them can be stepped with, and whose that is.
-    pub(super) largest_lr: (f64, usize),
+    pub(in crate::optimizer) largest_lr: (f64, usize),
     /// By parameter, what the gradients add up to, where the host has to know.
     totals: Vec<Total>,
     /// By parameter, the squares of what a step has changed, and of what it has made.
@@ -126,12 +129,12 @@ impl Optimizer {
         Ok(())
     }
 
-    pub(super) fn cuda(&mut self) -> Result<&mut Cuda, Error> {
+    pub(in crate::optimizer) fn cuda(&mut self) -> Result<&mut Cuda, Error> {
         self.backend.cuda().ok_or(Error::NoDeviceYet)
     }
 
     /// Lays the device's part of a step out, if it has one. `steps_on_host`: the processor has a part too.
-    pub(super) fn lay_device(
+    pub(in crate::optimizer) fn lay_device(
         &mut self,
         of: &Range<usize>,
         changed: bool,
@@ -204,7 +207,7 @@ impl Optimizer {
     }
 
     /// Waits for what the device has measured, or forgets what it has before.
-    pub(super) fn learn_totals(&mut self, waits: bool) -> Result<(), Error> {
+    pub(in crate::optimizer) fn learn_totals(&mut self, waits: bool) -> Result<(), Error> {
         self.on_device.totals.clear();
         if waits {
             let cuda = self.backend.cuda().ok_or(Error::NoDeviceYet)?;
@@ -215,7 +218,7 @@ impl Optimizer {
     }
 
     /// Steps the parameters on the device. Everything that may fail for the host's part has been done.
-    pub(super) fn step_on_device(
+    pub(in crate::optimizer) fn step_on_device(
         &mut self,
         of: &Range<usize>,
         step: &DeviceStep,
@@ -256,7 +259,7 @@ impl Optimizer {
     }
 
     /// Counts the step for the parameters on the device, as far as the host knows.
-    pub(super) fn advance_on_device(&mut self, of: &Range<usize>) {
+    pub(in crate::optimizer) fn advance_on_device(&mut self, of: &Range<usize>) {
         for number in of.clone() {
             let operands = &self.operands[number];
             if operands.is_due_on_device() {
@@ -268,7 +271,7 @@ impl Optimizer {
     }
 
     /// Forgets that the device has anything to tell about the last step.
-    pub(super) fn clear_due_report(&mut self) {
+    pub(in crate::optimizer) fn clear_due_report(&mut self) {
         self.on_device.report_is_due = false;
     }
 
@@ -302,7 +305,7 @@ impl Optimizer {
     }
 
     /// How far a parameter has come. Waits for the device if that is where it is known.
-    pub(super) fn clock(&mut self, number: u32) -> Result<Clock, Error> {
+    pub(in crate::optimizer) fn clock(&mut self, number: u32) -> Result<Clock, Error> {
         if self.operands[number as usize].is_on_device() && self.on_device.clocks_are_due {
             let clock = self.cuda()?.clock(number)?;
             self.params.unmarked()[number as usize].clock = clock;
@@ -311,7 +314,11 @@ impl Optimizer {
     }
 
     /// Puts a parameter where it has come.
-    pub(super) fn set_clock(&mut self, number: u32, clock: Clock) -> Result<(), Error> {
+    pub(in crate::optimizer) fn set_clock(
+        &mut self,
+        number: u32,
+        clock: Clock,
+    ) -> Result<(), Error> {
         if self.operands[number as usize].is_on_device() {
             self.cuda()?.set_clock(number, &clock)?;
         }

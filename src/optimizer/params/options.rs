@@ -1,12 +1,12 @@
 //! What can be changed about a parameter that is there.
 #![forbid(unsafe_code)]
 
-use super::Optimizer;
-use super::masters::Master;
-use super::params::check_regularizer;
 use crate::config;
 use crate::error::{Error, Role};
 use crate::math::Regularizer;
+use crate::optimizer::Optimizer;
+use crate::optimizer::params::check_regularizer;
+use crate::optimizer::params::masters::Master;
 use crate::steps::{Clock, Log};
 use crate::sys::memory::give_back;
 use crate::tensor::Operands;

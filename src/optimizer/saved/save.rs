@@ -1,14 +1,14 @@
 //! Saving: what stands in a checkpoint, and in which order.
 #![forbid(unsafe_code)]
 
-use super::masters::Master;
-use super::names::{neutral_name, tensor_name};
-use super::settings::{write_group, write_scaler_state, write_schedule_state};
-use super::{Item, Optimizer};
 use crate::callback::{HostProgress, HostWriter};
 use crate::checkpoint::{Draft, PIECE, Progress, Text};
 use crate::dtype::Dtype;
 use crate::error::{Error, Role};
+use crate::optimizer::params::masters::Master;
+use crate::optimizer::params::names::{neutral_name, tensor_name};
+use crate::optimizer::saved::settings::{write_group, write_scaler_state, write_schedule_state};
+use crate::optimizer::{Item, Optimizer};
 use crate::sys::files::NewFile;
 use crate::sys::memory::reserve;
 use crate::tensor::Tensor;
@@ -139,12 +139,12 @@ impl Optimizer {
 
     /// The numbers of the parameters that there are, in the order in which they were added: what is saved does not
     /// depend on the numbers.
-    pub(super) fn live(&self) -> impl Iterator<Item = usize> {
+    pub(in crate::optimizer) fn live(&self) -> impl Iterator<Item = usize> {
         self.slots.live()
     }
 
     /// A parameter's name, which was UTF-8 when it came in.
-    pub(super) fn name(&self, number: usize) -> &str {
+    pub(in crate::optimizer) fn name(&self, number: usize) -> &str {
         self.params[number].name.to_str().unwrap_or_default()
     }
 

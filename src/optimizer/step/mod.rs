@@ -1,14 +1,22 @@
 //! The step: gather the parameters that have a gradient, decide their scalars, update, count.
 #![forbid(unsafe_code)]
 
-use super::Optimizer;
-use super::decide::Decisions;
-use super::masters::Master;
-use super::occupied::Place;
+pub(in crate::optimizer) mod decide;
+pub(in crate::optimizer) mod grads;
+pub(in crate::optimizer) mod measure;
+pub(in crate::optimizer) mod rows;
+pub(in crate::optimizer) mod single;
+pub(in crate::optimizer) mod subset;
+pub(in crate::optimizer) mod window;
+
 use crate::backend::Refused;
 use crate::clip::Clip;
 use crate::config::{GroupConfig, Lazy};
 use crate::error::Error;
+use crate::optimizer::Optimizer;
+use crate::optimizer::params::masters::Master;
+use crate::optimizer::params::occupied::Place;
+use crate::optimizer::step::decide::Decisions;
 use crate::schedule;
 use crate::steps::{NO_STEP, Steps};
 use crate::sys::memory::{give_back, reserve};
@@ -101,12 +109,15 @@ impl Optimizer {
     }
 
     /// The same; `taken` sees the optimizer once the step has been taken, if it is.
-    pub(super) fn step_then(&mut self, taken: impl FnOnce(&Optimizer)) -> Result<(), Error> {
+    pub(in crate::optimizer) fn step_then(
+        &mut self,
+        taken: impl FnOnce(&Optimizer),
+    ) -> Result<(), Error> {
         self.take_step(0..self.params.len(), Optimizer::next_scheduled, taken)
     }
 
     /// Steps those of some parameters that have a gradient. `next` says where the schedule goes.
-    pub(super) fn take_step(
+    pub(in crate::optimizer) fn take_step(
         &mut self,
         of: Range<usize>,
         next: impl FnOnce(&Optimizer) -> Result<Option<schedule::State>, Error>,
@@ -221,7 +232,7 @@ impl Optimizer {
 
     /// Whether anybody may have changed parameters, their memory, groups or who is asked for ratios since this
     /// was asked last.
-    pub(super) fn has_changed(&mut self) -> bool {
+    pub(in crate::optimizer) fn has_changed(&mut self) -> bool {
         let changed = [
             self.groups.has_changed(),
             self.params.has_changed(),
@@ -286,7 +297,7 @@ impl Optimizer {
     }
 
     /// Steps some of the parameters of a step.
-    pub(super) fn update_part(
+    pub(in crate::optimizer) fn update_part(
         &mut self,
         of: &Range<usize>,
         part: &Range<usize>,

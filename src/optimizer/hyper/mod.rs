@@ -2,10 +2,13 @@
 //! the host keeps them.
 #![forbid(unsafe_code)]
 
-use super::Optimizer;
+pub(in crate::optimizer) mod scaler;
+pub(in crate::optimizer) mod schedule;
+
 use crate::callback::{DecayFilter, LrRatio};
 use crate::config::{self, GroupConfig, HostValues};
 use crate::error::Error;
+use crate::optimizer::Optimizer;
 use crate::sys::memory::reserve;
 use crate::tensor::HostNumber;
 
@@ -17,7 +20,7 @@ impl Optimizer {
 
     /// The learning rate that a checkpoint has: where the host keeps one that no step would take, the last
     /// that one took, so that what was saved can be loaded.
-    pub(super) fn saved_lr(&self) -> f64 {
+    pub(in crate::optimizer) fn saved_lr(&self) -> f64 {
         let lr = self.lr();
         config::learning_rate(lr).map_or(self.lr, |()| lr)
     }
@@ -40,7 +43,7 @@ impl Optimizer {
         self.given_lr
     }
 
-    pub(super) fn check_lr_is_free(&self) -> Result<(), Error> {
+    pub(in crate::optimizer) fn check_lr_is_free(&self) -> Result<(), Error> {
         match self.config.lr_ptr {
             Some(_) => Err(Error::LrConflict("read from config.lr_ptr: write it there")),
             None => Ok(()),
@@ -59,7 +62,7 @@ impl Optimizer {
     /// What the learning rate of a parameter that is there is multiplied by, beside its group's
     /// scale. Asks the host's callback.
     #[inline]
-    pub(super) fn ratio(&self, number: u32) -> Result<f64, Error> {
+    pub(in crate::optimizer) fn ratio(&self, number: u32) -> Result<f64, Error> {
         let param = &self.params[number as usize];
         match *self.lr_ratio {
             Some(lr_ratio) => {
@@ -72,19 +75,24 @@ impl Optimizer {
 
     /// A learning rate times what a group and a parameter of it scale it by.
     #[inline]
-    pub(super) fn lr_product(&self, lr: f64, group: u32, scale: f64) -> f64 {
+    pub(in crate::optimizer) fn lr_product(&self, lr: f64, group: u32, scale: f64) -> f64 {
         lr * self.groups[group as usize].lr_scale * scale
     }
 
     /// The same, which has to be finite.
-    pub(super) fn scaled_lr(&self, lr: f64, group: u32, scale: f64) -> Result<f64, Error> {
+    pub(in crate::optimizer) fn scaled_lr(
+        &self,
+        lr: f64,
+        group: u32,
+        scale: f64,
+    ) -> Result<f64, Error> {
         let value = self.lr_product(lr, group, scale);
         let (name, expected) = ("lr * lr_scale * lr_ratio", "a finite number");
         if value.is_finite() { Ok(value) } else { Err(Error::Number { name, value, expected }) }
     }
 
     /// Reads the hyper-parameters that the host keeps, each once, and takes them where all are right.
-    pub(super) fn read_host_values(&mut self) -> Result<(), Error> {
+    pub(in crate::optimizer) fn read_host_values(&mut self) -> Result<(), Error> {
         let lr = self.lr();
         config::learning_rate(lr)?;
         let has_host_values = |group: &GroupConfig| group.host_values != HostValues::default();
@@ -116,7 +124,7 @@ impl Optimizer {
     /// Adds a group and returns its number.
     pub fn add_group(&mut self, group: GroupConfig) -> Result<u32, Error> {
         group.validate()?;
-        let number = super::next_number(self.groups.len())?;
+        let number = crate::optimizer::next_number(self.groups.len())?;
         reserve(&mut self.groups, 1, "the groups")?;
         self.scratch.reserve(self.params.len(), self.groups.len() + 1)?;
         if let Some(cuda) = self.backend.cuda() {
@@ -147,7 +155,7 @@ impl Optimizer {
         let mut answers = Vec::new();
         reserve(&mut answers, self.params.len(), "the decay filter's answers")?;
         for param in self.params.iter() {
-            answers.push(param.removed || super::params::decays(filter, &param.name)?);
+            answers.push(param.removed || crate::optimizer::params::decays(filter, &param.name)?);
         }
         for (param, decays) in self.params.iter_mut().zip(answers) {
             param.decays = decays;

@@ -1,8 +1,8 @@
 //! How many micro-batches the mean of accumulated gradients is over.
 #![forbid(unsafe_code)]
 
-use super::Optimizer;
 use crate::error::Error;
+use crate::optimizer::Optimizer;
 use crate::tensor::Operands;
 use core::ops::Range;
 
@@ -25,7 +25,7 @@ impl Optimizer {
     }
 
     /// Counts a gradient that a parameter has accumulated. A window begins where nobody holds a sum.
-    pub(super) fn widen_window(&mut self, number: u32) {
+    pub(in crate::optimizer) fn widen_window(&mut self, number: u32) {
         let n_accumulated = self.operands[number as usize].n_accumulated();
         if n_accumulated == 1 && !self.others_hold_sums(number as usize) {
             self.window.most = 0;
@@ -44,7 +44,7 @@ impl Optimizer {
     }
 
     /// That no parameter has accumulated more than the window has.
-    pub(super) fn check_window(&self, of: &Range<usize>) -> Result<(), Error> {
+    pub(in crate::optimizer) fn check_window(&self, of: &Range<usize>) -> Result<(), Error> {
         let window = self.window.said;
         if window == 0 || !self.config.average_grads {
             return Ok(());
@@ -61,7 +61,7 @@ impl Optimizer {
     }
 
     /// What turns a sum of accumulated gradients into their mean, if that is asked for.
-    pub(super) fn mean(&self, operands: &Operands) -> f64 {
+    pub(in crate::optimizer) fn mean(&self, operands: &Operands) -> f64 {
         match operands.n_accumulated() {
             0 => 1.0,
             _ if !self.config.average_grads => 1.0,

@@ -1,11 +1,11 @@
 //! Gradients: borrowed from the host until they are replaced or forgotten.
 #![forbid(unsafe_code)]
 
-use super::Optimizer;
-use super::occupied::Place;
 use crate::choice::choice;
 use crate::device::Device;
 use crate::error::{Error, Label, Role, TensorProblem};
+use crate::optimizer::Optimizer;
+use crate::optimizer::params::occupied::Place;
 use crate::tensor::{Grad, Operands, Tensor};
 use core::ops::Range;
 
@@ -82,7 +82,7 @@ impl Optimizer {
     }
 
     /// Forgets the accumulated gradients that a step has used, and what others were measured as.
-    pub(super) fn use_up_grads(&mut self, of: &Range<usize>) {
+    pub(in crate::optimizer) fn use_up_grads(&mut self, of: &Range<usize>) {
         for operands in &mut self.operands[of.clone()] {
             // Of all: after this step the host may change what had no part in it too.
             operands.forget_measured();
@@ -94,7 +94,11 @@ impl Optimizer {
 
     /// Writes zeros over those of the gradients that a step has used, if it is to, which lie in the
     /// host's memory and of which the step has not done so itself.
-    pub(super) fn clear_used(&mut self, of: &Range<usize>, is_left: impl Fn(&Operands) -> bool) {
+    pub(in crate::optimizer) fn clear_used(
+        &mut self,
+        of: &Range<usize>,
+        is_left: impl Fn(&Operands) -> bool,
+    ) {
         if self.config.clear_grads {
             for operands in &mut self.operands.unmarked()[of.clone()] {
                 let is_used = operands.is_asked() && operands.n_accumulated() == 0;
@@ -106,7 +110,7 @@ impl Optimizer {
     }
 
     /// The same for what lies on a device.
-    pub(super) fn clear_used_on_device(
+    pub(in crate::optimizer) fn clear_used_on_device(
         &mut self,
         of: &Range<usize>,
         is_left: impl Fn(&Operands) -> bool,
@@ -144,7 +148,11 @@ impl Optimizer {
     }
 
     /// That a gradient fits its parameter and lies in no memory that a step writes.
-    pub(super) fn check_grad(&self, number: u32, grad: Option<Grad>) -> Result<(), Error> {
+    pub(in crate::optimizer) fn check_grad(
+        &self,
+        number: u32,
+        grad: Option<Grad>,
+    ) -> Result<(), Error> {
         let name = self.label(number)?;
         let Some(grad) = grad else { return Ok(()) };
         let fits = self.operands[number as usize].fits_grad(&grad);
@@ -155,7 +163,7 @@ impl Optimizer {
 
     /// That a gradient on a device lies in memory of that device's, if it has not been there before: a kernel
     /// that reads other memory ends the device's work for the whole process.
-    pub(super) fn check_reach(
+    pub(in crate::optimizer) fn check_reach(
         &self,
         (number, name): (u32, Label),
         grad: &Grad,
@@ -169,7 +177,7 @@ impl Optimizer {
     }
 
     /// That memory that is said to be a device's is.
-    pub(super) fn reaches(
+    pub(in crate::optimizer) fn reaches(
         &self,
         name: Label,
         role: Role,
@@ -183,7 +191,7 @@ impl Optimizer {
     }
 
     /// That no gradient lies in memory that a step writes, where that has changed.
-    pub(super) fn check_grads(&mut self) -> Result<(), Error> {
+    pub(in crate::optimizer) fn check_grads(&mut self) -> Result<(), Error> {
         if self.grads_unchecked {
             for (number, operands) in (0..).zip(self.operands.iter()) {
                 let grads = [operands.grad(), operands.device_grad().map(Grad::Dense)];
@@ -215,7 +223,7 @@ impl Optimizer {
         overlap.map_or(Ok(()), |(a, b)| Err(self.overlap(&b, &a)))
     }
 
-    pub(super) fn check_place(&self, number: u32, grad: &Grad) -> Result<(), Error> {
+    pub(in crate::optimizer) fn check_place(&self, number: u32, grad: &Grad) -> Result<(), Error> {
         for (role, addresses) in grad.addresses() {
             if let Some(place) = self.occupied.overlapped(&addresses) {
                 return Err(self.overlap(&Place::new(addresses, number, role), place));

@@ -2,13 +2,13 @@
 //! against them.
 #![forbid(unsafe_code)]
 
-use super::Optimizer;
-use super::params::Shard;
-use super::scaler::{Scaler, ScalerState};
 use crate::checkpoint::words;
 use crate::clip::Clip;
 use crate::config::GroupConfig;
 use crate::math::Regularizer;
+use crate::optimizer::Optimizer;
+use crate::optimizer::hyper::scaler::{Scaler, ScalerState};
+use crate::optimizer::params::Shard;
 use crate::schedule::State;
 use core::fmt::{self, Write};
 
@@ -17,7 +17,7 @@ pub const PLACE: [&str; 4] = ["dtype", "n_elements", "first_element", "whole"];
 
 impl Optimizer {
     /// The choices about the handle, fixed when it was made.
-    pub(super) fn write_config(&self, to: &mut impl Write) -> fmt::Result {
+    pub(in crate::optimizer) fn write_config(&self, to: &mut impl Write) -> fmt::Result {
         let config = &self.config;
         let flags = [
             ("amsgrad", config.amsgrad),
@@ -34,12 +34,16 @@ impl Optimizer {
     }
 
     /// How far the handle has come.
-    pub(super) fn write_how_far(&self, to: &mut impl Write) -> fmt::Result {
+    pub(in crate::optimizer) fn write_how_far(&self, to: &mut impl Write) -> fmt::Result {
         write!(to, "lr={:?} grad_scale={:?}", self.saved_lr(), self.grad_scale)
     }
 
     /// The choices about a parameter, and where its elements lie.
-    pub(super) fn write_param(&self, to: &mut impl Write, number: usize) -> fmt::Result {
+    pub(in crate::optimizer) fn write_param(
+        &self,
+        to: &mut impl Write,
+        number: usize,
+    ) -> fmt::Result {
         let (param, tensor) = (&self.params[number], self.operands[number].param());
         let dtype = tensor.dtype();
         write!(to, "dtype={dtype} n_elements={}", tensor.n_elements())?;
@@ -111,7 +115,7 @@ pub fn read_schedule_state(text: &str) -> Option<State> {
 }
 
 impl Scaler {
-    pub(super) fn write_words(&self, to: &mut impl Write) -> fmt::Result {
+    pub(in crate::optimizer) fn write_words(&self, to: &mut impl Write) -> fmt::Result {
         let config = self.config();
         write!(
             to,

@@ -1,19 +1,19 @@
 //! What parameters on a device are stepped with, as the host knows it.
 #![forbid(unsafe_code)]
 
-use super::Optimizer;
-use super::measure::scope;
-use super::on_device::DeviceStep;
 use crate::clip::Clip;
 use crate::config;
 use crate::cuda::{CLIP_GLOBAL_NORM, CLIP_NORM, Hyper, Inputs, InputsAt};
 use crate::dtype::Dtype;
 use crate::error::Error;
+use crate::optimizer::Optimizer;
+use crate::optimizer::device::DeviceStep;
+use crate::optimizer::step::measure::scope;
 use core::ops::Range;
 
 impl Optimizer {
     /// Says what the device's parameters are stepped with. Asks the host's callback.
-    pub(super) fn set_hypers(&mut self, of: &Range<usize>) -> Result<(), Error> {
+    pub(in crate::optimizer) fn set_hypers(&mut self, of: &Range<usize>) -> Result<(), Error> {
         let mut largest = (f64::INFINITY, of.start);
         for number in of.clone() {
             if self.operands[number].is_due_on_device() {
@@ -31,7 +31,10 @@ impl Optimizer {
 
     /// Reads the learning rate that lies in the device's memory, where the host has to know whether the step is
     /// taken.
-    pub(super) fn read_lr_on_device(&mut self, step: Option<&DeviceStep>) -> Result<(), Error> {
+    pub(in crate::optimizer) fn read_lr_on_device(
+        &mut self,
+        step: Option<&DeviceStep>,
+    ) -> Result<(), Error> {
         let at = self.on_device.inputs.lr;
         self.on_device.lr = match step {
             Some(step) if step.waits && at != 0 => Some(self.cuda()?.number(at)?.into()),
@@ -42,7 +45,7 @@ impl Optimizer {
 
     /// That all numbers are ones of the compute type that the device makes of the learning rate, as far as the host
     /// knows it.
-    pub(super) fn check_lr_on_device(&self) -> Result<(), Error> {
+    pub(in crate::optimizer) fn check_lr_on_device(&self) -> Result<(), Error> {
         let inputs = self.inputs();
         let (largest, number) = self.on_device.largest_lr;
         if inputs.at.lr != 0 || inputs.lr <= largest {
@@ -60,7 +63,7 @@ impl Optimizer {
     }
 
     /// What all of them are stepped with: of the host's numbers, those that it knows.
-    pub(super) fn inputs(&self) -> Inputs {
+    pub(in crate::optimizer) fn inputs(&self) -> Inputs {
         let at = self.on_device.inputs;
         let (largest_lr, _) = self.on_device.largest_lr;
         Inputs {
@@ -72,7 +75,10 @@ impl Optimizer {
     }
 
     /// Says what their gradients are clipped by, where the host knows.
-    pub(super) fn set_clip_factors(&mut self, of: &Range<usize>) -> Result<(), Error> {
+    pub(in crate::optimizer) fn set_clip_factors(
+        &mut self,
+        of: &Range<usize>,
+    ) -> Result<(), Error> {
         for (place, number) in of.clone().enumerate() {
             if self.operands[number].is_due_on_device() {
                 let (_, factor) = self.factor(place, number);

@@ -2,17 +2,17 @@
 //! more than one needs to be open.
 #![forbid(unsafe_code)]
 
-use super::super::names::{neutral_name, neutral_reading, tensor_name};
-use super::super::params::Shard;
-use super::super::save::safetensors_name;
-use super::super::settings::PLACE;
-use super::super::{Item, Optimizer};
 use super::convert;
 use super::pieces::{Part, Piece};
 use super::problems::Problems;
 use super::{LoadOptions, LoadScope};
 use crate::checkpoint::{Checkpoint, Entry, Text, Window, words};
 use crate::error::{Difference, Error, FileProblem, Label, Role};
+use crate::optimizer::params::Shard;
+use crate::optimizer::params::names::{neutral_name, neutral_reading, tensor_name};
+use crate::optimizer::saved::save::safetensors_name;
+use crate::optimizer::saved::settings::PLACE;
+use crate::optimizer::{Item, Optimizer};
 use crate::steps::Clock;
 use crate::sys::memory::reserve;
 use crate::tensor::Operands;

@@ -1,8 +1,8 @@
 //! Steps that some of the parameters take: a subset, or explicit pairs of parameter and gradient.
 #![forbid(unsafe_code)]
 
-use super::Optimizer;
 use crate::error::Error;
+use crate::optimizer::Optimizer;
 use crate::sys::memory::reserve;
 use crate::tensor::Tensor;
 
