@@ -550,7 +550,8 @@ typedef struct adamw_param_config {
   /// `[NULL]` As many elements as the parameter, in f32 (f64 for an f64 parameter) or in the type
   /// of the group's `moments`. With ADAMW_MOMENTS_4BIT, as many bytes as that constant says.
   const struct adamw_tensor *exp_avg;
-  /// `[NULL]` Like exp_avg; never negative.
+  /// `[NULL]` Like exp_avg; never negative, which the host ensures: a step makes NaN of a
+  /// negative one.
   const struct adamw_tensor *exp_avg_sq;
   /// `[NULL]` Like exp_avg_sq; only with amsgrad.
   const struct adamw_tensor *max_exp_avg_sq;
@@ -1714,6 +1715,8 @@ adamw_status adamw_get_state(adamw_optimizer *optimizer,
 /// number and the type of the elements must be those of the state; a counter is one f64. Setting
 /// the step also sets the powers to those of the group's betas (their current values, where the
 /// host keeps them), so set the powers after it.
+/// Negative means of squares are refused. (They are not looked for in memory of the host's, nor in
+/// checkpoints, which give back whatever was saved.)
 ///
 /// The caller ensures:
 /// `name` is NULL or NUL-terminated; `data` is NULL or readable for `n_elements`.

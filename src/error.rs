@@ -52,7 +52,7 @@ pub enum Error {
     StructSize { name: &'static str, of: &'static str, size: usize, known: usize, next: usize },
     #[error(
         "{name} has fields beyond the {known} bytes that this version knows (struct_size {size}), \
-         and they are not zero"
+         and they are not zero: set them to 0, or use the library that has them"
     )]
     StructTail { name: &'static str, size: usize, known: usize },
     #[error("{name} has {count} of {of}, expected one of them")]
@@ -63,11 +63,11 @@ pub enum Error {
     #[error("a parameter's name is empty, expected one that no other param of the handle has")]
     NameEmpty,
     #[error(
-        "rename gave an empty name for param \"{0}\": it gives what the param is called in the \
-         checkpoint, or leaves out_name as it is"
+        "rename gave {gave} for param \"{param}\": it gives what the param is called in the checkpoint, \
+         or leaves out_name as it is"
     )]
-    EmptyRename(Label),
-    #[error("a parameter's name is not UTF-8: \"{0}\"")]
+    NoRename { param: Label, gave: &'static str },
+    #[error("a parameter's name is \"{0}\", expected UTF-8")]
     NameNotUtf8(Label),
     #[error("param \"{0}\" is already there: names are unique in a handle")]
     NameTaken(Label),
@@ -77,22 +77,22 @@ pub enum Error {
     NoParam { number: u32, count: usize },
     #[error("there is no group {number}: the handle has {count} (adamw_add_group adds one)")]
     NoGroup { number: u32, count: usize },
-    #[error("param \"{param}\" has no {buffer}")]
-    NoState { param: Label, buffer: Role },
+    #[error("param \"{param}\" has no {buffer}: {reason}")]
+    NoState { param: Label, buffer: Role, reason: &'static str },
     #[error("no state is called \"{0}\" (adamw_get_state_name gives the names)")]
     NoStateNamed(Label),
-    #[error("Paddle has no name for the step: ADAMW_NAMES_NEUTRAL has one")]
-    NoName,
-    #[error("no param is called \"{0}\"")]
+    #[error("Paddle has no name for the {what} of param \"{param}\": ADAMW_NAMES_NEUTRAL has one")]
+    NoName { param: Label, what: &'static str },
+    #[error("no param is called \"{0}\" (adamw_get_param_info gives the names)")]
     NoParamNamed(Label),
     #[error("state \"{name}\": {problem}")]
     State { name: Label, problem: TensorProblem },
     #[error("state \"{name}\" would be {}, expected {expected}", Plain(.value))]
     StateValue { name: Label, value: f64, expected: &'static str },
     #[error(
-        "state \"{name}\": element {element} is negative, expected >= 0, as means of squares are"
+        "state \"{name}\": element {element} is {}, expected >= 0, as means of squares are", Plain(.value)
     )]
-    NegativeState { name: Label, element: usize },
+    NegativeState { name: Label, element: usize, value: f64 },
     #[error("param \"{0}\" is f16, which has no split master: multi_precision gives it an f32 one")]
     NoSplit(Label),
     #[error(
@@ -116,7 +116,7 @@ pub enum Error {
     MasterMismatch { param: Label, element: usize },
     #[error(
         "param \"{param}\" has accumulated {n_accumulated} gradients, which is more than the {window} of \
-         adamw_set_accumulation_window"
+         adamw_set_accumulation_window: set it to how many there are in a step"
     )]
     Window { param: Label, n_accumulated: u64, window: u64 },
     #[error("param \"{0}\" is given twice, expected once in a call")]
@@ -130,32 +130,41 @@ pub enum Error {
     Tensor { param: Label, buffer: Role, problem: TensorProblem },
     #[error("param \"{param}\": rows[{place}] is {row}, expected 0 to {}", .height.saturating_sub(1))]
     Row { param: Label, place: u64, row: i64, height: u64 },
-    #[error("param \"{param}\": {buffer} overlaps {other_buffer} of param \"{other}\"")]
+    #[error(
+        "param \"{param}\": {buffer} overlaps {other_buffer} of param \"{other}\": give each memory of its own"
+    )]
     Overlap { param: Label, buffer: Role, other: Label, other_buffer: Role },
-    #[error("param \"{param}\": {buffer} was given, but {reason}")]
+    #[error("param \"{param}\": {buffer} was given, but {reason}: leave it NULL")]
     NotUsed { param: Label, buffer: Role, reason: &'static str },
     #[error("param \"{param}\": {buffer} belongs to the library, only the host's buffers move")]
     NotTheHosts { param: Label, buffer: Role },
-    #[error("param \"{param}\": {buffer} is moved twice in one call")]
+    #[error("param \"{param}\": {buffer} is moved twice, expected once in a call")]
     MovedTwice { param: Label, buffer: Role },
     #[error(
         "param \"{param}\": step is {step}, but {buffer} is not given: steps taken need their state"
     )]
     StepWithoutState { param: Label, step: u64, buffer: Role },
-    #[error("param \"{0}\": lr_ratio gave NaN, or did not write out_ratio")]
+    #[error(
+        "param \"{0}\": lr_ratio gave NaN, or did not write out_ratio, expected a finite number >= 0"
+    )]
     NoRatio(Label),
     #[error("param \"{param}\": lr_ratio gave {}, expected a finite number >= 0", Plain(.ratio))]
     Ratio { param: Label, ratio: f64 },
     #[error("{name} returned {returned} for param \"{param}\", expected {expected}")]
     Callback { name: &'static str, param: Label, returned: i32, expected: &'static str },
-    #[error("param \"{param}\": {count} of the {n_elements} elements of grad are not finite")]
+    #[error(
+        "param \"{param}\": {count} of the {n_elements} elements of grad are not finite (ADAMW_NONFINITE_SKIP passes over such steps)"
+    )]
     Nonfinite { param: Label, count: u64, n_elements: u64 },
     #[error(
         "param \"{param}\": the norm of grad is {norm:e} when the loss scale is taken out, which \
          {dtype} does not hold"
     )]
     NormOverflow { param: Label, norm: f64, dtype: Dtype },
-    #[error("param \"{param}\" is stepped in {dtype}, in which {name}, {value:?}, is {is:?}")]
+    #[error(
+        "param \"{param}\" is stepped in {dtype}, in which {name}, {}, is {}: give one that {dtype} holds",
+        Plain(.value), Plain(.is)
+    )]
     NotOfType { param: Label, name: &'static str, value: f64, is: f64, dtype: Dtype },
     #[error("parallel_for returned {0} before it ran any task, expected 0")]
     ParallelFor(i32),
@@ -176,7 +185,7 @@ pub enum Error {
     LrConflict(&'static str),
     #[error(
         "param \"{param}\" cannot be stepped alone, because {reason}: what to do depends on the \
-         gradients of all"
+         gradients of all, which adamw_step steps"
     )]
     ClipConflict { param: Label, reason: &'static str },
     #[error("the loss scale is the scaler's: adamw_set_loss_scaler with NULL removes it")]
@@ -186,12 +195,12 @@ pub enum Error {
 
     #[error(
         "param \"{param}\": its {n_elements} elements from first_element {first_element} on leave \
-         the {whole} of the whole"
+         the {whole} of whole_elements"
     )]
     Shard { param: Label, first_element: u64, n_elements: u64, whole: u64 },
     #[error("file \"{path}\": {call} failed: {errno}")]
     File { path: Label, call: &'static str, errno: Errno },
-    #[error("file \"{0}\" is not a regular file")]
+    #[error("file \"{0}\" is not a regular file, as a checkpoint is")]
     NotAFile(Label),
     #[error("checkpoint \"{file}\" {problem}")]
     Checkpoint { file: Label, problem: FileProblem },
@@ -215,12 +224,14 @@ pub enum Error {
 
     #[error("out of memory: {bytes} bytes for {what}")]
     OutOfMemory { what: &'static str, bytes: usize },
+    #[error("out of memory on the device ({0} failed)")]
+    NoDeviceMemory(&'static str),
     #[error("could not start {0} threads: {1}")]
     Threads(usize, Errno),
 
     #[error("{0}")]
     NoCuda(&'static str),
-    #[error("there is no CUDA device {0}")]
+    #[error("there is no CUDA device {0} (does CUDA_VISIBLE_DEVICES hide it?)")]
     NoDevice(u16),
     #[error("{call} failed: CUDA error {code}, {name}{}", advice(.code))]
     Cuda { call: &'static str, code: u32, name: &'static str },
@@ -232,17 +243,19 @@ pub enum Error {
     InGraph { what: &'static str, instead: &'static str },
     #[error("param \"{param}\" is on a device, where there is no {what}")]
     NotOnDevice { param: Label, what: &'static str },
-    #[error("param \"{param}\" is on device {is}, the handle's others are on device {existing}")]
+    #[error(
+        "param \"{param}\" is on device {is}, the handle's others are on device {existing}: make a handle for each"
+    )]
     SecondDevice { param: Label, is: u16, existing: u16 },
     #[error(
-        "the host has to know about this step, so that found_inf and grad_scale cannot be read by the \
-         device alone"
+        "the host has to know what this step comes to, which it does not where the device reads found_inf or \
+         grad_scale: leave those of adamw_set_device_inputs NULL"
     )]
     DeviceInputs,
-    #[error("an input is at {0:#x}, which is not aligned to its 4 bytes")]
-    MisalignedInput(usize),
-    #[error("an input is at {at:#x}, which is no memory of device {device}")]
-    UnreachableInput { at: usize, device: u16 },
+    #[error("{name} is at {at:#x}, which is not aligned to its 4 bytes")]
+    MisalignedInput { name: &'static str, at: usize },
+    #[error("{name} is at {at:#x}, which is no memory of device {device}")]
+    UnreachableInput { name: &'static str, at: usize, device: u16 },
     #[error("param \"{0}\": param.offload is 1, expected 0 for memory of the host's")]
     NothingToOffload(Label),
     #[error(
@@ -256,10 +269,13 @@ pub enum Error {
     RowStatistics,
     #[error("the handle has no param on a device: add one first")]
     NoDeviceYet,
-    #[error("a step was queued up in part when the device failed: its params cannot be stepped on")]
+    #[error(
+        "a step was queued up in part when the device failed, and its params cannot be stepped on: destroy \
+         this handle"
+    )]
     BrokenDevice,
 
-    #[error("optimizer is NULL")]
+    #[error("optimizer is NULL, expected a handle of adamw_create's")]
     NullHandle,
     #[error("no such handle: {0:#x} was destroyed, or never came from adamw_create")]
     BadHandle(usize),
@@ -280,57 +296,6 @@ impl Error {
     /// Returns whether too many files are open to open another.
     pub fn is_lack_of_files(&self) -> bool {
         matches!(self, Error::File { errno: Errno(libc::EMFILE | libc::ENFILE), .. })
-    }
-
-    pub fn status(&self) -> Status {
-        match self {
-            Error::StructTail { .. }
-            | Error::NoSplit(_)
-            | Error::NoStochastic(_)
-            | Error::NoNibbles(_)
-            | Error::CodedRows(_)
-            | Error::NoCuda(_)
-            | Error::Capturing(_)
-            | Error::InGraph { .. }
-            | Error::SecondDevice { .. }
-            | Error::DeviceInputs
-            | Error::RowStatistics
-            | Error::NotOnDevice { .. } => Status::Unsupported,
-            Error::Cuda { .. } | Error::Jit { .. } | Error::BrokenDevice | Error::HalfStep => {
-                Status::Device
-            }
-            Error::Tensor { problem, .. } => problem.status(),
-            Error::NoParam { .. } | Error::NoGroup { .. } => Status::NotFound,
-            Error::NoSchedule | Error::NoScaler | Error::NoDevice(_) | Error::NoDeviceYet => {
-                Status::NotFound
-            }
-            Error::NoState { .. }
-            | Error::NoStateNamed(_)
-            | Error::NoParamNamed(_)
-            | Error::NoName => Status::NotFound,
-            Error::State { problem, .. } => problem.status(),
-            Error::Callback { .. }
-            | Error::ParallelFor(_)
-            | Error::Closure(_)
-            | Error::Ratio { .. }
-            | Error::NoRatio(_)
-            | Error::ScheduleCallback { .. }
-            | Error::ScheduleValue { .. } => Status::Callback,
-            Error::File { .. } | Error::NotAFile(_) => Status::Io,
-            Error::Checkpoint { problem: FileProblem::Version(_), .. } => Status::Unsupported,
-            Error::Checkpoint { .. } => Status::Corrupt,
-            Error::Mismatch { .. } => Status::Mismatch,
-            Error::Transfer { .. } => Status::Callback,
-            Error::LrConflict(_) => Status::LrConflict,
-            Error::ClipConflict { .. } => Status::ClipConflict,
-            Error::OutOfMemory { .. } | Error::Threads(..) => Status::OutOfMemory,
-            Error::Nonfinite { .. } | Error::NormOverflow { .. } => Status::Nonfinite,
-            Error::NullHandle | Error::BadHandle(_) => Status::BadHandle,
-            Error::Busy => Status::Busy,
-            Error::Poisoned | Error::HalfLoaded => Status::Poisoned,
-            Error::Panic(_) => Status::Internal,
-            _ => Status::InvalidArgument,
-        }
     }
 }
 

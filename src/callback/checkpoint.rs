@@ -147,14 +147,15 @@ impl Rename {
             unsafe { (self.function)(name.as_ptr(), &mut other, self.user_data.0) }
         });
         done("rename", returned)?;
+        let no_name = |gave| Error::NoRename { param: Label::new(name.to_bytes()), gave };
         if other.is_null() {
-            return Err(Error::Null("the name that rename gave"));
+            return Err(no_name("NULL"));
         }
         // SAFETY: not NULL; the caller of `new` guarantees a NUL-terminated name, which lives until
         // the next call.
         let other = unsafe { CStr::from_ptr(other) };
         if other.is_empty() {
-            return Err(Error::EmptyRename(Label::new(name.to_bytes())));
+            return Err(no_name("an empty name"));
         }
         let text = other.to_str();
         Ok(with(text.map_err(|_| Error::NameNotUtf8(Label::new(other.to_bytes())))?))

@@ -124,6 +124,17 @@ pub struct InputsAt {
     pub found_inf: u64,
 }
 
+impl InputsAt {
+    /// With their names in errors.
+    pub fn named(&self) -> [(&'static str, u64); 3] {
+        [
+            ("inputs.lr", self.lr),
+            ("inputs.grad_scale", self.grad_scale),
+            ("inputs.found_inf", self.found_inf),
+        ]
+    }
+}
+
 /// What all gradients come to.
 #[repr(C)]
 #[derive(Clone, Copy, Default, Debug)]

@@ -1,6 +1,8 @@
 //! The result of a call, as C sees it.
 #![forbid(unsafe_code)]
 
+use super::{Error, FileProblem};
+
 /// The result of a call. Zero is success. A number is never reused for another meaning.
 /// `adamw_last_error()` returns the text of the calling thread's last failure.
 #[repr(i32)]
@@ -84,6 +86,62 @@ impl Status {
             Status::Corrupt => c"ADAMW_STATUS_CORRUPT",
             Status::Mismatch => c"ADAMW_STATUS_MISMATCH",
             Status::Internal => c"ADAMW_STATUS_INTERNAL",
+        }
+    }
+}
+
+impl Error {
+    /// Returns what C is told.
+    pub fn status(&self) -> Status {
+        match self {
+            Error::StructTail { .. }
+            | Error::NoSplit(_)
+            | Error::NoStochastic(_)
+            | Error::NoNibbles(_)
+            | Error::CodedRows(_)
+            | Error::NoCuda(_)
+            | Error::Capturing(_)
+            | Error::InGraph { .. }
+            | Error::SecondDevice { .. }
+            | Error::DeviceInputs
+            | Error::RowStatistics
+            | Error::NotOnDevice { .. } => Status::Unsupported,
+            Error::Cuda { .. } | Error::Jit { .. } | Error::BrokenDevice | Error::HalfStep => {
+                Status::Device
+            }
+            Error::Tensor { problem, .. } => problem.status(),
+            Error::NoParam { .. } | Error::NoGroup { .. } => Status::NotFound,
+            Error::NoSchedule | Error::NoScaler | Error::NoDevice(_) | Error::NoDeviceYet => {
+                Status::NotFound
+            }
+            Error::NoState { .. }
+            | Error::NoStateNamed(_)
+            | Error::NoParamNamed(_)
+            | Error::NoName { .. } => Status::NotFound,
+            Error::State { problem, .. } => problem.status(),
+            Error::Callback { .. }
+            | Error::ParallelFor(_)
+            | Error::Closure(_)
+            | Error::Ratio { .. }
+            | Error::NoRatio(_)
+            | Error::ScheduleCallback { .. }
+            | Error::ScheduleValue { .. } => Status::Callback,
+            Error::File { .. } | Error::NotAFile(_) => Status::Io,
+            Error::Checkpoint { problem: FileProblem::Version(_), .. } => Status::Unsupported,
+            Error::Checkpoint { .. } => Status::Corrupt,
+            Error::Mismatch { .. } => Status::Mismatch,
+            Error::Transfer { .. } => Status::Callback,
+            Error::LrConflict(_) => Status::LrConflict,
+            Error::ClipConflict { .. } => Status::ClipConflict,
+            Error::OutOfMemory { .. } | Error::NoDeviceMemory(_) | Error::Threads(..) => {
+                Status::OutOfMemory
+            }
+            Error::Nonfinite { .. } | Error::NormOverflow { .. } => Status::Nonfinite,
+            Error::NullHandle | Error::BadHandle(_) => Status::BadHandle,
+            Error::Busy => Status::Busy,
+            Error::Poisoned | Error::HalfLoaded => Status::Poisoned,
+            Error::Panic(_) => Status::Internal,
+            _ => Status::InvalidArgument,
         }
     }
 }

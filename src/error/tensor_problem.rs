@@ -11,7 +11,7 @@ use thiserror::Error;
 pub enum TensorProblem {
     #[error("is NULL")]
     Null,
-    #[error("has data NULL and {0} elements")]
+    #[error("has data NULL and {0} elements, expected a pointer to them")]
     NullData(u64),
     #[error("has data NULL and {0} elements (adamw_set_grad with NULL forgets a gradient)")]
     NullGrad(u64),
@@ -19,9 +19,9 @@ pub enum TensorProblem {
     TooLarge(u64),
     #[error("has ndim {0}, expected 0 to 64")]
     Dimensions(i32),
-    #[error("has shape NULL and ndim {0}")]
+    #[error("has shape NULL and ndim {0}, expected a pointer to so many numbers")]
     NullShape(i32),
-    #[error("has a dimension of {0} elements")]
+    #[error("has a dimension of {0} elements, expected 0 or more")]
     NegativeDimension(i64),
     #[error("has more elements than fit in 64 bits")]
     CountOverflow,
@@ -61,7 +61,7 @@ pub enum TensorProblem {
     RowValues { values: u64, rows: u64 },
     #[error("has rows of {row} elements, which do not divide the {param} of param")]
     RowElements { row: u64, param: u64 },
-    #[error("has rows of {row} elements, earlier ones had {earlier}")]
+    #[error("has rows of {row} elements, expected {earlier} as earlier ones had")]
     RowsRecut { row: u64, earlier: u64 },
     #[error(
         "is on DLPack device type {0}, expected the host's memory (1, 3 or 11: a plain array's device is \
@@ -70,7 +70,7 @@ pub enum TensorProblem {
     Device(i32),
     #[error("is on CUDA device {0}, expected 0 to 65535")]
     DeviceNumber(i32),
-    #[error("is in the memory of {is}, param in that of {param}")]
+    #[error("is in the memory of {is}, expected that of {param}, as param is")]
     WrongDevice { is: Device, param: Device },
     #[error("is at {address:#x}, which is no memory of device {device}")]
     Unreachable { address: usize, device: u16 },

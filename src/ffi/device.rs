@@ -85,10 +85,12 @@ pub unsafe extern "C" fn adamw_set_device_inputs(
             let numbers = [inputs.lr, inputs.grad_scale, inputs.found_inf];
             let [lr, grad_scale, found_inf] =
                 numbers.map(|number| number.expose_provenance() as u64);
-            if let Some(at) = [lr, grad_scale, found_inf].iter().find(|at| !at.is_multiple_of(4)) {
-                return Err(Error::MisalignedInput(*at as usize));
+            let inputs = InputsAt { lr, grad_scale, found_inf };
+            let named = inputs.named();
+            if let Some(&(name, at)) = named.iter().find(|(_, at)| !at.is_multiple_of(4)) {
+                return Err(Error::MisalignedInput { name, at: at as usize });
             }
-            optimizer.set_device_inputs(InputsAt { lr, grad_scale, found_inf })
+            optimizer.set_device_inputs(inputs)
         })
     })
 }

@@ -214,8 +214,12 @@ pub(super) unsafe fn source<'a>(from: *const adamw_source) -> Result<Source<'a>,
     let is = [!from.path.is_null(), is_memory, from.read.is_some()];
     one_of("source", "path, data and read", &is)?;
     if is_memory {
-        let n = usize::try_from(from.num_bytes).ok().filter(|&n| n <= isize::MAX as usize);
-        let n = n.ok_or(Error::Null("source.data for so many bytes"))?;
+        let n = isize::try_from(from.num_bytes).map(isize::unsigned_abs);
+        let n = n.map_err(|_| Error::Number {
+            name: "source.num_bytes",
+            value: from.num_bytes as f64,
+            expected: "at most 2^63 - 1",
+        })?;
         not_null("source.data", from.data, n)?;
         let data = if n == 0 { core::ptr::dangling() } else { from.data.cast::<u8>() };
         // SAFETY: the caller guarantees it; a slice of no bytes may have any address.

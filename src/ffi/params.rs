@@ -44,7 +44,8 @@ pub struct adamw_param_config {
     /// `[NULL]` As many elements as the parameter, in f32 (f64 for an f64 parameter) or in the type
     /// of the group's `moments`. With ADAMW_MOMENTS_4BIT, as many bytes as that constant says.
     pub exp_avg: *const adamw_tensor,
-    /// `[NULL]` Like exp_avg; never negative.
+    /// `[NULL]` Like exp_avg; never negative, which the host ensures: a step makes NaN of a
+    /// negative one.
     pub exp_avg_sq: *const adamw_tensor,
     /// `[NULL]` Like exp_avg_sq; only with amsgrad.
     pub max_exp_avg_sq: *const adamw_tensor,

@@ -180,7 +180,7 @@ unsafe fn read(from: *const adamw_schedule, lr: f64) -> Result<Schedule, Error> 
 /// The requirements of `read` hold.
 unsafe fn read_node(from: *const adamw_schedule, depth: usize) -> Result<(Node, Advance), Error> {
     if depth > DEEPEST {
-        return Err(Error::Schedule("has inner schedules more than 8 deep"));
+        return Err(Error::Schedule("has inner schedules more than 8 deep: join those of a chain"));
     }
     // SAFETY: any bytes are a valid schedule, also zeros; the caller guarantees the rest.
     let c = unsafe { sized::read(from, core::mem::zeroed()) }?;

@@ -186,6 +186,8 @@ pub unsafe extern "C" fn adamw_get_state(
 /// number and the type of the elements must be those of the state; a counter is one f64. Setting
 /// the step also sets the powers to those of the group's betas (their current values, where the
 /// host keeps them), so set the powers after it.
+/// Negative means of squares are refused. (They are not looked for in memory of the host's, nor in
+/// checkpoints, which give back whatever was saved.)
 ///
 /// # Safety
 /// `name` is NULL or NUL-terminated; `data` is NULL or readable for `n_elements`.

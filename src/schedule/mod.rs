@@ -133,7 +133,9 @@ impl Schedule {
     /// Returns the state after this one. Asks the host's function, and changes nothing.
     pub fn next(&self) -> Result<State, Error> {
         if self.node.is_past_warmup(self.state.index) {
-            return Err(Error::Schedule("advances with a metric only"));
+            return Err(Error::Schedule(
+                "advances with a metric only: adamw_schedule_advance_with_metric takes it",
+            ));
         }
         let index = self.state.index.saturating_add(1);
         let lr = self.node.lr(index, self.state.lr)?;
@@ -143,7 +145,10 @@ impl Schedule {
     /// Returns the state after this one and a metric. Changes nothing.
     pub fn next_with_metric(&self, metric: f64) -> Result<State, Error> {
         if self.node.kind() != Kind::ReduceOnPlateau {
-            return Err(Error::Schedule("takes no metric: only REDUCE_ON_PLATEAU does"));
+            return Err(Error::Schedule(
+                "takes no metric, as REDUCE_ON_PLATEAU alone does: adamw_schedule_advance \
+                 advances it",
+            ));
         }
         if !metric.is_finite() {
             let expected = "a finite number";

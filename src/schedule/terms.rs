@@ -315,7 +315,10 @@ impl Node {
     fn parts_are_valid(&self) -> Result<(), Error> {
         for part in &self.parts {
             if part.kind() == Kind::ReduceOnPlateau {
-                return Err(Error::Schedule("REDUCE_ON_PLATEAU cannot be part of another"));
+                return Err(Error::Schedule(
+                    "has REDUCE_ON_PLATEAU inside it, which goes by metrics: set it by itself, \
+                     with warmup_steps",
+                ));
             }
             part.validate()?;
         }

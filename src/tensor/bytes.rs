@@ -2,12 +2,12 @@
 
 use super::{Operands, Tensor, slice_at};
 use crate::device::Device;
-use crate::dtype::Dtype;
+use crate::dtype::{Bf16, Dtype, F16, Widen};
 use crate::error::Role;
 
 impl Tensor {
-    /// Returns the first element that is below 0, of a tensor in the host's memory.
-    pub fn first_negative(&self) -> Option<usize> {
+    /// Returns the first element that is below 0, and its value, of a tensor in the host's memory.
+    pub fn first_negative(&self) -> Option<(usize, f64)> {
         if self.device() != Device::Host {
             return None;
         }
@@ -15,25 +15,25 @@ impl Tensor {
         // SAFETY: `Tensor::new`'s callers vouched for the memory, which nobody else writes during a
         // call.
         let bytes: &[u8] = unsafe { slice_at(addresses.start, 0..addresses.len()) };
-        // The bits of a float below 0, as an integer, are above those of -0 and not above those of
-        // -inf.
-        let is_below = |bits: u64, minus_zero: u64, minus_infinity: u64| {
-            bits > minus_zero && bits <= minus_infinity
-        };
-        let is_negative = |element: &[u8]| {
-            let mut bits = [0; 8];
-            bits[..element.len()].copy_from_slice(element);
-            let bits = u64::from_le_bytes(bits);
-            match self.dtype() {
-                Dtype::F64 => is_below(bits, 1 << 63, f64::NEG_INFINITY.to_bits()),
-                Dtype::F32 => is_below(bits, 1 << 31, f32::NEG_INFINITY.to_bits().into()),
-                Dtype::Bf16 => is_below(bits, 0x8000, 0xff80),
-                Dtype::F16 => is_below(bits, 0x8000, 0xfc00),
-                Dtype::I16 | Dtype::U8 => false,
-            }
-        };
-        bytes.chunks_exact(self.dtype().bytes()).position(is_negative)
+        let dtype = self.dtype();
+        bytes
+            .chunks_exact(dtype.bytes())
+            .enumerate()
+            .find_map(|(i, element)| Some((i, negative(element, dtype)?)))
     }
+}
+
+/// The value of an element that is below 0; codes and remainders never are.
+fn negative(element: &[u8], dtype: Dtype) -> Option<f64> {
+    let two = || element.try_into().map_or(0, u16::from_le_bytes);
+    let value = match dtype {
+        Dtype::F64 => element.try_into().map_or(0.0, f64::from_le_bytes),
+        Dtype::F32 => element.try_into().map_or(0.0, f32::from_le_bytes).into(),
+        Dtype::Bf16 => Bf16(two()).widen().into(),
+        Dtype::F16 => F16(two()).widen().into(),
+        Dtype::I16 | Dtype::U8 => 0.0,
+    };
+    (value < 0.0).then_some(value)
 }
 
 impl Operands {

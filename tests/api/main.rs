@@ -14,4 +14,3 @@ mod params;
 mod single;
 mod stack;
 mod state;
-mod texts;

@@ -118,7 +118,10 @@ fn names_are_those_of_either_scheme() {
         ]
     );
     assert_eq!(handle.find_param("h"), Ok(1));
-    assert_eq!(handle.find_param("x").unwrap_err().text, "no param is called \"x\"");
+    assert_eq!(
+        handle.find_param("x").unwrap_err().text,
+        "no param is called \"x\" (adamw_get_param_info gives the names)"
+    );
 }
 
 #[test]
@@ -266,14 +269,17 @@ fn what_does_not_fit_is_named_and_changes_nothing() {
     assert_eq!(handle.info(number).step, 0);
     assert_eq!(
         handle.state_info(number, ADAMW_BUFFER_MASTER).unwrap_err().text,
-        "param \"w\" has no master"
+        "param \"w\" has no master: only f16 and bf16 parameters have one"
     );
     assert_eq!(handle.state_info(number, 1).unwrap_err().status, Status::InvalidArgument);
     assert_eq!(handle.state_info(7, ADAMW_BUFFER_STEP).unwrap_err().status, Status::NotFound);
     let nameless = handle.state_name(number, ADAMW_BUFFER_STEP, ADAMW_NAMES_PADDLE).unwrap_err();
     assert_eq!(
         (nameless.status, &nameless.text[..]),
-        (Status::NotFound, "Paddle has no name for the step: ADAMW_NAMES_NEUTRAL has one")
+        (
+            Status::NotFound,
+            "Paddle has no name for the step of param \"w\": ADAMW_NAMES_NEUTRAL has one"
+        )
     );
     assert_eq!(
         handle.state_name(number, 3, 2).unwrap_err().text,

@@ -181,7 +181,7 @@ fn what_depends_on_all_gradients_cannot_be_done_for_one() {
         assert_eq!(failure.status, Status::ClipConflict);
         let text = format!(
             "param \"b\" cannot be stepped alone, because {reason}: what to do depends on \
-                            the gradients of all"
+                            the gradients of all, which adamw_step steps"
         );
         assert_eq!(failure.text, text);
         assert_same(&params, &before);

@@ -341,7 +341,7 @@ fn what_cannot_be_done_is_refused_with_a_way_out() {
             config(),
             Param { scales: [Some(&scale), None, None], ..Param::new("w", &wide) },
             Status::InvalidArgument,
-            "param \"w\": exp_avg_scale was given, but only 8-bit and 4-bit moments have one",
+            "param \"w\": exp_avg_scale was given, but only 8-bit and 4-bit moments have one: leave it NULL",
         ),
         (
             coded,

@@ -207,11 +207,11 @@ fn other_types_have_no_split_master() {
         (
             Param { remainder: Some(&remainder), ..Param::new("v", &another) },
             "param \"v\": remainder was given, but only 16-bit parameters of a group with \
-             ADAMW_PRECISION_SPLIT or ADAMW_PRECISION_KAHAN have one",
+             ADAMW_PRECISION_SPLIT or ADAMW_PRECISION_KAHAN have one: leave it NULL",
         ),
         (
             Param { master: Some(&master), ..Param::new("b", &bf16) },
-            "param \"b\": master was given, but its master is split",
+            "param \"b\": master was given, but its master is split: leave it NULL",
         ),
         (
             Param { remainder: Some(&master), ..Param::new("b", &bf16) },

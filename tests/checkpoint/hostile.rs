@@ -356,7 +356,7 @@ fn what_is_no_file_is_refused() {
     let fifo = crate::common::checkpoint::c_path(&folder.join("fifo"));
     // SAFETY: the path is NUL-terminated.
     assert_eq!(unsafe { libc::mkfifo(fifo.as_ptr(), 0o600) }, 0);
-    assert!(load("fifo").text.ends_with("is not a regular file"));
+    assert!(load("fifo").text.ends_with("is not a regular file, as a checkpoint is"));
 }
 
 #[test]

@@ -94,7 +94,7 @@ fn what_cannot_be_replaced_is_a_clear_error() {
         ("", "open failed: Is a directory"),
         ("missing/file", "open failed: No such file or directory"),
         ("file/below", "open failed: Not a directory"),
-        ("fifo", "is not a regular file"),
+        ("fifo", "is not a regular file, as a checkpoint is"),
         (&long, "open failed: File name too long"),
     ] {
         let failure = handle.save(&folder.join(name)).unwrap_err();
@@ -102,7 +102,7 @@ fn what_cannot_be_replaced_is_a_clear_error() {
         assert!(failure.text.ends_with(text), "{name}: {}", failure.text);
     }
     let null = handle.save(std::path::Path::new("/dev/null")).unwrap_err();
-    assert_eq!(null.text, "file \"/dev/null\" is not a regular file");
+    assert_eq!(null.text, "file \"/dev/null\" is not a regular file, as a checkpoint is");
     assert_eq!(folder.names(), ["directory", "fifo", "file"]);
     assert_eq!(std::fs::read(folder.join("file")).unwrap(), b"x");
 }
@@ -446,6 +446,6 @@ fn arguments_that_make_no_sense_are_refused() {
         "source has 2 of path, data and read, expected one of them",
     );
     from(adamw_source { num_bytes: 5, ..source() }, "source.data is NULL");
-    from(adamw_source { num_bytes: u64::MAX, ..source() }, "source.data");
+    from(adamw_source { num_bytes: u64::MAX, ..source() }, "source.num_bytes");
     refused(handle.load_from(&[], &load_options()).unwrap_err(), "sources is NULL");
 }

@@ -282,7 +282,7 @@ fn another_whole_is_another_tensor() {
     let outside = Param { first_element: 11, whole_elements: 20, ..Param::new("w", &a) };
     let failure = handle.try_add(&outside).unwrap_err();
     assert_eq!(failure.status, Status::InvalidArgument);
-    assert!(failure.text.contains("leave the 20 of the whole"), "{}", failure.text);
+    assert!(failure.text.contains("leave the 20 of whole_elements"), "{}", failure.text);
 }
 
 #[test]

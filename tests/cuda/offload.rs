@@ -236,7 +236,10 @@ fn no_parameter_may_be_added_where_a_gradient_comes_down_from() {
     tensors[0] = Some(grad.tensor());
     handle.try_add_tensors(&Param::new("over", &before), tensors).unwrap();
     let failure = handle.try_step().unwrap_err();
-    assert_eq!(failure.text, "param \"w\": grad overlaps param of param \"over\"");
+    assert_eq!(
+        failure.text,
+        "param \"w\": grad overlaps param of param \"over\": give each memory of its own"
+    );
     assert_eq!(on_device.array().unwrap().first_difference(&before), None);
 }
 

@@ -227,7 +227,7 @@ fn groups_may_change_how_lazy_they_are() {
     let device = twin.device.set_sparse_grad_tensors(0, &listed.tensor(), &values.tensor());
     let host = twin.host.set_sparse_grad_tensors(0, &rows.tensor(), &longer.tensor());
     assert_eq!(device, host);
-    let text = "param \"w0\": grad has rows of 10 elements, earlier ones had 6";
+    let text = "param \"w0\": grad has rows of 10 elements, expected 6 as earlier ones had";
     assert_eq!(device.unwrap_err().text, text);
 }
 
@@ -482,14 +482,11 @@ fn what_lies_elsewhere_is_refused() {
     let set = |handle: &Handle, rows, values| {
         handle.set_sparse_grad_tensors(here.number, &rows, &values).unwrap_err().text
     };
-    let expected =
-        "param \"w0\": rows is in the memory of the host, param in that of CUDA device 0";
+    let expected = "param \"w0\": rows is in the memory of the host, expected that of CUDA device 0, as param is";
     assert_eq!(set(&twin.device, rows.tensor(), copied.tensor()), expected);
-    let expected =
-        "param \"w0\": grad is in the memory of the host, param in that of CUDA device 0";
+    let expected = "param \"w0\": grad is in the memory of the host, expected that of CUDA device 0, as param is";
     assert_eq!(set(&twin.device, listed.tensor(), values.tensor()), expected);
-    let expected =
-        "param \"w0\": rows is in the memory of CUDA device 0, param in that of the host";
+    let expected = "param \"w0\": rows is in the memory of CUDA device 0, expected that of the host, as param is";
     assert_eq!(set(&twin.host, listed.tensor(), values.tensor()), expected);
 }
 

@@ -1,4 +1,5 @@
 //! The crate's source as plain text: which files there are, what is code in them, what comment.
+#![allow(dead_code, reason = "each test uses a part of this")]
 
 use std::path::{Path, PathBuf};
 
@@ -68,6 +69,29 @@ fn without_comments_and_strings(text: &str) -> String {
         rest = after;
     }
     code
+}
+
+/// The plain strings of some source, as the program has them.
+pub fn strings(text: &str) -> Vec<String> {
+    let (mut strings, mut rest, mut before) = (Vec::new(), text, None);
+    while let Some(first) = rest.chars().next() {
+        let (length, is_code) = token(rest, before);
+        let (token, after) = rest.split_at(length.max(first.len_utf8()));
+        if let Some(text) = token.strip_prefix('"').filter(|_| !is_code) {
+            strings.push(unescaped(text.strip_suffix('"').unwrap_or(text)));
+        }
+        before = if is_code { token.chars().next_back() } else { Some(' ') };
+        rest = after;
+    }
+    strings
+}
+
+/// Without line ends that are escaped and with the quotes that are.
+fn unescaped(text: &str) -> String {
+    let mut lines = text.split("\\\n");
+    let first = lines.next().unwrap_or_default().to_owned();
+    let joined = lines.fold(first, |text, line| text + line.trim_start());
+    joined.replace("\\\"", "\"")
 }
 
 /// The length in bytes of what a text starts with, and whether that is code.
@@ -175,6 +199,12 @@ fn only_code_is_left() {
         assert_eq!(left.join(" "), expected, "{text}");
         assert_eq!(code.lines().count(), text.lines().count(), "{text}");
     }
+}
+
+#[test]
+fn strings_are_as_the_program_has_them() {
+    let code = "f(\"a \\\n   b\", /* \"c\" */ '\"', \"\\\"d\\\"\") // \"e\"";
+    assert_eq!(strings(code), ["a b", "\"d\""]);
 }
 
 #[test]

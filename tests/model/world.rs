@@ -36,7 +36,7 @@ pub struct World {
 /// What only parameters on a device refuse.
 const LIMITS: [&str; 4] = [
     "statistics",
-    "earlier ones",
+    "as earlier ones",
     "captur",
     "device alone", // grad_scale or found_inf, where the host has to know
 ];

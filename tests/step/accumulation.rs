@@ -217,7 +217,7 @@ fn a_window_that_is_shorter_than_what_was_accumulated_refuses_the_step() {
     assert_eq!(
         failure.text,
         "param \"w1\" has accumulated 3 gradients, which is more than the 2 of \
-         adamw_set_accumulation_window"
+         adamw_set_accumulation_window: set it to how many there are in a step"
     );
     assert_eq!([params[0].get(0), params[1].get(0)], [1.0, 1.0]);
     handle.set_accumulation_window(4);

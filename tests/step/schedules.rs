@@ -388,19 +388,25 @@ fn a_schedule_advances_by_the_call_that_it_was_set_for() {
     assert_eq!(handle.advance_schedule().unwrap_err().status, Status::NotFound);
     let mut cosine = cosine();
     handle.set_schedule(&cosine.schedule).unwrap();
-    refused(handle.advance_schedule(), "the schedule advances with every step, not by a call");
+    refused(
+        handle.advance_schedule(),
+        "the schedule advances with every step, not by a call: ADAMW_ADVANCE_MANUALLY waits for calls",
+    );
     cosine.schedule.advance = ADAMW_ADVANCE_MANUALLY;
     handle.set_schedule(&cosine.schedule).unwrap();
     handle.step();
     assert_eq!(handle.schedule_state().unwrap().index, 0);
-    let text = "the schedule takes no metric: only REDUCE_ON_PLATEAU does";
+    let text = "the schedule takes no metric, as REDUCE_ON_PLATEAU alone does: adamw_schedule_advance advances it";
     refused(handle.advance_schedule_with_metric(1.0), text);
     handle.advance_schedule().unwrap();
     assert_eq!(handle.schedule_state().unwrap().index, 1);
     let plateau = plain(ADAMW_SCHEDULE_REDUCE_ON_PLATEAU, |s| s.lr = 1.0);
     handle.set_schedule(&plateau.schedule).unwrap();
     handle.step();
-    refused(handle.advance_schedule(), "the schedule advances with a metric only");
+    refused(
+        handle.advance_schedule(),
+        "the schedule advances with a metric only: adamw_schedule_advance_with_metric takes it",
+    );
     refused(
         handle.advance_schedule_with_metric(f64::NAN),
         "metric is NaN, expected a finite number",
@@ -408,7 +414,7 @@ fn a_schedule_advances_by_the_call_that_it_was_set_for() {
     assert_eq!(handle.schedule_state().unwrap().index, 0);
     refused(
         schedule_trace(&plateau.schedule, 2).map(drop),
-        "the schedule advances with a metric only",
+        "the schedule advances with a metric only: adamw_schedule_advance_with_metric takes it",
     );
 }
 
@@ -608,7 +614,10 @@ fn a_plateau_may_come_after_a_warmup() {
         assert_eq!((handle.lr(), handle.schedule_state().unwrap().best), (1.0, 3.0));
         handle.step();
         let text = handle.advance_schedule().unwrap_err().text;
-        assert_eq!(text, "the schedule advances with a metric only");
+        assert_eq!(
+            text,
+            "the schedule advances with a metric only: adamw_schedule_advance_with_metric takes it"
+        );
         handle.advance_schedule_with_metric(3.5).unwrap();
         assert_eq!((handle.lr(), handle.schedule_state().unwrap().index), (0.5, 5));
         handle.advance_schedule_with_metric(1.0).unwrap();

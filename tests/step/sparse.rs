@@ -405,15 +405,24 @@ fn values_that_do_not_fit_are_named() {
     }
     handle.set_sparse_grad(number, &Rows::i64(&[0, 1]), &values(8));
     let recut = handle.try_set_sparse_grad(number, &Rows::i64(&[0, 1]), &values(6)).unwrap_err();
-    assert_eq!(recut.text, "param \"table\": grad has rows of 3 elements, earlier ones had 4");
+    assert_eq!(
+        recut.text,
+        "param \"table\": grad has rows of 3 elements, expected 4 as earlier ones had"
+    );
 
     // Neither the values nor the rows may lie in what a step writes.
     let inside = handle.try_set_sparse_grad(number, &Rows::i64(&[0, 1, 2]), &table).unwrap_err();
-    assert_eq!(inside.text, "param \"table\": grad overlaps param of param \"table\"");
+    assert_eq!(
+        inside.text,
+        "param \"table\": grad overlaps param of param \"table\": give each memory of its own"
+    );
     let rows = Rows::i64(&[0, 1]);
     let numbers = Array::zeros(Dtype::F64, 2);
     handle.add_array("numbers", &numbers);
     let tensor = adamw_tensor { data: numbers.data(), ..rows.tensor() };
     let failure = handle.set_sparse_grad_tensors(number, &tensor, &values(8).tensor()).unwrap_err();
-    assert_eq!(failure.text, "param \"table\": rows overlaps param of param \"numbers\"");
+    assert_eq!(
+        failure.text,
+        "param \"table\": rows overlaps param of param \"numbers\": give each memory of its own"
+    );
 }

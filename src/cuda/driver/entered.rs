@@ -204,7 +204,7 @@ impl Entered<'_> {
 
 fn lacking(error: Error, what: &'static str, bytes: usize) -> Error {
     match error {
-        Error::OutOfMemory { .. } => Error::OutOfMemory { what, bytes },
+        Error::NoDeviceMemory(_) => Error::OutOfMemory { what, bytes },
         other => other,
     }
 }

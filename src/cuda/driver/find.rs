@@ -89,7 +89,7 @@ pub fn checked(call: &'static str, result: CUresult) -> Result<(), Error> {
         CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED | CUDA_ERROR_STREAM_CAPTURE_IMPLICIT => {
             Error::Capturing("a call that waits for the device, or allocates there,")
         }
-        CUDA_ERROR_OUT_OF_MEMORY => Error::OutOfMemory { what: "the device", bytes: 0 },
+        CUDA_ERROR_OUT_OF_MEMORY => Error::NoDeviceMemory(call),
         failed => Error::Cuda { call, code: failed as u32, name: name(failed) },
     })
 }

@@ -98,9 +98,10 @@ impl Optimizer {
     /// Has the device read numbers by itself.
     pub fn set_device_inputs(&mut self, inputs: InputsAt) -> Result<(), Error> {
         let cuda = self.cuda()?;
-        for at in [inputs.lr, inputs.grad_scale, inputs.found_inf].map(|at| at as usize) {
+        for (name, at) in inputs.named() {
+            let at = at as usize;
             if at != 0 && !cuda.can_reach(&(at..at + size_of::<f32>()))? {
-                return Err(Error::UnreachableInput { at, device: cuda.ordinal() });
+                return Err(Error::UnreachableInput { name, at, device: cuda.ordinal() });
             }
         }
         self.on_device.inputs = inputs;

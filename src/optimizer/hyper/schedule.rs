@@ -49,7 +49,9 @@ impl Optimizer {
         let schedule = self.schedule.as_ref().ok_or(Error::NoSchedule)?;
         let goes_by_it = metric.is_some() && schedule.goes_by_metrics();
         if schedule.advances() == Advance::OnStep && !goes_by_it {
-            return Err(Error::Schedule("advances with every step, not by a call"));
+            return Err(Error::Schedule(
+                "advances with every step, not by a call: ADAMW_ADVANCE_MANUALLY waits for calls",
+            ));
         }
         let state = match metric {
             Some(metric) => schedule.next_with_metric(metric)?,

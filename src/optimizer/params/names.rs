@@ -15,6 +15,17 @@ pub enum Item {
     Beta2Power,
 }
 
+impl Item {
+    pub fn name(self) -> &'static str {
+        match self {
+            Item::Tensor(role) => role.name(),
+            Item::Step => "step",
+            Item::Beta1Power => "beta1_power",
+            Item::Beta2Power => "beta2_power",
+        }
+    }
+}
+
 choice! {
     /// Whose names.
     pub enum Scheme: "an ADAMW_NAMES constant, 0 or 1" {

@@ -42,10 +42,7 @@ impl Optimizer {
         let Item::Tensor(role) = item else {
             return Ok(View { tensor: None, is_host_owned: false });
         };
-        let absent = Error::NoState { param: self.label(number)?, buffer: role };
-        if self.operands[number as usize].state(role).is_none() {
-            return Err(absent);
-        }
+        self.check_state_is_there(number, role)?;
         self.catch_up_rows(number as usize)?;
         if role == Role::Master && self.params[number as usize].master == Master::Stale {
             self.fill_master(number as usize)?;
@@ -64,17 +61,22 @@ impl Optimizer {
         item: Item,
     ) -> Result<(), Error> {
         let param = self.label(number)?;
-        let operands = &self.operands[number as usize];
-        if let Item::Tensor(buffer) = item
-            && operands.state(buffer).is_none()
-        {
-            return Err(Error::NoState { param, buffer });
+        if let Item::Tensor(role) = item {
+            self.check_state_is_there(number, role)?;
         }
-        let has_master = operands.state(Role::Master).is_some();
+        let has_master = self.operands[number as usize].state(Role::Master).is_some();
         // A name was UTF-8 when it came in.
         let name = self.params[number as usize].name.to_str().unwrap_or_default();
         // Who gave the memory saw to its size, so that writing does not fail.
-        names::write(to, scheme, name, has_master, item).map(|_| ()).ok_or(Error::NoName)
+        let nameless = Error::NoName { param, what: item.name() };
+        names::write(to, scheme, name, has_master, item).map(|_| ()).ok_or(nameless)
+    }
+
+    /// That a parameter that is there has this state.
+    fn check_state_is_there(&self, number: u32, buffer: Role) -> Result<(), Error> {
+        let param = self.label(number)?;
+        let absent = |reason| Error::NoState { param, buffer, reason };
+        self.operands[number as usize].format().buffer(buffer).map(|_| ()).map_err(absent)
     }
 
     /// The part of the state that has this name, by whichever scheme.
@@ -121,9 +123,9 @@ impl Optimizer {
         self.check_state(label(name), number, item, from)?;
         if let Item::Tensor(role) = item {
             if role.is_of_squares()
-                && let Some(element) = from.first_negative()
+                && let Some((element, value)) = from.first_negative()
             {
-                return Err(Error::NegativeState { name: label(name), element });
+                return Err(Error::NegativeState { name: label(name), element, value });
             }
             self.view(number, item)?;
             self.backend.set_state(&mut self.operands[number as usize], role, from)?;

@@ -1,0 +1,251 @@
+//! What a device, its memory or its driver does not do.
+
+use crate::Refusals;
+use crate::common::array::{Array, Dtype};
+use crate::common::device::{self, Device, OnDevice, Stream};
+use crate::common::handle::{Answer, Failure, Handle, Param, config};
+use crate::common::rows::{Rows, RowsOnDevice};
+use adamw::ffi::Status::{Device as DeviceFailed, NotFound, OutOfMemory, Poisoned, Unsupported};
+use adamw::ffi::*;
+use core::ptr::null_mut;
+
+pub fn refusals(rows: &mut Refusals) {
+    ones_that_are_not_there(rows);
+    places(rows);
+    inputs(rows);
+    captures(rows);
+    sparse(rows);
+    failures(rows);
+    half_of_a_step(rows);
+}
+
+fn add(handle: &Handle, name: &str, tensor: adamw_tensor, offload: bool) -> Answer<u32> {
+    let array = Array::zeros(Dtype::F32, 0);
+    let mut tensors = [None; 9];
+    tensors[0] = Some(tensor);
+    handle.try_add_tensors(&Param { offload, ..Param::new(name, &array) }, tensors)
+}
+
+fn on(device_id: i32, tensor: adamw_tensor) -> adamw_tensor {
+    adamw_tensor { device: adamw_device { device_type: 2, device_id }, ..tensor }
+}
+
+/// A handle with a parameter and its gradient on the device.
+struct World {
+    handle: Handle,
+    param: OnDevice,
+    grad: OnDevice,
+}
+
+impl World {
+    fn new(config: &adamw_config) -> World {
+        let [param, grad] = [0; 2].map(|_| OnDevice::of(&Array::zeros(Dtype::F32, 8), 0));
+        let handle = Handle::new(config);
+        add(&handle, "w", param.tensor(), false).unwrap();
+        handle.set_grad_tensor(0, &grad.tensor()).unwrap();
+        World { handle, param, grad }
+    }
+}
+
+fn ones_that_are_not_there(rows: &mut Refusals) {
+    let array = Array::zeros(Dtype::F32, 8);
+    for (setting, value, text) in [
+        ("no_device", "1", "the CUDA driver finds no device (is CUDA_VISIBLE_DEVICES empty?)"),
+        (
+            "stub",
+            "1",
+            "libcuda.so is the CUDA toolkit's stub: take the toolkit's stubs folder out of \
+             LD_LIBRARY_PATH",
+        ),
+        ("max_ptx", "7.4", "the CUDA driver is too old for the kernels: update it to 520 or newer"),
+    ] {
+        let _device = Device::none(&[(setting, value)]);
+        let handle = Handle::new(&config());
+        rows.row(add(&handle, "w", on(0, array.tensor()), false), Unsupported, text);
+    }
+    let _device = Device::new();
+    let handle = Handle::new(&config());
+    rows.row(
+        handle.set_stream(null_mut()),
+        NotFound,
+        "the handle has no param on a device: add one first",
+    );
+    rows.row(
+        add(&handle, "w", on(7, array.tensor()), false),
+        NotFound,
+        "there is no CUDA device 7 (does CUDA_VISIBLE_DEVICES hide it?)",
+    );
+}
+
+fn places(rows: &mut Refusals) {
+    let _device = Device::new();
+    let World { handle, param, grad } = World::new(&config());
+    let array = Array::zeros(Dtype::F32, 8);
+    rows.invalid(
+        add(&handle, "v", on(0, array.tensor()), false),
+        &format!(
+            "param \"v\": param is at {:#x}, which is no memory of device 0",
+            array.data().addr()
+        ),
+    );
+    rows.row(
+        add(&handle, "v", on(1, grad.tensor()), false),
+        Unsupported,
+        "param \"v\" is on device 1, the handle's others are on device 0: make a handle for each",
+    );
+    rows.invalid(
+        add(&handle, "v", array.tensor(), true),
+        "param \"v\": param.offload is 1, expected 0 for memory of the host's",
+    );
+    rows.invalid(
+        handle.try_set_grad(0, &array),
+        "param \"w\": grad is in the memory of the host, expected that of CUDA device 0, as param is",
+    );
+    rows.invalid(
+        handle.set_grad_tensor(0, &param.tensor()),
+        "param \"w\": grad overlaps param of param \"w\": give each memory of its own",
+    );
+}
+
+fn inputs(rows: &mut Refusals) {
+    let _device = Device::new();
+    let World { handle, param: _param, grad } = World::new(&config());
+    let here = 0x1000u64;
+    for (addresses, text) in [
+        ([2, 0, 0], "inputs.lr is at 0x2, which is not aligned to its 4 bytes"),
+        ([0, 6, 0], "inputs.grad_scale is at 0x6, which is not aligned to its 4 bytes"),
+        ([0, 0, here], "inputs.found_inf is at 0x1000, which is no memory of device 0"),
+    ] {
+        rows.invalid(handle.set_device_inputs(addresses), text);
+    }
+    let World { handle, param: _param, grad: _grad } =
+        World::new(&adamw_config { nonfinite: ADAMW_NONFINITE_FAIL, ..config() });
+    handle.set_device_inputs([0, 0, grad.address()]).unwrap();
+    rows.row(
+        handle.try_step(),
+        Unsupported,
+        "the host has to know what this step comes to, which it does not where the device reads found_inf \
+         or grad_scale: leave those of adamw_set_device_inputs NULL",
+    );
+}
+
+fn captures(rows: &mut Refusals) {
+    let _device = Device::new();
+    let stream = Stream::new();
+    let World { handle, param: _param, grad } =
+        World::new(&adamw_config { lazy_mode: ADAMW_LAZY_EXACT, ..config() });
+    handle.set_stream(stream.raw().cast()).unwrap();
+    let lr = OnDevice::of(&Array::of(Dtype::F32, &[0.1]), 0);
+    handle.step();
+    stream.wait();
+    let mut told = Vec::new();
+    drop(stream.capture(|| {
+        told.push(handle.try_step());
+        told.push(handle.get_state("state.w.exp_avg", &Array::zeros(Dtype::F32, 8)));
+    }));
+    let texts = [
+        "a step whose learning rate is not read by the device (adamw_set_device_inputs) is not possible \
+         while the stream is being captured",
+        "reading state is not possible while the stream is being captured",
+    ];
+    told.into_iter().zip(texts).for_each(|(told, text)| rows.row(told, Unsupported, text));
+
+    handle.set_device_inputs([lr.address(), 0, 0]).unwrap();
+    handle.prepare().unwrap();
+    let graph = stream.capture(|| handle.step());
+    let first = RowsOnDevice::of(&Rows::i64(&[0]));
+    let values = OnDevice::of(&Array::zeros(Dtype::F32, 4), 0);
+    rows.row(
+        handle.set_sparse_grad_tensors(0, &first.tensor(), &values.tensor()),
+        Unsupported,
+        "the first sparse gradient under ADAMW_LAZY_EXACT is not possible for a parameter that a captured \
+         graph steps (set one before the capture)",
+    );
+    drop((graph, grad));
+}
+
+fn sparse(rows: &mut Refusals) {
+    let _device = Device::new();
+    let World { handle, param: _param, grad: _grad } =
+        World::new(&adamw_config { lazy_mode: ADAMW_LAZY_ROWS, ..config() });
+    let first = RowsOnDevice::of(&Rows::i64(&[0]));
+    let values = OnDevice::of(&Array::zeros(Dtype::F32, 4), 0);
+    handle.set_sparse_grad_tensors(0, &first.tensor(), &values.tensor()).unwrap();
+    handle.set_statistics(1).unwrap();
+    rows.row(
+        handle.try_step(),
+        Unsupported,
+        "what a step changes is not added up on a device for rows that are stepped alone: \
+         adamw_set_statistics needs ADAMW_LAZY_OFF there",
+    );
+}
+
+fn failures(rows: &mut Refusals) {
+    let _device = Device::new();
+    for (fail, status, text) in [
+        ("cuLaunchKernel:1:2", OutOfMemory, "out of memory on the device (cuLaunchKernel failed)"),
+        (
+            "cuStreamIsCapturing:1:400",
+            DeviceFailed,
+            "cuStreamIsCapturing failed: CUDA error 400, CUDA_ERROR_INVALID_HANDLE (is the stream of \
+             adamw_set_stream still there?)",
+        ),
+        (
+            "cuStreamIsCapturing:1:700",
+            DeviceFailed,
+            "cuStreamIsCapturing failed: CUDA error 700, CUDA_ERROR_ILLEGAL_ADDRESS (a kernel before this \
+             call failed, perhaps on memory that had been freed; this process can use the device no more)",
+        ),
+    ] {
+        let World { handle, param: _param, grad: _grad } = World::new(&config());
+        device::set("fail", fail);
+        let told = handle.try_step();
+        device::set("fail", "");
+        rows.row(told, status, text);
+    }
+    let World { handle, param: _param, grad: _grad } = World::new(&config());
+    device::set("fail", "cuLaunchKernel:2:1");
+    let told = handle.try_step();
+    device::set("fail", "");
+    rows.row(told, DeviceFailed, "cuLaunchKernel failed: CUDA error 1, CUDA_ERROR_INVALID_VALUE");
+    rows.row(
+        handle.try_step(),
+        DeviceFailed,
+        "a step was queued up in part when the device failed, and its params cannot be stepped on: \
+         destroy this handle",
+    );
+}
+
+/// Some call of the driver, once memory is written, is the last that works.
+fn half_of_a_step(rows: &mut Refusals) {
+    let _device = Device::new();
+    let [first, second, grad] = [0; 3].map(|_| OnDevice::of(&Array::zeros(Dtype::F32, 8), 0));
+    for nth in 1..100 {
+        let handle = Handle::new(&config());
+        for (number, (name, param)) in (0..).zip([("v", &first), ("w", &second)]) {
+            add(&handle, name, param.tensor(), true).unwrap();
+            handle.set_grad_tensor(number, &grad.tensor()).unwrap();
+        }
+        device::set("fail", &format!("*:{nth}:999"));
+        let told = handle.try_step();
+        device::set("fail", "");
+        match &told {
+            Err(Failure { text, .. }) if text.starts_with("the device failed") => {
+                rows.row(
+                    told,
+                    DeviceFailed,
+                    "the device failed in the middle of a step, which cannot be undone: destroy this handle",
+                );
+                assert_eq!(handle.try_step().unwrap_err().status, Poisoned);
+                return;
+            }
+            _ => {}
+        }
+    }
+    rows.row(Ok(()), DeviceFailed, "the device failed in the middle of a step");
+}
+
+#[test]
+fn a_device_that_does_not_says_what_and_what_to_do() {
+    crate::said(refusals);
+}
