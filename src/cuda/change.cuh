@@ -1,8 +1,8 @@
 // What a step changes, added up where that is asked for: mirrors `Sums` of `src/cpu/norms.rs`. And masters
 // held against their parameters: `src/cpu/masters.rs`.
 #pragma once
+#include "coded.cuh"
 #include "norms.cuh"
-#include "weights.cuh"
 
 // The ways to keep a type.
 template <class P> struct Weights : Itself {};
@@ -21,25 +21,34 @@ template <class P> __device__ __forceinline__ void keep_chunk(const Tensor &t, c
   }
 }
 
-// The squares of what a block of 4,096 elements has changed by, and of what it has become, by one warp.
+// What a step has changed of a block of 4,096 elements.
+struct Change {
+  double update, param; // the squares of what was added to it, and of what it has become
+  u32 n_unchanged;      // elements that have a momentum and are what they were
+};
+
+// By one warp. `moves`: elements with a momentum are to change.
 template <class P>
-__device__ __forceinline__ void tally_change(const Tensor &t, u64 start, u64 before, u32 n, double &update, double &param) {
+__device__ __forceinline__ Change tally_change(const Tensor &t, MomentFormat format, bool moves, u64 start, u64 before, u32 n) {
+  u32 n_unchanged = 0;
   double updates[4] = {0.0, 0.0, 0.0, 0.0}, params[4] = {0.0, 0.0, 0.0, 0.0};
   for (u32 at = 4 * (threadIdx.x % WARP); at < n; at += NORM_LANES) {
     const u32 left = min(4u, n - at);
-    Compute<P> was[4], is[4];
+    Compute<P> was[4], is[4], exp_avg[4];
     load(before, at, left, was);
     Weights<P>::template open<P>(t, start + at, left, is);
+    open_exp_avg(t, format, start + at, left, exp_avg);
 #pragma unroll
     for (u32 i = 0; i < 4; i++) {
       const double change = (double)is[i] - (double)was[i], value = is[i];
       if (i < left) {
         updates[i] = updates[i] + change * change;
         params[i] = params[i] + value * value;
+        n_unchanged += moves && is[i] == was[i] && exp_avg[i] != Compute<P>(0);
       }
     }
   }
-  update = join_lanes(updates), param = join_lanes(params);
+  return {join_lanes(updates), join_lanes(params), join_counts(n_unchanged)};
 }
 
 // The first element of an f32 master that does not round to its parameter, whichever way it is rounded.

@@ -108,6 +108,28 @@ struct Moment {
   }
 };
 
+// Four first moments that are kept as codes. The lanes of the warp have four each, side by side.
+template <class Place> __device__ __forceinline__ void open_codes(const Tensor &t, u64 at, u32 n, float (&wide)[4]) {
+  float scale;
+  load_1(t.exp_avg_scale + at / Place::BLOCK * 4, &scale);
+  const u32 word = Place::codes(t.exp_avg, at, n, threadIdx.x % WARP);
+#pragma unroll
+  for (int i = 0; i < 4; i++) wide[i] = Place::Code::decode_signed(word >> 8 * i & 0xff) * scale;
+}
+
+// Four first moments, however they are kept.
+__device__ __forceinline__ void open_exp_avg(const Tensor &t, MomentFormat format, u64 at, u32 n, float (&wide)[4]) {
+  switch (format) {
+  case MOMENTS_FULL: return Full::open(t.exp_avg, at, n, wide);
+  case MOMENTS_BF16: return Half::open(t.exp_avg, at, n, wide);
+  case MOMENTS_BYTES: return open_codes<InBytes>(t, at, n, wide);
+  case MOMENTS_NIBBLES: return open_codes<InNibbles>(t, at, n, wide);
+  }
+}
+__device__ __forceinline__ void open_exp_avg(const Tensor &t, MomentFormat, u64 at, u32 n, double (&wide)[4]) {
+  Full::open(t.exp_avg, at, n, wide);
+}
+
 template <class P, class Keep, class Place> struct CodedStepper {
   static __device__ __forceinline__ void step_row(const Work &work, u64 row, u32 left, u32 lane) {
     const Tensor &t = work.tensor;

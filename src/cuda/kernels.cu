@@ -155,15 +155,16 @@ ACCUMULATE(f32_bf16, float, bf16)
 ACCUMULATE(f64_f64, double, double)
 ACCUMULATE(f64_f32, double, float)
 
-// Keeps what all chunks weigh before a step, `before [n_chunks, CHUNK]` in the compute type; and adds up the
-// squares of what the step has changed, and of what it has made, for each block of 4,096.
+// Keeps what all chunks weigh before a step, `before [n_chunks, CHUNK]` in the compute type; and adds up what the
+// step has changed, for each block of 4,096.
 #define CHANGE(name, P)                                                                                                \
   extern "C" __global__ void __launch_bounds__(256, 2)                                                                 \
       keep_##name(const Tensor *tensors, const Chunk *chunks, u64 n_chunks, u64 before) {                              \
     for (u64 i = blockIdx.x; i < n_chunks; i += gridDim.x) keep_chunk<P>(tensors[chunks[i].tensor], chunks[i], i, before); \
   }                                                                                                                    \
   extern "C" __global__ void __launch_bounds__(256, 2)                                                                 \
-      change_##name(const Tensor *tensors, const Chunk *chunks, u64 n_chunks, u64 before, double *updates, double *params) { \
+      change_##name(const Tensor *tensors, const Chunk *chunks, u64 n_chunks, u64 before, const Scalars *scalars,          \
+                    MomentFormat format, double *updates, double *params, u64 *n_unchanged) {                          \
     const u32 per_chunk = CHUNK / NORM_BLOCK, warps = THREADS / WARP;                                                  \
     for (u64 i = (u64)blockIdx.x * warps + threadIdx.x / WARP; i < n_chunks * per_chunk; i += (u64)gridDim.x * warps) { \
       const Chunk chunk = chunks[i / per_chunk];                                                                       \
@@ -171,9 +172,9 @@ ACCUMULATE(f64_f32, double, float)
       const u64 start = (u64)chunk.number * CHUNK + i % per_chunk * NORM_BLOCK;                                        \
       if (start >= tensor.n_elements) continue;                                                                        \
       const u32 n = (u32)min((u64)NORM_BLOCK, tensor.n_elements - start);                                              \
-      double update, param;                                                                                            \
-      tally_change<P>(tensor, start, before + i * NORM_BLOCK * sizeof(Compute<P>), n, update, param);                  \
-      if (threadIdx.x % WARP == 0) updates[i] = update, params[i] = param;                                             \
+      const bool moves = scalars[chunk.tensor].of(Compute<P>()).step_size != Compute<P>(0);                            \
+      const Change change = tally_change<P>(tensor, format, moves, start, before + i * NORM_BLOCK * sizeof(Compute<P>), n); \
+      if (threadIdx.x % WARP == 0) updates[i] = change.update, params[i] = change.param, n_unchanged[i] = change.n_unchanged; \
     }                                                                                                                  \
   }
 

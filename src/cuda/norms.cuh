@@ -20,6 +20,13 @@ __device__ __forceinline__ double join_lanes(double (&lanes)[4]) {
   return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
 }
 
+// The sum of a warp's counts: the first thread has it.
+__device__ __forceinline__ u32 join_counts(u32 count) {
+#pragma unroll
+  for (u32 threads = 16; threads > 0; threads /= 2) count += __shfl_down_sync(EVERYONE, count, threads);
+  return count;
+}
+
 // One block of 4,096 elements by one warp: thread t has the lanes 4 t to 4 t + 3. Every thread of the warp
 // calls it, and the first has the answer.
 template <class G, class T> __device__ __forceinline__ double tally_block(u64 grad, u64 start, u32 n, u32 &n_nonfinite) {
@@ -41,7 +48,6 @@ template <class G, class T> __device__ __forceinline__ double tally_block(u64 gr
       }
     }
   }
-#pragma unroll
-  for (u32 threads = 16; threads > 0; threads /= 2) n_nonfinite += __shfl_down_sync(EVERYONE, n_nonfinite, threads);
+  n_nonfinite = join_counts(n_nonfinite);
   return join_lanes(lanes);
 }

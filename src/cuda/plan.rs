@@ -8,6 +8,7 @@ use super::rows::Room;
 use super::table::{self, CHUNK, Chunk, Hyper};
 use crate::dtype::Dtype;
 use crate::error::{Error, Role};
+use crate::format::MomentFormat;
 use crate::sys::memory::reserve;
 use crate::tensor::{Grad, Operands};
 use core::ops::Range;
@@ -45,6 +46,7 @@ pub struct Launch {
     pub grad_bytes: u32,
     /// The type of the parameters.
     pub param: Dtype,
+    pub moments: MomentFormat,
     pub first_chunk: u64,
     pub n_chunks: u64,
     /// Of the sparse gradients, where nothing but the rows that they list is stepped.
@@ -114,7 +116,8 @@ impl Plan {
             if launches.last().is_none_or(|last| !alike.is(last)) {
                 let Alike { tally, step, flags, grad_bytes, by_rows } = alike;
                 let rows = by_rows.then_some(first_row..first_row);
-                let param = operands[number as usize].param().dtype();
+                let operands = &operands[number as usize];
+                let (param, moments) = (operands.param().dtype(), operands.format().moments());
                 let n_chunks = 0;
                 launches.push(Launch {
                     tally,
@@ -122,6 +125,7 @@ impl Plan {
                     flags,
                     grad_bytes,
                     param,
+                    moments,
                     first_chunk,
                     n_chunks,
                     rows,

@@ -67,27 +67,34 @@ impl Cuda {
             let mut chunks = first_chunk + launch.first_chunk * size_of::<Chunk>() as u64;
             let offset = launch.first_chunk * 4 * size_of::<f64>() as u64;
             let (mut n_chunks, mut place) = (launch.n_chunks, before);
+            let (mut scalars, mut format) = (places.scalars, launch.moments as u32);
             let [mut updates, mut params] = places.change_sums.map(|sums| sums + offset);
+            let mut n_unchanged = places.counts + offset;
             before += launch.bytes();
             let arguments = [
                 argument(&mut tensors),
                 argument(&mut chunks),
                 argument(&mut n_chunks),
                 argument(&mut place),
+                argument(&mut scalars),
+                argument(&mut format),
                 argument(&mut updates),
                 argument(&mut params),
+                argument(&mut n_unchanged),
             ];
             let blocks = n_chunks.div_ceil(2);
             // SAFETY: as above.
             unsafe { device.launch(Kernel::change(launch.param), blocks, arguments) }?;
         }
+        // The first of them join the counts, too.
         for (sums, totals) in places.change_sums.into_iter().zip(places.change_totals) {
             self.join_sums(device, sums, totals)?;
         }
         Ok(())
     }
 
-    /// By parameter, the squares of what the last step has changed, and of what it has made. Waits for the device.
+    /// By parameter, the squares of what the last step has changed, with how many elements it was to change and has
+    /// not, and the squares of what it has made. Waits for the device.
     pub fn changes(&mut self, updates: &mut [Total], params: &mut [Total]) -> Result<(), Error> {
         let places = self.workspace()?.places.change_totals;
         for (at, to) in places.into_iter().zip([updates, params]) {

@@ -9,6 +9,9 @@ const u32 CHUNK = 16384;
 // How a parameter is kept between steps; numbered as `format::Kept`.
 enum Kept : u32 { KEPT_ITSELF, KEPT_MASTER, KEPT_SPLIT, KEPT_KAHAN, KEPT_STOCHASTIC };
 
+// How moments are kept; numbered as `format::MomentFormat`.
+enum MomentFormat : u32 { MOMENTS_FULL, MOMENTS_BF16, MOMENTS_BYTES, MOMENTS_NIBBLES };
+
 // The memory of one parameter. Addresses are in global memory; 0: it has no such tensor.
 struct Tensor {
   u64 param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq;

@@ -102,7 +102,7 @@ pub struct adamw_step_info {
     /// With `adamw_set_statistics`: the number of elements (of the master where there is one) whose
     /// momentum, exp_avg, is not 0 and whose value is the same as before the step: their updates
     /// were lost in rounding. A large number means that 16 bits are too few for this learning rate;
-    /// see `adamw_precision`. Parameters on a device are not counted.
+    /// see `adamw_precision`.
     pub n_unchanged: u64,
 }
 

@@ -87,6 +87,13 @@ impl Case {
         cases
     }
 
+    /// One of each format.
+    pub fn formats() -> Vec<Case> {
+        let mut cases = Case::all();
+        cases.dedup_by_key(|case| (case.kept.name, case.f32_grad, case.moments, case.amsgrad));
+        cases
+    }
+
     pub fn config(&self) -> adamw_config {
         let clip = if self.clip_by_value { ADAMW_CLIP_VALUE } else { ADAMW_CLIP_NONE };
         let config = adamw_config {
@@ -108,7 +115,7 @@ impl Case {
         with_clip(clip, config)
     }
 
-    fn grad(&self) -> Dtype {
+    pub fn grad(&self) -> Dtype {
         if self.f32_grad { Dtype::F32 } else { self.kept.param }
     }
 

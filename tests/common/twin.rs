@@ -319,7 +319,8 @@ impl Twin {
     fn assert_same_report(&self) {
         let (host, device) = (self.host.step_info(), self.device.step_info());
         let seen = [host, device].map(|info| {
-            let numbers = (info.n_elements, info.n_nonfinite, info.measured, info.skipped);
+            let counts = [info.n_elements, info.n_nonfinite, info.n_unchanged];
+            let numbers = (counts, info.measured, info.skipped);
             let norms = [info.grad_norm, info.clip_factor, info.update_norm, info.param_norm];
             (numbers, norms.map(f64::to_bits))
         });

@@ -11,13 +11,6 @@ use crate::common::twin::Twin;
 use adamw::ffi::*;
 use std::ptr::null;
 
-/// One case of each format.
-fn formats() -> Vec<Case> {
-    let mut cases = Case::all();
-    cases.dedup_by_key(|case| (case.kept.name, case.f32_grad, case.moments, case.amsgrad));
-    cases
-}
-
 /// A twin with a parameter of this format, and gradients.
 fn of_format(case: &Case) -> Twin {
     let is_coded = matches!(case.moments, ADAMW_MOMENTS_8BIT | ADAMW_MOMENTS_4BIT);
@@ -60,7 +53,7 @@ fn skips_all(twin: Twin, is_captured: bool) {
 #[test]
 fn a_number_that_no_step_can_use_changes_nothing_in_any_format() {
     let _device = Device::new();
-    for case in formats() {
+    for case in Case::formats() {
         for is_captured in [false, true] {
             skips_all(of_format(&case), is_captured);
         }

@@ -13,4 +13,5 @@ mod offload;
 mod presence;
 mod ptx;
 mod sparse;
+mod statistics;
 mod steps;

@@ -76,10 +76,10 @@ impl OnDevice {
 
     /// What the last step has changed of a parameter; nothing, if that is not added up.
     pub fn change(&self, number: usize) -> Squares {
-        let squares =
-            |totals: &Vec<Total>| totals.get(number).map_or(0.0, |total| total.sum_squares);
-        let [update, param] = self.changes.each_ref().map(squares);
-        Squares { update, param, n_unchanged: 0 } // which is not counted on a device
+        let total = |totals: &Vec<Total>| totals.get(number).copied().unwrap_or_default();
+        let [Total { sum_squares: update, n_nonfinite: n_unchanged }, param] =
+            self.changes.each_ref().map(total);
+        Squares { update, param: param.sum_squares, n_unchanged }
     }
 
     /// What the gradient of a parameter adds up to; nothing, if the host need not know.
