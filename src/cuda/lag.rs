@@ -1,10 +1,8 @@
 //! How far the rows of parameters on the device lag behind their steps, and what brings them up to date:
 //! `lag.cuh` counts.
 
-use super::driver::Memory;
+use super::driver::{Memory, launch};
 use super::kernels::Kernel;
-use super::plan::{described, flags};
-use super::step::argument;
 use super::table::{self, SCALARS};
 use super::{Cuda, Entered};
 use crate::error::Error;
@@ -65,7 +63,7 @@ impl Cuda {
         let memory = self.zeroed(bytes as usize, "the steps that rows have taken")?;
         let lag = Lag {
             kernel: Kernel::catch_up(operands.param().dtype(), &operands.format()),
-            flags: flags(operands),
+            flags: table::flags(operands),
             described: table::Lag { at: memory.address(), height, row_elements },
             _memory: memory,
         };
@@ -85,7 +83,7 @@ impl Cuda {
         if self.is_broken {
             return Err(Error::BrokenDevice);
         }
-        self.queue_catch_up(&self.enter_to_queue()?, lag, described(operands), which, 0)
+        self.queue_catch_up(&self.enter_to_queue()?, lag, table::Tensor::of(operands), which, 0)
     }
 
     /// The same, unless the verdict is to skip.
@@ -93,29 +91,25 @@ impl Cuda {
         &self,
         device: &Entered,
         lag: &Lag,
-        mut tensor: table::Tensor,
+        tensor: table::Tensor,
         which: RowSet,
-        mut verdict: u64,
+        verdict: u64,
     ) -> Result<(), Error> {
-        let (mut described, mut flags) = (lag.described, lag.flags);
-        let (mut numbers, mut n, is_long) = match which {
+        let (described, flags) = (lag.described, lag.flags);
+        let (numbers, n, is_long) = match which {
             RowSet::All => (0, described.height, false),
             RowSet::Listed(rows) => {
                 (rows.address() as u64, rows.len() as u64, rows.number() == RowNumber::I64)
             }
         };
-        let mut is_long = u32::from(is_long);
-        let arguments = [
-            argument(&mut tensor),
-            argument(&mut described),
-            argument(&mut numbers),
-            argument(&mut n),
-            argument(&mut is_long),
-            argument(&mut flags),
-            argument(&mut verdict),
-        ];
+        let is_long = u32::from(is_long);
         // SAFETY: what the kernel takes; the host vouched for the tensor and the list. A row a warp.
-        unsafe { device.launch(lag.kernel, n.div_ceil(8), arguments) }
+        unsafe {
+            launch!(
+                device, lag.kernel, n.div_ceil(8);
+                tensor, described, numbers, n, is_long, flags, verdict
+            )
+        }
     }
 
     /// Brings the rows of the parameters up to date that a step steps as a whole.
@@ -133,21 +127,15 @@ impl Cuda {
     pub(super) fn log_step(
         &self,
         device: &Entered,
-        mut scalars: u64,
-        mut verdict: u64,
+        scalars: u64,
+        verdict: u64,
     ) -> Result<(), Error> {
-        let (mut table, mut n) = (self.rows_table(), self.plan.rows.len() as u64);
+        let (table, n) = (self.rows_table(), self.plan.rows.len() as u64);
         if self.plan.rows.iter().all(|rows| rows.lag == 0) {
             return Ok(());
         }
-        let arguments = [
-            argument(&mut table),
-            argument(&mut n),
-            argument(&mut scalars),
-            argument(&mut verdict),
-        ];
         // SAFETY: what the kernel takes; the table describes the library's own memory.
-        unsafe { device.launch(Kernel::LOG_STEP, n.div_ceil(256), arguments) }
+        unsafe { launch!(device, Kernel::LOG_STEP, n.div_ceil(256); table, n, scalars, verdict) }
     }
 
     /// All rows of a parameter have been given what they would be if they did not lag.

@@ -2,7 +2,7 @@
 
 use super::driver::Memory;
 use super::lag::Lag;
-use super::rows::Room;
+use super::rows::SparseBuffers;
 use crate::error::Error;
 use crate::sys::memory::reserve;
 
@@ -12,7 +12,7 @@ use crate::sys::memory::reserve;
 pub struct Leftover {
     pub memories: Vec<Memory>,
     /// With the number of the parameter, if there is one yet.
-    pub rooms: Vec<(Option<u32>, Room)>,
+    pub sparse: Vec<(Option<u32>, SparseBuffers)>,
     pub lags: Vec<Lag>,
 }
 
@@ -21,13 +21,13 @@ impl Leftover {
     pub fn reserve(&mut self) -> Result<(), Error> {
         const WHAT: &str = "the parameters";
         reserve(&mut self.memories, 2, WHAT)?;
-        reserve(&mut self.rooms, 1, WHAT)?;
+        reserve(&mut self.sparse, 1, WHAT)?;
         reserve(&mut self.lags, 1, WHAT)
     }
 
     /// There is no parameter of this number any more.
     pub fn forget(&mut self, number: u32) {
-        let of_it = self.rooms.iter_mut().filter(|(of, _)| *of == Some(number));
+        let of_it = self.sparse.iter_mut().filter(|(of, _)| *of == Some(number));
         of_it.for_each(|(of, _)| *of = None);
     }
 }

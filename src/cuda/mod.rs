@@ -42,7 +42,7 @@ use lag::Lag;
 use leftover::Leftover;
 use offload::Traffic;
 use plan::Plan;
-use rows::Room;
+use rows::SparseBuffers;
 use statistics::WeightsBefore;
 use streams::Left;
 use workspace::{Size, Staging, UPLOADS, Workspace};
@@ -75,7 +75,7 @@ pub struct Cuda {
     /// Where gradients are accumulated.
     sums: ByNumber<Memory>,
     /// What sparse gradients need.
-    rooms: ByNumber<Room>,
+    sparse: ByNumber<SparseBuffers>,
     /// Of the parameters whose rows may lag.
     lags: ByNumber<Lag>,
     /// What nobody but a graph may have any more.
@@ -132,7 +132,7 @@ impl Cuda {
             traffic: None,
             memories: ByNumber::default(),
             sums: ByNumber::default(),
-            rooms: ByNumber::default(),
+            sparse: ByNumber::default(),
             lags: ByNumber::default(),
             leftover: Leftover::default(),
             clears: false,
@@ -228,8 +228,8 @@ impl Cuda {
         self.check_not_capturing("adding a parameter or a group")?;
         let stays = self.has_captured();
         self.clocks.grow(&self.driver.enter()?, n_params, stays)?;
-        let n_rooms = self.n_rooms();
-        self.grow_workspace(Size { n_params, n_chunks: n_chunks as usize, n_groups, n_rooms })
+        let n_sparse = self.n_sparse();
+        self.grow_workspace(Size { n_params, n_chunks: n_chunks as usize, n_groups, n_sparse })
     }
 
     fn grow_workspace(&mut self, needed: Size) -> Result<(), Error> {
@@ -267,11 +267,11 @@ impl Cuda {
         self.n_chunks -= plan::n_chunks(operands);
         self.weights_bytes -= statistics::weights_bytes(operands);
         let memories = [self.memories.remove(number), self.sums.remove(number)];
-        let (room, lag) = (self.rooms.remove(number), self.lags.remove(number));
+        let (buffers, lag) = (self.sparse.remove(number), self.lags.remove(number));
         if is_left {
             self.leftover.forget(number);
             self.leftover.memories.extend(memories.into_iter().flatten());
-            self.leftover.rooms.extend(room.map(|room| (None, room)));
+            self.leftover.sparse.extend(buffers.map(|buffers| (None, buffers)));
             self.leftover.lags.extend(lag);
         }
         Ok(())

@@ -4,7 +4,7 @@
 use super::by_number::ByNumber;
 use super::kernels::Kernel;
 use super::lag::Lag;
-use super::rows::Room;
+use super::rows::SparseBuffers;
 use super::table::{self, CHUNK, Chunk, Hyper};
 use crate::dtype::Dtype;
 use crate::error::{Error, Role};
@@ -81,8 +81,8 @@ impl Plan {
     }
 
     /// The same for so many sparse gradients.
-    pub fn reserve_rows(&mut self, n_rooms: usize) -> Result<(), Error> {
-        let missing = n_rooms.saturating_sub(self.rows.len());
+    pub fn reserve_rows(&mut self, n_sparse: usize) -> Result<(), Error> {
+        let missing = n_sparse.saturating_sub(self.rows.len());
         reserve(&mut self.rows, missing, "the device's tables")
     }
 
@@ -91,7 +91,7 @@ impl Plan {
     pub fn lay(
         &mut self,
         operands: &[Operands],
-        rooms: &ByNumber<Room>,
+        sparse_buffers: &ByNumber<SparseBuffers>,
         lags: &ByNumber<Lag>,
         is_of_step: impl Fn(usize) -> bool,
         is_lazy: impl Fn(usize) -> bool,
@@ -105,7 +105,11 @@ impl Plan {
         order.clear();
         for (number, operands) in operands.iter().enumerate() {
             let is_stepped = operands.is_due_on_device() && is_of_step(number);
-            tensors.push(if is_stepped { described(operands) } else { table::Tensor::default() });
+            tensors.push(if is_stepped {
+                table::Tensor::of(operands)
+            } else {
+                table::Tensor::default()
+            });
             if is_stepped {
                 order.push((Alike::of(operands, clears, is_lazy(number)), number as u32));
             }
@@ -132,9 +136,11 @@ impl Plan {
                 });
             }
             let (operands, tensor) = (&operands[number as usize], &mut tensors[number as usize]);
-            if let (Some(Grad::Sparse(sparse)), Some(room)) = (operands.grad(), rooms.get(number)) {
-                rows.push(room.described(operands, &sparse, lags.get(number)));
-                (tensor.grad, tensor.rows) = (room.grad(), rows.len() as u32);
+            if let (Some(Grad::Sparse(sparse)), Some(buffers)) =
+                (operands.grad(), sparse_buffers.get(number))
+            {
+                rows.push(buffers.described(operands, &sparse, lags.get(number)));
+                (tensor.grad, tensor.rows) = (buffers.grad(), rows.len() as u32);
             }
             tensor.first_chunk = first_chunk;
             let n_chunks = n_chunks(operands);
@@ -162,7 +168,7 @@ impl Alike {
             Some(grad) if !is_sparse => grad.dtype(),
             _ => param.compute(), // what it is gathered in
         };
-        let mut flags = flags(operands);
+        let mut flags = table::flags(operands);
         if clears && !is_sparse {
             flags |= table::FLAG_CLEAR_GRADS;
         }
@@ -179,30 +185,5 @@ impl Alike {
 
     fn is(&self, launch: &Launch) -> bool {
         (self.tally, self.step, self.flags) == (launch.tally, launch.step, launch.flags)
-    }
-}
-
-/// What a launch has to know of a parameter's state.
-pub fn flags(operands: &Operands) -> u32 {
-    if operands.format().amsgrad() { table::FLAG_AMSGRAD } else { 0 }
-}
-
-pub fn described(operands: &Operands) -> table::Tensor {
-    let address = |role| operands.tensor(role).map_or(0, |tensor| tensor.address() as u64);
-    let (key, first_element) = operands.key().map_or(([0; 2], 0), |(key, at)| (key.words(), at));
-    table::Tensor {
-        param: address(Role::Param),
-        grad: address(Role::Grad),
-        exp_avg: address(Role::ExpAvg),
-        exp_avg_sq: address(Role::ExpAvgSq),
-        max_exp_avg_sq: address(Role::MaxExpAvgSq),
-        rest: address(Role::Master) + address(Role::Remainder), // there is one at most
-        scales: [Role::ExpAvgScale, Role::ExpAvgSqScale, Role::MaxExpAvgSqScale].map(address),
-        n_elements: operands.param().n_elements(),
-        first_element,
-        first_chunk: 0,
-        key,
-        kept: operands.format().kept() as u32,
-        rows: 0,
     }
 }

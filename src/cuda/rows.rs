@@ -1,18 +1,14 @@
 //! Sparse gradients on the device: sorted by their rows, and gathered into dense gradients of the library's
 //! own, which are zero elsewhere.
 
-use super::driver::{Entered, Memory};
+use super::driver::{Entered, Memory, launch};
 use super::kernels::Kernel;
 use super::lag::Lag;
-use super::step::argument;
-use super::table::{self, COUNTS, GATHERED, Outside, TILE, Values};
+use super::table::{self, COUNTS, GATHERED, Outside, SHARES, TILE, Values};
 use super::workspace::Size;
 use super::{Cuda, Stale};
 use crate::error::{Error, Label};
 use crate::tensor::{Operands, RowNumber, SparseGrad};
-
-/// Blocks that share the work on one gradient: `rows.cuh` has the same.
-pub const SHARES: u64 = 256;
 
 /// Where in its memory the gradient starts, behind what is noted of it.
 const GRAD: usize = 64;
@@ -20,7 +16,7 @@ const GRAD: usize = 64;
 const _: () = assert!(GATHERED <= GRAD && size_of::<Outside>() <= GATHERED);
 
 /// What the sparse gradients of one parameter need.
-pub struct Room {
+pub struct SparseBuffers {
     number: u32,
     /// What is noted, and the gradient `[n]` in the compute type.
     grad: Memory,
@@ -30,7 +26,7 @@ pub struct Room {
     n_rows: usize,
 }
 
-impl Room {
+impl SparseBuffers {
     fn lists(device: &Entered, n_rows: usize) -> Result<Memory, Error> {
         let bytes = n_rows * 2 * size_of::<u64>() + n_rows.div_ceil(TILE) * COUNTS * 4;
         device.allocate(bytes, "the rows of a sparse gradient on the device")
@@ -41,20 +37,20 @@ impl Room {
         number: u32,
         operands: &Operands,
         n_rows: usize,
-    ) -> Result<Room, Error> {
+    ) -> Result<SparseBuffers, Error> {
         let param = operands.param();
         let elements = param.n_elements() as usize;
         let grad_bytes = elements.saturating_mul(param.dtype().compute().bytes());
         let bytes = grad_bytes.saturating_add(GRAD);
-        let room = Room {
+        let buffers = SparseBuffers {
             number,
             grad: device.allocate(bytes, "the gathered gradient of a parameter")?,
             grad_bytes,
-            lists: Room::lists(device, n_rows)?,
+            lists: SparseBuffers::lists(device, n_rows)?,
             n_rows,
         };
-        room.forget(device, GATHERED)?;
-        Ok(room)
+        buffers.forget(device, GATHERED)?;
+        Ok(buffers)
     }
 
     /// Makes nothing gathered, and forgets so many bytes of what is noted. Waits for the device.
@@ -115,43 +111,43 @@ impl Cuda {
             let what = "sparse gradient of 2^32 rows";
             return Err(Error::NotOnDevice { param: name, what });
         }
-        let room = self.rooms.get(number);
-        if room.is_some_and(|room| room.n_rows >= n_rows) {
+        let buffers = self.sparse.get(number);
+        if buffers.is_some_and(|buffers| buffers.n_rows >= n_rows) {
             return Ok(());
         }
-        let n_rows = n_rows.max(room.map_or(0, |room| 2 * room.n_rows));
+        let n_rows = n_rows.max(buffers.map_or(0, |buffers| 2 * buffers.n_rows));
         self.check_not_capturing("the first sparse gradient of so many rows")?;
         let is_in_graph = self.is_in_graph(number);
-        match self.rooms.get(number) {
+        match self.sparse.get(number) {
             Some(_) if !is_in_graph => {
-                let lists = Room::lists(&self.driver.enter()?, n_rows)?;
+                let lists = SparseBuffers::lists(&self.driver.enter()?, n_rows)?;
                 self.wait_for_all()?;
                 let device = self.driver.enter()?;
-                let room = self.rooms.get_mut(number).ok_or(Error::BrokenDevice)?;
+                let buffers = self.sparse.get_mut(number).ok_or(Error::BrokenDevice)?;
                 // The old entries say which rows of the gradient are not zero.
-                room.forget(&device, GATHERED - size_of::<Outside>())?;
-                (room.lists, room.n_rows) = (lists, n_rows);
+                buffers.forget(&device, GATHERED - size_of::<Outside>())?;
+                (buffers.lists, buffers.n_rows) = (lists, n_rows);
             }
             // A graph knows its room by what was gathered there last.
             _ => {
-                self.rooms.reserve(number as usize + 1)?;
+                self.sparse.reserve(number as usize + 1)?;
                 self.leftover.reserve()?;
-                let n_rooms = self.n_rooms() + 1;
-                self.plan.reserve_rows(n_rooms)?;
-                self.grow_workspace(Size { n_rooms, ..Size::default() })?;
-                let room = Room::new(&self.driver.enter()?, number, operands, n_rows)?;
-                let before = self.rooms.remove(number);
-                self.leftover.rooms.extend(before.map(|before| (Some(number), before)));
-                self.rooms.insert(number, room);
+                let n_sparse = self.n_sparse() + 1;
+                self.plan.reserve_rows(n_sparse)?;
+                self.grow_workspace(Size { n_sparse, ..Size::default() })?;
+                let buffers = SparseBuffers::new(&self.driver.enter()?, number, operands, n_rows)?;
+                let before = self.sparse.remove(number);
+                self.leftover.sparse.extend(before.map(|before| (Some(number), before)));
+                self.sparse.insert(number, buffers);
             }
         }
         self.stale = Stale::All;
         Ok(())
     }
 
-    /// How many rooms there are, those of graphs too.
-    pub(super) fn n_rooms(&self) -> usize {
-        self.rooms.len() + self.leftover.rooms.len()
+    /// How many gathered gradients there are, those of graphs too.
+    pub(super) fn n_sparse(&self) -> usize {
+        self.sparse.len() + self.leftover.sparse.len()
     }
 
     /// Whether a sparse gradient is part of the step.
@@ -176,25 +172,22 @@ impl Cuda {
 
     fn queue_gather(&self, device: &Entered) -> Result<(), Error> {
         let rows = &self.plan.rows;
-        let (mut table, mut n) = (self.rows_table(), rows.len() as u64);
+        let (table, n) = (self.rows_table(), rows.len() as u64);
         // The row behind the last stands for those outside. An odd number of passes, of 8 bits each.
         let highest = rows.iter().map(|rows| rows.height).max().unwrap_or(0);
         let n_passes = (u64::BITS - highest.leading_zeros()).div_ceil(8) | 1;
         let blocks = n * SHARES;
-        let tables = [argument(&mut table), argument(&mut n)];
         // SAFETY: what the kernels take; the table describes memory that the host vouched for, and room for
         // as many rows as it lists.
         unsafe {
-            device.launch(Kernel::LIST_ROWS, blocks, tables)?;
-            for mut pass in 0..n_passes {
-                let [table, n] = tables;
-                let arguments = [table, n, argument(&mut pass)];
+            launch!(device, Kernel::LIST_ROWS, blocks; table, n)?;
+            for pass in 0..n_passes {
                 if pass > 0 {
-                    device.launch(Kernel::COUNT_DIGITS, blocks, arguments)?;
+                    launch!(device, Kernel::COUNT_DIGITS, blocks; table, n, pass)?;
                 }
-                device.launch(Kernel::SORT_ROWS, blocks, arguments)?;
+                launch!(device, Kernel::SORT_ROWS, blocks; table, n, pass)?;
             }
-            device.launch(Kernel::GATHER_ROWS, blocks, tables)
+            launch!(device, Kernel::GATHER_ROWS, blocks; table, n)
         }
     }
 
@@ -207,25 +200,25 @@ impl Cuda {
         let staging = self.staging.as_mut().ok_or(Error::BrokenDevice)?;
         let device = self.driver.enter()?;
         let mut to = staging.downloads.address();
-        let rooms = self.rooms.iter().map(|(number, room)| (Some(number), room));
-        let left = self.leftover.rooms.iter().map(|(number, room)| (*number, room));
-        let rooms = rooms.chain(left);
-        for (_, room) in rooms.clone() {
+        let sparse_buffers = self.sparse.iter().map(|(number, buffers)| (Some(number), buffers));
+        let left = self.leftover.sparse.iter().map(|(number, buffers)| (*number, buffers));
+        let sparse_buffers = sparse_buffers.chain(left);
+        for (_, buffers) in sparse_buffers.clone() {
             // SAFETY: the room is as long as this for each parameter, and nothing else reads or writes it
             // until this has waited.
-            unsafe { device.download(to, room.grad.address() + PLACE, BYTES) }?;
+            unsafe { device.download(to, buffers.grad.address() + PLACE, BYTES) }?;
             to += BYTES;
         }
         device.wait()?;
         // SAFETY: as above.
         let noted = unsafe { staging.downloads.bytes() }.chunks_exact(BYTES);
         let mut first: Option<(u32, Outside)> = None;
-        for ((number, room), noted) in rooms.zip(noted) {
+        for ((number, buffers), noted) in sparse_buffers.zip(noted) {
             // SAFETY: so many bytes are there, of plain numbers.
             let outside = unsafe { noted.as_ptr().cast::<Outside>().read_unaligned() };
             if let (1.., Some(number)) = (outside.place, number) {
                 // SAFETY: the room's own memory.
-                unsafe { device.zero(room.grad.address() + PLACE, BYTES) }?;
+                unsafe { device.zero(buffers.grad.address() + PLACE, BYTES) }?;
                 if first.is_none_or(|(earlier, _)| number < earlier) {
                     first = Some((number, outside));
                 }

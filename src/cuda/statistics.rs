@@ -2,10 +2,9 @@
 //! have become.
 
 use super::Cuda;
-use super::driver::{Entered, Memory};
+use super::driver::{Entered, Memory, launch};
 use super::kernels::Kernel;
 use super::plan::n_chunks;
-use super::step::argument;
 use super::table::{CHUNK, Chunk};
 use crate::error::Error;
 use crate::tensor::{Operands, Total};
@@ -39,52 +38,46 @@ impl Cuda {
 
     /// Keeps what is about to be stepped.
     pub(super) fn keep_weights(&self, device: &Entered) -> Result<(), Error> {
-        let (mut tensors, _, first_chunk) = self.tables();
+        let (tensors, _, first_chunk) = self.tables();
         let mut before = self.weights_before.as_ref().map_or(0, |before| before.memory.address());
         for launch in &self.plan.launches {
-            let mut chunks = first_chunk + launch.first_chunk * size_of::<Chunk>() as u64;
-            let (mut n_chunks, mut place) = (launch.n_chunks, before);
+            let chunks = first_chunk + launch.first_chunk * size_of::<Chunk>() as u64;
+            let (n_chunks, place) = (launch.n_chunks, before);
             before += launch.bytes();
-            let arguments = [
-                argument(&mut tensors),
-                argument(&mut chunks),
-                argument(&mut n_chunks),
-                argument(&mut place),
-            ];
             // SAFETY: what the kernel takes; the room holds all chunks of all launches.
-            unsafe { device.launch(Kernel::keep(launch.param), n_chunks, arguments) }?;
+            unsafe {
+                launch!(
+                    device, Kernel::keep(launch.param), n_chunks;
+                    tensors, chunks, n_chunks, place
+                )
+            }?;
         }
         Ok(())
     }
 
     /// Adds up what has changed since.
     pub(super) fn tally_changes(&self, device: &Entered) -> Result<(), Error> {
-        let (mut tensors, _, first_chunk) = self.tables();
+        let (tensors, _, first_chunk) = self.tables();
         let Some(workspace) = &self.workspace else { return Err(Error::BrokenDevice) };
         let places = &workspace.places;
         let mut before = self.weights_before.as_ref().map_or(0, |before| before.memory.address());
         for launch in &self.plan.launches {
-            let mut chunks = first_chunk + launch.first_chunk * size_of::<Chunk>() as u64;
+            let chunks = first_chunk + launch.first_chunk * size_of::<Chunk>() as u64;
             let offset = launch.first_chunk * 4 * size_of::<f64>() as u64;
-            let (mut n_chunks, mut place) = (launch.n_chunks, before);
-            let (mut scalars, mut format) = (places.scalars, launch.moments as u32);
-            let [mut updates, mut params] = places.change_sums.map(|sums| sums + offset);
-            let mut n_unchanged = places.counts + offset;
+            let (n_chunks, place) = (launch.n_chunks, before);
+            let (scalars, format) = (places.scalars, launch.moments as u32);
+            let [updates, params] = places.change_sums.map(|sums| sums + offset);
+            let n_unchanged = places.counts + offset;
             before += launch.bytes();
-            let arguments = [
-                argument(&mut tensors),
-                argument(&mut chunks),
-                argument(&mut n_chunks),
-                argument(&mut place),
-                argument(&mut scalars),
-                argument(&mut format),
-                argument(&mut updates),
-                argument(&mut params),
-                argument(&mut n_unchanged),
-            ];
             let blocks = n_chunks.div_ceil(2);
             // SAFETY: as above.
-            unsafe { device.launch(Kernel::change(launch.param), blocks, arguments) }?;
+            unsafe {
+                launch!(
+                    device, Kernel::change(launch.param), blocks;
+                    tensors, chunks, n_chunks, place, scalars, format, updates, params,
+                    n_unchanged
+                )
+            }?;
         }
         // The first of them join the counts, too.
         for (sums, totals) in places.change_sums.into_iter().zip(places.change_totals) {

@@ -1,15 +1,13 @@
 //! The step as launches of kernels. None of it waits for the device.
 
-use super::driver::Entered;
+use super::driver::{Entered, launch};
 use super::kernels::Kernel;
-use super::rows::SHARES;
-use super::table::{self, Chunk, FLAG_CLEAR_GRADS, Hyper, Inputs};
+use super::table::{self, Chunk, FLAG_CLEAR_GRADS, Hyper, Inputs, SHARES};
 use super::workspace::Workspace;
 use super::{Cuda, Stale};
 use crate::error::Error;
 use crate::sys::memory::reserve;
 use crate::tensor::Operands;
-use core::ffi::c_void;
 use core::sync::atomic::Ordering;
 
 /// What a capture cannot have.
@@ -27,11 +25,6 @@ pub enum Decider {
     Norms { skips: bool },
 }
 
-/// An argument of a kernel.
-pub(super) fn argument<T>(value: &mut T) -> *mut c_void {
-    (&raw mut *value).cast()
-}
-
 impl Cuda {
     /// Lays out a step of those of the parameters that are here and due. Of the lazy ones, sparse gradients
     /// step the rows that they list.
@@ -42,7 +35,7 @@ impl Cuda {
         is_lazy: impl Fn(usize) -> bool,
         clears: bool,
     ) {
-        self.plan.lay(operands, &self.rooms, &self.lags, is_of_step, is_lazy, clears);
+        self.plan.lay(operands, &self.sparse, &self.lags, is_of_step, is_lazy, clears);
         self.clears = clears;
         self.plan.hypers.clear();
         self.plan.hypers.resize(operands.len(), Hyper::default());
@@ -115,8 +108,8 @@ impl Cuda {
     /// Adds up the squares of the gradients, and counts what is not finite.
     pub fn measure(&mut self) -> Result<(), Error> {
         self.prepare()?;
-        let (mut tensors, _, first_chunk) = self.tables();
-        let mut rows = self.rows_table();
+        let (tensors, _, first_chunk) = self.tables();
+        let rows = self.rows_table();
         let places = self.workspace()?.places;
         let (sums, counts, totals) = (places.sums, places.counts, places.totals);
         let device = self.driver.enter()?;
@@ -127,42 +120,27 @@ impl Cuda {
             while let Some(next) = launches.next_if(|next| next.tally == launch.tally) {
                 n_chunks += next.n_chunks;
             }
-            let mut chunks = first_chunk + launch.first_chunk * size_of::<Chunk>() as u64;
+            let chunks = first_chunk + launch.first_chunk * size_of::<Chunk>() as u64;
             let offset = launch.first_chunk * 4 * size_of::<f64>() as u64;
-            let (mut sums, mut counts) = (sums + offset, counts + offset);
-            let arguments = [
-                argument(&mut tensors),
-                argument(&mut rows),
-                argument(&mut chunks),
-                argument(&mut n_chunks),
-                argument(&mut sums),
-                argument(&mut counts),
-            ];
+            let (sums, counts) = (sums + offset, counts + offset);
             // SAFETY: what the kernel takes; the tables describe memory that the host vouched for.
-            unsafe { device.launch(launch.tally, n_chunks.div_ceil(2), arguments) }?;
+            unsafe {
+                launch!(
+                    device, launch.tally, n_chunks.div_ceil(2);
+                    tensors, rows, chunks, n_chunks, sums, counts
+                )
+            }?;
         }
         self.join_sums(&device, sums, totals)
     }
 
     /// Joins the sums of blocks to one for each parameter.
-    pub(super) fn join_sums(
-        &self,
-        device: &Entered,
-        mut sums: u64,
-        mut totals: u64,
-    ) -> Result<(), Error> {
-        let (mut tensors, ..) = self.tables();
-        let mut counts = self.workspace.as_ref().map_or(0, |workspace| workspace.places.counts);
-        let mut n = self.plan.tensors.len() as u64;
-        let arguments = [
-            argument(&mut tensors),
-            argument(&mut n),
-            argument(&mut sums),
-            argument(&mut counts),
-            argument(&mut totals),
-        ];
+    pub(super) fn join_sums(&self, device: &Entered, sums: u64, totals: u64) -> Result<(), Error> {
+        let (tensors, ..) = self.tables();
+        let counts = self.workspace.as_ref().map_or(0, |workspace| workspace.places.counts);
+        let n = self.plan.tensors.len() as u64;
         // SAFETY: what the kernel takes; the tables describe memory that the host vouched for.
-        unsafe { device.launch(Kernel::JOIN_SUMS, n, arguments) }
+        unsafe { launch!(device, Kernel::JOIN_SUMS, n; tensors, n, sums, counts, totals) }
     }
 
     /// Steps no more: what is queued up is half a step, the other half of which could not be taken.
@@ -195,96 +173,78 @@ impl Cuda {
     fn queue(
         &self,
         device: &Entered,
-        mut inputs: Inputs,
+        inputs: Inputs,
         n_groups: usize,
         decider: Decider,
     ) -> Result<(), Error> {
-        let (mut tensors, mut hypers, first_chunk) = self.tables();
+        let (tensors, hypers, first_chunk) = self.tables();
         let Some(workspace) = &self.workspace else { return Err(Error::BrokenDevice) };
         let places = &workspace.places;
-        let (mut n, mut n_scopes) = (self.plan.tensors.len() as u32, n_groups as u32);
-        let mut scalars = places.scalars;
-        let (mut totals, mut scope_sums) = (places.totals, places.scope_sums);
+        let (n, n_scopes) = (self.plan.tensors.len() as u32, n_groups as u32);
+        let scalars = places.scalars;
+        let (totals, scope_sums) = (places.totals, places.scope_sums);
         let (mut factors, mut verdict) = (0u64, 0u64);
         match decider {
             Decider::Host => {}
             Decider::Inputs => verdict = self.clocks.verdict(),
             Decider::Norms { skips } => {
                 (factors, verdict) = (places.factors, self.clocks.verdict());
-                let mut skips = u32::from(skips);
-                let arguments = [
-                    argument(&mut hypers),
-                    argument(&mut totals),
-                    argument(&mut n),
-                    argument(&mut n_scopes),
-                    argument(&mut skips),
-                    argument(&mut inputs),
-                    argument(&mut scope_sums),
-                    argument(&mut factors),
-                    argument(&mut verdict),
-                ];
+                let skips = u32::from(skips);
                 // SAFETY: what the kernel takes; the host vouched for what the inputs point to.
-                unsafe { device.launch(Kernel::DECIDE, 1, arguments) }?;
+                unsafe {
+                    launch!(
+                        device, Kernel::DECIDE, 1;
+                        hypers, totals, n, n_scopes, skips, inputs, scope_sums, factors, verdict
+                    )
+                }?;
             }
         }
-        for (params, mut clocks) in self.clocks.segments(n as usize) {
+        for (params, clocks) in self.clocks.segments(n as usize) {
             let place = |start: u64, bytes: usize| start + (params.start * bytes) as u64;
-            let mut hypers = place(hypers, size_of::<Hyper>());
-            let mut scalars = place(scalars, table::SCALARS);
-            let mut factors = if factors == 0 { 0 } else { place(factors, size_of::<f64>()) };
-            let mut n = params.len() as u32;
-            let arguments = [
-                argument(&mut hypers),
-                argument(&mut n),
-                argument(&mut inputs),
-                argument(&mut factors),
-                argument(&mut verdict),
-                argument(&mut clocks),
-                argument(&mut scalars),
-            ];
+            let hypers = place(hypers, size_of::<Hyper>());
+            let scalars = place(scalars, table::SCALARS);
+            let factors = if factors == 0 { 0 } else { place(factors, size_of::<f64>()) };
+            let n = params.len() as u32;
             // SAFETY: as above.
-            unsafe { device.launch(Kernel::PREPARE, u64::from(n).div_ceil(256), arguments) }?;
+            unsafe {
+                launch!(
+                    device, Kernel::PREPARE, u64::from(n).div_ceil(256);
+                    hypers, n, inputs, factors, verdict, clocks, scalars
+                )
+            }?;
         }
         self.catch_up_stepped(device, verdict)?;
         for launch in &self.plan.launches {
             if let Some(rows) = &launch.rows {
-                let mut table = self.rows_table() + rows.start * size_of::<table::Rows>() as u64;
-                let (mut n, mut flags) = (rows.end - rows.start, launch.flags);
-                let arguments = [
-                    argument(&mut tensors),
-                    argument(&mut table),
-                    argument(&mut n),
-                    argument(&mut scalars),
-                    argument(&mut flags),
-                    argument(&mut verdict),
-                ];
+                let table = self.rows_table() + rows.start * size_of::<table::Rows>() as u64;
+                let (n, flags) = (rows.end - rows.start, launch.flags);
                 // SAFETY: as above.
-                unsafe { device.launch(launch.step, n * SHARES, arguments) }?;
+                unsafe {
+                    launch!(
+                        device, launch.step, n * SHARES;
+                        tensors, table, n, scalars, flags, verdict
+                    )
+                }?;
                 continue;
             }
-            let mut chunks = first_chunk + launch.first_chunk * size_of::<Chunk>() as u64;
-            let (mut n_chunks, mut flags) = (launch.n_chunks, launch.flags);
-            let arguments = [
-                argument(&mut tensors),
-                argument(&mut chunks),
-                argument(&mut n_chunks),
-                argument(&mut scalars),
-                argument(&mut flags),
-                argument(&mut verdict),
-            ];
+            let chunks = first_chunk + launch.first_chunk * size_of::<Chunk>() as u64;
+            let (n_chunks, flags) = (launch.n_chunks, launch.flags);
             // SAFETY: as above; parameters and state overlap nothing.
-            unsafe { device.launch(launch.step, n_chunks, arguments) }?;
+            unsafe {
+                launch!(
+                    device, launch.step, n_chunks;
+                    tensors, chunks, n_chunks, scalars, flags, verdict
+                )
+            }?;
             if flags & FLAG_CLEAR_GRADS != 0 && verdict != 0 {
-                let mut grad_bytes = launch.grad_bytes;
-                let arguments = [
-                    argument(&mut tensors),
-                    argument(&mut chunks),
-                    argument(&mut n_chunks),
-                    argument(&mut verdict),
-                    argument(&mut grad_bytes),
-                ];
+                let grad_bytes = launch.grad_bytes;
                 // SAFETY: as above.
-                unsafe { device.launch(Kernel::CLEAR_SKIPPED, n_chunks, arguments) }?;
+                unsafe {
+                    launch!(
+                        device, Kernel::CLEAR_SKIPPED, n_chunks;
+                        tensors, chunks, n_chunks, verdict, grad_bytes
+                    )
+                }?;
             }
         }
         self.log_step(device, scalars, verdict)?;

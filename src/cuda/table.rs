@@ -3,7 +3,9 @@
 
 use crate::config::GroupConfig;
 use crate::dtype::Dtype;
+use crate::error::Role;
 use crate::math::Regularizer;
+use crate::tensor::Operands;
 
 /// Elements of a chunk, which one block of threads works on.
 pub const CHUNK: u64 = 16_384;
@@ -67,6 +69,9 @@ pub struct Hyper {
     pub independent_weight_decay: u32,
 }
 
+/// Blocks that share the work on one sparse gradient: `rows.cuh` has the same number.
+pub const SHARES: u64 = 256;
+
 /// Clipping by each tensor's norm, and by that of all of a scope.
 pub const CLIP_NORM: u32 = 1;
 pub const CLIP_GLOBAL_NORM: u32 = 2;
@@ -102,6 +107,35 @@ impl Hyper {
         self.limited = limits.is_some().into();
         (self.min, self.max) = limits.unwrap_or_default();
     }
+}
+
+impl Tensor {
+    /// Of a parameter whose chunks and rows have no place yet.
+    pub fn of(operands: &Operands) -> Tensor {
+        let address = |role| operands.tensor(role).map_or(0, |tensor| tensor.address() as u64);
+        let (key, first_element) =
+            operands.key().map_or(([0; 2], 0), |(key, at)| (key.words(), at));
+        Tensor {
+            param: address(Role::Param),
+            grad: address(Role::Grad),
+            exp_avg: address(Role::ExpAvg),
+            exp_avg_sq: address(Role::ExpAvgSq),
+            max_exp_avg_sq: address(Role::MaxExpAvgSq),
+            rest: address(Role::Master) + address(Role::Remainder), // there is one at most
+            scales: [Role::ExpAvgScale, Role::ExpAvgSqScale, Role::MaxExpAvgSqScale].map(address),
+            n_elements: operands.param().n_elements(),
+            first_element,
+            first_chunk: 0,
+            key,
+            kept: operands.format().kept() as u32,
+            rows: 0,
+        }
+    }
+}
+
+/// What a launch has to know of a parameter's state.
+pub fn flags(operands: &Operands) -> u32 {
+    if operands.format().amsgrad() { FLAG_AMSGRAD } else { 0 }
 }
 
 /// What all parameters are stepped with: numbers of the host's, or f32s in the device's memory.

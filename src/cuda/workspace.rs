@@ -13,7 +13,7 @@ pub struct Size {
     pub n_chunks: usize,
     pub n_groups: usize,
     /// Parameters that have had a sparse gradient.
-    pub n_rooms: usize,
+    pub n_sparse: usize,
 }
 
 impl Size {
@@ -21,7 +21,7 @@ impl Size {
         self.n_params >= needed.n_params
             && self.n_chunks >= needed.n_chunks
             && self.n_groups >= needed.n_groups
-            && self.n_rooms >= needed.n_rooms
+            && self.n_sparse >= needed.n_sparse
     }
 
     /// Room for what is needed and as much again, so that one parameter after the other moves it seldom.
@@ -31,21 +31,21 @@ impl Size {
             n_params: grown(self.n_params, needed.n_params),
             n_chunks: grown(self.n_chunks, needed.n_chunks),
             n_groups: grown(self.n_groups, needed.n_groups),
-            n_rooms: grown(self.n_rooms, needed.n_rooms),
+            n_sparse: grown(self.n_sparse, needed.n_sparse),
         }
     }
 
     /// Of the tensors, the hyper-parameters, the sparse gradients and the chunks of a step, one after the other.
     pub fn tables(&self) -> usize {
         self.n_params * (size_of::<Tensor>() + size_of::<Hyper>())
-            + self.n_rooms * size_of::<Rows>()
+            + self.n_sparse * size_of::<Rows>()
             + self.n_chunks * size_of::<Chunk>()
     }
 
     /// Of the longest table that the host reads.
     fn downloads(&self) -> usize {
         let totals = self.n_params * size_of::<Total>() + size_of::<Verdict>();
-        totals.max(self.n_rooms * size_of::<Outside>())
+        totals.max(self.n_sparse * size_of::<Outside>())
     }
 }
 

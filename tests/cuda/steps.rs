@@ -664,8 +664,8 @@ fn memory_that_is_not_the_devices_is_refused_by_name() {
             short.data.expose_provenance(),
             handle.sparse_prepare_tensor(0, &short),
         ),
-        ("an input is", address, inputs([address as u64, 0, 0])),
-        ("an input is", address, inputs([0, 0, address as u64])),
+        ("inputs.lr is", address, inputs([address as u64, 0, 0])),
+        ("inputs.found_inf is", address, inputs([0, 0, address as u64])),
     ];
     for (what, address, answer) in refused {
         let Failure { status, text } = answer.expect_err(what);

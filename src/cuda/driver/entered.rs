@@ -177,6 +177,7 @@ impl Entered<'_> {
     }
 
     /// Queues up a kernel on so many blocks, or as many as the device runs at once if those are fewer.
+    /// `launch!` makes the array of pointers to the arguments.
     ///
     /// # Safety
     /// The arguments are what the kernel takes, and what they point to stays until it has run.
@@ -208,3 +209,13 @@ fn lacking(error: Error, what: &'static str, bytes: usize) -> Error {
         other => other,
     }
 }
+
+/// Queues up a kernel: `launch!(device, kernel, blocks; arguments)`, each argument of the type that the
+/// kernel takes. To be called as `Entered::launch`, whose safety it has.
+macro_rules! launch {
+    ($device:expr, $kernel:expr, $blocks:expr; $($argument:expr),+) => {
+        // The driver copies the arguments before it returns, and only reads them.
+        $device.launch($kernel, $blocks, [$((&raw const *&$argument).cast_mut().cast()),+])
+    };
+}
+pub(in crate::cuda) use launch;

@@ -36,13 +36,13 @@ impl Optimizer {
         found: &Found,
         options: &LoadOptions,
         progress: &mut Progress,
-        room: &mut Room,
+        buffers: &mut CopyBuffers,
     ) -> Result<(), Error> {
         for pieces in found.pieces.chunk_by(|a, b| a.file == b.file) {
             files[pieces[0].file as usize].opened(|file| {
                 pieces.iter().try_for_each(|piece| {
                     let number = found.matches[piece.found as usize].number;
-                    self.copy_piece(number, piece, file, progress, room)
+                    self.copy_piece(number, piece, file, progress, buffers)
                 })
             })?;
         }
@@ -74,7 +74,7 @@ impl Optimizer {
         piece: &Piece,
         file: &Checkpoint,
         progress: &mut Progress,
-        room: &mut Room,
+        buffers: &mut CopyBuffers,
     ) -> Result<(), Error> {
         let (operands, role) = (&mut self.operands[number], piece.role);
         let ours = part(operands, self.shards[number]);
@@ -88,15 +88,17 @@ impl Optimizer {
         let to = bytes(&ours, dtype);
         if operands.is_on_device() {
             for start in to.clone().step_by(PIECE) {
-                let mut there = core::mem::take(&mut room.there);
+                let mut there = core::mem::take(&mut buffers.there);
                 there.resize(PIECE.min(to.end - start), 0);
-                from.read(dtype, start - to.start, &mut there, room, &mut alone)?;
+                from.read(dtype, start - to.start, &mut there, buffers, &mut alone)?;
                 self.backend.write_bytes(&tensor, start, &there)?;
-                room.there = there;
+                buffers.there = there;
             }
         } else {
             let to = &mut operands.bytes_mut(role)[to.clone()];
-            from.read(dtype, 0, to, room, &mut |n_tasks, work| self.backend.share(n_tasks, work))?;
+            from.read(dtype, 0, to, buffers, &mut |n_tasks, work| {
+                self.backend.share(n_tasks, work)
+            })?;
         }
         // Nobody may stop what is half done.
         let _ = progress.add(to.len() as u64);
@@ -123,19 +125,19 @@ fn bytes(elements: &Range<u64>, dtype: Dtype) -> Range<usize> {
 }
 
 /// Memory that a copy needs on its way.
-pub struct Room {
+pub struct CopyBuffers {
     /// For elements of another type.
     stored: Vec<u8>,
     /// For elements that go to a device.
     there: Vec<u8>,
 }
 
-impl Room {
-    pub fn new() -> Result<Room, Error> {
+impl CopyBuffers {
+    pub fn new() -> Result<CopyBuffers, Error> {
         let (mut stored, mut there) = (Vec::new(), Vec::new());
         reserve(&mut stored, PIECE, "a buffer for converting")?;
         reserve(&mut there, PIECE, "a buffer for what goes to the device")?;
-        Ok(Room { stored, there })
+        Ok(CopyBuffers { stored, there })
     }
 }
 
@@ -153,7 +155,7 @@ impl Stored<'_> {
         dtype: Dtype,
         skipped: usize,
         to: &mut [u8],
-        room: &mut Room,
+        buffers: &mut CopyBuffers,
         share: Share,
     ) -> Result<(), Error> {
         let Stored { file, entry, first } = self;
@@ -165,10 +167,10 @@ impl Stored<'_> {
         let mut at = first * from.bytes() as u64;
         for to in to.chunks_mut(PIECE / 8 * dtype.bytes()) {
             let n = to.len() / dtype.bytes() * from.bytes();
-            room.stored.resize(n, 0);
-            file.read(entry, at, &mut room.stored, share)?;
+            buffers.stored.resize(n, 0);
+            file.read(entry, at, &mut buffers.stored, share)?;
             at += n as u64;
-            convert((&room.stored, from), (to, dtype));
+            convert((&buffers.stored, from), (to, dtype));
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::optimizer::{Optimizer, ScalerState};
 use crate::schedule;
 use crate::sys::memory::reserve;
-use copy::Room;
+use copy::CopyBuffers;
 use found::Match;
 
 choice! {
@@ -104,11 +104,11 @@ impl Optimizer {
         }
         drop(buffers);
         self.check_cover(&mut found, &files, options)?;
-        let mut room = Room::new()?;
+        let mut buffers = CopyBuffers::new()?;
         if !options.params {
             self.flush_rows()?; // they are of the state that is about to go
         }
-        let copied = self.copy_from(&mut files, &found, options, &mut progress, &mut room);
+        let copied = self.copy_from(&mut files, &found, options, &mut progress, &mut buffers);
         self.is_half_loaded = copied.is_err();
         copied?;
         self.take(&found.matches, numbers);
