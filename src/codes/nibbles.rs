@@ -103,10 +103,10 @@ mod tests {
     fn codes_are_octaves_up_to_the_scale() {
         assert_eq!((decode_unsigned(0), decode_signed(0)), (0.0, 0.0));
         for code in 1..16u8 {
-            assert_eq!(decode_unsigned(code), f32::powi(2.0, i32::from(code) - 15));
+            assert_eq!(decode_unsigned(code), f32::exp2(f32::from(code) - 15.0));
         }
         for code in 1..8u8 {
-            assert_eq!(decode_signed(code), f32::powi(2.0, i32::from(code) - 7));
+            assert_eq!(decode_signed(code), f32::exp2(f32::from(code) - 7.0));
             assert_eq!(decode_signed(code | SIGN), -decode_signed(code));
         }
     }
