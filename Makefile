@@ -18,7 +18,7 @@ CTEST := .venv/bin/ctest
 CMAKE_PACKAGE := cmake==$(CMAKE_VERSION)
 endif
 
-.PHONY: help demo test test-long test-peers fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-quick quantization header ptx ptx-check clean
+.PHONY: help demo test test-rust test-hosts test-long test-peers fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-quick quantization header ptx ptx-check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -31,7 +31,13 @@ demo: ## train a network on handwritten digits
 	build/demo --svg build/digits-loss.svg
 
 test: .venv/ready ## everything: Rust, C, the header, Python
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=line test-rust test-hosts
+
+# Tests on the stand-in of a device run one at a time: the hosts' tests have the other processor meanwhile.
+test-rust:
 	cargo test --locked --workspace
+
+test-hosts: .venv/ready
 	$(CMAKE) -S . -B build -DPython3_EXECUTABLE=$(CURDIR)/.venv/bin/python -DCMAKE_COMPILE_WARNING_AS_ERROR=ON
 	$(CMAKE) --build build --parallel 2
 	$(CTEST) --test-dir build --output-on-failure --parallel 2 --no-tests=error --output-junit ctest.xml
@@ -93,7 +99,7 @@ bench-quick: ## the cases that have a bound, within a minute, as one JSON object
 	@cargo bench --quiet --locked --bench compare -- --quick
 
 header: ## regenerate include/adamw.h
-	ADAMW_UPDATE_HEADER=1 cargo test --locked --test house header
+	ADAMW_UPDATE_HEADER=1 cargo test --locked --test house header::
 
 ptx: .venv-cuda/ready ## regenerate src/cuda/kernels.ptx
 	.venv-cuda/bin/python tools/ptx.py
