@@ -101,10 +101,10 @@ bench-quick: ## the cases that have a bound, within a minute, as one JSON object
 header: ## regenerate include/adamw.h
 	ADAMW_UPDATE_HEADER=1 cargo test --locked --test house header::
 
-ptx: .venv-cuda/ready ## regenerate src/cuda/kernels.ptx
+ptx: .venv-cuda/ready ## regenerate src/cuda/kernels/kernels.ptx
 	.venv-cuda/bin/python tools/ptx.py
 
-ptx-check: .venv-cuda/ready ## that src/cuda/kernels.ptx is what the source gives, and what each GPU's machine code is (no GPU needed)
+ptx-check: .venv-cuda/ready ## that src/cuda/kernels/kernels.ptx is what the source gives, and what each GPU's machine code is (no GPU needed)
 	.venv-cuda/bin/python tools/ptx.py --check
 
 clean: ## remove what was built and fetched

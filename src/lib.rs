@@ -14,7 +14,7 @@
 //! cpu/         loops, one copy per instruction set; blocks, their weights, moments and random
 //!              bits; threads
 //! cuda/        a device: its driver, tables, launches, and copies that the processor steps;
-//!              kernels that mirror math.rs and the loops, as CUDA C++ and as the PTX made of it
+//!              kernels/: CUDA C++ that mirrors math.rs and the loops, and the PTX made of it
 //! steps.rs     the scalars with which each parameter is stepped
 //! math.rs      the AdamW update of one element: the only place where the formula stands
 //!

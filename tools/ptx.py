@@ -1,6 +1,6 @@
-"""Compiles src/cuda/kernels.cu to the PTX that the library carries, and looks at what becomes of it.
+"""Compiles src/cuda/kernels/kernels.cu to the PTX that the library carries, and looks at what becomes of it.
 
-    ptx.py            writes src/cuda/kernels.ptx
+    ptx.py            writes src/cuda/kernels/kernels.ptx
     ptx.py --check    says whether the committed file is what the source gives now, and holds the machine code that
                       ptxas makes of it for each architecture to what src/cuda promises
 
@@ -18,7 +18,7 @@ import sys
 import tempfile
 from collections import Counter
 
-FOLDER = pathlib.Path(__file__).resolve().parent.parent / "src" / "cuda"
+FOLDER = pathlib.Path(__file__).resolve().parent.parent / "src" / "cuda" / "kernels"
 PTX = FOLDER / "kernels.ptx"
 OPTIONS = ["--gpu-architecture=compute_70", "--fmad=false", "--std=c++17", "-default-device"]
 ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"]
@@ -162,7 +162,7 @@ def main():
         print(f"{PTX.name}: {len(ptx)} bytes, {ptx.count(b'.entry')} kernels")
         return
     if PTX.read_bytes() != ptx:
-        sys.exit("src/cuda/kernels.ptx is not what kernels.cu gives: run `make ptx`")
+        sys.exit("src/cuda/kernels/kernels.ptx is not what kernels.cu gives: run `make ptx`")
     wrong = [what for architecture in ARCHITECTURES for what in look_at(architecture, PTX)]
     print("\n".join(wrong) or f"{PTX.name} is what the source gives, and holds on {', '.join(ARCHITECTURES)}")
     sys.exit(bool(wrong))

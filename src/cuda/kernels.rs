@@ -7,7 +7,7 @@ use core::ffi::CStr;
 
 /// The kernels, NUL-terminated, which a driver compiles when a handle first needs them.
 #[cfg(feature = "cuda")]
-pub const PTX: &str = concat!(include_str!("kernels.ptx"), "\0");
+pub const PTX: &str = concat!(include_str!("kernels/kernels.ptx"), "\0");
 
 /// Of each format. Where moments are codes, one kernel serves all ways to keep a type.
 const STEPS: [(Dtype, Kept, MomentFormat, &CStr); 25] = {

@@ -11,7 +11,7 @@ use crate::common::twin::Twin;
 use adamw::ffi::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-const PTX: &str = include_str!("../../src/cuda/kernels.ptx");
+const PTX: &str = include_str!("../../src/cuda/kernels/kernels.ptx");
 
 /// A way to break a kernel: where it says the first, it says the second.
 struct Mutation {
