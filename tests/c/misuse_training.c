@@ -173,7 +173,7 @@ static void state_by_name(void) {
   refused(adamw_memory_plan(world.optimizer, 0, ADAMW_DTYPE_I16, N, 0, &memory, sizeof memory),
           ADAMW_STATUS_INVALID_ARGUMENT, "i16");
   refused(adamw_memory_plan(world.optimizer, 0, ADAMW_DTYPE_F32, N, N - 1, &memory, sizeof memory),
-          ADAMW_STATUS_INVALID_ARGUMENT, "of the whole");
+          ADAMW_STATUS_INVALID_ARGUMENT, "of whole_elements");
   row("state");
   refused(adamw_get_state_name(world.optimizer, W1, ADAMW_BUFFER_EXP_AVG, 0, name, sizeof name,
                                &length),
