@@ -38,7 +38,7 @@ const LIMITS: [&str; 4] = [
     "statistics",
     "as earlier ones",
     "captur",
-    "device alone", // grad_scale or found_inf, where the host has to know
+    "the device reads found_inf or grad_scale", // where the host has to know
 ];
 
 impl World {
