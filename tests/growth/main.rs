@@ -5,6 +5,7 @@
 mod common;
 
 mod handles;
+mod headers;
 mod params;
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -15,18 +16,29 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 struct Counting;
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
+/// The most that `LIVE` has been since it was set.
+static PEAK: AtomicUsize = AtomicUsize::new(0);
 
 // SAFETY: the system's allocator, which does what it is asked.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's word.
+        let live = LIVE.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
+        PEAK.fetch_max(live, Ordering::Relaxed);
+        // SAFETY: the caller keeps the conditions of `GlobalAlloc`.
         unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
+        let live = LIVE.fetch_add(size, Ordering::Relaxed) + size;
+        PEAK.fetch_max(live, Ordering::Relaxed);
+        // SAFETY: the caller keeps the conditions of `GlobalAlloc::realloc`.
+        unsafe { System.realloc(at, layout, size) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
         LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's word.
+        // SAFETY: the caller keeps the conditions of `GlobalAlloc`.
         unsafe { System.dealloc(at, layout) }
     }
 }
@@ -38,4 +50,12 @@ static ALLOCATOR: Counting = Counting;
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What some work returns, and how many bytes more than before were allocated at once while it ran.
+fn most_bytes<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    let before = LIVE.load(Ordering::Relaxed);
+    PEAK.store(before, Ordering::Relaxed);
+    let result = work();
+    (result, PEAK.load(Ordering::Relaxed) - before)
 }

@@ -122,7 +122,7 @@ fn broken_arrows(sources: &[Source]) -> Vec<String> {
 }
 
 /// All paths that a file names from `crate` or `super` on, as modules see them: `[cpu, isa, Isa]`.
-fn paths<'a>(source: &'a Source) -> Vec<Vec<&'a str>> {
+fn paths(source: &Source) -> Vec<Vec<&str>> {
     let words = words(&source.code);
     let module = source.module();
     let mut paths = Vec::new();
