@@ -126,7 +126,8 @@ pub unsafe extern "C" fn adamw_set_device_inputs(
 /// With `config.clear_grads`, a launch writes zeros over every gradient on the device that was set,
 /// including those of frozen parameters, whose memory must stay as well. A graph whose step used
 /// accumulated gradients reads their sums in each launch. A launch does not end their window: call
-/// `adamw_clear_grad` with `ADAMW_CLEAR_FORGET` before the next window begins.
+/// `adamw_clear_grad` with `ADAMW_CLEAR_FORGET` before the next window begins. Nor does a
+/// launch complete a step that `adamw_step_param` has begun: saving is refused as before.
 ///
 /// A launch fills no master. The master of a parameter that a captured graph steps is filled by
 /// `adamw_reset_param`, or by a load with `extend` that adds it, and not by the next step; call

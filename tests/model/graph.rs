@@ -171,12 +171,15 @@ impl World {
         let has_sum = |(number, _): &(u32, Held)| {
             matches!(self.model.params[*number as usize].grad, Some(Grad::Sum(..)))
         };
+        // The twin would go on waiting for the step that the plain handle takes.
+        let is_alone = |(number, _): &(u32, Held)| self.model.params[*number as usize].alone;
         let plains = &captured.plains;
         let is_sparse = plains.iter().any(|(_, held)| held.is_sparse());
         let is_sound =
             |(_, held): &(u32, Held)| held.values.array().values().iter().all(|g| g.is_finite());
         if finite == ADAMW_NONFINITE_PROPAGATE && !plains.iter().all(is_sound)
             || is_sparse && plains.iter().any(has_sum) // which could not be set again
+            || plains.iter().any(is_alone)
             || !self.twin.reads_lr_there()
         {
             self.graph = Some(captured);
@@ -212,8 +215,8 @@ impl World {
         self.is_replayed = true;
     }
 
-    /// The graph goes on with what was told before it was captured: the plain handle is told that again, or
-    /// what has been told since.
+    /// The graph goes on with what was told before it was captured: the plain handle is told that
+    /// again, or what has been told since.
     fn swap_told(&mut self, captured: &mut Captured) {
         let handle = &self.plain.handle;
         for ((number, then), now) in (0..).zip(&mut captured.groups).zip(&mut self.model.groups) {
@@ -227,8 +230,8 @@ impl World {
         }
     }
 
-    /// Whether the graph may still be launched after a call like this: what it has been captured with must
-    /// stay.
+    /// Whether the graph may still be launched after a call like this: what it has been captured
+    /// with must stay.
     pub fn keep_graph(&mut self, call: &Call) {
         let Some(captured) = &self.graph else { return };
         let keeps = match call {
