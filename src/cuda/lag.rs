@@ -1,8 +1,9 @@
 //! How far the rows of parameters on the device lag behind their steps, and what brings them up to date:
 //! `lag.cuh` counts.
 
-use super::driver::{Memory, launch};
+use super::driver::Memory;
 use super::kernels::Kernel;
+use super::launch::launch;
 use super::table::{self, SCALARS};
 use super::{Cuda, Entered};
 use crate::error::Error;

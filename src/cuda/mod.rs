@@ -11,6 +11,7 @@ mod driver;
 mod driver;
 mod kernels;
 mod lag;
+mod launch;
 mod leftover;
 mod offload;
 mod plan;

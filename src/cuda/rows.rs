@@ -1,9 +1,10 @@
 //! Sparse gradients on the device: sorted by their rows, and gathered into dense gradients of the library's
 //! own, which are zero elsewhere.
 
-use super::driver::{Entered, Memory, launch};
+use super::driver::{Entered, Memory};
 use super::kernels::Kernel;
 use super::lag::Lag;
+use super::launch::launch;
 use super::table::{self, COUNTS, GATHERED, Outside, SHARES, TILE, Values};
 use super::workspace::Size;
 use super::{Cuda, Stale};

@@ -2,8 +2,9 @@
 //! have become.
 
 use super::Cuda;
-use super::driver::{Entered, Memory, launch};
+use super::driver::{Entered, Memory};
 use super::kernels::Kernel;
+use super::launch::launch;
 use super::plan::n_chunks;
 use super::table::{CHUNK, Chunk};
 use crate::error::Error;

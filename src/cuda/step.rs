@@ -1,7 +1,8 @@
 //! The step as launches of kernels. None of it waits for the device.
 
-use super::driver::{Entered, launch};
+use super::driver::Entered;
 use super::kernels::Kernel;
+use super::launch::launch;
 use super::table::{self, Chunk, FLAG_CLEAR_GRADS, Hyper, Inputs, SHARES};
 use super::workspace::Workspace;
 use super::{Cuda, Stale};

@@ -209,13 +209,3 @@ fn lacking(error: Error, what: &'static str, bytes: usize) -> Error {
         other => other,
     }
 }
-
-/// Queues up a kernel: `launch!(device, kernel, blocks; arguments)`, each argument of the type that the
-/// kernel takes. To be called as `Entered::launch`, whose safety it has.
-macro_rules! launch {
-    ($device:expr, $kernel:expr, $blocks:expr; $($argument:expr),+) => {
-        // The driver copies the arguments before it returns, and only reads them.
-        $device.launch($kernel, $blocks, [$((&raw const *&$argument).cast_mut().cast()),+])
-    };
-}
-pub(in crate::cuda) use launch;

@@ -10,7 +10,6 @@ mod loaded;
 mod owned;
 
 pub use entered::Entered;
-pub(super) use entered::launch;
 pub use find::is_installed;
 pub use owned::{Event, Memory, Pinned, Stream};
 
