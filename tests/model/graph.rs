@@ -180,6 +180,8 @@ impl World {
         if finite == ADAMW_NONFINITE_PROPAGATE && !plains.iter().all(is_sound)
             || is_sparse && plains.iter().any(has_sum) // which could not be set again
             || plains.iter().any(is_alone)
+            // A launch reads nothing of the host's, which refuses the plain step.
+            || self.model.groups.iter().any(|group| self.model.current(group).is_none())
             || !self.twin.reads_lr_there()
         {
             self.graph = Some(captured);
