@@ -160,8 +160,7 @@ impl Cuda {
     ) -> Result<(), Error> {
         self.prepare()?;
         let device = self.driver.enter()?;
-        let kept = if statistics { self.keep_weights(&device) } else { Ok(()) };
-        let mut queued = kept.and_then(|()| self.queue(&device, inputs, n_groups, decider));
+        let mut queued = self.queue(&device, inputs, n_groups, decider, statistics);
         if statistics && queued.is_ok() {
             queued = self.tally_changes(&device);
         }
@@ -177,6 +176,7 @@ impl Cuda {
         inputs: Inputs,
         n_groups: usize,
         decider: Decider,
+        keeps_weights: bool,
     ) -> Result<(), Error> {
         let (tensors, hypers, first_chunk) = self.tables();
         let Some(workspace) = &self.workspace else { return Err(Error::BrokenDevice) };
@@ -215,6 +215,10 @@ impl Cuda {
             }?;
         }
         self.catch_up_stepped(device, verdict)?;
+        if keeps_weights {
+            // Steps that rows had yet to take are none of this step's changes.
+            self.keep_weights(device)?;
+        }
         for launch in &self.plan.launches {
             if let Some(rows) = &launch.rows {
                 let table = self.rows_table() + rows.start * size_of::<table::Rows>() as u64;
