@@ -45,53 +45,10 @@ fn assert_none(broken: Vec<String>) {
 
 // ---------------------------------------------------------------------------------- arrows
 
-/// The top-level modules that a file names, through `crate` or as many `super` as lead there.
-fn imports(source: &Source) -> Vec<&str> {
-    let words = words(&source.code);
-    let depth = source.module().len();
-    let mut imports = Vec::new();
-    for at in 0..words.len() {
-        let mut to_the_top = match words[at] {
-            "crate" => 0,
-            "super" if at < 3 || words[at - 3] != "super" => depth - 1,
-            _ => continue,
-        };
-        let mut next = at + 1;
-        while words[next..].starts_with(&[":", ":", "super"]) && to_the_top > 0 {
-            to_the_top -= 1;
-            next += 3;
-        }
-        if to_the_top == 0 && words[next..].starts_with(&[":", ":"]) {
-            imports.extend(first_segments(&words[next + 2..]));
-        }
-    }
-    imports.sort();
-    imports.dedup();
-    imports.retain(|name| LAYERS.contains(name) || VOCABULARY.contains(name));
-    imports
-}
-
-/// The first segment of a path, or of each path in braces.
-fn first_segments<'a>(words: &[&'a str]) -> Vec<&'a str> {
-    if words.first() != Some(&"{") {
-        return words.first().copied().into_iter().collect();
-    }
-    let mut depth = 0;
-    let mut segments = Vec::new();
-    for pair in words.windows(2) {
-        match pair[0] {
-            "{" => depth += 1,
-            "}" => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 {
-            break;
-        }
-        if depth == 1 && matches!(pair[0], "{" | ",") {
-            segments.push(pair[1]);
-        }
-    }
-    segments
+/// The top-level modules that a file names.
+fn imports(source: &Source) -> BTreeSet<&str> {
+    let tops = paths(source).into_iter().filter_map(|path| path.first().copied());
+    tops.filter(|name| LAYERS.contains(name) || VOCABULARY.contains(name)).collect()
 }
 
 fn may_import(importer: &str, imported: &str) -> bool {
