@@ -8,6 +8,7 @@ use crate::graph::moves;
 use crate::more::More;
 use crate::side::Side;
 use crate::world::World;
+use crate::written::Written;
 use adamw::ffi::*;
 use core::ffi::c_void;
 
@@ -62,7 +63,7 @@ impl World {
             Aside::Reload { params } => self.reload(*params),
             Aside::SaveTwice => {
                 let [plain, twin] =
-                    [&self.plain, &self.twin].map(|side| side.handle.try_saved(true));
+                    [&self.plain, &self.twin].map(|side| side.handle.try_saved(true).map(Written));
                 assert_eq!(plain.is_ok(), self.model.can_save());
                 assert!(plain.is_err() && twin.is_err() || plain == twin, "the checkpoints differ");
             }

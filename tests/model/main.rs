@@ -25,6 +25,7 @@ mod side;
 mod state;
 mod steps;
 mod world;
+mod written;
 
 use call::Places;
 use campaign::Campaign;

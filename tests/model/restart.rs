@@ -8,6 +8,7 @@ use crate::given::Given;
 use crate::more::More;
 use crate::side::Side;
 use crate::world::World;
+use crate::written::Written;
 use adamw::ffi::*;
 
 impl World {
@@ -21,8 +22,9 @@ impl World {
             return true;
         }
         self.drop_graph();
-        let bytes = self.plain.handle.try_saved(true).unwrap();
-        assert!(self.twin.handle.try_saved(true).unwrap() == bytes, "the checkpoints differ");
+        let saved = [&self.plain, &self.twin].map(|side| side.handle.try_saved(true).map(Written));
+        assert_eq!(saved[0], saved[1], "the checkpoints differ");
+        let [Ok(Written(bytes)), Ok(_)] = saved else { panic!("saved before, refused now") };
         self.plain.assert_untouched();
         self.twin.assert_untouched();
         self.become_new(&live, *amsgrad, *multi_precision);

@@ -2,7 +2,7 @@
 
 use crate::call::Call;
 use crate::common::array::{Array, Dtype};
-use crate::common::checkpoint::{crc32, load_options};
+use crate::common::checkpoint::load_options;
 use crate::common::handle::Param;
 use crate::common::model::param::Format;
 use crate::common::model::{self, Saved};
@@ -11,6 +11,7 @@ use crate::functions;
 use crate::given::Given;
 use crate::more::More;
 use crate::world::World;
+use crate::written::Written;
 use adamw::ffi::*;
 
 /// A checkpoint of the plain handle, and whether the handles are still as they were.
@@ -19,16 +20,6 @@ pub struct Checkpoint {
     saved: Saved,
     is_same: bool,
     has_same_schedule: bool,
-}
-
-/// The bytes of a checkpoint, which nobody wants to see.
-#[derive(PartialEq)]
-struct Written(Vec<u8>);
-
-impl core::fmt::Debug for Written {
-    fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
-        write!(f, "a checkpoint of {} bytes, sum {:x}", self.0.len(), crc32(&self.0))
-    }
 }
 
 impl World {
