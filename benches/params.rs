@@ -1,6 +1,7 @@
 //! What parameters cost that come, go and are found, beside an older build in the same run: `make bench-params`.
 //!
-//! Both builds are loaded as libraries and take turns. Each row is the median of some rounds, with the quartiles.
+//! Both builds are loaded as libraries and take turns, and the newer one takes turns with itself. Each
+//! figure is the median of some rounds, with the quartiles.
 
 use adamw::ffi::{adamw_config, adamw_data_type, adamw_device, adamw_param_config, adamw_tensor};
 use core::ffi::{CStr, c_char, c_void};
@@ -12,7 +13,6 @@ type Handle = *mut c_void;
 
 /// The functions of one build that are called here.
 struct Build {
-    name: &'static str,
     config_init: unsafe extern "C" fn(*mut adamw_config, usize) -> i32,
     create: unsafe extern "C" fn(*const adamw_config, *mut Handle) -> i32,
     destroy: unsafe extern "C" fn(Handle) -> i32,
@@ -38,7 +38,7 @@ unsafe fn as_function<F: Copy>(address: *mut c_void) -> F {
 }
 
 impl Build {
-    fn load(name: &'static str, path: &str) -> Build {
+    fn load(path: &str) -> Build {
         let path = CString::new(path).unwrap();
         // SAFETY: a library of this project, which has these functions with these types.
         unsafe {
@@ -50,7 +50,6 @@ impl Build {
                 found
             };
             Build {
-                name,
                 config_init: as_function(find(c"adamw_config_init")),
                 create: as_function(find(c"adamw_create")),
                 destroy: as_function(find(c"adamw_destroy")),
@@ -218,10 +217,12 @@ fn told(times: &mut [f64]) -> (f64, String) {
     (at(2), format!("{:.0} ({:.0} to {:.0})", at(2), at(1), at(3)))
 }
 
-fn row(what: &str, n: usize, builds: &[Build; 2], times: &mut [Vec<f64>; 2]) {
-    let [(old, of_old), (new, of_new)] = times.each_mut().map(|times| told(times));
-    let [a, b] = builds.each_ref().map(|build| build.name);
-    println!("| {what} | {n} | {a}: {of_old} | {b}: {of_new} | {:.1} |", old / new);
+/// One row: both builds in turn, and the newer in turn with itself, so that the caches hold nothing of
+/// the older one's.
+fn row(what: &str, n: usize, in_turn: &mut [Vec<f64>; 2], with_itself: &mut [Vec<f64>; 2]) {
+    let [(old, of_old), (new, of_new)] = in_turn.each_mut().map(|times| told(times));
+    let (_, by_itself) = told(&mut with_itself.concat());
+    println!("| {what} | {n} | {of_old} | {of_new} | {:.1} | {by_itself} |", old / new);
 }
 
 fn main() {
@@ -230,12 +231,17 @@ fn main() {
         println!("expected two libraries, the older first: see make bench-params");
         return;
     };
-    let builds = [Build::load("before", old), Build::load("now", new)];
-    println!("| ns each | parameters | before | now | ratio |\n|---|---|---|---|---|");
+    let builds = [Build::load(old), Build::load(new)];
+    let same = [Build::load(new), Build::load(new)];
+    println!("| ns each | parameters | before | now | ratio | now, without the older build |");
+    println!("|---|---|---|---|---|---|");
     for n in [1_000, 10_000, 100_000] {
-        for (what, times) in WHAT.into_iter().zip(&mut beside(&builds, n)) {
-            row(what, n, &builds, times);
+        let mut in_turn = beside(&builds, n);
+        let mut with_itself = beside(&same, n);
+        for (i, what) in WHAT.into_iter().enumerate() {
+            row(what, n, &mut in_turn[i], &mut with_itself[i]);
         }
-        row("step of one, these removed", n, &builds, &mut step_after(&builds, n));
+        let (mut in_turn, mut with_itself) = (step_after(&builds, n), step_after(&same, n));
+        row("step of one, these removed", n, &mut in_turn, &mut with_itself);
     }
 }
