@@ -98,8 +98,9 @@ test-peers: .venv-peers/ready ## state of other frameworks to and from checkpoin
 bench-quick: ## the cases that have a bound, within a minute, as one JSON object a line
 	@cargo bench --quiet --locked --bench compare -- --quick
 
-header: ## regenerate include/adamw.h
+header: ## regenerate include/adamw.h, and what Python knows of it
 	ADAMW_UPDATE_HEADER=1 cargo test --locked --test house header::
+	python3 python/generate_abi.py
 
 ptx: .venv-cuda/ready ## regenerate src/cuda/kernels/kernels.ptx
 	.venv-cuda/bin/python tools/ptx.py

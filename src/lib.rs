@@ -41,7 +41,8 @@
 //! ```text
 //! include/     adamw.h, generated from ffi/; adamw.hpp, C++ on top of it
 //! examples-c/  programs to start from, which the tests run
-//! python/      state of other frameworks, to and from checkpoints
+//! python/      the Python package over the C interface; state of other frameworks, to and from
+//!              checkpoints
 //! tests/       model/: random calls beside an obvious optimizer; bits/, api/, step/, checkpoint/,
 //!              cuda/, growth/, house/: a program each, of one file a subject; cuda-standin/: the
 //!              driver that interprets kernels; gpu/: what only a GPU can show; c/, cpp/, python/:

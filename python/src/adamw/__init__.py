@@ -1,0 +1,1 @@
+"""AdamW over arrays that the host owns: libadamw for Python."""
