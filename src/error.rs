@@ -18,7 +18,6 @@ mod file;
 mod label;
 mod names;
 mod plain;
-mod role;
 mod status;
 mod tensor_problem;
 
@@ -27,11 +26,11 @@ pub use errno::Errno;
 pub use file::FileProblem;
 pub use label::Label;
 pub use names::Names;
-pub use role::Role;
 pub use status::Status;
 pub use tensor_problem::TensorProblem;
 
 use crate::dtype::Dtype;
+use crate::role::Role;
 use advice::advice;
 use plain::Plain;
 use thiserror::Error;

@@ -13,7 +13,8 @@
 use crate::choice::choice;
 use crate::codes::{self, nibbles};
 use crate::dtype::Dtype;
-use crate::error::{Error, Label, Role};
+use crate::error::{Error, Label};
+use crate::role::Role;
 
 choice! {
     /// The means by which 16-bit parameters keep their precision.

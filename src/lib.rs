@@ -26,6 +26,7 @@
 //! tensor.rs    memory as tensors and rows, cut into disjoint chunks; tensor/part.rs: which
 //!              parameters take part in a step
 //! format.rs    the buffers of a parameter's state: their types and lengths
+//! role.rs      which of a parameter's buffers a buffer is
 //! device.rs    the devices in whose memory something can lie
 //! dtype.rs     element types, widening and narrowing
 //! codes.rs     moments in 8 bits; codes/nibbles.rs: in 4
@@ -83,6 +84,7 @@ mod math;
 mod norm;
 mod optimizer;
 mod philox;
+mod role;
 mod schedule;
 mod steps;
 mod sys;

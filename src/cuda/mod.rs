@@ -30,8 +30,9 @@ pub use offload::HostCopy;
 pub use step::Decider;
 pub use table::{CLIP_GLOBAL_NORM, CLIP_NORM, Hyper, Inputs, InputsAt, Outside};
 
-use crate::error::{Error, Role};
+use crate::error::Error;
 use crate::format::Format;
+use crate::role::Role;
 use crate::sys::memory::reserve;
 use crate::tensor::{Buffer, Operands, Tensor};
 use by_number::ByNumber;

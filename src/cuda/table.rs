@@ -3,8 +3,8 @@
 
 use crate::config::GroupConfig;
 use crate::dtype::Dtype;
-use crate::error::Role;
 use crate::math::Regularizer;
+use crate::role::Role;
 use crate::tensor::Operands;
 
 /// Elements of a chunk, which one block of threads works on.

@@ -2,7 +2,8 @@
 
 use super::Cuda;
 use super::kernels::Kernel;
-use crate::error::{Error, Role};
+use crate::error::Error;
+use crate::role::Role;
 use crate::tensor::{Operands, Tensor};
 
 impl Cuda {

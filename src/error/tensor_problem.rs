@@ -1,9 +1,10 @@
 //! Problems of one tensor.
 #![forbid(unsafe_code)]
 
-use super::{Error as AnyError, Label, Role, Status};
+use super::{Error as AnyError, Label, Status};
 use crate::device::Device;
 use crate::dtype::Dtype;
+use crate::role::Role;
 use thiserror::Error;
 
 /// A problem of one tensor, by itself or compared with its parameter.

@@ -2,8 +2,9 @@
 #![allow(non_camel_case_types)]
 
 use super::{Optimizer, Status, adamw_tensor, entry, guard, guard_at, handle, not_null, tensor};
-use crate::error::{Error, Role};
+use crate::error::Error;
 use crate::optimizer::Item;
+use crate::role::Role;
 use crate::sys::memory::reserve;
 
 /// A buffer of a parameter, or a counter of its state.

@@ -4,8 +4,9 @@
 use super::{
     Optimizer, Status, adamw_dtype, adamw_tensor, entry, guard, guard_at, handle, not_null, tensor,
 };
-use crate::error::{Error, Role, TensorProblem};
+use crate::error::{Error, TensorProblem};
 use crate::optimizer::Clear;
+use crate::role::Role;
 use crate::tensor::Tensor;
 use core::ffi::c_void;
 

@@ -3,8 +3,9 @@
 
 use super::sized::{self, sized_struct};
 use super::{Optimizer, Status, adamw_dtype, guard, handle, tensor};
-use crate::error::{Label, Role};
+use crate::error::Label;
 use crate::optimizer::Shard;
+use crate::role::Role;
 
 /// The memory that the state of one parameter takes, in bytes.
 #[repr(C)]

@@ -6,9 +6,10 @@ use super::{
     Optimizer, Status, adamw_dtype, adamw_tensor, flag, guard, handle, name, reserved, tensor,
 };
 use crate::config::Penalty;
-use crate::error::{Error, Label, Role};
+use crate::error::{Error, Label};
 use crate::math::Regularizer;
 use crate::optimizer::{NewParam, Shard};
+use crate::role::Role;
 use core::ffi::{c_char, c_void};
 
 /// A penalty whose gradient is added to the gradient of a parameter, after clipping. Unlike

@@ -3,7 +3,8 @@
 
 use super::grads::of_param;
 use super::{Optimizer, Status, adamw_tensor, guard, handle, tensor};
-use crate::error::{Error, Role};
+use crate::error::Error;
+use crate::role::Role;
 use crate::tensor::{RowList, SparseGrad};
 
 /// Sets a sparse gradient of a parameter `[height, ...]`, such as an embedding table. `rows [n]`

@@ -3,7 +3,7 @@
 use super::{Operands, Tensor, slice_at};
 use crate::device::Device;
 use crate::dtype::{Bf16, Dtype, F16, Widen};
-use crate::error::Role;
+use crate::role::Role;
 
 impl Tensor {
     /// Returns the first element that is below 0, and its value, of a tensor in the host's memory.

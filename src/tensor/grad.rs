@@ -14,8 +14,9 @@ use super::Buffer;
 use super::rows::NoRow;
 use super::{Operands, RowList, Slice, SliceMut, SparseGrad, Tensor, Total};
 use crate::dtype::Dtype;
-use crate::error::{Error, Role, TensorProblem};
+use crate::error::{Error, TensorProblem};
 use crate::format::Format;
+use crate::role::Role;
 use core::ops::Range;
 
 /// A gradient in memory that the host lends.

@@ -12,9 +12,10 @@ use super::rows::RowIndex;
 use super::{Buffer, Grad, Lag, RowList, Slice, SparseGrad, Tensor, Total};
 use crate::device::Device;
 use crate::dtype::Dtype;
-use crate::error::{Error, Role, TensorProblem};
+use crate::error::{Error, TensorProblem};
 use crate::format::Format;
 use crate::philox::Key;
+use crate::role::Role;
 use crate::sys::memory::Boxed;
 
 /// All the memory of one parameter. Every tensor in it has the length and the element type of its

@@ -2,8 +2,9 @@
 #![forbid(unsafe_code)]
 
 use crate::backend::Refused;
-use crate::error::{Error, Role};
+use crate::error::Error;
 use crate::optimizer::Optimizer;
+use crate::role::Role;
 use crate::tensor::{Grad, Tensor};
 use core::ops::Range;
 

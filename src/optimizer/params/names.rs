@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 
 use crate::choice::choice;
-use crate::error::{Error, Role};
+use crate::error::Error;
+use crate::role::Role;
 use core::fmt::{self, Write};
 
 /// One part of a parameter's state.

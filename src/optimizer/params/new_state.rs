@@ -4,11 +4,12 @@
 use crate::cuda;
 use crate::device::Device;
 use crate::dtype::Dtype;
-use crate::error::{Error, Label, Role, TensorProblem};
+use crate::error::{Error, Label, TensorProblem};
 use crate::format::Format;
 use crate::optimizer::params::{NewParam, Shard};
 use crate::optimizer::{Optimizer, label};
 use crate::philox::Key;
+use crate::role::Role;
 use crate::tensor::{Buffer, Operands};
 use core::ops::Range;
 

@@ -1,7 +1,8 @@
 //! The memory that a step writes, as sorted address ranges: nothing may lie in it twice.
 #![forbid(unsafe_code)]
 
-use crate::error::{Error, Role};
+use crate::error::Error;
+use crate::role::Role;
 use crate::sys::memory::reserve;
 use core::ops::Range;
 

@@ -2,11 +2,12 @@
 #![forbid(unsafe_code)]
 
 use crate::config;
-use crate::error::{Error, Role};
+use crate::error::Error;
 use crate::math::Regularizer;
 use crate::optimizer::Optimizer;
 use crate::optimizer::params::check_regularizer;
 use crate::optimizer::params::masters::Master;
+use crate::role::Role;
 use crate::steps::{Clock, Log};
 use crate::sys::memory::give_back;
 use crate::tensor::Operands;

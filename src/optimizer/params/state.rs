@@ -3,11 +3,12 @@
 
 use crate::config::GroupConfig;
 use crate::dtype::Dtype;
-use crate::error::{Error, Label, Role, TensorProblem};
+use crate::error::{Error, Label, TensorProblem};
 use crate::optimizer::params::masters::Master;
 use crate::optimizer::params::names::{self, Item, Scheme};
 use crate::optimizer::params::{MAX_INITIAL_STEP, STEPS_OF_SLOW_BETAS};
 use crate::optimizer::{Optimizer, label};
+use crate::role::Role;
 use crate::steps::Clock;
 use crate::tensor::Tensor;
 use core::ffi::CStr;

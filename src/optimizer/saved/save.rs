@@ -4,11 +4,12 @@
 use crate::callback::{HostProgress, HostWriter};
 use crate::checkpoint::{Draft, PIECE, Progress, Text};
 use crate::dtype::Dtype;
-use crate::error::{Error, Role};
+use crate::error::Error;
 use crate::optimizer::params::masters::Master;
 use crate::optimizer::params::names::{neutral_name, tensor_name};
 use crate::optimizer::saved::settings::{write_group, write_scaler_state, write_schedule_state};
 use crate::optimizer::{Item, Optimizer};
+use crate::role::Role;
 use crate::sys::files::NewFile;
 use crate::sys::memory::reserve;
 use crate::tensor::Tensor;

@@ -3,9 +3,10 @@
 
 use crate::choice::choice;
 use crate::device::Device;
-use crate::error::{Error, Label, Role, TensorProblem};
+use crate::error::{Error, Label, TensorProblem};
 use crate::optimizer::Optimizer;
 use crate::optimizer::params::occupied::Place;
+use crate::role::Role;
 use crate::tensor::{Grad, Operands, Tensor};
 use core::ops::Range;
 

@@ -5,9 +5,10 @@ use super::LoadOptions;
 use super::found::{Found, name_of, part, roles};
 use super::pieces::{Part, Piece, Unit, cover};
 use super::{Checkpoint, LoadScope};
-use crate::error::{Difference, Error, Role};
+use crate::error::{Difference, Error};
 use crate::optimizer::Optimizer;
 use crate::optimizer::params::names::tensor_name;
+use crate::role::Role;
 use crate::tensor::Operands;
 
 impl Optimizer {

@@ -2,8 +2,8 @@
 //! than when it was saved.
 #![forbid(unsafe_code)]
 
-use crate::error::Role;
 use crate::format::{Format, MomentFormat};
+use crate::role::Role;
 use core::ops::Range;
 
 /// Some elements of a whole parameter, and in how many they are counted where scales or codes of
