@@ -165,11 +165,12 @@ impl Backend {
     /// Makes room for a sparse gradient of a parameter on the device.
     pub fn reserve_rows(
         &mut self,
-        param: (u32, Label),
+        number: u32,
+        name: Label,
         operands: &Operands,
         sparse: &SparseGrad,
     ) -> Result<(), Error> {
-        self.cuda.as_mut().ok_or(Error::NoDeviceYet)?.reserve_rows(param, operands, sparse)
+        self.cuda.as_mut().ok_or(Error::NoDeviceYet)?.reserve_rows(number, name, operands, sparse)
     }
 
     /// Returns the device, if there are parameters on one.

@@ -2,7 +2,7 @@
 //! came to. Graphs that have captured a step go on with both where they are, so that neither moves after that.
 
 use super::driver::{Entered, Memory};
-use super::table::Verdict;
+use super::layout::Verdict;
 use crate::error::Error;
 use crate::steps::Clock;
 use crate::sys::memory::reserve;

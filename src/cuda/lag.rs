@@ -4,16 +4,16 @@
 use super::driver::Memory;
 use super::kernels::Kernel;
 use super::launch::launch;
-use super::table::{self, SCALARS};
+use super::layout::{self, SCALARS};
 use super::{Cuda, Entered};
 use crate::error::Error;
 use crate::tensor::{LOGGED, Operands, RowList, RowNumber};
 
 /// What is known of the rows of one parameter, which the device alone counts.
-pub struct Lag {
+pub struct DeviceLag {
     kernel: Kernel,
     flags: u32,
-    described: table::Lag,
+    described: layout::RowLag,
     _memory: Memory,
 }
 
@@ -22,7 +22,7 @@ const STEPS: u64 = 8;
 /// Where it is said what each row has taken.
 const TAKEN: u64 = 16;
 
-impl Lag {
+impl DeviceLag {
     pub fn address(&self) -> u64 {
         self.described.at
     }
@@ -62,10 +62,10 @@ impl Cuda {
         let height = operands.param().n_elements() / row_elements;
         let bytes = TAKEN + height * size_of::<u64>() as u64 + LOGGED * SCALARS as u64;
         let memory = self.zeroed(bytes as usize, "the steps that rows have taken")?;
-        let lag = Lag {
+        let lag = DeviceLag {
             kernel: Kernel::catch_up(operands.param().dtype(), &operands.format()),
-            flags: table::flags(operands),
-            described: table::Lag { at: memory.address(), height, row_elements },
+            flags: layout::flags(operands),
+            described: layout::RowLag { at: memory.address(), height, row_elements },
             _memory: memory,
         };
         self.lags.insert(number, lag);
@@ -73,7 +73,7 @@ impl Cuda {
     }
 
     /// What a row of a parameter whose rows may lag has.
-    pub fn lagging_row(&self, number: u32) -> Option<u64> {
+    pub fn lagging_row_elements(&self, number: u32) -> Option<u64> {
         self.lags.get(number).map(|lag| lag.described.row_elements)
     }
 
@@ -84,15 +84,15 @@ impl Cuda {
         if self.is_broken {
             return Err(Error::BrokenDevice);
         }
-        self.queue_catch_up(&self.enter_to_queue()?, lag, table::Tensor::of(operands), which, 0)
+        self.queue_catch_up(&self.enter_to_queue()?, lag, layout::Tensor::of(operands), which, 0)
     }
 
     /// The same, unless the verdict is to skip.
     fn queue_catch_up(
         &self,
         device: &Entered,
-        lag: &Lag,
-        tensor: table::Tensor,
+        lag: &DeviceLag,
+        tensor: layout::Tensor,
         which: RowSet,
         verdict: u64,
     ) -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! What graphs may go on with, and nobody else has any more.
 
 use super::driver::Memory;
-use super::lag::Lag;
+use super::lag::DeviceLag;
 use super::rows::SparseBuffers;
 use crate::error::Error;
 use crate::sys::memory::reserve;
@@ -13,7 +13,7 @@ pub struct Leftover {
     pub memories: Vec<Memory>,
     /// With the number of the parameter, if there is one yet.
     pub sparse: Vec<(Option<u32>, SparseBuffers)>,
-    pub lags: Vec<Lag>,
+    pub lags: Vec<DeviceLag>,
 }
 
 impl Leftover {

@@ -12,6 +12,7 @@ mod driver;
 mod kernels;
 mod lag;
 mod launch;
+mod layout;
 mod leftover;
 mod offload;
 mod plan;
@@ -19,16 +20,15 @@ mod rows;
 mod statistics;
 mod step;
 mod streams;
-mod table;
 mod tensors;
 mod transfer;
 mod workspace;
 
 pub use driver::{Memory, is_installed};
 pub use lag::RowSet;
+pub use layout::{CLIP_GLOBAL_NORM, CLIP_NORM, Hyper, Inputs, InputsAt, Outside};
 pub use offload::HostCopy;
 pub use step::Decider;
-pub use table::{CLIP_GLOBAL_NORM, CLIP_NORM, Hyper, Inputs, InputsAt, Outside};
 
 use crate::error::Error;
 use crate::format::Format;
@@ -40,7 +40,7 @@ use clocks::Clocks;
 use core::ops::Range;
 use core::sync::atomic::AtomicBool;
 use driver::{Driver, Entered, Event};
-use lag::Lag;
+use lag::DeviceLag;
 use leftover::Leftover;
 use offload::Traffic;
 use plan::Plan;
@@ -79,7 +79,7 @@ pub struct Cuda {
     /// What sparse gradients need.
     sparse: ByNumber<SparseBuffers>,
     /// Of the parameters whose rows may lag.
-    lags: ByNumber<Lag>,
+    lags: ByNumber<DeviceLag>,
     /// What nobody but a graph may have any more.
     leftover: Leftover,
     /// Steps clear the gradients that they have used.

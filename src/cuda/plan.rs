@@ -3,9 +3,9 @@
 
 use super::by_number::ByNumber;
 use super::kernels::Kernel;
-use super::lag::Lag;
+use super::lag::DeviceLag;
+use super::layout::{self, CHUNK, Chunk, Hyper};
 use super::rows::SparseBuffers;
-use super::table::{self, CHUNK, Chunk, Hyper};
 use crate::dtype::Dtype;
 use crate::error::Error;
 use crate::format::MomentFormat;
@@ -18,14 +18,14 @@ use core::ops::Range;
 #[derive(Default)]
 pub struct Plan {
     /// By parameter, of all of the handle.
-    pub tensors: Vec<table::Tensor>,
+    pub tensors: Vec<layout::Tensor>,
     /// Likewise.
     pub hypers: Vec<Hyper>,
     /// By launch, in it by parameter.
     pub chunks: Vec<Chunk>,
     pub launches: Vec<Launch>,
     /// The sparse gradients, in the order of the launches.
-    pub rows: Vec<table::Rows>,
+    pub rows: Vec<layout::Rows>,
     order: Vec<(Alike, u32)>,
 }
 
@@ -93,7 +93,7 @@ impl Plan {
         &mut self,
         operands: &[Operands],
         sparse_buffers: &ByNumber<SparseBuffers>,
-        lags: &ByNumber<Lag>,
+        lags: &ByNumber<DeviceLag>,
         is_of_step: impl Fn(usize) -> bool,
         is_lazy: impl Fn(usize) -> bool,
         clears: bool,
@@ -107,9 +107,9 @@ impl Plan {
         for (number, operands) in operands.iter().enumerate() {
             let is_stepped = operands.is_due_on_device() && is_of_step(number);
             tensors.push(if is_stepped {
-                table::Tensor::of(operands)
+                layout::Tensor::of(operands)
             } else {
-                table::Tensor::default()
+                layout::Tensor::default()
             });
             if is_stepped {
                 order.push((Alike::of(operands, clears, is_lazy(number)), number as u32));
@@ -169,12 +169,12 @@ impl Alike {
             Some(grad) if !is_sparse => grad.dtype(),
             _ => param.compute(), // what it is gathered in
         };
-        let mut flags = table::flags(operands);
+        let mut flags = layout::flags(operands);
         if clears && !is_sparse {
-            flags |= table::FLAG_CLEAR_GRADS;
+            flags |= layout::FLAG_CLEAR_GRADS;
         }
         if grad == Dtype::F32 && param != Dtype::F32 {
-            flags |= table::FLAG_F32_GRADS;
+            flags |= layout::FLAG_F32_GRADS;
         }
         let by_rows = is_sparse && is_lazy;
         let step = match by_rows {

@@ -3,9 +3,9 @@
 
 use super::driver::{Entered, Memory};
 use super::kernels::Kernel;
-use super::lag::Lag;
+use super::lag::DeviceLag;
 use super::launch::launch;
-use super::table::{self, COUNTS, GATHERED, Outside, SHARES, TILE, Values};
+use super::layout::{self, COUNTS, GATHERED, Outside, SHARES, TILE, Values};
 use super::workspace::Size;
 use super::{Cuda, Stale};
 use crate::error::{Error, Label};
@@ -74,11 +74,11 @@ impl SparseBuffers {
         &self,
         operands: &Operands,
         sparse: &SparseGrad,
-        lag: Option<&Lag>,
-    ) -> table::Rows {
+        lag: Option<&DeviceLag>,
+    ) -> layout::Rows {
         let row_elements = sparse.row_elements();
         let (entries, bytes) = (self.lists.address(), (self.n_rows * size_of::<u64>()) as u64);
-        table::Rows {
+        layout::Rows {
             numbers: sparse.rows.address() as u64,
             values: sparse.values.address() as u64,
             grad: self.grad(),
@@ -86,7 +86,7 @@ impl SparseBuffers {
             spare: entries + bytes,
             counts: entries + 2 * bytes,
             gathered: self.grad.address(),
-            lag: lag.map_or(0, Lag::address),
+            lag: lag.map_or(0, DeviceLag::address),
             n_rows: sparse.rows.len() as u64,
             row_elements,
             height: operands.param().n_elements() / row_elements.max(1),
@@ -102,7 +102,8 @@ impl Cuda {
     /// Makes room for a sparse gradient, so that a step need not. May wait for the device.
     pub fn reserve_rows(
         &mut self,
-        (number, name): (u32, Label),
+        number: u32,
+        name: Label,
         operands: &Operands,
         sparse: &SparseGrad,
     ) -> Result<(), Error> {

@@ -5,8 +5,8 @@ use super::Cuda;
 use super::driver::{Entered, Memory};
 use super::kernels::Kernel;
 use super::launch::launch;
+use super::layout::{CHUNK, Chunk};
 use super::plan::n_chunks;
-use super::table::{CHUNK, Chunk};
 use crate::error::Error;
 use crate::tensor::{Operands, Total};
 

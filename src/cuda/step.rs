@@ -3,7 +3,7 @@
 use super::driver::Entered;
 use super::kernels::Kernel;
 use super::launch::launch;
-use super::table::{self, Chunk, FLAG_CLEAR_GRADS, Hyper, Inputs, SHARES};
+use super::layout::{self, Chunk, FLAG_CLEAR_GRADS, Hyper, Inputs, SHARES};
 use super::workspace::Workspace;
 use super::{Cuda, Stale};
 use crate::error::Error;
@@ -203,7 +203,7 @@ impl Cuda {
         for (params, clocks) in self.clocks.segments(n as usize) {
             let place = |start: u64, bytes: usize| start + (params.start * bytes) as u64;
             let hypers = place(hypers, size_of::<Hyper>());
-            let scalars = place(scalars, table::SCALARS);
+            let scalars = place(scalars, layout::SCALARS);
             let factors = if factors == 0 { 0 } else { place(factors, size_of::<f64>()) };
             let n = params.len() as u32;
             // SAFETY: as above.
@@ -221,7 +221,7 @@ impl Cuda {
         }
         for launch in &self.plan.launches {
             if let Some(rows) = &launch.rows {
-                let table = self.rows_table() + rows.start * size_of::<table::Rows>() as u64;
+                let table = self.rows_table() + rows.start * size_of::<layout::Rows>() as u64;
                 let (n, flags) = (rows.end - rows.start, launch.flags);
                 // SAFETY: as above.
                 unsafe {

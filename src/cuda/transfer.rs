@@ -1,16 +1,16 @@
 //! What goes from the host to the device and back: tables, clocks, state, and what a step came to.
 
+use super::layout::{Chunk, Hyper, Verdict};
 use super::step::STALE;
-use super::table::{Chunk, Hyper, Verdict};
 use super::workspace::{UPLOADS, Workspace};
-use super::{Cuda, Stale, table};
+use super::{Cuda, Stale, layout};
 use crate::error::Error;
 use crate::steps::Clock;
 use crate::tensor::{Tensor, Total};
 
 /// Bytes of plain values.
 fn bytes_of<T>(values: &[T]) -> &[u8] {
-    // SAFETY: the tables' types have no padding, as their sizes in `table.rs` say.
+    // SAFETY: the tables' types have no padding, as their sizes in `layout.rs` say.
     unsafe { core::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
 }
 
@@ -66,10 +66,10 @@ impl Cuda {
     /// Where the tables are on the device: tensors, hyper-parameters, chunks.
     pub(super) fn tables(&self) -> (u64, u64, u64) {
         let tensors = self.workspace.as_ref().map_or(0, |workspace| workspace.places.tables);
-        let hypers = tensors + (self.plan.tensors.len() * size_of::<table::Tensor>()) as u64;
+        let hypers = tensors + (self.plan.tensors.len() * size_of::<layout::Tensor>()) as u64;
         let rows = hypers + (self.plan.hypers.len() * size_of::<Hyper>()) as u64;
         let chunks = rows + size_of_val(&*self.plan.rows) as u64;
-        const _: () = assert!(size_of::<table::Tensor>().is_multiple_of(align_of::<Chunk>()));
+        const _: () = assert!(size_of::<layout::Tensor>().is_multiple_of(align_of::<Chunk>()));
         (tensors, hypers, chunks)
     }
 

@@ -2,7 +2,7 @@
 //! hand on to each other; and the host's memory through which it is filled and read.
 
 use super::driver::{Entered, Memory, Pinned};
-use super::table::{Chunk, Hyper, Outside, Rows, SCALARS, Tensor, Verdict};
+use super::layout::{Chunk, Hyper, Outside, Rows, SCALARS, Tensor, Verdict};
 use crate::error::Error;
 use crate::tensor::Total;
 

@@ -30,7 +30,7 @@ struct Lag {
     store_u64(at, end == height ? 0 : end);
   }
 };
-static_assert(sizeof(Lag) == 24, "as table.rs has it");
+static_assert(sizeof(Lag) == 24, "as layout.rs has it");
 
 // A number that the first thread of a warp has, for all of them, none of which goes on before.
 __device__ __forceinline__ u64 of_first_lane(u64 number) { return __shfl_sync(EVERYONE, number, 0); }

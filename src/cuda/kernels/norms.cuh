@@ -1,7 +1,7 @@
 // The sum of squares of gradients, in the one order that defines its bits: `src/norm.rs`.
 #pragma once
 #include "memory.cuh"
-#include "table.cuh"
+#include "layout.cuh"
 
 const u32 NORM_BLOCK = 4096;
 const u32 NORM_LANES = 128;

@@ -3,7 +3,7 @@
 #pragma once
 #include "memory.cuh"
 #include "philox.cuh"
-#include "table.cuh"
+#include "layout.cuh"
 
 // The parameter itself; a 16-bit one is rounded to nearest.
 struct Itself {

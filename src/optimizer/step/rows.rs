@@ -32,7 +32,7 @@ impl Optimizer {
         let operands = &mut self.operands[number as usize];
         if operands.is_on_device() {
             operands.reserve_rows(0, 0)?; // for the list alone, which is read there
-            self.backend.reserve_rows((number, name), operands, &sparse)?;
+            self.backend.reserve_rows(number, name, operands, &sparse)?;
         } else {
             operands.reserve_rows(sparse.rows.len(), sparse.row_elements())?;
         }
@@ -49,7 +49,7 @@ impl Optimizer {
 
     /// That rows of a parameter on the device are cut as those that lag there.
     fn check_cut(&mut self, (number, name): (u32, Label), row: u64) -> Result<(), Error> {
-        let lagging = self.backend.cuda().and_then(|cuda| cuda.lagging_row(number));
+        let lagging = self.backend.cuda().and_then(|cuda| cuda.lagging_row_elements(number));
         match lagging.filter(|&earlier| row != 0 && row != earlier) {
             None => Ok(()),
             Some(earlier) => Err(TensorProblem::RowsRecut { row, earlier }.of(name, Role::Grad)),

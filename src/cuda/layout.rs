@@ -1,4 +1,4 @@
-//! What the kernels read and write, as `table.cuh` lays it out.
+//! What the kernels read and write, as `layout.cuh` lays it out.
 #![forbid(unsafe_code)]
 
 use crate::config::GroupConfig;
@@ -246,7 +246,7 @@ impl Rows {
 /// How far the rows of a parameter lag, by address.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Lag {
+pub struct RowLag {
     pub at: u64,
     pub height: u64,
     pub row_elements: u64,
@@ -283,5 +283,5 @@ const _: () = assert!(size_of::<Hyper>() == 128);
 const _: () = assert!(size_of::<Inputs>() == 48);
 const _: () = assert!(size_of::<Verdict>() == 40);
 const _: () = assert!(size_of::<Rows>() == 104);
-const _: () = assert!(size_of::<Lag>() == 24);
+const _: () = assert!(size_of::<RowLag>() == 24);
 const _: () = assert!(size_of::<Outside>() == 24);

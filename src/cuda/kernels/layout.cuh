@@ -1,4 +1,4 @@
-// What the host describes, and what comes of it: `src/cuda/table.rs` has the same layouts, asserted on both sides.
+// What the host describes, and what comes of it: `src/cuda/layout.rs` has the same layouts, asserted on both sides.
 #pragma once
 #include "math.cuh"
 #include "storage.cuh"
@@ -24,7 +24,7 @@ struct Tensor {
   Kept kept;
   u32 rows; // 1 more than where its sparse gradient is among those of the step; 0: it has a dense one
 };
-static_assert(sizeof(Tensor) == 112, "as table.rs has it");
+static_assert(sizeof(Tensor) == 112, "as layout.rs has it");
 
 // How a gradient is clipped; by value is a limit beside it.
 enum Clip : u32 { CLIP_NONE, CLIP_NORM, CLIP_GLOBAL_NORM };
@@ -44,14 +44,14 @@ struct Hyper {
   u32 is_f64;  // whether it computes in f64
   u32 independent_weight_decay;
 };
-static_assert(sizeof(Hyper) == 128, "as table.rs has it");
+static_assert(sizeof(Hyper) == 128, "as layout.rs has it");
 
 // How far a parameter has come.
 struct Clock {
   u64 step;
   double beta1_power, beta2_power;
 };
-static_assert(sizeof(Clock) == 24, "as table.rs has it");
+static_assert(sizeof(Clock) == 24, "as layout.rs has it");
 
 // What all parameters are stepped with: numbers of the host's, or f32s in global memory.
 struct Inputs {
@@ -59,14 +59,14 @@ struct Inputs {
   double largest_lr; // that can be read
   const float *lr_at, *grad_scale_at, *found_inf_at; // 0: there is none
 };
-static_assert(sizeof(Inputs) == 48, "as table.rs has it");
+static_assert(sizeof(Inputs) == 48, "as layout.rs has it");
 
 // What the gradient of one parameter adds up to.
 struct Total {
   double sum_squares;
   u64 n_nonfinite;
 };
-static_assert(sizeof(Total) == 16, "as table.rs has it");
+static_assert(sizeof(Total) == 16, "as layout.rs has it");
 
 // What all gradients come to.
 struct Verdict {
@@ -76,15 +76,15 @@ struct Verdict {
   u32 invalid; // whether a number was read that no step can use
   u32 skipped;
 };
-static_assert(sizeof(Verdict) == 40, "as table.rs has it");
+static_assert(sizeof(Verdict) == 40, "as layout.rs has it");
 
 // Elements `number * CHUNK` on of a tensor.
 struct Chunk {
   u32 tensor, number;
 };
-static_assert(sizeof(Chunk) == 8, "as table.rs has it");
+static_assert(sizeof(Chunk) == 8, "as layout.rs has it");
 
-// The element types of a sparse gradient's values, and what they are widened to: numbered as `table.rs` has it.
+// The element types of a sparse gradient's values, and what they are widened to: numbered as `layout.rs` has it.
 enum Values : u32 { VALUES_F32, VALUES_F16, VALUES_BF16, VALUES_F64, VALUES_F32_IN_F64 };
 
 // A sparse gradient `[n, row_elements]` of a tensor `[height, row_elements]`. Addresses are in global memory.
@@ -102,7 +102,7 @@ struct Rows {
   u32 is_long; // whether numbers are i64
   u32 reserved;
 };
-static_assert(sizeof(Rows) == 104, "as table.rs has it");
+static_assert(sizeof(Rows) == 104, "as layout.rs has it");
 
 // What the library's gradient of a tensor holds, in words of 64 bits: the list that was gathered last. And of the
 // first row that was not below the height, until the host asks: 1 more than its place, or 0; the row; the height.
@@ -117,7 +117,7 @@ struct Scalars {
   __device__ __forceinline__ const StepScalars<float> &of(float) const { return f32; }
   __device__ __forceinline__ const StepScalars<double> &of(double) const { return f64; }
 };
-static_assert(sizeof(Scalars) == 8 + 52 + 4 + 96, "as table.rs has it");
+static_assert(sizeof(Scalars) == 8 + 52 + 4 + 96, "as layout.rs has it");
 
 // What all tensors of a launch have in common.
 enum Flags : u32 { FLAG_AMSGRAD = 1, FLAG_CLEAR_GRADS = 2, FLAG_F32_GRADS = 4, FLAG_NO_GRADS = 8 };
