@@ -2,6 +2,7 @@
 CMAKE_VERSION := 3.31.10
 NUMPY_VERSION := 2.4.6
 SAFETENSORS_VERSION := 0.8.0
+PACKAGE_TOOLS := hatchling==1.33.0 ml_dtypes==0.6.0 mypy==2.4.1
 PEERS := safetensors==$(SAFETENSORS_VERSION) torch==2.15.0 deepspeed==0.19.8 paddlepaddle==3.3.1 bitsandbytes==0.50.2 setuptools wheel ninja
 MATPLOTLIB_VERSION := 3.11.2
 # The compiler decides which drivers accept its PTX; the assembler and the disassembler only look at it.
@@ -129,5 +130,5 @@ clean: ## remove what was built and fetched
 
 .venv/ready: Makefile
 	python3 -m venv .venv
-	.venv/bin/pip install --quiet numpy==$(NUMPY_VERSION) safetensors==$(SAFETENSORS_VERSION) $(CMAKE_PACKAGE)
+	.venv/bin/pip install --quiet numpy==$(NUMPY_VERSION) safetensors==$(SAFETENSORS_VERSION) $(PACKAGE_TOOLS) $(CMAKE_PACKAGE)
 	touch $@

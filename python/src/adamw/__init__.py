@@ -1,1 +1,78 @@
-"""AdamW over arrays that the host owns: libadamw for Python."""
+"""AdamW over arrays that stay yours: libadamw for Python.
+
+optimizer = adamw.AdamW({"w": w}, lr=1e-3)
+optimizer.set_grad("w", grad)
+optimizer.step()
+"""
+
+from __future__ import annotations
+
+from . import schedules
+from ._library import version
+from .checkpoints import Entry, Saved, inspect
+from .errors import (
+    AdamWError,
+    BadHandleError,
+    BusyError,
+    CallbackError,
+    ClipConflictError,
+    CorruptError,
+    DeviceError,
+    InternalError,
+    InvalidArgumentError,
+    IoError,
+    LrConflictError,
+    MismatchError,
+    NonfiniteError,
+    NotFoundError,
+    OutOfMemoryError,
+    PoisonedError,
+    TensorTypeError,
+    UnsupportedError,
+)
+from .groups import Group
+from .hyper import LossScalerState, ScheduleState
+from .optimizer import AdamW
+from .parameters import Memory
+from .schedules import Schedule
+from .settings import Settings
+from .statistics import Capabilities, ParamInfo, StepInfo, capabilities
+
+__version__ = version()
+
+__all__ = [
+    "AdamW",
+    "AdamWError",
+    "BadHandleError",
+    "BusyError",
+    "CallbackError",
+    "Capabilities",
+    "ClipConflictError",
+    "CorruptError",
+    "DeviceError",
+    "Entry",
+    "Group",
+    "InternalError",
+    "InvalidArgumentError",
+    "IoError",
+    "LossScalerState",
+    "LrConflictError",
+    "Memory",
+    "MismatchError",
+    "NonfiniteError",
+    "NotFoundError",
+    "OutOfMemoryError",
+    "ParamInfo",
+    "PoisonedError",
+    "Saved",
+    "Schedule",
+    "ScheduleState",
+    "Settings",
+    "StepInfo",
+    "TensorTypeError",
+    "UnsupportedError",
+    "capabilities",
+    "inspect",
+    "schedules",
+    "version",
+]

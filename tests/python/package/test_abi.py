@@ -79,7 +79,9 @@ class Abi(unittest.TestCase):
             lines.append(f"  (void){name}({arguments});")
         with tempfile.NamedTemporaryFile("w", suffix=".c") as source:
             calls = "\n".join(lines)
-            source.write(f"#include <adamw.h>\nvoid calls(void);\nvoid calls(void) {{\n{calls}\n}}\n")
+            source.write(
+                f"#include <adamw.h>\nvoid calls(void);\nvoid calls(void) {{\n{calls}\n}}\n"
+            )
             source.flush()
             done = compiled(source.name, "-fsyntax-only")
         self.assertEqual(done.returncode, 0, done.stderr)

@@ -1,0 +1,38 @@
+"""What only parameters on a CUDA device need: the stream, scalars on the device, captures."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+from . import _abi
+from ._base import FLOAT, Base
+from ._library import check, library
+from .settings import sized
+
+
+class Cuda(Base):
+    """Sets the stream of an optimizer's parameters on a CUDA device."""
+
+    def set_stream(self, stream: int | None) -> None:
+        """Sets the stream on which the work is queued: its address as a number, such as
+        `torch.cuda.current_stream().cuda_stream`. None: the legacy default stream."""
+        self._handle.call(library.adamw_set_stream, stream)
+        self._stream = stream
+
+    def set_device_inputs(
+        self, *, lr: Any = None, grad_scale: Any = None, found_inf: Any = None
+    ) -> None:
+        """Makes steps read these scalars, arrays of one float32, from the device's memory."""
+        arrays = {"lr": lr, "grad_scale": grad_scale, "found_inf": found_inf}
+        given = {name: array for name, array in arrays.items() if array is not None}
+        seen = {name: self._scalar(array, name, False) for name, array in given.items()}
+        pointers = {name: ctypes.cast(one.address, FLOAT) for name, one in seen.items()}
+        raw = sized(_abi.DeviceInputs, **pointers)
+        with self._handle.used() as core:
+            check(library.adamw_set_device_inputs(core.number, raw if given else None))
+            self._handle.keep(("device", "inputs"), seen)
+
+    def prepare(self) -> None:
+        """Prepares the next step for its capture into a graph."""
+        self._handle.call(library.adamw_prepare)
