@@ -18,7 +18,8 @@ CLOSED = "the optimizer is closed: make another one"
 
 class Core:
     """A handle of the library's. It is destroyed when nobody refers to this object any more: when
-    the optimizer is closed and no view of its state is left, or when the interpreter exits."""
+    the optimizer is closed and no view of its state is left. Not when the interpreter exits, where
+    daemon threads may still step."""
 
     def __init__(self, config: _abi.Config, kept: dict[Any, Any]) -> None:
         number = ctypes.c_void_p()
@@ -28,7 +29,7 @@ class Core:
         self.kept = kept
         self._views: dict[int, weakref.WeakSet[Any]] = {}
         # Runs before anything that this object refers to is let go.
-        weakref.finalize(self, library.adamw_destroy, number)
+        weakref.finalize(self, library.adamw_destroy, number).atexit = False
 
     def add_view(self, param: int, memory: Any) -> None:
         """Remembers an object that shows memory which the library has allocated for a parameter."""

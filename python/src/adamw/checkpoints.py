@@ -12,9 +12,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from . import _abi, _callbacks
-from ._base import Base, c_string
+from ._base import Base
 from ._library import check, library, reraise
 from ._optional import optional
+from .errors import InvalidArgumentError
 from .settings import choice, sized
 
 SCOPES = {"all": _abi.LOAD_ALL, "subset": _abi.LOAD_SUBSET, "shared": _abi.LOAD_SHARED}
@@ -78,8 +79,10 @@ def _source(source: Source) -> tuple[_abi.Source, Any]:
 
 
 def _path(path: Path) -> bytes:
-    c_string(os.fspath(path), "the path")
-    return os.fsencode(path)
+    own = os.fsencode(path)
+    if b"\0" in own:
+        raise InvalidArgumentError(f"the path {os.fspath(path)!r} has a NUL in it, expected none")
+    return own
 
 
 class Checkpoints(Base):
