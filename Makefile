@@ -2,7 +2,7 @@
 CMAKE_VERSION := 3.31.10
 NUMPY_VERSION := 2.4.6
 SAFETENSORS_VERSION := 0.8.0
-PACKAGE_TOOLS := hatchling==1.33.0 ml_dtypes==0.6.0 mypy==2.4.1
+PACKAGE_TOOLS := hatchling==1.33.0 ml_dtypes==0.6.0 mypy==2.4.1 tqdm==4.70.1 ziglang==0.17.1
 PEERS := safetensors==$(SAFETENSORS_VERSION) torch==2.15.0 deepspeed==0.19.8 paddlepaddle==3.3.1 bitsandbytes==0.50.2 setuptools wheel ninja
 MATPLOTLIB_VERSION := 3.11.2
 # The compiler decides which drivers accept its PTX; the assembler and the disassembler only look at it.
@@ -19,7 +19,7 @@ CTEST := .venv/bin/ctest
 CMAKE_PACKAGE := cmake==$(CMAKE_VERSION)
 endif
 
-.PHONY: help demo test test-rust test-hosts test-long test-peers fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-quick quantization header ptx ptx-check clean
+.PHONY: help demo wheel test test-rust test-hosts test-long test-peers fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-quick quantization header ptx ptx-check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ demo: ## train a network on handwritten digits
 	$(CC) -std=c99 -O3 -ffp-contract=off -Iinclude -DADAMW_EXAMPLES_DATA='"examples-c/data"' \
 	  examples-c/digits*.c examples-c/precision.c examples-c/command_line.c target/release/libadamw.a -lpthread -ldl -lm -lgcc_s -o build/demo
 	build/demo --svg build/digits-loss.svg
+
+wheel: .venv/ready ## the Python package with the library in it, as build/libadamw-*.whl
+	.venv/bin/pip wheel --quiet --no-build-isolation --no-deps --wheel-dir build ./python
 
 test: .venv/ready ## everything: Rust, C, the header, Python
 	$(MAKE) --no-print-directory --jobs 2 --output-sync=line test-rust test-hosts
