@@ -1,7 +1,7 @@
 //! Loads and stores of a warp.
 
 use super::fault::{Kind, Trouble};
-use super::lanes::lanes_of;
+use super::lanes::{LANES, lanes_of};
 use super::warp::{Context, Warp};
 use crate::ptx::SHARED_WINDOW;
 use crate::ptx::instruction::{Address, Space, Vector};
@@ -30,11 +30,18 @@ impl Context<'_> {
     /// Checks an access.
     #[inline(always)]
     pub fn place(&mut self, wanted: &Wanted) -> Result<Place, Trouble> {
-        let Wanted { mut space, mut address, bytes, thread, write, atomic } = *wanted;
+        let Wanted { address, bytes, .. } = *wanted;
         if address & (bytes as u64 - 1) != 0 {
             let text = format!("access of {bytes} bytes at {address:#x} is misaligned");
             return Err(Trouble { kind: Kind::Misaligned, lane: None, text });
         }
+        self.aligned_place(wanted)
+    }
+
+    /// Checks an access, but for how it is aligned.
+    #[inline(always)]
+    fn aligned_place(&mut self, wanted: &Wanted) -> Result<Place, Trouble> {
+        let Wanted { mut space, mut address, bytes, thread, write, atomic } = *wanted;
         if space == Space::Generic && address >= SHARED_WINDOW {
             space = Space::Shared;
             address -= SHARED_WINDOW;
@@ -132,6 +139,46 @@ impl Transfer {
         }
     }
 
+    /// One place for the accesses of all lanes, and the bytes from one lane's to the next one's: where
+    /// all read the same, or side by side, which fewer checks find out as well. None where the lanes
+    /// are to be checked one by one, so that an error names the lane.
+    fn together(
+        &self,
+        context: &mut Context,
+        warp: &Warp,
+        active: u32,
+        write: bool,
+    ) -> Option<(Place, usize)> {
+        let bases = &warp.registers[self.address.base as usize];
+        let mut lanes = lanes_of(active);
+        let first = lanes.next()?;
+        let wanted = self.wanted(warp, first, write);
+        let is_shared = match self.space {
+            Space::Shared => true,
+            Space::Generic => wanted.address >= SHARED_WINDOW,
+            Space::Param | Space::Global | Space::Const => false,
+        };
+        let bytes = wanted.bytes;
+        let lies = |lane: usize, stride: usize| {
+            bases[lane].wrapping_sub(bases[first]) == (lane * stride) as u64
+        };
+        if !write && lanes_of(active).all(|lane| lies(lane, 0)) {
+            let place = context.place(&wanted).ok()?;
+            // Two threads of a warp read a byte of shared memory as all of them do.
+            if let Some(second) = lanes.next().filter(|_| is_shared) {
+                context.place(&self.wanted(warp, second, write)).ok()?;
+            }
+            return Some((place, 0));
+        }
+        let is_aligned = wanted.address & (bytes as u64 - 1) == 0;
+        let side_by_side = active == u32::MAX && (0..LANES).all(|lane| lies(lane, bytes));
+        if is_shared || !is_aligned || !side_by_side {
+            return None;
+        }
+        let all = Wanted { bytes: LANES * bytes, ..wanted };
+        Some((context.aligned_place(&all).ok()?, bytes))
+    }
+
     /// Loads; numbers with a sign are extended to the bits of `mask`.
     pub fn load(
         &self,
@@ -141,16 +188,26 @@ impl Transfer {
         mask: u64,
     ) -> Result<(), Trouble> {
         let bytes = self.ty.bytes();
+        let read = |context: &Context, place: &Place, at: usize| {
+            let number = context.read(place, at, bytes);
+            if self.ty.is_signed() { self.ty.extend(number) as u64 & mask } else { number }
+        };
+        if let Some((place, stride)) = self.together(context, warp, active, false) {
+            for (element, register) in self.vector.iter().enumerate() {
+                let own = &mut warp.registers[register as usize];
+                let first = read(context, &place, element * bytes);
+                for lane in lanes_of(active) {
+                    let at = lane * stride + element * bytes;
+                    own[lane] = if stride == 0 { first } else { read(context, &place, at) };
+                }
+            }
+            return Ok(());
+        }
         for lane in lanes_of(active) {
             let wanted = self.wanted(warp, lane, false);
             let place = context.place(&wanted).map_err(|trouble| trouble.at(lane))?;
             for (element, register) in self.vector.iter().enumerate() {
-                let number = context.read(&place, element * bytes, bytes);
-                let number = match self.ty.is_signed() {
-                    true => self.ty.extend(number) as u64 & mask,
-                    false => number,
-                };
-                warp.registers[register as usize][lane] = number;
+                warp.registers[register as usize][lane] = read(context, &place, element * bytes);
             }
         }
         Ok(())
@@ -159,6 +216,15 @@ impl Transfer {
     /// Stores.
     pub fn store(&self, context: &mut Context, warp: &Warp, active: u32) -> Result<(), Trouble> {
         let bytes = self.ty.bytes();
+        if let Some((place, stride)) = self.together(context, warp, active, true) {
+            for (element, register) in self.vector.iter().enumerate() {
+                let own = &warp.registers[register as usize];
+                for (lane, number) in own.iter().enumerate() {
+                    context.write(&place, lane * stride + element * bytes, bytes, *number);
+                }
+            }
+            return Ok(());
+        }
         for lane in lanes_of(active) {
             let wanted = self.wanted(warp, lane, true);
             let place = context.place(&wanted).map_err(|trouble| trouble.at(lane))?;

@@ -37,7 +37,7 @@ pub fn run(module: &Module, launch: &Launch, memory: &mut Memory) -> Result<u64,
     let mut context = Context {
         kernel,
         parameters: &launch.parameters,
-        shared: Shared::new(shared, threads.div_ceil(LANES)),
+        shared: Shared::new(shared, kernel.shared_unit, threads.div_ceil(LANES)),
         memory,
         budget: 0,
     };

@@ -5,49 +5,50 @@ use super::lanes::{Lanes, mask2};
 use crate::ptx::instruction::{Comparison, Logic};
 use crate::ptx::types::Type;
 
+/// Compares in all lanes. Each comparison has a loop of its own, in which nothing is asked about it.
 pub fn compare(comparison: Comparison, ty: Type, a: &Lanes, b: &Lanes) -> u32 {
     match ty {
         // A float is exact as a double.
-        Type::F32 => {
-            mask2(a, b, |a, b| floats(comparison, f64::from(f32_of(a)), f64::from(f32_of(b))))
-        }
-        Type::F64 => mask2(a, b, |a, b| floats(comparison, f64_of(a), f64_of(b))),
-        _ if ty.is_signed() => mask2(a, b, |a, b| integers(comparison, ty.extend(a), ty.extend(b))),
-        _ => mask2(a, b, |a, b| integers(comparison, a, b)),
+        Type::F32 => floats(comparison, a, b, |bits| f64::from(f32_of(bits))),
+        Type::F64 => floats(comparison, a, b, f64_of),
+        Type::S32 => integers(comparison, a, b, |bits| bits as i32),
+        Type::S64 => integers(comparison, a, b, |bits| bits as i64),
+        _ if ty.is_signed() => integers(comparison, a, b, |bits| ty.extend(bits)),
+        _ => integers(comparison, a, b, |bits| bits),
     }
 }
 
 #[inline(always)]
-fn floats(comparison: Comparison, a: f64, b: f64) -> bool {
-    let nan = a.is_nan() || b.is_nan();
+fn floats(comparison: Comparison, a: &Lanes, b: &Lanes, of: impl Fn(u64) -> f64) -> u32 {
+    let either_is_nan = |a: f64, b: f64| a.is_nan() | b.is_nan();
     match comparison {
-        Comparison::Eq => a == b,
-        Comparison::Ne => !nan && a != b,
-        Comparison::Lt => a < b,
-        Comparison::Le => a <= b,
-        Comparison::Gt => a > b,
-        Comparison::Ge => a >= b,
-        Comparison::EqU => nan || a == b,
-        Comparison::NeU => a != b,
-        Comparison::LtU => nan || a < b,
-        Comparison::LeU => nan || a <= b,
-        Comparison::GtU => nan || a > b,
-        Comparison::GeU => nan || a >= b,
-        Comparison::Ordered => !nan,
-        Comparison::Unordered => nan,
+        Comparison::Eq => mask2(a, b, |a, b| of(a) == of(b)),
+        Comparison::Ne => mask2(a, b, |a, b| (of(a) < of(b)) | (of(a) > of(b))),
+        Comparison::Lt => mask2(a, b, |a, b| of(a) < of(b)),
+        Comparison::Le => mask2(a, b, |a, b| of(a) <= of(b)),
+        Comparison::Gt => mask2(a, b, |a, b| of(a) > of(b)),
+        Comparison::Ge => mask2(a, b, |a, b| of(a) >= of(b)),
+        Comparison::EqU => mask2(a, b, |a, b| either_is_nan(of(a), of(b)) | (of(a) == of(b))),
+        Comparison::NeU => mask2(a, b, |a, b| of(a) != of(b)),
+        Comparison::LtU => mask2(a, b, |a, b| either_is_nan(of(a), of(b)) | (of(a) < of(b))),
+        Comparison::LeU => mask2(a, b, |a, b| either_is_nan(of(a), of(b)) | (of(a) <= of(b))),
+        Comparison::GtU => mask2(a, b, |a, b| either_is_nan(of(a), of(b)) | (of(a) > of(b))),
+        Comparison::GeU => mask2(a, b, |a, b| either_is_nan(of(a), of(b)) | (of(a) >= of(b))),
+        Comparison::Ordered => mask2(a, b, |a, b| !either_is_nan(of(a), of(b))),
+        Comparison::Unordered => mask2(a, b, |a, b| either_is_nan(of(a), of(b))),
     }
 }
 
 /// The decoder lets only the first six through.
 #[inline(always)]
-fn integers<T: Ord>(comparison: Comparison, a: T, b: T) -> bool {
+fn integers<T: Ord>(comparison: Comparison, a: &Lanes, b: &Lanes, of: impl Fn(u64) -> T) -> u32 {
     match comparison {
-        Comparison::Eq => a == b,
-        Comparison::Ne => a != b,
-        Comparison::Lt => a < b,
-        Comparison::Le => a <= b,
-        Comparison::Gt => a > b,
-        _ => a >= b,
+        Comparison::Eq => mask2(a, b, |a, b| of(a) == of(b)),
+        Comparison::Ne => mask2(a, b, |a, b| of(a) != of(b)),
+        Comparison::Lt => mask2(a, b, |a, b| of(a) < of(b)),
+        Comparison::Le => mask2(a, b, |a, b| of(a) <= of(b)),
+        Comparison::Gt => mask2(a, b, |a, b| of(a) > of(b)),
+        _ => mask2(a, b, |a, b| of(a) >= of(b)),
     }
 }
 

@@ -56,6 +56,8 @@ pub struct Memory {
     /// By address.
     ranges: Vec<Range>,
     freed: VecDeque<Range>,
+    /// Their bytes together.
+    freed_bytes: u64,
     /// Where the last access was found; the next one is likely there too.
     recent: usize,
     launch: u8,
@@ -71,6 +73,7 @@ impl Memory {
         Memory {
             ranges: Vec::new(),
             freed: VecDeque::new(),
+            freed_bytes: 0,
             recent: 0,
             launch: 0,
             block: 0,
@@ -119,11 +122,13 @@ impl Memory {
         };
         let range = self.ranges.remove(at);
         if matches!(range.kind, RangeKind::Device | RangeKind::Pinned) {
+            self.freed_bytes += range.bytes;
             self.freed.push_back(Range { words: Vec::new(), ..range });
-            while self.freed.iter().map(|range| range.bytes).sum::<u64>() > MOST_FREED {
-                if let Some(oldest) = self.freed.pop_front() {
-                    give_back(&oldest);
-                }
+            while self.freed_bytes > MOST_FREED
+                && let Some(oldest) = self.freed.pop_front()
+            {
+                self.freed_bytes -= oldest.bytes;
+                give_back(&oldest);
             }
         }
         true
@@ -136,6 +141,7 @@ impl Memory {
                 give_back(&range);
             }
         }
+        self.freed_bytes = 0;
     }
 
     /// Start, bytes and kind of the range that holds all of this.

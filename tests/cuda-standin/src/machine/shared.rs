@@ -9,7 +9,7 @@ use super::lanes::LANES;
 
 const POISON: u8 = 0xFF;
 
-/// Who accessed a byte last, and in which part between barriers.
+/// Who accessed a unit last, and in which part between barriers.
 #[derive(Clone, Copy, Default)]
 struct Mark {
     /// The part between two barriers of the block (first is 1; 0 is nobody).
@@ -65,6 +65,9 @@ impl Mark {
 
 pub struct Shared {
     bytes: Vec<u8>,
+    /// Bytes that are always accessed together: no access is shorter, or begins inside.
+    unit: usize,
+    /// By unit.
     writers: Vec<Mark>,
     readers: Vec<Mark>,
     /// Atomics race with what is not atomic.
@@ -75,13 +78,15 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Poisoned memory for so many warps.
-    pub fn new(bytes: usize, warps: usize) -> Shared {
+    /// Poisoned memory for so many warps, which access it in multiples of so many bytes.
+    pub fn new(bytes: usize, unit: usize, warps: usize) -> Shared {
+        let units = bytes.div_ceil(unit);
         Shared {
             bytes: vec![POISON; bytes],
-            writers: vec![Mark::default(); bytes],
-            readers: vec![Mark::default(); bytes],
-            atomics: vec![Mark::default(); bytes],
+            unit,
+            writers: vec![Mark::default(); units],
+            readers: vec![Mark::default(); units],
+            atomics: vec![Mark::default(); units],
             part: 1,
             warp_parts: vec![0; warps],
         }
@@ -124,23 +129,24 @@ impl Shared {
             warp_part: self.warp_parts[thread / LANES],
             thread: Who::Thread(thread as u32),
         };
-        for byte in start..start + bytes {
+        for unit in start / self.unit..(start + bytes) / self.unit {
             let after_write =
-                self.writers[byte].races(&now) || (!atomic && self.atomics[byte].races(&now));
-            if after_write || (write && self.readers[byte].races(&now)) {
+                self.writers[unit].races(&now) || (!atomic && self.atomics[unit].races(&now));
+            if after_write || (write && self.readers[unit].races(&now)) {
                 let before = if after_write { "wrote" } else { "read" };
                 let verb = if write { "writes" } else { "reads" };
+                let byte = unit * self.unit;
                 return Err(Trouble::of_warp(format!(
                     "shared race at byte {byte}: thread {thread} {verb} what another {before} \
                      with no barrier between"
                 )));
             }
             if atomic {
-                self.atomics[byte] = self.atomics[byte].joined(now);
+                self.atomics[unit] = self.atomics[unit].joined(now);
             } else if write {
-                self.writers[byte] = now;
+                self.writers[unit] = now;
             } else {
-                self.readers[byte] = self.readers[byte].joined(now);
+                self.readers[unit] = self.readers[unit].joined(now);
             }
         }
         Ok(start)

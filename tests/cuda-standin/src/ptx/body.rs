@@ -74,6 +74,7 @@ impl<'t, 'a> Body<'t, 'a> {
             let found = found.ok_or_else(|| ParseError::new(line, format!("no label {label}")))?;
             self.instructions[at].operation = Operation::Branch { target: *found };
         }
+        let shared_unit = self.instructions.iter().filter_map(shared_bytes).min().unwrap_or(1);
         Ok(Kernel {
             name: String::new(),
             parameters: Vec::new(),
@@ -81,6 +82,7 @@ impl<'t, 'a> Body<'t, 'a> {
             registers: self.registers,
             predicates: self.predicates,
             shared: self.shared,
+            shared_unit,
             dynamic_shared,
             max_threads: 0,
         })
@@ -236,4 +238,15 @@ impl<'t, 'a> Body<'t, 'a> {
     pub fn branch(&mut self, label: &'a str) {
         self.branches.push((self.instructions.len(), label, self.tokens.line()));
     }
+}
+
+/// How many bytes an instruction accesses of what may be shared memory.
+fn shared_bytes(instruction: &Instruction) -> Option<usize> {
+    let (space, bytes) = match &instruction.operation {
+        Operation::Load { space, ty, to, .. } => (space, ty.bytes() * usize::from(to.count)),
+        Operation::Store { space, ty, from, .. } => (space, ty.bytes() * usize::from(from.count)),
+        Operation::Atomic { space, ty, .. } => (space, ty.bytes()),
+        _ => return None,
+    };
+    matches!(space, Space::Shared | Space::Generic).then_some(bytes)
 }

@@ -78,6 +78,8 @@ pub(crate) struct Kernel {
     pub predicates: Vec<u32>,
     /// Bytes of shared memory that the text declares.
     pub shared: usize,
+    /// Bytes of the shortest access to shared memory: each accesses a multiple of them.
+    pub shared_unit: usize,
     /// Where the launch's own shared memory begins; at least `shared`.
     pub dynamic_shared: usize,
     /// The most threads that a block may have.
