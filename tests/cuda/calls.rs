@@ -478,6 +478,9 @@ fn what_an_error_of_the_driver_may_come_from_is_said() {
     assert!(left_behind.text.contains("a kernel before this call"), "{}", left_behind.text);
 }
 
+/// Elements of a parameter whose calls matter, and not what kernels compute: no more than it takes.
+const N: usize = 50;
+
 /// What a host has in the device's memory.
 struct Given {
     param: OnDevice,
@@ -490,8 +493,8 @@ impl Given {
         let zeros = |n| OnDevice::of(&Array::zeros(Dtype::Bf16, n), 0);
         let sparse = |rows: &[usize]| (RowsOnDevice::of(&Rows::i64(rows)), zeros(10 * rows.len()));
         Given {
-            param: zeros(5_000),
-            grads: [zeros(5_000), zeros(5_000)],
+            param: zeros(N),
+            grads: [zeros(N), zeros(N)],
             sparse: [sparse(&[3, 1, 3]), sparse(&[2; 5])],
         }
     }
@@ -500,7 +503,7 @@ impl Given {
 fn add(handle: &Handle, name: &str, param: &OnDevice) -> Result<u32, Failure> {
     let mut tensors = [None; 9];
     tensors[0] = Some(param.tensor());
-    handle.try_add_tensors(&Param::new(name, &Array::zeros(Dtype::Bf16, 5_000)), tensors)
+    handle.try_add_tensors(&Param::new(name, &Array::zeros(Dtype::Bf16, N)), tensors)
 }
 
 /// All that a host may do with parameters on a device; the first failure ends it.
@@ -513,8 +516,8 @@ fn live(handle: &Handle, given: &Given) -> Result<(), Failure> {
     handle.try_step()?;
     handle.set_grad_tensor(1, &grads[1].tensor())?;
     handle.try_step()?;
-    handle.get_state("state.w.exp_avg", &Array::zeros(Dtype::F32, 5_000))?;
-    handle.set_state("state.w.exp_avg", &Array::zeros(Dtype::F32, 5_000))?;
+    handle.get_state("state.w.exp_avg", &Array::zeros(Dtype::F32, N))?;
+    handle.set_state("state.w.exp_avg", &Array::zeros(Dtype::F32, N))?;
     handle.accumulate_tensor(1, &grads[1].tensor())?;
     handle.try_step()?;
     // The second lists more rows than there is room for.
@@ -534,7 +537,7 @@ fn live(handle: &Handle, given: &Given) -> Result<(), Failure> {
 #[test]
 fn handles_on_one_device_share_the_kernels_and_the_last_unloads_them() {
     let _device = Device::new();
-    let params = [(); 5].map(|()| OnDevice::of(&Array::zeros(Dtype::Bf16, 5_000), 0));
+    let params = [(); 5].map(|()| OnDevice::of(&Array::zeros(Dtype::Bf16, N), 0));
     let open = |param: &OnDevice| {
         let handle = Handle::new(&config());
         add(&handle, "w", param).map(|_| handle)
@@ -551,7 +554,7 @@ fn handles_on_one_device_share_the_kernels_and_the_last_unloads_them() {
     assert_eq!(loads(), [0, 0, 0]);
     drop(first);
     assert_eq!(loads(), [0, 0, 0]);
-    let grad = OnDevice::of(&Array::zeros(Dtype::Bf16, 5_000), 0);
+    let grad = OnDevice::of(&Array::zeros(Dtype::Bf16, N), 0);
     second.set_grad_tensor(0, &grad.tensor()).unwrap();
     second.step();
     drop(second);
