@@ -2,8 +2,9 @@
 CMAKE_VERSION := 3.31.10
 NUMPY_VERSION := 2.4.6
 SAFETENSORS_VERSION := 0.8.0
-PACKAGE_TOOLS := hatchling==1.33.0 ml_dtypes==0.6.0 mypy==2.4.1 tqdm==4.70.1 ziglang==0.17.1
-PEERS := safetensors==$(SAFETENSORS_VERSION) torch==2.15.0 deepspeed==0.19.8 paddlepaddle==3.3.1 bitsandbytes==0.50.2 setuptools wheel ninja
+ML_DTYPES_VERSION := 0.6.0
+PACKAGE_TOOLS := hatchling==1.33.0 ml_dtypes==$(ML_DTYPES_VERSION) mypy==2.4.1 tqdm==4.70.1 ziglang==0.17.1
+PEERS := ml_dtypes==$(ML_DTYPES_VERSION) safetensors==$(SAFETENSORS_VERSION) torch==2.15.0 deepspeed==0.19.8 paddlepaddle==3.3.1 bitsandbytes==0.50.2 setuptools wheel ninja
 MATPLOTLIB_VERSION := 3.11.2
 # The compiler decides which drivers accept its PTX; the assembler and the disassembler only look at it.
 NVRTC := nvidia-cuda-nvrtc-cu11==11.8.89
@@ -97,7 +98,7 @@ bench-peers: .venv-peers/ready ## this library beside PyTorch, DeepSpeed, Paddle
 
 test-peers: .venv-peers/ready ## state of other frameworks to and from checkpoints, with the frameworks themselves (fetches some GB)
 	cargo build --release --locked --lib --target-dir target
-	.venv-peers/bin/python tests/python/peers/continue.py target/release/libadamw.so
+	PYTHONPATH=python/src LIBADAMW=target/release/libadamw.so .venv-peers/bin/python tests/python/peers/continue.py
 
 bench-quick: ## the cases that have a bound, within a minute, as one JSON object a line
 	@cargo bench --quiet --locked --bench compare -- --quick
