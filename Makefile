@@ -2,9 +2,8 @@
 CMAKE_VERSION := 3.31.10
 NUMPY_VERSION := 2.4.6
 SAFETENSORS_VERSION := 0.8.0
-ML_DTYPES_VERSION := 0.6.0
-PACKAGE_TOOLS := hatchling==1.33.0 ml_dtypes==$(ML_DTYPES_VERSION) mypy==2.4.1 tqdm==4.70.1 ziglang==0.17.1
-PEERS := ml_dtypes==$(ML_DTYPES_VERSION) safetensors==$(SAFETENSORS_VERSION) torch==2.15.0 deepspeed==0.19.8 paddlepaddle==3.3.1 bitsandbytes==0.50.2 setuptools wheel ninja
+PACKAGE_TOOLS := hatchling==1.33.0 ml_dtypes==0.6.0 mypy==2.4.1 tqdm==4.70.1 ziglang==0.17.1
+PEERS := safetensors==$(SAFETENSORS_VERSION) torch==2.15.0 deepspeed==0.19.8 paddlepaddle==3.3.1 bitsandbytes==0.50.2 expecttest==0.3.0 mypy==2.4.1 setuptools wheel ninja
 MATPLOTLIB_VERSION := 3.11.2
 # The compiler decides which drivers accept its PTX; the assembler and the disassembler only look at it.
 NVRTC := nvidia-cuda-nvrtc-cu11==11.8.89
@@ -20,7 +19,7 @@ CTEST := .venv/bin/ctest
 CMAKE_PACKAGE := cmake==$(CMAKE_VERSION)
 endif
 
-.PHONY: help demo wheel test test-rust test-hosts test-long test-peers fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-quick quantization header ptx ptx-check clean
+.PHONY: help demo wheel test test-rust test-hosts test-long test-peers test-torch fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-quick quantization header ptx ptx-check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -96,9 +95,17 @@ bench-peers: .venv-peers/ready ## this library beside PyTorch, DeepSpeed, Paddle
 	LIBADAMW=$(CURDIR)/target/release/libadamw.so PEERS_HELPER=$(CURDIR)/build/peers.so \
 	  .venv-peers/bin/python benches/peers/compare.py docs/peers.svg
 
-test-peers: .venv-peers/ready ## state of other frameworks to and from checkpoints, with the frameworks themselves (fetches some GB)
+test-peers: .venv-peers/ready test-torch ## state of other frameworks to and from checkpoints, with the frameworks themselves (fetches some GB)
+	.venv-peers/bin/python tests/python/peers/continue.py target/release/libadamw.so
+
+# What runs over the package's source and the library that is built here.
+OVER_SOURCE := LIBADAMW=$(CURDIR)/target/release/libadamw.so PYTHONPATH=$(CURDIR)/python/src
+
+test-torch: .venv-peers/ready ## adamw.torch.AdamW beside torch.optim.AdamW, in PyTorch's own cases, schedulers and processes
 	cargo build --release --locked --lib --target-dir target
-	PYTHONPATH=python/src LIBADAMW=target/release/libadamw.so .venv-peers/bin/python tests/python/peers/continue.py
+	MYPYPATH=python/src .venv-peers/bin/mypy --strict --config-file= -p adamw.torch
+	for test in cases schedulers state keywords distributed; do \
+	  $(OVER_SOURCE) .venv-peers/bin/python tests/python/peers/torch_$$test.py || exit 1; done
 
 bench-quick: ## the cases that have a bound, within a minute, as one JSON object a line
 	@cargo bench --quiet --locked --bench compare -- --quick

@@ -1,0 +1,247 @@
+"""A handle of the library, and what its calls need, made once and used at every step."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from .. import _abi
+from .._library import check, library
+from ._state import BUFFERS, MOMENTS, PRECISIONS
+from ._tensors import described
+
+TensorPointer = ctypes.POINTER(_abi.Tensor)
+#: A description as so many integers of 64 bits, the first of which is the address.
+WORDS = ctypes.sizeof(_abi.Tensor) // 8
+
+
+class Kind(NamedTuple):
+    """What is a handle's and not a group's: parameters that differ in it need several handles."""
+
+    device: torch.device
+    amsgrad: bool
+    maximize: bool
+    multi_precision: bool
+
+
+class Numbers(NamedTuple):
+    """The hyper-parameters of a group at a step."""
+
+    lr: float
+    beta1: float
+    beta2: float
+    eps: float
+    weight_decay: float
+
+
+class Settings(NamedTuple):
+    """What stays as long as a handle."""
+
+    num_threads: int
+    clear_grads: bool
+    clip_norm: float
+    seed: int
+
+
+class Handle:
+    """A handle with its groups, and the gradients of its parameters in the order of one call."""
+
+    def __init__(self, kind: Kind, settings: Settings) -> None:
+        config = _abi.Config()
+        check(library.adamw_config_init(config, ctypes.sizeof(config)))
+        config.amsgrad, config.maximize = kind.amsgrad, kind.maximize
+        config.multi_precision = kind.multi_precision
+        config.num_threads, config.clear_grads = settings.num_threads, settings.clear_grads
+        config.seed = settings.seed
+        handle = ctypes.c_void_p()
+        check(library.adamw_create(config, handle))
+        self.pointer = handle
+        self._destroy = weakref.finalize(self, library.adamw_destroy, handle)
+        #: The optimizer's groups that have members here, by their numbers there.
+        self.groups: dict[int, _Group] = {}
+        self._scale = 1.0
+        self._stream: int | None = None
+        self._device = kind.device
+        self.gradients = Gradients((), (), 0)
+
+    def add(
+        self,
+        name: str,
+        group: int,
+        tensors: dict[str, torch.Tensor],
+        step: int,
+        whole: int,
+    ) -> int:
+        """Adds a parameter, `tensors["param"]`, with all of its state, and returns its number."""
+        descriptions = {key: described(tensor) for key, tensor in tensors.items()}
+        config = _abi.ParamConfig(
+            struct_size=ctypes.sizeof(_abi.ParamConfig),
+            name=name.encode(),
+            step=step,
+            group=self.groups[group].number,
+            whole_elements=whole,
+            **{key: ctypes.pointer(tensor) for key, tensor in descriptions.items()},
+        )
+        number = ctypes.c_uint32()
+        check(library.adamw_add_param(self.pointer, config, number))
+        self.groups[group].members.append((name, number.value))
+        return number.value
+
+    def move(self, moved: Sequence[tuple[int, str, torch.Tensor]]) -> None:
+        """Tells the library where parameters (`"param"`) and parts of their state are now."""
+        count = len(moved)
+        numbers = (ctypes.c_uint32 * count)(*(number for number, _, _ in moved))
+        buffers = (ctypes.c_uint32 * count)(
+            *(BUFFERS.get(key, _abi.BUFFER_PARAM) for _, key, _ in moved)
+        )
+        tensors = [described(tensor) for _, _, tensor in moved]
+        pointers = (TensorPointer * count)(*map(ctypes.pointer, tensors))
+        check(library.adamw_rebind(self.pointer, numbers, buffers, pointers, count))
+
+    def set_group(
+        self, group: int, numbers: Numbers, clip_norm: float, like: dict[str, Any]
+    ) -> None:
+        """Sets a group's hyper-parameters, if they differ from those of the last step."""
+        kept = self.groups.get(group)
+        if kept is not None and kept.numbers == numbers and kept.clip_norm == clip_norm:
+            return
+        config = _abi.GroupConfig()
+        check(library.adamw_group_config_init(self.pointer, config, ctypes.sizeof(config)))
+        config.lr_scale = numbers.lr  # of the handle's learning rate, which is 1
+        config.beta1, config.beta2 = numbers.beta1, numbers.beta2
+        config.eps, config.weight_decay = numbers.eps, numbers.weight_decay
+        config.clip = _abi.CLIP_GLOBAL_NORM if clip_norm else _abi.CLIP_NONE
+        config.clip_norm = clip_norm
+        config.lazy_mode = _abi.LAZY_ROWS if like.get("lazy_rows") else _abi.LAZY_OFF
+        config.precision = PRECISIONS[like.get("precision")]
+        config.moments = MOMENTS[like.get("moments")]
+        if kept is None:
+            check(library.adamw_set_lr(self.pointer, 1.0))
+            number = ctypes.c_uint32()
+            check(library.adamw_add_group(self.pointer, config, number))
+            self.groups[group] = _Group(number.value, numbers, clip_norm)
+            return
+        check(library.adamw_set_group(self.pointer, kept.number, config))
+        before, kept.numbers, kept.clip_norm = kept.numbers, numbers, clip_norm
+        if (before.beta1, before.beta2) != (numbers.beta1, numbers.beta2):
+            self._take_powers_of_present_betas(kept)
+
+    def _take_powers_of_present_betas(self, group: _Group) -> None:
+        """Corrects the bias of a group by the present betas to the power of the step count.
+
+        The library multiplies the betas that each step had. To set a parameter's step count is to
+        set these products to the powers of the present betas.
+        """
+        for name, number in group.members:
+            info = _abi.ParamInfo()
+            check(library.adamw_get_param_info(self.pointer, number, info, ctypes.sizeof(info)))
+            if info.step:
+                self.set_step(name, info.step)
+
+    def set_step(self, name: str, step: int) -> None:
+        """Sets the step count of a parameter."""
+        key = f"state.{name}.step".encode()
+        count = ctypes.c_double(step)
+        check(library.adamw_set_state(self.pointer, key, ctypes.byref(count), 1, _abi.DTYPE_F64))
+
+    def sync_master(self, number: int) -> None:
+        """Takes a parameter that the host has written as the start of the next step."""
+        check(library.adamw_sync_master(self.pointer, number))
+
+    def set_grad_scale(self, scale: float) -> None:
+        """Divides the gradients of the next steps by this."""
+        if scale != self._scale:
+            check(library.adamw_set_grad_scale(self.pointer, scale))
+            self._scale = scale
+
+    def forget_gradients(self) -> None:
+        """Forgets all gradients, before others are set."""
+        check(library.adamw_clear_grad(self.pointer, _abi.CLEAR_FORGET))
+
+    def set_sparse_grad(self, number: int, rows: torch.Tensor, values: torch.Tensor) -> None:
+        """Sets the gradient of some rows of a parameter."""
+        described_rows, described_values = described(rows), described(values)
+        check(library.adamw_set_sparse_grad(self.pointer, number, described_rows, described_values))
+
+    def forget_gradient(self, number: int) -> None:
+        """Forgets one gradient, whose memory may be freed."""
+        check(library.adamw_set_grad(self.pointer, number, None))
+
+    def step(self) -> None:
+        """Steps the parameters whose gradients are set: the one call of a step."""
+        if self._device.type == "cuda":
+            stream = torch.cuda.current_stream(self._device).cuda_stream
+            if stream != self._stream:
+                check(library.adamw_set_stream(self.pointer, stream))
+                self._stream = stream
+        gradients = self.gradients
+        if gradients.unset:
+            check(
+                library.adamw_set_grads(
+                    self.pointer, gradients.numbers, gradients.pointers, gradients.count
+                )
+            )
+            gradients.unset = False
+        check(library.adamw_step(self.pointer))
+
+    def grad_norm(self) -> float:
+        """Returns the norm of the last step's gradients, before clipping."""
+        info = _abi.StepInfo()
+        check(library.adamw_get_step_info(self.pointer, info, ctypes.sizeof(info)))
+        return info.grad_norm if info.measured else float("nan")
+
+    def close(self) -> None:
+        """Ends the handle. The memory of parameters and state stays as it is."""
+        self._destroy()
+
+
+class _Group:
+    """A group of the library, and what it has been told last."""
+
+    def __init__(self, number: int, numbers: Numbers, clip_norm: float) -> None:
+        self.number, self.numbers, self.clip_norm = number, numbers, clip_norm
+        self.members: list[tuple[str, int]] = []
+
+
+class Gradients:
+    """The dense gradients of some parameters, described once: only addresses change.
+
+    The addresses of the first `fast` are set together, the others one by one.
+    """
+
+    def __init__(self, numbers: Sequence[int], like: Sequence[torch.Tensor], fast: int) -> None:
+        self.count = len(numbers)
+        self.numbers = (ctypes.c_uint32 * self.count)(*numbers)
+        self._tensors = (_abi.Tensor * self.count)()
+        for tensor, into in zip(like, self._tensors, strict=True):
+            described(tensor, into)
+        start, size = ctypes.addressof(self._tensors), ctypes.sizeof(_abi.Tensor)
+        self._places = (ctypes.c_void_p * self.count)(
+            *range(start, start + self.count * size, size)
+        )
+        self.pointers = ctypes.cast(self._places, ctypes.POINTER(TensorPointer))
+        self._addresses = [tensor.data_ptr() for tensor in like[:fast]]
+        self._new: Any = (ctypes.c_int64 * fast)()
+        if fast:
+            words = torch.frombuffer(self._tensors, dtype=torch.int64).view(-1, WORDS)
+            self._data = words[:fast, 0]
+            self._source = torch.frombuffer(self._new, dtype=torch.int64)
+        #: Whether the library does not have these gradients yet.
+        self.unset = self.count > 0
+
+    def put(self, place: int, grad: torch.Tensor) -> None:
+        """Describes one gradient anew."""
+        described(grad, self._tensors[place])
+        self.unset = True
+
+    def place(self, addresses: list[int]) -> None:
+        """Notes where the gradients are at this step."""
+        if addresses != self._addresses:
+            self._new[:] = addresses
+            self._data.copy_(self._source)
+            self._addresses = addresses
+            self.unset = True

@@ -1,0 +1,284 @@
+"""What an optimizer's parameters are to the library, found out once and used until it changes."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+from itertools import chain
+from typing import Any
+
+import torch
+
+from ..errors import AdamWError, UnsupportedError
+from ._gather import Lane, data_ptr, readable
+from ._handle import Handle, Kind, Numbers, Settings
+from ._state import StepCounts, completed
+from ._tensors import STEPPED, has_gaps, is_distributed, plain
+
+#: Ends a list, so that two lists that are compared in parallel have one length.
+END = object()
+
+
+def same(seen: Iterable[object], kept: list[Any]) -> bool:
+    """Returns whether these are the objects that a list has before its END."""
+    return all(map(operator.is_, chain(seen, (END,)), kept))
+
+
+def options(group: dict[str, Any]) -> tuple[object, ...]:
+    """Returns what of a group cannot change without a new plan."""
+    return (
+        len(group["params"]),
+        bool(group["amsgrad"]),
+        bool(group["maximize"]),
+        group.get("precision"),
+        group.get("moments"),
+        bool(group.get("lazy_rows")),
+    )
+
+
+def numbers(group: dict[str, Any]) -> Numbers:
+    """Returns the hyper-parameters of a group, which may be tensors, as they are now."""
+    beta1, beta2 = group["betas"]
+    return Numbers(
+        float(group["lr"]),
+        float(beta1),
+        float(beta2),
+        float(group["eps"]),
+        float(group["weight_decay"]),
+    )
+
+
+class Member:
+    """A parameter with its state, in a handle."""
+
+    def __init__(self, index: int, group: int, param: torch.Tensor, name: str) -> None:
+        self.index, self.group, self.param, self.name = index, group, param, name
+        seen = plain(param)
+        self.is_copied = has_gaps(seen)
+        #: What the library steps: the parameter, its local part, or a copy without gaps.
+        self.local = seen.detach().contiguous() if self.is_copied else seen
+        self.parts: dict[str, torch.Tensor] = {}
+        self.handle: Handle
+        self.number = -1
+
+    def readable(self, grad: torch.Tensor) -> torch.Tensor:
+        """Returns its gradient as the library reads it."""
+        return readable(self.param, self.local, grad)
+
+    def keeps_remainder(self) -> bool:
+        """Returns whether there is more of the parameter than its 16 bits."""
+        return "master" in self.parts or "remainder" in self.parts
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Returns the memory that the library borrows."""
+        return {"param": self.local, **{key: plain(part) for key, part in self.parts.items()}}
+
+
+class Plan:
+    """The handles of an optimizer, and the members of each."""
+
+    def __init__(self, groups: list[dict[str, Any]], state: dict[Any, Any], settings: Settings):
+        self.settings = settings
+        self._state = state
+        self._options = [options(group) for group in groups]
+        self._params: list[torch.Tensor] = [p for group in groups for p in group["params"]]
+        self._kept_params = [*self._params, END]
+        self._group_of = [number for number, group in enumerate(groups) for _ in group["params"]]
+        self._names = names(groups)
+        self.steps = StepCounts(len(self._params))
+        self.handles: dict[Kind, Handle] = {}
+        self._kinds = [kind(param, groups[number]) for param, number in self._placed()]
+        joint = len(set(self._kinds)) > 1  # one norm over several handles
+        self._clip_norm = 0.0 if joint else settings.clip_norm
+        self._joint_clip_norm = settings.clip_norm if joint else 0.0
+        self._members: dict[int, Member] = {}
+        self._precise: list[tuple[Member, int]] = []
+        self.lanes: list[Lane] = []
+        self._idle: list[torch.Tensor] = []
+        self._indices: torch.Tensor | None = None
+        self.stepped: list[torch.Tensor] = []
+        for index, param in enumerate(self._params):
+            if state.get(param):
+                self._join(index, groups)
+        self._watch()
+
+    def is_current(self, groups: list[dict[str, Any]], state: dict[Any, Any]) -> bool:
+        """Returns whether the optimizer still has these parameters, state and options."""
+        if state is not self._state or [options(group) for group in groups] != self._options:
+            return False
+        params = chain.from_iterable([group["params"] for group in groups])
+        states = [value for value in state.values() if type(value) is dict]
+        values = chain.from_iterable(map(dict.values, states))
+        return same(params, self._kept_params) and same(values, self._kept_values)
+
+    def follow(self) -> bool:
+        """Tells the library what memory has moved, or returns False if it is no longer alike."""
+        if list(map(data_ptr, self._watched)) == self._addresses and all(
+            plain(member.param) is member.local for member in self._distributed
+        ):
+            return True
+        moves: dict[Handle, list[tuple[int, str, torch.Tensor]]] = {}
+        for member in self._members.values():
+            fresh = Member(member.index, member.group, member.param, member.name)
+            alike = fresh.local.stride() == member.local.stride() and not fresh.is_copied
+            if not alike or fresh.local.dtype != member.local.dtype:
+                return False
+            member.local = fresh.local
+        for (member, key), tensor, address in zip(
+            self._roles, self._watched, self._addresses, strict=True
+        ):
+            if tensor.data_ptr() != address or member.local is not tensor and key == "param":
+                now = member.tensors()[key]
+                moves.setdefault(member.handle, []).append((member.number, key, now))
+        try:
+            for handle, moved in moves.items():
+                handle.move(moved)
+        except AdamWError:
+            return False  # a plan made anew knows what it is about
+        self._watch()
+        return True
+
+    def _placed(self) -> Iterable[tuple[torch.Tensor, int]]:
+        """Returns each parameter with the number of its group."""
+        return zip(self._params, self._group_of, strict=True)
+
+    def read_numbers(self, groups: list[dict[str, Any]]) -> None:
+        """Gives the library the hyper-parameters and the step counts that the host has now."""
+        now = [numbers(group) for group in groups]
+        for handle in self.handles.values():
+            for group in handle.groups:
+                handle.set_group(group, now[group], self._clip_norm, groups[group])
+        for index in self.steps.changed():
+            if (member := self._members.get(index)) is not None:
+                member.handle.set_step(member.name, round(float(self.steps.values[index])))
+        for member, version in self._precise:
+            if member.param._version != version:
+                member.handle.sync_master(member.number)
+
+    def gather(self, groups: list[dict[str, Any]]) -> None:
+        """Notes the gradients of this step."""
+        unchanged = self.lanes and all(param.grad is None for param in self._idle)
+        if unchanged and all(lane.gather() for lane in self.lanes):
+            return
+        self._regroup(groups)
+        if not all(lane.gather() for lane in self.lanes):
+            raise RuntimeError("gradients changed while they were gathered")
+
+    def step(self, scale: float) -> float:
+        """Steps the gradients over `scale`, and returns their norm, or NaN if nothing clips."""
+        norm = float("nan")
+        if self._joint_clip_norm:
+            grads = [grad for lane in self.lanes for grad in lane.gradients()]
+            norm = float(torch.nn.utils.get_total_norm(grads)) / scale
+            scale *= max(norm / self._joint_clip_norm, 1.0)
+        for lane in self.lanes:
+            lane.handle.set_grad_scale(scale)
+            lane.handle.step()
+        return norm if self._joint_clip_norm else self._norm()
+
+    def _norm(self) -> float:
+        """Returns the norm of the step that the one handle has taken."""
+        return self.lanes[0].handle.grad_norm() if self._clip_norm and self.lanes else float("nan")
+
+    def finish(self) -> None:
+        """Counts the step that was taken."""
+        for lane in self.lanes:
+            lane.finish()
+        self.steps.advance(self._indices)
+        torch.autograd.graph.increment_version(self.stepped)
+        self._precise = [(member, member.param._version) for member, _ in self._precise]
+
+    def sync_masters(self) -> None:
+        """Takes the parameters as they are now as the start of the next step."""
+        for member, _ in self._precise:
+            member.handle.sync_master(member.number)
+
+    def close(self) -> None:
+        """Ends the handles."""
+        for handle in self.handles.values():
+            handle.close()
+
+    def _regroup(self, groups: list[dict[str, Any]]) -> None:
+        """Finds out which parameters have gradients now; they join if they have not yet."""
+        grads = [param.grad for param in self._params]
+        active = [index for index, grad in enumerate(grads) if grad is not None]
+        joining = [index for index in active if index not in self._members]
+        for index in joining:
+            self._join(index, groups)
+        if joining:
+            self._watch()
+        pairs: dict[Handle, list[tuple[Member, torch.Tensor]]] = {
+            handle: [] for handle in self.handles.values()
+        }
+        for index in active:
+            member, grad = self._members[index], grads[index]
+            assert grad is not None
+            pairs[member.handle].append((member, grad))
+        self.lanes = [
+            Lane(handle, of_handle, zero=self.settings.clear_grads)
+            for handle, of_handle in pairs.items()
+        ]
+        self._idle = [p for p, grad in zip(self._params, grads, strict=True) if grad is None]
+        self._indices = (
+            None if len(active) == len(grads) else torch.tensor(active, dtype=torch.int64)
+        )
+        self.stepped = [self._params[index] for index in active]
+
+    def _join(self, index: int, groups: list[dict[str, Any]]) -> None:
+        """Gives a parameter its state, and its place in a handle."""
+        param, number, name = self._params[index], self._group_of[index], self._names[index]
+        if plain(param).dtype not in STEPPED:
+            raise TypeError(
+                f"parameter {name} has {param.dtype}: AdamW steps float32, float64, float16, "
+                "bfloat16, and complex numbers of these"
+            )
+        if is_distributed(param) and self.settings.clip_norm:
+            raise UnsupportedError(
+                f"clip_norm of parameter {name}, which is a DTensor, needs the norm over all ranks:"
+                " call torch.nn.utils.clip_grad_norm_ and give no clip_norm"
+            )
+        member, group = Member(index, number, param, name), groups[number]
+        state = {"step": 0.0, **self._state.get(param, {})}
+        member.parts = completed(state, param, group, name)
+        handle = self.handles.get(self._kinds[index])
+        if handle is None:
+            handle = self.handles[self._kinds[index]] = Handle(self._kinds[index], self.settings)
+        handle.set_group(number, numbers(group), self._clip_norm, group)
+        whole = param.numel() if is_distributed(param) else 0
+        step = self.steps.adopt(index, state)
+        member.handle, member.number = (
+            handle,
+            handle.add(name, number, member.tensors(), step, whole),
+        )
+        self._state[param].update(state)
+        self._members[index] = member
+
+    def _watch(self) -> None:
+        """Notes what the host may put elsewhere, or replace, before the next step."""
+        members = list(self._members.values())
+        self._roles = [(member, key) for member in members for key in ("param", *member.parts)]
+        self._watched = [
+            member.parts[key] if key in member.parts else member.param
+            for member, key in self._roles
+        ]
+        self._watched = [t if t.is_complex() else plain(t) for t in self._watched]
+        self._addresses = list(map(data_ptr, self._watched))
+        self._distributed = [member for member in members if is_distributed(member.param)]
+        self._precise = [(m, m.param._version) for m in members if m.keeps_remainder()]
+        states = [value for value in self._state.values() if type(value) is dict]
+        self._kept_values = [*chain.from_iterable(map(dict.values, states)), END]
+
+
+def kind(param: torch.Tensor, group: dict[str, Any]) -> Kind:
+    """Returns which handle a parameter belongs in."""
+    master = group.get("precision") == "master"
+    return Kind(param.device, bool(group["amsgrad"]), bool(group["maximize"]), master)
+
+
+def names(groups: list[dict[str, Any]]) -> list[str]:
+    """Returns the names of all parameters, or their numbers in a state_dict if they have none."""
+    given = [name for group in groups for name in group.get("param_names", ())]
+    count = sum(len(group["params"]) for group in groups)
+    if len(given) == count and len(set(given)) == count and all(given):
+        return given
+    return list(map(str, range(count)))

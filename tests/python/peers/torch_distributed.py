@@ -1,0 +1,161 @@
+"""Two and three processes: DistributedDataParallel and FSDP2, saved and loaded on another number.
+
+usage: LIBADAMW=libadamw.so torch_distributed.py
+"""
+
+import os
+import socket
+import tempfile
+import unittest
+
+import adamw.torch
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.fsdp import fully_shard
+from torch_pairs import distance
+
+STEPS = 12
+CLASSES = {"torch": torch.optim.AdamW, "adamw": adamw.torch.AdamW}
+
+
+def model():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(7, 13), torch.nn.Tanh(), torch.nn.Linear(13, 5))
+
+
+def train(wrapped, optimizer, steps, start=0):
+    """Steps on batches of all ranks, of which each takes its part."""
+    for step in range(start, start + steps):
+        generator = torch.Generator().manual_seed(step)
+        inputs = torch.randn(12, 7, generator=generator).chunk(dist.get_world_size())
+        optimizer.zero_grad()
+        wrapped(inputs[dist.get_rank()]).square().mean().backward()
+        optimizer.step()
+
+
+def weights(network):
+    full = lambda t: t.full_tensor() if hasattr(t, "full_tensor") else t
+    return [full(param.detach()).clone() for param in network.parameters()]
+
+
+def data_parallel():
+    ends = []
+    for make in CLASSES.values():
+        network = torch.nn.parallel.DistributedDataParallel(model())
+        optimizer = make(network.parameters(), lr=0.01)
+        train(network, optimizer, STEPS)
+        ends.append(weights(network.module))
+    check(*ends)
+
+
+def sharded(which, keywords, dtype=torch.float32):
+    network = model().to(dtype)
+    fully_shard(network)
+    return network, CLASSES[which](network.parameters(), lr=0.01, **keywords)
+
+
+def fully_sharded():
+    ends = []
+    for which in CLASSES:
+        network, optimizer = sharded(which, {"amsgrad": True})
+        train(network, optimizer, STEPS)
+        ends.append(weights(network))
+    check(*ends)
+
+
+def save(folder):
+    """Half of a run on this number of ranks, with each class."""
+    for which in CLASSES:
+        network, optimizer = sharded(which, {})
+        train(network, optimizer, STEPS // 2)
+        parts = get_state_dict(network, optimizer)
+        dcp.save({"model": parts[0], "optimizer": parts[1]}, checkpoint_id=f"{folder}/{which}")
+
+
+def load(folder):
+    """The other half, also where the other class has saved."""
+    ends = {}
+    for saved in CLASSES:
+        for which in CLASSES:
+            network, optimizer = sharded(which, {})
+            parts = dict(zip(("model", "optimizer"), get_state_dict(network, optimizer)))
+            dcp.load(parts, checkpoint_id=f"{folder}/{saved}")
+            set_state_dict(
+                network,
+                optimizer,
+                model_state_dict=parts["model"],
+                optim_state_dict=parts["optimizer"],
+            )
+            counts = {float(state["step"]) for state in optimizer.state.values()}
+            assert counts == {STEPS // 2}, counts
+            train(network, optimizer, STEPS // 2, start=STEPS // 2)
+            ends[saved, which] = weights(network)
+    for end in ends.values():
+        check(end, ends["torch", "torch"])
+
+
+def refuse_clip_norm():
+    network, optimizer = sharded("adamw", {"clip_norm": 1.0})
+    try:
+        train(network, optimizer, 1)
+    except adamw.errors.UnsupportedError as error:
+        assert "clip_grad_norm_" in str(error), error
+    else:
+        raise AssertionError("a norm over one rank's part was taken for that of all")
+
+
+def small_state():
+    """bf16 parameters with a split master, as near to f32 training as rounding lets them be."""
+    network, optimizer = sharded("adamw", {"precision": "split"}, torch.bfloat16)
+    train_bf16(network, optimizer)
+    state = next(iter(optimizer.state.values()))
+    assert state["remainder"].dtype == torch.int16 and hasattr(state["remainder"], "to_local")
+
+
+def train_bf16(network, optimizer):
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        network(torch.ones(2, 7, dtype=torch.bfloat16)).float().square().mean().backward()
+        optimizer.step()
+
+
+def check(ours, theirs):
+    for a, b in zip(ours, theirs, strict=True):
+        assert distance(a, b) <= 1e-5, distance(a, b)
+
+
+def start(rank, works, ranks, port):
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=ranks)
+    torch.distributed.device_mesh.init_device_mesh("cpu", (ranks,))
+    try:
+        for work, *arguments in works:
+            work(*arguments)
+    finally:
+        dist.destroy_process_group()
+
+
+def run(ranks, *works):
+    """Does these works, functions with their arguments, in as many processes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    torch.multiprocessing.spawn(start, (works, ranks, port), nprocs=ranks)
+
+
+class Distributed(unittest.TestCase):
+    def test_replicas_and_shards_train_as_with_torchs_class(self):
+        run(2, (data_parallel,), (fully_sharded,), (refuse_clip_norm,), (small_state,))
+
+    def test_a_checkpoint_goes_on_with_another_number_of_ranks(self):
+        with tempfile.TemporaryDirectory() as two, tempfile.TemporaryDirectory() as three:
+            run(2, (save, two))
+            run(3, (load, two), (save, three))
+            run(2, (load, three))
+
+
+if __name__ == "__main__":
+    unittest.main()
