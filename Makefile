@@ -2,8 +2,9 @@
 CMAKE_VERSION := 3.31.10
 NUMPY_VERSION := 2.4.6
 SAFETENSORS_VERSION := 0.8.0
-PACKAGE_TOOLS := hatchling==1.33.0 ml_dtypes==0.6.0 mypy==2.4.1 tqdm==4.70.1 ziglang==0.17.1
-PEERS := safetensors==$(SAFETENSORS_VERSION) torch==2.15.0 deepspeed==0.19.8 paddlepaddle==3.3.1 bitsandbytes==0.50.2 expecttest==0.3.0 mypy==2.4.1 setuptools wheel ninja
+ML_DTYPES_VERSION := 0.6.0
+PACKAGE_TOOLS := hatchling==1.33.0 ml_dtypes==$(ML_DTYPES_VERSION) mypy==2.4.1 tqdm==4.70.1 ziglang==0.17.1
+PEERS := ml_dtypes==$(ML_DTYPES_VERSION) safetensors==$(SAFETENSORS_VERSION) torch==2.15.0 deepspeed==0.19.8 paddlepaddle==3.3.1 bitsandbytes==0.50.2 expecttest==0.3.0 mypy==2.4.1 setuptools wheel ninja
 MATPLOTLIB_VERSION := 3.11.2
 # The compiler decides which drivers accept its PTX; the assembler and the disassembler only look at it.
 NVRTC := nvidia-cuda-nvrtc-cu11==11.8.89
@@ -96,7 +97,7 @@ bench-peers: .venv-peers/ready ## this library beside PyTorch, DeepSpeed, Paddle
 	  .venv-peers/bin/python benches/peers/compare.py docs/peers.svg
 
 test-peers: .venv-peers/ready test-torch ## state of other frameworks to and from checkpoints, with the frameworks themselves (fetches some GB)
-	.venv-peers/bin/python tests/python/peers/continue.py target/release/libadamw.so
+	$(OVER_SOURCE) .venv-peers/bin/python tests/python/peers/continue.py
 
 # What runs over the package's source and the library that is built here.
 OVER_SOURCE := LIBADAMW=$(CURDIR)/target/release/libadamw.so PYTHONPATH=$(CURDIR)/python/src

@@ -1,242 +1,294 @@
-//! Which kernel steps which format.
+//! The kernels, each declared once.
+//!
+//! `kernels!` lists every kernel under the name that the PTX gives it. A kernel that there is only
+//! one of stands alone; the others stand in groups, beside the types and the format that they are
+//! for. The list makes the enumeration `Kernel`, whose order is the driver's (`NAMES`), and a table
+//! for each group. So a kernel comes and goes with one line.
+//!
+//! `Kernel::step` and the other functions return the kernel of a group for a type and a format.
+//! `driver/loaded.rs` loads all of them by name, and `launch.rs` launches one.
+//!
+//! Launches are sorted by the order of the list (`plan.rs`).
 #![forbid(unsafe_code)]
 
 use crate::dtype::Dtype;
 use crate::format::{Format, Kept, MomentFormat};
+#[cfg(feature = "cuda")]
 use core::ffi::CStr;
 
-/// The kernels, NUL-terminated, which a driver compiles when a handle first needs them.
+/// The PTX of all kernels, NUL-terminated. A driver compiles it when a handle first needs them.
 #[cfg(feature = "cuda")]
 pub const PTX: &str = concat!(include_str!("kernels/kernels.ptx"), "\0");
 
-/// Of each format. Where moments are codes, one kernel serves all ways to keep a type.
-const STEPS: [(Dtype, Kept, MomentFormat, &CStr); 25] = {
-    use Dtype::*;
-    use Kept::*;
-    use MomentFormat::{Bf16 as Half, Bytes, Full, Nibbles};
-    [
-        (F64, Itself, Full, c"step_f64"),
-        (F32, Itself, Full, c"step_f32"),
-        (F32, Itself, Half, c"step_f32_bf16"),
-        (F32, Itself, Bytes, c"step_f32_8bit"),
-        (F32, Itself, Nibbles, c"step_f32_4bit"),
-        (F16, Itself, Full, c"step_f16"),
-        (F16, Itself, Half, c"step_f16_bf16"),
-        (F16, Itself, Bytes, c"step_f16_8bit"),
-        (F16, Itself, Nibbles, c"step_f16_4bit"),
-        (F16, Master, Full, c"step_f16_master"),
-        (F16, Master, Half, c"step_f16_master_bf16"),
-        (F16, Kahan, Full, c"step_f16_kahan"),
-        (F16, Kahan, Half, c"step_f16_kahan_bf16"),
-        (Bf16, Itself, Full, c"step_bf16"),
-        (Bf16, Itself, Half, c"step_bf16_bf16"),
-        (Bf16, Itself, Bytes, c"step_bf16_8bit"),
-        (Bf16, Itself, Nibbles, c"step_bf16_4bit"),
-        (Bf16, Master, Full, c"step_bf16_master"),
-        (Bf16, Master, Half, c"step_bf16_master_bf16"),
-        (Bf16, Split, Full, c"step_bf16_split"),
-        (Bf16, Split, Half, c"step_bf16_split_bf16"),
-        (Bf16, Kahan, Full, c"step_bf16_kahan"),
-        (Bf16, Kahan, Half, c"step_bf16_kahan_bf16"),
-        (Bf16, Stochastic, Full, c"step_bf16_stochastic"),
-        (Bf16, Stochastic, Half, c"step_bf16_stochastic_bf16"),
-    ]
-};
+/// Declares the kernels that stand alone, and those of each group with their keys.
+macro_rules! kernels {
+    (
+        alone = { $($alone:ident)* }
+        $($(#[$about:meta])* $group:ident: $key:ty = { $($($types:ident)+ => $kernel:ident)* })*
+    ) => {
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+        #[allow(non_camel_case_types, reason = "the names are those of the PTX")]
+        pub enum Kernel {
+            $($alone,)*
+            $($($kernel,)*)*
+        }
 
-/// The same for the rows that a sparse gradient lists. One kernel serves all ways to keep a type.
-const ROWS: [(Dtype, MomentFormat, &CStr); 7] = {
-    use Dtype::*;
-    use MomentFormat::{Bf16 as Half, Full};
-    [
-        (F64, Full, c"rows_f64"),
-        (F32, Full, c"rows_f32"),
-        (F32, Half, c"rows_f32_bf16"),
-        (F16, Full, c"rows_f16"),
-        (F16, Half, c"rows_f16_bf16"),
-        (Bf16, Full, c"rows_bf16"),
-        (Bf16, Half, c"rows_bf16_bf16"),
-    ]
-};
+        /// The names of the kernels in the PTX, in the order of `Kernel`.
+        #[cfg(feature = "cuda")]
+        pub const NAMES: &[&CStr] = &[
+            $(name(concat!(stringify!($alone), "\0")),)*
+            $($(name(concat!(stringify!($kernel), "\0")),)*)*
+        ];
 
-/// What brings those up to date that lag, in the order of `ROWS`.
-#[cfg(feature = "cuda")]
-const CATCH_UPS: [&CStr; ROWS.len()] = [
-    c"catch_up_f64",
-    c"catch_up_f32",
-    c"catch_up_f32_bf16",
-    c"catch_up_f16",
-    c"catch_up_f16_bf16",
-    c"catch_up_bf16",
-    c"catch_up_bf16_bf16",
-];
+        $($(#[$about])* const $group: &[($key, Kernel)] = {
+            #[allow(unused_imports, reason = "not every group has every type")]
+            use {Dtype::*, Kept::*, MomentFormat::{Bf16 as Half, Bytes, Full, Nibbles}};
+            &[$((($($types),+), Kernel::$kernel),)*]
+        };)*
+    };
+}
 
-/// A kernel, by its place among `STEPS`, the others, `ROWS` and what brings up to date.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Kernel(pub usize);
-
-#[cfg(feature = "cuda")]
-const OTHERS: [&CStr; N_OTHERS] = [
-    c"prepare",
-    c"decide",
-    c"join_sums",
-    c"clear_skipped",
-    c"tally_f32",
-    c"tally_f64",
-    c"tally_f16",
-    c"tally_bf16",
-    c"accumulate_f32_f32",
-    c"accumulate_f32_f16",
-    c"accumulate_f32_bf16",
-    c"accumulate_f64_f64",
-    c"accumulate_f64_f32",
-    c"keep_f32",
-    c"keep_f64",
-    c"keep_f16",
-    c"keep_bf16",
-    c"change_f32",
-    c"change_f64",
-    c"change_f16",
-    c"change_bf16",
-    c"check_master_f16",
-    c"check_master_bf16",
-    c"list_rows",
-    c"count_digits",
-    c"sort_rows",
-    c"gather_rows",
-    c"log_step",
-];
-/// Of `OTHERS`, which only a driver is asked for.
-const N_OTHERS: usize = 28;
-
-#[cfg(feature = "cuda")]
-pub const COUNT: usize = STEPS.len() + N_OTHERS + 2 * ROWS.len();
-
-impl Kernel {
-    pub const PREPARE: Kernel = Kernel(STEPS.len());
-    pub const DECIDE: Kernel = Kernel(STEPS.len() + 1);
-    pub const JOIN_SUMS: Kernel = Kernel(STEPS.len() + 2);
-    pub const CLEAR_SKIPPED: Kernel = Kernel(STEPS.len() + 3);
-    pub const LIST_ROWS: Kernel = Kernel(STEPS.len() + 23);
-    pub const COUNT_DIGITS: Kernel = Kernel(STEPS.len() + 24);
-    pub const SORT_ROWS: Kernel = Kernel(STEPS.len() + 25);
-    pub const GATHER_ROWS: Kernel = Kernel(STEPS.len() + 26);
-    pub const LOG_STEP: Kernel = Kernel(STEPS.len() + 27);
-
-    #[cfg(feature = "cuda")]
-    pub fn all() -> impl Iterator<Item = (Kernel, &'static CStr)> {
-        let rows = ROWS.iter().map(|rows| rows.2);
-        let names = STEPS.iter().map(|step| step.3).chain(OTHERS).chain(rows).chain(CATCH_UPS);
-        names.enumerate().map(|(place, name)| (Kernel(place), name))
+kernels! {
+    alone = {
+        prepare
+        decide
+        join_sums
+        clear_skipped
+        list_rows
+        count_digits
+        sort_rows
+        gather_rows
+        log_step
     }
 
-    /// Steps a parameter of this type and format.
-    pub fn step(param: Dtype, format: &Format) -> Kernel {
-        let moments = format.moments();
-        let kept = if moments.block().is_some() { Kept::Itself } else { format.kept() };
-        let wanted = (param, kept, moments);
-        let place =
-            STEPS.iter().position(|&(param, kept, moments, _)| (param, kept, moments) == wanted);
-        Kernel(place.expect("Format::new makes no other format"))
+    /// Steps all elements. Where moments are codes, one kernel serves all ways to keep a type.
+    STEPS: (Dtype, Kept, MomentFormat) = {
+        F64 Itself Full => step_f64
+        F32 Itself Full => step_f32
+        F32 Itself Half => step_f32_bf16
+        F32 Itself Bytes => step_f32_8bit
+        F32 Itself Nibbles => step_f32_4bit
+        F16 Itself Full => step_f16
+        F16 Itself Half => step_f16_bf16
+        F16 Itself Bytes => step_f16_8bit
+        F16 Itself Nibbles => step_f16_4bit
+        F16 Master Full => step_f16_master
+        F16 Master Half => step_f16_master_bf16
+        F16 Kahan Full => step_f16_kahan
+        F16 Kahan Half => step_f16_kahan_bf16
+        Bf16 Itself Full => step_bf16
+        Bf16 Itself Half => step_bf16_bf16
+        Bf16 Itself Bytes => step_bf16_8bit
+        Bf16 Itself Nibbles => step_bf16_4bit
+        Bf16 Master Full => step_bf16_master
+        Bf16 Master Half => step_bf16_master_bf16
+        Bf16 Split Full => step_bf16_split
+        Bf16 Split Half => step_bf16_split_bf16
+        Bf16 Kahan Full => step_bf16_kahan
+        Bf16 Kahan Half => step_bf16_kahan_bf16
+        Bf16 Stochastic Full => step_bf16_stochastic
+        Bf16 Stochastic Half => step_bf16_stochastic_bf16
     }
 
-    /// Steps the rows that are listed of a parameter of this type, whose moments are no codes.
-    pub fn rows(param: Dtype, format: &Format) -> Kernel {
-        let wanted = (param, format.moments());
-        let place = ROWS.iter().position(|&(param, moments, _)| (param, moments) == wanted);
-        Kernel(STEPS.len() + N_OTHERS + place.expect("codes are not stepped by rows"))
+    /// Steps the rows that a sparse gradient lists. One kernel serves all ways to keep a type.
+    ROWS: (Dtype, MomentFormat) = {
+        F64 Full => rows_f64
+        F32 Full => rows_f32
+        F32 Half => rows_f32_bf16
+        F16 Full => rows_f16
+        F16 Half => rows_f16_bf16
+        Bf16 Full => rows_bf16
+        Bf16 Half => rows_bf16_bf16
     }
 
-    /// Brings rows of the same up to date.
-    pub fn catch_up(param: Dtype, format: &Format) -> Kernel {
-        Kernel(Kernel::rows(param, format).0 + ROWS.len())
+    /// Steps the rows that lag until they are up to date.
+    CATCH_UPS: (Dtype, MomentFormat) = {
+        F64 Full => catch_up_f64
+        F32 Full => catch_up_f32
+        F32 Half => catch_up_f32_bf16
+        F16 Full => catch_up_f16
+        F16 Half => catch_up_f16_bf16
+        Bf16 Full => catch_up_bf16
+        Bf16 Half => catch_up_bf16_bf16
     }
 
-    /// Adds up the squares of a gradient.
-    pub fn tally(grad: Dtype) -> Kernel {
-        Kernel(STEPS.len() + 4 + of_type(grad))
+    /// Sums the squares of gradients of a type.
+    TALLIES: Dtype = {
+        F32 => tally_f32
+        F64 => tally_f64
+        F16 => tally_f16
+        Bf16 => tally_bf16
     }
 
-    /// Keeps what parameters of a type weigh.
-    pub fn keep(param: Dtype) -> Kernel {
-        Kernel(STEPS.len() + 13 + of_type(param))
+    /// Adds gradients of the second type to a sum of the first.
+    ACCUMULATES: (Dtype, Dtype) = {
+        F32 F32 => accumulate_f32_f32
+        F32 F16 => accumulate_f32_f16
+        F32 Bf16 => accumulate_f32_bf16
+        F64 F64 => accumulate_f64_f64
+        F64 F32 => accumulate_f64_f32
     }
 
-    /// Adds up what has changed of them since.
-    pub fn change(param: Dtype) -> Kernel {
-        Kernel(STEPS.len() + 17 + of_type(param))
+    /// Keeps the weights of parameters of a type.
+    KEEPS: Dtype = {
+        F32 => keep_f32
+        F64 => keep_f64
+        F16 => keep_f16
+        Bf16 => keep_bf16
     }
 
-    /// Holds a master against its parameter.
-    pub fn check_master(param: Dtype) -> Kernel {
-        Kernel(STEPS.len() + 21 + usize::from(param == Dtype::Bf16))
+    /// Sums the squares of what has changed of the kept weights.
+    CHANGES: Dtype = {
+        F32 => change_f32
+        F64 => change_f64
+        F16 => change_f16
+        Bf16 => change_bf16
     }
 
-    /// Adds a gradient to a sum in the compute type.
-    pub fn accumulate(sum: Dtype, grad: Dtype) -> Kernel {
-        Kernel(
-            STEPS.len()
-                + 8
-                + match (sum, grad) {
-                    (Dtype::F64, Dtype::F64) => 3,
-                    (Dtype::F64, _) => 4,
-                    (_, Dtype::F16) => 1,
-                    (_, Dtype::Bf16) => 2,
-                    _ => 0,
-                },
-        )
+    /// Compares masters with parameters of a type.
+    MASTER_CHECKS: Dtype = {
+        F16 => check_master_f16
+        Bf16 => check_master_bf16
     }
 }
 
-/// The place of a type among kernels that there is one of for each.
-fn of_type(dtype: Dtype) -> usize {
-    match dtype {
-        Dtype::F32 => 0,
-        Dtype::F64 => 1,
-        Dtype::F16 => 2,
-        _ => 3,
+/// Returns a name that ends with its NUL, or fails to compile.
+#[cfg(feature = "cuda")]
+const fn name(text: &str) -> &CStr {
+    match CStr::from_bytes_with_nul(text.as_bytes()) {
+        Ok(name) => name,
+        Err(_) => panic!("a name ends with its only NUL"),
+    }
+}
+
+/// Returns the kernel of a group that has this key.
+fn find<K: PartialEq>(group: &[(K, Kernel)], key: K) -> Kernel {
+    let found = group.iter().find(|(of, _)| *of == key);
+    found.expect("Format::new and the checks of tensors let no other types in").1
+}
+
+impl Kernel {
+    /// Returns the kernel that steps parameters of this type and format.
+    pub fn step(param: Dtype, format: &Format) -> Kernel {
+        let moments = format.moments();
+        let kept = if moments.block().is_some() { Kept::Itself } else { format.kept() };
+        find(STEPS, (param, kept, moments))
+    }
+
+    /// Returns the kernel that steps the listed rows of parameters of this type, whose moments are
+    /// no codes.
+    pub fn rows(param: Dtype, format: &Format) -> Kernel {
+        find(ROWS, (param, format.moments()))
+    }
+
+    /// Returns the kernel that brings such rows up to date.
+    pub fn catch_up(param: Dtype, format: &Format) -> Kernel {
+        find(CATCH_UPS, (param, format.moments()))
+    }
+
+    /// Returns the kernel that sums the squares of gradients.
+    pub fn tally(grad: Dtype) -> Kernel {
+        find(TALLIES, grad)
+    }
+
+    /// Returns the kernel that keeps weights before a step.
+    pub fn keep(param: Dtype) -> Kernel {
+        find(KEEPS, param)
+    }
+
+    /// Returns the kernel that sums what a step has changed of the weights.
+    pub fn change(param: Dtype) -> Kernel {
+        find(CHANGES, param)
+    }
+
+    /// Returns the kernel that compares a master with its parameter.
+    pub fn check_master(param: Dtype) -> Kernel {
+        find(MASTER_CHECKS, param)
+    }
+
+    /// Returns the kernel that adds a gradient to a sum in the compute type.
+    pub fn accumulate(sum: Dtype, grad: Dtype) -> Kernel {
+        find(ACCUMULATES, (sum, grad))
     }
 }
 
 #[cfg(all(test, feature = "cuda"))]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
+
+    fn name(kernel: Kernel) -> &'static str {
+        NAMES[kernel as usize].to_str().unwrap()
+    }
 
     #[test]
-    fn kernels_have_the_names_that_their_places_say() {
-        let name = |kernel: Kernel| Kernel::all().find(|(at, _)| *at == kernel).unwrap().1;
-        assert_eq!(name(Kernel::PREPARE), c"prepare");
-        assert_eq!(name(Kernel::DECIDE), c"decide");
-        assert_eq!(name(Kernel::JOIN_SUMS), c"join_sums");
-        assert_eq!(name(Kernel::CLEAR_SKIPPED), c"clear_skipped");
-        assert_eq!(name(Kernel::LIST_ROWS), c"list_rows");
-        assert_eq!(name(Kernel::COUNT_DIGITS), c"count_digits");
-        assert_eq!(name(Kernel::SORT_ROWS), c"sort_rows");
-        assert_eq!(name(Kernel::GATHER_ROWS), c"gather_rows");
-        assert_eq!(name(Kernel::LOG_STEP), c"log_step");
-        for param in Dtype::FLOATS {
-            let rows = format!("rows_{param}");
-            let format = Format::plain(param);
-            assert_eq!(name(Kernel::rows(param, &format)).to_str().unwrap(), rows);
-            let catch_up = format!("catch_up_{param}");
-            assert_eq!(name(Kernel::catch_up(param, &format)).to_str().unwrap(), catch_up);
+    fn the_ptx_has_the_kernels_and_no_others() {
+        let entries = PTX.split(".visible .entry ").skip(1);
+        let entries: BTreeSet<_> = entries.filter_map(|entry| entry.split('(').next()).collect();
+        let names: BTreeSet<_> = NAMES.iter().map(|name| name.to_str().unwrap()).collect();
+        assert_eq!(names, entries);
+        assert_eq!(names.len(), NAMES.len());
+    }
+
+    #[test]
+    fn a_kernel_is_named_after_its_types() {
+        assert_eq!(name(Kernel::prepare), "prepare");
+        assert_eq!(name(Kernel::log_step), "log_step");
+        for ((param, kept, moments), kernel) in STEPS {
+            let kept = match kept {
+                Kept::Itself => "",
+                Kept::Master => "_master",
+                Kept::Split => "_split",
+                Kept::Kahan => "_kahan",
+                Kept::Stochastic => "_stochastic",
+            };
+            assert_eq!(name(*kernel), format!("step_{param}{kept}{}", suffix(*moments)));
         }
-        for grad in Dtype::FLOATS {
-            for (kernel, what) in [
-                (Kernel::tally(grad), "tally"),
-                (Kernel::keep(grad), "keep"),
-                (Kernel::change(grad), "change"),
-            ] {
-                assert_eq!(name(kernel).to_str().unwrap(), format!("{what}_{grad}"));
+        for (what, group) in [("rows", ROWS), ("catch_up", CATCH_UPS)] {
+            for ((param, moments), kernel) in group {
+                assert_eq!(name(*kernel), format!("{what}_{param}{}", suffix(*moments)));
             }
-            let sum = grad.compute();
-            let accumulate = format!("accumulate_{sum}_{grad}");
-            assert_eq!(name(Kernel::accumulate(sum, grad)).to_str().unwrap(), accumulate);
         }
-        assert_eq!(name(Kernel::accumulate(Dtype::F64, Dtype::F32)), c"accumulate_f64_f32");
-        for param in [Dtype::F16, Dtype::Bf16] {
-            let check = format!("check_master_{param}");
-            assert_eq!(name(Kernel::check_master(param)).to_str().unwrap(), check);
+        let of_a_type = [
+            ("tally", TALLIES),
+            ("keep", KEEPS),
+            ("change", CHANGES),
+            ("check_master", MASTER_CHECKS),
+        ];
+        for (what, group) in of_a_type {
+            for (dtype, kernel) in group {
+                assert_eq!(name(*kernel), format!("{what}_{dtype}"));
+            }
         }
-        assert_eq!(Kernel::all().count(), COUNT);
+        for ((sum, grad), kernel) in ACCUMULATES {
+            assert_eq!(name(*kernel), format!("accumulate_{sum}_{grad}"));
+        }
+    }
+
+    fn suffix(moments: MomentFormat) -> &'static str {
+        match moments {
+            MomentFormat::Full => "",
+            MomentFormat::Bf16 => "_bf16",
+            MomentFormat::Bytes => "_8bit",
+            MomentFormat::Nibbles => "_4bit",
+        }
+    }
+
+    #[test]
+    fn every_type_has_its_kernels() {
+        for dtype in Dtype::FLOATS {
+            let format = Format::plain(dtype);
+            assert_eq!(name(Kernel::step(dtype, &format)), format!("step_{dtype}"));
+            assert_eq!(name(Kernel::rows(dtype, &format)), format!("rows_{dtype}"));
+            assert_eq!(name(Kernel::catch_up(dtype, &format)), format!("catch_up_{dtype}"));
+            assert_eq!(name(Kernel::tally(dtype)), format!("tally_{dtype}"));
+            assert_eq!(name(Kernel::keep(dtype)), format!("keep_{dtype}"));
+            assert_eq!(name(Kernel::change(dtype)), format!("change_{dtype}"));
+            let sum = dtype.compute();
+            assert_eq!(name(Kernel::accumulate(sum, dtype)), format!("accumulate_{sum}_{dtype}"));
+        }
+        assert_eq!(name(Kernel::accumulate(Dtype::F64, Dtype::F32)), "accumulate_f64_f32");
+        assert_eq!(name(Kernel::check_master(Dtype::F16)), "check_master_f16");
+        assert_eq!(name(Kernel::check_master(Dtype::Bf16)), "check_master_bf16");
     }
 }

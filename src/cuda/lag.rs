@@ -136,7 +136,7 @@ impl Cuda {
             return Ok(());
         }
         // SAFETY: what the kernel takes; the table describes the library's own memory.
-        unsafe { launch!(device, Kernel::LOG_STEP, n.div_ceil(256); table, n, scalars, verdict) }
+        unsafe { launch!(device, Kernel::log_step, n.div_ceil(256); table, n, scalars, verdict) }
     }
 
     /// All rows of a parameter have been given what they would be if they did not lag.

@@ -1,16 +1,38 @@
-//! What the kernels read and write, as `layout.cuh` lays it out.
+//! The layouts that the host and the kernels share: what a kernel takes by address or as an
+//! argument.
+//!
+//! `plan.rs` fills a table of `Tensor`, of `Hyper`, of `Chunk` and of `Rows` for each step, and
+//! `transfer.rs` copies them to the device. `Inputs` and `RowLag` are arguments of launches. The
+//! kernels write `Verdict` and `Outside`, and the host reads them.
+//!
+//! `layout.cuh` declares each of them again. Both sides assert the size and the place of every
+//! field, by the same numbers: a field that moves on one side alone does not compile, or fails
+//! `make ptx-check`. Addresses are numbers here; 0 stands for memory that is not there.
 #![forbid(unsafe_code)]
 
 use crate::config::GroupConfig;
-use crate::dtype::Dtype;
+use crate::format::{Kept, MomentFormat};
 use crate::math::Regularizer;
 use crate::role::Role;
-use crate::tensor::Operands;
+use crate::steps::Clock;
+use crate::tensor::{Operands, Total};
 
-/// Elements of a chunk, which one block of threads works on.
+/// Asserts the size of a layout and the place of each field, in bytes.
+macro_rules! assert_layout {
+    ($layout:ty, $bytes:literal: $($place:literal $field:ident),+) => {
+        const _: () = assert!(size_of::<$layout>() == $bytes);
+        $(const _: () = assert!(core::mem::offset_of!($layout, $field) == $place);)+
+    };
+}
+
+mod sparse;
+
+pub use sparse::{COUNTS, GATHERED, Outside, RowLag, Rows, SHARES, TILE, Values};
+
+/// The elements of a chunk, which one block of threads works on.
 pub const CHUNK: u64 = 16_384;
 
-/// The memory of one parameter, by address; 0: it has no such tensor.
+/// The memory of one parameter, by address.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Default)]
 pub struct Tensor {
@@ -21,17 +43,25 @@ pub struct Tensor {
     pub max_exp_avg_sq: u64,
     /// The master, or the remainder.
     pub rest: u64,
+    /// The scales of exp_avg, exp_avg_sq and max_exp_avg_sq.
     pub scales: [u64; 3],
     pub n_elements: u64,
+    /// The place of the first element in the whole tensor, which random bits depend on.
     pub first_element: u64,
+    /// The first of the tensor's chunks in the table of chunks.
     pub first_chunk: u64,
     pub key: [u32; 2],
+    /// A `Kept`, as a number.
     pub kept: u32,
-    /// 1 more than where its sparse gradient is among those of the step; 0: it has a dense one.
+    /// 1 more than the place of the sparse gradient among those of the step; 0: the gradient is
+    /// dense.
     pub rows: u32,
 }
 
-/// Elements `number * CHUNK` on of a tensor.
+assert_layout!(Tensor, 112: 0 param, 8 grad, 16 exp_avg, 24 exp_avg_sq, 32 max_exp_avg_sq, 40 rest,
+    48 scales, 72 n_elements, 80 first_element, 88 first_chunk, 96 key, 104 kept, 108 rows);
+
+/// Elements `number * CHUNK` and on of a tensor.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Chunk {
@@ -39,7 +69,9 @@ pub struct Chunk {
     pub number: u32,
 }
 
-/// What one parameter is stepped with, but for what is known on the device alone.
+assert_layout!(Chunk, 8: 0 tensor, 4 number);
+
+/// The hyper-parameters of one parameter's step, except for what the device alone knows.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Default, Debug)]
 pub struct Hyper {
@@ -49,35 +81,42 @@ pub struct Hyper {
     pub beta2: f64,
     pub eps: f64,
     pub weight_decay: f64,
-    /// Makes a sum of gradients their mean.
+    /// The factor that makes a sum of gradients their mean.
     pub mean: f64,
     pub min: f64,
     pub max: f64,
+    /// The coefficient of the regularizer.
     pub coefficient: f64,
     pub largest_norm: f64,
-    /// Where the host has decided.
+    /// The clip factor, where the host has decided.
     pub clip_factor: f64,
+    /// 0, `CLIP_NORM` or `CLIP_GLOBAL_NORM`.
     pub clip: u32,
-    /// Of a global norm.
+    /// The scope of the global norm.
     pub scope: u32,
+    /// 0, or 1 and 2 for L1 and L2.
     pub regularizer: u32,
     pub limited: u32,
     pub maximize: u32,
     pub stepped: u32,
-    /// Whether it computes in f64.
+    /// The parameter is stepped in f64.
     pub is_f64: u32,
     pub independent_weight_decay: u32,
 }
 
-/// Blocks that share the work on one sparse gradient: `rows.cuh` has the same number.
-pub const SHARES: u64 = 256;
+assert_layout!(Hyper, 128: 0 group_lr_scale, 8 lr_scale, 16 beta1, 24 beta2, 32 eps,
+    40 weight_decay, 48 mean, 56 min, 64 max, 72 coefficient, 80 largest_norm, 88 clip_factor,
+    96 clip, 100 scope, 104 regularizer, 108 limited, 112 maximize, 116 stepped, 120 is_f64,
+    124 independent_weight_decay);
 
-/// Clipping by each tensor's norm, and by that of all of a scope.
+/// Clipping by the norm of each tensor.
 pub const CLIP_NORM: u32 = 1;
+/// Clipping by the norm of all tensors of a scope.
 pub const CLIP_GLOBAL_NORM: u32 = 2;
 
 impl Hyper {
-    /// Of a parameter that is stepped, in a group, and neither clipped nor regularized.
+    /// Returns the hyper-parameters of a parameter that is stepped, in a group, and neither clipped
+    /// nor regularized.
     pub fn of(group: &GroupConfig, lr_scale: f64, decays: bool, maximize: bool) -> Hyper {
         Hyper {
             group_lr_scale: group.lr_scale,
@@ -110,7 +149,7 @@ impl Hyper {
 }
 
 impl Tensor {
-    /// Of a parameter whose chunks and rows have no place yet.
+    /// Returns the memory of a parameter whose chunks and rows have no place yet.
     pub fn of(operands: &Operands) -> Tensor {
         let address = |role| operands.tensor(role).map_or(0, |tensor| tensor.address() as u64);
         let (key, first_element) =
@@ -133,23 +172,32 @@ impl Tensor {
     }
 }
 
-/// What a launch has to know of a parameter's state.
+// `Kept` and `MomentFormat` of layout.cuh have these numbers, too.
+const _: () = assert!(Kept::Itself as u32 == 0 && Kept::Master as u32 == 1);
+const _: () = assert!(Kept::Split as u32 == 2 && Kept::Kahan as u32 == 3);
+const _: () = assert!(Kept::Stochastic as u32 == 4);
+const _: () = assert!(MomentFormat::Full as u32 == 0 && MomentFormat::Bf16 as u32 == 1);
+const _: () = assert!(MomentFormat::Bytes as u32 == 2 && MomentFormat::Nibbles as u32 == 3);
+
+/// Returns the flags of a launch that depend on a parameter's state.
 pub fn flags(operands: &Operands) -> u32 {
     if operands.format().amsgrad() { FLAG_AMSGRAD } else { 0 }
 }
 
-/// What all parameters are stepped with: numbers of the host's, or f32s in the device's memory.
+/// The inputs of the step of all parameters: numbers of the host's, or f32s in the device's memory.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct Inputs {
     pub lr: f64,
     pub inv_grad_scale: f64,
-    /// That the device can read.
+    /// The largest learning rate that the device may read.
     pub largest_lr: f64,
     pub at: InputsAt,
 }
 
-/// Where numbers are that the device reads itself; 0: the host's is meant.
+assert_layout!(Inputs, 48: 0 lr, 8 inv_grad_scale, 16 largest_lr, 24 at);
+
+/// The addresses of numbers that the device reads itself; 0: the host's number is meant.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Default, Debug)]
 pub struct InputsAt {
@@ -158,8 +206,10 @@ pub struct InputsAt {
     pub found_inf: u64,
 }
 
+assert_layout!(InputsAt, 24: 0 lr, 8 grad_scale, 16 found_inf);
+
 impl InputsAt {
-    /// With their names in errors.
+    /// Returns the addresses with their names in errors.
     pub fn named(&self) -> [(&'static str, u64); 3] {
         [
             ("inputs.lr", self.lr),
@@ -169,119 +219,52 @@ impl InputsAt {
     }
 }
 
-/// What all gradients come to.
+/// The outcome of a step: what the device found in all gradients, and whether it took the step.
 #[repr(C)]
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Verdict {
     pub sum_squares: f64,
     pub inv_grad_scale: f64,
-    /// The smallest.
+    /// The smallest clip factor.
     pub clip_factor: f64,
     pub n_nonfinite: u64,
-    /// Whether a number was read that no step can use.
+    /// The device has read a number that no step can use.
     pub invalid: u32,
     pub skipped: u32,
 }
 
-/// What the values of a sparse gradient are stored as, and widened to.
-#[repr(u32)]
-#[derive(Clone, Copy, PartialEq)]
-pub enum Values {
-    F32,
-    F16,
-    Bf16,
-    F64,
-    F32InF64,
-}
+assert_layout!(Verdict, 40: 0 sum_squares, 8 inv_grad_scale, 16 clip_factor, 24 n_nonfinite,
+    32 invalid, 36 skipped);
 
-impl Values {
-    pub fn new(param: Dtype, values: Dtype) -> Values {
-        match (param, values) {
-            (Dtype::F64, Dtype::F32) => Values::F32InF64,
-            (Dtype::F64, _) => Values::F64,
-            (_, Dtype::F16) => Values::F16,
-            (_, Dtype::Bf16) => Values::Bf16,
-            _ => Values::F32,
-        }
-    }
-
-    fn bytes(self) -> usize {
-        match self {
-            Values::F16 | Values::Bf16 => 2,
-            Values::F32 | Values::F32InF64 => 4,
-            Values::F64 => 8,
-        }
-    }
-}
-
-/// A sparse gradient, by address. The library's gradient is dense, in the compute type.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq)]
-pub struct Rows {
-    pub numbers: u64,
-    pub values: u64,
-    pub grad: u64,
-    pub entries: u64,
-    pub spare: u64,
-    pub counts: u64,
-    pub gathered: u64,
-    /// 0: no row lags.
-    pub lag: u64,
-    pub n_rows: u64,
-    pub row_elements: u64,
-    pub height: u64,
-    pub tensor: u32,
-    pub values_type: Values,
-    pub is_long: u32,
-    pub reserved: u32,
-}
-
-impl Rows {
-    /// How many bytes all values take.
-    pub fn value_bytes(&self) -> usize {
-        (self.n_rows * self.row_elements) as usize * self.values_type.bytes()
-    }
-}
-
-/// How far the rows of a parameter lag, by address.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct RowLag {
-    pub at: u64,
-    pub height: u64,
-    pub row_elements: u64,
-}
-
-/// Entries that a block sorts, and what it counts for them: how many there are of each digit.
-pub const TILE: usize = 2048;
-pub const COUNTS: usize = 256;
-
-/// The first row that a parameter did not have, since the host asked last.
-#[repr(C)]
-#[derive(Clone, Copy, Default, Debug)]
-pub struct Outside {
-    /// 1 more than its place in the list, or 0: there was none.
-    pub place: u64,
-    pub row: i64,
-    pub height: u64,
-}
-
-/// Bytes of what is noted of a sparse gradient, of which the last are an `Outside`.
-pub const GATHERED: usize = 48;
-
-/// What all tensors of a launch have in common.
+/// Flags that all tensors of a launch have in common.
 pub const FLAG_AMSGRAD: u32 = 1;
 pub const FLAG_CLEAR_GRADS: u32 = 2;
 pub const FLAG_F32_GRADS: u32 = 4;
 
-/// Bytes of `Scalars`, which only the device looks into.
+/// The bytes of `Scalars`, which only the device looks into.
 pub const SCALARS: usize = 160;
 
-const _: () = assert!(size_of::<Tensor>() == 112);
-const _: () = assert!(size_of::<Chunk>() == 8);
-const _: () = assert!(size_of::<Hyper>() == 128);
-const _: () = assert!(size_of::<Inputs>() == 48);
-const _: () = assert!(size_of::<Verdict>() == 40);
-const _: () = assert!(size_of::<Rows>() == 104);
-const _: () = assert!(size_of::<RowLag>() == 24);
-const _: () = assert!(size_of::<Outside>() == 24);
+assert_layout!(Clock, 24: 0 step, 8 beta1_power, 16 beta2_power);
+assert_layout!(Total, 16: 0 sum_squares, 8 n_nonfinite);
+
+#[cfg(all(test, feature = "cuda"))]
+mod tests {
+    use super::*;
+    use crate::cuda::kernels::PTX;
+    use crate::tensor::LOGGED;
+
+    #[test]
+    fn the_kernels_have_the_same_constants() {
+        let constants = [
+            ("CHUNK", CHUNK),
+            ("SHARES", SHARES),
+            ("TILE", TILE as u64),
+            ("DIGITS", COUNTS as u64),
+            ("LOGGED", LOGGED),
+        ];
+        for (name, value) in constants {
+            let line = format!(".global .align 4 .u32 {name} = {value};");
+            assert!(PTX.contains(&line), "{line}");
+        }
+    }
+}

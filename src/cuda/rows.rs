@@ -182,14 +182,14 @@ impl Cuda {
         // SAFETY: what the kernels take; the table describes memory that the host vouched for, and room for
         // as many rows as it lists.
         unsafe {
-            launch!(device, Kernel::LIST_ROWS, blocks; table, n)?;
+            launch!(device, Kernel::list_rows, blocks; table, n)?;
             for pass in 0..n_passes {
                 if pass > 0 {
-                    launch!(device, Kernel::COUNT_DIGITS, blocks; table, n, pass)?;
+                    launch!(device, Kernel::count_digits, blocks; table, n, pass)?;
                 }
-                launch!(device, Kernel::SORT_ROWS, blocks; table, n, pass)?;
+                launch!(device, Kernel::sort_rows, blocks; table, n, pass)?;
             }
-            launch!(device, Kernel::GATHER_ROWS, blocks; table, n)
+            launch!(device, Kernel::gather_rows, blocks; table, n)
         }
     }
 

@@ -141,7 +141,7 @@ impl Cuda {
         let counts = self.workspace.as_ref().map_or(0, |workspace| workspace.places.counts);
         let n = self.plan.tensors.len() as u64;
         // SAFETY: what the kernel takes; the tables describe memory that the host vouched for.
-        unsafe { launch!(device, Kernel::JOIN_SUMS, n; tensors, n, sums, counts, totals) }
+        unsafe { launch!(device, Kernel::join_sums, n; tensors, n, sums, counts, totals) }
     }
 
     /// Steps no more: what is queued up is half a step, the other half of which could not be taken.
@@ -194,7 +194,7 @@ impl Cuda {
                 // SAFETY: what the kernel takes; the host vouched for what the inputs point to.
                 unsafe {
                     launch!(
-                        device, Kernel::DECIDE, 1;
+                        device, Kernel::decide, 1;
                         hypers, totals, n, n_scopes, skips, inputs, scope_sums, factors, verdict
                     )
                 }?;
@@ -209,7 +209,7 @@ impl Cuda {
             // SAFETY: as above.
             unsafe {
                 launch!(
-                    device, Kernel::PREPARE, u64::from(n).div_ceil(256);
+                    device, Kernel::prepare, u64::from(n).div_ceil(256);
                     hypers, n, inputs, factors, verdict, clocks, scalars
                 )
             }?;
@@ -246,7 +246,7 @@ impl Cuda {
                 // SAFETY: as above.
                 unsafe {
                     launch!(
-                        device, Kernel::CLEAR_SKIPPED, n_chunks;
+                        device, Kernel::clear_skipped, n_chunks;
                         tensors, chunks, n_chunks, verdict, grad_bytes
                     )
                 }?;

@@ -1,10 +1,9 @@
 """State files of PyTorch, Paddle, DeepSpeed and bitsandbytes are taken over, and training goes on to their values; files that
 would do more than hold tensors are refused. (`make test-peers` does it with the frameworks themselves, and the other way round.)
 
-usage: convert.py LIBADAMW_SO STATES_JSON
+usage: convert.py STATES_JSON
 """
 
-import ctypes
 import io
 import json
 import os
@@ -15,20 +14,18 @@ import tracemalloc
 import zipfile
 
 try:
+    import ml_dtypes  # noqa: F401  (of ours.py)
     import numpy as np
-except ImportError:
-    print("numpy is missing")
+except ImportError as missing:
+    print(missing)
     sys.exit(77)
 
-# This file has the name of the module that it tests, which is to be found first.
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "python"))
-import convert
-import pickled
+from adamw import convert
+from adamw.convert import pickled
 from ours import Ours, from_bf16
 
-library = ctypes.CDLL(sys.argv[1])
-FOLDER = os.path.dirname(sys.argv[2])
-with open(sys.argv[2]) as file:
+FOLDER = os.path.dirname(sys.argv[1])
+with open(sys.argv[1]) as file:
     golden = json.load(file)
 
 
@@ -43,16 +40,16 @@ def path_of(file):
 NAMES = golden["names"]
 for run in golden["runs"]:
     weights, files = arrays(run["middle"]), [path_of(file) for file in run["files"]]
-    ours = Ours(library, NAMES, weights)
+    ours = Ours(NAMES, weights)
     if run["framework"] == "torch":
-        convert.from_torch(ours.handle, NAMES, pickled.load_torch(files[0]))
+        convert.from_torch(ours.optimizer, NAMES, pickled.load_torch(files[0]))
     elif run["framework"] == "torch's distributed names":
-        convert.from_distributed(ours.handle, convert.read(files[0])[1])
+        convert.from_distributed(ours.optimizer, convert.read(files[0])[1])
     elif run["framework"] == "paddle":
-        convert.from_paddle(ours.handle, NAMES, pickled.load_paddle(files[0]))
+        convert.from_paddle(ours.optimizer, NAMES, pickled.load_paddle(files[0]))
     else:
         ranks = [pickled.load_torch(file)["optimizer_state_dict"] for file in files]
-        params = convert.from_deepspeed(ours.handle, ranks, masters=False)
+        params = convert.from_deepspeed(ours.optimizer, ranks, masters=False)
         for name, weight in zip(NAMES, weights):
             assert np.array_equal(params[name], weight.reshape(-1)), name
     for grads in golden["grads"]:
@@ -64,11 +61,11 @@ for run in golden["runs"]:
 
 # What codes stand for, bit for bit.
 saved = pickled.load_torch(path_of("states-bitsandbytes.pt"))
-ours = Ours(library, ["w"], [np.zeros(4100, np.float32)])
-convert.from_bitsandbytes(ours.handle, ["w"], saved["state_dict"])
+ours = Ours(["w"], [np.zeros(4100, np.float32)])
+convert.from_bitsandbytes(ours.optimizer, ["w"], saved["state_dict"])
 for part in ("exp_avg", "exp_avg_sq"):
-    assert np.array_equal(ours.state(f"state.w.{part}", 4100).view(np.uint32), saved[part].view(np.uint32)), part
-assert ours.state("state.w.step", 1, np.float64) == 3
+    assert np.array_equal(ours.state(f"state.w.{part}").view(np.uint32), saved[part].view(np.uint32)), part
+assert ours.state("state.w.step") == 3
 print("bitsandbytes", golden["versions"]["bitsandbytes"])
 
 
@@ -85,15 +82,15 @@ def refused(problem, function, *arguments):
 # ---- DeepSpeed's ranks: all of them, in their order
 
 ranks = [pickled.load_torch(path_of(f"states-deepspeed-{rank}.pt"))["optimizer_state_dict"] for rank in (0, 1)]
-ours = Ours(library, NAMES, arrays(golden["runs"][0]["middle"]))
-refused("is one of 2, there are 1", convert.from_deepspeed, ours.handle, ranks[:1], False)
-refused("rank 1 is that of ZeRO's stage 3 or elastic", convert.from_deepspeed, ours.handle, [ranks[0], {"zero_stage": 3}], False)
+ours = Ours(NAMES, arrays(golden["runs"][0]["middle"]))
+refused("is one of 2, there are 1", convert.from_deepspeed, ours.optimizer, ranks[:1])
+refused("rank 1 is that of ZeRO's stage 3 or elastic", convert.from_deepspeed, ours.optimizer, [ranks[0], {"zero_stage": 3}])
 elastic = {**ranks[0], "base_optimizer_state": []}
-refused("rank 0 is that of ZeRO's stage 3 or elastic", convert.from_deepspeed, ours.handle, [elastic, ranks[1]], False)
+refused("rank 0 is that of ZeRO's stage 3 or elastic", convert.from_deepspeed, ours.optimizer, [elastic, ranks[1]])
 
 with tempfile.TemporaryDirectory() as folder:
     # Out and in again, over what was there.
-    convert.from_deepspeed(ours.handle, ranks, masters=False)
+    convert.from_deepspeed(ours.optimizer, ranks, masters=False)
     ours.step(arrays(golden["grads"][0]))
     ours.save(f"{folder}/state")
     for rank in ranks:
@@ -101,33 +98,33 @@ with tempfile.TemporaryDirectory() as folder:
         flat.update({part: np.zeros(8, np.float32) for part in ("exp_avg", "exp_avg_sq")})
         rank["single_partition_of_fp32_groups"][0] = np.zeros(8, np.float32)
     convert.to_deepspeed(f"{folder}/state", ranks, dict(zip(NAMES, ours.weights)))
-    again = Ours(library, NAMES, ours.weights)
-    params = convert.from_deepspeed(again.handle, ranks, masters=False)
+    again = Ours(NAMES, ours.weights)
+    params = convert.from_deepspeed(again.optimizer, ranks, masters=False)
     for name, weight in zip(NAMES, ours.weights):
         assert np.array_equal(params[name], weight.reshape(-1))
-        assert again.state(f"state.{name}.step", 1, np.float64) == 4
+        assert again.state(f"state.{name}.step") == 4
         for part in ("exp_avg", "exp_avg_sq"):
-            assert np.array_equal(*(each.state(f"state.{name}.{part}", weight.size) for each in (ours, again))), part
-    again.handle.set_state(f"state.{NAMES[1]}.step", np.array([9.0]))
+            assert np.array_equal(*(each.state(f"state.{name}.{part}") for each in (ours, again))), part
+    again.optimizer.set_state(f"state.{NAMES[1]}.step", np.array([9.0]))
     again.save(f"{folder}/state")
     refused("has taken 9 steps, others in its group 4", convert.to_deepspeed, f"{folder}/state", ranks, params)
 
 # ---- Paddle's steps and masters
 
 saved = pickled.load_paddle(path_of("states-paddle-1000.pdopt"))
-ours = Ours(library, ["long"], [np.zeros(5, np.float32)])
-convert.from_paddle(ours.handle, ["long"], saved)
-assert ours.state("state.long.step", 1, np.float64) == 1000
-assert np.array_equal(ours.state("state.long.exp_avg", 5), saved["long_moment1_0"])
-refused("long_beta2_pow_acc_0 is 0.36733", convert.from_paddle, ours.handle, ["long"], saved, 0.9, 0.99)
+ours = Ours(["long"], [np.zeros(5, np.float32)])
+convert.from_paddle(ours.optimizer, ["long"], saved)
+assert ours.state("state.long.step") == 1000
+assert np.array_equal(ours.state("state.long.exp_avg"), saved["long_moment1_0"])
+refused("long_beta2_pow_acc_0 is 0.36733", convert.from_paddle, ours.optimizer, ["long"], saved, (0.9, 0.99))
 saved["long_beta2_pow_acc_0"] = np.zeros(1, np.float32)
-convert.from_paddle(ours.handle, ["long"], saved)
-assert 80_000 < ours.state("state.long.step", 1, np.float64) < 90_000  # at least
+convert.from_paddle(ours.optimizer, ["long"], saved)
+assert 80_000 < ours.state("state.long.step") < 90_000  # at least
 
 saved = pickled.load_paddle(path_of("states-paddle-master.pdopt"))
-ours = Ours(library, ["w"], [np.zeros(5, np.uint16)])
-convert.from_paddle(ours.handle, ["w"], saved)
-assert np.array_equal(ours.state("state.w.master", 5), np.array(golden["master"], np.float32))
+ours = Ours(["w"], [np.zeros(5, np.uint16)])
+convert.from_paddle(ours.optimizer, ["w"], saved)
+assert np.array_equal(ours.state("state.w.master"), np.array(golden["master"], np.float32))
 ours.step([np.ones(5, np.float32)])
 with tempfile.TemporaryDirectory() as folder:
     ours.save(f"{folder}/state")
@@ -136,11 +133,11 @@ with tempfile.TemporaryDirectory() as folder:
     assert own["master_weights"]["w"][0] == "w_fp32_master_0"
     with open(f"{folder}/state.pdopt", "wb") as file:
         pickle.dump(own, file)
-    again = Ours(library, ["w"], ours.weights)
-    convert.from_paddle(again.handle, ["w"], pickled.load_paddle(f"{folder}/state.pdopt"))
+    again = Ours(["w"], ours.weights)
+    convert.from_paddle(again.optimizer, ["w"], pickled.load_paddle(f"{folder}/state.pdopt"))
 for part in ("master", "exp_avg", "exp_avg_sq"):
-    assert np.array_equal(*(each.state(f"state.w.{part}", 5) for each in (ours, again))), part
-assert again.state("state.w.step", 1, np.float64) == 1
+    assert np.array_equal(*(each.state(f"state.w.{part}") for each in (ours, again))), part
+assert again.state("state.w.step") == 1
 
 # ---- what goes out: settings by group, bf16 in f32, and nothing that others would take for something else
 
@@ -158,7 +155,7 @@ both = convert.to_torch(CHECKPOINT, [["kahan", "random"]], SIZES)
 assert [group["params"] for group in both["param_groups"]] == [[0, 1]]
 refused("those of 'a.weight' in the same group", convert.to_torch, CHECKPOINT, [["a.weight", "kahan"]], SIZES)
 refused("state.codes.exp_avg is in codes", convert.to_torch, CHECKPOINT, [["codes"]], SIZES)
-ours = Ours(library, NAMES, arrays(golden["runs"][0]["middle"]), no_decay=NAMES[1:])
+ours = Ours(NAMES, arrays(golden["runs"][0]["middle"]), no_decay=NAMES[1:])
 with tempfile.TemporaryDirectory() as folder:
     ours.save(f"{folder}/state")
     groups = convert.to_torch(f"{folder}/state", [[name] for name in NAMES], {name: -1 for name in NAMES})["param_groups"]
@@ -204,7 +201,7 @@ class Saving(pickle.Pickler):
 def tensor(offset, shape, strides):
     file = io.BytesIO()
     Saving(file, 2).dump(Calls(pickled.tensor, Saving, offset, shape, strides, False, None))
-    return file.getvalue().replace(b"cpickled\ntensor\n", b"ctorch._utils\n_rebuild_tensor_v2\n")
+    return file.getvalue().replace(b"cadamw.convert.pickled\ntensor\n", b"ctorch._utils\n_rebuild_tensor_v2\n")
 
 
 def loaded(load, contents):

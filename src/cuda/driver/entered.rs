@@ -187,7 +187,7 @@ impl Entered<'_> {
         blocks: u64,
         mut arguments: [*mut c_void; N],
     ) -> Result<(), Error> {
-        let Function { function, most_blocks } = self.driver.kernels.functions[kernel.0];
+        let Function { function, most_blocks } = self.driver.kernels.functions[kernel as usize];
         let blocks = blocks.min(most_blocks.into()) as c_uint;
         if blocks == 0 {
             return Ok(()); // The driver refuses to do nothing.

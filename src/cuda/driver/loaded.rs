@@ -4,7 +4,7 @@
 
 use super::find::{call, checked};
 use super::{Relaxed, THREADS, Within, relaxed, within};
-use crate::cuda::kernels::{self, Kernel};
+use crate::cuda::kernels::{NAMES, PTX};
 use crate::error::{Error, Label};
 use crate::sys::memory::reserve;
 use crate::sys::process_id;
@@ -24,7 +24,7 @@ pub struct Function {
 struct Loaded {
     context: sys::CUcontext,
     module: sys::CUmodule,
-    functions: [Function; kernels::COUNT],
+    functions: [Function; NAMES.len()],
     n_users: usize,
 }
 
@@ -41,7 +41,7 @@ fn lock() -> MutexGuard<'static, Vec<Loaded>> {
 
 /// The kernels, as one handle uses them.
 pub struct Kernels {
-    pub functions: [Function; kernels::COUNT],
+    pub functions: [Function; NAMES.len()],
     context: sys::CUcontext,
     /// The process that has loaded them: a forked child has not.
     process: i32,
@@ -103,17 +103,17 @@ impl Loaded {
         // SAFETY: the image ends with a NUL; the log has the length that is said; the rest is written
         // to places of ours.
         unsafe {
-            let ptx = kernels::PTX.as_ptr().cast();
+            let ptx = PTX.as_ptr().cast();
             let (options, values) = (options.as_mut_ptr(), values.as_mut_ptr());
             let loaded = call!(cuModuleLoadDataEx(&mut module, ptx, 2, options, values));
             loaded.map_err(|error| refused(error, &log))?;
         }
         // From here on `drop` unloads it.
         let none = Function { function: null_mut(), most_blocks: 0 };
-        let mut loaded = Loaded { context, module, functions: [none; kernels::COUNT], n_users: 1 };
+        let mut loaded = Loaded { context, module, functions: [none; NAMES.len()], n_users: 1 };
         // SAFETY: written to a place of ours.
         unsafe { call!(cuDeviceGetAttribute(&mut multiprocessors, MULTIPROCESSORS, device)) }?;
-        for (kernel, name) in Kernel::all() {
+        for (name, loaded_function) in NAMES.iter().zip(&mut loaded.functions) {
             let (mut function, mut blocks) = (null_mut(), 0);
             // SAFETY: the name is NUL-terminated, the rest is written to places of ours.
             unsafe {
@@ -126,7 +126,7 @@ impl Loaded {
                 ))?;
             }
             let most_blocks = blocks.max(1).saturating_mul(multiprocessors.max(1)) as c_uint;
-            loaded.functions[kernel.0] = Function { function, most_blocks };
+            *loaded_function = Function { function, most_blocks };
         }
         Ok(loaded)
     }

@@ -31,6 +31,7 @@ struct Lag {
   }
 };
 static_assert(sizeof(Lag) == 24, "as layout.rs has it");
+AT(0, Lag, at); AT(8, Lag, height); AT(16, Lag, row_elements);
 
 // A number that the first thread of a warp has, for all of them, none of which goes on before.
 __device__ __forceinline__ u64 of_first_lane(u64 number) { return __shfl_sync(EVERYONE, number, 0); }

@@ -1,7 +1,11 @@
-// What the host describes, and what comes of it: `src/cuda/layout.rs` has the same layouts, asserted on both sides.
+// The layouts that the host and the kernels share. `src/cuda/layout.rs` declares them, too: both sides assert the same
+// size, and the same place of each field.
 #pragma once
 #include "math.cuh"
 #include "storage.cuh"
+
+// Asserts where a field starts, in bytes.
+#define AT(place, layout, field) static_assert((u64)&((layout *)0)->field == place, "as layout.rs has it")
 
 // Elements of a chunk, which one block of threads works on.
 const u32 CHUNK = 16384;
@@ -25,6 +29,10 @@ struct Tensor {
   u32 rows; // 1 more than where its sparse gradient is among those of the step; 0: it has a dense one
 };
 static_assert(sizeof(Tensor) == 112, "as layout.rs has it");
+AT(0, Tensor, param); AT(8, Tensor, grad); AT(16, Tensor, exp_avg); AT(24, Tensor, exp_avg_sq);
+AT(32, Tensor, max_exp_avg_sq); AT(40, Tensor, rest); AT(48, Tensor, exp_avg_scale); AT(56, Tensor, exp_avg_sq_scale);
+AT(64, Tensor, max_exp_avg_sq_scale); AT(72, Tensor, n_elements); AT(80, Tensor, first_element);
+AT(88, Tensor, first_chunk); AT(96, Tensor, key); AT(104, Tensor, kept); AT(108, Tensor, rows);
 
 // How a gradient is clipped; by value is a limit beside it.
 enum Clip : u32 { CLIP_NONE, CLIP_NORM, CLIP_GLOBAL_NORM };
@@ -45,6 +53,11 @@ struct Hyper {
   u32 independent_weight_decay;
 };
 static_assert(sizeof(Hyper) == 128, "as layout.rs has it");
+AT(0, Hyper, group_lr_scale); AT(8, Hyper, lr_scale); AT(16, Hyper, beta1); AT(24, Hyper, beta2); AT(32, Hyper, eps);
+AT(40, Hyper, weight_decay); AT(48, Hyper, mean); AT(56, Hyper, min); AT(64, Hyper, max); AT(72, Hyper, coefficient);
+AT(80, Hyper, largest_norm); AT(88, Hyper, clip_factor); AT(96, Hyper, clip); AT(100, Hyper, scope);
+AT(104, Hyper, regularizer); AT(108, Hyper, limited); AT(112, Hyper, maximize); AT(116, Hyper, stepped);
+AT(120, Hyper, is_f64); AT(124, Hyper, independent_weight_decay);
 
 // How far a parameter has come.
 struct Clock {
@@ -52,6 +65,7 @@ struct Clock {
   double beta1_power, beta2_power;
 };
 static_assert(sizeof(Clock) == 24, "as layout.rs has it");
+AT(0, Clock, step); AT(8, Clock, beta1_power); AT(16, Clock, beta2_power);
 
 // What all parameters are stepped with: numbers of the host's, or f32s in global memory.
 struct Inputs {
@@ -60,6 +74,8 @@ struct Inputs {
   const float *lr_at, *grad_scale_at, *found_inf_at; // 0: there is none
 };
 static_assert(sizeof(Inputs) == 48, "as layout.rs has it");
+AT(0, Inputs, lr); AT(8, Inputs, inv_grad_scale); AT(16, Inputs, largest_lr); AT(24, Inputs, lr_at);
+AT(32, Inputs, grad_scale_at); AT(40, Inputs, found_inf_at);
 
 // What the gradient of one parameter adds up to.
 struct Total {
@@ -67,6 +83,7 @@ struct Total {
   u64 n_nonfinite;
 };
 static_assert(sizeof(Total) == 16, "as layout.rs has it");
+AT(0, Total, sum_squares); AT(8, Total, n_nonfinite);
 
 // What all gradients come to.
 struct Verdict {
@@ -77,12 +94,15 @@ struct Verdict {
   u32 skipped;
 };
 static_assert(sizeof(Verdict) == 40, "as layout.rs has it");
+AT(0, Verdict, sum_squares); AT(8, Verdict, inv_grad_scale); AT(16, Verdict, clip_factor);
+AT(24, Verdict, n_nonfinite); AT(32, Verdict, invalid); AT(36, Verdict, skipped);
 
 // Elements `number * CHUNK` on of a tensor.
 struct Chunk {
   u32 tensor, number;
 };
 static_assert(sizeof(Chunk) == 8, "as layout.rs has it");
+AT(0, Chunk, tensor); AT(4, Chunk, number);
 
 // The element types of a sparse gradient's values, and what they are widened to: numbered as `layout.rs` has it.
 enum Values : u32 { VALUES_F32, VALUES_F16, VALUES_BF16, VALUES_F64, VALUES_F32_IN_F64 };
@@ -103,6 +123,9 @@ struct Rows {
   u32 reserved;
 };
 static_assert(sizeof(Rows) == 104, "as layout.rs has it");
+AT(0, Rows, numbers); AT(8, Rows, values); AT(16, Rows, grad); AT(24, Rows, entries); AT(32, Rows, spare);
+AT(40, Rows, counts); AT(48, Rows, gathered); AT(56, Rows, lag); AT(64, Rows, n); AT(72, Rows, row_elements);
+AT(80, Rows, height); AT(88, Rows, tensor); AT(92, Rows, type); AT(96, Rows, is_long); AT(100, Rows, reserved);
 
 // What the library's gradient of a tensor holds, in words of 64 bits: the list that was gathered last. And of the
 // first row that was not below the height, until the host asks: 1 more than its place, or 0; the row; the height.

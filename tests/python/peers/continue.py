@@ -1,10 +1,9 @@
 """A run that PyTorch, Paddle or DeepSpeed has begun goes on here, and one that was begun here goes on there, to the same values.
 What bitsandbytes has in 8 bits is here what it is there.
 
-usage: continue.py LIBADAMW_SO
+environment: LIBADAMW
 """
 
-import ctypes
 import os
 import shutil
 import socket
@@ -20,12 +19,11 @@ import torch
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [os.path.join(HERE, "..", "..", "..", "python"), os.path.join(HERE, "..")]
-import convert
-import pickled
+sys.path.insert(0, os.path.join(HERE, ".."))
+from adamw import convert
+from adamw.convert import pickled
+from adamw.convert.taken import pieces
 from ours import Ours, from_bf16, to_bf16
-
-library = ctypes.CDLL(sys.argv[1])
 
 SHAPES = [(7, 5), (11,)]
 NAMES = ["first.weight", "second.bias"]
@@ -79,17 +77,17 @@ def with_torch():
         safetensors.torch.save_file({name: value for name, value in state.items() if torch.is_tensor(value)}, f"{folder}/state")
         _, flat = convert.read(f"{folder}/state")
     for what, take_over in [
-        ("PyTorch", lambda handle: convert.from_torch(handle, NAMES, begun.optimizer.state_dict())),
-        ("PyTorch's distributed names", lambda handle: convert.from_distributed(handle, state)),
-        ("PyTorch's distributed names in safetensors", lambda handle: convert.from_distributed(handle, flat)),
+        ("PyTorch", lambda optimizer: convert.from_torch(optimizer, NAMES, begun.optimizer.state_dict())),
+        ("PyTorch's distributed names", lambda optimizer: convert.from_distributed(optimizer, state)),
+        ("PyTorch's distributed names in safetensors", lambda optimizer: convert.from_distributed(optimizer, flat)),
     ]:
-        ours = Ours(library, NAMES, begun.weights(), no_decay=NAMES[1:])
-        take_over(ours.handle)
+        ours = Ours(NAMES, begun.weights(), no_decay=NAMES[1:])
+        take_over(ours.optimizer)
         for grads in GRADS[3:]:
             ours.step(grads)
         assert_near(ours.weights, whole.weights(), f"{what}, then here")
 
-    ours = Ours(library, NAMES, START, no_decay=NAMES[1:])
+    ours = Ours(NAMES, START, no_decay=NAMES[1:])
     for grads in GRADS[:3]:
         ours.step(grads)
     with tempfile.TemporaryDirectory() as folder:
@@ -141,10 +139,10 @@ def with_paddle(dtype, steps):
         names, middle = [param.name for param in begun.params], [weight.copy() for weight in begun.weights()]
         paddle.save(begun.optimizer.state_dict(), f"{folder}/state.pdopt")
         for state_dict in (begun.optimizer.state_dict(), pickled.load_paddle(f"{folder}/state.pdopt")):
-            ours = Ours(library, names, middle)
-            convert.from_paddle(ours.handle, names, state_dict)
+            ours = Ours(names, middle)
+            convert.from_paddle(ours.optimizer, names, state_dict)
             for name in names:
-                assert ours.state(f"state.{name}.step", 1, np.float64) == steps
+                assert ours.state(f"state.{name}.step") == steps
         for _ in range(3):
             ours.step(grads)
             begun.step(grads)
@@ -152,7 +150,7 @@ def with_paddle(dtype, steps):
 
     with paddle.utils.unique_name.guard(), tempfile.TemporaryDirectory() as folder:
         resumed = Paddle(start)
-        ours = Ours(library, names, start)
+        ours = Ours(names, start)
         for _ in range(steps):
             ours.step(grads)
         ours.save(f"{folder}/state.safetensors")
@@ -169,7 +167,7 @@ def with_paddle(dtype, steps):
 def with_masters_of_paddle():
     """Paddle does not step 16-bit parameters on a processor, but takes their state over and hands it on."""
     with paddle.utils.unique_name.guard(), tempfile.TemporaryDirectory() as folder:
-        ours = Ours(library, ["w"], [to_bf16(START[0])])
+        ours = Ours(["w"], [to_bf16(START[0])])
         ours.step(GRADS[0][:1])
         ours.save(f"{folder}/state.safetensors")
         paddle.save(convert.to_paddle(f"{folder}/state.safetensors", {"w": SHAPES[0]}), f"{folder}/state.pdopt")
@@ -182,11 +180,11 @@ def with_masters_of_paddle():
         optimizer._create_accumulators(paddle.base.framework.default_main_program().global_block(), [param])
         paddle.save(optimizer.state_dict(), f"{folder}/again.pdopt")
 
-        resumed = Ours(library, ["w"], ours.weights)
-        convert.from_paddle(resumed.handle, ["w"], pickled.load_paddle(f"{folder}/again.pdopt"))
+        resumed = Ours(["w"], ours.weights)
+        convert.from_paddle(resumed.optimizer, ["w"], pickled.load_paddle(f"{folder}/again.pdopt"))
         for part in ("master", "exp_avg", "exp_avg_sq"):
-            assert np.array_equal(*(each.state(f"state.w.{part}", START[0].size) for each in (ours, resumed))), part
-        assert resumed.state("state.w.step", 1, np.float64) == 1
+            assert np.array_equal(*(each.state(f"state.w.{part}") for each in (ours, resumed))), part
+        assert resumed.state("state.w.step") == 1
     print("masters here, in Paddle, and here")
 
 
@@ -209,7 +207,7 @@ def with_deepspeed(world, stage, kind):
     rounded = [[from_bf16(to_bf16(grad)) if masters else grad for grad in grads] for grads in GRADS]
 
     def f32(ours):
-        return [ours.state(f"state.{name}.master", w.size) if masters else w.reshape(-1) for name, w in zip(NAMES, ours.weights)]
+        return [ours.state(f"state.{name}.master") if masters else w.reshape(-1) for name, w in zip(NAMES, ours.weights)]
 
     with tempfile.TemporaryDirectory() as folder:
         values = dict(zip(NAMES, START)) | {f"grad.{name}": [grads[i] for grads in GRADS] for i, name in enumerate(NAMES)}
@@ -217,18 +215,18 @@ def with_deepspeed(world, stage, kind):
         run_deepspeed(world, stage, kind, folder)
         middle, end = (pickled.load_deepspeed(f"{folder}/{step}") for step in (STEPS // 2, STEPS))
         assert len(middle) == world
-        weights = convert.from_deepspeed(Ours(library, NAMES, start).handle, middle, masters)
+        weights = convert.from_deepspeed(Ours(NAMES, start).optimizer, middle, masters=masters)
         weights = [weights[name].reshape(shape) for name, shape in zip(NAMES, SHAPES)]
-        ours = Ours(library, NAMES, [to_bf16(weight) if masters else weight for weight in weights])
-        convert.from_deepspeed(ours.handle, middle, masters)
+        ours = Ours(NAMES, [to_bf16(weight) if masters else weight for weight in weights])
+        convert.from_deepspeed(ours.optimizer, middle, masters=masters)
         for grads in rounded[STEPS // 2 :]:
             ours.step(grads)
-        end = convert.from_deepspeed(Ours(library, NAMES, start).handle, end, masters)
+        end = convert.from_deepspeed(Ours(NAMES, start).optimizer, end, masters=masters)
         end = [end[name] for name in NAMES]
         assert_near(f32(ours), end, f"DeepSpeed, stage {stage} on {world} ranks in {kind}, then here")
 
         # Into its files of the middle, whose own values are overwritten first.
-        ours = Ours(library, NAMES, start)
+        ours = Ours(NAMES, start)
         for grads in rounded[: STEPS // 2]:
             ours.step(grads)
         ours.save(f"{folder}/state.safetensors")
@@ -236,7 +234,7 @@ def with_deepspeed(world, stage, kind):
         files = [f"{folder}/{STEPS // 2}/{name}_{rank}_mp_rank_00_optim_states.pt" for rank in range(world)]
         saved = [torch.load(file, weights_only=False) for file in files]
         ranks = [rank["optimizer_state_dict"] for rank in saved]
-        for _, state, parts in convert.pieces(ranks):
+        for _, state, parts in pieces(ranks):
             state["step"] *= 0
             for part in parts.values():
                 part[:] = np.nan
@@ -245,7 +243,7 @@ def with_deepspeed(world, stage, kind):
             torch.save(rank, file)
         shutil.rmtree(f"{folder}/{STEPS}")
         run_deepspeed(world, stage, kind, folder, str(STEPS // 2))
-        seen = convert.from_deepspeed(Ours(library, NAMES, start).handle, pickled.load_deepspeed(f"{folder}/{STEPS}"), masters)
+        seen = convert.from_deepspeed(Ours(NAMES, start).optimizer, pickled.load_deepspeed(f"{folder}/{STEPS}"), masters=masters)
         assert_near([seen[name] for name in NAMES], end, f"here, then DeepSpeed, stage {stage} on {world} ranks in {kind}")
 
 
@@ -259,8 +257,8 @@ def with_bitsandbytes():
     with tempfile.TemporaryDirectory() as folder:
         torch.save(optimizer.state_dict(), f"{folder}/state.pt")
         state_dict = pickled.load_torch(f"{folder}/state.pt")
-    ours = Ours(library, NAMES, [param.detach().numpy() for param in params])
-    convert.from_bitsandbytes(ours.handle, NAMES, state_dict)
+    ours = Ours(NAMES, [param.detach().numpy() for param in params])
+    convert.from_bitsandbytes(ours.optimizer, NAMES, state_dict)
     for name, param in zip(NAMES, params):
         state = optimizer.state[param]
         for part, number in (("exp_avg", 1), ("exp_avg_sq", 2)):
@@ -268,9 +266,9 @@ def with_bitsandbytes():
             if expected.dtype == torch.uint8:
                 absmax, qmap = state[f"absmax{number}"], state[f"qmap{number}"]
                 expected = bitsandbytes.functional.dequantize_blockwise(expected, absmax=absmax, code=qmap, blocksize=256)
-            seen = ours.state(f"state.{name}.{part}", len(param))
+            seen = ours.state(f"state.{name}.{part}")
             assert np.array_equal(seen.view(np.uint32), expected.numpy().view(np.uint32)), (name, part)
-        assert ours.state(f"state.{name}.step", 1, np.float64) == 3
+        assert ours.state(f"state.{name}.step") == 3
     print("bitsandbytes, then here")
 
 

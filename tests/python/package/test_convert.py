@@ -1,0 +1,160 @@
+"""`python -m adamw convert` makes checkpoints of the files that PyTorch, Paddle, DeepSpeed and
+bitsandbytes have written, and training goes on from them to their values.
+
+environment: LIBADAMW
+"""
+
+import json
+import pathlib
+import pickle
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+from case import np
+
+import adamw
+from adamw import convert
+
+GOLDEN = pathlib.Path(__file__).resolve().parents[2] / "golden"
+STATES = json.loads((GOLDEN / "states.json").read_text())
+NAMES = STATES["names"]
+RUNS = {run["framework"]: run for run in STATES["runs"]}
+
+
+def arrays(values):
+    """Returns arrays of what is in the file of states."""
+    return [np.array(value, np.float32) for value in values]
+
+
+def command(*arguments):
+    """Returns the exit status of a command of the package, and what it prints."""
+    line = [sys.executable, "-m", "adamw", *map(str, arguments)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+class Command(unittest.TestCase):
+    def setUp(self):
+        self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.names = self.folder / "names"
+        self.names.write_text("\n\n".join(NAMES) + "\n")
+        self.target = self.folder / "run.safetensors"
+
+    def converted(self, *arguments):
+        status, said = command("convert", *arguments)
+        self.assertEqual(status, 0, said)
+        self.assertIn(str(arguments[2]), said)
+
+    def assert_continues(self, run, names):
+        """Checks that training goes on from the checkpoint to the values that the framework had."""
+        weights = arrays(run["middle"])
+        with adamw.AdamW(dict(zip(names, weights))) as optimizer:
+            optimizer.load(self.target)
+            for grads in STATES["grads"]:
+                given = (grad.reshape(w.shape) for grad, w in zip(arrays(grads), weights))
+                optimizer.step(grads=dict(zip(names, given)))
+        for weight, end in zip(weights, arrays(run["end"])):
+            self.assertLessEqual(np.max(np.abs(weight - end)) / np.max(np.abs(end)), 1e-6)
+
+    def test_takes_the_files_of_torch(self):
+        self.converted("torch", GOLDEN / "states-torch.pt", self.target, "--names", self.names)
+        self.assert_continues(RUNS["torch"], NAMES)
+
+    def test_takes_torchs_distributed_names(self):
+        source = GOLDEN / "states-torch-distributed.safetensors"
+        self.converted("distributed", source, self.target)
+        self.assert_continues(RUNS["torch's distributed names"], NAMES)
+
+    def test_takes_the_files_of_paddle_and_gives_them_back(self):
+        self.converted("paddle", GOLDEN / "states-paddle.pdopt", self.target)
+        self.assert_continues(RUNS["paddle"], NAMES)
+        shapes = {
+            name: np.zeros(np.shape(w), "<f4") for name, w in zip(NAMES, RUNS["paddle"]["middle"])
+        }
+        self.write_params(shapes)
+        again = self.folder / "again.pdopt"
+        self.converted("to-paddle", self.target, again, "--params", self.folder / "params")
+        with open(again, "rb") as file:
+            written = pickle.load(file)
+        given = convert.load_paddle(GOLDEN / "states-paddle.pdopt")
+        for name in NAMES:
+            for part in ("moment1_0", "moment2_0"):
+                self.assertTrue(np.array_equal(written[f"{name}_{part}"], given[f"{name}_{part}"]))
+
+    def write_params(self, values, dtype="F32"):
+        header, data = {}, b""
+        for name, value in values.items():
+            offsets = [len(data), len(data) + value.nbytes]
+            header[name] = {"dtype": dtype, "shape": value.shape, "data_offsets": offsets}
+            data += value.tobytes()
+        text = json.dumps(header).encode()
+        (self.folder / "params").write_bytes(len(text).to_bytes(8, "little") + text + data)
+
+    def test_takes_masters_of_paddle_if_it_knows_the_types(self):
+        source = GOLDEN / "states-paddle-master.pdopt"
+        status, said = command("convert", "paddle", source, self.target)
+        self.assertEqual(status, 1)
+        self.assertIn("w has an f32 master: give the types of the parameters by --params", said)
+        self.write_params({"w": np.zeros(5, np.uint16)}, "BF16")
+        self.converted("paddle", source, self.target, "--params", self.folder / "params")
+        _, tensors = convert.read(self.target)
+        self.assertEqual(tensors["state.w.master"].tolist(), STATES["master"])
+
+    def test_takes_the_files_of_deepspeed_with_their_parameters(self):
+        ranks = self.folder / "ranks"
+        ranks.mkdir()
+        for rank in (0, 1):
+            name = f"zero_pp_rank_{rank}_mp_rank_00_optim_states.pt"
+            shutil.copy(GOLDEN / f"states-deepspeed-{rank}.pt", ranks / name)
+        self.converted("deepspeed", ranks, self.target)
+        weights = [np.zeros(np.shape(w), np.float32) for w in RUNS["deepspeed"]["middle"]]
+        with adamw.AdamW(dict(zip(NAMES, weights))) as optimizer:
+            optimizer.load(self.target, params=True)
+        for weight, middle in zip(weights, arrays(RUNS["deepspeed"]["middle"])):
+            self.assertTrue(np.array_equal(weight, middle))
+        self.assert_continues(RUNS["deepspeed"], NAMES)
+
+    def test_takes_the_files_of_bitsandbytes(self):
+        source = GOLDEN / "states-bitsandbytes.pt"
+        self.names.write_text("w")
+        options = "--names", self.names
+        status, said = command("convert", "bitsandbytes", source, self.target, *options)
+        self.assertEqual(status, 1)
+        self.assertIn("has no state_dict of an optimizer, but", said)
+        self.converted("bitsandbytes", source, self.target, *options, "--key", "state_dict")
+        _, tensors = convert.read(self.target)
+        expected = convert.load_torch(source)
+        self.assertTrue(np.array_equal(tensors["state.w.exp_avg"], expected["exp_avg"]))
+
+    def test_says_what_is_missing(self):
+        torch = GOLDEN / "states-torch.pt"
+        other = self.folder / "other"
+        other.write_text("a")
+        for arguments, text in [
+            (("convert", "torch", torch, self.target), "give their names by --names FILE"),
+            (("convert", "torch", torch, self.target, "--names", other), "there are 1 names"),
+            (("convert", "torch", torch, self.target, "--key", "model"), "has no 'model'"),
+            (("convert", "torch", "/nowhere", self.target), "No such file"),
+            (("convert", "paddle", torch, self.target), "python -m adamw: "),
+            (("convert", "to-paddle", torch, self.target), "give the model's parameters"),
+            (("inspect", torch), "python -m adamw: "),
+        ]:
+            status, said = command(*arguments)
+            self.assertEqual(status, 1, said)
+            self.assertEqual(len(said.splitlines()), 1, said)
+            self.assertIn(text, said)
+            self.assertFalse(self.target.exists())
+
+    def test_shows_what_is_in_a_checkpoint(self):
+        self.converted("torch", GOLDEN / "states-torch.pt", self.target, "--names", self.names)
+        status, said = command("inspect", self.target)
+        self.assertEqual(status, 0)
+        self.assertIn("state.first.weight.step: U64 [1] 3\n", said)
+        self.assertEqual(command("--version"), (0, adamw.__version__ + "\n"))
+
+
+if __name__ == "__main__":
+    unittest.main()
