@@ -62,8 +62,8 @@ pub enum Error {
     #[error("a parameter's name is empty, expected one that no other param of the handle has")]
     NameEmpty,
     #[error(
-        "rename gave {gave} for param \"{param}\": it gives what the param is called in the checkpoint, \
-         or leaves out_name as it is"
+        "rename gave {gave} for param \"{param}\": it gives what the param is called in the \
+         checkpoint, or leaves out_name as it is"
     )]
     NoRename { param: Label, gave: &'static str },
     #[error("a parameter's name is \"{0}\", expected UTF-8")]
@@ -89,23 +89,25 @@ pub enum Error {
     #[error("state \"{name}\" would be {}, expected {expected}", Plain(.value))]
     StateValue { name: Label, value: f64, expected: &'static str },
     #[error(
-        "state \"{name}\": element {element} is {}, expected >= 0, as means of squares are", Plain(.value)
+        "state \"{name}\": element {element} is {}, expected >= 0, as means of squares are",
+        Plain(.value)
     )]
     NegativeState { name: Label, element: usize, value: f64 },
     #[error("param \"{0}\" is f16, which has no split master: multi_precision gives it an f32 one")]
     NoSplit(Label),
     #[error(
-        "param \"{0}\" is f16, which is not rounded stochastically: multi_precision gives it an f32 \
-         master, ADAMW_PRECISION_KAHAN a remainder"
+        "param \"{0}\" is f16, which is not rounded stochastically: multi_precision gives it an \
+         f32 master, ADAMW_PRECISION_KAHAN a remainder"
     )]
     NoStochastic(Label),
     #[error(
-        "param \"{0}\" has moments in codes, which are stepped in blocks and not by rows: its group's lazy_mode must be ADAMW_LAZY_OFF"
+        "param \"{0}\" has moments in codes, which are stepped in blocks and not by rows: its \
+         group's lazy_mode must be ADAMW_LAZY_OFF"
     )]
     CodedRows(Label),
     #[error(
-        "param \"{0}\": 4-bit moments are not for amsgrad, which would keep the largest of what was \
-         rounded up: ADAMW_MOMENTS_8BIT are"
+        "param \"{0}\": 4-bit moments are not for amsgrad, which would keep the largest of what \
+         was rounded up: ADAMW_MOMENTS_8BIT are"
     )]
     NoNibbles(Label),
     #[error(
@@ -114,8 +116,8 @@ pub enum Error {
     )]
     MasterMismatch { param: Label, element: usize },
     #[error(
-        "param \"{param}\" has accumulated {n_accumulated} gradients, which is more than the {window} of \
-         adamw_set_accumulation_window: set it to how many there are in a step"
+        "param \"{param}\" has accumulated {n_accumulated} gradients, which is more than the \
+         {window} of adamw_set_accumulation_window: set it to how many there are in a step"
     )]
     Window { param: Label, n_accumulated: u64, window: u64 },
     #[error("param \"{0}\" is given twice, expected once in a call")]
@@ -127,10 +129,14 @@ pub enum Error {
 
     #[error("param \"{param}\": {buffer} {problem}")]
     Tensor { param: Label, buffer: Role, problem: TensorProblem },
-    #[error("param \"{param}\": rows[{place}] is {row}, expected 0 to {}", .height.saturating_sub(1))]
+    #[error(
+        "param \"{param}\": rows[{place}] is {row}, expected 0 to {}",
+        .height.saturating_sub(1)
+    )]
     Row { param: Label, place: u64, row: i64, height: u64 },
     #[error(
-        "param \"{param}\": {buffer} overlaps {other_buffer} of param \"{other}\": give each memory of its own"
+        "param \"{param}\": {buffer} overlaps {other_buffer} of param \"{other}\": give each \
+         memory of its own"
     )]
     Overlap { param: Label, buffer: Role, other: Label, other_buffer: Role },
     #[error("param \"{param}\": {buffer} was given, but {reason}: leave it NULL")]
@@ -144,7 +150,8 @@ pub enum Error {
     )]
     StepWithoutState { param: Label, step: u64, buffer: Role },
     #[error(
-        "param \"{0}\": lr_ratio gave NaN, or did not write out_ratio, expected a finite number >= 0"
+        "param \"{0}\": lr_ratio gave NaN, or did not write out_ratio, expected a finite \
+         number >= 0"
     )]
     NoRatio(Label),
     #[error("param \"{param}\": lr_ratio gave {}, expected a finite number >= 0", Plain(.ratio))]
@@ -152,7 +159,8 @@ pub enum Error {
     #[error("{name} returned {returned} for param \"{param}\", expected {expected}")]
     Callback { name: &'static str, param: Label, returned: i32, expected: &'static str },
     #[error(
-        "param \"{param}\": {count} of the {n_elements} elements of grad are not finite (ADAMW_NONFINITE_SKIP passes over such steps)"
+        "param \"{param}\": {count} of the {n_elements} elements of grad are not finite \
+         (ADAMW_NONFINITE_SKIP passes over such steps)"
     )]
     Nonfinite { param: Label, count: u64, n_elements: u64 },
     #[error(
@@ -161,7 +169,8 @@ pub enum Error {
     )]
     NormOverflow { param: Label, norm: f64, dtype: Dtype },
     #[error(
-        "param \"{param}\" is stepped in {dtype}, in which {name}, {}, is {}: give one that {dtype} holds",
+        "param \"{param}\" is stepped in {dtype}, in which {name}, {}, is {}: give one that \
+         {dtype} holds",
         Plain(.value), Plain(.is)
     )]
     NotOfType { param: Label, name: &'static str, value: f64, is: f64, dtype: Dtype },
@@ -178,7 +187,10 @@ pub enum Error {
     ScheduleLr { index: u64, lr: f64 },
     #[error("schedule.function returned {returned} at index {index}, expected 0")]
     ScheduleCallback { index: u64, returned: i32 },
-    #[error("schedule.function gave {} at index {index}, expected a finite number >= 0", Plain(.value))]
+    #[error(
+        "schedule.function gave {} at index {index}, expected a finite number >= 0",
+        Plain(.value)
+    )]
     ScheduleValue { index: u64, value: f64 },
     #[error("lr is {0}")]
     LrConflict(&'static str),
@@ -210,8 +222,9 @@ pub enum Error {
     )]
     Accumulating(Label),
     #[error(
-        "param \"{alone}\" was stepped alone and param \"{late}\" still has a gradient: a checkpoint would hold two \
-         steps; adamw_step takes the rest of the step, or forget the gradient"
+        "param \"{alone}\" was stepped alone and param \"{late}\" still has a gradient: a \
+         checkpoint would hold two steps; adamw_step takes the rest of the step, or forget the \
+         gradient"
     )]
     BetweenSteps { alone: Label, late: Label },
     #[error("{name} returned {returned}, expected 0")]
@@ -243,12 +256,13 @@ pub enum Error {
     #[error("param \"{param}\" is on a device, where there is no {what}")]
     NotOnDevice { param: Label, what: &'static str },
     #[error(
-        "param \"{param}\" is on device {is}, the handle's others are on device {existing}: make a handle for each"
+        "param \"{param}\" is on device {is}, the handle's others are on device {existing}: make a \
+         handle for each"
     )]
     SecondDevice { param: Label, is: u16, existing: u16 },
     #[error(
-        "the host has to know what this step comes to, which it does not where the device reads found_inf or \
-         grad_scale: leave those of adamw_set_device_inputs NULL"
+        "the host has to know what this step comes to, which it does not where the device reads \
+         found_inf or grad_scale: leave those of adamw_set_device_inputs NULL"
     )]
     DeviceInputs,
     #[error("{name} is at {at:#x}, which is not aligned to its 4 bytes")]
@@ -269,8 +283,8 @@ pub enum Error {
     #[error("the handle has no param on a device: add one first")]
     NoDeviceYet,
     #[error(
-        "a step was queued up in part when the device failed, and its params cannot be stepped on: destroy \
-         this handle"
+        "a step was queued up in part when the device failed, and its params cannot be stepped on: \
+         destroy this handle"
     )]
     BrokenDevice,
 
@@ -279,7 +293,8 @@ pub enum Error {
     #[error("no such handle: {0:#x} was destroyed, or never came from adamw_create")]
     BadHandle(usize),
     #[error(
-        "the handle is in use by another call: of another thread, or by the one that led to this callback"
+        "the handle is in use by another call: of another thread, or by the one that led to this \
+         callback"
     )]
     Busy,
     #[error(

@@ -70,8 +70,8 @@ impl Difference {
             Difference::Unexpected => "; ADAMW_LOAD_SUBSET passes over them",
             Difference::NoParams => "; save with args.params 1, or load with options.params 0",
             Difference::Lacking => {
-                "; make the handle as the saved one was, or load with options.extend 1, which starts \
-                 maxima and masters"
+                "; make the handle as the saved one was, or load with options.extend 1, which \
+                 starts maxima and masters"
             }
             Difference::Extra => "; make the handle as the saved one was",
             Difference::Sizes => "; add the params with the shapes that were saved",

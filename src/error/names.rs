@@ -3,7 +3,7 @@
 
 use core::fmt::{self, Write};
 
-/// As many names as there is room for, and the number of further ones.
+/// The names that there is room for, and the number of further ones.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Names {
     bytes: [u8; Self::CAPACITY],
@@ -62,8 +62,8 @@ mod tests {
     fn what_does_not_fit_is_counted_and_the_first_is_cut() {
         let mut names = Names::NONE;
         (0..20).for_each(|i| names.add(format_args!("layer.{i}.weight")));
-        let expected = "layer.0.weight, layer.1.weight, layer.2.weight, layer.3.weight, layer.4.weight, \
-             layer.5.weight, layer.6.weight";
+        let expected = "layer.0.weight, layer.1.weight, layer.2.weight, layer.3.weight, \
+                        layer.4.weight, layer.5.weight, layer.6.weight";
         assert_eq!(names.to_string(), format!("{expected} and 13 more"));
         let mut long = Names::NONE;
         long.add("ä".repeat(60));

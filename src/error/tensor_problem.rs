@@ -55,7 +55,8 @@ pub enum TensorProblem {
     #[error("has {is} elements, expected {expected}, for the blocks of codes of param")]
     Blocks { is: u64, expected: u64 },
     #[error(
-        "has DLPack type code {code}, {bits} bits, {lanes} lanes, expected code 0 with 32 or 64 bits, and 1 lane"
+        "has DLPack type code {code}, {bits} bits, {lanes} lanes, expected code 0 with 32 or 64 \
+         bits, and 1 lane"
     )]
     RowType { code: u8, bits: u8, lanes: u16 },
     #[error("has {values} values for {rows} rows, expected the same number for each row")]
@@ -65,8 +66,8 @@ pub enum TensorProblem {
     #[error("has rows of {row} elements, expected {earlier} as earlier ones had")]
     RowsRecut { row: u64, earlier: u64 },
     #[error(
-        "is on DLPack device type {0}, expected the host's memory (1, 3 or 11: a plain array's device is \
-         {{1, 0}}) or CUDA's (2 or 13)"
+        "is on DLPack device type {0}, expected the host's memory (1, 3 or 11: a plain array's \
+         device is {{1, 0}}) or CUDA's (2 or 13)"
     )]
     Device(i32),
     #[error("is on CUDA device {0}, expected 0 to 65535")]

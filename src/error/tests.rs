@@ -1,4 +1,4 @@
-//! What errors say that tests/texts cannot bring about, and how large they are.
+//! Errors that tests/texts cannot bring about, and the size of all of them.
 #![forbid(unsafe_code)]
 
 use super::*;
