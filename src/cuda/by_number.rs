@@ -1,4 +1,5 @@
-//! What some parameters have, by their number: found, added and removed at the same cost however many there are.
+//! Values of some parameters, by the parameter's number. Finding, adding and removing one costs the
+//! same however many there are.
 #![forbid(unsafe_code)]
 
 use crate::error::Error;
@@ -6,9 +7,9 @@ use crate::sys::memory::reserve;
 
 /// A value for some of the numbers.
 pub struct ByNumber<T> {
-    /// By number: 1 more than the place of its value, or 0.
+    /// By number: 1 more than the place of its value, or 0 if it has none.
     places: Vec<u32>,
-    /// In no order, each with its number.
+    /// The values in no order, each with its number.
     values: Vec<(u32, T)>,
 }
 
@@ -23,7 +24,7 @@ impl<T> ByNumber<T> {
         self.values.len()
     }
 
-    /// Makes room for one more value, of one of so many numbers, so that `insert` need not.
+    /// Makes room for one more value, whose number is below `n_numbers`, so that `insert` need not.
     pub fn reserve(&mut self, n_numbers: usize) -> Result<(), Error> {
         const WHAT: &str = "the parameters";
         let missing = n_numbers.saturating_sub(self.places.len());
@@ -31,7 +32,7 @@ impl<T> ByNumber<T> {
         reserve(&mut self.values, 1, WHAT)
     }
 
-    /// Adds the value of a number that has none, for which there is room.
+    /// Adds the value of a number that has none. `reserve` has made room.
     pub fn insert(&mut self, number: u32, value: T) {
         let needed = number as usize + 1;
         self.places.resize(self.places.len().max(needed), 0);
@@ -58,17 +59,17 @@ impl<T> ByNumber<T> {
         Some(value)
     }
 
-    /// All numbers that have one are below it.
+    /// Returns a bound above all numbers that have a value.
     pub fn n_numbers(&self) -> u32 {
         self.places.len() as u32
     }
 
-    /// All values in the order of their numbers.
+    /// Returns all values with their numbers, in the order of the numbers.
     pub fn in_order(&self) -> impl Iterator<Item = (u32, &T)> {
         (0..self.n_numbers()).filter_map(|number| Some((number, self.get(number)?)))
     }
 
-    /// All values, in no order, each with its number.
+    /// Returns all values with their numbers, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> + Clone {
         self.values.iter().map(|(number, value)| (*number, value))
     }

@@ -1,5 +1,6 @@
-//! What the device knows of a handle from step to step: how far each parameter has come, and what the last step
-//! came to. Graphs that have captured a step go on with both where they are, so that neither moves after that.
+//! The device's own record of the steps: the clock of each parameter, and the verdict on the last
+//! step. A graph that has captured a step goes on with both where they are, so neither moves after
+//! a capture.
 
 use super::driver::{Entered, Memory};
 use super::layout::Verdict;
@@ -8,14 +9,15 @@ use crate::steps::Clock;
 use crate::sys::memory::reserve;
 use core::ops::Range;
 
-/// The clocks of all parameters, and the verdict.
+/// The clocks of all parameters, and the verdict on the last step.
 pub struct Clocks {
     verdict: Memory,
-    /// One after the other; one alone, unless a graph has kept the first from being replaced by a longer one.
+    /// In the order of the parameters. There is one, unless a graph has kept the first from being
+    /// replaced by a longer one.
     segments: Vec<Segment>,
 }
 
-/// The clocks of some parameters.
+/// The clocks of a range of parameters.
 struct Segment {
     params: Range<usize>,
     memory: Memory,
@@ -25,7 +27,7 @@ impl Segment {
     fn new(device: &Entered, params: Range<usize>) -> Result<Segment, Error> {
         let bytes = params.len() * size_of::<Clock>();
         let memory = device.allocate(bytes, "the step counts of parameters on the device")?;
-        // SAFETY: it has just been allocated, and is waited for before anybody can drop it.
+        // SAFETY: the memory has just been allocated, and `wait` returns before it can be dropped.
         unsafe { device.zero(memory.address(), bytes) }?;
         device.wait()?;
         Ok(Segment { params, memory })
@@ -39,19 +41,20 @@ impl Clocks {
         Ok(Clocks { verdict, segments: Vec::new() })
     }
 
-    /// Where it is said what a step came to.
+    /// Returns the address of the verdict.
     pub fn verdict(&self) -> u64 {
         self.verdict.address()
     }
 
-    /// Where the clock of a parameter is.
+    /// Returns the address of a parameter's clock, if there is room for one.
     pub fn place(&self, number: usize) -> Option<u64> {
         let segment = self.segments.iter().find(|segment| segment.params.contains(&number))?;
         let offset = (number - segment.params.start) * size_of::<Clock>();
         Some(segment.memory.address() + offset as u64)
     }
 
-    /// Which of so many parameters have their clocks together, and where.
+    /// Returns the ranges of the first `n_params` parameters whose clocks lie together, each with
+    /// the address of its first clock.
     pub fn segments(&self, n_params: usize) -> impl Iterator<Item = (Range<usize>, u64)> {
         let there = self.segments.iter().filter(move |segment| segment.params.start < n_params);
         there.map(move |Segment { params, memory }| {
@@ -59,8 +62,8 @@ impl Clocks {
         })
     }
 
-    /// Makes room for so many parameters; where they `stay`, without moving those that are there. May wait for the
-    /// device.
+    /// Makes room for the clocks of `n_params` parameters; if those that are there must `stay`,
+    /// without moving them. May wait for the device.
     pub fn grow(&mut self, device: &Entered, n_params: usize, stay: bool) -> Result<(), Error> {
         let there = self.segments.last().map_or(0, |segment| segment.params.end);
         if n_params <= there {
@@ -76,7 +79,7 @@ impl Clocks {
         for Segment { params, memory } in &self.segments {
             let (at, bytes) =
                 (params.start * size_of::<Clock>(), params.len() * size_of::<Clock>());
-            // SAFETY: both have so many clocks, and live until they have been copied.
+            // SAFETY: both memories hold these clocks, and live until `wait` below returns.
             unsafe { device.copy(all.memory.address() + at as u64, memory.address(), bytes) }?;
         }
         device.wait()?;

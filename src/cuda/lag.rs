@@ -1,5 +1,14 @@
-//! How far the rows of parameters on the device lag behind their steps, and what brings them up to date:
-//! `lag.cuh` counts.
+//! The lag of rows behind the steps of their parameter, for parameters on the device: rows that no
+//! gradient lists are stepped later.
+//!
+//! `keep_lag` allocates the lag of a parameter at its first sparse gradient under ADAMW_LAZY_EXACT.
+//! From then on the kernels count (`lag.cuh`, which mirrors `tensor/lag.rs`): the step of the
+//! listed rows brings them up to date first, and `log_step` logs the scalars of the step for the
+//! others.
+//!
+//! `catch_up` brings rows up to date that the host is about to read, and `catch_up_stepped` those
+//! that a step steps as a whole. `mark_all_caught_up` follows a load, which writes all rows.
+//! `forget_lags` ends the lag of parameters whose group is no longer lazy.
 
 use super::driver::Memory;
 use super::kernels::Kernel;
@@ -9,30 +18,31 @@ use super::{Cuda, Entered};
 use crate::error::Error;
 use crate::tensor::{LOGGED, Operands, RowList, RowNumber};
 
-/// What is known of the rows of one parameter, which the device alone counts.
+/// The lag of the rows of one parameter. The device alone counts it.
 pub struct DeviceLag {
     kernel: Kernel,
     flags: u32,
-    described: layout::RowLag,
+    layout: layout::RowLag,
     _memory: Memory,
 }
 
-/// Where the steps are counted: behind the row whose turn is next.
+/// The offset of the number of steps, behind the row whose turn is next.
 const STEPS: u64 = 8;
-/// Where it is said what each row has taken.
+/// The offset of the numbers of steps that each row has taken.
 const TAKEN: u64 = 16;
 
 impl DeviceLag {
     pub fn address(&self) -> u64 {
-        self.described.at
+        self.layout.at
     }
 
+    /// Returns the bytes of all numbers of steps.
     fn bytes_counted(&self) -> usize {
-        (TAKEN - STEPS + self.described.height * size_of::<u64>() as u64) as usize
+        (TAKEN - STEPS + self.layout.height * size_of::<u64>() as u64) as usize
     }
 }
 
-/// The rows that are brought up to date.
+/// The rows to be brought up to date.
 #[derive(Clone, Copy)]
 pub enum RowSet<'a> {
     All,
@@ -40,8 +50,8 @@ pub enum RowSet<'a> {
 }
 
 impl Cuda {
-    /// Lets the rows of a parameter lag, if they are rows of so many elements and do not lag yet. May wait for
-    /// the device.
+    /// Lets the rows of a parameter lag, if it has rows of `row_elements` elements and they do not
+    /// lag yet. May wait for the device.
     pub fn keep_lag(
         &mut self,
         number: u32,
@@ -65,20 +75,20 @@ impl Cuda {
         let lag = DeviceLag {
             kernel: Kernel::catch_up(operands.param().dtype(), &operands.format()),
             flags: layout::flags(operands),
-            described: layout::RowLag { at: memory.address(), height, row_elements },
+            layout: layout::RowLag { at: memory.address(), height, row_elements },
             _memory: memory,
         };
         self.lags.insert(number, lag);
         Ok(())
     }
 
-    /// What a row of a parameter whose rows may lag has.
+    /// Returns the elements of a row of a parameter whose rows may lag.
     pub fn lagging_row_elements(&self, number: u32) -> Option<u64> {
-        self.lags.get(number).map(|lag| lag.described.row_elements)
+        self.lags.get(number).map(|lag| lag.layout.row_elements)
     }
 
-    /// Brings rows of a parameter to where steps without a gradient would have brought them. Rows that it has
-    /// not are passed over.
+    /// Brings rows of a parameter to where steps without a gradient would have brought them. Rows
+    /// that the parameter does not have are passed over.
     pub fn catch_up(&self, number: u32, operands: &Operands, which: RowSet) -> Result<(), Error> {
         let Some(lag) = self.lags.get(number) else { return Ok(()) };
         if self.is_broken {
@@ -87,7 +97,8 @@ impl Cuda {
         self.queue_catch_up(&self.enter_to_queue()?, lag, layout::Tensor::of(operands), which, 0)
     }
 
-    /// The same, unless the verdict is to skip.
+    /// Queues up the kernel that brings rows up to date, unless the verdict at this address, if it
+    /// is not 0, is to skip.
     fn queue_catch_up(
         &self,
         device: &Entered,
@@ -96,24 +107,25 @@ impl Cuda {
         which: RowSet,
         verdict: u64,
     ) -> Result<(), Error> {
-        let (described, flags) = (lag.described, lag.flags);
+        let (layout, flags) = (lag.layout, lag.flags);
         let (numbers, n, is_long) = match which {
-            RowSet::All => (0, described.height, false),
+            RowSet::All => (0, layout.height, false),
             RowSet::Listed(rows) => {
                 (rows.address() as u64, rows.len() as u64, rows.number() == RowNumber::I64)
             }
         };
         let is_long = u32::from(is_long);
-        // SAFETY: what the kernel takes; the host vouched for the tensor and the list. A row a warp.
+        // SAFETY: the arguments are what the kernel takes, and the host vouched for the tensor and
+        // the list. A warp takes a row, and a block has 8 warps.
         unsafe {
             launch!(
                 device, lag.kernel, n.div_ceil(8);
-                tensor, described, numbers, n, is_long, flags, verdict
+                tensor, layout, numbers, n, is_long, flags, verdict
             )
         }
     }
 
-    /// Brings the rows of the parameters up to date that a step steps as a whole.
+    /// Brings the rows up to date of the lagging parameters that a step steps as a whole.
     pub(super) fn catch_up_stepped(&self, device: &Entered, verdict: u64) -> Result<(), Error> {
         let tensors = &self.plan.tensors;
         self.lags.iter().try_for_each(|(number, lag)| match tensors.get(number as usize) {
@@ -124,7 +136,7 @@ impl Cuda {
         })
     }
 
-    /// Logs the step that has been queued up for the rows that do not take it.
+    /// Logs the scalars of the step that has been queued up, for the rows that do not take it now.
     pub(super) fn log_step(
         &self,
         device: &Entered,
@@ -135,18 +147,19 @@ impl Cuda {
         if self.plan.rows.iter().all(|rows| rows.lag == 0) {
             return Ok(());
         }
-        // SAFETY: what the kernel takes; the table describes the library's own memory.
+        // SAFETY: the arguments are what the kernel takes, and the table describes the library's
+        // own memory.
         unsafe { launch!(device, Kernel::log_step, n.div_ceil(256); table, n, scalars, verdict) }
     }
 
-    /// All rows of a parameter have been given what they would be if they did not lag.
+    /// Marks all rows of a parameter as up to date, whose values have been written.
     pub fn mark_all_caught_up(&self, number: u32) -> Result<(), Error> {
         let Some(lag) = self.lags.get(number) else { return Ok(()) };
-        // SAFETY: the lag's own memory.
+        // SAFETY: these bytes are the lag's own.
         unsafe { self.enter_to_queue()?.zero(lag.address() + STEPS, lag.bytes_counted()) }
     }
 
-    /// No row of some parameters lags from now on. Waits for the device.
+    /// Lets no row of some parameters lag from now on. Waits for the device.
     pub fn forget_lags(&mut self, which: impl Fn(u32) -> bool) -> Result<(), Error> {
         if !self.lags.iter().any(|(number, _)| which(number)) {
             return Ok(());

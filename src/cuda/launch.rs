@@ -1,7 +1,7 @@
-//! Launches of kernels, in one form.
+//! The macro by which kernels are launched.
 
-/// Queues up a kernel: `launch!(device, kernel, blocks; arguments)`, each argument of the type that the
-/// kernel takes. To be called as `Entered::launch`, whose safety it has.
+/// Queues up a kernel: `launch!(device, kernel, blocks; arguments)`, each argument a variable of
+/// the type that the kernel takes. It is as unsafe as `Entered::launch`, which it calls.
 macro_rules! launch {
     ($device:expr, $kernel:expr, $blocks:expr; $($argument:expr),+) => {
         // The driver copies the arguments before it returns, and only reads them.

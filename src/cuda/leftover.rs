@@ -1,4 +1,4 @@
-//! What graphs may go on with, and nobody else has any more.
+//! Memory that only graphs may still use.
 
 use super::driver::Memory;
 use super::lag::DeviceLag;
@@ -6,18 +6,18 @@ use super::rows::SparseBuffers;
 use crate::error::Error;
 use crate::sys::memory::reserve;
 
-/// What is the library's own on the device and has been replaced, or is of a parameter that has been removed, while
-/// a graph may go on with it.
+/// Memory of the library's on the device that was replaced, or whose parameter was removed, and
+/// that a captured graph may go on with. It is freed with the handle.
 #[derive(Default)]
 pub struct Leftover {
     pub memories: Vec<Memory>,
-    /// With the number of the parameter, if there is one yet.
+    /// With the number of the parameter, unless it was removed.
     pub sparse: Vec<(Option<u32>, SparseBuffers)>,
     pub lags: Vec<DeviceLag>,
 }
 
 impl Leftover {
-    /// Makes room for what one parameter has.
+    /// Makes room for the memory of one parameter.
     pub fn reserve(&mut self) -> Result<(), Error> {
         const WHAT: &str = "the parameters";
         reserve(&mut self.memories, 2, WHAT)?;
@@ -25,7 +25,7 @@ impl Leftover {
         reserve(&mut self.lags, 1, WHAT)
     }
 
-    /// There is no parameter of this number any more.
+    /// Forgets the number of a parameter that is removed.
     pub fn forget(&mut self, number: u32) {
         let of_it = self.sparse.iter_mut().filter(|(of, _)| *of == Some(number));
         of_it.for_each(|(of, _)| *of = None);

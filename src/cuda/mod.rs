@@ -1,6 +1,18 @@
-//! A CUDA device: its driver, the memory that a handle has there, and the step as launches of kernels.
+//! A CUDA device: its driver, the memory that a handle has there, and the step as launches of
+//! kernels.
 //!
-//! Work is queued up on one stream, in order. Nothing waits for the device but what says so.
+//! `Cuda::open` opens a device for a handle. `reserve` makes room for a parameter before it is
+//! added, `new_state` allocates its state, `keep` takes it over and `release` frees it.
+//!
+//! A step has three parts. `lay` makes the tables of the step (`plan.rs`), `prepare` uploads what
+//! has changed of them (`transfer.rs`), and `step` queues up the kernels (`step.rs`). Before that,
+//! `gather` makes dense gradients of sparse ones (`rows.rs`), and `measure` sums squares where the
+//! step depends on norms. Parameters that the processor steps come down and go up meanwhile
+//! (`offload.rs`).
+//!
+//! All of it is queued up on one stream, in order. Only calls that say so wait for the device. A
+//! stream may be captured into a graph: calls that would wait or allocate are refused then, and
+//! memory that a graph may use stays where it is (`streams.rs`, `leftover.rs`).
 
 mod by_number;
 mod clocks;
@@ -53,59 +65,59 @@ use workspace::{Size, Staging, UPLOADS, Workspace};
 pub struct Cuda {
     ordinal: u16,
     plan: Plan,
-    /// What the tables on the device lack of the plan's.
+    /// The tables of the plan that have yet to be uploaded.
     stale: Stale,
     workspace: Option<Workspace>,
-    /// What steps go on with after one that is captured, whose graph keeps the workspace.
+    /// The workspace for the steps after one that is captured, whose graph keeps its own.
     spare: Option<Workspace>,
-    /// Those of graphs.
+    /// The workspaces that graphs have kept.
     of_graphs: Vec<Workspace>,
-    /// How much there is room for in each that steps go on with.
+    /// The room in `workspace` and in `spare`.
     size: Size,
     staging: Option<Staging>,
     clocks: Clocks,
-    /// By which of the uploads: whether it is being copied.
+    /// By upload: the mark behind its last copy.
     copied: [Event; UPLOADS],
     next_upload: usize,
-    /// What was queued up on streams before this one.
+    /// The marks on streams that the handle has left.
     left: Left,
-    /// Of the parameters that the processor steps.
+    /// The host's copies of the parameters that the processor steps.
     copies: ByNumber<HostCopy>,
     traffic: Option<Traffic>,
-    /// The state of each parameter that is the library's own there.
+    /// The state of each parameter, where it is the library's own.
     memories: ByNumber<Memory>,
-    /// Where gradients are accumulated.
+    /// The sums of accumulated gradients.
     sums: ByNumber<Memory>,
-    /// What sparse gradients need.
+    /// The gathered gradients of parameters with sparse ones.
     sparse: ByNumber<SparseBuffers>,
-    /// Of the parameters whose rows may lag.
+    /// The lags of the parameters whose rows may lag.
     lags: ByNumber<DeviceLag>,
-    /// What nobody but a graph may have any more.
+    /// Memory that only graphs may still use.
     leftover: Leftover,
-    /// Steps clear the gradients that they have used.
+    /// The step clears the gradients that it has used.
     clears: bool,
-    /// What parameters weigh before a step, if what it changes is added up.
+    /// Room for the weights before a step, if the handle keeps statistics.
     weights_before: Option<WeightsBefore>,
-    /// How many bytes that takes.
+    /// The bytes of the weights of all parameters.
     weights_bytes: u64,
-    /// The chunks of all parameters together.
+    /// The number of chunks of all parameters.
     n_chunks: u64,
-    /// Something has been captured: what is the library's own on the device may be in a graph.
+    /// Something has been captured, so that a graph may use the library's memory on the device.
     has_captured: AtomicBool,
-    /// By parameter, whether a graph steps it.
+    /// By parameter: a graph steps it.
     in_graphs: Vec<bool>,
-    /// A step has been queued up in part.
+    /// A step has been queued up in part, and cannot be completed.
     is_broken: bool,
     driver: Driver,
 }
 
-/// Which tables of a plan have yet to be uploaded.
+/// The tables of a plan that have yet to be uploaded.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Stale {
     Nothing,
     /// The tensors and the hyper-parameters.
     Params,
-    /// The chunks too.
+    /// These and the chunks.
     All,
 }
 
@@ -152,7 +164,7 @@ impl Cuda {
         self.ordinal
     }
 
-    /// That memory lies where this device reaches it, as far as its first and its last byte show.
+    /// Returns whether this device reaches memory, as far as its first and its last byte show.
     pub fn can_reach(&self, addresses: &Range<usize>) -> Result<bool, Error> {
         if addresses.is_empty() {
             return Ok(true);
@@ -162,8 +174,8 @@ impl Cuda {
         Ok(device.can_reach(first_and_last[0])? && device.can_reach(first_and_last[1])?)
     }
 
-    /// Zeroed memory for all of the state of a parameter that the host does not give, and where in it
-    /// each part starts.
+    /// Allocates zeroed memory for the state of a parameter that the host does not give. Returns it
+    /// with the buffers in it, by the order of `Role::STATE`.
     pub fn new_state(
         &self,
         format: &Format,
@@ -189,17 +201,18 @@ impl Cuda {
         Ok((memory, buffers))
     }
 
-    /// Memory of zeros.
+    /// Allocates zeroed memory. Waits for the device.
     fn zeroed(&self, bytes: usize, what: &'static str) -> Result<Memory, Error> {
         let device = self.driver.enter()?;
         let memory = device.allocate(bytes, what)?;
-        // SAFETY: it has just been allocated, and is waited for before anybody can drop it.
+        // SAFETY: the memory has just been allocated, and `wait` returns before it can be dropped.
         unsafe { device.zero(memory.address(), bytes) }?;
         device.wait()?;
         Ok(memory)
     }
 
-    /// A sum for the gradients of a parameter.
+    /// Returns the buffer in which the gradients of a parameter are accumulated. The first call
+    /// allocates it.
     pub fn new_sum(&mut self, number: u32, operands: &Operands) -> Result<Buffer, Error> {
         if let Some(memory) = self.sums.get(number) {
             return Ok(Buffer::on_device(memory.address()));
@@ -214,7 +227,8 @@ impl Cuda {
         Ok(buffer)
     }
 
-    /// Makes room for so many parameters in so many groups, and for a new one among them.
+    /// Makes room for `n_params` parameters in `n_groups` groups, and for the chunks of a new one
+    /// among them.
     pub fn reserve(
         &mut self,
         n_params: usize,
@@ -253,19 +267,19 @@ impl Cuda {
         Ok(())
     }
 
-    /// Takes over the state of a parameter that has been added; `reserve` has made room.
+    /// Takes over the state of a parameter that is added. `reserve` has made room.
     pub fn keep(&mut self, number: u32, operands: &Operands, memory: Memory) {
         self.n_chunks += plan::n_chunks(operands);
         self.weights_bytes += statistics::weights_bytes(operands);
         self.memories.insert(number, memory);
     }
 
-    /// Frees what is the library's own of a parameter, once the device is done with it.
+    /// Frees the library's memory of a parameter, when the device is done with it.
     pub fn release(&mut self, number: u32, operands: &Operands) -> Result<(), Error> {
         self.check_not_capturing("removing a parameter")?;
         self.wait_for_all()?;
         self.leftover.reserve()?;
-        let is_left = self.has_captured(); // a graph may have it yet
+        let is_left = self.has_captured(); // a graph may still use it
         self.n_chunks -= plan::n_chunks(operands);
         self.weights_bytes -= statistics::weights_bytes(operands);
         let memories = [self.memories.remove(number), self.sums.remove(number)];

@@ -1,5 +1,5 @@
-//! What stands for the driver where the library was built without CUDA: it cannot be opened, so that no
-//! value of these types exists.
+//! The driver's interface for a library that was built without CUDA. `Driver::open` fails, so that
+//! no value of these types exists.
 #![allow(clippy::missing_safety_doc, reason = "the interface is the driver's")]
 
 use super::kernels::Kernel;
@@ -129,7 +129,7 @@ impl Pinned {
     }
 }
 
-// As the driver's: what is dropped early there is dropped early here.
+// `driver::Entered` has a destructor, so that callers drop it early: this one is dropped alike.
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
         match self.0 {}

@@ -1,6 +1,14 @@
-//! Parameters on the device that the processor steps: their copies in the host's memory, and what goes to and
-//! fro (Ren et al., "ZeRO-Offload", ATC 2021). Gradients come down on one stream and parameters go up on
-//! another, while the processor steps others.
+//! Parameters on the device that the processor steps (Ren et al., "ZeRO-Offload", ATC 2021): their
+//! copies in the host's memory, and the copying of gradients and parameters.
+//!
+//! `new_copy` allocates the pinned copy of a parameter, and `landing` the memory in which its
+//! gradients arrive. A copy is filled before its first step, and again when the host has written
+//! the parameter (`fill_copies`).
+//!
+//! In a step, `begin_downloads` queues up all gradients on one stream. `wait_for_grad` waits for
+//! one of them, the processor steps the copy, and `send` queues it up on the other stream, while
+//! the processor steps the next one. `end_uploads` makes the host's stream wait until all have gone
+//! up.
 
 use super::Cuda;
 use super::driver::{Entered, Event, Pinned, Stream};
@@ -8,44 +16,43 @@ use crate::dtype::Dtype;
 use crate::error::{Error, TensorProblem};
 use crate::tensor::{Operands, Tensor};
 
-/// The host's copy of one parameter, and where its gradients land.
+/// The host's copy of one parameter, and the memory in which its gradients arrive.
 pub struct HostCopy {
-    /// On the device.
+    /// The parameter on the device.
     param: Tensor,
-    /// Here.
     param_copy: Pinned,
-    /// For gradients of the parameter's type, and for others.
+    /// For gradients of the parameter's type, and for those of another.
     landings: [Option<Pinned>; 2],
     /// The copy has yet to be filled.
     is_stale: bool,
-    /// Whatever was on its way has arrived.
+    /// The mark behind the copies that were queued up to arrive here.
     arrived: Event,
 }
 
-/// The streams of the traffic, and where it stands.
+/// The streams on which gradients come down and parameters go up.
 pub struct Traffic {
     down: Stream,
     up: Stream,
-    /// The host's stream, when a step begins.
+    /// The mark on the host's stream where a step begins.
     begun: Event,
-    /// All that was to go up.
+    /// The mark behind all that goes up.
     sent: Event,
 }
 
-/// Pinned memory as a tensor of the host's.
+/// Returns pinned memory as a tensor of the host's.
 fn tensor(memory: &Pinned, n_elements: u64, dtype: Dtype) -> Result<Tensor, TensorProblem> {
-    // SAFETY: the memory holds so many elements, and `Cuda` keeps it as long as the handle knows the
+    // SAFETY: the memory holds these elements, and `Cuda` keeps it as long as the handle knows the
     // parameter.
     unsafe { Tensor::new(memory.address(), n_elements, dtype) }
 }
 
 impl HostCopy {
-    /// The copy that the processor steps.
+    /// Returns the copy that the processor steps.
     pub fn tensor(&self) -> Result<Tensor, TensorProblem> {
         tensor(&self.param_copy, self.param.n_elements(), self.param.dtype())
     }
 
-    /// The parameter on the device.
+    /// Returns the parameter on the device.
     pub fn param(&self) -> Tensor {
         self.param
     }
@@ -55,19 +62,19 @@ impl HostCopy {
         self.param = param;
     }
 
-    /// The host has written the parameter.
+    /// Marks the copy as stale, because the host has written the parameter.
     pub fn forget(&mut self) {
         self.is_stale = true;
     }
 
-    /// Which landing is for gradients of this type.
+    /// Returns the place among `landings` for gradients of this type.
     fn landing(&self, dtype: Dtype) -> usize {
         usize::from(dtype != self.param.dtype())
     }
 }
 
 impl Traffic {
-    /// Waits until all has come and gone.
+    /// Waits until both streams are idle.
     pub fn wait(&self, device: &Entered) -> Result<(), Error> {
         device.on(&self.down).wait()?;
         device.on(&self.up).wait()
@@ -75,7 +82,7 @@ impl Traffic {
 }
 
 impl Cuda {
-    /// Makes room for a copy of a parameter.
+    /// Allocates the host's copy of a parameter.
     pub fn new_copy(&mut self, param: &Tensor) -> Result<HostCopy, Error> {
         self.check_not_capturing("adding a parameter")?;
         let device = self.driver.enter()?;
@@ -94,22 +101,22 @@ impl Cuda {
         })
     }
 
-    /// Takes over the copy of a parameter that has been added.
+    /// Takes over the copy of a parameter that is added.
     pub fn keep_copy(&mut self, number: u32, copy: HostCopy) {
         self.copies.insert(number, copy);
     }
 
-    /// The copy of a parameter, if the processor steps it.
+    /// Returns the copy of a parameter, if the processor steps it.
     pub fn copy_of(&mut self, number: u32) -> Option<&mut HostCopy> {
         self.copies.get_mut(number)
     }
 
-    /// Whether there are parameters that the processor steps.
+    /// Returns whether there are parameters that the processor steps.
     pub fn has_copies(&self) -> bool {
         self.copies.len() > 0
     }
 
-    /// Frees the copy of a parameter, once nothing is on its way.
+    /// Frees the copy of a parameter, when both streams are idle.
     pub fn release_copy(&mut self, number: u32) -> Result<(), Error> {
         self.check_not_capturing("removing a parameter")?;
         self.wait_for_all()?;
@@ -117,9 +124,9 @@ impl Cuda {
         Ok(())
     }
 
-    /// Where a gradient of this type lands.
+    /// Returns the memory in which a gradient of this type arrives. The first call allocates it.
     pub fn landing(&mut self, number: u32, dtype: Dtype) -> Result<Tensor, Error> {
-        // Who asks has found the copy; the error is for the types alone.
+        // The caller has found the copy: the error never comes.
         let copy = self.copies.get_mut(number).ok_or(Error::BrokenDevice)?;
         let (n, place) = (copy.param.n_elements(), copy.landing(dtype));
         if copy.landings[place].is_none() {
@@ -131,11 +138,11 @@ impl Cuda {
             copy.landings[place] = Some(device.pinned(bytes, "the host's copy of a gradient")?);
         }
         let room = copy.landings[place].as_ref().ok_or(Error::BrokenDevice)?;
-        // A pinned address is a good one: the error is for the types alone.
+        // A pinned address is aligned and not NULL: the error never comes.
         tensor(room, n, dtype).map_err(|_| Error::BrokenDevice)
     }
 
-    /// Fills the copies that are stale, of some parameters. Waits for the device.
+    /// Fills the stale copies among those that are due. Waits for the device.
     pub fn fill_copies(&mut self, is_due: impl Fn(u32) -> bool) -> Result<(), Error> {
         for number in 0..self.copies.n_numbers() {
             if self.copies.get(number).is_some() && is_due(number) {
@@ -145,6 +152,7 @@ impl Cuda {
         Ok(())
     }
 
+    /// Fills the copy of a parameter, if it is stale.
     fn fill(&mut self, number: u32) -> Result<(), Error> {
         let Some(copy) = self.copies.get(number).filter(|copy| copy.is_stale) else {
             return Ok(());
@@ -156,8 +164,8 @@ impl Cuda {
         Ok(())
     }
 
-    /// Has the copy of a parameter be what the parameter is and nothing read it any more, so that it may be read
-    /// and written, if it has one. Waits for the device.
+    /// Brings the copy of a parameter up to date, if it has one, and waits until it has gone up: so
+    /// the caller may read and write it. Waits for the device.
     pub fn fetch(&mut self, number: u32) -> Result<(), Error> {
         let Some(traffic) = self.traffic.as_ref().filter(|_| self.copies.get(number).is_some())
         else {
@@ -168,7 +176,8 @@ impl Cuda {
         self.fill(number)
     }
 
-    /// Has the gradients of some parameters come down, behind what the host's stream does now.
+    /// Queues up the downloads of the gradients that are due, behind what the host's stream does
+    /// now.
     pub fn begin_downloads(
         &mut self,
         operands: &[Operands],
@@ -182,12 +191,12 @@ impl Cuda {
         down.queue_behind(&traffic.begun)?;
         for (number, copy) in self.copies.in_order().filter(|(number, _)| is_due(*number)) {
             let operands = &operands[number as usize];
-            // What has been measured is here.
+            // A gradient that has been measured is here already.
             if let Some(grad) = operands.device_grad().filter(|_| !operands.is_ready())
                 && let Some(room) = &copy.landings[copy.landing(grad.dtype())]
             {
                 let bytes = grad.addresses().len();
-                // SAFETY: the room is as long as the gradient, and is not read before it has arrived.
+                // SAFETY: the landing is as long as the gradient, and is not read before `arrived`.
                 unsafe { down.download(room.address(), grad.address() as u64, bytes) }?;
             }
             down.record(&copy.arrived)?;
@@ -195,7 +204,7 @@ impl Cuda {
         Ok(())
     }
 
-    /// Waits until the gradient of a parameter is here, and the parameter before it has gone.
+    /// Waits until the gradient of a parameter has arrived, and with it the end of its last upload.
     pub fn wait_for_grad(&self, number: u32) -> Result<(), Error> {
         match self.copies.get(number) {
             Some(copy) => self.driver.enter()?.wait_for(&copy.arrived),
@@ -203,19 +212,21 @@ impl Cuda {
         }
     }
 
-    /// Has a parameter that has been stepped go up: its gradient has arrived, so that what the host's stream did
-    /// before the step is done.
+    /// Queues up the upload of a parameter that has been stepped. Its gradient has arrived, so that
+    /// the work of the host's stream before the step is done.
     pub fn send(&self, number: u32) -> Result<(), Error> {
         let (Some(copy), Some(traffic)) = (self.copies.get(number), &self.traffic) else {
             return Ok(());
         };
         let (to, bytes) = (copy.param.address() as u64, copy.param.addresses().len());
         let device = self.driver.enter()?;
-        // SAFETY: both are as long as the parameter; the next step waits before it writes the copy.
+        // SAFETY: both are as long as the parameter, and the next step waits before it writes the
+        // copy.
         unsafe { device.on(&traffic.up).upload(to, copy.param_copy.address(), bytes) }
     }
 
-    /// Takes a parameter that the host has written the copy of up, behind what its stream does.
+    /// Uploads a parameter whose copy the host has written, behind the work of its stream. Waits
+    /// for the device.
     pub fn send_now(&mut self, number: u32) -> Result<(), Error> {
         let Some(copy) = self.copy_of(number) else { return Ok(()) };
         copy.is_stale = false;
@@ -223,13 +234,13 @@ impl Cuda {
         self.copy_in(&to, &from)
     }
 
-    /// Waits until nothing reads or writes any more what a load writes.
+    /// Waits until no work reads or writes the memory that a load writes.
     pub fn wait_to_load(&self) -> Result<(), Error> {
         self.check_not_capturing("loading")?;
         self.wait_for_all()
     }
 
-    /// Has the host's stream go on when all has gone up.
+    /// Makes the host's stream go on only when all has gone up.
     pub fn end_uploads(&self) -> Result<(), Error> {
         let Some(traffic) = &self.traffic else { return Ok(()) };
         let device = self.driver.enter()?;

@@ -1,4 +1,14 @@
-//! What a step on the device does, as tables: which parameters are stepped, by which kernels.
+//! The tables of a step on the device: the parameters that it steps, and the launches that step
+//! them.
+//!
+//! `lay` puts every parameter of the step into `tensors`, at its number, and sorts those that are
+//! stepped by what their launches have in common (`Alike`). Each run of them becomes a `Launch`,
+//! and its parameters are cut into `chunks`, which follow each other. Parameters with a sparse
+//! gradient also get an entry in `rows`; where the parameter is lazy, the launch steps these rows
+//! and no chunks.
+//!
+//! The hyper-parameters in `hypers` are set afterwards (`step.rs`). All tables keep their memory
+//! for the next step.
 #![forbid(unsafe_code)]
 
 use super::by_number::ByNumber;
@@ -14,22 +24,24 @@ use crate::sys::memory::reserve;
 use crate::tensor::{Grad, Operands};
 use core::ops::Range;
 
-/// The tables of a step, in memory that is kept for the next one.
+/// The tables of a step.
 #[derive(Default)]
 pub struct Plan {
-    /// By parameter, of all of the handle.
+    /// By number, for all parameters of the handle.
     pub tensors: Vec<layout::Tensor>,
-    /// Likewise.
+    /// By number, too.
     pub hypers: Vec<Hyper>,
-    /// By launch, in it by parameter.
+    /// In the order of the launches, and in each by parameter.
     pub chunks: Vec<Chunk>,
     pub launches: Vec<Launch>,
     /// The sparse gradients, in the order of the launches.
     pub rows: Vec<layout::Rows>,
+    /// The parameters that are stepped, with their numbers, in the order of the launches.
     order: Vec<(Alike, u32)>,
 }
 
-/// What parameters of one launch have in common. Launches whose gradients are alike lie together.
+/// The properties that the parameters of one launch have in common. Launches with gradients of one
+/// type follow each other.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Alike {
     tally: Kernel,
@@ -39,7 +51,7 @@ struct Alike {
     by_rows: bool,
 }
 
-/// One launch of a kernel over some of the chunks.
+/// One launch of a kernel, over some of the chunks.
 pub struct Launch {
     pub tally: Kernel,
     pub step: Kernel,
@@ -50,24 +62,25 @@ pub struct Launch {
     pub moments: MomentFormat,
     pub first_chunk: u64,
     pub n_chunks: u64,
-    /// Of the sparse gradients, where nothing but the rows that they list is stepped.
+    /// The sparse gradients whose rows are stepped, instead of all chunks.
     pub rows: Option<Range<u64>>,
 }
 
 impl Launch {
-    /// Bytes of all chunks in the compute type.
+    /// Returns the bytes of all chunks in the compute type.
     pub fn bytes(&self) -> u64 {
         self.n_chunks * CHUNK * self.param.compute().bytes() as u64
     }
 }
 
-/// How many chunks a parameter has.
+/// Returns the number of chunks of a parameter.
 pub fn n_chunks(operands: &Operands) -> u64 {
     operands.param().n_elements().div_ceil(CHUNK)
 }
 
 impl Plan {
-    /// Makes room for so many parameters and chunks, so that a step need not.
+    /// Makes room for `n_params` parameters and `n_chunks` chunks, so that a step allocates
+    /// nothing.
     pub fn reserve(&mut self, n_params: usize, n_chunks: usize) -> Result<(), Error> {
         const WHAT: &str = "the device's tables";
         fn hold<T>(table: &mut Vec<T>, length: usize) -> Result<(), Error> {
@@ -81,14 +94,14 @@ impl Plan {
         hold(&mut self.order, n_params)
     }
 
-    /// The same for so many sparse gradients.
+    /// Makes room for `n_sparse` sparse gradients.
     pub fn reserve_rows(&mut self, n_sparse: usize) -> Result<(), Error> {
         let missing = n_sparse.saturating_sub(self.rows.len());
         reserve(&mut self.rows, missing, "the device's tables")
     }
 
-    /// Lays out a step of those of the parameters that are on the device and due. Of those that are lazy and
-    /// have a sparse gradient, the rows that it lists are stepped.
+    /// Lays out a step of the parameters that are on the device, due and of this step. Of lazy ones
+    /// with a sparse gradient, the listed rows are stepped.
     pub fn lay(
         &mut self,
         operands: &[Operands],
@@ -140,7 +153,7 @@ impl Plan {
             if let (Some(Grad::Sparse(sparse)), Some(buffers)) =
                 (operands.grad(), sparse_buffers.get(number))
             {
-                rows.push(buffers.described(operands, &sparse, lags.get(number)));
+                rows.push(buffers.layout(operands, &sparse, lags.get(number)));
                 (tensor.grad, tensor.rows) = (buffers.grad(), rows.len() as u32);
             }
             tensor.first_chunk = first_chunk;
@@ -155,7 +168,7 @@ impl Plan {
         }
     }
 
-    /// Whether anything is stepped on the device.
+    /// Returns whether nothing is stepped on the device.
     pub fn is_empty(&self) -> bool {
         self.order.is_empty()
     }
@@ -167,7 +180,7 @@ impl Alike {
         let is_sparse = operands.has_rows();
         let grad = match operands.tensor(Role::Grad) {
             Some(grad) if !is_sparse => grad.dtype(),
-            _ => param.compute(), // what it is gathered in
+            _ => param.compute(), // in which it is gathered
         };
         let mut flags = layout::flags(operands);
         if clears && !is_sparse {
@@ -177,10 +190,8 @@ impl Alike {
             flags |= layout::FLAG_F32_GRADS;
         }
         let by_rows = is_sparse && is_lazy;
-        let step = match by_rows {
-            true => Kernel::rows(param, &format),
-            false => Kernel::step(param, &format),
-        };
+        let step =
+            if by_rows { Kernel::rows(param, &format) } else { Kernel::step(param, &format) };
         Alike { tally: Kernel::tally(grad), step, flags, grad_bytes: grad.bytes() as u32, by_rows }
     }
 

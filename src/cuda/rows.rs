@@ -1,5 +1,14 @@
-//! Sparse gradients on the device: sorted by their rows, and gathered into dense gradients of the library's
-//! own, which are zero elsewhere.
+//! Sparse gradients on the device: their entries are sorted by row, and gathered into a dense
+//! gradient of the library's own, which is zero in all other rows.
+//!
+//! `reserve_rows` makes room when a gradient is set: `SparseBuffers` holds the dense gradient, the
+//! entries and the counts of the sort. `plan.rs` puts the gradients of a step into its table, and
+//! `gather` queues up the kernels of `rows.cuh`: one lists the entries, a radix sort of 8 bits a
+//! pass orders them, and one sums the values of each row. From then on the step and its norms read
+//! the dense gradient.
+//!
+//! A row that the parameter does not have is passed over and noted. `outside` reads the notes, for
+//! calls that wait for the device anyway.
 
 use super::driver::{Entered, Memory};
 use super::kernels::Kernel;
@@ -11,15 +20,15 @@ use super::{Cuda, Stale};
 use crate::error::{Error, Label};
 use crate::tensor::{Operands, RowNumber, SparseGrad};
 
-/// Where in its memory the gradient starts, behind what is noted of it.
+/// The offset of the gradient in its memory, behind the notes.
 const GRAD: usize = 64;
 
 const _: () = assert!(GATHERED <= GRAD && size_of::<Outside>() <= GATHERED);
 
-/// What the sparse gradients of one parameter need.
+/// The memory that the sparse gradients of one parameter need.
 pub struct SparseBuffers {
     number: u32,
-    /// What is noted, and the gradient `[n]` in the compute type.
+    /// The notes, and the gradient `[n]` in the compute type.
     grad: Memory,
     grad_bytes: usize,
     /// The entries `[n_rows]`, twice, and the counts of their digits.
@@ -28,6 +37,7 @@ pub struct SparseBuffers {
 }
 
 impl SparseBuffers {
+    /// Allocates the entries and counts of a gradient of `n_rows` rows.
     fn lists(device: &Entered, n_rows: usize) -> Result<Memory, Error> {
         let bytes = n_rows * 2 * size_of::<u64>() + n_rows.div_ceil(TILE) * COUNTS * 4;
         device.allocate(bytes, "the rows of a sparse gradient on the device")
@@ -54,9 +64,10 @@ impl SparseBuffers {
         Ok(buffers)
     }
 
-    /// Makes nothing gathered, and forgets so many bytes of what is noted. Waits for the device.
+    /// Writes zeros over the gradient and over the first `noted` bytes of the notes. Waits for the
+    /// device.
     fn forget(&self, device: &Entered, noted: usize) -> Result<(), Error> {
-        // SAFETY: so much has been allocated, and it is waited for before anybody can drop it.
+        // SAFETY: `new` allocated these bytes, and `wait` returns before they can be dropped.
         unsafe {
             device.zero(self.grad(), self.grad_bytes)?;
             device.zero(self.grad.address(), noted)?;
@@ -64,13 +75,13 @@ impl SparseBuffers {
         device.wait()
     }
 
-    /// Where the gradient is.
+    /// Returns the address of the gradient.
     pub fn grad(&self) -> u64 {
         self.grad.address() + GRAD as u64
     }
 
-    /// What the kernels are told of a gradient that there is room for.
-    pub fn described(
+    /// Returns the layout of a gradient for which there is room.
+    pub fn layout(
         &self,
         operands: &Operands,
         sparse: &SparseGrad,
@@ -99,7 +110,7 @@ impl SparseBuffers {
 }
 
 impl Cuda {
-    /// Makes room for a sparse gradient, so that a step need not. May wait for the device.
+    /// Makes room for a sparse gradient, so that a step allocates nothing. May wait for the device.
     pub fn reserve_rows(
         &mut self,
         number: u32,
@@ -126,11 +137,12 @@ impl Cuda {
                 self.wait_for_all()?;
                 let device = self.driver.enter()?;
                 let buffers = self.sparse.get_mut(number).ok_or(Error::BrokenDevice)?;
-                // The old entries say which rows of the gradient are not zero.
+                // The old entries say which rows of the gradient are not zero: without them, all
+                // are made zero.
                 buffers.forget(&device, GATHERED - size_of::<Outside>())?;
                 (buffers.lists, buffers.n_rows) = (lists, n_rows);
             }
-            // A graph knows its room by what was gathered there last.
+            // The memory in a graph stays: the graph finds in it what it gathered last.
             _ => {
                 self.sparse.reserve(number as usize + 1)?;
                 self.leftover.reserve()?;
@@ -147,18 +159,18 @@ impl Cuda {
         Ok(())
     }
 
-    /// How many gathered gradients there are, those of graphs too.
+    /// Returns the number of gathered gradients, with those of graphs.
     pub(super) fn n_sparse(&self) -> usize {
         self.sparse.len() + self.leftover.sparse.len()
     }
 
-    /// Whether a sparse gradient is part of the step.
+    /// Returns whether the step has a sparse gradient.
     pub fn has_rows(&self) -> bool {
         !self.plan.rows.is_empty()
     }
 
-    /// Gathers the sparse gradients of the step. After an error that left some gathered in part, the device's
-    /// part of the handle is broken.
+    /// Gathers the sparse gradients of the step. After an error that left some gathered in part,
+    /// the device's part of the handle is broken.
     pub fn gather(&mut self) -> Result<(), Error> {
         if !self.has_rows() {
             return Ok(());
@@ -175,12 +187,13 @@ impl Cuda {
     fn queue_gather(&self, device: &Entered) -> Result<(), Error> {
         let rows = &self.plan.rows;
         let (table, n) = (self.rows_table(), rows.len() as u64);
-        // The row behind the last stands for those outside. An odd number of passes, of 8 bits each.
+        // The row behind the last one stands for those outside. Passes sort 8 bits each, and their
+        // number is odd, so that the last one ends in `entries`.
         let highest = rows.iter().map(|rows| rows.height).max().unwrap_or(0);
         let n_passes = (u64::BITS - highest.leading_zeros()).div_ceil(8) | 1;
         let blocks = n * SHARES;
-        // SAFETY: what the kernels take; the table describes memory that the host vouched for, and room for
-        // as many rows as it lists.
+        // SAFETY: the arguments are what the kernels take. The table describes memory that the host
+        // vouched for, and room for as many rows as it lists.
         unsafe {
             launch!(device, Kernel::list_rows, blocks; table, n)?;
             for pass in 0..n_passes {
@@ -193,8 +206,8 @@ impl Cuda {
         }
     }
 
-    /// A row that a parameter did not have, since this was asked last: of the first such parameter. Waits for
-    /// the device.
+    /// Returns the first row outside that has been listed since the last call, of the first
+    /// parameter with one. Waits for the device.
     pub fn outside(&mut self) -> Result<Option<(u32, Outside)>, Error> {
         self.check_not_capturing("asking what a step came to")?;
         const PLACE: u64 = (GATHERED - size_of::<Outside>()) as u64;
@@ -206,20 +219,20 @@ impl Cuda {
         let left = self.leftover.sparse.iter().map(|(number, buffers)| (*number, buffers));
         let sparse_buffers = sparse_buffers.chain(left);
         for (_, buffers) in sparse_buffers.clone() {
-            // SAFETY: the room is as long as this for each parameter, and nothing else reads or writes it
-            // until this has waited.
+            // SAFETY: `downloads` has room for one of these for each parameter, and nothing else
+            // reads or writes it until `wait` below returns.
             unsafe { device.download(to, buffers.grad.address() + PLACE, BYTES) }?;
             to += BYTES;
         }
         device.wait()?;
-        // SAFETY: as above.
+        // SAFETY: the downloads are done.
         let noted = unsafe { staging.downloads.bytes() }.chunks_exact(BYTES);
         let mut first: Option<(u32, Outside)> = None;
         for ((number, buffers), noted) in sparse_buffers.zip(noted) {
-            // SAFETY: so many bytes are there, of plain numbers.
+            // SAFETY: `chunks_exact` gives these bytes, and any bits are an `Outside`.
             let outside = unsafe { noted.as_ptr().cast::<Outside>().read_unaligned() };
             if let (1.., Some(number)) = (outside.place, number) {
-                // SAFETY: the room's own memory.
+                // SAFETY: these bytes are the buffer's own.
                 unsafe { device.zero(buffers.grad.address() + PLACE, BYTES) }?;
                 if first.is_none_or(|(earlier, _)| number < earlier) {
                     first = Some((number, outside));

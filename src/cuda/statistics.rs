@@ -1,5 +1,5 @@
-//! What a step changes, added up on the device: the weights are kept before it, and held against what they
-//! have become.
+//! The statistics of a step on the device: the weights are kept before the step and compared with
+//! the new ones after it.
 
 use super::Cuda;
 use super::driver::{Entered, Memory};
@@ -16,13 +16,13 @@ pub struct WeightsBefore {
     bytes: u64,
 }
 
-/// How many bytes what a parameter weighs takes.
+/// Returns the bytes of the kept weights of a parameter.
 pub fn weights_bytes(operands: &Operands) -> u64 {
     n_chunks(operands) * CHUNK * operands.param().dtype().compute().bytes() as u64
 }
 
 impl Cuda {
-    /// Makes room for what the parameters weigh before a step, and a new one.
+    /// Makes room for the weights of all parameters, and of a new one. May wait for the device.
     pub fn reserve_statistics(&mut self, new: Option<&Operands>) -> Result<(), Error> {
         let needed = self.weights_bytes + new.map_or(0, weights_bytes);
         if self.weights_before.as_ref().is_some_and(|before| before.bytes >= needed) {
@@ -37,7 +37,7 @@ impl Cuda {
         Ok(())
     }
 
-    /// Keeps what is about to be stepped.
+    /// Queues up copies of the weights that are about to be stepped.
     pub(super) fn keep_weights(&self, device: &Entered) -> Result<(), Error> {
         let (tensors, _, first_chunk) = self.tables();
         let mut before = self.weights_before.as_ref().map_or(0, |before| before.memory.address());
@@ -45,7 +45,8 @@ impl Cuda {
             let chunks = first_chunk + launch.first_chunk * size_of::<Chunk>() as u64;
             let (n_chunks, place) = (launch.n_chunks, before);
             before += launch.bytes();
-            // SAFETY: what the kernel takes; the room holds all chunks of all launches.
+            // SAFETY: the arguments are what the kernel takes, and there is room for the chunks of
+            // all launches.
             unsafe {
                 launch!(
                     device, Kernel::keep(launch.param), n_chunks;
@@ -56,7 +57,7 @@ impl Cuda {
         Ok(())
     }
 
-    /// Adds up what has changed since.
+    /// Queues up the sums over what has changed since.
     pub(super) fn tally_changes(&self, device: &Entered) -> Result<(), Error> {
         let (tensors, _, first_chunk) = self.tables();
         let Some(workspace) = &self.workspace else { return Err(Error::BrokenDevice) };
@@ -71,7 +72,8 @@ impl Cuda {
             let n_unchanged = places.counts + offset;
             before += launch.bytes();
             let blocks = n_chunks.div_ceil(2);
-            // SAFETY: as above.
+            // SAFETY: the arguments are what the kernel takes, and each array has a place for every
+            // block of every chunk.
             unsafe {
                 launch!(
                     device, Kernel::change(launch.param), blocks;
@@ -80,15 +82,16 @@ impl Cuda {
                 )
             }?;
         }
-        // The first of them join the counts, too.
+        // The first sums are joined together with the counts.
         for (sums, totals) in places.change_sums.into_iter().zip(places.change_totals) {
             self.join_sums(device, sums, totals)?;
         }
         Ok(())
     }
 
-    /// By parameter, the squares of what the last step has changed, with how many elements it was to change and has
-    /// not, and the squares of what it has made. Waits for the device.
+    /// Reads the sums over each parameter, of the last step: into `updates` the squares of the
+    /// changes, with the number of elements that should have changed and have not, and into
+    /// `params` the squares of the new weights. Waits for the device.
     pub fn changes(&mut self, updates: &mut [Total], params: &mut [Total]) -> Result<(), Error> {
         let places = self.workspace()?.places.change_totals;
         for (at, to) in places.into_iter().zip([updates, params]) {

@@ -1,4 +1,17 @@
 //! The step as launches of kernels. None of it waits for the device.
+//!
+//! `lay` makes the tables, and `set_hyper` sets the hyper-parameters of each parameter. Where the
+//! device is to clip or to skip, `measure` sums the squares of the gradients first. `step` queues
+//! up the rest:
+//!
+//! 1. `decide`, where the device decides by the norms, makes the clip factors and the verdict;
+//! 2. `prepare` advances the clocks and makes the scalars, and without norms the verdict, too;
+//! 3. rows that lag are brought up to date, where the step takes all rows of the parameter;
+//! 4. one kernel for each `Launch` steps it, and clears gradients; a skipped step clears them, too;
+//! 5. the scalars are logged for the rows that take the step later.
+//!
+//! Every kernel after the verdict reads it, and does nothing if the step is skipped. For a capture,
+//! `prepare_capture` has made a second workspace, and `record_step` leaves the first to the graph.
 
 use super::driver::Entered;
 use super::kernels::Kernel;
@@ -11,24 +24,24 @@ use crate::sys::memory::reserve;
 use crate::tensor::Operands;
 use core::sync::atomic::Ordering;
 
-/// What a capture cannot have.
-pub(super) const STALE: &str = "an upload of parameters, gradients or options that have changed since adamw_prepare \
-                                (call it before)";
+/// The upload that a capture cannot hold, in an error.
+pub(super) const STALE: &str = "an upload of parameters, gradients or options that have changed \
+                                since adamw_prepare (call it before)";
 
-/// Who decides whether the step is taken, and what gradients are clipped with.
+/// The side that decides whether the step is taken, and by which factors gradients are clipped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Decider {
-    /// It is taken, and the factors are among the hyper-parameters.
+    /// The host: the step is taken, and the factors are among the hyper-parameters.
     Host,
-    /// The device, by the numbers that it reads.
+    /// The device, by the inputs that it reads.
     Inputs,
-    /// The device, by the gradients, which have been measured, and by those numbers.
+    /// The device, by the gradients, which have been measured, and by the inputs.
     Norms { skips: bool },
 }
 
 impl Cuda {
-    /// Lays out a step of those of the parameters that are here and due. Of the lazy ones, sparse gradients
-    /// step the rows that they list.
+    /// Lays out a step of the parameters that are on the device, due and of this step. Of lazy ones
+    /// with a sparse gradient, the listed rows are stepped.
     pub fn lay(
         &mut self,
         operands: &[Operands],
@@ -43,17 +56,17 @@ impl Cuda {
         self.stale = Stale::All;
     }
 
-    /// Whether anything is stepped here.
+    /// Returns whether nothing is stepped here.
     pub fn is_idle(&self) -> bool {
         self.plan.is_empty()
     }
 
-    /// Whether rows of some parameters are stepped alone.
+    /// Returns whether rows of some parameters are stepped alone.
     pub fn steps_rows(&self) -> bool {
         self.plan.launches.iter().any(|launch| launch.rows.is_some())
     }
 
-    /// Says what a parameter is stepped with.
+    /// Sets the hyper-parameters of a parameter.
     pub fn set_hyper(&mut self, number: u32, hyper: Hyper) {
         let place = &mut self.plan.hypers[number as usize];
         if *place != hyper {
@@ -62,18 +75,19 @@ impl Cuda {
         }
     }
 
-    /// Says what the gradient of a parameter is clipped by, where the host has decided.
+    /// Sets the clip factor of a parameter, where the host has decided.
     pub fn set_clip_factor(&mut self, number: u32, clip_factor: f64) {
         let hyper = Hyper { clip_factor, ..self.plan.hypers[number as usize] };
         self.set_hyper(number, hyper);
     }
 
-    /// Uploads what a step needs, so that the step itself is launches.
+    /// Uploads the tables that have changed, so that the step itself is launches.
     pub(super) fn prepare(&mut self) -> Result<(), Error> {
         if self.is_broken { Err(Error::BrokenDevice) } else { self.upload() }
     }
 
-    /// Does the same before a capture: what steps go on with after it is made, too, so that they need not.
+    /// Prepares a capture: also makes the workspace for the steps after it, so that they allocate
+    /// nothing.
     pub fn prepare_capture(&mut self) -> Result<(), Error> {
         self.prepare()?;
         if self.spare.is_none() {
@@ -84,7 +98,7 @@ impl Cuda {
         Ok(())
     }
 
-    /// Leaves the tables of the step, which is about to be recorded, to its graph.
+    /// Leaves the workspace of the step that is about to be recorded to its graph.
     pub fn record_step(&mut self) -> Result<(), Error> {
         let has_spare = self.spare.is_some();
         let workspace = self.workspace.as_mut().ok_or(Error::BrokenDevice)?;
@@ -106,7 +120,7 @@ impl Cuda {
         Ok(())
     }
 
-    /// Adds up the squares of the gradients, and counts what is not finite.
+    /// Queues up the sums of the squares of the gradients, and the counts of what is not finite.
     pub fn measure(&mut self) -> Result<(), Error> {
         self.prepare()?;
         let (tensors, _, first_chunk) = self.tables();
@@ -116,7 +130,7 @@ impl Cuda {
         let device = self.driver.enter()?;
         let mut launches = self.plan.launches.iter().peekable();
         while let Some(launch) = launches.next() {
-            // Those whose gradients are of one type lie together.
+            // Launches with gradients of one type follow each other, and so do their chunks.
             let mut n_chunks = launch.n_chunks;
             while let Some(next) = launches.next_if(|next| next.tally == launch.tally) {
                 n_chunks += next.n_chunks;
@@ -124,7 +138,8 @@ impl Cuda {
             let chunks = first_chunk + launch.first_chunk * size_of::<Chunk>() as u64;
             let offset = launch.first_chunk * 4 * size_of::<f64>() as u64;
             let (sums, counts) = (sums + offset, counts + offset);
-            // SAFETY: what the kernel takes; the tables describe memory that the host vouched for.
+            // SAFETY: the arguments are what the kernel takes, and the tables describe memory that
+            // the host vouched for.
             unsafe {
                 launch!(
                     device, launch.tally, n_chunks.div_ceil(2);
@@ -135,22 +150,23 @@ impl Cuda {
         self.join_sums(&device, sums, totals)
     }
 
-    /// Joins the sums of blocks to one for each parameter.
+    /// Queues up the joining of the sums of blocks to one for each parameter.
     pub(super) fn join_sums(&self, device: &Entered, sums: u64, totals: u64) -> Result<(), Error> {
         let (tensors, ..) = self.tables();
         let counts = self.workspace.as_ref().map_or(0, |workspace| workspace.places.counts);
         let n = self.plan.tensors.len() as u64;
-        // SAFETY: what the kernel takes; the tables describe memory that the host vouched for.
+        // SAFETY: the arguments are what the kernel takes, and the tables describe memory that the
+        // host vouched for.
         unsafe { launch!(device, Kernel::join_sums, n; tensors, n, sums, counts, totals) }
     }
 
-    /// Steps no more: what is queued up is half a step, the other half of which could not be taken.
+    /// Refuses all further steps, because half a step is queued up and the other half failed.
     pub fn give_up(&mut self) {
         self.is_broken = true;
     }
 
-    /// Steps the parameters. An error before anything was queued up has changed nothing; one after that
-    /// leaves the device's part of the handle broken.
+    /// Queues up the step. An error before the first launch has changed nothing; a later one leaves
+    /// the device's part of the handle broken.
     pub fn step(
         &mut self,
         inputs: Inputs,
@@ -191,7 +207,8 @@ impl Cuda {
             Decider::Norms { skips } => {
                 (factors, verdict) = (places.factors, self.clocks.verdict());
                 let skips = u32::from(skips);
-                // SAFETY: what the kernel takes; the host vouched for what the inputs point to.
+                // SAFETY: the arguments are what the kernel takes, and the host vouched for the
+                // memory that the inputs point to.
                 unsafe {
                     launch!(
                         device, Kernel::decide, 1;
@@ -206,7 +223,7 @@ impl Cuda {
             let scalars = place(scalars, layout::SCALARS);
             let factors = if factors == 0 { 0 } else { place(factors, size_of::<f64>()) };
             let n = params.len() as u32;
-            // SAFETY: as above.
+            // SAFETY: as for `decide`.
             unsafe {
                 launch!(
                     device, Kernel::prepare, u64::from(n).div_ceil(256);
@@ -216,14 +233,15 @@ impl Cuda {
         }
         self.catch_up_stepped(device, verdict)?;
         if keeps_weights {
-            // Steps that rows had yet to take are none of this step's changes.
+            // The steps that rows caught up with are no changes of this step.
             self.keep_weights(device)?;
         }
         for launch in &self.plan.launches {
             if let Some(rows) = &launch.rows {
                 let table = self.rows_table() + rows.start * size_of::<layout::Rows>() as u64;
                 let (n, flags) = (rows.end - rows.start, launch.flags);
-                // SAFETY: as above.
+                // SAFETY: the arguments are what the kernel takes, and the tables describe memory
+                // that the host vouched for.
                 unsafe {
                     launch!(
                         device, launch.step, n * SHARES;
@@ -234,7 +252,7 @@ impl Cuda {
             }
             let chunks = first_chunk + launch.first_chunk * size_of::<Chunk>() as u64;
             let (n_chunks, flags) = (launch.n_chunks, launch.flags);
-            // SAFETY: as above; parameters and state overlap nothing.
+            // SAFETY: as above. Parameters and state overlap nothing.
             unsafe {
                 launch!(
                     device, launch.step, n_chunks;
@@ -254,7 +272,7 @@ impl Cuda {
         }
         self.log_step(device, scalars, verdict)?;
         for rows in self.plan.rows.iter().filter(|_| self.clears) {
-            // SAFETY: the values of a sparse gradient, which the host vouched for.
+            // SAFETY: the host vouched for the values of the sparse gradient.
             unsafe { device.zero(rows.values, rows.value_bytes()) }?;
         }
         Ok(())

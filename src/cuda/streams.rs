@@ -1,14 +1,15 @@
-//! On whose stream work is queued up, whether that is being captured, and what is waited for.
+//! The stream on which work is queued up: its change, its capture, and the wait for everything that
+//! the handle has queued up.
 
 use super::Cuda;
 use super::driver::{Entered, Event};
 use crate::error::Error;
 use core::sync::atomic::Ordering;
 
-/// How many streams may be left before the work of the first of them is waited for.
+/// The number of streams that can be left before a change waits for the work on the first of them.
 const STREAMS: usize = 4;
 
-/// Marks behind what was queued up on streams of the host's that are not this handle's any more.
+/// The marks behind the handle's work on streams of the host's that it has left.
 pub struct Left {
     marks: [Event; STREAMS],
     next: usize,
@@ -20,7 +21,7 @@ impl Left {
         Ok(Left { marks, next: 0 })
     }
 
-    /// Marks what is queued up on a stream.
+    /// Marks the work that is queued up on the stream.
     fn mark(&mut self, device: &Entered) -> Result<(), Error> {
         let mark = &self.marks[self.next];
         device.wait_for(mark)?;
@@ -31,12 +32,13 @@ impl Left {
 }
 
 impl Cuda {
-    /// Queues up what comes on a stream of the host's from now on, by address; 0: the default one.
+    /// Sets the stream of the host's on which work is queued up from now on, by address; 0: the
+    /// default one.
     pub fn set_stream(&mut self, stream: usize) {
         if stream == self.driver.stream() {
             return;
         }
-        // Where nothing can be marked, what is freed waits by itself.
+        // Where there is no mark, freeing memory waits by itself.
         if let Ok(device) = self.driver.enter()
             && let Ok(false) = device.is_capturing()
         {
@@ -45,13 +47,13 @@ impl Cuda {
         self.driver.set_stream(stream);
     }
 
-    /// Whether the stream's work is being recorded into a graph.
+    /// Returns whether the stream's work is being recorded into a graph.
     pub fn is_capturing(&self) -> Result<bool, Error> {
         self.driver.enter()?.is_capturing()
     }
 
-    /// Waits until all is done that the handle has queued up, so that what it worked with can go. Nobody waits for the
-    /// whole context: that would be waiting for streams that are being captured, too.
+    /// Waits until all work is done that the handle has queued up, so that its memory can be freed.
+    /// A wait for the whole context would also wait for streams that are being captured.
     pub(super) fn wait_for_all(&self) -> Result<(), Error> {
         let device = self.driver.enter()?;
         device.wait()?;
@@ -61,7 +63,7 @@ impl Cuda {
         self.traffic.as_ref().map_or(Ok(()), |traffic| traffic.wait(&device))
     }
 
-    /// Enters for work on memory of the library's own, which may be recorded into a graph.
+    /// Enters the device to queue up work that may be recorded into a graph.
     pub(super) fn enter_to_queue(&self) -> Result<Entered<'_>, Error> {
         let device = self.driver.enter()?;
         if device.is_capturing()? {
@@ -70,17 +72,18 @@ impl Cuda {
         Ok(device)
     }
 
-    /// Whether the library's memory on the device may be in a graph, and so stays where it is.
+    /// Returns whether a graph may use the library's memory on the device, which then stays where
+    /// it is.
     pub(super) fn has_captured(&self) -> bool {
         self.has_captured.load(Ordering::Relaxed)
     }
 
-    /// Whether a graph steps a parameter.
+    /// Returns whether a graph steps a parameter.
     pub fn is_in_graph(&self, number: u32) -> bool {
         self.in_graphs.get(number as usize).is_some_and(|is_there| *is_there)
     }
 
-    /// Fails while the stream is being recorded, which nothing may wait for.
+    /// Checks that the stream is not being recorded, because nothing may wait for it then.
     pub(super) fn check_not_capturing(&self, what: &'static str) -> Result<(), Error> {
         if self.is_capturing()? { Err(Error::Capturing(what)) } else { Ok(()) }
     }
@@ -88,7 +91,8 @@ impl Cuda {
 
 impl Drop for Cuda {
     fn drop(&mut self) {
-        // Nobody is left to be told of a failure. What the device works with is freed after this.
+        // Nobody is left to be told of a failure. The memory that the device works with is freed
+        // after this.
         if let Ok(false) = self.is_capturing() {
             let _ = self.wait_for_all();
         }

@@ -1,4 +1,14 @@
-//! What goes from the host to the device and back: tables, clocks, state, and what a step came to.
+//! Copies between the host and the device: the tables of a step, clocks, state, and the outcome of
+//! a step.
+//!
+//! `upload` copies the tables that have changed, through pinned memory and without waiting: it
+//! takes the staging buffers in turn, and an event says when one may be written again. `tables` and
+//! `rows_table` return where each table then is.
+//!
+//! `read` and `write` move a few plain values and wait for the device; clocks, totals and verdicts
+//! go through them. `copy_out`, `copy_in`, `read_bytes` and `write_bytes` move tensors, between
+//! memory of the host's and of the device's. Whatever waits is refused while the stream is
+//! captured.
 
 use super::layout::{Chunk, Hyper, Verdict};
 use super::step::STALE;
@@ -8,26 +18,27 @@ use crate::error::Error;
 use crate::steps::Clock;
 use crate::tensor::{Tensor, Total};
 
-/// Bytes of plain values.
+/// Returns the bytes of plain values.
 fn bytes_of<T>(values: &[T]) -> &[u8] {
-    // SAFETY: the tables' types have no padding, as their sizes in `layout.rs` say.
+    // SAFETY: the tables' types have no padding, as the assertions in `layout.rs` show.
     unsafe { core::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
 }
 
 impl Cuda {
     pub(super) fn workspace(&mut self) -> Result<&mut Workspace, Error> {
-        // `reserve` has made it; the error is for the types alone.
+        // `reserve` has made it: the error never comes.
         self.workspace.as_mut().ok_or(Error::BrokenDevice)
     }
 
-    /// Queues up a copy of the tables that the device lacks: past those that a graph reads.
+    /// Queues up the upload of the tables that have changed. Where a graph has kept the workspace,
+    /// the spare one takes its place first.
     pub(super) fn upload(&mut self) -> Result<(), Error> {
         if self.stale == Stale::Nothing {
             return Ok(());
         }
         self.check_not_capturing(STALE)?;
         if self.workspace()?.is_captured {
-            // `record_step` has seen to both.
+            // `record_step` checked that there is a spare, and `prepare_capture` made room.
             let spare = self.spare.take().ok_or(Error::BrokenDevice)?;
             self.of_graphs.extend(self.workspace.replace(spare));
             self.stale = Stale::All;
@@ -45,7 +56,7 @@ impl Cuda {
             Stale::All => bytes_of(&self.plan.chunks),
             _ => &[],
         };
-        // SAFETY: the event says that the copy that read this memory is done.
+        // SAFETY: the event was waited for, so that the copy that read this memory is done.
         let mut room = unsafe { staging.uploads[slot].bytes() };
         let mut used = 0;
         let rows = bytes_of(&self.plan.rows);
@@ -56,14 +67,15 @@ impl Cuda {
             used += table.len();
         }
         let from = staging.uploads[slot].address();
-        // SAFETY: both are as long as the workspace's tables, and the event guards what is read.
+        // SAFETY: both are as long as the workspace's tables, and nothing writes the staging buffer
+        // before the event.
         unsafe { device.upload(to, from, used) }?;
         device.record(copied)?;
         self.stale = Stale::Nothing;
         Ok(())
     }
 
-    /// Where the tables are on the device: tensors, hyper-parameters, chunks.
+    /// Returns the addresses of the tables on the device: tensors, hyper-parameters, chunks.
     pub(super) fn tables(&self) -> (u64, u64, u64) {
         let tensors = self.workspace.as_ref().map_or(0, |workspace| workspace.places.tables);
         let hypers = tensors + (self.plan.tensors.len() * size_of::<layout::Tensor>()) as u64;
@@ -73,12 +85,12 @@ impl Cuda {
         (tensors, hypers, chunks)
     }
 
-    /// Where the table of sparse gradients is.
+    /// Returns the address of the table of sparse gradients.
     pub(super) fn rows_table(&self) -> u64 {
         self.tables().2 - size_of_val(&*self.plan.rows) as u64
     }
 
-    /// Reads plain values, once the device has done what is queued up.
+    /// Reads plain values, when the device has done the work that is queued up.
     pub(super) fn read<T: Copy>(
         &mut self,
         what: &'static str,
@@ -89,8 +101,8 @@ impl Cuda {
         let staging = self.staging.as_mut().ok_or(Error::BrokenDevice)?;
         let device = self.driver.enter()?;
         let bytes = size_of_val(to);
-        // SAFETY: `at` is where the device has so many bytes; the room is the longest table's, and
-        // nothing else reads or writes it until this has waited.
+        // SAFETY: the device has these bytes at `at`. `downloads` is as long as the longest table
+        // that is read, and nothing else reads or writes it until `wait` returns.
         unsafe {
             device.download(staging.downloads.address(), at, bytes)?;
             device.wait()?;
@@ -100,7 +112,7 @@ impl Cuda {
         Ok(())
     }
 
-    /// How far a parameter has come. Waits for the device.
+    /// Returns the clock of a parameter. Waits for the device.
     pub fn clock(&mut self, number: u32) -> Result<Clock, Error> {
         let at = self.clock_place(number)?;
         let mut clock = [Clock { step: 0, beta1_power: 0.0, beta2_power: 0.0 }];
@@ -108,13 +120,13 @@ impl Cuda {
         Ok(clock[0])
     }
 
-    /// Puts a parameter where it has come. Waits for the device.
+    /// Sets the clock of a parameter. Waits for the device.
     pub fn set_clock(&mut self, number: u32, clock: &Clock) -> Result<(), Error> {
         let to = self.clock_place(number)?;
         self.write(to, core::slice::from_ref(clock))
     }
 
-    /// Writes plain values, behind what is queued up. Waits for the device.
+    /// Writes plain values, behind the work that is queued up. Waits for the device.
     pub(super) fn write<T: Copy>(&mut self, to: u64, values: &[T]) -> Result<(), Error> {
         self.check_not_capturing("setting a step count, or looking at a master,")?;
         let staging = self.staging.as_mut().ok_or(Error::BrokenDevice)?;
@@ -129,17 +141,18 @@ impl Cuda {
     }
 
     fn clock_place(&self, number: u32) -> Result<u64, Error> {
-        // `reserve` has made it; the error is for the types alone.
+        // `reserve` has made room: the error never comes.
         self.clocks.place(number as usize).ok_or(Error::BrokenDevice)
     }
 
-    /// What the gradients that were last measured add up to, by parameter. Waits for the device.
+    /// Reads the totals of the gradients that were measured last, by parameter. Waits for the
+    /// device.
     pub fn totals(&mut self, to: &mut [Total]) -> Result<(), Error> {
         let at = self.workspace()?.places.totals;
         self.read("a step that looks at the gradients of the host's parameters too", at, to)
     }
 
-    /// What the last step came to. Waits for the device.
+    /// Returns the verdict on the last step. Waits for the device.
     pub fn verdict(&mut self) -> Result<Verdict, Error> {
         let at = self.clocks.verdict();
         let mut verdict = [Verdict::default()];
@@ -147,7 +160,7 @@ impl Cuda {
         Ok(verdict[0])
     }
 
-    /// Reads a number of the host's in the device's memory. Waits for the device.
+    /// Returns a number of the host's that is in the device's memory. Waits for the device.
     pub fn number(&mut self, at: u64) -> Result<f32, Error> {
         let mut number = [0.0f32];
         self.read("a step whose learning rate the host has to know", at, &mut number)?;
@@ -159,7 +172,8 @@ impl Cuda {
         self.check_not_capturing("saving")?;
         let device = self.driver.enter()?;
         let from = (from.address() + start) as u64;
-        // SAFETY: the host vouched for the tensor, whose bytes are asked for, and this waits.
+        // SAFETY: the host vouched for the tensor, the bytes are part of it, and `wait` returns
+        // before either memory can go.
         unsafe { device.download(to.as_mut_ptr().expose_provenance(), from, to.len()) }?;
         device.wait()
     }
@@ -179,7 +193,8 @@ impl Cuda {
         self.check_not_capturing("reading state")?;
         let device = self.driver.enter()?;
         let bytes = from.addresses().len();
-        // SAFETY: the host vouched for its memory, which fits, and this waits.
+        // SAFETY: the host vouched for both tensors, which fit each other, and `wait` returns
+        // before either memory can go.
         unsafe { device.download(to.address(), from.address() as u64, bytes) }?;
         device.wait()
     }

@@ -1,18 +1,19 @@
-//! The device's memory that all parameters of a handle share: the tables of a step, and room for what kernels
-//! hand on to each other; and the host's memory through which it is filled and read.
+//! The memory that all parameters of a handle share: on the device the tables of a step and the
+//! results that kernels hand on to each other, and on the host the memory through which they are
+//! copied.
 
 use super::driver::{Entered, Memory, Pinned};
 use super::layout::{Chunk, Hyper, Outside, Rows, SCALARS, Tensor, Verdict};
 use crate::error::Error;
 use crate::tensor::Total;
 
-/// How much there is room for.
+/// The numbers of things that a workspace has room for.
 #[derive(Clone, Copy, PartialEq, Default)]
 pub struct Size {
     pub n_params: usize,
     pub n_chunks: usize,
     pub n_groups: usize,
-    /// Parameters that have had a sparse gradient.
+    /// The parameters that have had a sparse gradient.
     pub n_sparse: usize,
 }
 
@@ -24,7 +25,8 @@ impl Size {
             && self.n_sparse >= needed.n_sparse
     }
 
-    /// Room for what is needed and as much again, so that one parameter after the other moves it seldom.
+    /// Returns a size for what is needed that at least doubles each number that grows, so that
+    /// adding parameters one by one moves the workspace seldom.
     pub fn grown(&self, needed: &Size) -> Size {
         let grown = |is: usize, needed: usize| if is >= needed { is } else { needed.max(2 * is) };
         Size {
@@ -35,27 +37,28 @@ impl Size {
         }
     }
 
-    /// Of the tensors, the hyper-parameters, the sparse gradients and the chunks of a step, one after the other.
+    /// Returns the bytes of the tables of a step: tensors, hyper-parameters, sparse gradients and
+    /// chunks, one after the other.
     pub fn tables(&self) -> usize {
         self.n_params * (size_of::<Tensor>() + size_of::<Hyper>())
             + self.n_sparse * size_of::<Rows>()
             + self.n_chunks * size_of::<Chunk>()
     }
 
-    /// Of the longest table that the host reads.
+    /// Returns the bytes of the longest table that the host reads.
     fn downloads(&self) -> usize {
         let totals = self.n_params * size_of::<Total>() + size_of::<Verdict>();
         totals.max(self.n_sparse * size_of::<Outside>())
     }
 }
 
-/// How many uploads may wait for the device before a step waits for the first of them.
+/// The number of uploads that may wait for the device before a step waits for the first of them.
 pub const UPLOADS: usize = 4;
 
-/// Sums of blocks of 4,096 in a chunk.
+/// The blocks of 4,096 elements in a chunk, each of which has a sum.
 const SUMS: usize = 4;
 
-/// Where each part starts.
+/// The address of each part of a workspace.
 #[derive(Clone, Copy, Default)]
 pub struct Places {
     pub tables: u64,
@@ -65,14 +68,15 @@ pub struct Places {
     pub scope_sums: u64,
     pub sums: u64,
     pub counts: u64,
-    /// Of what a step has changed, and of what it has made.
+    /// For the changes of a step, and for its new weights.
     pub change_sums: [u64; 2],
     pub change_totals: [u64; 2],
-    /// Of an element that is looked for.
+    /// For the first wrong element of a master.
     pub first: u64,
 }
 
 impl Places {
+    /// Returns the addresses in a workspace that starts at `start`, and its bytes.
     fn new(start: u64, size: &Size) -> (Places, usize) {
         let mut bytes = 0;
         let mut place = |n: usize, each: usize| {
@@ -98,8 +102,8 @@ impl Places {
 
 const WHAT: &str = "the device's tables";
 
-/// The device's memory. A graph that has captured a step reads the tables and uses the room whenever it is
-/// launched: they are its own from then on.
+/// The device's memory. A graph that has captured a step reads the tables and writes the results
+/// whenever it is launched: the workspace is the graph's from then on.
 pub struct Workspace {
     pub places: Places,
     pub is_captured: bool,
@@ -107,21 +111,21 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// Waits for the device.
+    /// Allocates a workspace of zeros. Waits for the device.
     pub fn new(device: &Entered, size: &Size) -> Result<Workspace, Error> {
         let (_, bytes) = Places::new(0, size);
         let memory = device.allocate(bytes, WHAT)?;
         let (places, _) = Places::new(memory.address(), size);
-        // SAFETY: all of it has just been allocated, and is waited for before anybody can drop it.
+        // SAFETY: all of it has just been allocated, and `wait` returns before it can be dropped.
         unsafe { device.zero(places.tables, bytes) }?;
         device.wait()?;
         Ok(Workspace { places, is_captured: false, _memory: memory })
     }
 }
 
-/// The host's memory that goes with it.
+/// The host's memory that goes with a workspace.
 pub struct Staging {
-    /// Several, so that one can be filled while others are copied.
+    /// One of them can be filled while the others are copied.
     pub uploads: [Pinned; UPLOADS],
     pub downloads: Pinned,
 }

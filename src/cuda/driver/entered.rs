@@ -1,4 +1,12 @@
-//! What is queued up on a stream, or waited for.
+//! The calls of the driver that a handle makes while the device's context is current.
+//!
+//! `Driver::enter` makes an `Entered`, whose methods allocate memory, events and streams, queue up
+//! copies, zeros and kernels on its stream, and wait for them. `on` returns another one for a
+//! stream of the library's own.
+//!
+//! Calls that allocate, copy or wait hold a `Relaxed`, so that they break no capture of another
+//! stream. Copies and zeros of no bytes, and launches of no blocks, are left out, because the
+//! driver refuses some of them.
 
 use super::find::{call, checked};
 use super::{Driver, Event, Function, Memory, Pinned, Stream, THREADS, Within, relaxed};
@@ -14,17 +22,17 @@ pub struct Entered<'a> {
     pub(super) driver: &'a Driver,
     pub(super) stream: sys::CUstream,
     pub(super) _within: Within,
-    /// Whether a kernel has been queued up since.
+    /// A kernel has been queued up since the context was entered.
     pub(super) has_launched: Cell<bool>,
 }
 
 impl Entered<'_> {
-    /// Whether a kernel has been queued up since the context was entered.
+    /// Returns whether a kernel has been queued up since the context was entered.
     pub fn has_launched(&self) -> bool {
         self.has_launched.get()
     }
 
-    /// Room in the device's memory.
+    /// Allocates memory on the device.
     pub fn allocate(&self, bytes: usize, what: &'static str) -> Result<Memory, Error> {
         let _relaxed = relaxed()?;
         let mut address = 0;
@@ -34,7 +42,7 @@ impl Entered<'_> {
         Ok(Memory { address, context: self.driver.retained.context })
     }
 
-    /// Room in the host's memory that the device can read by itself.
+    /// Allocates zeroed memory of the host's that the device can read by itself.
     pub fn pinned(&self, bytes: usize, what: &'static str) -> Result<Pinned, Error> {
         let _relaxed = relaxed()?;
         let mut start = null_mut();
@@ -42,12 +50,12 @@ impl Entered<'_> {
         let allocated = unsafe { call!(cuMemHostAlloc(&mut start, bytes.max(1), 0)) };
         allocated.map_err(|error| lacking(error, what, bytes))?;
         let start: *mut u8 = start.cast();
-        // SAFETY: as long as has been asked for.
+        // SAFETY: the driver has just allocated these bytes.
         unsafe { start.write_bytes(0, bytes) };
         Ok(Pinned { start, bytes, context: self.driver.retained.context })
     }
 
-    /// A mark in the work of the stream.
+    /// Creates a mark, to be put behind the work of a stream.
     pub fn event(&self) -> Result<Event, Error> {
         let _relaxed = relaxed()?;
         let mut event = null_mut();
@@ -57,7 +65,7 @@ impl Entered<'_> {
         Ok(Event { event, context: self.driver.retained.context })
     }
 
-    /// A stream that waits for no other.
+    /// Creates a stream that waits for no other.
     pub fn stream(&self) -> Result<Stream, Error> {
         let _relaxed = relaxed()?;
         let mut stream = null_mut();
@@ -67,20 +75,20 @@ impl Entered<'_> {
         Ok(Stream { stream, context: self.driver.retained.context })
     }
 
-    /// The same device, for what is to be queued up on another stream.
+    /// Returns the same device, for work that is queued up on another stream.
     pub fn on(&self, stream: &Stream) -> Entered<'_> {
         let (stream, has_launched) = (stream.stream, Cell::new(false));
         let _within = Within { is_pushed: false };
         Entered { driver: self.driver, stream, _within, has_launched }
     }
 
-    /// Has what is queued up from now on wait for the mark.
+    /// Makes the work that is queued up from now on wait for the mark.
     pub fn queue_behind(&self, event: &Event) -> Result<(), Error> {
         // SAFETY: the event and the stream are alive.
         unsafe { call!(cuStreamWaitEvent(self.stream, event.event, 0)) }
     }
 
-    /// Puts the mark behind all that is queued up now.
+    /// Puts the mark behind all work that is queued up now.
     pub fn record(&self, event: &Event) -> Result<(), Error> {
         // SAFETY: the event is alive, and so is the stream, by the host's word.
         unsafe { call!(cuEventRecord(event.event, self.stream)) }
@@ -93,7 +101,7 @@ impl Entered<'_> {
         unsafe { call!(cuEventSynchronize(event.event)) }
     }
 
-    /// Whether the stream's work is being recorded, not done.
+    /// Returns whether the stream's work is being recorded, not done.
     pub fn is_capturing(&self) -> Result<bool, Error> {
         let mut status = sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
         // SAFETY: written to a place of ours.
@@ -101,14 +109,14 @@ impl Entered<'_> {
         Ok(status != sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE)
     }
 
-    /// Waits until the stream has done all that was queued up.
+    /// Waits until the stream has done all work that is queued up.
     pub fn wait(&self) -> Result<(), Error> {
         let _relaxed = relaxed()?;
         // SAFETY: the stream is alive, by the host's word.
         unsafe { call!(cuStreamSynchronize(self.stream)) }
     }
 
-    /// That an address lies in memory that this device can read and write.
+    /// Returns whether an address lies in memory that this device can read and write.
     pub fn can_reach(&self, address: u64) -> Result<bool, Error> {
         let mut ordinal: c_int = -1;
         const ORDINAL: sys::CUpointer_attribute =
@@ -127,60 +135,61 @@ impl Entered<'_> {
     /// Queues up zeros.
     ///
     /// # Safety
-    /// So many bytes at the address are the device's, and stay until they have been written.
+    /// The bytes at the address are the device's, and stay until they have been written.
     pub unsafe fn zero(&self, address: u64, bytes: usize) -> Result<(), Error> {
-        match bytes {
-            0 => Ok(()),
-            // SAFETY: the caller's word.
-            _ => unsafe { call!(cuMemsetD8Async(address, 0, bytes, self.stream)) },
+        if bytes == 0 {
+            return Ok(());
         }
+        // SAFETY: the caller's word.
+        unsafe { call!(cuMemsetD8Async(address, 0, bytes, self.stream)) }
     }
 
     /// Queues up a copy from the host's memory to the device's.
     ///
     /// # Safety
-    /// Both have so many bytes, which stay, and stay the same, until they have been copied.
+    /// Both have these bytes, which stay, and stay the same, until they have been copied.
     pub unsafe fn upload(&self, to: u64, from: usize, bytes: usize) -> Result<(), Error> {
         let from = with_exposed_provenance_mut(from);
         let _relaxed = relaxed()?;
-        match bytes {
-            0 => Ok(()),
-            // SAFETY: the caller's word.
-            _ => unsafe { call!(cuMemcpyHtoDAsync_v2(to, from, bytes, self.stream)) },
+        if bytes == 0 {
+            return Ok(());
         }
+        // SAFETY: the caller's word.
+        unsafe { call!(cuMemcpyHtoDAsync_v2(to, from, bytes, self.stream)) }
     }
 
     /// Queues up a copy from the device's memory to the host's.
     ///
     /// # Safety
-    /// As `upload`.
+    /// Both have these bytes, which stay, and stay the same, until they have been copied.
     pub unsafe fn download(&self, to: usize, from: u64, bytes: usize) -> Result<(), Error> {
         let to = with_exposed_provenance_mut(to);
         let _relaxed = relaxed()?;
-        match bytes {
-            0 => Ok(()),
-            // SAFETY: the caller's word.
-            _ => unsafe { call!(cuMemcpyDtoHAsync_v2(to, from, bytes, self.stream)) },
+        if bytes == 0 {
+            return Ok(());
         }
+        // SAFETY: the caller's word.
+        unsafe { call!(cuMemcpyDtoHAsync_v2(to, from, bytes, self.stream)) }
     }
 
     /// Queues up a copy inside the device's memory.
     ///
     /// # Safety
-    /// As `upload`.
+    /// Both have these bytes, which stay, and stay the same, until they have been copied.
     pub unsafe fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<(), Error> {
-        match bytes {
-            0 => Ok(()),
-            // SAFETY: the caller's word.
-            _ => unsafe { call!(cuMemcpyDtoDAsync_v2(to, from, bytes, self.stream)) },
+        if bytes == 0 {
+            return Ok(());
         }
+        // SAFETY: the caller's word.
+        unsafe { call!(cuMemcpyDtoDAsync_v2(to, from, bytes, self.stream)) }
     }
 
-    /// Queues up a kernel on so many blocks, or as many as the device runs at once if those are fewer.
-    /// `launch!` makes the array of pointers to the arguments.
+    /// Queues up a kernel on `blocks` blocks, or on as many as the device runs at once if those are
+    /// fewer. `launch!` makes the array of pointers to the arguments.
     ///
     /// # Safety
-    /// The arguments are what the kernel takes, and what they point to stays until it has run.
+    /// The arguments are what the kernel takes, and the memory that they point to stays until it
+    /// has run.
     pub unsafe fn launch<const N: usize>(
         &self,
         kernel: Kernel,
@@ -203,6 +212,7 @@ impl Entered<'_> {
     }
 }
 
+/// Returns an error that names what had no memory, if memory was lacking.
 fn lacking(error: Error, what: &'static str, bytes: usize) -> Error {
     match error {
         Error::NoDeviceMemory(_) => Error::OutOfMemory { what, bytes },

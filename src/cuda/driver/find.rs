@@ -1,10 +1,11 @@
-//! Whether there is a driver that can be used, and what its errors mean.
+//! The search for a driver that can be used, and the meaning of its errors.
 
 use crate::error::Error;
 use core::ffi::CStr;
 use cudarc::driver::sys::{self, CUresult};
 
-/// What is called. cudarc panics where one of them is missing, so they are looked for first.
+/// The functions of the driver that the library calls. cudarc panics where one of them is missing,
+/// so they are looked for first.
 const ENTRIES: [&CStr; 34] = [
     c"cuInit",
     c"cuDeviceGet",
@@ -42,34 +43,33 @@ const ENTRIES: [&CStr; 34] = [
     c"cuGetErrorString",
 ];
 
-/// Whether a driver is installed. Starts nothing.
+/// Returns whether a driver is installed. Starts nothing.
 pub fn is_installed() -> bool {
-    // SAFETY: loads and unloads the driver's library, which is made for that.
+    // SAFETY: this loads and unloads the driver's library, which is made for that.
     unsafe { sys::is_culib_present() }
 }
 
-/// That there is a driver, and that it has what is called.
+/// Checks that there is a driver, and that it has the functions that are called.
 pub fn find() -> Result<(), Error> {
     if !is_installed() {
         return Err(Error::NoCuda(
-            "no CUDA driver is installed (libcuda.so.1 is not found): install NVIDIA's, 520 or newer",
+            "no CUDA driver is installed (libcuda.so.1 is not found): install NVIDIA's, 520 or \
+             newer",
         ));
     }
-    // SAFETY: it is there.
+    // SAFETY: it is installed.
     let library = unsafe { sys::culib() };
     let is_there = |name: &&CStr| {
-        // SAFETY: looked up, and not called as this type.
+        // SAFETY: the function is looked up, and not called as this type.
         unsafe { library.get::<unsafe extern "C" fn()>(name.to_bytes_with_nul()) }.is_ok()
     };
-    match ENTRIES.iter().all(is_there) {
-        true => Ok(()),
-        false => Err(Error::NoCuda(
-            "the CUDA driver lacks functions that are needed: update it to 520 or newer",
-        )),
+    if ENTRIES.iter().all(is_there) {
+        return Ok(());
     }
+    Err(Error::NoCuda("the CUDA driver lacks functions that are needed: update it to 520 or newer"))
 }
 
-/// What a call that may fail came to.
+/// Returns the error of a call that the driver has refused.
 pub fn checked(call: &'static str, result: CUresult) -> Result<(), Error> {
     use CUresult::*;
     Err(match result {
@@ -78,7 +78,8 @@ pub fn checked(call: &'static str, result: CUresult) -> Result<(), Error> {
             Error::NoCuda("the CUDA driver finds no device (is CUDA_VISIBLE_DEVICES empty?)")
         }
         CUDA_ERROR_STUB_LIBRARY => Error::NoCuda(
-            "libcuda.so is the CUDA toolkit's stub: take the toolkit's stubs folder out of LD_LIBRARY_PATH",
+            "libcuda.so is the CUDA toolkit's stub: take the toolkit's stubs folder out of \
+             LD_LIBRARY_PATH",
         ),
         CUDA_ERROR_UNSUPPORTED_PTX_VERSION => {
             Error::NoCuda("the CUDA driver is too old for the kernels: update it to 520 or newer")
@@ -94,10 +95,10 @@ pub fn checked(call: &'static str, result: CUresult) -> Result<(), Error> {
     })
 }
 
-/// What the driver calls an error.
+/// Returns the driver's name of an error.
 fn name(error: CUresult) -> &'static str {
     let mut name = core::ptr::null();
-    // SAFETY: the driver writes the address of a string of its own, which lives as long as it does.
+    // SAFETY: the driver writes the address of a string that lives as long as the driver does.
     let name = unsafe {
         match sys::cuGetErrorName(error, &mut name) {
             CUresult::CUDA_SUCCESS if !name.is_null() => CStr::from_ptr(name),
@@ -107,7 +108,7 @@ fn name(error: CUresult) -> &'static str {
     name.to_str().unwrap_or("unknown")
 }
 
-/// Calls the driver; `unsafe` and the reason for it are the caller's.
+/// Calls a function of the driver. The caller writes `unsafe` and the reason for it.
 macro_rules! call {
     ($function:ident($($argument:expr),* $(,)?)) => {
         checked(stringify!($function), sys::$function($($argument),*))

@@ -1,6 +1,9 @@
-//! The kernels, compiled and loaded once for each device of a process: all handles there share them, and the last
-//! one unloads them. They do not stay beyond it, so that a host that has destroyed its handles has the device to
-//! itself again.
+//! The kernels, compiled and loaded once for each device of a process.
+//!
+//! `LOADED` lists the modules that are loaded, with the number of handles that use each. `Kernels`
+//! is one handle's use: the first on a device loads the module, which takes the driver's compiler,
+//! and the last one unloads it, so that a host that has destroyed its handles has the device to
+//! itself again. A forked child has none of them, because a context does not survive a fork.
 
 use super::find::{call, checked};
 use super::{Relaxed, THREADS, Within, relaxed, within};
@@ -13,14 +16,14 @@ use core::ptr::null_mut;
 use cudarc::driver::sys;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A kernel of a module, and how many blocks of it the device runs at once.
+/// A kernel of a module, and the number of its blocks that the device runs at once.
 #[derive(Clone, Copy)]
 pub struct Function {
     pub function: sys::CUfunction,
     pub most_blocks: c_uint,
 }
 
-/// A module of a context, and how many handles use it.
+/// A module of a context, and the number of handles that use it.
 struct Loaded {
     context: sys::CUcontext,
     module: sys::CUmodule,
@@ -31,11 +34,12 @@ struct Loaded {
 // SAFETY: the driver's handles may be used by any thread.
 unsafe impl Send for Loaded {}
 
-/// A module is loaded while this is locked: whoever comes meanwhile would compile the same.
+/// The modules that are loaded. One is loaded while this is locked, because another thread would
+/// compile the same.
 static LOADED: Mutex<Vec<Loaded>> = Mutex::new(Vec::new());
 
 fn lock() -> MutexGuard<'static, Vec<Loaded>> {
-    // Nothing in here panics, and a count is changed at once.
+    // Nothing panics while this is locked, and each change is one assignment.
     LOADED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -43,12 +47,12 @@ fn lock() -> MutexGuard<'static, Vec<Loaded>> {
 pub struct Kernels {
     pub functions: [Function; NAMES.len()],
     context: sys::CUcontext,
-    /// The process that has loaded them: a forked child has not.
+    /// The process that has loaded them, which a forked child has not.
     process: i32,
 }
 
 impl Kernels {
-    /// The kernels in a context that stays retained as long as they are used.
+    /// Returns the kernels in a context, which the caller retains as long as they are used.
     pub fn new(device: sys::CUdevice, context: sys::CUcontext) -> Result<Kernels, Error> {
         let mut all = lock();
         let functions = match all.iter_mut().find(|loaded| loaded.context == context) {
@@ -71,7 +75,8 @@ impl Kernels {
 impl Drop for Kernels {
     fn drop(&mut self) {
         if self.process != process_id() {
-            return; // nobody's in a forked child, where the lock may be held by a thread that is not there
+            // A forked child has no kernels, and a thread that is not there may hold the lock.
+            return;
         }
         let mut all = lock();
         let Some(place) = all.iter().position(|loaded| loaded.context == self.context) else {
@@ -100,8 +105,8 @@ impl Loaded {
         let (mut module, mut multiprocessors) = (null_mut(), 0);
         const MULTIPROCESSORS: sys::CUdevice_attribute =
             sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
-        // SAFETY: the image ends with a NUL; the log has the length that is said; the rest is written
-        // to places of ours.
+        // SAFETY: the image ends with a NUL, the log has the length that the options say, and the
+        // rest is written to places of ours.
         unsafe {
             let ptx = PTX.as_ptr().cast();
             let (options, values) = (options.as_mut_ptr(), values.as_mut_ptr());
@@ -134,16 +139,16 @@ impl Loaded {
 
 impl Drop for Loaded {
     fn drop(&mut self) {
-        // Nobody is left to be told of a failure, and what fails here is the driver's own to free.
+        // Nobody is left to be told of a failure, and the driver frees what is left.
         if let Ok(_within) = within(self.context) {
             let _relaxed = relaxed();
-            // SAFETY: loaded in `new`; whoever launched its kernels has waited for them.
+            // SAFETY: `new` loaded the module, and each handle has waited for its kernels.
             let _ = unsafe { sys::cuModuleUnload(self.module) };
         }
     }
 }
 
-/// What the driver's compiler said first, if it was that which failed.
+/// Returns an error with the first line of the compiler's log, if the compiler failed.
 fn refused(error: Error, log: &[u8]) -> Error {
     let end = log.iter().position(|&byte| byte == 0 || byte == b'\n').unwrap_or(log.len());
     match error {

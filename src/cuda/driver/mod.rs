@@ -1,8 +1,8 @@
-//! The CUDA driver, found at run time, and what a handle asks of it.
+//! The CUDA driver, found at run time, and the calls that a handle makes.
 //!
-//! The device's primary context is retained: it is what CUDA's runtime, and so PyTorch and JAX, use.
-//! Whatever is asked, the host's current context is afterwards what it was. Handles share the kernels,
-//! and nothing else.
+//! `Driver::open` retains the device's primary context, which CUDA's runtime uses, and so PyTorch
+//! and JAX. `enter` makes it current until the `Entered` is dropped: the host's current context is
+//! afterwards what it was. Handles share the kernels, and nothing else.
 
 mod entered;
 mod find;
@@ -21,7 +21,7 @@ use cudarc::driver::sys::{self, CUresult};
 use find::{call, checked, find};
 use loaded::{Function, Kernels};
 
-/// Threads of a block, of every kernel.
+/// The threads of a block of every kernel.
 const THREADS: c_uint = 256;
 
 /// A device as one handle uses it. Dropped in this order.
@@ -43,11 +43,11 @@ unsafe impl Send for Driver {}
 unsafe impl Sync for Driver {}
 
 impl Driver {
-    /// Retains the device's primary context, and has the kernels there.
+    /// Retains the device's primary context, and loads the kernels there.
     pub fn open(ordinal: u16) -> Result<Driver, Error> {
         find()?;
         let (mut device, mut context) = (0, null_mut());
-        // SAFETY: all of them write to places of ours.
+        // SAFETY: all of these calls write to places of ours.
         unsafe {
             call!(cuInit(0))?;
             call!(cuDeviceGet(&mut device, ordinal.into()))
@@ -59,17 +59,17 @@ impl Driver {
         Ok(Driver { kernels: Kernels::new(device, context)?, retained, stream: null_mut() })
     }
 
-    /// The stream, by address.
+    /// Returns the stream on which work is queued up, by address.
     pub fn stream(&self) -> usize {
         self.stream.expose_provenance()
     }
 
-    /// Whose work the calls below queue up behind: a stream of the host's, by address.
+    /// Sets the stream of the host's on which work is queued up, by address.
     pub fn set_stream(&mut self, stream: usize) {
         self.stream = with_exposed_provenance_mut(stream);
     }
 
-    /// Makes the device's context current until what is returned is dropped.
+    /// Makes the device's context current until the returned value is dropped.
     pub fn enter(&self) -> Result<Entered<'_>, Error> {
         let (stream, has_launched) = (self.stream, Cell::new(false));
         Ok(Entered { driver: self, stream, _within: within(self.retained.context)?, has_launched })
@@ -83,6 +83,7 @@ impl Drop for Retained {
     }
 }
 
+/// Returns an error that names the device, if the driver has none of that number.
 fn no_such_device(error: Error, ordinal: u16) -> Error {
     match error {
         Error::Cuda { code, .. } if code == CUresult::CUDA_ERROR_INVALID_DEVICE as u32 => {
@@ -92,12 +93,13 @@ fn no_such_device(error: Error, ordinal: u16) -> Error {
     }
 }
 
-/// While it lives, this thread breaks no capture of other streams, whatever it allocates, frees, loads, copies or
-/// waits for: a capture in CUDA's global mode is broken by any thread that does so otherwise.
+/// While it lives, this thread breaks no capture of other streams. In CUDA's global mode, a thread
+/// that allocates, frees, loads, copies or waits breaks it otherwise.
 struct Relaxed {
     before: sys::CUstreamCaptureMode,
 }
 
+/// Lets this thread break no capture until the returned value is dropped.
 fn relaxed() -> Result<Relaxed, Error> {
     let mut mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
     // SAFETY: read from and written to a place of ours.
@@ -107,7 +109,7 @@ fn relaxed() -> Result<Relaxed, Error> {
 
 impl Drop for Relaxed {
     fn drop(&mut self) {
-        // SAFETY: as above. Nobody is left to be told of a failure.
+        // SAFETY: read from and written to a place of ours. Nobody is left to be told of a failure.
         let _ = unsafe { sys::cuThreadExchangeStreamCaptureMode(&mut self.before) };
     }
 }
@@ -117,13 +119,14 @@ struct Within {
     is_pushed: bool,
 }
 
+/// Makes a context current until the returned value is dropped.
 fn within(context: sys::CUcontext) -> Result<Within, Error> {
     let mut current = null_mut();
     // SAFETY: written to a place of ours.
     unsafe { call!(cuCtxGetCurrent(&mut current)) }?;
     let is_pushed = current != context;
     if is_pushed {
-        // SAFETY: whoever calls has retained the context.
+        // SAFETY: the caller has retained the context.
         unsafe { call!(cuCtxPushCurrent_v2(context)) }?;
     }
     Ok(Within { is_pushed })
@@ -133,7 +136,7 @@ impl Drop for Within {
     fn drop(&mut self) {
         if self.is_pushed {
             let mut popped = null_mut();
-            // SAFETY: what `within` pushed.
+            // SAFETY: written to a place of ours; `within` pushed the context.
             let _ = unsafe { sys::cuCtxPopCurrent_v2(&mut popped) };
         }
     }

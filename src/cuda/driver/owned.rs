@@ -1,5 +1,5 @@
-//! What a handle owns of a device. It drops all of it before its `Driver`, when nothing that is queued
-//! up needs it.
+//! The memory, marks and streams that a handle owns on a device. The handle drops them before its
+//! `Driver`, when no work that is queued up needs them.
 
 use super::{relaxed, within};
 use cudarc::driver::sys;
@@ -38,12 +38,12 @@ impl Pinned {
         self.start.expose_provenance()
     }
 
-    /// Its bytes.
+    /// Returns the bytes.
     ///
     /// # Safety
-    /// No copy that is queued up reads or writes them.
+    /// No copy that is queued up reads or writes the bytes.
     pub unsafe fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: allocated with this length, and zeroed; the rest is the caller's word.
+        // SAFETY: `pinned` allocated these bytes and zeroed them; the rest is the caller's word.
         unsafe { core::slice::from_raw_parts_mut(self.start, self.bytes) }
     }
 }
