@@ -21,12 +21,12 @@ class Core:
     the optimizer is closed and no view of its state is left. Not when the interpreter exits, where
     daemon threads may still step."""
 
-    def __init__(self, config: _abi.Config, kept: dict[Any, Any]) -> None:
+    def __init__(self, config: _abi.Config) -> None:
         number = ctypes.c_void_p()
         check(library.adamw_create(config, number))
         self.number = number
         #: What the library borrows, by what it is used for.
-        self.kept = kept
+        self.kept: dict[Any, Any] = {}
         self._views: dict[int, weakref.WeakSet[Any]] = {}
         # Runs before anything that this object refers to is let go.
         weakref.finalize(self, library.adamw_destroy, number).atexit = False
@@ -49,8 +49,8 @@ class Core:
 class Handle:
     """A core that one thread uses at a time, and what it keeps alive."""
 
-    def __init__(self, config: _abi.Config, kept: dict[Any, Any]) -> None:
-        self._core: Core | None = Core(config, kept)
+    def __init__(self, config: _abi.Config) -> None:
+        self._core: Core | None = Core(config)
         self._lock = threading.RLock()
 
     @property

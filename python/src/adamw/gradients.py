@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ from ._base import Base, check_shape
 from ._library import check, library
 from .errors import InvalidArgumentError
 from .settings import unsigned
-from .tensors import ROWS, View
+from .tensors import ROWS, Tensors, View
 
 
 class Gradients(Base):
@@ -24,14 +23,10 @@ class Gradients(Base):
         check_shape(seen, self._param(name).shape, what)
         return seen
 
-    def _grads(self, grads: Mapping[str, Any]) -> tuple[list[View], tuple[Any, Any, int]]:
-        """Returns views, and what functions of several gradients take."""
-        count = len(grads)
+    def _grads(self, grads: Mapping[str, Any]) -> tuple[list[int], Tensors]:
+        """Returns the numbers of the parameters of gradients by name, and the gradients."""
         seen = [self._grad(name, grad, self._clears) for name, grad in grads.items()]
-        numbers = (ctypes.c_uint32 * count)(*(self._param(name).number for name in grads))
-        pointers = [ctypes.pointer(one.tensor()) for one in seen]
-        tensors = (ctypes.POINTER(_abi.Tensor) * count)(*pointers)
-        return seen, (numbers, tensors, count)
+        return [self._params[name].number for name in grads], Tensors(seen)
 
     def set_grad(self, name: str, grad: Any) -> None:
         """Sets the gradient of a parameter: an array of its shape, in its type or float32. Every
@@ -46,11 +41,11 @@ class Gradients(Base):
 
     def set_grads(self, grads: Mapping[str, Any]) -> None:
         """Sets several gradients by name, as `set_grad` does. On an error, none is set."""
-        seen, arguments = self._grads(grads)
+        numbers, tensors = self._grads(grads)
         with self._handle.used() as core:
-            check(library.adamw_set_grads(core.number, *arguments))
-            for number, one in zip(arguments[0], seen):
-                self._handle.keep((number, "grad"), one)
+            check(library.adamw_set_grads(core.number, *tensors.arguments(numbers)))
+            for number, one in zip(numbers, tensors.views):
+                core.kept[number, "grad"] = one
 
     def accumulate_grad(self, name: str, grad: Any) -> None:
         """Adds the gradient of a micro-batch to the sum that the next step uses as the gradient

@@ -126,12 +126,8 @@ class AdamW(Parameters, Gradients, Hyper, State, Checkpoints, Cuda):
             seed=seed,
         )
         self._clears, self._params, self._stream = clear_grads, {}, None
-        self._handle = Handle(config, {})
-        try:
-            self._add(params)
-        except BaseException:
-            self.close()
-            raise
+        self._handle = Handle(config)
+        self._add(params)
 
     def _add(self, params: Params) -> None:
         if isinstance(params, Mapping):
@@ -169,8 +165,8 @@ class AdamW(Parameters, Gradients, Hyper, State, Checkpoints, Cuda):
         if grads is None:
             self._handle.call(library.adamw_step)
         else:
-            _, arguments = self._grads(grads)
-            self._handle.call(library.adamw_apply_gradients, *arguments)
+            numbers, tensors = self._grads(grads)
+            self._handle.call(library.adamw_apply_gradients, *tensors.arguments(numbers))
         return None
 
     def minimize(

@@ -26,10 +26,9 @@ CYCLIC_MODES = {
 class Schedule:
     """A schedule, made by one of the functions of this module."""
 
-    def __init__(self, kind: int, kept: Any = None, **fields: Any) -> None:
+    def __init__(self, kind: int, **fields: Any) -> None:
+        #: The struct, with which ctypes keeps alive what it was made to point to.
         self.raw = sized(_abi.Schedule, kind=kind, **fields)
-        #: What the struct points to.
-        self.kept = kept
 
     def trace(self, n: int) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Returns the first n learning rates. There is no optimizer: an lr of 0 is 0 here."""
@@ -40,8 +39,7 @@ class Schedule:
 
 
 def _of_function(kind: int, function: Callable[[int], float], **fields: Any) -> Schedule:
-    called = _callbacks.schedule_function(function)
-    return Schedule(kind, called, function=called, **fields)
+    return Schedule(kind, function=_callbacks.schedule_function(function), **fields)
 
 
 def _boundaries(values: Sequence[int]) -> dict[str, Any]:
@@ -322,5 +320,4 @@ def _with_inner(kind: int, inner: Sequence[Schedule], **fields: Any) -> Schedule
     pointers = (ctypes.POINTER(_abi.Schedule) * len(inner))(
         *(ctypes.pointer(schedule.raw) for schedule in inner)
     )
-    kept = list(inner), pointers
-    return Schedule(kind, kept, schedules=pointers, n_schedules=len(inner), **fields)
+    return Schedule(kind, schedules=pointers, n_schedules=len(inner), **fields)

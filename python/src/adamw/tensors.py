@@ -7,6 +7,8 @@ the library could not step in place is refused here, with the name, the value an
 from __future__ import annotations
 
 import ctypes
+import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,9 +36,12 @@ DTYPES = {
     "int16": _abi.DTYPE_I16,
     "uint8": _abi.DTYPE_U8,
 }
+#: numpy's types, by which they are found faster than by their names.
+NUMPY = {np.dtype(name): name for name in TYPES if name != "bfloat16"}
 FLOATS = ("float32", "float64", "float16", "bfloat16")
 ROWS = ("int32", "int64")
 
+HOST = (_abi.DEVICE_CPU, 0)
 #: The kinds of devices whose memory is the processor's.
 HOSTS = (_abi.DEVICE_CPU, _abi.DEVICE_CUDA_HOST, _abi.DEVICE_ROCM_HOST)
 
@@ -47,8 +52,9 @@ class View(NamedTuple):
     owner: Any
     address: int
     shape: tuple[int, ...]
-    #: In elements; a stride that is no multiple of an element is NaN.
-    strides: tuple[float, ...]
+    #: In elements, or NaN if it is no multiple of one. None: the memory has no gaps and no other
+    #: order of axes.
+    strides: tuple[float, ...] | None
     dtype: str
     device: tuple[int, int]
     read_only: bool
@@ -69,6 +75,54 @@ class View(NamedTuple):
             _abi.DataType(code, bits, 1),
             (ctypes.c_int64 * dimensions)(*self.shape),
         )
+
+
+#: `adamw_tensor`, by which numpy writes many at once.
+TENSOR = np.dtype(
+    [
+        ("data", np.uint64),
+        ("device", np.int32, 2),
+        ("ndim", np.int32),
+        ("code", np.uint8),
+        ("bits", np.uint8),
+        ("lanes", np.uint16),
+        ("shape", np.uint64),
+        ("strides", np.uint64),
+        ("byte_offset", np.uint64),
+    ]
+)
+
+
+class Tensors:
+    """The library's description of many views, each as one row of elements."""
+
+    def __init__(self, views: Sequence[View]) -> None:
+        self.views, count = views, len(views)
+        places = np.arange(count, dtype=np.uint64)
+        self._lengths = np.array([math.prod(view.shape) for view in views], np.int64)
+        self._tensors = np.zeros(count, TENSOR)
+        self._tensors["data"] = [view.address for view in views]
+        self._tensors["device"] = [view.device for view in views]
+        self._tensors["code"] = [TYPES[view.dtype][0] for view in views]
+        self._tensors["bits"] = [TYPES[view.dtype][1] for view in views]
+        self._tensors["ndim"] = self._tensors["lanes"] = 1
+        self._tensors["shape"] = address_of(self._lengths) + 8 * places
+        self._pointers = address_of(self._tensors) + TENSOR.itemsize * places
+
+    def arguments(self, numbers: Sequence[int]) -> tuple[Any, Any, int]:
+        """Returns what functions of the library take of these parameters: their numbers, pointers
+        to the tensors, which live as long as this object, and their number."""
+        count = len(numbers)
+        pointers = ctypes.cast(self._pointers.ctypes.data, TENSOR_POINTERS)
+        return (ctypes.c_uint32 * count)(*numbers), pointers, count
+
+
+TENSOR_POINTERS = ctypes.POINTER(ctypes.POINTER(_abi.Tensor))
+
+
+def address_of(array: np.ndarray[Any, Any]) -> np.uint64:
+    """Returns the address of an array's first element."""
+    return np.uint64(array.ctypes.data)
 
 
 def view(
@@ -97,6 +151,8 @@ def view(
 
 
 def _check_contiguous(seen: View, what: str) -> None:
+    if seen.strides is None:
+        return
     strides = _row_major(seen.shape)
     axes = [axis for axis, size in enumerate(seen.shape) if size > 1]
     if 0 in seen.shape or all(seen.strides[axis] == strides[axis] for axis in axes):
@@ -132,16 +188,21 @@ def _seen(array: Any, what: str, stream: int | None) -> View:
 
 
 def _of_numpy(array: np.ndarray[Any, Any], owner: Any) -> View:
-    dtype = array.dtype
-    size = dtype.itemsize or 1
+    dtype, flags, strides = array.dtype, array.flags, None
+    name = NUMPY.get(dtype)
+    if name is None:
+        name = dtype.name if dtype.isnative else f"{dtype.name} in another byte order"
+    if not flags.c_contiguous:
+        size = dtype.itemsize
+        strides = tuple(s // size if s % size == 0 else float("nan") for s in array.strides)
     return View(
         (array, owner),
         array.__array_interface__["data"][0],
         array.shape,
-        tuple(s // size if s % size == 0 else float("nan") for s in array.strides),
-        dtype.name if dtype.isnative else f"{dtype.name} in another byte order",
-        (_abi.DEVICE_CPU, 0),
-        not array.flags.writeable,
+        strides,
+        name,
+        HOST,
+        not flags.writeable,
     )
 
 
@@ -160,7 +221,7 @@ def _of_dlpack(array: Any, what: str, stream: int | None) -> View:
         (array, capsule),
         (tensor.data or 0) + tensor.byte_offset,
         shape,
-        tuple(tensor.strides[: tensor.ndim]) if tensor.strides else _row_major(shape),
+        tuple(tensor.strides[: tensor.ndim]) if tensor.strides else None,
         name if lanes == 1 else f"{lanes} lanes of {name}",
         (tensor.device.device_type, tensor.device.device_id),
         bool(flags & (_dlpack.READ_ONLY | _dlpack.IS_COPIED)),

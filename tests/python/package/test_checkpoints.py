@@ -39,6 +39,17 @@ class Run:
         return {name: bits(param) for name, param in self.params.items()}
 
 
+class Slow(io.RawIOBase):
+    """A file that takes few bytes at a time."""
+
+    def __init__(self):
+        self.data = b""
+
+    def write(self, piece):
+        self.data += bytes(piece[:1000])
+        return min(len(piece), 1000)
+
+
 class Checkpoints(unittest.TestCase):
     def setUp(self):
         self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
@@ -62,9 +73,9 @@ class Checkpoints(unittest.TestCase):
         file = io.BytesIO()
         self.assertEqual(self.half.optimizer.save(file), adamw.Saved(len(data), False))
         self.assertEqual(file.getvalue(), data)
-        with open(self.folder / "raw", "wb", buffering=0) as raw:
-            self.half.optimizer.save(raw)
-        self.assertEqual((self.folder / "raw").read_bytes(), data)
+        slow = Slow()
+        self.half.optimizer.save(slow)
+        self.assertEqual(slow.data, data)
         for source in (self.path, str(self.path), data, bytearray(data), memoryview(data)):
             load = lambda optimizer: optimizer.load(source)
             self.assertEqual(self.continued(load), self.whole.bits())

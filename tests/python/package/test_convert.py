@@ -129,6 +129,12 @@ class Command(unittest.TestCase):
         expected = convert.load_torch(source)
         self.assertTrue(np.array_equal(tensors["state.w.exp_avg"], expected["exp_avg"]))
 
+    def test_takes_as_many_names_as_there_are_parameters(self):
+        state = convert.load_torch(GOLDEN / "states-torch.pt")
+        with adamw.AdamW() as optimizer:
+            with self.assertRaisesRegex(ValueError, "has 2 parameters, there are 1 names"):
+                convert.from_torch(optimizer, ["a"], state)
+
     def test_says_what_is_missing(self):
         torch = GOLDEN / "states-torch.pt"
         other = self.folder / "other"

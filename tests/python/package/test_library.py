@@ -39,7 +39,7 @@ class Library(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             for version, problem in [
                 ("0.0.9", "its version is 0.0.9"),
-                ("1.0.0", "its version is 1.0.0"),
+                ("1.1.0", "its version is 1.1.0"),
                 ("0.1.0", "undefined symbol: adamw_last_error"),
             ]:
                 path = stub(folder, version)

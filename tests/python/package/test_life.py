@@ -74,6 +74,34 @@ class Borrowed(unittest.TestCase):
             self.assertIsNone(alive())
             optimizer.close()
 
+    def test_rows_flags_and_state_live_as_long_as_they_are_used(self):
+        rows, rows_alive = weakly(np.array([2, 0]))
+        flag, flag_alive = weakly(np.zeros(1, np.float32))
+        first, first_alive = weakly(np.zeros((4, 2), np.float32))
+        second = np.zeros((4, 2), np.float32)
+        optimizer = AdamW()
+        state = {"exp_avg": first, "exp_avg_sq": second}
+        optimizer.add_param("w", np.ones((4, 2), np.float32), state=state)
+        optimizer.set_sparse_grad("w", rows, np.ones((2, 2), np.float32))
+        optimizer.set_found_inf(flag, flag)
+        del rows, flag, first, state
+        gc.collect()
+        optimizer.step()
+        self.assertTrue(all(alive() is not None for alive in (rows_alive, flag_alive, first_alive)))
+        view = optimizer.state("w")["exp_avg"]
+        optimizer.zero_grad()
+        optimizer.set_found_inf(None)
+        gc.collect()
+        self.assertIsNone(rows_alive())
+        self.assertIsNone(flag_alive())
+        optimizer.remove_param("w")
+        gc.collect()
+        self.assertTrue(np.shares_memory(view, first_alive()))
+        del view
+        gc.collect()
+        self.assertIsNone(first_alive())
+        optimizer.close()
+
     def test_a_call_that_fails_lets_nothing_go_and_takes_nothing(self):
         grad, alive = weakly(np.ones(4, np.float32))
         other, others = weakly(np.ones(5, np.float32))
@@ -88,6 +116,7 @@ class Borrowed(unittest.TestCase):
             ):
                 self.assertRaises(adamw.AdamWError, call)
             self.assertEqual(optimizer.names, ("w",))
+            optimizer.add_param("x", np.ones(5, np.float32))
             del other
             gc.collect()
             self.assertIsNotNone(alive())
@@ -239,6 +268,8 @@ class End(unittest.TestCase):
             optimizer = adamw.AdamW({"w": w}, num_threads=2)
             optimizer.step(grads=grads)
         """
+        # Registered first, and so run last.
+        late = "import atexit; atexit.register(lambda: optimizer.step(grads=grads))\n"
         for rest in (
             "",
             "view = optimizer.state('w')['exp_avg']",
@@ -250,11 +281,12 @@ class End(unittest.TestCase):
                 while True: optimizer.step(grads=grads)
             threading.Thread(target=steps, daemon=True).start()
             """,
-            "import atexit; atexit.register(optimizer.step, grads=grads)",
             "optimizer.step(lambda: exit(0))",
             "class Late:\n    def __del__(self): print('late')\noptimizer.late = Late()",
         ):
             program = textwrap.dedent(start) + textwrap.dedent(rest)
+            if "del" not in rest and "Thread" not in rest:
+                program = late + program
             done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60)
             self.assertEqual((done.returncode, done.stderr), (0, b""), rest)
 

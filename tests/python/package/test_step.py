@@ -248,10 +248,11 @@ class Hyper(unittest.TestCase):
                 self.assertEqual((group.weight_decay, group.lr_scale), (0.0, 0.5))
 
     def test_a_group_clips_as_it_says_and_keeps_what_it_is_not_told(self):
-        with AdamW([np.ones(4, np.float32)], clip_norm=0.5) as optimizer:
+        with AdamW([np.ones(4, np.float32) for _ in range(4)], clip_norm=0.5) as optimizer:
             (group,) = optimizer.groups
-            grads = {"0": np.full(4, 2.0, np.float32)}
+            grads = {name: np.full(4, 2.0, np.float32) for name in optimizer}
             for change, factor in [
+                ({"lr_scale": 0.5}, 0.0625),
                 ({"clip_each": True}, 0.125),
                 ({"clip_norm": 1.0}, 0.25),
                 ({"clip_norm": None}, 1.0),

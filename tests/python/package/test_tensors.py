@@ -13,7 +13,7 @@ import unittest
 from case import arrays, bits, np
 
 import adamw
-from adamw import AdamW, _abi, _dlpack
+from adamw import AdamW, _abi, _dlpack, tensors
 
 try:
     import ml_dtypes
@@ -37,14 +37,33 @@ class Exporter:
         return self.values.__dlpack__(**options)
 
 
-def broadcasting(values, flags=0, major=1, device=1):
-    """Returns an exporter that says what numpy never does: a writable stride of 0, other flags,
-    versions and devices."""
-    kept = values, (ctypes.c_int64 * 1)(4), (ctypes.c_int64 * 1)(0)
+class Tracked(Exporter):
+    """An array whose history is recorded, as that of torch's parameters, and which is exported only
+    without it."""
+
+    requires_grad = True
+
+    def __dlpack__(self, **options):
+        raise BufferError("detach it first")
+
+    def detach(self):
+        return Exporter(self.values)
+
+
+def exporting(values, stride=0, flags=0, major=1, lanes=1, byte_offset=0):
+    """Returns an exporter that says of 4 elements what numpy never does: a writable stride of 0,
+    other flags, versions, lanes and offsets."""
+    kept = values, (ctypes.c_int64 * 1)(4), (ctypes.c_int64 * 1)(stride)
     managed = _dlpack.Versioned(flags=flags)
     managed.version.major = major
     managed.tensor = _abi.Tensor(
-        values.ctypes.data, _abi.Device(device, 0), 1, _abi.DataType(2, 32, 1), kept[1], kept[2]
+        values.ctypes.data - byte_offset,
+        _abi.Device(_abi.DEVICE_CPU, 0),
+        1,
+        _abi.DataType(_abi.CODE_FLOAT, 32, lanes),
+        kept[1],
+        kept[2],
+        byte_offset,
     )
     new = ctypes.pythonapi.PyCapsule_New
     new.restype, new.argtypes = (
@@ -55,7 +74,7 @@ def broadcasting(values, flags=0, major=1, device=1):
     return types.SimpleNamespace(
         kept=(kept, managed),
         __dlpack__=lambda **options: capsule,
-        __dlpack_device__=lambda: (device, 0),
+        __dlpack_device__=lambda: (_abi.DEVICE_CPU, 0),
     )
 
 
@@ -78,6 +97,9 @@ class Taken(unittest.TestCase):
         self.assert_stepped(Exporter(values, versions=False), values)
         interface = types.SimpleNamespace(__array_interface__=values.__array_interface__)
         self.assert_stepped(interface, values)
+        values = np.ones(4, np.float32)
+        self.assert_stepped(exporting(values, stride=1, byte_offset=64), values)
+        self.assert_stepped(Tracked(values), values)
         buffer = array.array("d", [1.0, 2.0])
         self.assert_stepped(buffer, buffer)
         in_c = (ctypes.c_float * 3)(1, 2, 3)
@@ -111,6 +133,20 @@ class Taken(unittest.TestCase):
                 optimizer.set_grad("0", given)
                 optimizer.step()
         self.assertNotEqual(bits(param), bits(np.ones(3, np.float32)))
+
+
+class Described(unittest.TestCase):
+    def test_many_at_once_as_the_library_has_one(self):
+        for name in ("data", "device", "ndim", "shape", "strides", "byte_offset"):
+            dtype, offset = tensors.TENSOR.fields[name]
+            one = getattr(_abi.Tensor, name)
+            self.assertEqual((offset, dtype.itemsize), (one.offset, one.size), name)
+        for name in ("code", "bits", "lanes"):
+            dtype, offset = tensors.TENSOR.fields[name]
+            one = getattr(_abi.DataType, name)
+            expected = _abi.Tensor.dtype.offset + one.offset, one.size
+            self.assertEqual((offset, dtype.itemsize), expected, name)
+        self.assertEqual(tensors.TENSOR.itemsize, ctypes.sizeof(_abi.Tensor))
 
 
 BIG_ENDIAN = np.dtype(np.float32).newbyteorder(">")
@@ -150,13 +186,14 @@ REFUSED = [
         "strides (nan,)",
     ),
     (
-        broadcasting(np.zeros(1, np.float32)),
+        exporting(np.zeros(1, np.float32)),
         adamw.InvalidArgumentError,
         "repeats its elements (shape (4,), strides (0,)), expected a place in memory for each",
     ),
-    (broadcasting(np.zeros(4), flags=1), adamw.InvalidArgumentError, "is read-only"),
-    (broadcasting(np.zeros(4), flags=2), adamw.InvalidArgumentError, "is read-only"),
-    (broadcasting(np.zeros(4), major=2), adamw.InvalidArgumentError, "DLPack 2 is not known"),
+    (exporting(np.zeros(4), lanes=2), adamw.TensorTypeError, "elements of 2 lanes of float32"),
+    (exporting(np.zeros(4), flags=1), adamw.InvalidArgumentError, "is read-only"),
+    (exporting(np.zeros(4), flags=2), adamw.InvalidArgumentError, "is read-only"),
+    (exporting(np.zeros(4), major=2), adamw.InvalidArgumentError, "DLPack 2 is not known"),
     (
         types.SimpleNamespace(__dlpack__=lambda **_: 7, __dlpack_device__=lambda: (1, 0)),
         adamw.InvalidArgumentError,
