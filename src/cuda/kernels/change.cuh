@@ -1,5 +1,5 @@
-// What a step changes, added up where that is asked for: mirrors `Sums` of `src/cpu/norms.rs`. And masters
-// held against their parameters: `src/cpu/masters.rs`.
+// The statistics of a step, which mirror `Sums` of `src/cpu/norms.rs`, and the comparison of masters with their
+// parameters, which mirrors `src/cpu/masters.rs`.
 #pragma once
 #include "coded.cuh"
 #include "norms.cuh"
@@ -9,7 +9,7 @@ template <class P> struct Weights : Itself {};
 template <> struct Weights<f16> : OneOf<Itself, Master, Kahan> {};
 template <> struct Weights<bf16> : OneOf<Itself, Master, Split, Kahan, Stochastic> {};
 
-// Copies what a chunk weighs, in the compute type, to where chunks lie side by side.
+// Copies the weights of a chunk, in the compute type, to a place where chunks lie side by side.
 template <class P> __device__ __forceinline__ void keep_chunk(const Tensor &t, const Chunk &chunk, u64 number, u64 before) {
   const u64 start = (u64)chunk.number * CHUNK;
   const u32 n = (u32)min(t.n_elements - start, (u64)CHUNK);
@@ -21,13 +21,13 @@ template <class P> __device__ __forceinline__ void keep_chunk(const Tensor &t, c
   }
 }
 
-// What a step has changed of a block of 4,096 elements.
+// The sums over a block of 4,096 elements of which a step has changed some.
 struct Change {
-  double update, param; // the squares of what was added to it, and of what it has become
-  u32 n_unchanged;      // elements that have a momentum and are what they were
+  double update, param; // of the squares of the changes, and of the new weights
+  u32 n_unchanged;      // elements that have a momentum and have not changed
 };
 
-// By one warp. `moves`: elements with a momentum are to change.
+// Returns the sums over a block. One warp calls it. `moves`: elements with a momentum should change.
 template <class P>
 __device__ __forceinline__ Change tally_change(const Tensor &t, MomentFormat format, bool moves, u64 start, u64 before, u32 n) {
   u32 n_unchanged = 0;
@@ -51,7 +51,7 @@ __device__ __forceinline__ Change tally_change(const Tensor &t, MomentFormat for
   return {join_lanes(updates), join_lanes(params), join_counts(n_unchanged)};
 }
 
-// The first element of an f32 master that does not round to its parameter, whichever way it is rounded.
+// Finds the first element of an f32 master that does not round to its parameter, whichever way it is rounded.
 template <class P> __device__ __forceinline__ void check_master(u64 master, u64 param, u64 n, u64 *first) {
   const u64 stride = 4 * (u64)gridDim.x * THREADS;
   for (u64 at = 4 * ((u64)blockIdx.x * THREADS + threadIdx.x); at < n; at += stride) {

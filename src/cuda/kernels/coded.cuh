@@ -28,7 +28,7 @@ __device__ __forceinline__ u32 largest_of_warp(u32 x) {
   return x;
 }
 
-// Where codes of 8 bits lie: one scale for the whole row.
+// The places of 8-bit codes: one scale for the whole row.
 struct InBytes {
   typedef Bytes Code;
   static const u32 BLOCK = 256;
@@ -39,7 +39,7 @@ struct InBytes {
   static __device__ __forceinline__ void join(u32 (&largest)[2]) { largest[0] = largest[1] = max(largest[0], largest[1]); }
 };
 
-// Where codes of 4 bits lie: byte i of a block has the code of element i in its low half, of element i + 64 in
+// The places of 4-bit codes: byte i of a block has the code of element i in its low half, of element i + 64 in
 // its high half. So the lanes below 16 hold the low halves of the bytes of which the lanes above hold the
 // high ones.
 struct InNibbles {

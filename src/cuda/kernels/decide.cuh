@@ -1,19 +1,19 @@
-// From the totals of all gradients to what each parameter is stepped with: mirrors `src/clip.rs` and
-// `src/optimizer/{measure,decide}.rs`.
+// The decision about a step: clip factors and the verdict, from the totals of all gradients. It mirrors `src/clip.rs`
+// and `src/optimizer/step/{measure,decide}.rs`.
 #pragma once
 #include "step.cuh"
 
-// Whether f32 can multiply by a scale, and invert it: `config::loss_scale`. A NaN is none.
+// Returns whether f32 can multiply by a scale, and by its inverse, as `config::loss_scale` does. A NaN is no scale.
 __device__ __forceinline__ bool is_loss_scale(float scale) { return scale >= 0x1p-126f && scale <= 0x1p126f; }
 
-// NaN where the scale that was read is none.
+// Returns the inverse of the scale, or NaN if the device has read a number that is no scale.
 __device__ __forceinline__ double inv_grad_scale(const Inputs &inputs) {
   if (inputs.grad_scale_at == nullptr) return inputs.inv_grad_scale;
   const float scale = *inputs.grad_scale_at;
   return is_loss_scale(scale) ? 1.0 / (double)scale : __longlong_as_double(0x7ff8000000000000);
 }
 
-// Whether every parameter can be stepped with the learning rate that was read: `check_lr_on_device`.
+// Returns whether every parameter can be stepped with the learning rate that was read, as `check_lr_on_device` does.
 __device__ __forceinline__ bool is_lr_valid(const Inputs &inputs) {
   if (inputs.lr_at == nullptr) return true;
   const double lr = *inputs.lr_at;
@@ -28,12 +28,12 @@ __device__ __forceinline__ bool is_raised(const Inputs &inputs) {
   return inputs.found_inf_at != nullptr && *inputs.found_inf_at != 0.0f;
 }
 
-// What brings a norm down to the largest allowed, and NaN from a NaN.
+// Returns the factor that brings a norm down to the largest allowed, or NaN for a NaN.
 __device__ __forceinline__ double clip_factor(double largest, double norm) {
   return norm > largest ? largest / norm : norm != norm ? norm : 1.0;
 }
 
-// The smaller of the two, NaN if either is.
+// Returns the smaller of the two, or NaN if either is NaN.
 __device__ __forceinline__ double smaller_or_nan(double smallest, double factor) {
   return factor < smallest || factor != factor ? factor : smallest;
 }
@@ -43,18 +43,19 @@ __device__ __forceinline__ Verdict verdict_without_norms(const Inputs &inputs) {
   return {0.0, inv_grad_scale(inputs), 1.0, 0, invalid, invalid || is_raised(inputs)};
 }
 
-// The squares that a parameter brings to a norm.
+// Returns the squares that a parameter adds to a norm.
 __device__ __forceinline__ double squares_of(const Hyper &hyper, const Total &total) {
   return total.sum_squares * (hyper.mean * hyper.mean);
 }
 
-// Elements of a gradient that are not finite; 1 where its norm is not one of the compute type.
+// Returns the number of elements of a gradient that are not finite; 1 if the compute type does not hold its norm.
 __device__ __forceinline__ u64 nonfinite_of(const Hyper &hyper, const Total &total, double inverse) {
   const double largest = hyper.is_f64 ? 1.7976931348623157e308 : 3.4028234663852886e38;
   return total.n_nonfinite == 0 && root(squares_of(hyper, total)) * inverse > largest ? 1 : total.n_nonfinite;
 }
 
-// By one block. Sums run over the parameters in their order, a thread a sum: one for each scope, then one of all.
+// Decides about the step, by one block. Sums run over the parameters in their order, each by one thread: a sum for
+// each scope, and one of all.
 __device__ __forceinline__ void decide_all(const Hyper *hypers, const Total *totals, u32 n, u32 n_scopes, u32 skips, const Inputs &inputs,
                                            double *sums, double *factors, Verdict *verdict) {
   __shared__ double squares[THREADS], smallest[THREADS];
@@ -108,7 +109,7 @@ __device__ __forceinline__ void decide_all(const Hyper *hypers, const Total *tot
   }
 }
 
-// The clock after one more step, as running products have it.
+// Returns the clock after one more step, by running products.
 __device__ __forceinline__ Clock advanced(const Clock &clock, const Hyper &hyper) {
   return {clock.step == ~0ull ? clock.step : clock.step + 1, clock.beta1_power * hyper.beta1, clock.beta2_power * hyper.beta2};
 }

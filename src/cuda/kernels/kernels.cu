@@ -6,7 +6,7 @@
 #include "norms.cuh"
 #include "rows.cuh"
 
-// Whether the step is not to be taken. Without a verdict it is.
+// Returns whether the step is skipped. Without a verdict it is taken.
 __device__ __forceinline__ bool is_skipped(const Verdict *verdict) { return verdict != nullptr && verdict->skipped; }
 
 // Decides from the totals of all gradients, `totals [n]`, what each is clipped with, `factors [n]`, and whether
@@ -155,7 +155,7 @@ ACCUMULATE(f32_bf16, float, bf16)
 ACCUMULATE(f64_f64, double, double)
 ACCUMULATE(f64_f32, double, float)
 
-// Keeps what all chunks weigh before a step, `before [n_chunks, CHUNK]` in the compute type; and adds up what the
+// Keeps the weights of all chunks before a step, `before [n_chunks, CHUNK]` in the compute type; and adds up what the
 // step has changed, for each block of 4,096.
 #define CHANGE(name, P)                                                                                                \
   extern "C" __global__ void __launch_bounds__(256, 2)                                                                 \
@@ -183,8 +183,8 @@ CHANGE(f64, double)
 CHANGE(f16, f16)
 CHANGE(bf16, bf16)
 
-// Where the first element is of a master that does not round to its parameter, if one does not: `first [1]`
-// holds the largest number before.
+// Finds the first element of a master that does not round to its parameter: `first [1]` holds the largest number
+// before, and keeps it if there is none.
 extern "C" __global__ void __launch_bounds__(256, 2) check_master_f16(u64 master, u64 param, u64 n, u64 *first) {
   check_master<f16>(master, param, n, first);
 }
@@ -192,7 +192,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) check_master_bf16(u64 maste
   check_master<bf16>(master, param, n, first);
 }
 
-// What follows works on sparse gradients, `tensors [n]`, and shares each out over many blocks. Entries are sorted
+// The kernels below work on sparse gradients, `tensors [n]`, and share each out over many blocks. Entries are sorted
 // digit by digit, in an odd number of passes: from `spare` to `entries` and back.
 template <class Work> __device__ __forceinline__ void each_share(const Rows *tensors, u64 n, const Work &work) {
   for (u64 i = blockIdx.x; i < n * SHARES; i += gridDim.x) work(tensors[i / SHARES], (u32)(i % SHARES));
@@ -258,7 +258,7 @@ __device__ __forceinline__ void catch_up(const Tensor &tensor, const Lag &lag, u
   for (u64 i = (u64)blockIdx.x * warps + threadIdx.x / WARP; i < n; i += (u64)gridDim.x * warps) {
     const u64 row = numbers == 0 ? i : (u64)number_at(numbers, is_long, i);
     if (row >= lag.height) continue;
-    // Of warps that find the same row in the list, the first takes its steps.
+    // If several warps find the same row in the list, the first one takes its steps.
     const u64 taken = of_first_lane(threadIdx.x % WARP == 0 ? exchange_u64(lag.taken_at(row), steps) : 0);
     step_row<P, Keep, Moments>(tensor, lag, row, taken, steps, nullptr, flags);
   }

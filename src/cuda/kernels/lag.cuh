@@ -1,12 +1,14 @@
-// How far the rows of a tensor lag behind its steps, and what brings them up to date: mirrors `src/tensor/lag.rs`.
+// The lag of the rows of a tensor behind its steps, and the steps that bring them up to date. It mirrors
+// `src/tensor/lag.rs`.
 #pragma once
 #include "step.cuh"
 
-// How many steps the log of a tensor keeps. No row lags further behind: `lag.rs` has the same.
+// The number of steps that the log of a tensor keeps. No row lags further behind. `lag.rs` has the same number.
 const u32 LOGGED = 1024;
 
-// The lag of a tensor `[height, row_elements]`. In global memory lie: the row whose turn is next to be brought up to
-// date, how many steps there have been, how many of them each row has taken `[height]`, and the log `[LOGGED]`.
+// The lag of a tensor `[height, row_elements]`. Its place in global memory holds the row whose turn to catch up is
+// next, the number of steps of the tensor, the number of them that each row has taken `[height]`, and the log
+// `[LOGGED]` of their scalars. `RowLag` of `layout.rs` has the same layout.
 struct Lag {
   u64 at; // 0: no row lags
   u64 height, row_elements;
@@ -17,7 +19,7 @@ struct Lag {
     return (Scalars *)__cvta_global_to_generic(taken_at(height)) + step % LOGGED;
   }
 
-  // The rows whose turn it is: all of them come up in `LOGGED` turns.
+  // The rows whose turn it is: every row has its turn within `LOGGED` turns.
   __device__ __forceinline__ u64 turn() const { return load_u64(at); }
   __device__ __forceinline__ u64 turn_end() const { return min(turn() + (height + LOGGED - 1) / LOGGED, height); }
   __device__ __forceinline__ u64 steps() const { return load_u64(steps_at()); }
@@ -33,10 +35,10 @@ struct Lag {
 static_assert(sizeof(Lag) == 24, "as layout.rs has it");
 AT(0, Lag, at); AT(8, Lag, height); AT(16, Lag, row_elements);
 
-// A number that the first thread of a warp has, for all of them, none of which goes on before.
+// Returns the number of the first thread to all threads of a warp, none of which goes on before.
 __device__ __forceinline__ u64 of_first_lane(u64 number) { return __shfl_sync(EVERYONE, number, 0); }
 
-// The steps that a row has taken, for a warp that is about to change that.
+// Returns the number of steps that a row has taken, to a warp that is about to change it.
 __device__ __forceinline__ u64 taken(const Lag &lag, u64 row) {
   return of_first_lane(threadIdx.x % WARP == 0 ? load_u64(lag.taken_at(row)) : 0);
 }

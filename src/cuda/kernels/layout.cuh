@@ -7,26 +7,26 @@
 // Asserts where a field starts, in bytes.
 #define AT(place, layout, field) static_assert((u64)&((layout *)0)->field == place, "as layout.rs has it")
 
-// Elements of a chunk, which one block of threads works on.
+// The elements of a chunk, which one block of threads works on.
 const u32 CHUNK = 16384;
 
-// How a parameter is kept between steps; numbered as `format::Kept`.
+// The form in which a parameter is kept between steps, with the numbers of `format::Kept`.
 enum Kept : u32 { KEPT_ITSELF, KEPT_MASTER, KEPT_SPLIT, KEPT_KAHAN, KEPT_STOCHASTIC };
 
-// How moments are kept; numbered as `format::MomentFormat`.
+// The format of moments, with the numbers of `format::MomentFormat`.
 enum MomentFormat : u32 { MOMENTS_FULL, MOMENTS_BF16, MOMENTS_BYTES, MOMENTS_NIBBLES };
 
-// The memory of one parameter. Addresses are in global memory; 0: it has no such tensor.
+// The memory of one parameter. Addresses are in global memory; 0: there is no such tensor.
 struct Tensor {
   u64 param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq;
-  u64 rest; // the master, the remainder or the compensation
+  u64 rest; // the master, or the remainder
   u64 exp_avg_scale, exp_avg_sq_scale, max_exp_avg_sq_scale;
   u64 n_elements;
-  u64 first_element; // of the whole parameter
-  u64 first_chunk;   // where its chunks begin in the table of chunks
+  u64 first_element; // the place of its first element in the whole tensor
+  u64 first_chunk;   // the place of its first chunk in the table of chunks
   u32 key[2];
   Kept kept;
-  u32 rows; // 1 more than where its sparse gradient is among those of the step; 0: it has a dense one
+  u32 rows; // 1 more than the place of its sparse gradient among those of the step; 0: the gradient is dense
 };
 static_assert(sizeof(Tensor) == 112, "as layout.rs has it");
 AT(0, Tensor, param); AT(8, Tensor, grad); AT(16, Tensor, exp_avg); AT(24, Tensor, exp_avg_sq);
@@ -34,22 +34,22 @@ AT(32, Tensor, max_exp_avg_sq); AT(40, Tensor, rest); AT(48, Tensor, exp_avg_sca
 AT(64, Tensor, max_exp_avg_sq_scale); AT(72, Tensor, n_elements); AT(80, Tensor, first_element);
 AT(88, Tensor, first_chunk); AT(96, Tensor, key); AT(104, Tensor, kept); AT(108, Tensor, rows);
 
-// How a gradient is clipped; by value is a limit beside it.
+// Clipping by norm; clipping by value is a limit beside it.
 enum Clip : u32 { CLIP_NONE, CLIP_NORM, CLIP_GLOBAL_NORM };
 
-// What one parameter is stepped with, but for what is known on the device alone.
+// The hyper-parameters of one parameter's step, except for what the device alone knows.
 struct Hyper {
   double group_lr_scale, lr_scale, beta1, beta2, eps, weight_decay;
-  double mean; // makes a sum of gradients their mean
+  double mean; // the factor that makes a sum of gradients their mean
   double min, max, coefficient;
   double largest_norm;
-  double clip_factor; // where the host has decided
+  double clip_factor; // if the host has decided
   Clip clip;
-  u32 scope; // of a global norm
+  u32 scope; // the scope of the global norm
   Regularizer regularizer;
   u32 limited, maximize;
-  u32 stepped; // whether it is
-  u32 is_f64;  // whether it computes in f64
+  u32 stepped; // the parameter is stepped
+  u32 is_f64;  // in f64
   u32 independent_weight_decay;
 };
 static_assert(sizeof(Hyper) == 128, "as layout.rs has it");
@@ -59,7 +59,7 @@ AT(80, Hyper, largest_norm); AT(88, Hyper, clip_factor); AT(96, Hyper, clip); AT
 AT(104, Hyper, regularizer); AT(108, Hyper, limited); AT(112, Hyper, maximize); AT(116, Hyper, stepped);
 AT(120, Hyper, is_f64); AT(124, Hyper, independent_weight_decay);
 
-// How far a parameter has come.
+// The number of steps that a parameter has taken, and its running products.
 struct Clock {
   u64 step;
   double beta1_power, beta2_power;
@@ -67,17 +67,17 @@ struct Clock {
 static_assert(sizeof(Clock) == 24, "as layout.rs has it");
 AT(0, Clock, step); AT(8, Clock, beta1_power); AT(16, Clock, beta2_power);
 
-// What all parameters are stepped with: numbers of the host's, or f32s in global memory.
+// The inputs of the step of all parameters: numbers of the host's, or f32s in global memory.
 struct Inputs {
   double lr, inv_grad_scale;
-  double largest_lr; // that can be read
-  const float *lr_at, *grad_scale_at, *found_inf_at; // 0: there is none
+  double largest_lr; // the largest that may be read
+  const float *lr_at, *grad_scale_at, *found_inf_at; // 0: the host's number is meant
 };
 static_assert(sizeof(Inputs) == 48, "as layout.rs has it");
 AT(0, Inputs, lr); AT(8, Inputs, inv_grad_scale); AT(16, Inputs, largest_lr); AT(24, Inputs, lr_at);
 AT(32, Inputs, grad_scale_at); AT(40, Inputs, found_inf_at);
 
-// What the gradient of one parameter adds up to.
+// The sums over the gradient of one parameter.
 struct Total {
   double sum_squares;
   u64 n_nonfinite;
@@ -85,31 +85,31 @@ struct Total {
 static_assert(sizeof(Total) == 16, "as layout.rs has it");
 AT(0, Total, sum_squares); AT(8, Total, n_nonfinite);
 
-// What all gradients come to.
+// The outcome of a step: the sums over all gradients, and whether the step is taken.
 struct Verdict {
   double sum_squares, inv_grad_scale;
-  double clip_factor; // the smallest
+  double clip_factor; // the smallest one
   u64 n_nonfinite;
-  u32 invalid; // whether a number was read that no step can use
+  u32 invalid; // a number was read that no step can use
   u32 skipped;
 };
 static_assert(sizeof(Verdict) == 40, "as layout.rs has it");
 AT(0, Verdict, sum_squares); AT(8, Verdict, inv_grad_scale); AT(16, Verdict, clip_factor);
 AT(24, Verdict, n_nonfinite); AT(32, Verdict, invalid); AT(36, Verdict, skipped);
 
-// Elements `number * CHUNK` on of a tensor.
+// Elements `number * CHUNK` and on of a tensor.
 struct Chunk {
   u32 tensor, number;
 };
 static_assert(sizeof(Chunk) == 8, "as layout.rs has it");
 AT(0, Chunk, tensor); AT(4, Chunk, number);
 
-// The element types of a sparse gradient's values, and what they are widened to: numbered as `layout.rs` has it.
+// The type of a sparse gradient's values, and that to which they are widened, with the numbers of `layout.rs`.
 enum Values : u32 { VALUES_F32, VALUES_F16, VALUES_BF16, VALUES_F64, VALUES_F32_IN_F64 };
 
 // A sparse gradient `[n, row_elements]` of a tensor `[height, row_elements]`. Addresses are in global memory.
 struct Rows {
-  u64 numbers;         // [n] of the rows, i32 or i64
+  u64 numbers;         // [n] i32 or i64
   u64 values;          // [n, row_elements]
   u64 grad;            // [height, row_elements] in the compute type: the tensor's gradient
   u64 entries, spare;  // [n] u64, the first sorted
@@ -119,7 +119,7 @@ struct Rows {
   u64 n, row_elements, height;
   u32 tensor;
   Values type;
-  u32 is_long; // whether numbers are i64
+  u32 is_long; // the numbers are i64
   u32 reserved;
 };
 static_assert(sizeof(Rows) == 104, "as layout.rs has it");
@@ -127,8 +127,8 @@ AT(0, Rows, numbers); AT(8, Rows, values); AT(16, Rows, grad); AT(24, Rows, entr
 AT(40, Rows, counts); AT(48, Rows, gathered); AT(56, Rows, lag); AT(64, Rows, n); AT(72, Rows, row_elements);
 AT(80, Rows, height); AT(88, Rows, tensor); AT(92, Rows, type); AT(96, Rows, is_long); AT(100, Rows, reserved);
 
-// What the library's gradient of a tensor holds, in words of 64 bits: the list that was gathered last. And of the
-// first row that was not below the height, until the host asks: 1 more than its place, or 0; the row; the height.
+// The notes on a gathered gradient, in words of 64 bits. The first three describe the list that was gathered last; the
+// others the first row outside, until the host asks: 1 more than its place, or 0; the row; the height.
 enum Gathered : u32 { GATHERED_N, GATHERED_ROW_ELEMENTS, GATHERED_HEIGHT, OUTSIDE_PLACE, OUTSIDE_ROW, OUTSIDE_HEIGHT };
 
 // The constants of a step in both compute types.
@@ -142,5 +142,5 @@ struct Scalars {
 };
 static_assert(sizeof(Scalars) == 8 + 52 + 4 + 96, "as layout.rs has it");
 
-// What all tensors of a launch have in common.
+// Flags that all tensors of a launch have in common.
 enum Flags : u32 { FLAG_AMSGRAD = 1, FLAG_CLEAR_GRADS = 2, FLAG_F32_GRADS = 4, FLAG_NO_GRADS = 8 };

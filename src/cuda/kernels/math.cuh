@@ -2,7 +2,7 @@
 // stand. Compiled with contraction off, so that every operation rounds once, to nearest even.
 #pragma once
 
-// What one element keeps from step to step.
+// The values that one element keeps from step to step.
 template <class T> struct Element {
   T param, exp_avg, exp_avg_sq;
   T max_exp_avg_sq; // only read and written with amsgrad
@@ -14,7 +14,7 @@ enum Regularizer : unsigned { REGULARIZER_NONE, REGULARIZER_L1, REGULARIZER_L2 }
 // The constants of one step.
 template <class T> struct StepScalars {
   T grad_scale, one_minus_beta1, one_minus_beta2, inv_sqrt_bias_correction2, eps, lr_weight_decay, step_size;
-  // What is done to a gradient before the update, if `prepares`.
+  // The preparation of a gradient before the update, if `prepares`.
   T scale, min, max, coefficient;
   Regularizer regularizer;
   unsigned prepares;
@@ -35,12 +35,12 @@ template <class T> __device__ __forceinline__ T prepared(const StepScalars<T> &s
   return grad;
 }
 
-// The larger of the two, NaN if either is.
+// Returns the larger of the two, or NaN if either is NaN.
 template <class T> __device__ __forceinline__ T larger_or_nan(T larger, T max) {
   return larger > max || larger != larger ? larger : max;
 }
 
-// One step of one element.
+// Returns an element after one step.
 template <class T> __device__ __forceinline__ Element<T> adamw(const StepScalars<T> &s, bool amsgrad, Element<T> e, T grad) {
   grad = grad * s.grad_scale;
   const T exp_avg = e.exp_avg + s.one_minus_beta1 * (grad - e.exp_avg);
@@ -52,17 +52,17 @@ template <class T> __device__ __forceinline__ Element<T> adamw(const StepScalars
   return {param, exp_avg, exp_avg_sq, max_exp_avg_sq};
 }
 
-// What a step is made of, before it is turned into the constants of the loop.
+// The hyper-parameters of a step, before they become the constants of the loop.
 struct Step {
   double lr, beta1, beta2, eps, weight_decay;
-  double grad_scale; // what gradients are multiplied by: the clip factor
-  double min, max;   // what they are clamped to after that, if `limited`
+  double grad_scale; // the clip factor, by which gradients are multiplied
+  double min, max;   // the limits to which they are clamped after that, if `limited`
   double coefficient;
-  unsigned long long number; // which step it is; the first is 1
+  unsigned long long number; // the number of the step; the first is 1
   double beta1_power, beta2_power;
   Regularizer regularizer;
   unsigned limited, maximize;
-  unsigned independent_weight_decay; // whether decay is not multiplied by the learning rate
+  unsigned independent_weight_decay; // decay is not multiplied by the learning rate
 };
 
 // Each constant is computed in f64, and rounded once.

@@ -1,5 +1,5 @@
-// Loads and stores of elements in global memory, once each: past what caches are for. An address that
-// comes out of a table is generic to the compiler, so that the state space is said in assembly.
+// Loads and stores of elements in global memory. A step touches each element once, so that they go past the caches.
+// The compiler takes an address from a table for a generic one: assembly names the state space.
 #pragma once
 #include "storage.cuh"
 
@@ -40,7 +40,7 @@ __device__ __forceinline__ void store_4(u64 at, const double *x) {
   asm volatile("st.global.cs.v2.f64 [%0], {%1, %2};" ::"l"(at + 16), "d"(x[2]), "d"(x[3]) : "memory");
 }
 
-// What is 16 bits long.
+// Types of 16 bits.
 #define LIKE_U16(type)                                                                                                 \
   __device__ __forceinline__ void load_4(u64 at, type *x) { load_4(at, (u16 *)x); }                                    \
   __device__ __forceinline__ void store_4(u64 at, const type *x) { store_4(at, (const u16 *)x); }                      \
@@ -69,7 +69,7 @@ __device__ __forceinline__ void store_word(u64 at, u32 x) {
   asm volatile("st.global.cs.u32 [%0], %1;" ::"l"(at), "r"(x) : "memory");
 }
 
-// What is read again soon, or by other threads.
+// Numbers that are read again soon, or by other threads.
 __device__ __forceinline__ u32 load_u32(u64 at) {
   u32 x;
   asm volatile("ld.global.u32 %0, [%1];" : "=r"(x) : "l"(at));
@@ -89,11 +89,11 @@ __device__ __forceinline__ u64 exchange_u64(u64 at, u64 x) {
   return before;
 }
 
-// Whether four elements can be had in one access, or in two of 16 bytes.
+// Returns whether four elements take one access, or two of 16 bytes.
 template <class S> __device__ __forceinline__ bool is_aligned(u64 at) { return at % (sizeof(S) < 4 ? 4 * sizeof(S) : 16) == 0; }
 
-// The first `n` of four elements side by side, in one access where there are four and they are aligned
-// for it. What is not there reads as 0.
+// Loads and stores the first `n` of four elements side by side, in one access if there are four and they are aligned
+// for it. The others read as 0.
 template <class S> __device__ __forceinline__ void load(u64 base, u64 element, u32 n, S (&x)[4]) {
   const u64 at = base + element * sizeof(S);
   if (n == 4 && is_aligned<S>(at)) return load_4(at, x);

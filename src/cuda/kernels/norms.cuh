@@ -10,7 +10,7 @@ __device__ __forceinline__ bool is_finite(double x) {
   return (__double_as_longlong(x) & 0x7ff0000000000000) != 0x7ff0000000000000;
 }
 
-// The lanes of a warp joined by halves, four to a thread: the first thread has the sum.
+// Joins the lanes of a warp by halves, four to a thread, and returns the sum to the first thread.
 __device__ __forceinline__ double join_lanes(double (&lanes)[4]) {
 #pragma unroll
   for (u32 threads = 16; threads > 0; threads /= 2) {
@@ -20,15 +20,15 @@ __device__ __forceinline__ double join_lanes(double (&lanes)[4]) {
   return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
 }
 
-// The sum of a warp's counts: the first thread has it.
+// Returns the sum of a warp's counts to the first thread.
 __device__ __forceinline__ u32 join_counts(u32 count) {
 #pragma unroll
   for (u32 threads = 16; threads > 0; threads /= 2) count += __shfl_down_sync(EVERYONE, count, threads);
   return count;
 }
 
-// One block of 4,096 elements by one warp: thread t has the lanes 4 t to 4 t + 3. Every thread of the warp
-// calls it, and the first has the answer.
+// Sums the squares of one block of 4,096 elements, by one warp: thread t has the lanes 4 t to 4 t + 3. Every thread of
+// the warp calls it, and the first gets the sum.
 template <class G, class T> __device__ __forceinline__ double tally_block(u64 grad, u64 start, u32 n, u32 &n_nonfinite) {
   const u32 lane = threadIdx.x % 32;
   double lanes[4] = {0.0, 0.0, 0.0, 0.0};

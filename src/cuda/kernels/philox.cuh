@@ -2,7 +2,7 @@
 #pragma once
 #include "storage.cuh"
 
-// What is rounded: each tensor has random bits of its own.
+// The tensor that is rounded: each has random bits of its own.
 enum NoiseStream : u32 { NOISE_PARAM, NOISE_EXP_AVG, NOISE_EXP_AVG_SQ };
 
 struct Words {
@@ -22,7 +22,7 @@ __device__ __forceinline__ Words philox4x32_10(Words counter, u32 key0, u32 key1
   return counter;
 }
 
-// Where the random bits of a parameter come from in one step.
+// The source of the random bits of a parameter in one step.
 struct Random {
   u32 key[2];
   u64 step;

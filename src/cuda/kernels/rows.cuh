@@ -1,14 +1,14 @@
-// Sparse gradients: the rows that are listed, sorted, and their values added up in the order in which they are
-// listed: mirrors `src/tensor/rows.rs` and `src/cpu/rows.rs`.
+// Sparse gradients: the listed rows are sorted, and the values of each are added up in the order of the list. It
+// mirrors `src/tensor/rows.rs` and `src/cpu/rows.rs`.
 //
 // An entry is a row, and below it its place in the list, so that sorted entries of one row keep their order. Rows
 // that the tensor does not have are listed as the one behind its last, and passed over.
 #pragma once
 #include "lag.cuh"
 
-// Blocks that share the work on one tensor: `rows.rs` has the same.
+// The blocks that share the work on one tensor. `layout/sparse.rs` has the same numbers.
 const u32 SHARES = 256;
-// Entries that one block sorts, and into how many by one digit.
+// The entries that one block sorts, and the number of digits by which it sorts them.
 const u32 TILE = 2048;
 const u32 DIGITS = THREADS;
 
@@ -20,16 +20,16 @@ __device__ __forceinline__ u64 entry_at(u64 entries, u64 i) { return load_u64(en
 __device__ __forceinline__ u64 noted(const Rows &rows, Gathered what) { return load_u64(rows.gathered + 8 * what); }
 __device__ __forceinline__ void note(const Rows &rows, Gathered what, u64 value) { store_u64(rows.gathered + 8 * what, value); }
 
-// What a pass sorts, and where to.
+// The entries that a pass sorts, and their places after it.
 __device__ __forceinline__ u64 from_of(const Rows &rows, u32 pass) { return pass % 2 ? rows.entries : rows.spare; }
 __device__ __forceinline__ u64 to_of(const Rows &rows, u32 pass) { return pass % 2 ? rows.spare : rows.entries; }
 
-// Whether no entry before the i-th has its row.
+// Returns whether no entry before the i-th has its row.
 __device__ __forceinline__ bool is_first(u64 entries, u64 i) {
   return i == 0 || row_of(entry_at(entries, i - 1)) != row_of(entry_at(entries, i));
 }
 
-// The number at a place of a list.
+// Returns the number at a place of a list.
 __device__ __forceinline__ i64 number_at(u64 numbers, u32 is_long, u64 place) {
   return is_long ? (i64)load_u64(numbers + 8 * place) : (i64)(int)load_u32(numbers + 4 * place);
 }
@@ -37,8 +37,7 @@ __device__ __forceinline__ i64 number_at(const Rows &rows, u64 place) { return n
 
 __device__ __forceinline__ bool is_double(const Rows &rows) { return rows.type >= VALUES_F64; }
 
-// The rows of one tensor, a warp each, as far as they are a share's: calls `visit(i, row)` for the first entry of
-// each row below `height`.
+// Calls `visit(i, row)` for the first entry of each row below `height` that belongs to a share, by a warp for each.
 template <class Visit> __device__ __forceinline__ void each_row(u64 entries, u64 n, u64 height, u32 share, const Visit &visit) {
   const u32 warps = THREADS / WARP;
   for (u64 i = (u64)share * warps + threadIdx.x / WARP; i < n; i += SHARES * warps) {
@@ -132,7 +131,7 @@ template <class T, class G> __device__ __forceinline__ void gather_row(const Row
   }
 }
 
-// Whether a row that is listed has some of `n` elements from `start` on. Where none has, the gradient is zero.
+// Returns whether a listed row has some of the `n` elements from `start` on. If none has, the gradient is zero there.
 __device__ __forceinline__ bool is_listed(const Rows &rows, u64 start, u32 n) {
   const u64 first = start / rows.row_elements, last = (start + n - 1) / rows.row_elements;
   u64 low = 0, high = rows.n;

@@ -7,13 +7,13 @@ const u32 THREADS = 256;
 const u32 WARP = 32;
 const u32 EVERYONE = 0xffffffff;
 
-// What a chunk is stepped with.
+// A chunk and the means to step it.
 struct Work {
   Tensor tensor;
   const Scalars *scalars;
   Random random;
   u64 start; // the first element
-  u32 n;     // how many
+  u32 n;     // the number of elements
   u32 flags;
 
   __device__ __forceinline__ bool amsgrad() const { return flags & FLAG_AMSGRAD; }
@@ -23,7 +23,7 @@ __device__ __forceinline__ Random random_of(const Tensor &tensor, const Scalars 
   return {{tensor.key[0], tensor.key[1]}, scalars->step, tensor.first_element};
 }
 
-// Four gradients of one type in the compute type; zeros are written over them if they are to be cleared.
+// Loads four gradients of one type in the compute type, and writes zeros over them if they are to be cleared.
 template <class G, class T> __device__ __forceinline__ void take_stored(const Work &work, u64 at, u32 n, T (&wide)[4]) {
   G stored[4];
   load(work.tensor.grad, at, n, stored);
@@ -35,7 +35,7 @@ template <class G, class T> __device__ __forceinline__ void take_stored(const Wo
   }
 }
 
-// Gradients have the parameter's type, or f32.
+// Loads gradients, which have the parameter's type or f32.
 template <class P, class T> __device__ __forceinline__ void take_grad(const Work &work, u64 at, u32 n, T (&wide)[4]) {
   if (work.flags & FLAG_F32_GRADS) take_stored<float>(work, at, n, wide);
   else take_stored<P>(work, at, n, wide);
@@ -44,7 +44,7 @@ template <> __device__ __forceinline__ void take_grad<float>(const Work &work, u
   take_stored<float>(work, at, n, wide);
 }
 
-// Where a step has its gradients from: the tensor's, or nowhere in a step without one.
+// The source of gradients: the tensor, or none in a step without a gradient.
 struct Given {
   template <class P, class T> static __device__ __forceinline__ void take(const Work &work, u64 at, u32 n, T (&wide)[4]) {
     take_grad<P>(work, at, n, wide);
@@ -58,7 +58,7 @@ struct GivenOrNone {
   }
 };
 
-// Four elements through the update.
+// Updates four elements.
 template <class T>
 __device__ __forceinline__ void update(const Work &work, T (&param)[4], T (&grad)[4], T (&exp_avg)[4], T (&exp_avg_sq)[4],
                                        T (&max_exp_avg_sq)[4]) {
@@ -109,7 +109,7 @@ struct Half {
   }
 };
 
-// Four elements of a chunk whose moments are not codes; `n` of them are there.
+// Steps four elements of a chunk whose moments are not codes; `n` of them are there.
 template <class P, class Keep, class Moments, class Grads = Given>
 __device__ __forceinline__ void step_four(const Work &work, u64 at, u32 n) {
   const Tensor &t = work.tensor;

@@ -46,7 +46,7 @@ __device__ __forceinline__ void narrow(float wide, bf16 &stored) {
   stored.bits = (u16)(is_nan(bits) ? bits >> 16 | 0x40 : rounded);
 }
 
-// The bf16 above or below, each as likely as `wide` is near it. `noise` is 16 random bits.
+// Returns the bf16 above or below, each as likely as `wide` is near it. `noise` is 16 random bits.
 __device__ __forceinline__ bf16 narrow_randomly(float wide, u32 noise) {
   const u32 bits = bits_of(wide);
   const bool is_finite = (bits & 0x7f800000) != 0x7f800000;
@@ -54,12 +54,12 @@ __device__ __forceinline__ bf16 narrow_randomly(float wide, u32 noise) {
   return {(u16)(is_finite ? (bits + noise) >> 16 : other)};
 }
 
-// The f32 that a bf16 and its remainder are the halves of.
+// Returns the f32 of which a bf16 and its remainder are the halves.
 __device__ __forceinline__ float join(bf16 upper, i16 remainder) {
   return float_of(((u32)upper.bits << 16) + (u32)(int)remainder);
 }
 
-// The halves of an f32: the bf16 that it rounds to, half away from zero, and the signed rest.
+// Splits an f32 into the bf16 to which it rounds, half away from zero, and the signed rest.
 __device__ __forceinline__ void split(float wide, bf16 &upper, i16 &remainder) {
   u32 bits = bits_of(wide);
   bits = is_nan(bits) ? 0x7fc00000 : bits;
@@ -68,7 +68,7 @@ __device__ __forceinline__ void split(float wide, bf16 &upper, i16 &remainder) {
   remainder = (i16)(bits - (above << 16));
 }
 
-// What a value leaves over when it is rounded, rounded in turn.
+// Rounds a value, and its rounding error in turn.
 template <class S> __device__ __forceinline__ void compensated(float wide, S &upper, S &rest) {
   float rounded;
   narrow(wide, upper);

@@ -1,5 +1,5 @@
-// Four elements of a parameter in the compute type, out of what they are kept in and back: mirrors
-// `src/cpu/weights.rs`. What is missing of the four reads as 0 and is not written.
+// Four elements of a parameter in the compute type, out of the form in which they are kept and back. It mirrors
+// `src/cpu/weights.rs`. Elements that are not there read as 0 and are not written.
 #pragma once
 #include "memory.cuh"
 #include "philox.cuh"
@@ -55,7 +55,7 @@ struct Split {
   }
 };
 
-// A 16-bit parameter and what rounding left over.
+// A 16-bit parameter and its rounding error.
 struct Kahan {
   static const Kept KEPT = KEPT_KAHAN;
   template <class P> static __device__ __forceinline__ void open(const Tensor &t, u64 at, u32 n, float (&wide)[4]) {
@@ -95,8 +95,8 @@ struct Stochastic {
   }
 };
 
-// One of several, as the tensor says: for kernels that do so much for each element that a branch does not
-// show.
+// One of several forms, as the tensor says: for kernels that do so much for each element that a branch costs
+// nothing.
 template <class Keep, class... Others> struct OneOf {
   template <class P> static __device__ __forceinline__ void open(const Tensor &t, u64 at, u32 n, float (&wide)[4]) {
     if (t.kept == Keep::KEPT) Keep::template open<P>(t, at, n, wide);
