@@ -18,6 +18,12 @@ from case import np
 import adamw
 from adamw import convert
 
+try:
+    import ml_dtypes  # noqa: F401  (the command's own import)
+except ImportError:
+    print("ml_dtypes is missing")
+    sys.exit(77)
+
 GOLDEN = pathlib.Path(__file__).resolve().parents[2] / "golden"
 STATES = json.loads((GOLDEN / "states.json").read_text())
 NAMES = STATES["names"]
