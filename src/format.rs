@@ -137,6 +137,23 @@ impl Format {
         self.kept == Kept::Stochastic || self.moments != MomentFormat::Full
     }
 
+    /// Returns the roles in which there is a buffer of state, in the order of `Role::STATE`.
+    pub fn roles(&self) -> impl Iterator<Item = Role> + use<> {
+        let (amsgrad, has_scales) = (self.amsgrad, self.moments.block().is_some());
+        let is_there = [
+            self.kept == Kept::Master,
+            matches!(self.kept, Kept::Split | Kept::Kahan),
+            true,
+            true,
+            amsgrad,
+            has_scales,
+            has_scales,
+            has_scales && amsgrad,
+        ];
+        let roles = Role::STATE.into_iter().zip(is_there);
+        roles.filter(|(_, is_there)| *is_there).map(|(role, _)| role)
+    }
+
     /// Returns the element type of the buffer in a role of state, or the reason why there is none.
     pub fn buffer(&self, role: Role) -> Result<Dtype, &'static str> {
         let has_scales = self.moments.block().is_some();

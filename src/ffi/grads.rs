@@ -183,6 +183,5 @@ pub(super) fn of_param(
     param: u32,
     grad: Result<Tensor, TensorProblem>,
 ) -> Result<Tensor, Error> {
-    let label = optimizer.label(param)?;
-    grad.map_err(|problem| problem.of(label, Role::Grad))
+    grad.or_else(|problem| Err(problem.of(optimizer.label(param)?, Role::Grad)))
 }

@@ -150,10 +150,10 @@ pub unsafe extern "C" fn adamw_add_param(
             reserved("param.reserved_2", config.reserved_2)?;
             // SAFETY: the caller guarantees it.
             let name = unsafe { name(config.name, "param.name") }?;
-            let label = Label::new(name.to_bytes());
             let required = |from, role| {
                 // SAFETY: the caller guarantees it.
-                unsafe { tensor::dlpack(from) }.map_err(|problem| problem.of(label, role))
+                let tensor = unsafe { tensor::dlpack(from) };
+                tensor.map_err(|problem| problem.of(Label::new(name.to_bytes()), role))
             };
             let given = [
                 config.master,

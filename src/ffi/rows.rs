@@ -98,7 +98,7 @@ unsafe fn rows_of(
     param: u32,
     rows: *const adamw_tensor,
 ) -> Result<RowList, Error> {
-    let label = optimizer.label(param)?;
     // SAFETY: the caller guarantees it.
-    unsafe { tensor::rows(rows) }.map_err(|problem| problem.of(label, Role::Rows))
+    let rows = unsafe { tensor::rows(rows) };
+    rows.or_else(|problem| Err(problem.of(optimizer.label(param)?, Role::Rows)))
 }

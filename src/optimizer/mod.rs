@@ -8,7 +8,6 @@ mod hyper;
 mod params;
 mod saved;
 mod step;
-mod watched;
 
 pub use hyper::scaler::{FoundInf, ScalerState};
 pub use params::names::{Item, Scheme};
@@ -24,18 +23,12 @@ use crate::callback::{DecayFilter, LrRatio};
 use crate::config::{Config, GroupConfig, IsaCap};
 use crate::error::{Error, Label};
 use crate::schedule::Schedule;
-use crate::steps::Log;
 use crate::sys::memory::reserve;
-use crate::tensor::Operands;
 use device::OnDevice;
 use hyper::scaler::Scaler;
-use params::Param;
-use params::by_name::ByName;
-use params::occupied::Occupied;
-use params::slots::Slots;
+use params::table::{ParamId, Params};
 use step::Scratch;
 use step::window::Window;
-use watched::Watched;
 
 /// An optimizer: a handle from `adamw_create`, opaque to the host.
 pub struct Optimizer {
@@ -43,21 +36,12 @@ pub struct Optimizer {
     lr: f64,
     /// What the host gave last.
     given_lr: f64,
-    groups: Watched<Vec<GroupConfig>>,
-    params: Watched<Vec<Param>>,
-    /// The memory of each parameter, by the same number.
-    operands: Watched<Vec<Operands>>,
-    /// The steps that rows of each parameter may have yet to take, by the same number.
-    logs: Vec<Log>,
-    /// Which part of what each parameter is, by the same number.
-    shards: Vec<Shard>,
-    slots: Slots,
-    by_name: ByName,
-    occupied: Occupied,
+    groups: Vec<GroupConfig>,
+    params: Params,
     /// What is occupied has changed since the gradients were last held against it.
     grads_unchecked: bool,
     decay_filter: Option<DecayFilter>,
-    lr_ratio: Watched<Option<LrRatio>>,
+    lr_ratio: Option<LrRatio>,
     /// How many times too large the gradients are, unless a scaler says.
     grad_scale: f64,
     window: Window,
@@ -85,17 +69,11 @@ impl Optimizer {
             config,
             lr: config.lr,
             given_lr: config.lr,
-            groups: Watched::new(groups),
-            params: Watched::default(),
-            operands: Watched::default(),
-            logs: Vec::new(),
-            shards: Vec::new(),
-            slots: Slots::default(),
-            by_name: ByName::default(),
-            occupied: Occupied::default(),
+            groups,
+            params: Params::default(),
             grads_unchecked: false,
             decay_filter: None,
-            lr_ratio: Watched::default(),
+            lr_ratio: None,
             grad_scale: 1.0,
             window: Window::default(),
             scaler: None,
@@ -115,13 +93,13 @@ impl Optimizer {
         self.backend.isa_and_threads()
     }
 
-    /// The hyper-parameters of a parameter that is there.
-    fn group_of(&self, param: u32) -> &GroupConfig {
-        &self.groups[self.params[param as usize].group as usize]
+    /// Returns the hyper-parameters of a parameter.
+    fn group_of(&self, param: ParamId) -> &GroupConfig {
+        &self.groups[self.params[param].group as usize]
     }
 
-    /// The same, as the host has them now where the host keeps them.
-    fn current_group_of(&self, param: u32) -> Result<GroupConfig, Error> {
+    /// Returns them as the host has them now, where the host keeps them.
+    fn current_group_of(&self, param: ParamId) -> Result<GroupConfig, Error> {
         self.group_of(param).current()
     }
 }

@@ -173,18 +173,22 @@ impl Operands {
         match role {
             Role::Param => Some(self.param),
             Role::Grad => self.grad,
-            _ => Some(Tensor {
-                address: self.state(role)?.address(),
-                n_elements: self.format.n_elements(role, self.param.n_elements),
-                dtype: self.format.buffer(role).ok()?,
-                device: self.param.device,
-            }),
+            _ => {
+                let dtype = self.format.buffer(role).ok()?;
+                let address = self.buffer(role)?.address();
+                let n_elements = self.format.n_elements(role, self.param.n_elements);
+                Some(Tensor { address, n_elements, dtype, device: self.param.device })
+            }
         }
     }
 
     /// Returns the state buffer in a role, if the parameter has one.
     pub fn state(&self, role: Role) -> Option<&Buffer> {
-        self.format.buffer(role).ok()?;
+        self.format.buffer(role).ok().and_then(|_| self.buffer(role))
+    }
+
+    /// Returns the buffer in a role that the format has.
+    fn buffer(&self, role: Role) -> Option<&Buffer> {
         Some(match role {
             Role::Param | Role::Grad | Role::Rows => return None,
             Role::Master | Role::Remainder => &self.master,

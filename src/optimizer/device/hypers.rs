@@ -8,20 +8,21 @@ use crate::dtype::Dtype;
 use crate::error::Error;
 use crate::optimizer::Optimizer;
 use crate::optimizer::device::DeviceStep;
+use crate::optimizer::params::table::ParamId;
 use crate::optimizer::step::measure::scope;
 use core::ops::Range;
 
 impl Optimizer {
     /// Says what the device's parameters are stepped with. Asks the host's callback.
     pub(in crate::optimizer) fn set_hypers(&mut self, of: &Range<usize>) -> Result<(), Error> {
-        let mut largest = (f64::INFINITY, of.start);
-        for number in of.clone() {
-            if self.operands[number].is_due_on_device() {
-                let hyper = self.hyper(number)?;
-                self.cuda()?.set_hyper(number as u32, hyper);
-                let lr = self.operands[number].param().dtype().largest() / per_lr(&hyper);
+        let mut largest = (f64::INFINITY, None);
+        for id in self.params.ids(of) {
+            if self.params.operands(id).is_due_on_device() {
+                let hyper = self.hyper(id)?;
+                self.cuda()?.set_hyper(id.number(), hyper);
+                let lr = self.params.operands(id).param().dtype().largest() / per_lr(&hyper);
                 if lr < largest.0 {
-                    largest = (lr, number);
+                    largest = (lr, Some(id));
                 }
             }
         }
@@ -47,14 +48,14 @@ impl Optimizer {
     /// knows it.
     pub(in crate::optimizer) fn check_lr_on_device(&self) -> Result<(), Error> {
         let inputs = self.inputs();
-        let (largest, number) = self.on_device.largest_lr;
+        let (largest, Some(id)) = self.on_device.largest_lr else { return Ok(()) };
         if inputs.at.lr != 0 || inputs.lr <= largest {
             return Ok(());
         }
-        let dtype = self.operands[number].param().dtype();
+        let dtype = self.params.operands(id).param().dtype();
         let value = inputs.lr * (dtype.largest() / largest);
         Err(Error::NotOfType {
-            param: self.params[number].label(),
+            param: self.params.label(id),
             name: "lr * lr_scale * lr_ratio / (1 - beta1)",
             value,
             is: dtype.computed(value),
@@ -79,24 +80,24 @@ impl Optimizer {
         &mut self,
         of: &Range<usize>,
     ) -> Result<(), Error> {
-        for (place, number) in of.clone().enumerate() {
-            if self.operands[number].is_due_on_device() {
-                let (_, factor) = self.factor(place, number);
+        for (place, id) in self.params.ids(of).enumerate() {
+            if self.params.operands(id).is_due_on_device() {
+                let (_, factor) = self.factor(place, id);
                 self.scratch.decisions.clipped_by(factor);
-                self.cuda()?.set_clip_factor(number as u32, factor);
+                self.cuda()?.set_clip_factor(id.number(), factor);
             }
         }
         Ok(())
     }
 
-    fn hyper(&self, number: usize) -> Result<Hyper, Error> {
-        let param = &self.params[number];
+    fn hyper(&self, id: ParamId) -> Result<Hyper, Error> {
+        let (param, operands) = (&self.params[id], self.params.operands(id));
         let group = &self.groups[param.group as usize];
-        let ratio = self.ratio(number as u32)?;
+        let ratio = self.ratio(id)?;
         self.scaled_lr(self.lr, param.group, ratio)?;
         let mut hyper = Hyper::of(group, ratio, param.decays, self.config.maximize);
-        hyper.is_f64 = u32::from(self.operands[number].param().dtype() == Dtype::F64);
-        hyper.mean = self.mean(&self.operands[number]);
+        hyper.is_f64 = u32::from(operands.param().dtype() == Dtype::F64);
+        hyper.mean = self.mean(operands);
         hyper.set_regularizer(param.regularizer);
         hyper.set_limits(group.clip.limits().filter(|_| !param.no_clip));
         match group.clip {

@@ -13,6 +13,7 @@ use crate::config::{HostValues, Lazy, Nonfinite};
 use crate::cuda::{Cuda, Decider, InputsAt};
 use crate::error::Error;
 use crate::optimizer::params::masters::Master;
+use crate::optimizer::params::table::{ParamId, Parts};
 use crate::optimizer::{Optimizer, Report};
 use crate::steps::Clock;
 use crate::sys::memory::{give_back, reserve};
@@ -26,10 +27,10 @@ pub struct OnDevice {
     pub(in crate::optimizer) inputs: InputsAt,
     /// The learning rate there, where the host has read it for this step.
     pub(in crate::optimizer) lr: Option<f64>,
-    /// The parameters that the tables are laid out for, as long as nothing about them changes.
-    laid: Option<Range<usize>>,
+    /// The parameters that the tables are laid out for, and the revision at which they are.
+    laid: Option<(Range<usize>, u64)>,
     /// The largest learning rate that all of them can be stepped with, and whose that is.
-    pub(in crate::optimizer) largest_lr: (f64, usize),
+    pub(in crate::optimizer) largest_lr: (f64, Option<ParamId>),
     /// By parameter, what the gradients add up to, where the host has to know.
     totals: Vec<Total>,
     /// By parameter, the squares of what a step has changed, and of what it has made.
@@ -110,20 +111,17 @@ impl Optimizer {
 
     /// Does all that the next step would have to do before its launches.
     pub fn prepare(&mut self) -> Result<(), Error> {
-        let of = 0..self.params.len();
+        let of = self.params.all();
         self.check_grads()?;
         self.check_window(&of)?;
         self.read_host_values()?;
-        let changed = self.has_changed();
-        self.scratch.forget(changed);
-        if self.lay_device(&of, changed, false)?.is_some() {
+        if self.lay_device(&of, false)?.is_some() {
             self.check_masters(&of)?;
             self.fill_stale_masters(&of, Operands::is_on_device)?;
-            for number in of {
-                let operands = &self.operands[number];
-                if operands.is_due_on_device() {
-                    self.params.unmarked()[number].master = Master::Settled;
-                }
+            let Parts { params, operands, .. } = self.params.parts();
+            let there = params.iter_mut().zip(operands);
+            for (param, _) in there.filter(|(_, operands)| operands.is_due_on_device()) {
+                param.master = Master::Settled;
             }
             self.cuda()?.prepare_capture()?;
         }
@@ -138,26 +136,27 @@ impl Optimizer {
     pub(in crate::optimizer) fn lay_device(
         &mut self,
         of: &Range<usize>,
-        changed: bool,
         steps_on_host: bool,
     ) -> Result<Option<DeviceStep>, Error> {
         if self.backend.cuda().is_none() {
             return Ok(None);
         }
-        let laid = self.on_device.laid.take();
-        let is_laid = !changed && laid.as_ref() == Some(of);
+        let wanted = (of.clone(), self.params.revision());
+        let is_laid = self.on_device.laid.take().as_ref() == Some(&wanted);
         if !is_laid {
             self.check_laziness_on_device(of)?;
         }
         let clears = self.config.clear_grads;
         let cuda = self.backend.cuda().ok_or(Error::NoDeviceYet)?;
         if !is_laid {
-            let (params, groups) = (&self.params, &self.groups);
+            let all = self.params.all();
+            let (params, groups) = (self.params.params_of(&all), &self.groups);
             let is_lazy = |number: usize| groups[params[number].group as usize].lazy != Lazy::Off;
-            cuda.lay(&self.operands, |number| of.contains(&number), is_lazy, clears);
+            let operands = self.params.operands_of(&all);
+            cuda.lay(operands, |number| of.contains(&number), is_lazy, clears);
         }
         if cuda.is_idle() {
-            self.on_device.laid = Some(of.clone());
+            self.on_device.laid = Some(wanted);
             return Ok(None);
         }
         let step = self.device_step(steps_on_host)?;
@@ -167,7 +166,7 @@ impl Optimizer {
         if (!is_laid || has_host_values) && self.lr_ratio.is_none() {
             self.set_hypers(of)?;
         }
-        self.on_device.laid = Some(of.clone());
+        self.on_device.laid = Some(wanted);
         if step.is_captured {
             self.cuda()?.record_step()?;
         }
@@ -261,10 +260,9 @@ impl Optimizer {
 
     /// Counts the step for the parameters on the device, as far as the host knows.
     pub(in crate::optimizer) fn advance_on_device(&mut self, of: &Range<usize>) {
-        for number in of.clone() {
-            let operands = &self.operands[number];
+        let Parts { params, operands, .. } = self.params.parts();
+        for (param, operands) in params[of.clone()].iter_mut().zip(&operands[of.clone()]) {
             if operands.is_due_on_device() {
-                let param = &mut self.params.unmarked()[number];
                 param.clock = param.clock.advanced(&self.groups[param.group as usize]);
                 param.master = Master::Settled;
             }
@@ -300,30 +298,30 @@ impl Optimizer {
 
     /// A parameter as the host sees it.
     pub fn described(&mut self, number: u32) -> Result<adamw_param_info, Error> {
-        self.label(number)?;
-        self.clock(number)?;
-        self.param_info(number)
+        let id = self.params.id(number)?;
+        self.clock(id)?;
+        Ok(self.param_info(id))
     }
 
     /// How far a parameter has come. Waits for the device if that is where it is known.
-    pub(in crate::optimizer) fn clock(&mut self, number: u32) -> Result<Clock, Error> {
-        if self.operands[number as usize].is_on_device() && self.on_device.clocks_are_due {
-            let clock = self.cuda()?.clock(number)?;
-            self.params.unmarked()[number as usize].clock = clock;
+    pub(in crate::optimizer) fn clock(&mut self, id: ParamId) -> Result<Clock, Error> {
+        if self.params.operands(id).is_on_device() && self.on_device.clocks_are_due {
+            let clock = self.cuda()?.clock(id.number())?;
+            self.params.param_mut(id).clock = clock;
         }
-        Ok(self.params[number as usize].clock)
+        Ok(self.params[id].clock)
     }
 
     /// Puts a parameter where it has come.
     pub(in crate::optimizer) fn set_clock(
         &mut self,
-        number: u32,
+        id: ParamId,
         clock: Clock,
     ) -> Result<(), Error> {
-        if self.operands[number as usize].is_on_device() {
-            self.cuda()?.set_clock(number, &clock)?;
+        if self.params.operands(id).is_on_device() {
+            self.cuda()?.set_clock(id.number(), &clock)?;
         }
-        self.params[number as usize].clock = clock;
+        self.params.revise_param(id).clock = clock;
         Ok(())
     }
 }

@@ -4,8 +4,9 @@
 use crate::backend::Refused;
 use crate::error::Error;
 use crate::optimizer::Optimizer;
+use crate::optimizer::params::table::ParamId;
 use crate::role::Role;
-use crate::tensor::{Grad, Tensor};
+use crate::tensor::{Grad, Operands, Tensor};
 use core::ops::Range;
 
 /// Elements that are stepped while what comes after them is on its way.
@@ -21,84 +22,77 @@ impl Optimizer {
     /// where it comes down from.
     pub(in crate::optimizer) fn landed(
         &mut self,
-        number: u32,
+        id: ParamId,
         grad: &Tensor,
     ) -> Result<(Tensor, Option<Tensor>), Error> {
-        let name = self.label(number)?;
         let Some(cuda) = self.backend.cuda() else { return Ok((*grad, None)) };
-        match cuda.copy_of(number) {
+        match cuda.copy_of(id.number()) {
             Some(copy) if grad.device() == copy.param().device() => {}
             _ => return Ok((*grad, None)),
         }
-        let operands = &self.operands[number as usize];
+        let operands = self.params.operands(id);
         let fits = operands.fits(Role::Grad, &grad.as_if_on(operands.param().device()));
-        fits.map_err(|problem| problem.of(name, Role::Grad))?;
-        self.check_reach((number, name), &Grad::Dense(*grad))?;
-        self.check_place(number, &Grad::Dense(*grad))?;
-        self.operands.unmarked()[number as usize].reserve_device_grad()?;
-        let landing = self.cuda()?.landing(number, grad.dtype())?;
+        fits.map_err(|problem| problem.of(self.params.label(id), Role::Grad))?;
+        self.check_reach(id, &Grad::Dense(*grad))?;
+        self.check_place(id, &Grad::Dense(*grad))?;
+        self.params.operands_mut(id).reserve_device_grad()?;
+        let landing = self.cuda()?.landing(id.number(), grad.dtype())?;
         Ok((landing, Some(*grad)))
     }
 
     /// Has the gradients of a step come down, and what the host has written of parameters.
     pub(in crate::optimizer) fn begin_offload(&mut self, of: &Range<usize>) -> Result<(), Error> {
         if let Some(cuda) = self.backend.cuda() {
-            let operands = &self.operands;
-            let is_due = |number: u32| {
-                of.contains(&(number as usize)) && operands[number as usize].is_due_on_host()
-            };
-            cuda.fill_copies(is_due)?;
+            let operands = self.params.operands_of(&self.params.all());
+            cuda.fill_copies(due_of(operands, of))?;
         }
         self.begin_grads(of)
     }
 
     /// Has the gradients of some parameters come down.
     pub(in crate::optimizer) fn begin_grads(&mut self, of: &Range<usize>) -> Result<(), Error> {
-        let operands = &self.operands;
-        let is_due = |number: u32| {
-            of.contains(&(number as usize)) && operands[number as usize].is_due_on_host()
-        };
+        let operands = self.params.operands_of(&self.params.all());
         match self.backend.cuda() {
-            Some(cuda) if cuda.has_copies() => cuda.begin_downloads(operands, is_due),
+            Some(cuda) if cuda.has_copies() => cuda.begin_downloads(operands, due_of(operands, of)),
             _ => Ok(()),
         }
     }
 
     /// Has the copy that the processor steps be what the parameter is, if there is one, for reading and writing
     /// it outside a step; `send_back` takes up what has been written.
-    pub(in crate::optimizer) fn fetch(&mut self, number: usize) -> Result<(), Error> {
-        self.backend.cuda().map_or(Ok(()), |cuda| cuda.fetch(number as u32))
+    pub(in crate::optimizer) fn fetch(&mut self, id: ParamId) -> Result<(), Error> {
+        self.backend.cuda().map_or(Ok(()), |cuda| cuda.fetch(id.number()))
     }
 
     /// The same where the host has written the parameter.
-    pub(in crate::optimizer) fn fetch_anew(&mut self, number: usize) -> Result<(), Error> {
-        self.forget_copy(number);
-        self.fetch(number)
+    pub(in crate::optimizer) fn fetch_anew(&mut self, id: ParamId) -> Result<(), Error> {
+        self.forget_copy(id);
+        self.fetch(id)
     }
 
     /// The host writes the parameter: the copy is fetched before it is read again.
-    pub(in crate::optimizer) fn forget_copy(&mut self, number: usize) {
-        if let Some(copy) = self.backend.cuda().and_then(|cuda| cuda.copy_of(number as u32)) {
+    pub(in crate::optimizer) fn forget_copy(&mut self, id: ParamId) {
+        if let Some(copy) = self.backend.cuda().and_then(|cuda| cuda.copy_of(id.number())) {
             copy.forget();
         }
     }
 
     /// Takes up what has been written of a copy outside a step.
-    pub(in crate::optimizer) fn send_back(&mut self, number: usize) -> Result<(), Error> {
-        self.backend.cuda().map_or(Ok(()), |cuda| cuda.send_now(number as u32))
+    pub(in crate::optimizer) fn send_back(&mut self, id: ParamId) -> Result<(), Error> {
+        self.backend.cuda().map_or(Ok(()), |cuda| cuda.send_now(id.number()))
     }
 
     /// Fills the master of a parameter, if there is one, and forgets what rounding left.
-    pub(in crate::optimizer) fn fill_master(&mut self, number: usize) -> Result<(), Error> {
-        self.fetch(number)?;
-        self.backend.fill_master(&mut self.operands[number])
+    pub(in crate::optimizer) fn fill_master(&mut self, id: ParamId) -> Result<(), Error> {
+        self.fetch(id)?;
+        self.backend.fill_master(self.params.revise_operands(id))
     }
 
     /// Waits for the gradients of some parameters.
     pub(in crate::optimizer) fn wait_for_grads(&mut self, of: &Range<usize>) -> Result<(), Error> {
-        for number in of.clone().filter(|number| self.operands[*number].is_due_on_host()) {
+        for id in self.params.ids(of).filter(|id| self.params.operands(*id).is_due_on_host()) {
             if let Some(cuda) = self.backend.cuda() {
-                cuda.wait_for_grad(number as u32)?;
+                cuda.wait_for_grad(id.number())?;
             }
         }
         Ok(())
@@ -116,7 +110,7 @@ impl Optimizer {
             let mut end = start;
             // What is added up over a step is laid out for all of it at once.
             while end < of.end && (n_elements < BATCH || self.statistics) {
-                n_elements += self.operands[end].param().n_elements();
+                n_elements += self.params.operands_of(of)[end - of.start].param().n_elements();
                 end += 1;
             }
             let batch = start..end;
@@ -132,9 +126,9 @@ impl Optimizer {
     }
 
     fn send(&mut self, of: &Range<usize>) -> Result<(), Error> {
-        for number in of.clone().filter(|number| self.operands[*number].is_due_on_host()) {
+        for id in self.params.ids(of).filter(|id| self.params.operands(*id).is_due_on_host()) {
             if let Some(cuda) = self.backend.cuda() {
-                cuda.send(number as u32).map_err(|_| Error::HalfStep)?;
+                cuda.send(id.number()).map_err(|_| Error::HalfStep)?;
             }
         }
         Ok(())
@@ -145,19 +139,24 @@ impl Optimizer {
         if !self.config.clear_grads {
             return Ok(());
         }
-        for number in of.clone() {
-            if self.operands[number].is_asked() {
-                self.zero_grad_on_device(number as u32)?;
+        for id in self.params.ids(of) {
+            if self.params.operands(id).is_asked() {
+                self.zero_grad_on_device(id)?;
             }
         }
         Ok(())
     }
 
     /// Writes zeros over a gradient on the device that lands here, if there is one.
-    pub(in crate::optimizer) fn zero_grad_on_device(&mut self, number: u32) -> Result<(), Error> {
-        match self.operands[number as usize].device_grad() {
+    pub(in crate::optimizer) fn zero_grad_on_device(&mut self, id: ParamId) -> Result<(), Error> {
+        match self.params.operands(id).device_grad() {
             Some(grad) => self.cuda()?.zero(&grad),
             None => Ok(()),
         }
     }
+}
+
+/// Returns whether a parameter, by number, is one of these that the processor steps now.
+fn due_of<'a>(operands: &'a [Operands], of: &'a Range<usize>) -> impl Fn(u32) -> bool + 'a {
+    |number| of.contains(&(number as usize)) && operands[number as usize].is_due_on_host()
 }

@@ -9,6 +9,8 @@ use crate::callback::{DecayFilter, LrRatio};
 use crate::config::{self, GroupConfig, HostValues};
 use crate::error::Error;
 use crate::optimizer::Optimizer;
+use crate::optimizer::params::Param;
+use crate::optimizer::params::table::ParamId;
 use crate::sys::memory::reserve;
 use crate::tensor::HostNumber;
 
@@ -52,21 +54,21 @@ impl Optimizer {
 
     /// The learning rate that a step would give a parameter now. Asks the host's callback.
     pub fn param_lr(&self, number: u32) -> Result<f64, Error> {
-        self.label(number)?;
-        let ratio = self.ratio(number)?;
+        let id = self.params.id(number)?;
+        let ratio = self.ratio(id)?;
         let lr = self.lr();
         config::learning_rate(lr)?;
-        self.scaled_lr(lr, self.params[number as usize].group, ratio)
+        self.scaled_lr(lr, self.params[id].group, ratio)
     }
 
     /// What the learning rate of a parameter that is there is multiplied by, beside its group's
     /// scale. Asks the host's callback.
     #[inline]
-    pub(in crate::optimizer) fn ratio(&self, number: u32) -> Result<f64, Error> {
-        let param = &self.params[number as usize];
-        match *self.lr_ratio {
+    pub(in crate::optimizer) fn ratio(&self, id: ParamId) -> Result<f64, Error> {
+        let param = &self.params[id];
+        match self.lr_ratio {
             Some(lr_ratio) => {
-                let ratio = lr_ratio.ratio(&self.param_info(number)?, param.label())?;
+                let ratio = lr_ratio.ratio(&self.param_info(id), param.label())?;
                 Ok(param.lr_scale * ratio)
             }
             None => Ok(param.lr_scale),
@@ -101,8 +103,8 @@ impl Optimizer {
         for group in self.groups.iter().filter(|group| has_host_values(group)) {
             read.push(group.current()?);
         }
-        // Parameters of one group go on sharing what they share.
-        let groups = self.groups.unmarked().iter_mut().filter(|group| has_host_values(group));
+        // No revision: parameters of one group go on sharing what they share.
+        let groups = self.groups.iter_mut().filter(|group| has_host_values(group));
         for (group, read) in groups.zip(read) {
             *group = *read;
         }
@@ -131,6 +133,7 @@ impl Optimizer {
             cuda.reserve(self.params.len(), self.groups.len() + 1, None)?;
         }
         self.groups.push(group);
+        self.params.revise();
         Ok(number)
     }
 
@@ -138,15 +141,14 @@ impl Optimizer {
     pub fn set_group(&mut self, number: u32, group: GroupConfig) -> Result<(), Error> {
         self.group(number)?;
         group.validate()?;
-        let of_group = self.params.iter().zip(self.operands.iter());
-        for (param, operands) in
-            of_group.filter(|(param, _)| param.group == number && !param.removed)
-        {
+        let all = self.params.all();
+        let is_of_group = |param: &Param| param.group == number && !param.removed;
+        for (param, operands) in self.params.iter(&all).filter(|(param, _)| is_of_group(param)) {
             group.check_for(param.label(), operands.param().dtype())?;
         }
-        let all = 0..self.params.len();
         self.change_laziness(all, |param| param.group == number, group.lazy)?;
         self.groups[number as usize] = group;
+        self.params.revise();
         Ok(())
     }
 
@@ -154,10 +156,10 @@ impl Optimizer {
     pub fn set_decay_filter(&mut self, filter: Option<DecayFilter>) -> Result<(), Error> {
         let mut answers = Vec::new();
         reserve(&mut answers, self.params.len(), "the decay filter's answers")?;
-        for param in self.params.iter() {
+        for (param, _) in self.params.iter(&self.params.all()) {
             answers.push(param.removed || crate::optimizer::params::decays(filter, &param.name)?);
         }
-        for (param, decays) in self.params.iter_mut().zip(answers) {
+        for (param, decays) in self.params.revise().params.iter_mut().zip(answers) {
             param.decays = decays;
         }
         self.decay_filter = filter;
@@ -166,6 +168,7 @@ impl Optimizer {
 
     /// Asked about every parameter with a gradient, at each step.
     pub fn set_lr_ratio(&mut self, lr_ratio: Option<LrRatio>) {
-        *self.lr_ratio = lr_ratio;
+        self.lr_ratio = lr_ratio;
+        self.params.revise();
     }
 }

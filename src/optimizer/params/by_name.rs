@@ -6,15 +6,19 @@ use crate::error::Error;
 use crate::sys::memory::reserve;
 use std::hash::{BuildHasher, RandomState};
 
+/// The hash of a name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hash(u32);
+
 /// One place of the table. The hash is kept, so that a table grows without a look at the names.
 #[derive(Clone, Copy)]
 struct Place {
-    hash: u32,
+    hash: Hash,
     /// `EMPTY`, which no parameter has: nobody's.
     number: u32,
 }
 
-const EMPTY: Place = Place { hash: 0, number: u32::MAX };
+const EMPTY: Place = Place { hash: Hash(0), number: u32::MAX };
 
 /// A table of any size has so many places at least, and one with names is never full.
 const SMALLEST: usize = 16;
@@ -28,18 +32,19 @@ pub struct ByName {
 }
 
 impl ByName {
-    /// The parameter of this name; `name_of` says what one is called.
-    pub fn get<'a>(&self, name: &[u8], name_of: impl Fn(u32) -> &'a [u8]) -> Option<u32> {
+    /// Returns the parameter of this name, or the hash by which it can be inserted. `name_of` returns
+    /// the name of a parameter.
+    pub fn get<'a>(&self, name: &[u8], name_of: impl Fn(u32) -> &'a [u8]) -> Result<u32, Hash> {
         let hash = self.hash(name);
-        let mut at = self.home(hash)?;
+        let mut at = self.home(hash).ok_or(hash)?;
         while self.places[at].number != EMPTY.number {
             let place = self.places[at];
             if place.hash == hash && name_of(place.number) == name {
-                return Some(place.number);
+                return Ok(place.number);
             }
             at = self.next(at);
         }
-        None
+        Err(hash)
     }
 
     /// Makes room for one more, so that `insert` need not.
@@ -50,9 +55,9 @@ impl ByName {
         self.resize((self.places.len() * 2).max(SMALLEST))
     }
 
-    /// Adds a name that is not there, for which there is room.
-    pub fn insert(&mut self, name: &[u8], number: u32) {
-        self.put(Place { hash: self.hash(name), number });
+    /// Adds the hash of a name that is not there, for which there is room.
+    pub fn insert(&mut self, hash: Hash, number: u32) {
+        self.put(Place { hash, number });
         self.len += 1;
     }
 
@@ -69,7 +74,7 @@ impl ByName {
         let mut behind = self.next(at);
         while self.places[behind].number != EMPTY.number {
             let mask = self.places.len() - 1;
-            let from_home = |at: usize| at.wrapping_sub(self.places[behind].hash as usize) & mask;
+            let from_home = |at: usize| at.wrapping_sub(self.places[behind].hash.0 as usize) & mask;
             if from_home(behind) >= (behind.wrapping_sub(at) & mask) {
                 self.places[at] = self.places[behind];
                 at = behind;
@@ -101,13 +106,13 @@ impl ByName {
         self.places[at] = place;
     }
 
-    fn hash(&self, name: &[u8]) -> u32 {
-        self.hasher.hash_one(name) as u32
+    fn hash(&self, name: &[u8]) -> Hash {
+        Hash(self.hasher.hash_one(name) as u32)
     }
 
     /// Where a hash is looked for first; none: there are no places.
-    fn home(&self, hash: u32) -> Option<usize> {
-        Some(hash as usize & self.places.len().checked_sub(1)?)
+    fn home(&self, hash: Hash) -> Option<usize> {
+        Some(hash.0 as usize & self.places.len().checked_sub(1)?)
     }
 
     fn next(&self, at: usize) -> usize {
@@ -124,7 +129,7 @@ mod tests {
         let names: Vec<String> = (0..5000).map(|i| format!("layer.{i}.weight")).collect();
         let name_of = |number: u32| names[number as usize].as_bytes();
         let (mut table, mut there) = (ByName::default(), vec![false; names.len()]);
-        assert_eq!(table.get(b"layer.0.weight", name_of), None);
+        assert!(table.get(b"layer.0.weight", name_of).is_err());
         table.remove(b"layer.0.weight", 0);
         let mut random = 1u64;
         for round in 0..40_000 {
@@ -134,14 +139,15 @@ mod tests {
                 table.remove(name_of(number as u32), number as u32);
             } else if round < 30_000 {
                 table.reserve().unwrap();
-                table.insert(name_of(number as u32), number as u32);
+                let hash = table.get(name_of(number as u32), name_of).unwrap_err();
+                table.insert(hash, number as u32);
             } else {
                 continue;
             }
             there[number] = !there[number];
             if round % 5000 == 0 {
                 for (i, name) in names.iter().enumerate() {
-                    let found = table.get(name.as_bytes(), name_of);
+                    let found = table.get(name.as_bytes(), name_of).ok();
                     assert_eq!(found, there[i].then_some(i as u32));
                 }
             }

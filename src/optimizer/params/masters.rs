@@ -3,6 +3,7 @@
 
 use crate::error::Error;
 use crate::optimizer::Optimizer;
+use crate::optimizer::params::table::{ParamId, Parts};
 use crate::tensor::Operands;
 use core::ops::Range;
 
@@ -20,21 +21,21 @@ pub enum Master {
 impl Optimizer {
     /// Fills the master, if there is one, from the parameter that the host has written.
     pub fn sync_master(&mut self, param: u32) -> Result<(), Error> {
-        self.label(param)?;
-        self.fetch_anew(param as usize)?;
-        self.catch_up_rows(param as usize)?;
-        self.fill_master(param as usize)?;
-        self.params[param as usize].master = Master::Settled;
+        let id = self.params.id(param)?;
+        self.fetch_anew(id)?;
+        self.catch_up_rows(id)?;
+        self.fill_master(id)?;
+        self.params.revise_param(id).master = Master::Settled;
         Ok(())
     }
 
     /// What has yet to be done about a master of the library's that is to become what its parameter
     /// is: the next step fills it. Where a graph steps the parameter, whose launches fill none, it
     /// is filled now.
-    pub(in crate::optimizer) fn begin_master(&mut self, number: usize) -> Result<Master, Error> {
+    pub(in crate::optimizer) fn begin_master(&mut self, id: ParamId) -> Result<Master, Error> {
         match self.backend.cuda() {
-            Some(cuda) if cuda.is_in_graph(number as u32) => {
-                self.fill_master(number)?;
+            Some(cuda) if cuda.is_in_graph(id.number()) => {
+                self.fill_master(id)?;
                 Ok(Master::Settled)
             }
             _ => Ok(Master::Stale),
@@ -49,8 +50,8 @@ impl Optimizer {
         of: &Range<usize>,
         which: impl Fn(&Operands) -> bool,
     ) -> Result<(), Error> {
-        let params = self.params[of.clone()].iter();
-        for (param, operands) in params.zip(&mut self.operands.unmarked()[of.clone()]) {
+        let Parts { params, operands, .. } = self.params.parts();
+        for (param, operands) in params[of.clone()].iter().zip(&mut operands[of.clone()]) {
             if param.master == Master::Stale && operands.is_due() && which(operands) {
                 self.backend.fill_master(operands)?;
             }
@@ -61,8 +62,8 @@ impl Optimizer {
     /// That the host's masters of parameters that have taken no step are what the parameters were
     /// rounded from: a master that nobody filled would overwrite its parameter.
     pub(in crate::optimizer) fn check_masters(&mut self, of: &Range<usize>) -> Result<(), Error> {
-        let params = self.params[of.clone()].iter();
-        for (param, operands) in params.zip(&mut self.operands.unmarked()[of.clone()]) {
+        let Parts { params, operands, .. } = self.params.parts();
+        for (param, operands) in params[of.clone()].iter().zip(&mut operands[of.clone()]) {
             if param.master == Master::Unchecked
                 && operands.is_due()
                 && let Some(element) = self.backend.check_master(operands)?

@@ -9,17 +9,21 @@ pub(in crate::optimizer) mod occupied;
 pub(in crate::optimizer) mod options;
 pub(in crate::optimizer) mod slots;
 pub(in crate::optimizer) mod state;
+pub(in crate::optimizer) mod table;
 
 use crate::callback::{DecayFilter, adamw_param_info};
-use crate::config;
+use crate::config::{self, GroupConfig};
 use crate::device::Device;
 use crate::dtype::Dtype;
 use crate::error::{Error, Label};
 use crate::math::Regularizer;
-use crate::optimizer::params::{masters::Master, occupied::Place};
-use crate::optimizer::{Optimizer, label, next_number};
+use crate::optimizer::params::by_name::Hash;
+use crate::optimizer::params::masters::Master;
+use crate::optimizer::params::occupied::Place;
+use crate::optimizer::params::table::{NewEntry, ParamId};
+use crate::optimizer::{Optimizer, label};
 use crate::role::Role;
-use crate::steps::{Clock, Log};
+use crate::steps::Clock;
 use crate::sys::memory::reserve;
 use crate::tensor::{Operands, Tensor};
 use std::ffi::{CStr, CString};
@@ -56,6 +60,11 @@ pub struct Shard {
 impl Param {
     pub fn label(&self) -> Label {
         label(&self.name)
+    }
+
+    /// Returns the name, which was UTF-8 when it came in.
+    pub fn name(&self) -> &str {
+        self.name.to_str().unwrap_or_default()
     }
 }
 
@@ -95,26 +104,13 @@ impl Optimizer {
     }
 
     fn add(&mut self, new: NewParam) -> Result<u32, Error> {
-        self.check_name(new.name)?;
-        let number = next_number(self.slots.next())?;
-        let n_params = self.params.len().max(number as usize + 1);
+        let hash = self.check_name(new.name)?;
+        let (number, n_params) = self.params.next()?;
         let group = self.group(new.group)?.current()?;
-        if new.step > MAX_INITIAL_STEP {
-            let expected = "at most 2^32";
-            return Err(Error::Number { name: "step", value: new.step as f64, expected });
-        }
-        let clock = Clock::after(new.step, &group).ok_or(Error::Number {
-            name: "step",
-            value: new.step as f64,
-            expected: STEPS_OF_SLOW_BETAS,
-        })?;
-        check_regularizer(new.regularizer, label(new.name), new.param.dtype())?;
-        group.check_for(label(new.name), new.param.dtype())?;
-        new.shard.check(label(new.name), new.param.n_elements())?;
+        let clock = self.check_new(&new, &group)?;
         let copy = self.new_copy(&new)?;
         let (operands, on_device) = self.new_operands(&new, copy.as_ref())?;
         let decays = decays(self.decay_filter, new.name)?;
-
         let master = match operands.state(Role::Master) {
             Some(_) if !operands.is_host_owned(Role::Master) => Master::Stale,
             Some(_) if new.step == 0 => Master::Unchecked,
@@ -141,12 +137,7 @@ impl Optimizer {
                 cuda.set_clock(number, &param.clock)?;
             }
         }
-        reserve(&mut self.params, 1, "the parameters")?;
-        reserve(&mut self.operands, 1, "the parameters")?;
-        reserve(&mut self.logs, 1, "the parameters")?;
-        reserve(&mut self.shards, 1, "the parameters")?;
-        self.slots.reserve()?;
-        self.by_name.reserve()?;
+        self.params.reserve()?;
         self.scratch.reserve(n_params, self.groups.len())?;
         self.scratch.tallies.reserve(n_params, new.param.n_elements())?;
         if let Err(error) = self.occupy(number, &new.param, &operands) {
@@ -154,34 +145,45 @@ impl Optimizer {
             return Err(error);
         }
 
-        self.slots.take();
-        put(&mut self.operands, number, operands);
-        if let (Some(cuda), Some(copy)) = (self.backend.cuda(), copy) {
-            cuda.keep_copy(number, copy);
+        let id = self.params.put(NewEntry { hash, param, operands, shard: new.shard });
+        if let Some(cuda) = self.backend.cuda() {
+            if let Some(copy) = copy {
+                cuda.keep_copy(number, copy);
+            }
+            if let Some(memory) = on_device {
+                cuda.keep(number, self.params.operands(id), memory);
+            }
         }
-        if let (Some(cuda), Some(memory)) = (self.backend.cuda(), on_device) {
-            cuda.keep(number, &self.operands[number as usize], memory);
-        }
-        self.by_name.insert(new.name.to_bytes(), number);
-        put(&mut self.params, number, param);
-        put(&mut self.logs, number, Log::default());
-        put(&mut self.shards, number, new.shard);
         self.grads_unchecked = true;
         Ok(number)
     }
 
-    /// Has the memory of a parameter that is about to be there count as what a step writes, and makes room for
-    /// what it changes: both or neither.
+    /// Checks the numbers of a new parameter, and returns the clock of the steps that it has taken.
+    fn check_new(&self, new: &NewParam, group: &GroupConfig) -> Result<Clock, Error> {
+        let wrong = |expected| Error::Number { name: "step", value: new.step as f64, expected };
+        if new.step > MAX_INITIAL_STEP {
+            return Err(wrong("at most 2^32"));
+        }
+        let clock = Clock::after(new.step, group).ok_or_else(|| wrong(STEPS_OF_SLOW_BETAS))?;
+        let name = label(new.name);
+        check_regularizer(new.regularizer, name, new.param.dtype())?;
+        group.check_for(name, new.param.dtype())?;
+        new.shard.check(name, new.param.n_elements())?;
+        Ok(clock)
+    }
+
+    /// Has the memory of a parameter that is about to be there count as what a step writes, and makes
+    /// room for what it changes: both or neither.
     fn occupy(&mut self, number: u32, param: &Tensor, operands: &Operands) -> Result<(), Error> {
         if self.statistics {
             self.reserve_statistics(number as usize, operands)?;
         }
-        let occupied =
-            places(number, param, operands).try_for_each(|place| self.occupied.insert(place));
-        occupied.inspect_err(|_| self.vacate(number, param, operands))
+        let occupied = &mut self.params.occupied;
+        let inserted = places(number, param, operands).try_for_each(|place| occupied.insert(place));
+        inserted.inspect_err(|_| self.vacate(number, param, operands))
     }
 
-    /// The opposite.
+    /// Has the memory of a parameter count as what a step writes no more.
     pub(in crate::optimizer) fn vacate(
         &mut self,
         number: u32,
@@ -189,7 +191,7 @@ impl Optimizer {
         operands: &Operands,
     ) {
         for place in places(number, param, operands) {
-            self.occupied.remove(&place.addresses());
+            self.params.occupied.remove(&place.addresses());
         }
         self.scratch.changes.release(number as usize);
     }
@@ -200,8 +202,8 @@ impl Optimizer {
         reserve(&mut old, moves.len(), "the moved buffers")?;
         reserve(&mut places, moves.len(), "the moved buffers")?;
         for &(param, role, tensor) in moves {
-            let name = self.label(param)?;
-            let operands = &self.operands[param as usize];
+            let id = self.params.id(param)?;
+            let (name, operands) = (self.params.label(id), self.params.operands(id));
             if role != Role::Param && !operands.is_host_owned(role) {
                 return Err(Error::NotTheHosts { param: name, buffer: role });
             }
@@ -223,13 +225,14 @@ impl Optimizer {
         }
         places.sort_unstable_by_key(Place::key);
         if let Some(pair) = places.windows(2).find(|pair| pair[0].key() == pair[1].key()) {
-            let (param, buffer) = (self.label(pair[0].param)?, pair[0].role);
-            return Err(Error::MovedTwice { param, buffer });
+            let param = self.params.label(self.params.id(pair[0].param)?);
+            return Err(Error::MovedTwice { param, buffer: pair[0].role });
         }
-        let relocated = self.occupied.relocate(&old, &places)?;
-        relocated.map_err(|(a, b)| self.overlap(&a, &b))?;
+        let relocated = self.params.occupied.relocate(&old, &places)?;
+        relocated.map_err(|(a, b)| self.params.overlap(&a, &b))?;
         for &(param, role, tensor) in moves {
-            let operands = &mut self.operands[param as usize];
+            let id = self.params.id(param)?;
+            let operands = self.params.revise_operands(id);
             let copy = self.backend.cuda().and_then(|cuda| cuda.copy_of(param));
             match (role, copy) {
                 (Role::Param, Some(copy)) => copy.set_param(tensor),
@@ -241,50 +244,37 @@ impl Optimizer {
         Ok(())
     }
 
-    /// A parameter as callbacks see it.
-    pub fn param_info(&self, number: u32) -> Result<adamw_param_info, Error> {
-        self.label(number)?;
-        let param = &self.params[number as usize];
-        let tensor = self.operands[number as usize].param();
-        Ok(adamw_param_info {
+    /// Returns a parameter as callbacks see it.
+    pub(in crate::optimizer) fn param_info(&self, id: ParamId) -> adamw_param_info {
+        let (param, tensor) = (&self.params[id], self.params.operands(id).param());
+        adamw_param_info {
             struct_size: size_of::<adamw_param_info>(),
             name: param.name.as_ptr(),
             n_elements: tensor.n_elements(),
             step: param.clock.step,
-            param: number,
+            param: id.number(),
             group: param.group,
             dtype: tensor.dtype() as u32,
             decays: param.decays as u32,
-        })
+        }
     }
 
-    /// A parameter's name, for an error.
+    /// Returns the name of a parameter, for an error.
     pub fn label(&self, number: u32) -> Result<Label, Error> {
-        let param = self.params.get(number as usize).filter(|param| !param.removed);
-        let count = self.params.len();
-        param.map(Param::label).ok_or(Error::NoParam { number, count })
+        self.params.id(number).map(|id| self.params.label(id))
     }
 
-    /// That a new parameter can be called so.
-    fn check_name(&self, name: &CStr) -> Result<(), Error> {
+    /// Checks that a new parameter can have this name, and returns the hash of the name.
+    fn check_name(&self, name: &CStr) -> Result<Hash, Error> {
         if name.is_empty() {
             return Err(Error::NameEmpty);
         }
         if name.to_str().is_err() {
             return Err(Error::NameNotUtf8(label(name)));
         }
-        match self.find_param(name.to_bytes()) {
-            Some(_) => Err(Error::NameTaken(label(name))),
-            None => Ok(()),
-        }
-    }
-
-    pub(in crate::optimizer) fn overlap(&self, place: &Place, other: &Place) -> Error {
-        Error::Overlap {
-            param: self.params[place.param as usize].label(),
-            buffer: place.role,
-            other: self.params[other.param as usize].label(),
-            other_buffer: other.role,
+        match self.params.named(name.to_bytes()) {
+            Ok(_) => Err(Error::NameTaken(label(name))),
+            Err(hash) => Ok(hash),
         }
     }
 }
@@ -323,17 +313,10 @@ fn places<'a>(
     param: &'a Tensor,
     operands: &'a Operands,
 ) -> impl Iterator<Item = Place> + 'a {
-    let state = Role::STATE.into_iter().filter_map(|role| Some((role, operands.tensor(role)?)));
+    let roles = operands.format().roles();
+    let state = roles.filter_map(|role| Some((role, operands.tensor(role)?)));
     let buffers = [(Role::Param, *param)].into_iter().chain(state);
     buffers.map(move |(role, tensor)| Place::new(tensor.addresses(), number, role))
-}
-
-/// Puts what belongs to a number where it belongs; there is room.
-fn put<T>(values: &mut Vec<T>, number: u32, value: T) {
-    match values.get_mut(number as usize) {
-        Some(free) => *free = value,
-        None => values.push(value),
-    }
 }
 
 /// A copy of a name, in memory that is allowed to be lacking.

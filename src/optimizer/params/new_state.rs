@@ -66,17 +66,18 @@ impl Optimizer {
             Some(copy) => copy.tensor().map_err(|problem| problem.of(param, Role::Param))?,
         };
         let mut operands = Operands::new(stepped, format);
-        for (buffer, given) in Role::STATE.into_iter().zip(new.state) {
+        let given = Role::STATE.into_iter().zip(&new.state);
+        for (buffer, given) in given.filter(|(_, given)| given.is_some() || new.step > 0) {
             match (given, format.buffer(buffer)) {
                 (Some(tensor), Ok(_)) => {
-                    let fits = operands.fits(buffer, &tensor);
+                    let fits = operands.fits(buffer, tensor);
                     fits.map_err(|problem| problem.of(param, buffer))?;
                 }
                 (Some(_), Err(reason)) => return Err(Error::NotUsed { param, buffer, reason }),
-                (None, Ok(_)) if new.step > 0 => {
+                (None, Ok(_)) => {
                     return Err(Error::StepWithoutState { param, step: new.step, buffer });
                 }
-                (None, _) => {}
+                (None, Err(_)) => {}
             }
         }
         self.check_places(new)?;
@@ -121,11 +122,11 @@ impl Optimizer {
         &mut self,
         new: &NewParam,
     ) -> Result<Option<cuda::HostCopy>, Error> {
-        let param = label(new.name);
         match (new.offload, new.param.device()) {
             (false, _) => Ok(None),
-            (true, Device::Host) => Err(Error::NothingToOffload(param)),
+            (true, Device::Host) => Err(Error::NothingToOffload(label(new.name))),
             (true, Device::Cuda(device)) => {
+                let param = label(new.name);
                 let cuda = self.open_device(param, device)?;
                 if !cuda.can_reach(&new.param.addresses())? {
                     let address = new.param.address();
@@ -163,19 +164,25 @@ impl Optimizer {
     /// writes already. (Gradients are looked at by the next step: one that is there now may be
     /// replaced before it is read.)
     fn check_places(&self, new: &NewParam) -> Result<(), Error> {
-        let param = label(new.name);
         let state = Role::STATE.into_iter().zip(&new.state);
         let given = state.filter_map(|(role, tensor)| Some((role, tensor.as_ref()?)));
         let given = [(Role::Param, &new.param)].into_iter().chain(given);
         let given = given.map(|(role, tensor)| (role, tensor.addresses()));
         for (i, (buffer, place)) in given.clone().enumerate() {
             let own = given.clone().take(i).find(|(_, earlier)| overlap(earlier, &place));
-            let other = self.occupied.overlapped(&place);
-            let found = own.map(|(role, _)| (param, role)).or_else(|| {
-                other.map(|place| (self.params[place.param as usize].label(), place.role))
-            });
-            if let Some((other, other_buffer)) = found {
-                return Err(Error::Overlap { param, buffer, other, other_buffer });
+            let other = self.params.occupied.overlapped(&place);
+            let param = || label(new.name);
+            if let Some((other_buffer, _)) = own {
+                return Err(Error::Overlap {
+                    param: param(),
+                    buffer,
+                    other: param(),
+                    other_buffer,
+                });
+            }
+            if let Some(place) = other {
+                let (other, other_buffer) = (self.label(place.param)?, place.role);
+                return Err(Error::Overlap { param: param(), buffer, other, other_buffer });
             }
         }
         Ok(())

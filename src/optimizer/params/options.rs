@@ -8,9 +8,7 @@ use crate::optimizer::Optimizer;
 use crate::optimizer::params::check_regularizer;
 use crate::optimizer::params::masters::Master;
 use crate::role::Role;
-use crate::steps::{Clock, Log};
-use crate::sys::memory::give_back;
-use crate::tensor::Operands;
+use crate::steps::Clock;
 
 /// The choices about one parameter.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -28,8 +26,7 @@ pub struct Options {
 impl Optimizer {
     /// The choices about a parameter.
     pub fn options(&self, number: u32) -> Result<Options, Error> {
-        self.label(number)?;
-        let param = &self.params[number as usize];
+        let param = &self.params[self.params.id(number)?];
         Ok(Options {
             group: param.group,
             lr_scale: param.lr_scale,
@@ -41,78 +38,62 @@ impl Optimizer {
 
     /// Changes the choices; the state and the step count stay.
     pub fn set_options(&mut self, number: u32, options: Options) -> Result<(), Error> {
-        self.label(number)?;
+        let id = self.params.id(number)?;
         let group = self.group(options.group)?;
         config::lr_scale(options.lr_scale)?;
-        let (param, dtype) = (self.label(number)?, self.operands[number as usize].param().dtype());
+        let (param, dtype) = (self.params.label(id), self.params.operands(id).param().dtype());
         check_regularizer(options.regularizer, param, dtype)?;
         group.check_for(param, dtype)?;
-        let this = number as usize..number as usize + 1;
-        self.change_laziness(this, |_| true, group.lazy)?;
-        let param = &mut self.params[number as usize];
+        self.change_laziness(id.alone(), |_| true, group.lazy)?;
+        let param = self.params.revise_param(id);
         let Options { group, lr_scale, frozen, no_clip, regularizer } = options;
         (param.group, param.lr_scale, param.frozen) = (group, lr_scale, frozen);
         (param.no_clip, param.regularizer) = (no_clip, regularizer);
-        self.operands[number as usize].set_frozen(frozen);
+        self.params.revise_operands(id).set_frozen(frozen);
         Ok(())
     }
 
     /// Makes a parameter as new: no step taken, moments of zero, and the master what the parameter
     /// is at its next step.
     pub fn reset(&mut self, number: u32) -> Result<(), Error> {
-        self.label(number)?;
-        self.fetch_anew(number as usize)?;
-        self.catch_up_rows(number as usize)?;
-        self.backend.zero_moments(&mut self.operands[number as usize])?;
-        self.fill_master(number as usize)?;
-        self.forget_copy(number as usize);
-        let operands = &self.operands[number as usize];
+        let id = self.params.id(number)?;
+        self.fetch_anew(id)?;
+        self.catch_up_rows(id)?;
+        self.backend.zero_moments(self.params.revise_operands(id))?;
+        self.fill_master(id)?;
+        self.forget_copy(id);
+        let operands = self.params.operands(id);
         let owns_master =
             operands.state(Role::Master).is_some() && !operands.is_host_owned(Role::Master);
-        let master =
-            if owns_master { self.begin_master(number as usize)? } else { Master::Settled };
-        let param = &mut self.params[number as usize];
+        let master = if owns_master { self.begin_master(id)? } else { Master::Settled };
+        let param = self.params.revise_param(id);
         (param.stepped_alone, param.master) = (false, master);
-        self.set_clock(number, Clock::NEW)
+        self.set_clock(id, Clock::NEW)
     }
 
     /// Forgets a parameter and frees the state that is the library's. Its number and its name are free.
     pub fn remove(&mut self, number: u32) -> Result<(), Error> {
-        self.label(number)?;
-        let at = number as usize;
-        self.catch_up_rows(at)?;
-        let operands = &self.operands[at];
+        let id = self.params.id(number)?;
+        self.catch_up_rows(id)?;
+        let operands = self.params.operands(id);
         let mut param = operands.param();
         // A graph that steps it goes on with its number, which stays nobody's.
-        let mut is_free = true;
+        let mut is_kept = false;
         if let Some(cuda) = self.backend.cuda() {
             if operands.is_on_device() {
-                is_free = !cuda.is_in_graph(number);
+                is_kept = cuda.is_in_graph(number);
                 cuda.release(number, operands)?;
             } else if let Some(copy) = cuda.copy_of(number) {
                 param = copy.param();
                 cuda.release_copy(number)?;
             }
         }
-        let operands = core::mem::replace(&mut self.operands[at], Operands::none());
+        let operands = self.params.free(id, is_kept);
         self.vacate(number, &param, &operands);
         self.scratch.tallies.release(operands.param().n_elements());
-        self.by_name.remove(self.params[at].name.to_bytes(), number);
-        self.params[at].removed = true;
-        self.logs[at] = Log::default();
-        self.slots.release(at, is_free);
-        self.give_back();
-        Ok(())
-    }
-
-    /// Gives back what is not needed for as many numbers as there are.
-    fn give_back(&mut self) {
-        let n_params = self.slots.len();
-        give_back(&mut self.params, n_params);
-        give_back(&mut self.operands, n_params);
-        give_back(&mut self.logs, n_params);
-        give_back(&mut self.shards, n_params);
+        let n_params = self.params.len();
         self.scratch.give_back(n_params);
         self.on_device.give_back(n_params);
+        Ok(())
     }
 }

@@ -54,7 +54,7 @@ impl Slots {
     }
 
     /// Gives the number that is next to a parameter, the last that was added.
-    pub fn take(&mut self) {
+    pub fn take(&mut self) -> u32 {
         let number = self.next();
         let link = Link { before: self.last, after: NONE };
         if number == self.len() {
@@ -70,6 +70,7 @@ impl Slots {
             None => self.first = number as u32,
         }
         self.last = number as u32;
+        number as u32
     }
 
     /// Takes a number back, to be given again if it `is_free`. The free ones above all others are forgotten.
@@ -129,7 +130,7 @@ mod tests {
     fn add(slots: &mut Slots) -> usize {
         let number = slots.next();
         slots.reserve().unwrap();
-        slots.take();
+        assert_eq!(slots.take() as usize, number);
         number
     }
 

@@ -6,6 +6,7 @@ use crate::dtype::Dtype;
 use crate::error::{Error, Label, TensorProblem};
 use crate::optimizer::params::masters::Master;
 use crate::optimizer::params::names::{self, Item, Scheme};
+use crate::optimizer::params::table::ParamId;
 use crate::optimizer::params::{MAX_INITIAL_STEP, STEPS_OF_SLOW_BETAS};
 use crate::optimizer::{Optimizer, label};
 use crate::role::Role;
@@ -34,21 +35,21 @@ impl Optimizer {
 
     /// The number of the parameter of this name.
     pub fn find_param(&self, name: &[u8]) -> Option<u32> {
-        self.by_name.get(name, |number| self.params[number as usize].name.to_bytes())
+        self.params.named(name).ok().map(ParamId::number)
     }
 
     /// Where a part of the state is, brought up to date.
     pub fn view(&mut self, number: u32, item: Item) -> Result<View, Error> {
-        self.label(number)?;
+        let id = self.params.id(number)?;
         let Item::Tensor(role) = item else {
             return Ok(View { tensor: None, is_host_owned: false });
         };
-        self.check_state_is_there(number, role)?;
-        self.catch_up_rows(number as usize)?;
-        if role == Role::Master && self.params[number as usize].master == Master::Stale {
-            self.fill_master(number as usize)?;
+        self.check_state_is_there(id, role)?;
+        self.catch_up_rows(id)?;
+        if role == Role::Master && self.params[id].master == Master::Stale {
+            self.fill_master(id)?;
         }
-        let operands = &self.operands[number as usize];
+        let operands = self.params.operands(id);
         let is_host_owned = operands.is_host_owned(role);
         Ok(View { tensor: operands.tensor(role), is_host_owned })
     }
@@ -61,34 +62,36 @@ impl Optimizer {
         number: u32,
         item: Item,
     ) -> Result<(), Error> {
-        let param = self.label(number)?;
+        let id = self.params.id(number)?;
         if let Item::Tensor(role) = item {
-            self.check_state_is_there(number, role)?;
+            self.check_state_is_there(id, role)?;
         }
-        let has_master = self.operands[number as usize].state(Role::Master).is_some();
-        // A name was UTF-8 when it came in.
-        let name = self.params[number as usize].name.to_str().unwrap_or_default();
+        let has_master = self.params.operands(id).state(Role::Master).is_some();
+        let name = self.params[id].name();
         // Who gave the memory saw to its size, so that writing does not fail.
-        let nameless = Error::NoName { param, what: item.name() };
+        let nameless = Error::NoName { param: self.params.label(id), what: item.name() };
         names::write(to, scheme, name, has_master, item).map(|_| ()).ok_or(nameless)
     }
 
     /// That a parameter that is there has this state.
-    fn check_state_is_there(&self, number: u32, buffer: Role) -> Result<(), Error> {
-        let param = self.label(number)?;
-        let absent = |reason| Error::NoState { param, buffer, reason };
-        self.operands[number as usize].format().buffer(buffer).map(|_| ()).map_err(absent)
+    fn check_state_is_there(&self, id: ParamId, buffer: Role) -> Result<(), Error> {
+        let absent = |reason| Error::NoState { param: self.params.label(id), buffer, reason };
+        self.params.operands(id).format().buffer(buffer).map(|_| ()).map_err(absent)
     }
 
     /// The part of the state that has this name, by whichever scheme.
     pub fn find_state(&self, name: &CStr) -> Result<(Scheme, u32, Item), Error> {
+        self.named_state(name).map(|(scheme, id, item)| (scheme, id.number(), item))
+    }
+
+    fn named_state(&self, name: &CStr) -> Result<(Scheme, ParamId, Item), Error> {
         let known = |(scheme, param, item): (Scheme, &str, Item)| {
-            let number = self.find_param(param.as_bytes())?;
+            let id = self.params.named(param.as_bytes()).ok()?;
             let is_there = match item {
-                Item::Tensor(role) => self.operands[number as usize].state(role).is_some(),
+                Item::Tensor(role) => self.params.operands(id).state(role).is_some(),
                 _ => true,
             };
-            is_there.then_some((scheme, number, item))
+            is_there.then_some((scheme, id, item))
         };
         let text = name.to_str().unwrap_or_default();
         names::readings(text).find_map(known).ok_or(Error::NoStateNamed(label(name)))
@@ -96,15 +99,15 @@ impl Optimizer {
 
     /// Copies the part of the state that has this name into `to`.
     pub fn read_state(&mut self, name: &CStr, to: &Tensor) -> Result<(), Error> {
-        let (scheme, number, item) = self.find_state(name)?;
-        self.check_state(label(name), number, item, to)?;
-        self.view(number, item)?;
+        let (scheme, id, item) = self.named_state(name)?;
+        self.check_state(label(name), id, item, to)?;
+        self.view(id.number(), item)?;
         if let Item::Tensor(role) = item {
-            return self.backend.copy_state(&self.operands[number as usize], role, to);
+            return self.backend.copy_state(self.params.operands(id), role, to);
         }
-        let clock = self.clock(number)?;
+        let clock = self.clock(id)?;
         let ahead = |power: f64, beta: fn(&GroupConfig) -> f64| {
-            Ok(power * beta(&self.current_group_of(number)?))
+            Ok(power * beta(&self.current_group_of(id)?))
         };
         let value = match (item, scheme) {
             (Item::Tensor(_), _) => return Ok(()),
@@ -120,30 +123,30 @@ impl Optimizer {
 
     /// Copies `from` into the part of the state that has this name.
     pub fn write_state(&mut self, name: &CStr, from: &Tensor) -> Result<(), Error> {
-        let (scheme, number, item) = self.find_state(name)?;
-        self.check_state(label(name), number, item, from)?;
+        let (scheme, id, item) = self.named_state(name)?;
+        self.check_state(label(name), id, item, from)?;
         if let Item::Tensor(role) = item {
             if role.is_of_squares()
                 && let Some((element, value)) = from.first_negative()
             {
                 return Err(Error::NegativeState { name: label(name), element, value });
             }
-            self.view(number, item)?;
-            self.backend.set_state(&mut self.operands[number as usize], role, from)?;
+            self.view(id.number(), item)?;
+            self.backend.set_state(self.params.revise_operands(id), role, from)?;
             if role == Role::Master {
-                self.params[number as usize].master = Master::Settled;
+                self.params.revise_param(id).master = Master::Settled;
             }
             return Ok(());
         }
         let value = from.f64();
-        let mut clock = self.clock(number)?;
+        let mut clock = self.clock(id)?;
         let wrong = |expected| Error::StateValue { name: label(name), value, expected };
         if item == Item::Step {
             if !(0.0..=MAX_INITIAL_STEP as f64).contains(&value) || value.fract() != 0.0 {
                 return Err(wrong("a whole number from 0 to 2^32"));
             }
-            let clock = Clock::after(value as u64, &self.current_group_of(number)?);
-            return self.set_clock(number, clock.ok_or_else(|| wrong(STEPS_OF_SLOW_BETAS))?);
+            let clock = Clock::after(value as u64, &self.current_group_of(id)?);
+            return self.set_clock(id, clock.ok_or_else(|| wrong(STEPS_OF_SLOW_BETAS))?);
         }
         if !(0.0..=1.0).contains(&value) {
             return Err(wrong("0 to 1"));
@@ -151,7 +154,7 @@ impl Optimizer {
         // Paddle's powers are one step ahead.
         let behind = |beta: fn(&GroupConfig) -> f64| match scheme {
             Scheme::Neutral => Ok(value),
-            Scheme::Paddle => match beta(&self.current_group_of(number)?) {
+            Scheme::Paddle => match beta(&self.current_group_of(id)?) {
                 0.0 => Ok(0.0),
                 beta => Ok(value / beta),
             },
@@ -160,14 +163,14 @@ impl Optimizer {
             Item::Beta1Power => clock.beta1_power = behind(|group| group.beta1)?,
             _ => clock.beta2_power = behind(|group| group.beta2)?,
         }
-        self.set_clock(number, clock)
+        self.set_clock(id, clock)
     }
 
     /// That the part of the state that has this name is made of this type.
     pub fn check_state_type(&self, name: &CStr, is: Dtype) -> Result<(), Error> {
-        let (_, number, item) = self.find_state(name)?;
+        let (_, id, item) = self.named_state(name)?;
         let tensor = match item {
-            Item::Tensor(role) => self.operands[number as usize].tensor(role),
+            Item::Tensor(role) => self.params.operands(id).tensor(role),
             _ => None,
         };
         let expected = tensor.map_or(Dtype::F64, |tensor| tensor.dtype());
@@ -179,13 +182,13 @@ impl Optimizer {
     fn check_state(
         &self,
         name: Label,
-        number: u32,
+        id: ParamId,
         item: Item,
         tensor: &Tensor,
     ) -> Result<(), Error> {
         let fits = match item {
             Item::Tensor(role) => {
-                let operands = &self.operands[number as usize];
+                let operands = self.params.operands(id);
                 operands.fits(role, &tensor.as_if_on(operands.param().device()))
             }
             _ if tensor.dtype() != Dtype::F64 => {

@@ -7,6 +7,7 @@ use crate::dtype::Dtype;
 use crate::error::Error;
 use crate::optimizer::params::masters::Master;
 use crate::optimizer::params::names::{neutral_name, tensor_name};
+use crate::optimizer::params::table::ParamId;
 use crate::optimizer::saved::settings::{write_group, write_scaler_state, write_schedule_state};
 use crate::optimizer::{Item, Optimizer};
 use crate::role::Role;
@@ -112,41 +113,31 @@ impl Optimizer {
     }
 
     /// Brings what is saved up to date, as a look at it would.
-    fn settle(&mut self, params: bool) -> Result<(), Error> {
-        for number in self.live() {
-            if self.operands[number].n_accumulated() > 0 {
-                return Err(Error::Accumulating(self.params[number].label()));
+    fn settle(&mut self, with_params: bool) -> Result<(), Error> {
+        let params = &self.params;
+        for id in params.live() {
+            if params.operands(id).n_accumulated() > 0 {
+                return Err(Error::Accumulating(params.label(id)));
             }
         }
-        let alone = self.live().find(|&number| self.params[number].stepped_alone);
-        let is_late =
-            |number: &usize| self.operands[*number].is_due() && !self.params[*number].stepped_alone;
-        if let (Some(alone), Some(late)) = (alone, self.live().find(is_late)) {
-            let [alone, late] = [alone, late].map(|number| self.params[number].label());
+        let alone = params.live().find(|&id| params[id].stepped_alone);
+        let is_late = |id: &ParamId| params.operands(*id).is_due() && !params[*id].stepped_alone;
+        if let (Some(alone), Some(late)) = (alone, params.live().find(is_late)) {
+            let [alone, late] = [alone, late].map(|id| params.label(id));
             return Err(Error::BetweenSteps { alone, late });
         }
         self.flush_rows()?;
-        for number in 0..self.params.len() {
-            if self.params[number].master == Master::Stale && !self.params[number].removed {
-                self.fill_master(number)?;
+        for id in self.params.ids(&self.params.all()) {
+            let param = &self.params[id];
+            if param.master == Master::Stale && !param.removed {
+                self.fill_master(id)?;
             }
-            self.clock(number as u32)?;
+            self.clock(id)?;
         }
         match self.backend.cuda() {
-            Some(cuda) if params => cuda.fill_copies(|_| true),
+            Some(cuda) if with_params => cuda.fill_copies(|_| true),
             _ => Ok(()),
         }
-    }
-
-    /// The numbers of the parameters that there are, in the order in which they were added: what is saved does not
-    /// depend on the numbers.
-    pub(in crate::optimizer) fn live(&self) -> impl Iterator<Item = usize> {
-        self.slots.live()
-    }
-
-    /// A parameter's name, which was UTF-8 when it came in.
-    pub(in crate::optimizer) fn name(&self, number: usize) -> &str {
-        self.params[number].name.to_str().unwrap_or_default()
     }
 
     /// The header, but for the checksums.
@@ -174,9 +165,9 @@ impl Optimizer {
             let state = self.scaler_state()?;
             draft.pair("scaler_state", text.set(|text| write_scaler_state(text, &state))?)?;
         }
-        for number in self.live() {
-            let key = format_args!("param_groups.{}", self.name(number));
-            draft.pair(key, text.set(|text| self.write_param(text, number))?)?;
+        for id in self.params.live() {
+            let key = format_args!("param_groups.{}", self.params[id].name());
+            draft.pair(key, text.set(|text| self.write_param(text, id))?)?;
         }
         self.each_tensor(params, |Saved { name: [a, b, c], dtype, n_elements, bytes }| {
             draft.tensor(format_args!("{a}{b}{c}"), dtype, n_elements, bytes.len() as u64)
@@ -192,10 +183,10 @@ impl Optimizer {
         mut visit: impl FnMut(Saved) -> Result<(), Error>,
     ) -> Result<(), Error> {
         for element_bytes in ELEMENT_BYTES {
-            for number in self.live() {
-                let (operands, name) = (&self.operands[number], self.name(number));
+            for id in self.params.live() {
+                let (operands, name) = (self.params.operands(id), self.params[id].name());
                 if element_bytes == 8 {
-                    self.counters(number, &mut visit)?;
+                    self.counters(id, &mut visit)?;
                 }
                 let itself = params.then_some(Role::Param);
                 for role in itself.into_iter().chain(Role::STATE) {
@@ -219,10 +210,10 @@ impl Optimizer {
 
     fn counters(
         &self,
-        number: usize,
+        id: ParamId,
         visit: &mut impl FnMut(Saved) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let (param, name) = (&self.params[number], self.name(number));
+        let (param, name) = (&self.params[id], self.params[id].name());
         let state = |item| neutral_name(name, item);
         // Without the host's lr_ratio, which is not asked here.
         let lr = self.lr_product(self.lr(), param.group, param.lr_scale);

@@ -9,6 +9,7 @@ use crate::math::Regularizer;
 use crate::optimizer::Optimizer;
 use crate::optimizer::hyper::scaler::{Scaler, ScalerState};
 use crate::optimizer::params::Shard;
+use crate::optimizer::params::table::ParamId;
 use crate::schedule::State;
 use core::fmt::{self, Write};
 
@@ -42,12 +43,12 @@ impl Optimizer {
     pub(in crate::optimizer) fn write_param(
         &self,
         to: &mut impl Write,
-        number: usize,
+        id: ParamId,
     ) -> fmt::Result {
-        let (param, tensor) = (&self.params[number], self.operands[number].param());
+        let (param, tensor) = (&self.params[id], self.params.operands(id).param());
         let dtype = tensor.dtype();
         write!(to, "dtype={dtype} n_elements={}", tensor.n_elements())?;
-        let shard = self.shards[number];
+        let shard = self.params.shard(id);
         if shard != Shard::default() {
             write!(to, " first_element={} whole={}", shard.first_element, shard.whole)?;
         }

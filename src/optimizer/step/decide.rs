@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::math::{Regularizer, Scalars, Step, StepScalars};
 use crate::optimizer::Optimizer;
 use crate::optimizer::params::Param;
+use crate::optimizer::params::table::ParamId;
 use crate::steps::{Clock, NO_STEP};
 use crate::sys::memory::{give_back, reserve};
 use core::ops::Range;
@@ -16,8 +17,8 @@ use core::ops::Range;
 pub struct Decisions {
     /// The scalars of this step, each for one or more parameters.
     pub scalars: Vec<Scalars>,
-    /// By number of scalars: the first place that has them.
-    first_of: Vec<usize>,
+    /// By number of scalars: the first parameter that has them, and its place in the step.
+    first_of: Vec<(usize, ParamId)>,
     /// By place among the parameters of the step: the number of its scalars, or `NO_STEP`.
     pub scalars_of: Vec<u32>,
     /// The smallest factor that a gradient is clipped with.
@@ -99,9 +100,9 @@ impl Optimizer {
     /// For a step of all parameters that share scalars as they did.
     fn decide_again(&self, decisions: &mut Decisions) -> Result<(), Error> {
         for scalars in 0..decisions.scalars.len() {
-            let first = decisions.first_of[scalars];
-            let terms = self.terms(first, first, decisions)?;
-            decisions.scalars[scalars] = self.scalars_for(&self.params[first], &terms)?;
+            let (place, id) = decisions.first_of[scalars];
+            let terms = self.terms(place, id, decisions)?;
+            decisions.scalars[scalars] = self.scalars_for(&self.params[id], &terms)?;
         }
         Ok(())
     }
@@ -109,13 +110,13 @@ impl Optimizer {
     fn decide_anew(&self, of: &Range<usize>, decisions: &mut Decisions) -> Result<(), Error> {
         decisions.clear();
         decisions.latest.resize(self.groups.len(), [None; 2]);
-        for (place, number) in of.clone().enumerate() {
-            let (param, operands) = (&self.params[number], &self.operands[number]);
+        for (place, id) in self.params.ids(of).enumerate() {
+            let (param, operands) = (&self.params[id], self.params.operands(id));
             if !operands.is_due_on_host() {
                 decisions.scalars_of.push(NO_STEP);
                 continue;
             }
-            let terms = self.terms(place, number, decisions)?;
+            let terms = self.terms(place, id, decisions)?;
             let latest = &mut decisions.latest[param.group as usize][param.decays as usize];
             let scalars = match latest.filter(|latest| latest.terms == terms) {
                 Some(latest) => latest.scalars,
@@ -123,7 +124,7 @@ impl Optimizer {
                     let scalars = decisions.scalars.len() as u32;
                     let made = self.scalars_for(param, &terms)?;
                     decisions.scalars.push(made);
-                    decisions.first_of.push(place);
+                    decisions.first_of.push((place, id));
                     *latest = Some(Decided { terms, scalars });
                     scalars
                 }
@@ -133,26 +134,21 @@ impl Optimizer {
         Ok(())
     }
 
-    /// What makes the scalars of a parameter, by its place in the step and by its number.
+    /// What makes the scalars of a parameter, which has a place in the step.
     #[inline]
-    fn terms(
-        &self,
-        place: usize,
-        number: usize,
-        decisions: &mut Decisions,
-    ) -> Result<Terms, Error> {
-        let param = &self.params[number];
-        let (grad_scale, clip_factor) = self.factor(place, number);
+    fn terms(&self, place: usize, id: ParamId, decisions: &mut Decisions) -> Result<Terms, Error> {
+        let param = &self.params[id];
+        let (grad_scale, clip_factor) = self.factor(place, id);
         decisions.clipped_by(clip_factor);
         let group = &self.groups[param.group as usize];
         Ok(Terms {
             clock: param.clock,
-            ratio: self.ratio(number as u32)?,
+            ratio: self.ratio(id)?,
             grad_scale,
             no_clip: param.no_clip,
             limits: group.clip.limits().filter(|_| !param.no_clip),
             regularizer: param.regularizer,
-            dtype: self.operands[number].param().dtype().compute(),
+            dtype: self.params.operands(id).param().dtype().compute(),
         })
     }
 

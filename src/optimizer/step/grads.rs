@@ -6,6 +6,7 @@ use crate::device::Device;
 use crate::error::{Error, Label, TensorProblem};
 use crate::optimizer::Optimizer;
 use crate::optimizer::params::occupied::Place;
+use crate::optimizer::params::table::ParamId;
 use crate::role::Role;
 use crate::tensor::{Grad, Operands, Tensor};
 use core::ops::Range;
@@ -31,19 +32,20 @@ impl Optimizer {
     ) -> Result<(), Error> {
         for i in 0..count {
             let (number, grad) = entry(self, i)?;
-            let landed = grad.map(|grad| self.landed(number, &grad)).transpose()?;
-            self.check_grad(number, landed.map(|(grad, _)| Grad::Dense(grad)))?;
+            let id = self.params.id(number)?;
+            let landed = grad.map(|grad| self.landed(id, &grad)).transpose()?;
+            self.check_grad(id, landed.map(|(grad, _)| Grad::Dense(grad)))?;
         }
         for i in 0..count {
             let (number, grad) = entry(self, i)?;
-            let name = self.label(number)?;
-            let landed = grad.map(|grad| self.landed(number, &grad)).transpose()?;
+            let id = self.params.id(number)?;
+            let landed = grad.map(|grad| self.landed(id, &grad)).transpose()?;
             let (grad, device_grad) =
                 landed.map_or((None, None), |(grad, device_grad)| (Some(grad), device_grad));
             self.grads_unchecked |= self.config.clear_grads;
             // A gradient in the place of another changes nothing about who is stepped; a device's
             // tables say where it is.
-            let before = &self.operands[number as usize];
+            let before = self.params.operands(id);
             let replaces = match before.is_on_device() {
                 false => grad.is_some() && before.has_dense_grad(),
                 true => {
@@ -51,13 +53,14 @@ impl Optimizer {
                     is_plain && grad == before.tensor(Role::Grad)
                 }
             };
-            let operands = match replaces {
-                true => self.operands.unmarked(),
-                false => &mut *self.operands,
+            let operands = if replaces {
+                self.params.operands_mut(id)
+            } else {
+                self.params.revise_operands(id)
             };
-            let set = operands[number as usize].set_grad(grad.map(Grad::Dense));
-            set.map_err(|problem| problem.of(name, Role::Grad))?;
-            operands[number as usize].set_device_grad(device_grad);
+            let set = operands.set_grad(grad.map(Grad::Dense));
+            set.map_err(|problem| problem.of(self.params.label(id), Role::Grad))?;
+            self.params.operands_mut(id).set_device_grad(device_grad);
         }
         Ok(())
     }
@@ -65,9 +68,10 @@ impl Optimizer {
     /// Adds a gradient to what has been accumulated for a parameter since its last step; the sum
     /// takes the place of any gradient that was set.
     pub fn accumulate_grad(&mut self, number: u32, grad: &Tensor) -> Result<(), Error> {
-        let (landed, device_grad) = self.landed(number, grad)?;
-        self.check_grad(number, Some(Grad::Dense(landed)))?;
-        let operands = &mut self.operands[number as usize];
+        let id = self.params.id(number)?;
+        let (landed, device_grad) = self.landed(id, grad)?;
+        self.check_grad(id, Some(Grad::Dense(landed)))?;
+        let operands = self.params.revise_operands(id);
         operands.prepare_accumulation(|operands| self.backend.new_sum(number, operands))?;
         if let Some(device_grad) = device_grad {
             operands.forget_measured(); // a gradient that is set comes down to the same place
@@ -75,16 +79,16 @@ impl Optimizer {
             cuda.wait_for_grad(number)?;
             cuda.copy_out(&device_grad, &landed)?;
         }
-        let operands = &mut self.operands[number as usize];
+        let operands = self.params.revise_operands(id);
         self.backend.accumulate(operands, &landed)?;
         operands.count_accumulation();
-        self.widen_window(number);
+        self.widen_window(id);
         Ok(())
     }
 
     /// Forgets the accumulated gradients that a step has used, and what others were measured as.
     pub(in crate::optimizer) fn use_up_grads(&mut self, of: &Range<usize>) {
-        for operands in &mut self.operands[of.clone()] {
+        for operands in &mut self.params.revise().operands[of.clone()] {
             // Of all: after this step the host may change what had no part in it too.
             operands.forget_measured();
             if operands.is_asked() {
@@ -101,7 +105,7 @@ impl Optimizer {
         is_left: impl Fn(&Operands) -> bool,
     ) {
         if self.config.clear_grads {
-            for operands in &mut self.operands.unmarked()[of.clone()] {
+            for operands in &mut self.params.parts().operands[of.clone()] {
                 let is_used = operands.is_asked() && operands.n_accumulated() == 0;
                 if is_used && !operands.is_on_device() && is_left(operands) {
                     operands.zero_grad();
@@ -117,7 +121,7 @@ impl Optimizer {
         is_left: impl Fn(&Operands) -> bool,
     ) -> Result<(), Error> {
         if self.config.clear_grads {
-            for operands in &mut self.operands.unmarked()[of.clone()] {
+            for operands in &mut self.params.parts().operands[of.clone()] {
                 let is_used = operands.is_asked() && operands.n_accumulated() == 0;
                 if is_used && operands.is_on_device() && is_left(operands) {
                     self.backend.zero_grad(operands)?;
@@ -133,17 +137,18 @@ impl Optimizer {
             self.check_grads()?;
         }
         let forgets = |operands: &Operands| clear == Clear::Forget || operands.n_accumulated() > 0;
-        for number in 0..self.operands.len() {
+        let all = self.params.all();
+        for id in self.params.ids(&all) {
             // Zeros change nothing about who is stepped, and where.
-            let operands = &mut self.operands.unmarked()[number];
+            let operands = self.params.operands_mut(id);
             if !forgets(operands) {
                 self.backend.zero_grad(operands)?;
-                self.zero_grad_on_device(number as u32)?;
+                self.zero_grad_on_device(id)?;
             }
         }
-        if self.operands.iter().any(forgets) {
-            let operands = self.operands.iter_mut().filter(|operands| forgets(operands));
-            operands.for_each(Operands::forget_grad);
+        if self.params.operands_of(&all).iter().any(forgets) {
+            let operands = self.params.revise().operands.iter_mut();
+            operands.filter(|operands| forgets(operands)).for_each(Operands::forget_grad);
         }
         Ok(())
     }
@@ -151,28 +156,24 @@ impl Optimizer {
     /// That a gradient fits its parameter and lies in no memory that a step writes.
     pub(in crate::optimizer) fn check_grad(
         &self,
-        number: u32,
+        id: ParamId,
         grad: Option<Grad>,
     ) -> Result<(), Error> {
-        let name = self.label(number)?;
         let Some(grad) = grad else { return Ok(()) };
-        let fits = self.operands[number as usize].fits_grad(&grad);
-        fits.map_err(|problem| problem.of(name, Role::Grad))?;
-        self.check_reach((number, name), &grad)?;
-        self.check_place(number, &grad)
+        let fits = self.params.operands(id).fits_grad(&grad);
+        fits.map_err(|problem| problem.of(self.params.label(id), Role::Grad))?;
+        self.check_reach(id, &grad)?;
+        self.check_place(id, &grad)
     }
 
     /// That a gradient on a device lies in memory of that device's, if it has not been there before: a kernel
     /// that reads other memory ends the device's work for the whole process.
-    pub(in crate::optimizer) fn check_reach(
-        &self,
-        (number, name): (u32, Label),
-        grad: &Grad,
-    ) -> Result<(), Error> {
+    pub(in crate::optimizer) fn check_reach(&self, id: ParamId, grad: &Grad) -> Result<(), Error> {
         let Device::Cuda(device) = grad.values().device() else { return Ok(()) };
-        if self.operands[number as usize].grad().as_ref() == Some(grad) {
+        if self.params.operands(id).grad().as_ref() == Some(grad) {
             return Ok(());
         }
+        let name = self.params.label(id);
         let mut addresses = grad.addresses().into_iter();
         addresses.try_for_each(|(role, addresses)| self.reaches(name, role, device, &addresses))
     }
@@ -194,9 +195,10 @@ impl Optimizer {
     /// That no gradient lies in memory that a step writes, where that has changed.
     pub(in crate::optimizer) fn check_grads(&mut self) -> Result<(), Error> {
         if self.grads_unchecked {
-            for (number, operands) in (0..).zip(self.operands.iter()) {
+            for id in self.params.ids(&self.params.all()) {
+                let operands = self.params.operands(id);
                 let grads = [operands.grad(), operands.device_grad().map(Grad::Dense)];
-                grads.iter().flatten().try_for_each(|grad| self.check_place(number, grad))?;
+                grads.iter().flatten().try_for_each(|grad| self.check_place(id, grad))?;
             }
             if self.config.clear_grads {
                 self.check_sharing()?;
@@ -210,7 +212,7 @@ impl Optimizer {
     fn check_sharing(&mut self) -> Result<(), Error> {
         let places = &mut self.scratch.grads;
         places.clear();
-        for (number, operands) in (0..).zip(self.operands.iter()) {
+        for (number, operands) in (0..).zip(self.params.operands_of(&self.params.all())) {
             let addresses = operands.given_grad().map_or(0..0, |grad| grad.addresses());
             if !addresses.is_empty() {
                 places.push(Place::new(addresses, number, Role::Grad));
@@ -221,13 +223,14 @@ impl Optimizer {
             .windows(2)
             .find(|pair| pair[0].end > pair[1].start)
             .map(|pair| (pair[0], pair[1]));
-        overlap.map_or(Ok(()), |(a, b)| Err(self.overlap(&b, &a)))
+        overlap.map_or(Ok(()), |(a, b)| Err(self.params.overlap(&b, &a)))
     }
 
-    pub(in crate::optimizer) fn check_place(&self, number: u32, grad: &Grad) -> Result<(), Error> {
+    pub(in crate::optimizer) fn check_place(&self, id: ParamId, grad: &Grad) -> Result<(), Error> {
         for (role, addresses) in grad.addresses() {
-            if let Some(place) = self.occupied.overlapped(&addresses) {
-                return Err(self.overlap(&Place::new(addresses, number, role), place));
+            if let Some(place) = self.params.occupied.overlapped(&addresses) {
+                let grad = Place::new(addresses, id.number(), role);
+                return Err(self.params.overlap(&grad, place));
             }
         }
         Ok(())

@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::optimizer::Optimizer;
 use crate::optimizer::device::DeviceStep;
 use crate::optimizer::params::Param;
+use crate::optimizer::params::table::ParamId;
 use crate::optimizer::step::Scratch;
 use crate::tensor::{GradBlocks, Operands, Squares, Total};
 use core::ops::Range;
@@ -83,7 +84,7 @@ impl Optimizer {
             self.cuda()?.measure()?;
         }
         let (nonfinite, inv_grad_scale) = (self.nonfinite(), self.inv_grad_scale());
-        let operands = &self.operands[of.clone()];
+        let operands = self.params.operands_of(of);
         let Scratch { tallies, sums, .. } = &mut self.scratch;
         sums.clear();
         sums.resize(self.groups.len(), 0.0);
@@ -94,9 +95,9 @@ impl Optimizer {
         }
         report.measured = true;
         let mut sum_squares = 0.0;
-        for (place, number) in of.clone().enumerate() {
-            let total = self.total(place, number);
-            let (param, operands) = (&self.params[number], &self.operands[number]);
+        for (place, id) in self.params.ids(of).enumerate() {
+            let total = self.total(place, id);
+            let (param, operands) = (&self.params[id], self.params.operands(id));
             let mean = self.mean(operands);
             let squares = total.sum_squares * (mean * mean);
             let (norm, dtype) = (squares.sqrt() * inv_grad_scale, operands.param().dtype());
@@ -139,7 +140,8 @@ impl Optimizer {
     pub fn set_statistics(&mut self, statistics: bool) -> Result<(), Error> {
         if statistics {
             self.scratch.changes.release_all();
-            for (number, operands) in self.operands.iter().enumerate() {
+            let all = self.params.operands_of(&self.params.all());
+            for (number, operands) in all.iter().enumerate() {
                 self.scratch.changes.reserve(number, operands)?;
             }
             if let Some(cuda) = self.backend.cuda() {
@@ -169,8 +171,8 @@ impl Optimizer {
         report.has_statistics = self.statistics;
         if self.statistics {
             let (mut update, mut param) = (0.0, 0.0);
-            for (place, number) in of.clone().enumerate() {
-                let squares = self.change(place, number);
+            for (place, id) in self.params.ids(of).enumerate() {
+                let squares = self.change(place, id);
                 update += squares.update;
                 param += squares.param;
                 report.n_unchanged += squares.n_unchanged;
@@ -181,37 +183,35 @@ impl Optimizer {
 
     /// What the gradient of a parameter adds up to: of one that has no part in the step, to nothing, whatever
     /// was measured before.
-    fn total(&self, place: usize, number: usize) -> Total {
-        let operands = &self.operands[number];
+    fn total(&self, place: usize, id: ParamId) -> Total {
+        let operands = self.params.operands(id);
         match operands.is_on_device() {
             _ if !operands.is_due() => Total::default(),
             false => self.scratch.tallies.total(place, operands),
-            true => self.on_device.total(number),
+            true => self.on_device.total(id.place()),
         }
     }
 
     /// What the step has changed of a parameter: of one that had no part in it, nothing.
-    fn change(&self, place: usize, number: usize) -> Squares {
-        let operands = &self.operands[number];
+    fn change(&self, place: usize, id: ParamId) -> Squares {
+        let operands = self.params.operands(id);
         let Scratch { pass, changes, .. } = &self.scratch;
         match operands.is_on_device() {
             _ if !operands.is_due() => Squares::default(),
             false => changes.total(pass.units(place)),
-            true => self.on_device.change(number),
+            true => self.on_device.change(id.place()),
         }
     }
 
     /// What the gradient of a parameter is multiplied by, and what part of that is clipping.
-    pub(in crate::optimizer) fn factor(&self, place: usize, number: usize) -> (f64, f64) {
-        let (param, operands) = (&self.params[number], &self.operands[number]);
+    pub(in crate::optimizer) fn factor(&self, place: usize, id: ParamId) -> (f64, f64) {
+        let (param, operands) = (&self.params[id], self.params.operands(id));
         let mean = self.mean(operands);
         let inv_grad_scale = self.inv_grad_scale();
         let scale = inv_grad_scale * mean;
         let clip = self.groups[param.group as usize].clip;
         let sum_squares = match clip {
-            Clip::Norm(_) if !param.no_clip => {
-                self.total(place, number).sum_squares * (mean * mean)
-            }
+            Clip::Norm(_) if !param.no_clip => self.total(place, id).sum_squares * (mean * mean),
             Clip::GlobalNorm(_) if !param.no_clip => {
                 self.scratch.sums[scope(self.config.clip_scope, param)]
             }

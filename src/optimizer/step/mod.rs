@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::optimizer::Optimizer;
 use crate::optimizer::params::masters::Master;
 use crate::optimizer::params::occupied::Place;
+use crate::optimizer::params::table::Parts;
 use crate::optimizer::step::decide::Decisions;
 use crate::schedule;
 use crate::steps::{NO_STEP, Steps};
@@ -36,8 +37,9 @@ pub struct Scratch {
     steps_on_host: bool,
     /// Some have a gradient that is used up though they are not stepped.
     passes_over: bool,
-    /// Who is stepped and who shares scalars holds for the next step too, unless something changes.
-    repeats: bool,
+    /// The revision at which the next step is of the same parameters as the last one, which share
+    /// scalars as they did.
+    repeats_at: Option<u64>,
     /// What a step changes.
     pub changes: Changes,
     /// What the gradients add up to.
@@ -51,15 +53,10 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// The next step finds everything out anew, if anything has changed.
-    pub fn forget(&mut self, changed: bool) {
-        self.repeats &= !changed;
-    }
-
     /// Makes room for so many parameters and groups, so that a step need not.
     pub fn reserve(&mut self, n_params: usize, n_groups: usize) -> Result<(), Error> {
         // Each `Vec` may be empty or hold the entries of the last step.
-        self.repeats = false;
+        self.repeats_at = None;
         self.sums.clear();
         self.grads.clear();
         self.read.clear();
@@ -113,7 +110,7 @@ impl Optimizer {
         &mut self,
         taken: impl FnOnce(&Optimizer),
     ) -> Result<(), Error> {
-        self.take_step(0..self.params.len(), Optimizer::next_scheduled, taken)
+        self.take_step(self.params.all(), Optimizer::next_scheduled, taken)
     }
 
     /// Steps those of some parameters that have a gradient. `next` says where the schedule goes.
@@ -127,8 +124,9 @@ impl Optimizer {
         self.check_grads()?;
         self.check_window(&of)?;
         self.read_host_values()?;
-        let changed = self.has_changed();
-        let repeats = self.repeats(&of, changed);
+        // A change that the step itself makes is one for the next step.
+        let revision = self.params.revision();
+        let repeats = self.repeats(&of);
         let needs = match repeats {
             true => StepNeeds {
                 n_elements: self.scratch.n_elements,
@@ -139,7 +137,7 @@ impl Optimizer {
             },
             false => self.gather(&of),
         };
-        let on_device = self.lay_device(&of, changed, needs.steps_on_host)?;
+        let on_device = self.lay_device(&of, needs.steps_on_host)?;
         self.read_lr_on_device(on_device.as_ref())?;
         self.begin_offload(&of)?;
         if needs.rows || needs.lags {
@@ -217,34 +215,22 @@ impl Optimizer {
         self.scratch.n_on_device = needs.n_on_device;
         self.scratch.steps_on_host = needs.steps_on_host;
         self.scratch.passes_over = needs.passes_over;
-        self.scratch.repeats = self.can_repeat(&of);
+        self.scratch.repeats_at = self.can_repeat(&of).then_some(revision);
         Ok(())
     }
 
     /// Whether this step is of the same parameters as the last one, which share scalars as they did,
     /// so that there is nothing to find out for each of them. Rows to be read and sums to be used up
     /// count as changes: the step that does so writes the operands.
-    fn repeats(&mut self, of: &Range<usize>, changed: bool) -> bool {
+    fn repeats(&mut self, of: &Range<usize>) -> bool {
         // Until this step too has been taken.
-        let repeats = core::mem::take(&mut self.scratch.repeats);
-        repeats && !changed && self.can_repeat(of)
-    }
-
-    /// Whether anybody may have changed parameters, their memory, groups or who is asked for ratios since this
-    /// was asked last.
-    pub(in crate::optimizer) fn has_changed(&mut self) -> bool {
-        let changed = [
-            self.groups.has_changed(),
-            self.params.has_changed(),
-            self.operands.has_changed(),
-            self.lr_ratio.has_changed(),
-        ];
-        changed != [false; 4]
+        let repeats_at = self.scratch.repeats_at.take();
+        repeats_at == Some(self.params.revision()) && self.can_repeat(of)
     }
 
     fn can_repeat(&self, of: &Range<usize>) -> bool {
         let clips_each = |group: &GroupConfig| matches!(group.clip, Clip::Norm(_));
-        *of == (0..self.params.len())
+        *of == self.params.all()
             && self.lr_ratio.is_none()
             && !self.statistics
             && !self.groups.iter().any(clips_each)
@@ -256,8 +242,8 @@ impl Optimizer {
             self.use_up_grads(of);
         }
         if needs.alone {
-            let params = self.params.unmarked()[of.clone()].iter_mut();
-            for (param, operands) in params.zip(&self.operands[of.clone()]) {
+            let Parts { params, operands, .. } = self.params.parts();
+            for (param, operands) in params[of.clone()].iter_mut().zip(&operands[of.clone()]) {
                 param.stepped_alone &= operands.is_left_out();
             }
         }
@@ -266,8 +252,7 @@ impl Optimizer {
     /// Looks once at every parameter, so that what few need costs the others nothing.
     fn gather(&self, of: &Range<usize>) -> StepNeeds {
         let mut needs = StepNeeds::default();
-        let params = self.params[of.clone()].iter();
-        for (param, operands) in params.zip(&self.operands[of.clone()]) {
+        for (param, operands) in self.params.iter(of) {
             needs.uses_up |= operands.is_ready();
             needs.uses_up |= operands.is_asked() && operands.n_accumulated() > 0;
             needs.passes_over |= operands.is_passed_over();
@@ -308,7 +293,8 @@ impl Optimizer {
         let Decisions { scalars, scalars_of, .. } = decisions;
         let scalars_of = &scalars_of[part.start - of.start..][..part.len()];
         let of = part;
-        let (params, groups) = (&self.params[of.clone()], &self.groups);
+        let (Parts { params, operands, logs }, groups) = (self.params.parts(), &self.groups);
+        let (params, logs) = (&params[of.clone()], &logs[of.clone()]);
         let extent = |place: usize, operands: &Operands| match scalars_of[place] {
             NO_STEP => Extent::Nothing,
             _ if !operands.has_rows() => Extent::All,
@@ -317,7 +303,7 @@ impl Optimizer {
                 Lazy::Rows | Lazy::Exact => Extent::Listed,
             },
         };
-        let operands = &mut self.operands.unmarked()[of.clone()];
+        let operands = &mut operands[of.clone()];
         let mut chunks = match self.statistics {
             false if repeats => pass.again_over(operands),
             false => pass.over(operands, extent),
@@ -326,13 +312,12 @@ impl Optimizer {
         if self.config.clear_grads {
             chunks.clear_grads();
         }
-        let logs = &self.logs[of.clone()];
         self.backend.update(&chunks, &Steps { scalars, scalars_of, logs }, refused)
     }
 
     /// Counts the step that has been taken.
     fn advance(&mut self, of: &Range<usize>) {
-        let params = &mut self.params.unmarked()[of.clone()];
+        let params = &mut self.params.parts().params[of.clone()];
         let stepped = params.iter_mut().zip(&self.scratch.decisions.scalars_of);
         for (param, _) in stepped.filter(|(_, scalars)| **scalars != NO_STEP) {
             param.clock = param.clock.advanced(&self.groups[param.group as usize]);

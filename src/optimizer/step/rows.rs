@@ -8,6 +8,7 @@ use crate::device::Device;
 use crate::error::{Error, Label, TensorProblem};
 use crate::optimizer::Optimizer;
 use crate::optimizer::params::Param;
+use crate::optimizer::params::table::{ParamId, Params, Parts};
 use crate::optimizer::step::decide::Decisions;
 use crate::role::Role;
 use crate::steps::Steps;
@@ -17,59 +18,62 @@ use core::ops::Range;
 impl Optimizer {
     /// Sets a sparse gradient; the rows are read by each step.
     pub fn set_sparse_grad(&mut self, number: u32, sparse: SparseGrad) -> Result<(), Error> {
-        let (name, grad) = (self.label(number)?, Grad::Sparse(sparse));
-        let operands = &self.operands[number as usize];
+        let (id, grad) = (self.params.id(number)?, Grad::Sparse(sparse));
+        let (name, operands) = (self.params.label(id), self.params.operands(id));
         let is_here = sparse.rows.check_device(operands.param().device());
         is_here.map_err(|problem| problem.of(name, Role::Rows))?;
         let is_same = matches!(operands.grad(), Some(Grad::Sparse(before)) if before == sparse);
         if is_same && operands.is_on_device() {
             return Ok(()); // the device's tables hold
         }
-        self.check_grad(number, Some(grad))?;
-        self.check_cut((number, name), sparse.row_elements())?;
-        self.check_laziness(number)?;
+        self.check_grad(id, Some(grad))?;
+        self.check_cut(id, sparse.row_elements())?;
+        self.check_laziness(id)?;
         self.grads_unchecked |= self.config.clear_grads;
-        let operands = &mut self.operands[number as usize];
+        let operands = self.params.revise_operands(id);
         if operands.is_on_device() {
             operands.reserve_rows(0, 0)?; // for the list alone, which is read there
             self.backend.reserve_rows(number, name, operands, &sparse)?;
         } else {
             operands.reserve_rows(sparse.rows.len(), sparse.row_elements())?;
         }
-        if self.group_of(number).lazy == Lazy::Exact {
-            self.keep_lag(number as usize, sparse.row_elements())?;
+        if self.group_of(id).lazy == Lazy::Exact {
+            self.keep_lag(id, sparse.row_elements())?;
         }
         if self.statistics {
-            let operands = &self.operands[number as usize];
-            self.scratch.changes.reserve(number as usize, operands)?;
+            self.scratch.changes.reserve(id.place(), self.params.operands(id))?;
         }
-        let operands = &mut self.operands[number as usize];
+        let operands = self.params.revise_operands(id);
         operands.set_grad(Some(grad)).map_err(|problem| problem.of(name, Role::Grad))
     }
 
     /// That rows of a parameter on the device are cut as those that lag there.
-    fn check_cut(&mut self, (number, name): (u32, Label), row: u64) -> Result<(), Error> {
-        let lagging = self.backend.cuda().and_then(|cuda| cuda.lagging_row_elements(number));
+    fn check_cut(&mut self, id: ParamId, row: u64) -> Result<(), Error> {
+        let lagging = self.backend.cuda().and_then(|cuda| cuda.lagging_row_elements(id.number()));
         match lagging.filter(|&earlier| row != 0 && row != earlier) {
             None => Ok(()),
-            Some(earlier) => Err(TensorProblem::RowsRecut { row, earlier }.of(name, Role::Grad)),
+            Some(earlier) => {
+                let problem = TensorProblem::RowsRecut { row, earlier };
+                Err(problem.of(self.params.label(id), Role::Grad))
+            }
         }
     }
 
     /// That a parameter whose gradient is sparse can be stepped row by row, if its group wants that.
-    pub(in crate::optimizer) fn check_laziness(&self, number: u32) -> Result<(), Error> {
-        let moments = self.operands[number as usize].format().moments();
-        match self.group_of(number).lazy {
+    pub(in crate::optimizer) fn check_laziness(&self, id: ParamId) -> Result<(), Error> {
+        let moments = self.params.operands(id).format().moments();
+        match self.group_of(id).lazy {
             Lazy::Rows | Lazy::Exact if moments.block().is_some() => {
-                Err(Error::CodedRows(self.label(number)?))
+                Err(Error::CodedRows(self.params.label(id)))
             }
             _ => Ok(()),
         }
     }
 
     /// Lets the rows of a parameter lag, if they are rows of so many elements and do not lag yet.
-    fn keep_lag(&mut self, number: usize, row_elements: u64) -> Result<(), Error> {
-        let operands = &mut self.operands[number];
+    fn keep_lag(&mut self, id: ParamId, row_elements: u64) -> Result<(), Error> {
+        let Parts { operands, logs, .. } = self.params.revise();
+        let operands = &mut operands[id.place()];
         if row_elements == 0 || operands.lag().is_some() {
             return Ok(());
         }
@@ -79,10 +83,10 @@ impl Optimizer {
         if let Some(cuda) = self.backend.cuda()
             && operands.is_on_device()
         {
-            return cuda.keep_lag(number as u32, operands, row_elements);
+            return cuda.keep_lag(id.number(), operands, row_elements);
         }
         let lag = Lag::new(operands.param().n_elements() / row_elements, row_elements)?;
-        self.logs[number].reserve()?;
+        logs[id.place()].reserve()?;
         operands.set_lag(lag)
     }
 
@@ -96,14 +100,14 @@ impl Optimizer {
         if lazy != Lazy::Exact {
             return self.settle_rows(of, which);
         }
-        for number in of.clone() {
-            let Some(Grad::Sparse(sparse)) = self.operands[number].grad() else { continue };
-            if !which(&self.params[number]) {
+        for id in self.params.ids(&of) {
+            let Some(Grad::Sparse(sparse)) = self.params.operands(id).grad() else { continue };
+            if !which(&self.params[id]) {
                 continue;
             }
-            let kept = self.keep_lag(number, sparse.row_elements());
-            if kept.is_err() && self.group_of(number as u32).lazy != Lazy::Exact {
-                self.forget_lags(of.start..number, &which)?;
+            let kept = self.keep_lag(id, sparse.row_elements());
+            if kept.is_err() && self.group_of(id).lazy != Lazy::Exact {
+                self.forget_lags(of.start..id.place(), &which)?;
             }
             kept?;
         }
@@ -112,36 +116,36 @@ impl Optimizer {
 
     /// Brings rows to where steps without a gradient would have brought them.
     pub fn prepare_rows(&mut self, number: u32, rows: &RowList) -> Result<(), Error> {
-        let name = self.label(number)?;
-        let operands = &mut self.operands[number as usize];
+        let id = self.params.id(number)?;
+        let name = self.params.label(id);
+        let operands = self.params.revise_operands(id);
         let is_here = rows.check_device(operands.param().device());
         is_here.map_err(|problem| problem.of(name, Role::Rows))?;
         if let Device::Cuda(device) = operands.param().device() {
             let addresses = rows.addresses();
             self.reaches(name, Role::Rows, device, &addresses)?;
-            return self.catch_up_on_device(number, RowSet::Listed(rows));
+            return self.catch_up_on_device(id, RowSet::Listed(rows));
         }
         let Some(row_elements) = operands.lag().map(Lag::row_elements) else { return Ok(()) };
         operands.reserve_rows(rows.len(), row_elements)?;
         operands.list_rows(rows, row_elements).map_err(|no_row| outside(name, no_row))?;
-        let number = number as usize;
-        self.fetch(number)?;
+        self.fetch(id)?;
         let listed = |_: &Param, _: &Operands| Extent::Listed;
-        self.catch_up(&(number..number + 1), listed, Refused::Fails)?;
-        if let Some((lag, index)) = self.operands[number].lag_and_index() {
+        self.catch_up(&id.alone(), listed, Refused::Fails)?;
+        if let Some((lag, index)) = self.params.revise_operands(id).lag_and_index() {
             index.rows().for_each(|row| lag.mark_caught_up(row));
         }
-        self.send_back(number)
+        self.send_back(id)
     }
 
     /// Brings every row of every parameter up to date.
     pub fn flush_rows(&mut self) -> Result<(), Error> {
-        self.catch_up_some(0..self.params.len(), |_| true)
+        self.catch_up_some(self.params.all(), |_| true)
     }
 
     /// Brings every row of a parameter up to date.
-    pub(in crate::optimizer) fn catch_up_rows(&mut self, number: usize) -> Result<(), Error> {
-        self.catch_up_some(number..number + 1, |_| true)
+    pub(in crate::optimizer) fn catch_up_rows(&mut self, id: ParamId) -> Result<(), Error> {
+        self.catch_up_some(id.alone(), |_| true)
     }
 
     /// Brings every row of some parameters up to date: of all of them or, on an error, of none.
@@ -151,21 +155,21 @@ impl Optimizer {
         which: impl Fn(&Param) -> bool,
     ) -> Result<(), Error> {
         let mut written = false;
-        for number in of.clone() {
-            if self.operands[number].is_on_device() && which(&self.params[number]) {
-                self.catch_up_on_device(number as u32, RowSet::All)?;
+        for id in self.params.ids(&of) {
+            if self.params.operands(id).is_on_device() && which(&self.params[id]) {
+                self.catch_up_on_device(id, RowSet::All)?;
                 written = true;
             }
         }
-        let lags = |optimizer: &Optimizer, number: usize| {
-            optimizer.operands[number].lag().is_some() && which(&optimizer.params[number])
+        let lags = |params: &Params, id: ParamId| {
+            params.operands(id).lag().is_some() && which(&params[id])
         };
-        if !of.clone().any(|number| lags(self, number)) {
+        if !self.params.ids(&of).any(|id| lags(&self.params, id)) {
             return Ok(()); // Who only reads state changes nothing that a step would have to look at again.
         }
-        for number in of.clone() {
-            if lags(self, number) {
-                self.fetch(number)?;
+        for id in self.params.ids(&of) {
+            if lags(&self.params, id) {
+                self.fetch(id)?;
             }
         }
         let all_of_some = |param: &Param, operands: &Operands| match which(param) {
@@ -173,15 +177,15 @@ impl Optimizer {
             false => Extent::Nothing,
         };
         self.catch_up(&of, all_of_some, Refused::after(written))?;
-        let params = self.params[of.clone()].iter();
-        for (param, operands) in params.zip(&mut self.operands[of.clone()]) {
+        let Parts { params, operands, .. } = self.params.revise();
+        for (param, operands) in params[of.clone()].iter().zip(&mut operands[of.clone()]) {
             if let (true, Some((lag, _))) = (which(param), operands.lag_and_index()) {
                 lag.mark_all_caught_up();
             }
         }
-        for number in of {
-            if lags(self, number) {
-                self.send_back(number)?;
+        for id in self.params.ids(&of) {
+            if lags(&self.params, id) {
+                self.send_back(id)?;
             }
         }
         Ok(())
@@ -204,14 +208,14 @@ impl Optimizer {
         of: Range<usize>,
         which: impl Fn(&Param) -> bool,
     ) -> Result<(), Error> {
-        let params = &self.params;
         if let Some(cuda) = self.backend.cuda() {
-            let of = of.clone();
+            let (of, params) = (of.clone(), self.params.params_of(&self.params.all()));
             cuda.forget_lags(|number| {
                 of.contains(&(number as usize)) && which(&params[number as usize])
             })?;
         }
-        for (param, operands) in params[of.clone()].iter().zip(&mut self.operands[of]) {
+        let Parts { params, operands, .. } = self.params.revise();
+        for (param, operands) in params[of.clone()].iter().zip(&mut operands[of]) {
             if which(param) {
                 operands.forget_lag();
             }
@@ -219,9 +223,9 @@ impl Optimizer {
         Ok(())
     }
 
-    fn catch_up_on_device(&mut self, number: u32, which: RowSet) -> Result<(), Error> {
-        let operands = &self.operands[number as usize];
-        self.backend.cuda().ok_or(Error::NoDeviceYet)?.catch_up(number, operands, which)
+    fn catch_up_on_device(&mut self, id: ParamId, which: RowSet) -> Result<(), Error> {
+        let operands = self.params.operands(id);
+        self.backend.cuda().ok_or(Error::NoDeviceYet)?.catch_up(id.number(), operands, which)
     }
 
     /// Brings up to date the rows whose turn it is, where a step is about to be logged, and all rows
@@ -240,7 +244,7 @@ impl Optimizer {
             _ => Extent::Nothing,
         };
         self.catch_up(of, turn, refused)?;
-        let stepped = self.operands[of.clone()].iter_mut();
+        let stepped = self.params.revise().operands[of.clone()].iter_mut();
         for operands in stepped.filter(|operands| operands.is_due_on_host()) {
             let is_listed = is_listed(operands);
             match operands.lag_and_index() {
@@ -258,25 +262,26 @@ impl Optimizer {
         extent: impl Fn(&Param, &Operands) -> Extent,
         refused: Refused,
     ) -> Result<(), Error> {
-        let (params, operands) = (&self.params[of.clone()], &mut self.operands[of.clone()]);
+        let Parts { params, operands, logs } = self.params.revise();
+        let (params, logs) = (&params[of.clone()], &logs[of.clone()]);
         let extent = |place: usize, operands: &Operands| extent(&params[place], operands);
-        let chunks = self.scratch.pass.over(operands, extent);
-        let steps = Steps { scalars: &[], scalars_of: &[], logs: &self.logs[of.clone()] };
+        let chunks = self.scratch.pass.over(&mut operands[of.clone()], extent);
+        let steps = Steps { scalars: &[], scalars_of: &[], logs };
         self.backend.update(&chunks, &steps, refused)
     }
 
     /// Reads which rows the sparse gradients list now.
     pub(in crate::optimizer) fn read_rows(&mut self, of: &Range<usize>) -> Result<(), Error> {
-        for number in of.clone() {
-            let operands = &self.operands[number];
+        for id in self.params.ids(of) {
+            let operands = self.params.operands(id);
             if !operands.is_due_on_host() {
                 continue;
             }
             if operands.has_rows() {
-                self.check_laziness(number as u32)?;
+                self.check_laziness(id)?;
             }
-            let read = self.operands[number].read_rows();
-            read.map_err(|no_row| outside(self.params[number].label(), no_row))?;
+            let read = self.params.revise_operands(id).read_rows();
+            read.map_err(|no_row| outside(self.params.label(id), no_row))?;
         }
         Ok(())
     }
@@ -287,8 +292,8 @@ impl Optimizer {
         of: &Range<usize>,
     ) -> Result<(), Error> {
         let is_sparse = |operands: &Operands| operands.is_due_on_device() && operands.has_rows();
-        let mut sparse = of.clone().filter(|&number| is_sparse(&self.operands[number]));
-        sparse.try_for_each(|number| self.check_laziness(number as u32))
+        let mut ids = self.params.ids(of).filter(|id| is_sparse(self.params.operands(*id)));
+        ids.try_for_each(|id| self.check_laziness(id))
     }
 
     /// That no list has had a row that its parameter has not, since this was asked last. Waits for the device.
@@ -303,8 +308,9 @@ impl Optimizer {
     pub(in crate::optimizer) fn log_steps(&mut self, of: &Range<usize>) {
         let Decisions { scalars, scalars_of, .. } = &self.scratch.decisions;
         let steps = Steps { scalars, scalars_of, logs: &[] };
-        let (operands, logs) = (&mut self.operands[of.clone()], &mut self.logs[of.clone()]);
-        for (place, (operands, log)) in operands.iter_mut().zip(logs).enumerate() {
+        let Parts { operands, logs, .. } = self.params.revise();
+        let both = operands[of.clone()].iter_mut().zip(&mut logs[of.clone()]);
+        for (place, (operands, log)) in both.enumerate() {
             let (Some(scalars), Some((lag, index))) = (steps.now(place), operands.lag_and_index())
             else {
                 continue;

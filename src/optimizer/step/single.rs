@@ -6,20 +6,20 @@ use crate::config::Nonfinite;
 use crate::error::Error;
 use crate::optimizer::Optimizer;
 use crate::tensor::GradBlocks;
-use core::ops::Range;
 
 impl Optimizer {
     /// Measures a gradient for the next step, which then need not read it for that.
     pub fn grad_ready(&mut self, number: u32) -> Result<(), Error> {
-        let of = self.range_of(number)?;
-        if !self.measures() || !self.operands[of.start].is_due_on_host() {
+        let id = self.params.id(number)?;
+        let of = id.alone();
+        if !self.measures() || !self.params.operands(id).is_due_on_host() {
             return Ok(());
         }
         self.begin_grads(&of)?;
         self.wait_for_grads(&of)?;
         self.read_rows(&of)?;
         let tallies = &mut self.scratch.tallies;
-        let operands = &mut self.operands[of];
+        let operands = &mut self.params.revise().operands[of];
         self.backend.measure(&GradBlocks::new(operands, tallies))?;
         let total = tallies.total(0, &operands[0]);
         operands[0].set_measured(total)
@@ -27,8 +27,8 @@ impl Optimizer {
 
     /// Steps one parameter, if it has a gradient, and forgets the gradient.
     pub fn step_param(&mut self, number: u32) -> Result<(), Error> {
-        let of = self.range_of(number)?;
-        let param = &self.params[of.start];
+        let id = self.params.id(number)?;
+        let param = &self.params[id];
         let clip = self.groups[param.group as usize].clip;
         let reason = match clip {
             Clip::GlobalNorm(_) if !param.no_clip => "its group clips by global norm",
@@ -38,18 +38,13 @@ impl Optimizer {
                 "the handle has found_inf flags"
             }
             _ => {
-                let is_stepped = self.operands[of.start].is_due();
-                self.take_step(of.clone(), |_| Ok(None), |_| ())?;
-                self.operands[of.start].forget_grad();
-                self.params.unmarked()[of.start].stepped_alone |= is_stepped;
+                let is_stepped = self.params.operands(id).is_due();
+                self.take_step(id.alone(), |_| Ok(None), |_| ())?;
+                self.params.revise_operands(id).forget_grad();
+                self.params.param_mut(id).stepped_alone |= is_stepped;
                 return Ok(());
             }
         };
         Err(Error::ClipConflict { param: param.label(), reason })
-    }
-
-    fn range_of(&self, number: u32) -> Result<Range<usize>, Error> {
-        self.label(number)?;
-        Ok(number as usize..number as usize + 1)
     }
 }

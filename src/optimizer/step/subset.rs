@@ -21,10 +21,12 @@ impl Optimizer {
         self.check_numbers(left_out.clone())?;
         self.leave_out(selected.is_some());
         for number in selected.into_iter().flatten() {
-            self.operands[number as usize].set_left_out(false);
+            let id = self.params.id(number)?;
+            self.params.revise_operands(id).set_left_out(false);
         }
         for number in left_out {
-            self.operands[number as usize].set_left_out(true);
+            let id = self.params.id(number)?;
+            self.params.revise_operands(id).set_left_out(true);
         }
         // Listed first: a step uses up accumulated gradients.
         let wanted = self.stepped().count();
@@ -53,20 +55,20 @@ impl Optimizer {
         self.leave_out(true);
         let selected = (0..count).try_for_each(|i| {
             let (number, _) = entry(self, i)?;
-            let name = self.label(number)?;
-            let operands = &mut self.operands[number as usize];
+            let id = self.params.id(number)?;
+            let operands = self.params.revise_operands(id);
             if !operands.set_left_out(false) {
-                return Err(Error::GivenTwice(name));
+                return Err(Error::GivenTwice(self.params.label(id)));
             }
-            before.push((number, operands.gradient()));
+            before.push((id, operands.gradient()));
             Ok(())
         });
         let window = self.window; // which goes on with the sums that come back
         let stepped =
             selected.and_then(|()| self.set_grads(count, entry)).and_then(|()| self.step());
         self.window = window;
-        for (number, gradient) in before {
-            self.operands[number as usize].put_gradient(gradient);
+        for (id, gradient) in before {
+            self.params.revise_operands(id).put_gradient(gradient);
         }
         self.leave_out(false);
         stepped
@@ -74,18 +76,19 @@ impl Optimizer {
 
     /// That there are parameters of these numbers.
     pub fn check_numbers(&self, mut numbers: impl Iterator<Item = u32>) -> Result<(), Error> {
-        numbers.try_for_each(|number| self.label(number).map(|_| ()))
+        numbers.try_for_each(|number| self.params.id(number).map(|_| ()))
     }
 
     fn leave_out(&mut self, left_out: bool) {
-        self.operands.iter_mut().for_each(|operands| {
+        self.params.revise().operands.iter_mut().for_each(|operands| {
             operands.set_left_out(left_out);
         });
     }
 
     /// The parameters that a step steps now, each with its gradient.
     fn stepped(&self) -> impl Iterator<Item = (u32, Tensor)> {
-        let stepped = (0..).zip(self.operands.iter()).filter(|(_, operands)| operands.is_due());
+        let all = self.params.operands_of(&self.params.all());
+        let stepped = (0..).zip(all).filter(|(_, operands)| operands.is_due());
         stepped.filter_map(|(number, operands)| Some((number, operands.given_grad()?)))
     }
 }

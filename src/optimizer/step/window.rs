@@ -3,6 +3,7 @@
 
 use crate::error::Error;
 use crate::optimizer::Optimizer;
+use crate::optimizer::params::table::ParamId;
 use crate::tensor::Operands;
 use core::ops::Range;
 
@@ -25,9 +26,9 @@ impl Optimizer {
     }
 
     /// Counts a gradient that a parameter has accumulated. A window begins where nobody holds a sum.
-    pub(in crate::optimizer) fn widen_window(&mut self, number: u32) {
-        let n_accumulated = self.operands[number as usize].n_accumulated();
-        if n_accumulated == 1 && !self.others_hold_sums(number as usize) {
+    pub(in crate::optimizer) fn widen_window(&mut self, id: ParamId) {
+        let n_accumulated = self.params.operands(id).n_accumulated();
+        if n_accumulated == 1 && !self.others_hold_sums(id.place()) {
             self.window.most = 0;
         }
         self.window.most = self.window.most.max(n_accumulated);
@@ -35,9 +36,10 @@ impl Optimizer {
 
     /// Looks first at who was last seen to: all are looked at about once a window.
     fn others_hold_sums(&mut self, number: usize) -> bool {
-        let n = self.operands.len();
+        let operands = self.params.operands_of(&self.params.all());
+        let n = operands.len();
         let mut numbers = (0..n).map(|i| (self.window.holder + i) % n);
-        let holds = |&i: &usize| i != number && self.operands[i].n_accumulated() > 0;
+        let holds = |&i: &usize| i != number && operands[i].n_accumulated() > 0;
         let found = numbers.find(holds);
         self.window.holder = found.unwrap_or(number);
         found.is_some()
@@ -49,11 +51,11 @@ impl Optimizer {
         if window == 0 || !self.config.average_grads {
             return Ok(());
         }
-        let mut longer = (of.start..).zip(&self.operands[of.clone()]);
-        match longer.find(|(_, operands)| operands.is_due() && operands.n_accumulated() > window) {
-            Some((number, operands)) => {
-                let (param, n_accumulated) =
-                    (self.params[number].label(), operands.n_accumulated());
+        let is_longer =
+            |operands: &Operands| operands.is_due() && operands.n_accumulated() > window;
+        match self.params.iter(of).find(|(_, operands)| is_longer(operands)) {
+            Some((param, operands)) => {
+                let (param, n_accumulated) = (param.label(), operands.n_accumulated());
                 Err(Error::Window { param, n_accumulated, window })
             }
             None => Ok(()),

@@ -11,6 +11,7 @@ use crate::dtype::Dtype;
 use crate::error::Error;
 use crate::optimizer::Optimizer;
 use crate::optimizer::params::masters::Master;
+use crate::optimizer::params::table::ParamId;
 use crate::role::Role;
 use crate::steps::Clock;
 use crate::sys::memory::reserve;
@@ -22,11 +23,11 @@ impl Optimizer {
     pub(super) fn n_state_bytes(&self, params: bool) -> u64 {
         let itself = params.then_some(Role::Param);
         let roles = || itself.into_iter().chain(Role::STATE);
-        let of = |number: usize| {
+        let of = |id: ParamId| {
             let bytes = |tensor: Tensor| tensor.addresses().len() as u64;
-            roles().filter_map(|role| self.operands[number].tensor(role)).map(bytes).sum::<u64>()
+            roles().filter_map(|role| self.params.operands(id).tensor(role)).map(bytes).sum::<u64>()
         };
-        self.live().map(of).sum()
+        self.params.live().map(of).sum()
     }
 
     /// Copies the tensors of all matches, file by file, and how far those on a device had come.
@@ -42,27 +43,25 @@ impl Optimizer {
         for pieces in found.pieces.chunk_by(|a, b| a.file == b.file) {
             files[pieces[0].file as usize].opened(|file| {
                 pieces.iter().try_for_each(|piece| {
-                    let number = found.matches[piece.found as usize].number;
-                    self.copy_piece(number, piece, file, progress, buffers)
+                    let id = found.matches[piece.found as usize].id;
+                    self.copy_piece(id, piece, file, progress, buffers)
                 })
             })?;
         }
         for found in found.matches.iter().filter(|found| found.clock.is_some()) {
-            self.params[found.number].master = match found.has_new_master {
-                true => self.begin_master(found.number)?,
-                false => Master::Settled,
-            };
+            self.params.revise_param(found.id).master =
+                if found.has_new_master { self.begin_master(found.id)? } else { Master::Settled };
         }
         let Some(cuda) = self.backend.cuda() else { return Ok(()) };
         for found in &found.matches {
-            let (number, Some(clock)) = (found.number, found.clock) else { continue };
-            if self.operands[number].is_on_device() {
-                cuda.set_clock(number as u32, &clock)?;
-                cuda.mark_all_caught_up(number as u32)?;
+            let (id, Some(clock)) = (found.id, found.clock) else { continue };
+            if self.params.operands(id).is_on_device() {
+                cuda.set_clock(id.number(), &clock)?;
+                cuda.mark_all_caught_up(id.number())?;
             }
             if options.params {
-                cuda.send_now(number as u32)?;
-            } else if let Some(copy) = cuda.copy_of(number as u32) {
+                cuda.send_now(id.number())?;
+            } else if let Some(copy) = cuda.copy_of(id.number()) {
                 copy.forget(); // the host brings the weights back that go with the state
             }
         }
@@ -71,14 +70,15 @@ impl Optimizer {
 
     fn copy_piece(
         &mut self,
-        number: usize,
+        id: ParamId,
         piece: &Piece,
         file: &Checkpoint,
         progress: &mut Progress,
         buffers: &mut CopyBuffers,
     ) -> Result<(), Error> {
-        let (operands, role) = (&mut self.operands[number], piece.role);
-        let ours = part(operands, self.shards[number]);
+        let (shard, role) = (self.params.shard(id), piece.role);
+        let operands = self.params.revise_operands(id);
+        let ours = part(operands, shard);
         let entry = file.header().entries()[piece.entry as usize];
         // The first pass found it so; the error is for the types alone.
         let Some((theirs, ours)) = stored(operands, ours, piece, entry.n_elements()) else {
@@ -109,12 +109,12 @@ impl Optimizer {
     /// Takes how far a parameter had come; all its rows are what was saved, and what was for the
     /// step that comes next has gone with what was before.
     pub(super) fn take_clock(&mut self, found: &Match, clock: Clock) {
-        let number = found.number;
-        self.params[number].clock = clock;
-        self.params[number].stepped_alone = false;
-        self.operands[number].forget_measured();
-        self.operands[number].forget_accumulated();
-        if let Some((lag, _)) = self.operands[number].lag_and_index() {
+        let param = self.params.revise_param(found.id);
+        (param.clock, param.stepped_alone) = (clock, false);
+        let operands = self.params.revise_operands(found.id);
+        operands.forget_measured();
+        operands.forget_accumulated();
+        if let Some((lag, _)) = operands.lag_and_index() {
             lag.mark_all_caught_up();
         }
     }

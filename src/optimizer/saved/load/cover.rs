@@ -56,9 +56,9 @@ impl Optimizer {
         files: &[Checkpoint],
         options: &LoadOptions,
     ) -> usize {
-        let number = found.matches[i].number;
-        let operands = &self.operands[number];
-        let ours = part(operands, self.shards[number]);
+        let id = found.matches[i].id;
+        let operands = self.params.operands(id);
+        let ours = part(operands, self.params.shard(id));
         if operands.tensor(role).is_none() {
             return 0;
         }

@@ -10,6 +10,7 @@ use crate::checkpoint::{Checkpoint, Entry, Text, Window, words};
 use crate::error::{Difference, Error, FileProblem, Label};
 use crate::optimizer::params::Shard;
 use crate::optimizer::params::names::{neutral_name, neutral_reading, tensor_name};
+use crate::optimizer::params::table::ParamId;
 use crate::optimizer::saved::save::safetensors_name;
 use crate::optimizer::saved::settings::PLACE;
 use crate::optimizer::{Item, Optimizer};
@@ -21,7 +22,7 @@ use core::ops::Range;
 
 /// A parameter of the handle, and how far it had come, if a checkpoint has it.
 pub struct Match {
-    pub number: usize,
+    pub id: ParamId,
     pub clock: Option<Clock>,
     /// What it is called in the checkpoints: these of the names.
     pub name: Range<usize>,
@@ -69,7 +70,7 @@ impl Optimizer {
     pub(super) fn to_be_found(&self, options: &LoadOptions) -> Result<Found, Error> {
         let (mut matches, mut names) = (Vec::new(), Vec::new());
         reserve(&mut matches, self.params.len(), "the parameters that were found")?;
-        for number in self.live() {
+        for id in self.params.live() {
             let start = names.len();
             let mut take = |name: &str| {
                 reserve(&mut names, name.len(), "the names of parameters")?;
@@ -77,11 +78,11 @@ impl Optimizer {
                 Ok(())
             };
             match options.rename {
-                Some(rename) => rename.renamed(&self.params[number].name, &mut take)??,
-                None => take(self.name(number))?,
+                Some(rename) => rename.renamed(&self.params[id].name, &mut take)??,
+                None => take(self.params[id].name())?,
             }
             let name = start..names.len();
-            matches.push(Match { number, clock: None, name, has_new_master: false, told: 0 });
+            matches.push(Match { id, clock: None, name, has_new_master: false, told: 0 });
         }
         let (pieces, problems, seen) = (Vec::new(), Problems::none(), Vec::new());
         Ok(Found { matches, pieces, problems, names, seen })
@@ -116,7 +117,7 @@ impl Optimizer {
             let of = Of { optimizer: self, name, held, options };
             of.check_size(wanted, problems);
             if options.scope != LoadScope::Shared {
-                let ours = text.set(|text| self.write_param(text, wanted.number))?;
+                let ours = text.set(|text| self.write_param(text, wanted.id))?;
                 let words = words::differences(ours, of.held.words);
                 for word in words.filter(|(name, ..)| !PLACE.contains(name)) {
                     let key = format_args!("param_groups.{name}");
@@ -127,7 +128,7 @@ impl Optimizer {
             for role in roles(options) {
                 let place = |role| file.header().place(&tensor_name(name, role));
                 // Maxima that nobody kept start as what they are of.
-                let is_ours = self.operands[wanted.number].tensor(role).is_some();
+                let is_ours = self.params.operands(wanted.id).tensor(role).is_some();
                 let instead = role.maximum_of().filter(|_| options.extend && is_ours);
                 let entry = place(role).or_else(|| place(instead?));
                 let Some(entry) = entry else { continue };
@@ -163,7 +164,7 @@ impl Of<'_> {
     /// That both are of one whole.
     fn check_size(&self, wanted: &mut Match, problems: &mut Problems) {
         let (operands, shard) =
-            (&self.optimizer.operands[wanted.number], self.optimizer.shards[wanted.number]);
+            (self.optimizer.params.operands(wanted.id), self.optimizer.params.shard(wanted.id));
         let ours = whole_of(part(operands, shard), shard.whole);
         let theirs = whole_of(self.held.part, self.held.whole);
         if ours != 0 && theirs != 0 && ours != theirs && wanted.is_new(Role::Param) {
@@ -177,7 +178,7 @@ impl Of<'_> {
 
     /// Whether a tensor of a checkpoint can be taken from.
     fn fits(&self, wanted: &mut Match, role: Role, entry: &Entry, problems: &mut Problems) -> bool {
-        let operands = &self.optimizer.operands[wanted.number];
+        let operands = self.optimizer.params.operands(wanted.id);
         let [a, b, c] = tensor_name(self.name, role);
         let Some(tensor) = operands.tensor(role) else {
             if wanted.is_new(role) {

@@ -1,0 +1,244 @@
+//! The table of parameters: all that is kept for each of them, by number.
+//!
+//! The host gives a number; `Params::id` checks that a parameter has it and returns a `ParamId`, by
+//! which everything else is asked for. What a step passes over lies apart from what it does not, so
+//! there is one `Vec` for each; they have one length. `reserve` makes room in all of them, `put`
+//! fills it, and `free` empties the place of a parameter that is removed.
+//!
+//! A step works out who is stepped and with what, and relies on that as long as `revision` is what
+//! it was. Who changes that takes the table apart by `revise`; a step, which writes only what it has
+//! worked out, by `parts`.
+#![forbid(unsafe_code)]
+
+use super::by_name::{ByName, Hash};
+use super::occupied::{Occupied, Place};
+use super::slots::Slots;
+use super::{Param, Shard};
+use crate::error::{Error, Label};
+use crate::optimizer::next_number;
+use crate::steps::Log;
+use crate::sys::memory::{give_back, reserve};
+use crate::tensor::Operands;
+use core::ops::{Index, Range};
+
+/// The number of a parameter that is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ParamId(u32);
+
+impl ParamId {
+    /// Returns the number by which the host and the device know the parameter.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
+    /// Returns the place among all parameters.
+    pub fn place(self) -> usize {
+        self.0 as usize
+    }
+
+    /// Returns the places of this parameter alone.
+    pub fn alone(self) -> Range<usize> {
+        self.place()..self.place() + 1
+    }
+}
+
+#[derive(Default)]
+pub struct Params {
+    params: Vec<Param>,
+    operands: Vec<Operands>,
+    /// The steps that rows have yet to take.
+    logs: Vec<Log>,
+    /// Which part of a larger tensor each is.
+    shards: Vec<Shard>,
+    slots: Slots,
+    by_name: ByName,
+    pub occupied: Occupied,
+    revision: u64,
+}
+
+/// What can be written of the parameters, by place.
+pub struct Parts<'a> {
+    pub params: &'a mut [Param],
+    pub operands: &'a mut [Operands],
+    pub logs: &'a mut [Log],
+}
+
+/// A parameter to be put in the table.
+pub struct NewEntry {
+    pub hash: Hash,
+    pub param: Param,
+    pub operands: Operands,
+    pub shard: Shard,
+}
+
+impl Index<ParamId> for Params {
+    type Output = Param;
+
+    fn index(&self, id: ParamId) -> &Param {
+        &self.params[id.place()]
+    }
+}
+
+impl Params {
+    /// Returns one more than the highest number of a parameter.
+    pub fn len(&self) -> usize {
+        self.params.len()
+    }
+
+    /// Returns the places of all parameters.
+    pub fn all(&self) -> Range<usize> {
+        0..self.len()
+    }
+
+    /// Returns the parameter that has a number.
+    pub fn id(&self, number: u32) -> Result<ParamId, Error> {
+        match self.params.get(number as usize) {
+            Some(param) if !param.removed => Ok(ParamId(number)),
+            _ => Err(Error::NoParam { number, count: self.len() }),
+        }
+    }
+
+    /// Returns the parameter that has a name.
+    pub fn named(&self, name: &[u8]) -> Result<ParamId, Hash> {
+        let name_of = |number: u32| self.params[number as usize].name.to_bytes();
+        self.by_name.get(name, name_of).map(ParamId)
+    }
+
+    /// Returns the parameters at some places. One that was removed is among them: it has no elements
+    /// and no gradient.
+    pub fn ids(&self, of: &Range<usize>) -> impl Iterator<Item = ParamId> + Clone + use<> {
+        of.clone().map(|place| ParamId(place as u32))
+    }
+
+    /// Returns the parameters that are there, in the order in which they were added.
+    pub fn live(&self) -> impl Iterator<Item = ParamId> {
+        self.slots.live().map(|place| ParamId(place as u32))
+    }
+
+    /// Returns some parameters, each with its memory.
+    pub fn iter(&self, of: &Range<usize>) -> impl Iterator<Item = (&Param, &Operands)> {
+        self.params[of.clone()].iter().zip(&self.operands[of.clone()])
+    }
+
+    pub fn params_of(&self, of: &Range<usize>) -> &[Param] {
+        &self.params[of.clone()]
+    }
+
+    pub fn operands(&self, id: ParamId) -> &Operands {
+        &self.operands[id.place()]
+    }
+
+    pub fn operands_of(&self, of: &Range<usize>) -> &[Operands] {
+        &self.operands[of.clone()]
+    }
+
+    pub fn shard(&self, id: ParamId) -> Shard {
+        self.shards[id.place()]
+    }
+
+    /// Returns the name of a parameter, for an error.
+    pub fn label(&self, id: ParamId) -> Label {
+        self[id].label()
+    }
+
+    /// Returns a number that is another one as soon as who is stepped, or with what, may have changed.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Takes the table apart for a change of who is stepped, or with what.
+    pub fn revise(&mut self) -> Parts<'_> {
+        self.revision += 1;
+        self.parts()
+    }
+
+    /// Takes the table apart for what changes neither.
+    pub fn parts(&mut self) -> Parts<'_> {
+        Parts { params: &mut self.params, operands: &mut self.operands, logs: &mut self.logs }
+    }
+
+    /// As `revise`, for one parameter.
+    pub fn revise_param(&mut self, id: ParamId) -> &mut Param {
+        &mut self.revise().params[id.place()]
+    }
+
+    /// As `revise`, for the memory of one parameter.
+    pub fn revise_operands(&mut self, id: ParamId) -> &mut Operands {
+        &mut self.revise().operands[id.place()]
+    }
+
+    /// As `parts`, for one parameter.
+    pub fn param_mut(&mut self, id: ParamId) -> &mut Param {
+        &mut self.params[id.place()]
+    }
+
+    /// As `parts`, for the memory of one parameter.
+    pub fn operands_mut(&mut self, id: ParamId) -> &mut Operands {
+        &mut self.operands[id.place()]
+    }
+
+    /// Returns the number that the next parameter gets, and how many places there will be.
+    pub fn next(&self) -> Result<(u32, usize), Error> {
+        let number = next_number(self.slots.next())?;
+        Ok((number, self.len().max(number as usize + 1)))
+    }
+
+    /// Makes room for one more, so that `put` need not.
+    pub fn reserve(&mut self) -> Result<(), Error> {
+        const WHAT: &str = "the parameters";
+        reserve(&mut self.params, 1, WHAT)?;
+        reserve(&mut self.operands, 1, WHAT)?;
+        reserve(&mut self.logs, 1, WHAT)?;
+        reserve(&mut self.shards, 1, WHAT)?;
+        self.slots.reserve()?;
+        self.by_name.reserve()
+    }
+
+    /// Puts a parameter in the place that is next, for which there is room.
+    pub fn put(&mut self, new: NewEntry) -> ParamId {
+        let number = self.slots.take();
+        self.by_name.insert(new.hash, number);
+        put(&mut self.params, number, new.param);
+        put(&mut self.operands, number, new.operands);
+        put(&mut self.logs, number, Log::default());
+        put(&mut self.shards, number, new.shard);
+        self.revision += 1;
+        ParamId(number)
+    }
+
+    /// Empties the place of a parameter and returns its memory. Its name is free, and its number if it
+    /// is not `kept`.
+    pub fn free(&mut self, id: ParamId, is_kept: bool) -> Operands {
+        let place = id.place();
+        self.by_name.remove(self.params[place].name.to_bytes(), id.number());
+        self.params[place].removed = true;
+        self.logs[place] = Log::default();
+        let operands = core::mem::replace(&mut self.operands[place], Operands::none());
+        self.slots.release(place, !is_kept);
+        let n_params = self.slots.len();
+        give_back(&mut self.params, n_params);
+        give_back(&mut self.operands, n_params);
+        give_back(&mut self.logs, n_params);
+        give_back(&mut self.shards, n_params);
+        self.revision += 1;
+        operands
+    }
+
+    /// Returns the error for two buffers that share memory.
+    pub fn overlap(&self, place: &Place, other: &Place) -> Error {
+        Error::Overlap {
+            param: self.params[place.param as usize].label(),
+            buffer: place.role,
+            other: self.params[other.param as usize].label(),
+            other_buffer: other.role,
+        }
+    }
+}
+
+/// Puts what belongs to a number where it belongs; there is room.
+fn put<T>(values: &mut Vec<T>, number: u32, value: T) {
+    match values.get_mut(number as usize) {
+        Some(free) => *free = value,
+        None => values.push(value),
+    }
+}
