@@ -188,7 +188,7 @@ impl Backend {
     }
 
     /// Closes the device, because the first parameter there was not added after all.
-    pub fn close_cuda(&mut self) {
+    pub fn close_device(&mut self) {
         self.cuda = None;
     }
 }

@@ -5,12 +5,14 @@
 //!
 //! ```text
 //! ffi/         the C ABI: handles, structs, statuses; no logic. mod.rs lists the header's sections
-//! optimizer/   params/: parameters, their names, places and state; hyper/: groups, learning
-//!              rates, schedules, the loss scale; step/: gradients and the step; device/: what
-//!              only parameters on a device need; saved/: checkpoints of a handle
+//! optimizer/   params/: parameters, their names, places and state, all in params/table.rs;
+//!              hyper/: groups, learning rates, schedules, the loss scale; step/: gradients, and
+//!              the step in five stages; device/: what parameters on a device need; saved/:
+//!              checkpoints of a handle
 //! checkpoint/  files of state: what is in one, found whole before anything is taken from it
 //! schedule/    learning rates by the number of steps
-//! backend.rs   the one seam: the update over a table of chunks
+//! backend.rs   the one seam: the update over a table of chunks, here or on a device, which only
+//!              it and optimizer/device/ name
 //! cpu/         loops, one copy per instruction set; blocks, their weights, moments and random
 //!              bits; threads
 //! cuda/        a device: its driver, tables, launches, and copies that the processor steps;

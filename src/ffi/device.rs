@@ -3,8 +3,8 @@
 
 use super::sized::{self, sized_struct};
 use super::{Optimizer, Status, guard, handle};
-use crate::cuda::InputsAt;
 use crate::error::Error;
+use crate::optimizer::InputsAt;
 use core::ffi::c_void;
 
 /// Addresses of scalars in device memory, one f32 each, that steps read. Kernels before the step

@@ -9,6 +9,7 @@ mod params;
 mod saved;
 mod step;
 
+pub use device::InputsAt;
 pub use hyper::scaler::{FoundInf, ScalerState};
 pub use params::names::{Item, Scheme};
 pub use params::options::Options;
@@ -16,7 +17,7 @@ pub use params::{NewParam, Shard};
 pub use saved::load::{LoadOptions, LoadScope};
 pub use saved::save::Target;
 pub use step::grads::Clear;
-pub use step::measure::Report;
+pub use step::report::Report;
 
 use crate::backend::Backend;
 use crate::callback::{DecayFilter, LrRatio};

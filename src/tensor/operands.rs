@@ -148,8 +148,7 @@ impl Operands {
         self.format
     }
 
-    /// Returns the source of the random bits of an element, if its rounding takes any: the key, and
-    /// the place of the element in the whole tensor.
+    /// Returns the key of an element's random bits, if it takes any, and its place in the whole.
     pub(super) fn random(&self, element: usize) -> Option<(Key, u64)> {
         let (key, first) = self.key()?;
         Some((key, first.wrapping_add(element as u64)))
@@ -161,8 +160,7 @@ impl Operands {
         self.rare.as_ref()?.key
     }
 
-    /// Gives the parameter random bits; `first_element` is the place of its first element in the
-    /// whole.
+    /// Gives the parameter random bits; `first_element` is the place of its first in the whole.
     pub fn set_key(&mut self, key: Key, first_element: u64) -> Result<(), Error> {
         self.rare()?.key = Some((key, first_element));
         Ok(())

@@ -166,6 +166,34 @@ fn circles(sources: &[Source]) -> Vec<String> {
     broken
 }
 
+/// Files that name the device, outside of it, of the seam and of the optimizer's room for it.
+fn beside_the_seam(sources: &[Source]) -> Vec<String> {
+    let mut broken = Vec::new();
+    for source in sources {
+        let may = ["cuda/", "backend.rs", "optimizer/device/"];
+        let is_named = imports(source).contains("cuda")
+            || words(&source.code).windows(3).any(|words| words[..] == [".", "cuda", "("]);
+        if is_named && !may.iter().any(|place| source.path.starts_with(place)) {
+            broken.push(format!("{}: names the device", source.path));
+        }
+    }
+    broken
+}
+
+#[test]
+fn the_device_is_named_by_the_seam_and_one_room() {
+    assert_none(beside_the_seam(&sources()));
+}
+
+#[test]
+fn a_way_round_the_seam_is_found() {
+    let n_found = |path: &str, text: &str| beside_the_seam(&[Source::new(path, text)]).len();
+    assert_eq!(n_found("optimizer/step/mod.rs", "fn f() { self.backend.cuda().is_some() }"), 1);
+    assert_eq!(n_found("ffi/device.rs", "use crate::{cuda::InputsAt, optimizer};"), 1);
+    assert_eq!(n_found("optimizer/device/rows.rs", "use crate::cuda::RowSet;"), 0);
+    assert_eq!(n_found("optimizer/step/mod.rs", "fn f() { self.has_device() } // .cuda()"), 0);
+}
+
 #[test]
 fn arrows_run_down() {
     assert_none(broken_arrows(&sources()));

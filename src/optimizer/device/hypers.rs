@@ -13,6 +13,17 @@ use crate::optimizer::step::measure::scope;
 use core::ops::Range;
 
 impl Optimizer {
+    /// Works out what the device needs for a step that is taken.
+    pub(in crate::optimizer) fn decide_on_device(
+        &mut self,
+        of: &Range<usize>,
+    ) -> Result<(), Error> {
+        if self.lr_ratio.is_some() {
+            self.set_hypers(of)?;
+        }
+        self.check_lr_on_device()
+    }
+
     /// Says what the device's parameters are stepped with. Asks the host's callback.
     pub(in crate::optimizer) fn set_hypers(&mut self, of: &Range<usize>) -> Result<(), Error> {
         let mut largest = (f64::INFINITY, None);
@@ -46,7 +57,7 @@ impl Optimizer {
 
     /// That all numbers are ones of the compute type that the device makes of the learning rate, as far as the host
     /// knows it.
-    pub(in crate::optimizer) fn check_lr_on_device(&self) -> Result<(), Error> {
+    fn check_lr_on_device(&self) -> Result<(), Error> {
         let inputs = self.inputs();
         let (largest, Some(id)) = self.on_device.largest_lr else { return Ok(()) };
         if inputs.at.lr != 0 || inputs.lr <= largest {

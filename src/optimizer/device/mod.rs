@@ -7,10 +7,14 @@
 
 pub(in crate::optimizer) mod hypers;
 pub(in crate::optimizer) mod offload;
+pub(in crate::optimizer) mod params;
+pub(in crate::optimizer) mod rows;
 
 use crate::callback::adamw_param_info;
 use crate::config::{HostValues, Lazy, Nonfinite};
-use crate::cuda::{Cuda, Decider, InputsAt};
+pub use crate::cuda::InputsAt;
+
+use crate::cuda::{Cuda, Decider};
 use crate::error::Error;
 use crate::optimizer::params::masters::Master;
 use crate::optimizer::params::table::{ParamId, Parts};
@@ -128,7 +132,8 @@ impl Optimizer {
         Ok(())
     }
 
-    pub(in crate::optimizer) fn cuda(&mut self) -> Result<&mut Cuda, Error> {
+    /// Returns the device, which has to be there.
+    fn cuda(&mut self) -> Result<&mut Cuda, Error> {
         self.backend.cuda().ok_or(Error::NoDeviceYet)
     }
 
@@ -213,8 +218,23 @@ impl Optimizer {
             let cuda = self.backend.cuda().ok_or(Error::NoDeviceYet)?;
             self.on_device.totals.resize(self.params.len(), Total::default());
             cuda.totals(&mut self.on_device.totals)?;
+            if cuda.has_rows() {
+                self.check_rows_on_device()?;
+            }
         }
         Ok(())
+    }
+
+    /// Has the gradients there be measured.
+    pub(in crate::optimizer) fn measure_on_device(&mut self) -> Result<(), Error> {
+        self.cuda()?.measure()
+    }
+
+    /// Gives up a step whose other half could not be taken.
+    pub(in crate::optimizer) fn give_up_device(&mut self) {
+        if let Some(cuda) = self.backend.cuda() {
+            cuda.give_up();
+        }
     }
 
     /// Steps the parameters on the device. Everything that may fail for the host's part has been done.

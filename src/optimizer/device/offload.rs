@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::optimizer::Optimizer;
 use crate::optimizer::params::table::ParamId;
 use crate::role::Role;
+use crate::steps::Clock;
 use crate::tensor::{Grad, Operands, Tensor};
 use core::ops::Range;
 
@@ -80,6 +81,47 @@ impl Optimizer {
     /// Takes up what has been written of a copy outside a step.
     pub(in crate::optimizer) fn send_back(&mut self, id: ParamId) -> Result<(), Error> {
         self.backend.cuda().map_or(Ok(()), |cuda| cuda.send_now(id.number()))
+    }
+
+    /// Has every copy that the processor steps be what its parameter is.
+    pub(in crate::optimizer) fn fetch_all(&mut self) -> Result<(), Error> {
+        self.backend.cuda().map_or(Ok(()), |cuda| cuda.fill_copies(|_| true))
+    }
+
+    /// Copies a gradient on the device to where it lands, once that is free.
+    pub(in crate::optimizer) fn bring_down(
+        &mut self,
+        id: ParamId,
+        grad: &Tensor,
+        landing: &Tensor,
+    ) -> Result<(), Error> {
+        let cuda = self.cuda()?;
+        cuda.wait_for_grad(id.number())?;
+        cuda.copy_out(grad, landing)
+    }
+
+    /// Has the device go on with what was loaded for a parameter, its weights too if they were.
+    pub(in crate::optimizer) fn take_up_on_device(
+        &mut self,
+        id: ParamId,
+        clock: &Clock,
+        has_params: bool,
+    ) -> Result<(), Error> {
+        let Some(cuda) = self.backend.cuda() else { return Ok(()) };
+        if self.params.operands(id).is_on_device() {
+            cuda.set_clock(id.number(), clock)?;
+            cuda.mark_all_caught_up(id.number())?;
+        }
+        if has_params {
+            return cuda.send_now(id.number());
+        }
+        self.forget_copy(id); // the host brings the weights back that go with the state
+        Ok(())
+    }
+
+    /// Waits for what would read state that a load is about to write.
+    pub(in crate::optimizer) fn wait_to_load(&mut self) -> Result<(), Error> {
+        self.backend.cuda().map_or(Ok(()), |cuda| cuda.wait_to_load())
     }
 
     /// Fills the master of a parameter, if there is one, and forgets what rounding left.

@@ -129,9 +129,7 @@ impl Optimizer {
         let number = crate::optimizer::next_number(self.groups.len())?;
         reserve(&mut self.groups, 1, "the groups")?;
         self.scratch.reserve(self.params.len(), self.groups.len() + 1)?;
-        if let Some(cuda) = self.backend.cuda() {
-            cuda.reserve(self.params.len(), self.groups.len() + 1, None)?;
-        }
+        self.reserve_groups_on_device(self.groups.len() + 1)?;
         self.groups.push(group);
         self.params.revise();
         Ok(number)

@@ -33,13 +33,11 @@ impl Optimizer {
     /// is: the next step fills it. Where a graph steps the parameter, whose launches fill none, it
     /// is filled now.
     pub(in crate::optimizer) fn begin_master(&mut self, id: ParamId) -> Result<Master, Error> {
-        match self.backend.cuda() {
-            Some(cuda) if cuda.is_in_graph(id.number()) => {
-                self.fill_master(id)?;
-                Ok(Master::Settled)
-            }
-            _ => Ok(Master::Stale),
+        if !self.is_in_graph(id) {
+            return Ok(Master::Stale);
         }
+        self.fill_master(id)?;
+        Ok(Master::Settled)
     }
 
     /// The library's own masters start as what the parameter is at its first step, so that a host

@@ -95,10 +95,10 @@ pub(in crate::optimizer) const STEPS_OF_SLOW_BETAS: &str = "at most 2^25 with a 
 impl Optimizer {
     /// Adds a parameter and returns its number.
     pub fn add_param(&mut self, new: NewParam) -> Result<u32, Error> {
-        let had_device = self.backend.cuda().is_some();
+        let had_device = self.has_device();
         let added = self.add(new);
         if added.is_err() && !had_device {
-            self.backend.close_cuda();
+            self.backend.close_device();
         }
         added
     }
@@ -108,8 +108,8 @@ impl Optimizer {
         let (number, n_params) = self.params.next()?;
         let group = self.group(new.group)?.current()?;
         let clock = self.check_new(&new, &group)?;
-        let copy = self.new_copy(&new)?;
-        let (operands, on_device) = self.new_operands(&new, copy.as_ref())?;
+        let (stepped, mut on_device) = self.bring_to_device(&new)?;
+        let operands = self.new_operands(&new, stepped, &mut on_device)?;
         let decays = decays(self.decay_filter, new.name)?;
         let master = match operands.state(Role::Master) {
             Some(_) if !operands.is_host_owned(Role::Master) => Master::Stale,
@@ -129,14 +129,7 @@ impl Optimizer {
             master,
             stepped_alone: false,
         };
-        if let Some(cuda) = self.backend.cuda() {
-            let of_device = Some(&operands).filter(|operands| operands.is_on_device());
-            cuda.reserve(n_params, self.groups.len(), of_device)?;
-            self.on_device.reserve(n_params)?;
-            if of_device.is_some() {
-                cuda.set_clock(number, &param.clock)?;
-            }
-        }
+        self.reserve_on_device(number, n_params, &operands, &param.clock)?;
         self.params.reserve()?;
         self.scratch.reserve(n_params, self.groups.len())?;
         self.scratch.tallies.reserve(n_params, new.param.n_elements())?;
@@ -146,14 +139,7 @@ impl Optimizer {
         }
 
         let id = self.params.put(NewEntry { hash, param, operands, shard: new.shard });
-        if let Some(cuda) = self.backend.cuda() {
-            if let Some(copy) = copy {
-                cuda.keep_copy(number, copy);
-            }
-            if let Some(memory) = on_device {
-                cuda.keep(number, self.params.operands(id), memory);
-            }
-        }
+        self.keep_on_device(id, on_device);
         self.grads_unchecked = true;
         Ok(number)
     }
@@ -203,23 +189,22 @@ impl Optimizer {
         reserve(&mut places, moves.len(), "the moved buffers")?;
         for &(param, role, tensor) in moves {
             let id = self.params.id(param)?;
+            let there = (role == Role::Param).then(|| self.param_of_host(id));
             let (name, operands) = (self.params.label(id), self.params.operands(id));
             if role != Role::Param && !operands.is_host_owned(role) {
                 return Err(Error::NotTheHosts { param: name, buffer: role });
             }
-            let copy = self.backend.cuda().and_then(|cuda| cuda.copy_of(param));
-            let there = copy.filter(|_| role == Role::Param).map(|copy| copy.param());
-            let home = there.map(|param| param.device());
-            let tensor_here = match home {
-                Some(device) if device == tensor.device() => tensor.as_if_on(Device::Host),
-                Some(device) => tensor.as_if_on(device),
-                None => tensor,
-            };
+            let before = there.or(operands.tensor(role));
+            // Of a parameter on a device that the processor steps, a copy is stepped, which stays.
+            let stepped_on = operands.param().device();
+            let home = before.map_or(stepped_on, |tensor| tensor.device());
+            let is_at_home = tensor.device() == home;
+            let as_stepped = tensor.as_if_on(if is_at_home { stepped_on } else { home });
+            let tensor_here = if home == stepped_on { tensor } else { as_stepped };
             operands.fits(role, &tensor_here).map_err(|problem| problem.of(name, role))?;
             if let Device::Cuda(device) = tensor.device() {
                 self.reaches(name, role, device, &tensor.addresses())?;
             }
-            let before = there.or(operands.tensor(role));
             old.push(before.map_or(0..0, |tensor| tensor.addresses()));
             places.push(Place::new(tensor.addresses(), param, role));
         }
@@ -232,12 +217,9 @@ impl Optimizer {
         relocated.map_err(|(a, b)| self.params.overlap(&a, &b))?;
         for &(param, role, tensor) in moves {
             let id = self.params.id(param)?;
-            let operands = self.params.revise_operands(id);
-            let copy = self.backend.cuda().and_then(|cuda| cuda.copy_of(param));
-            match (role, copy) {
-                (Role::Param, Some(copy)) => copy.set_param(tensor),
-                (Role::Param, None) => operands.set_param(tensor),
-                (role, _) => operands.set_host_state(role, &tensor),
+            match role {
+                Role::Param => self.move_param(id, tensor),
+                _ => self.params.revise_operands(id).set_host_state(role, &tensor),
             }
         }
         self.grads_unchecked = true;

@@ -1,16 +1,15 @@
 //! The state that a new parameter needs, and whether what the host gives of it fits.
 #![forbid(unsafe_code)]
 
-use crate::cuda;
-use crate::device::Device;
 use crate::dtype::Dtype;
 use crate::error::{Error, Label, TensorProblem};
 use crate::format::Format;
+use crate::optimizer::device::params::NewOnDevice;
 use crate::optimizer::params::{NewParam, Shard};
 use crate::optimizer::{Optimizer, label};
 use crate::philox::Key;
 use crate::role::Role;
-use crate::tensor::{Buffer, Operands};
+use crate::tensor::{Buffer, Operands, Tensor};
 use core::ops::Range;
 
 impl Optimizer {
@@ -51,20 +50,17 @@ impl Optimizer {
         }))
     }
 
-    /// The memory of a new parameter: the host's where it gives some, otherwise the library's, zero; and
-    /// what keeps that alive, if it is on a device.
+    /// Returns the memory of a new parameter that is stepped as `stepped`: the host's where it gives
+    /// some, otherwise the library's, zero.
     pub(in crate::optimizer) fn new_operands(
         &mut self,
         new: &NewParam,
-        copy: Option<&cuda::HostCopy>,
-    ) -> Result<(Operands, Option<cuda::Memory>), Error> {
+        stepped: Tensor,
+        on_device: &mut NewOnDevice,
+    ) -> Result<Operands, Error> {
         let param = label(new.name);
         let n_elements = new.param.n_elements();
         let format = self.format(param, new.group, (new.param.dtype(), n_elements), new.shard)?;
-        let stepped = match copy {
-            None => new.param,
-            Some(copy) => copy.tensor().map_err(|problem| problem.of(param, Role::Param))?,
-        };
         let mut operands = Operands::new(stepped, format);
         let given = Role::STATE.into_iter().zip(&new.state);
         for (buffer, given) in given.filter(|(_, given)| given.is_some() || new.step > 0) {
@@ -85,16 +81,10 @@ impl Optimizer {
             let key = Key::new(self.config.seed, new.name.to_bytes());
             operands.set_key(key, new.shard.first_element)?;
         }
-        let (memory, mut on_device) = match stepped.device() {
-            Device::Host => (None, [const { None }; Role::STATE.len()]),
-            Device::Cuda(number) => {
-                let (memory, buffers) = self.new_state_on_device(new, &format, number)?;
-                (Some(memory), buffers)
-            }
-        };
+        let mut there = self.new_state_on_device(new, &format, on_device)?;
         for (i, role) in Role::STATE.into_iter().enumerate() {
             let Ok(dtype) = format.buffer(role) else { continue };
-            match (&new.state[i], on_device[i].take()) {
+            match (&new.state[i], there[i].take()) {
                 (Some(tensor), _) => operands.set_host_state(role, tensor),
                 (None, Some(buffer)) => operands.set_state(role, buffer),
                 (None, None) => {
@@ -103,61 +93,7 @@ impl Optimizer {
                 }
             }
         }
-        Ok((operands, memory))
-    }
-
-    /// The device of the handle, which is opened if it is the first parameter there.
-    fn open_device(&mut self, param: Label, device: u16) -> Result<&mut cuda::Cuda, Error> {
-        let cuda = self.backend.open_cuda(device)?;
-        match cuda.ordinal() {
-            existing if existing != device => {
-                Err(Error::SecondDevice { param, is: device, existing })
-            }
-            _ => Ok(cuda),
-        }
-    }
-
-    /// The host's copy of a new parameter, if it is on a device and the processor is to step it.
-    pub(in crate::optimizer) fn new_copy(
-        &mut self,
-        new: &NewParam,
-    ) -> Result<Option<cuda::HostCopy>, Error> {
-        match (new.offload, new.param.device()) {
-            (false, _) => Ok(None),
-            (true, Device::Host) => Err(Error::NothingToOffload(label(new.name))),
-            (true, Device::Cuda(device)) => {
-                let param = label(new.name);
-                let cuda = self.open_device(param, device)?;
-                if !cuda.can_reach(&new.param.addresses())? {
-                    let address = new.param.address();
-                    let problem = TensorProblem::Unreachable { address, device };
-                    return Err(problem.of(param, Role::Param));
-                }
-                cuda.new_copy(&new.param).map(Some)
-            }
-        }
-    }
-
-    /// Makes state on the device.
-    fn new_state_on_device(
-        &mut self,
-        new: &NewParam,
-        format: &Format,
-        device: u16,
-    ) -> Result<(cuda::Memory, [Option<Buffer>; Role::STATE.len()]), Error> {
-        let param = label(new.name);
-        let cuda = self.open_device(param, device)?;
-        let state = Role::STATE.into_iter().zip(new.state);
-        let given = [(Role::Param, Some(new.param))].into_iter().chain(state);
-        for (buffer, tensor) in given {
-            if let Some(tensor) = tensor.filter(|tensor| tensor.n_elements() > 0)
-                && !cuda.can_reach(&tensor.addresses())?
-            {
-                let problem = TensorProblem::Unreachable { address: tensor.address(), device };
-                return Err(problem.of(param, buffer));
-            }
-        }
-        cuda.new_state(format, new.param.n_elements(), &new.state)
+        Ok(operands)
     }
 
     /// That the host's buffers of a new parameter overlap neither each other nor what a step

@@ -75,19 +75,10 @@ impl Optimizer {
     pub fn remove(&mut self, number: u32) -> Result<(), Error> {
         let id = self.params.id(number)?;
         self.catch_up_rows(id)?;
-        let operands = self.params.operands(id);
-        let mut param = operands.param();
+        let param = self.param_of_host(id);
         // A graph that steps it goes on with its number, which stays nobody's.
-        let mut is_kept = false;
-        if let Some(cuda) = self.backend.cuda() {
-            if operands.is_on_device() {
-                is_kept = cuda.is_in_graph(number);
-                cuda.release(number, operands)?;
-            } else if let Some(copy) = cuda.copy_of(number) {
-                param = copy.param();
-                cuda.release_copy(number)?;
-            }
-        }
+        let is_kept = self.params.operands(id).is_on_device() && self.is_in_graph(id);
+        self.release_on_device(id)?;
         let operands = self.params.free(id, is_kept);
         self.vacate(number, &param, &operands);
         self.scratch.tallies.release(operands.param().n_elements());

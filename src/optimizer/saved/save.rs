@@ -134,10 +134,7 @@ impl Optimizer {
             }
             self.clock(id)?;
         }
-        match self.backend.cuda() {
-            Some(cuda) if with_params => cuda.fill_copies(|_| true),
-            _ => Ok(()),
-        }
+        if with_params { self.fetch_all() } else { Ok(()) }
     }
 
     /// The header, but for the checksums.

@@ -1,4 +1,4 @@
-//! The scalars of a step: decided for each parameter, or, if nothing has changed since the last step,
+//! The third stage of a step, its scalars: decided for each parameter, or, if nothing has changed since the last step,
 //! once for all that share them.
 #![forbid(unsafe_code)]
 
@@ -8,6 +8,7 @@ use crate::math::{Regularizer, Scalars, Step, StepScalars};
 use crate::optimizer::Optimizer;
 use crate::optimizer::params::Param;
 use crate::optimizer::params::table::ParamId;
+use crate::optimizer::step::gather::Plan;
 use crate::steps::{Clock, NO_STEP};
 use crate::sys::memory::{give_back, reserve};
 use core::ops::Range;
@@ -81,20 +82,22 @@ struct Terms {
 }
 
 impl Optimizer {
-    /// The scalars of this step. Asks the host's callbacks; changes nothing but the scratch.
-    pub(in crate::optimizer) fn decide(
-        &mut self,
-        of: &Range<usize>,
-        repeats: bool,
-    ) -> Result<(), Error> {
+    /// Works out the scalars of a step, here and for the device. Asks the host's callbacks; writes
+    /// nothing but the scratch.
+    pub(in crate::optimizer) fn decide(&mut self, plan: &Plan) -> Result<(), Error> {
         let mut decisions = core::mem::take(&mut self.scratch.decisions);
         decisions.clip_factor = 1.0;
-        let decided = match repeats {
-            true => self.decide_again(&mut decisions),
-            false => self.decide_anew(of, &mut decisions),
+        let decided = if plan.repeats {
+            self.decide_again(&mut decisions)
+        } else {
+            self.decide_anew(&plan.of, &mut decisions)
         };
         self.scratch.decisions = decisions;
-        decided
+        decided?;
+        match plan.on_device {
+            Some(_) => self.decide_on_device(&plan.of),
+            None => Ok(()),
+        }
     }
 
     /// For a step of all parameters that share scalars as they did.

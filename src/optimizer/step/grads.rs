@@ -75,9 +75,7 @@ impl Optimizer {
         operands.prepare_accumulation(|operands| self.backend.new_sum(number, operands))?;
         if let Some(device_grad) = device_grad {
             operands.forget_measured(); // a gradient that is set comes down to the same place
-            let cuda = self.cuda()?;
-            cuda.wait_for_grad(number)?;
-            cuda.copy_out(&device_grad, &landed)?;
+            self.bring_down(id, &device_grad, &landed)?;
         }
         let operands = self.params.revise_operands(id);
         self.backend.accumulate(operands, &landed)?;

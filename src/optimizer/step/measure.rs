@@ -1,87 +1,36 @@
-//! What the gradients say before anything is written: their norms, and whether they are finite.
+//! The second stage of a step: the norms of the gradients, and whether they are finite.
 #![forbid(unsafe_code)]
 
 use crate::clip::{Clip, NormScope};
 use crate::config::Nonfinite;
 use crate::error::Error;
 use crate::optimizer::Optimizer;
-use crate::optimizer::device::DeviceStep;
 use crate::optimizer::params::Param;
 use crate::optimizer::params::table::ParamId;
 use crate::optimizer::step::Scratch;
-use crate::tensor::{GradBlocks, Operands, Squares, Total};
-use core::ops::Range;
-
-/// What the last step found, and whether it was taken.
-#[derive(Clone, Copy)]
-pub struct Report {
-    /// Elements of the parameters that had a gradient.
-    pub n_elements: u64,
-    /// Whether the gradients were looked at; if not, the two fields below are 0.
-    pub measured: bool,
-    pub n_nonfinite: u64,
-    /// Of all gradients together, unscaled, before clipping.
-    pub grad_norm: f64,
-    /// The host's flag says that somebody has found a gradient that is not finite.
-    pub raised: bool,
-    pub skipped: bool,
-    /// It was skipped for a number in the device's memory that no step can use.
-    pub invalid_inputs: bool,
-    /// The smallest factor that a gradient was clipped with.
-    pub clip_factor: f64,
-    /// Whether the two norms below were asked for; if not, they are 0.
-    pub has_statistics: bool,
-    /// Of what the step added to the elements that it visited.
-    pub update_norm: f64,
-    /// Of those elements, after the step.
-    pub param_norm: f64,
-    /// Of those elements, how many were to be changed and are what they were.
-    pub n_unchanged: u64,
-    /// How long the step took.
-    pub seconds: f64,
-}
-
-impl Report {
-    /// Of no step.
-    pub(in crate::optimizer) const NONE: Report = Report {
-        n_elements: 0,
-        measured: false,
-        n_nonfinite: 0,
-        grad_norm: 0.0,
-        raised: false,
-        skipped: false,
-        invalid_inputs: false,
-        clip_factor: 1.0,
-        has_statistics: false,
-        update_norm: 0.0,
-        param_norm: 0.0,
-        n_unchanged: 0,
-        seconds: 0.0,
-    };
-}
+use crate::optimizer::step::gather::Plan;
+use crate::optimizer::step::report::Report;
+use crate::tensor::{GradBlocks, Operands, Total};
 
 impl Optimizer {
     /// Passes over the gradients of some parameters, if their norms or their finiteness matter.
-    pub(in crate::optimizer) fn measure(
-        &mut self,
-        of: &Range<usize>,
-        n_elements: u64,
-        on_device: Option<&DeviceStep>,
-    ) -> Result<Report, Error> {
+    pub(in crate::optimizer) fn measure(&mut self, plan: &Plan) -> Result<Report, Error> {
+        let Plan { of, needs, on_device, .. } = plan;
+        let n_elements = needs.n_elements + needs.n_on_device;
         let mut report = Report { n_elements, ..Report::NONE };
         // The flag is read once: another thread of the host's may write it.
         report.raised = self.found_inf.host_flag.is_some_and(|flag| flag.read() != 0.0);
         report.skipped = report.raised;
         if on_device.is_some() && (!report.skipped || self.measures()) {
-            self.cuda()?.gather()?;
+            self.gather_rows_on_device()?;
         }
         if !self.measures() {
             return Ok(report);
         }
         // What is skipped already will not be decided on the device.
-        let waits = on_device.is_some_and(|step| step.waits || report.skipped);
+        let waits = on_device.as_ref().is_some_and(|step| step.waits || report.skipped);
         if on_device.is_some() {
-            self.cuda()?.measure()?;
+            self.measure_on_device()?;
         }
         let (nonfinite, inv_grad_scale) = (self.nonfinite(), self.inv_grad_scale());
         let operands = self.params.operands_of(of);
@@ -90,9 +39,6 @@ impl Optimizer {
         sums.resize(self.groups.len(), 0.0);
         self.backend.measure(&GradBlocks::new(operands, tallies))?;
         self.learn_totals(waits)?;
-        if waits && self.cuda()?.has_rows() {
-            self.check_rows_on_device()?;
-        }
         report.measured = true;
         let mut sum_squares = 0.0;
         for (place, id) in self.params.ids(of).enumerate() {
@@ -144,9 +90,7 @@ impl Optimizer {
             for (number, operands) in all.iter().enumerate() {
                 self.scratch.changes.reserve(number, operands)?;
             }
-            if let Some(cuda) = self.backend.cuda() {
-                cuda.reserve_statistics(None)?;
-            }
+            self.reserve_statistics_on_device(None)?;
         }
         self.statistics = statistics;
         Ok(())
@@ -159,26 +103,7 @@ impl Optimizer {
         operands: &Operands,
     ) -> Result<(), Error> {
         self.scratch.changes.reserve(number, operands)?;
-        match self.backend.cuda() {
-            Some(cuda) => cuda.reserve_statistics(Some(operands).filter(|o| o.is_on_device())),
-            None => Ok(()),
-        }
-    }
-
-    /// What the step that was taken has changed, parameter by parameter.
-    pub(in crate::optimizer) fn add_up(&self, of: &Range<usize>, report: &mut Report) {
-        report.clip_factor = self.scratch.decisions.clip_factor;
-        report.has_statistics = self.statistics;
-        if self.statistics {
-            let (mut update, mut param) = (0.0, 0.0);
-            for (place, id) in self.params.ids(of).enumerate() {
-                let squares = self.change(place, id);
-                update += squares.update;
-                param += squares.param;
-                report.n_unchanged += squares.n_unchanged;
-            }
-            (report.update_norm, report.param_norm) = (update.sqrt(), param.sqrt());
-        }
+        self.reserve_statistics_on_device(Some(operands))
     }
 
     /// What the gradient of a parameter adds up to: of one that has no part in the step, to nothing, whatever
@@ -189,17 +114,6 @@ impl Optimizer {
             _ if !operands.is_due() => Total::default(),
             false => self.scratch.tallies.total(place, operands),
             true => self.on_device.total(id.place()),
-        }
-    }
-
-    /// What the step has changed of a parameter: of one that had no part in it, nothing.
-    fn change(&self, place: usize, id: ParamId) -> Squares {
-        let operands = self.params.operands(id);
-        let Scratch { pass, changes, .. } = &self.scratch;
-        match operands.is_on_device() {
-            _ if !operands.is_due() => Squares::default(),
-            false => changes.total(pass.units(place)),
-            true => self.on_device.change(id.place()),
         }
     }
 

@@ -3,7 +3,6 @@
 
 use crate::backend::Refused;
 use crate::config::Lazy;
-use crate::cuda::{Outside, RowSet};
 use crate::device::Device;
 use crate::error::{Error, Label, TensorProblem};
 use crate::optimizer::Optimizer;
@@ -49,7 +48,7 @@ impl Optimizer {
 
     /// That rows of a parameter on the device are cut as those that lag there.
     fn check_cut(&mut self, id: ParamId, row: u64) -> Result<(), Error> {
-        let lagging = self.backend.cuda().and_then(|cuda| cuda.lagging_row_elements(id.number()));
+        let lagging = self.row_elements_on_device(id);
         match lagging.filter(|&earlier| row != 0 && row != earlier) {
             None => Ok(()),
             Some(earlier) => {
@@ -73,20 +72,18 @@ impl Optimizer {
     /// Lets the rows of a parameter lag, if they are rows of so many elements and do not lag yet.
     fn keep_lag(&mut self, id: ParamId, row_elements: u64) -> Result<(), Error> {
         let Parts { operands, logs, .. } = self.params.revise();
-        let operands = &mut operands[id.place()];
+        let (operands, log) = (&mut operands[id.place()], &mut logs[id.place()]);
         if row_elements == 0 || operands.lag().is_some() {
             return Ok(());
         }
         if operands.format().moments().block().is_some() {
             return Ok(()); // the next step refuses it
         }
-        if let Some(cuda) = self.backend.cuda()
-            && operands.is_on_device()
-        {
-            return cuda.keep_lag(id.number(), operands, row_elements);
+        if operands.is_on_device() {
+            return self.keep_lag_on_device(id, row_elements);
         }
         let lag = Lag::new(operands.param().n_elements() / row_elements, row_elements)?;
-        logs[id.place()].reserve()?;
+        log.reserve()?;
         operands.set_lag(lag)
     }
 
@@ -124,7 +121,7 @@ impl Optimizer {
         if let Device::Cuda(device) = operands.param().device() {
             let addresses = rows.addresses();
             self.reaches(name, Role::Rows, device, &addresses)?;
-            return self.catch_up_on_device(id, RowSet::Listed(rows));
+            return self.catch_up_on_device(id, Some(rows));
         }
         let Some(row_elements) = operands.lag().map(Lag::row_elements) else { return Ok(()) };
         operands.reserve_rows(rows.len(), row_elements)?;
@@ -157,7 +154,7 @@ impl Optimizer {
         let mut written = false;
         for id in self.params.ids(&of) {
             if self.params.operands(id).is_on_device() && which(&self.params[id]) {
-                self.catch_up_on_device(id, RowSet::All)?;
+                self.catch_up_on_device(id, None)?;
                 written = true;
             }
         }
@@ -208,12 +205,7 @@ impl Optimizer {
         of: Range<usize>,
         which: impl Fn(&Param) -> bool,
     ) -> Result<(), Error> {
-        if let Some(cuda) = self.backend.cuda() {
-            let (of, params) = (of.clone(), self.params.params_of(&self.params.all()));
-            cuda.forget_lags(|number| {
-                of.contains(&(number as usize)) && which(&params[number as usize])
-            })?;
-        }
+        self.forget_lags_on_device(&of, &which)?;
         let Parts { params, operands, .. } = self.params.revise();
         for (param, operands) in params[of.clone()].iter().zip(&mut operands[of]) {
             if which(param) {
@@ -221,11 +213,6 @@ impl Optimizer {
             }
         }
         Ok(())
-    }
-
-    fn catch_up_on_device(&mut self, id: ParamId, which: RowSet) -> Result<(), Error> {
-        let operands = self.params.operands(id);
-        self.backend.cuda().ok_or(Error::NoDeviceYet)?.catch_up(id.number(), operands, which)
     }
 
     /// Brings up to date the rows whose turn it is, where a step is about to be logged, and all rows
@@ -296,14 +283,6 @@ impl Optimizer {
         ids.try_for_each(|id| self.check_laziness(id))
     }
 
-    /// That no list has had a row that its parameter has not, since this was asked last. Waits for the device.
-    pub(in crate::optimizer) fn check_rows_on_device(&mut self) -> Result<(), Error> {
-        let Some((number, Outside { place, row, height })) = self.cuda()?.outside()? else {
-            return Ok(());
-        };
-        Err(outside(self.label(number)?, NoRow { place: place - 1, row, height }))
-    }
-
     /// Counts the step that has been taken for the rows that took it, and logs it for the others.
     pub(in crate::optimizer) fn log_steps(&mut self, of: &Range<usize>) {
         let Decisions { scalars, scalars_of, .. } = &self.scratch.decisions;
@@ -331,7 +310,7 @@ fn all_rows(operands: &Operands) -> Extent {
     operands.lag().map_or(Extent::Nothing, |lag| Extent::Rows(0..lag.height()))
 }
 
-fn outside(param: Label, no_row: NoRow) -> Error {
+pub(in crate::optimizer) fn outside(param: Label, no_row: NoRow) -> Error {
     let NoRow { place, row, height } = no_row;
     Error::Row { param, place, row, height }
 }

@@ -52,17 +52,9 @@ impl Optimizer {
             self.params.revise_param(found.id).master =
                 if found.has_new_master { self.begin_master(found.id)? } else { Master::Settled };
         }
-        let Some(cuda) = self.backend.cuda() else { return Ok(()) };
         for found in &found.matches {
-            let (id, Some(clock)) = (found.id, found.clock) else { continue };
-            if self.params.operands(id).is_on_device() {
-                cuda.set_clock(id.number(), &clock)?;
-                cuda.mark_all_caught_up(id.number())?;
-            }
-            if options.params {
-                cuda.send_now(id.number())?;
-            } else if let Some(copy) = cuda.copy_of(id.number()) {
-                copy.forget(); // the host brings the weights back that go with the state
+            if let Some(clock) = found.clock {
+                self.take_up_on_device(found.id, &clock, options.params)?;
             }
         }
         Ok(())

@@ -69,9 +69,7 @@ impl Optimizer {
         if self.is_half_loaded && options.scope == LoadScope::Shared {
             return Err(Error::HalfLoaded);
         }
-        if let Some(cuda) = self.backend.cuda() {
-            cuda.wait_to_load()?;
-        }
+        self.wait_to_load()?;
         if sources.is_empty() {
             return Err(Error::Null("sources"));
         }

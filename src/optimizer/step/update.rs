@@ -1,0 +1,103 @@
+//! The fourth stage of a step: parameters and state are written.
+#![forbid(unsafe_code)]
+
+use crate::backend::Refused;
+use crate::config::Lazy;
+use crate::error::Error;
+use crate::optimizer::Optimizer;
+use crate::optimizer::params::masters::Master;
+use crate::optimizer::params::table::Parts;
+use crate::optimizer::step::Scratch;
+use crate::optimizer::step::decide::Decisions;
+use crate::optimizer::step::gather::Plan;
+use crate::steps::{NO_STEP, Steps};
+use crate::tensor::{Extent, Operands};
+use core::ops::Range;
+
+impl Optimizer {
+    /// Writes what has been decided, and counts the step.
+    pub(in crate::optimizer) fn update(&mut self, plan: &Plan) -> Result<(), Error> {
+        let Plan { of, repeats, needs, on_device, .. } = plan;
+        if needs.stale_masters {
+            self.fill_stale_masters(of, |_| true)?;
+        }
+        self.clear_due_report();
+        if let Some(step) = on_device {
+            self.step_on_device(of, step)?;
+        }
+        // From the first write on the calling thread does what others refuse.
+        let refused = Refused::after(on_device.is_some());
+        if needs.lags {
+            self.take_turns(of, refused)?;
+        }
+        let refused = Refused::after(on_device.is_some() || needs.lags);
+        let updated = if self.has_copies() {
+            self.update_offloaded(of, refused)
+        } else {
+            self.update_part(of, of, *repeats, refused)
+        };
+        if updated.is_err() && on_device.is_some() {
+            self.give_up_device();
+        }
+        updated?;
+        if needs.passes_over {
+            let cleared = self.clear_used_on_device(of, Operands::is_passed_over);
+            cleared.map_err(|_| Error::HalfStep)?;
+        }
+        if needs.rows || needs.passes_over {
+            self.clear_used(of, |operands| operands.has_rows() || operands.is_passed_over());
+        }
+        self.advance(of);
+        if on_device.is_some() {
+            self.advance_on_device(of);
+        }
+        if needs.lags {
+            self.log_steps(of);
+        }
+        Ok(())
+    }
+
+    /// Steps some of the parameters of a step.
+    pub(in crate::optimizer) fn update_part(
+        &mut self,
+        of: &Range<usize>,
+        part: &Range<usize>,
+        repeats: bool,
+        refused: Refused,
+    ) -> Result<(), Error> {
+        let Scratch { pass, decisions, changes, .. } = &mut self.scratch;
+        let Decisions { scalars, scalars_of, .. } = decisions;
+        let scalars_of = &scalars_of[part.start - of.start..][..part.len()];
+        let of = part;
+        let (Parts { params, operands, logs }, groups) = (self.params.parts(), &self.groups);
+        let (params, logs) = (&params[of.clone()], &logs[of.clone()]);
+        let extent = |place: usize, operands: &Operands| match scalars_of[place] {
+            NO_STEP => Extent::Nothing,
+            _ if !operands.has_rows() => Extent::All,
+            _ => match groups[params[place].group as usize].lazy {
+                Lazy::Off => Extent::All,
+                Lazy::Rows | Lazy::Exact => Extent::Listed,
+            },
+        };
+        let operands = &mut operands[of.clone()];
+        let mut chunks = match self.statistics {
+            false if repeats => pass.again_over(operands),
+            false => pass.over(operands, extent),
+            true => pass.measured_over(operands, extent, changes),
+        };
+        if self.config.clear_grads {
+            chunks.clear_grads();
+        }
+        self.backend.update(&chunks, &Steps { scalars, scalars_of, logs }, refused)
+    }
+
+    /// Counts the step that has been taken.
+    fn advance(&mut self, of: &Range<usize>) {
+        let params = &mut self.params.parts().params[of.clone()];
+        let stepped = params.iter_mut().zip(&self.scratch.decisions.scalars_of);
+        for (param, _) in stepped.filter(|(_, scalars)| **scalars != NO_STEP) {
+            param.clock = param.clock.advanced(&self.groups[param.group as usize]);
+            param.master = Master::Settled;
+        }
+    }
+}
