@@ -35,21 +35,21 @@ use step::window::Window;
 pub struct Optimizer {
     config: Config,
     lr: f64,
-    /// What the host gave last.
+    /// The learning rate that the host gave last.
     given_lr: f64,
     groups: Vec<GroupConfig>,
     params: Params,
-    /// What is occupied has changed since the gradients were last held against it.
+    /// The memory that steps write has changed since the gradients were compared with it.
     grads_unchecked: bool,
     decay_filter: Option<DecayFilter>,
     lr_ratio: Option<LrRatio>,
-    /// How many times too large the gradients are, unless a scaler says.
+    /// The factor by which the gradients are too large, where no scaler has one.
     grad_scale: f64,
     window: Window,
     scaler: Option<Scaler>,
     found_inf: FoundInf,
     report: Report,
-    /// What a step changes is added up.
+    /// Steps add up what they change.
     statistics: bool,
     schedule: Option<Schedule>,
     backend: Backend,
@@ -60,7 +60,7 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// An optimizer without parameters, with one group.
+    /// Returns an optimizer without parameters, with one group.
     pub fn new(config: Config) -> Result<Optimizer, Error> {
         config.validate()?;
         let mut groups = Vec::new();
@@ -89,7 +89,7 @@ impl Optimizer {
         })
     }
 
-    /// The instruction set that is used, and how many threads work where there is work for them.
+    /// Returns the instruction set that is used, and the most threads that share the work.
     pub fn isa_and_threads(&self) -> (IsaCap, usize) {
         self.backend.isa_and_threads()
     }
@@ -99,7 +99,8 @@ impl Optimizer {
         &self.groups[self.params[param].group as usize]
     }
 
-    /// Returns them as the host has them now, where the host keeps them.
+    /// Returns the hyper-parameters of a parameter, with the values that the host keeps as they are
+    /// now.
     fn current_group_of(&self, param: ParamId) -> Result<GroupConfig, Error> {
         self.group_of(param).current()
     }

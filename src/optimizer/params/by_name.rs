@@ -1,5 +1,13 @@
-//! Which parameter has a name: a table of hashes with linear probing. The hash is keyed, so that no choice of
-//! names makes it slow.
+//! The parameter that has a name: a hash table with linear probing.
+//!
+//! A place holds a hash and the number of a parameter, not the name, which `get` asks for to
+//! compare. `get` looks from the place that a hash begins at (`home`) up to the first empty one. If
+//! the name is not there, it returns the hash, with which `insert` adds the parameter; `reserve`
+//! has made room before. `remove` closes the gap that it leaves, so that every search still ends at
+//! an empty place.
+//!
+//! The table doubles when it is more than three quarters full, and shrinks when less than an eighth
+//! of it is taken. The hash is keyed, so that no choice of names makes searches slow.
 #![forbid(unsafe_code)]
 
 use crate::error::Error;
@@ -10,30 +18,30 @@ use std::hash::{BuildHasher, RandomState};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Hash(u32);
 
-/// One place of the table. The hash is kept, so that a table grows without a look at the names.
+/// One place of the table. It keeps the hash, so that the table can grow without the names.
 #[derive(Clone, Copy)]
 struct Place {
     hash: Hash,
-    /// `EMPTY`, which no parameter has: nobody's.
+    /// The number of the parameter, or that of `EMPTY`, which no parameter has.
     number: u32,
 }
 
 const EMPTY: Place = Place { hash: Hash(0), number: u32::MAX };
 
-/// A table of any size has so many places at least, and one with names is never full.
+/// The number of places of the smallest table that is not empty.
 const SMALLEST: usize = 16;
 
 #[derive(Default)]
 pub struct ByName {
     hasher: RandomState,
-    /// A power of two of them, at most three quarters of which are taken.
+    /// None, or a power of two, of which at most three quarters are taken.
     places: Vec<Place>,
     len: usize,
 }
 
 impl ByName {
-    /// Returns the parameter of this name, or the hash by which it can be inserted. `name_of` returns
-    /// the name of a parameter.
+    /// Returns the parameter of this name, or the hash by which it can be inserted. `name_of`
+    /// returns the name of a parameter.
     pub fn get<'a>(&self, name: &[u8], name_of: impl Fn(u32) -> &'a [u8]) -> Result<u32, Hash> {
         let hash = self.hash(name);
         let mut at = self.home(hash).ok_or(hash)?;
@@ -70,7 +78,7 @@ impl ByName {
             }
             at = self.next(at);
         }
-        // Those behind it move up, but for those that would come before their home.
+        // Those behind the gap move into it, except where it lies before their home.
         let mut behind = self.next(at);
         while self.places[behind].number != EMPTY.number {
             let mask = self.places.len() - 1;
@@ -84,7 +92,7 @@ impl ByName {
         self.places[at] = EMPTY;
         self.len -= 1;
         if self.places.len() > SMALLEST && self.len * 8 < self.places.len() {
-            // Where there is no memory for a smaller table, the large one serves.
+            // If there is no memory for a smaller table, the large one stays.
             let _ = self.resize(self.places.len() / 4);
         }
     }
@@ -110,7 +118,7 @@ impl ByName {
         Hash(self.hasher.hash_one(name) as u32)
     }
 
-    /// Where a hash is looked for first; none: there are no places.
+    /// Returns where the search for a hash begins, or `None` if there are no places.
     fn home(&self, hash: Hash) -> Option<usize> {
         Some(hash.0 as usize & self.places.len().checked_sub(1)?)
     }

@@ -1,4 +1,4 @@
-//! Masters: filled from their parameters, and held against them, before the first step.
+//! Masters: filled from their parameters, or compared with them, before the first step.
 #![forbid(unsafe_code)]
 
 use crate::error::Error;
@@ -7,14 +7,14 @@ use crate::optimizer::params::table::{ParamId, Parts};
 use crate::tensor::Operands;
 use core::ops::Range;
 
-/// What has yet to be done about a master before the next step.
+/// What the next step has to do about a master.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Master {
-    /// Nothing, or there is none.
+    /// Nothing, or the parameter has no master.
     Settled,
-    /// The library's own, to be filled from the parameter.
+    /// Fill it from the parameter: the master is the library's.
     Stale,
-    /// The host's, of a parameter that has taken no step: to be held against the parameter.
+    /// Compare it with the parameter, which has taken no step: the master is the host's.
     Unchecked,
 }
 
@@ -29,9 +29,9 @@ impl Optimizer {
         Ok(())
     }
 
-    /// What has yet to be done about a master of the library's that is to become what its parameter
-    /// is: the next step fills it. Where a graph steps the parameter, whose launches fill none, it
-    /// is filled now.
+    /// Returns what the next step has to do so that a master of the library's becomes what its
+    /// parameter is: fill it. Where a graph steps the parameter, whose launches fill none, it is
+    /// filled now.
     pub(in crate::optimizer) fn begin_master(&mut self, id: ParamId) -> Result<Master, Error> {
         if !self.is_in_graph(id) {
             return Ok(Master::Stale);
@@ -40,9 +40,10 @@ impl Optimizer {
         Ok(Master::Settled)
     }
 
-    /// The library's own masters start as what the parameter is at its first step, so that a host
-    /// may register parameters before it has filled them. A master stays stale until the step has
-    /// been taken: if it is refused, the host may yet write the parameter.
+    /// Fills the stale masters of parameters that are about to be stepped. The library's masters
+    /// start as what the parameter is at its first step, so that the host may add parameters before
+    /// it has filled them. A master stays stale until the step has been taken: if the step is
+    /// refused, the host may yet write the parameter.
     pub(in crate::optimizer) fn fill_stale_masters(
         &mut self,
         of: &Range<usize>,
@@ -57,8 +58,8 @@ impl Optimizer {
         Ok(())
     }
 
-    /// That the host's masters of parameters that have taken no step are what the parameters were
-    /// rounded from: a master that nobody filled would overwrite its parameter.
+    /// Checks that the host's masters of parameters that have taken no step are what the parameters
+    /// were rounded from: a master that nobody filled would overwrite its parameter.
     pub(in crate::optimizer) fn check_masters(&mut self, of: &Range<usize>) -> Result<(), Error> {
         let Parts { params, operands, .. } = self.params.parts();
         for (param, operands) in params[of.clone()].iter().zip(&mut operands[of.clone()]) {

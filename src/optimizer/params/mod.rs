@@ -1,4 +1,14 @@
-//! Parameters: added with their state, moved, looked up.
+//! Parameters: what is kept of each, and how one is added and moved.
+//!
+//! `add_param` checks the name and the numbers of a new parameter, has the device make what it
+//! needs (`device/params.rs`), makes the memory of the state (`new_state.rs`), makes room in every
+//! table, and marks the memory as written by steps (`occupied.rs`). All of that may fail;
+//! `Params::put` and `keep_on_device`, which come last, cannot. `rebind` takes buffers that the
+//! host has moved.
+//!
+//! `table.rs` holds all parameters, by number (`slots.rs`) and by name (`by_name.rs`). `state.rs`
+//! reads and writes state by name (`names.rs`), `options.rs` changes what was chosen about a
+//! parameter, and `masters.rs` fills and checks masters.
 #![forbid(unsafe_code)]
 
 pub(in crate::optimizer) mod by_name;
@@ -28,32 +38,32 @@ use crate::sys::memory::reserve;
 use crate::tensor::{Operands, Tensor};
 use std::ffi::{CStr, CString};
 
-/// What a parameter is beside its memory.
+/// What is kept of a parameter, beside its memory.
 pub struct Param {
     pub name: CString,
     pub group: u32,
-    /// Times the learning rate of the group.
+    /// A factor of the group's learning rate.
     pub lr_scale: f64,
     pub decays: bool,
-    /// Skipped by every step.
+    /// Every step skips the parameter.
     pub frozen: bool,
-    /// Forgotten; the number is free.
+    /// The parameter was removed; its place is empty.
     pub removed: bool,
-    /// Left out of clipping by norm.
+    /// The gradient is not clipped, and not part of a global norm.
     pub no_clip: bool,
     pub regularizer: Regularizer<f64>,
     pub clock: Clock,
     pub master: Master,
-    /// It has taken a step that others have yet to take.
+    /// `step_param` has stepped the parameter since the last step of all.
     pub stepped_alone: bool,
 }
 
-/// Which part of a larger tensor a parameter is.
+/// The part of a larger tensor that a parameter is.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Shard {
-    /// Which element of the whole is its first.
+    /// The element of the whole that is the first of the parameter.
     pub first_element: u64,
-    /// Elements of the whole; 0: nobody said.
+    /// The number of elements of the whole; 0 if the host has not given it.
     pub whole: u64,
 }
 
@@ -62,35 +72,38 @@ impl Param {
         label(&self.name)
     }
 
-    /// Returns the name, which was UTF-8 when it came in.
+    /// Returns the name, which `check_name` has found to be UTF-8.
     pub fn name(&self) -> &str {
         self.name.to_str().unwrap_or_default()
     }
 }
 
-/// A parameter to be added; state that the host does not give is the library's, and zero.
+/// A parameter to be added. State that the host does not give is the library's, and zero.
 pub struct NewParam<'a> {
     pub name: &'a CStr,
     pub group: u32,
     pub param: Tensor,
-    /// In the order of `Role::STATE`.
+    /// The host's buffers, in the order of `Role::STATE`.
     pub state: [Option<Tensor>; Role::STATE.len()],
     pub shard: Shard,
-    /// Steps that the host's state has taken.
+    /// The number of steps that the host's state has taken.
     pub step: u64,
-    /// Not to be clipped, nor part of a global norm.
+    /// The gradient is not clipped, and not part of a global norm.
     pub no_clip: bool,
-    /// Whose gradient is added to the parameter's.
+    /// The regularizer whose gradient is added to the parameter's.
     pub regularizer: Regularizer<f64>,
-    /// It is on a device, and the processor steps it: its state is the host's memory.
+    /// The parameter is on a device, and the processor steps it: its state is in the host's memory.
     pub offload: bool,
 }
 
-/// The most steps that a state may bring: its beta powers are multiplied up one step at a time.
+/// The most steps that a state may have taken: its beta powers are multiplied up one step at a
+/// time.
 pub(in crate::optimizer) const MAX_INITIAL_STEP: u64 = 1 << 32;
 
-/// What is said of more, where betas are so near 1 that their powers would have to be multiplied for long.
-pub(in crate::optimizer) const STEPS_OF_SLOW_BETAS: &str = "at most 2^25 with a beta whose power still falls then (adamw_set_state sets powers by themselves)";
+/// What an error expects of the steps, where betas are so near 1 that their powers would have to be
+/// multiplied for long.
+pub(in crate::optimizer) const STEPS_OF_SLOW_BETAS: &str = "at most 2^25 with a beta whose power \
+     still falls then (adamw_set_state sets powers by themselves)";
 
 impl Optimizer {
     /// Adds a parameter and returns its number.
@@ -158,8 +171,8 @@ impl Optimizer {
         Ok(clock)
     }
 
-    /// Has the memory of a parameter that is about to be there count as what a step writes, and makes
-    /// room for what it changes: both or neither.
+    /// Marks the memory of a new parameter as written by steps, and makes room for the statistics
+    /// of what they change: both or neither.
     fn occupy(&mut self, number: u32, param: &Tensor, operands: &Operands) -> Result<(), Error> {
         if self.statistics {
             self.reserve_statistics(number as usize, operands)?;
@@ -169,7 +182,8 @@ impl Optimizer {
         inserted.inspect_err(|_| self.vacate(number, param, operands))
     }
 
-    /// Has the memory of a parameter count as what a step writes no more.
+    /// Unmarks the memory of a parameter as written by steps, and gives the room of its statistics
+    /// back.
     pub(in crate::optimizer) fn vacate(
         &mut self,
         number: u32,
@@ -182,30 +196,31 @@ impl Optimizer {
         self.scratch.changes.release(number as usize);
     }
 
-    /// Replaces host buffers that the host has moved, all of them or none.
+    /// Replaces buffers that the host has moved: all of them or, on an error, none.
     pub fn rebind(&mut self, moves: &[(u32, Role, Tensor)]) -> Result<(), Error> {
         let (mut old, mut places) = (Vec::new(), Vec::new());
         reserve(&mut old, moves.len(), "the moved buffers")?;
         reserve(&mut places, moves.len(), "the moved buffers")?;
         for &(param, role, tensor) in moves {
             let id = self.params.id(param)?;
-            let there = (role == Role::Param).then(|| self.param_of_host(id));
+            let host_param = (role == Role::Param).then(|| self.param_of_host(id));
             let (name, operands) = (self.params.label(id), self.params.operands(id));
             if role != Role::Param && !operands.is_host_owned(role) {
                 return Err(Error::NotTheHosts { param: name, buffer: role });
             }
-            let before = there.or(operands.tensor(role));
-            // Of a parameter on a device that the processor steps, a copy is stepped, which stays.
+            let current = host_param.or(operands.tensor(role));
+            // An offloaded parameter lies on its device, and `fits` compares with the copy that is
+            // stepped in the host's memory.
             let stepped_on = operands.param().device();
-            let home = before.map_or(stepped_on, |tensor| tensor.device());
-            let is_at_home = tensor.device() == home;
-            let as_stepped = tensor.as_if_on(if is_at_home { stepped_on } else { home });
-            let tensor_here = if home == stepped_on { tensor } else { as_stepped };
-            operands.fits(role, &tensor_here).map_err(|problem| problem.of(name, role))?;
+            let lies_on = current.map_or(stepped_on, |tensor| tensor.device());
+            let stays_there = tensor.device() == lies_on;
+            let as_copy = tensor.as_if_on(if stays_there { stepped_on } else { lies_on });
+            let compared = if lies_on == stepped_on { tensor } else { as_copy };
+            operands.fits(role, &compared).map_err(|problem| problem.of(name, role))?;
             if let Device::Cuda(device) = tensor.device() {
                 self.reaches(name, role, device, &tensor.addresses())?;
             }
-            old.push(before.map_or(0..0, |tensor| tensor.addresses()));
+            old.push(current.map_or(0..0, |tensor| tensor.addresses()));
             places.push(Place::new(tensor.addresses(), param, role));
         }
         places.sort_unstable_by_key(Place::key);
@@ -226,7 +241,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Returns a parameter as callbacks see it.
+    /// Returns what callbacks are told about a parameter.
     pub(in crate::optimizer) fn param_info(&self, id: ParamId) -> adamw_param_info {
         let (param, tensor) = (&self.params[id], self.params.operands(id).param());
         adamw_param_info {
@@ -262,7 +277,7 @@ impl Optimizer {
 }
 
 impl Shard {
-    /// That a parameter of so many elements lies inside the whole.
+    /// Checks that a parameter of so many elements lies inside the whole.
     pub fn check(&self, param: Label, n_elements: u64) -> Result<(), Error> {
         let Shard { first_element, whole } = *self;
         let end = first_element.checked_add(n_elements);
@@ -273,7 +288,7 @@ impl Shard {
     }
 }
 
-/// Whether a parameter decays: all do, unless the filter says no.
+/// Returns whether a parameter decays: all do, unless the filter says no.
 pub fn decays(filter: Option<DecayFilter>, name: &CStr) -> Result<bool, Error> {
     filter.map_or(Ok(true), |filter| filter.decays(name))
 }
@@ -289,7 +304,8 @@ pub fn check_regularizer(
     config::fits(name, value, true, param, dtype)
 }
 
-/// What a step writes of a parameter; of one that the processor steps for a device, `param` is there.
+/// Returns the buffers of a parameter that a step writes. `param` is where the host has the
+/// parameter: if it is offloaded, not the copy that is stepped.
 fn places<'a>(
     number: u32,
     param: &'a Tensor,
@@ -301,11 +317,11 @@ fn places<'a>(
     buffers.map(move |(role, tensor)| Place::new(tensor.addresses(), number, role))
 }
 
-/// A copy of a name, in memory that is allowed to be lacking.
+/// Returns a copy of a name, or an error if there is no memory for it.
 fn copied(name: &CStr) -> Result<CString, Error> {
     let mut bytes = Vec::new();
     let length = name.count_bytes() + 1;
-    // Exactly, so that the `CString` has nothing to shrink: that would allocate.
+    // Exactly as much, because `CString` would shrink more than that, which allocates.
     bytes
         .try_reserve_exact(length)
         .map_err(|_| Error::OutOfMemory { what: "the parameter's name", bytes: length })?;

@@ -1,4 +1,12 @@
-//! What the state of a parameter is called, so that it can be found by a name that others know.
+//! The names of the parts of a parameter's state, as other programs know them.
+//!
+//! `ROWS` has a row for each `Item`: its constant in the header, its suffix in neutral names, and
+//! its suffix in Paddle's names. `write` makes a name from a parameter's name and an item, in
+//! either scheme. `readings` goes the other way: it returns every parameter and item that a name
+//! may mean, because a parameter's name may itself end like a suffix. The caller takes the first
+//! that is there.
+//!
+//! Checkpoints have neutral names only: `tensor_name`, `neutral_name` and `neutral_reading`.
 #![forbid(unsafe_code)]
 
 use crate::choice::choice;
@@ -10,7 +18,7 @@ use core::fmt::{self, Write};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Item {
     Tensor(Role),
-    /// Counters are one f64 each.
+    /// A counter of one f64, as the two below.
     Step,
     Beta1Power,
     Beta2Power,
@@ -28,24 +36,24 @@ impl Item {
 }
 
 choice! {
-    /// Whose names.
+    /// A way to name state.
     pub enum Scheme: "an ADAMW_NAMES constant, 0 or 1" {
         /// `state.<param>.exp_avg`, as PyTorch's distributed checkpoints have it.
         Neutral = 0;
-        /// `<param>_moment1_0`, as Paddle's optimizers have it. A 16-bit parameter's state is that of
-        /// its master there: `<param>_fp32_master_0_moment1_0`.
+        /// `<param>_moment1_0`, as Paddle's optimizers have it. The state of a 16-bit parameter is
+        /// that of its master there: `<param>_fp32_master_0_moment1_0`.
         Paddle = 1;
     }
 }
 
-/// What the header numbers an item, and what it is called.
+/// The number and the names of an item.
 struct Row {
     item: Item,
-    /// Its `ADAMW_BUFFER` constant.
+    /// The `ADAMW_BUFFER` constant.
     number: u32,
-    /// Its suffix in neutral names.
+    /// The suffix in neutral names.
     neutral: &'static str,
-    /// Its suffix in Paddle's names, if Paddle has it.
+    /// The suffix in Paddle's names, if Paddle has the item.
     paddle: Option<&'static str>,
 }
 
@@ -88,7 +96,7 @@ impl Item {
     }
 }
 
-/// What a tensor of a parameter is called in a checkpoint, in three parts.
+/// Returns the name of a parameter's tensor in a checkpoint, in three parts.
 pub fn tensor_name(param: &str, role: Role) -> [&str; 3] {
     match role {
         Role::Param => ["param.", param, ""],
@@ -96,18 +104,18 @@ pub fn tensor_name(param: &str, role: Role) -> [&str; 3] {
     }
 }
 
-/// The neutral name of a part of a parameter's state, in three parts.
+/// Returns the neutral name of a part of a parameter's state, in three parts.
 pub fn neutral_name(param: &str, item: Item) -> [&str; 3] {
     [PREFIX, param, item.row().map_or("", |row| row.neutral)]
 }
 
-/// The parameter and the part of its state that have this neutral name.
+/// Returns the parameter and the part of its state that have this neutral name.
 pub fn neutral_reading(name: &str) -> Option<(&str, Item)> {
     let name = name.strip_prefix(PREFIX)?;
     ROWS.iter().find_map(|row| Some((name.strip_suffix(row.neutral)?, row.item)))
 }
 
-/// Writes a name; `None` if the scheme has none for it.
+/// Writes the name of an item, or returns `None` if the scheme has none for it.
 pub fn write(
     to: &mut impl Write,
     scheme: Scheme,
@@ -126,7 +134,7 @@ pub fn write(
     })
 }
 
-/// What a name may be: the parameter's name and the item, in every way that it can be read.
+/// Returns every parameter and item that a name may mean, with the scheme.
 pub fn readings(name: &str) -> impl Iterator<Item = (Scheme, &str, Item)> {
     let neutral = ROWS.iter().filter_map(move |row| {
         Some((Scheme::Neutral, name.strip_prefix(PREFIX)?.strip_suffix(row.neutral)?, row.item))

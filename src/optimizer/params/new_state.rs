@@ -1,4 +1,4 @@
-//! The state that a new parameter needs, and whether what the host gives of it fits.
+//! The state of a new parameter: what it needs, and checks of what the host gives.
 #![forbid(unsafe_code)]
 
 use crate::dtype::Dtype;
@@ -13,8 +13,8 @@ use crate::tensor::{Buffer, Operands, Tensor};
 use core::ops::Range;
 
 impl Optimizer {
-    /// What the state of a parameter of this type and length is made of, if it is added to a group. What
-    /// depends on a length depends on the whole's, so that all shards are alike.
+    /// Returns the format of the state of a parameter of this type and length in a group. What
+    /// depends on a length depends on that of the whole, so that all shards are alike.
     fn format(
         &self,
         name: Label,
@@ -32,8 +32,8 @@ impl Optimizer {
         Format::new(name, (dtype, whole), choices, multi_precision, amsgrad)
     }
 
-    /// How many bytes each part of the state takes that a parameter of this type and length needs in
-    /// this group.
+    /// Returns the number of bytes of each part of the state that a parameter of this type and
+    /// length needs in this group.
     pub fn memory_plan(
         &self,
         group: u32,
@@ -50,8 +50,8 @@ impl Optimizer {
         }))
     }
 
-    /// Returns the memory of a new parameter that is stepped as `stepped`: the host's where it gives
-    /// some, otherwise the library's, zero.
+    /// Returns the memory of a new parameter that is stepped as `stepped`. State that the host does
+    /// not give is the library's, and zero.
     pub(in crate::optimizer) fn new_operands(
         &mut self,
         new: &NewParam,
@@ -96,9 +96,9 @@ impl Optimizer {
         Ok(operands)
     }
 
-    /// That the host's buffers of a new parameter overlap neither each other nor what a step
-    /// writes already. (Gradients are looked at by the next step: one that is there now may be
-    /// replaced before it is read.)
+    /// Checks that the host's buffers of a new parameter overlap neither each other nor what a step
+    /// writes already. (The next step looks at the gradients: one that is set now may be replaced
+    /// before it is read.)
     fn check_places(&self, new: &NewParam) -> Result<(), Error> {
         let state = Role::STATE.into_iter().zip(&new.state);
         let given = state.filter_map(|(role, tensor)| Some((role, tensor.as_ref()?)));

@@ -1,4 +1,12 @@
-//! The memory that a step writes, as sorted address ranges: nothing may lie in it twice.
+//! The memory that a step writes, as sorted address ranges, none of which overlaps another.
+//!
+//! `overlapped` finds what memory of the host's would overlap: a step must not write through two
+//! buffers to one address, nor to a gradient that it reads. `insert` and `remove` follow the
+//! parameters, and `relocate` follows buffers that the host has moved.
+//!
+//! The places lie in runs of at most `MOST`, so that one comes or goes without moving many. A full
+//! run is cut in two (`split`), and two short ones become one (`join`). `starts` has one address
+//! for each run, and a search by halves through it finds the run of an address.
 #![forbid(unsafe_code)]
 
 use crate::error::Error;
@@ -20,7 +28,7 @@ impl Place {
         Place { start: addresses.start, end: addresses.end, param, role }
     }
 
-    /// What there is only one of.
+    /// Returns what no two places have in common.
     pub fn key(&self) -> (u32, Role) {
         (self.param, self.role)
     }
@@ -34,23 +42,22 @@ impl Place {
     }
 }
 
-/// Places in the order of their addresses, none empty, none overlapping another. They are kept in runs of a few,
-/// so that one comes or goes without moving many.
+/// Places in the order of their addresses, none of which is empty.
 #[derive(Default)]
 pub struct Occupied {
-    /// For each run an address: all its places start there or behind, and those of the next run
-    /// behind them. They lie side by side, so that a search reads few lines of memory.
+    /// By run, an address at or before the start of each of its places, and behind all places of
+    /// the run before. The addresses lie side by side, so that a search reads few lines of memory.
     starts: Vec<usize>,
     runs: Vec<Vec<Place>>,
 }
 
-/// The most places of a run, for which any but the first has room.
+/// The most places of a run. Every run but the first is allocated with room for them.
 const MOST: usize = 64;
 
 const WHAT: &str = "the table of buffers";
 
 impl Occupied {
-    /// A place that these addresses overlap.
+    /// Returns the last place that these addresses overlap.
     pub fn overlapped(&self, addresses: &Range<usize>) -> Option<&Place> {
         if addresses.is_empty() {
             return None;
@@ -91,8 +98,8 @@ impl Occupied {
         }
     }
 
-    /// Replaces the places that have the addresses of `old`, or says which two would overlap. Nothing has changed
-    /// then, nor after an error.
+    /// Replaces the places that have the addresses of `old`, or returns two that would overlap.
+    /// Nothing has changed then, nor after an error.
     pub fn relocate(
         &mut self,
         old: &[Range<usize>],
@@ -126,13 +133,13 @@ impl Occupied {
         result
     }
 
-    /// The run that a place with this start belongs to.
+    /// Returns the run that a place with this start belongs to.
     fn run_of(&self, start: usize) -> usize {
         self.starts.partition_point(|first| *first <= start).saturating_sub(1)
     }
 
-    /// Makes two runs of a full one, and returns that which a start belongs to. Behind all places a new run
-    /// starts: memory is often handed out upwards.
+    /// Cuts a full run in two, and returns the one that a start belongs to. A start behind all
+    /// places begins a run of its own, because memory is often handed out upwards.
     fn split(&mut self, at: usize, start: usize) -> Result<usize, Error> {
         let places = &self.runs[at];
         let is_behind = at + 1 == self.runs.len() && places[MOST - 1].start < start;
@@ -148,7 +155,7 @@ impl Occupied {
         Ok(if start < first { at } else { at + 1 })
     }
 
-    /// Takes the place out that has these addresses, and says of which run.
+    /// Takes out the place that has these addresses, and returns it with the number of its run.
     fn take(&mut self, addresses: &Range<usize>) -> Option<(usize, Place)> {
         if addresses.is_empty() {
             return None;
@@ -160,7 +167,7 @@ impl Occupied {
         Some((at, places.remove(inside)))
     }
 
-    /// Makes one run of this and the next, if they are short.
+    /// Makes one run of this one and the next, if both are short.
     fn join(&mut self, at: usize) {
         if self.runs.get(at).is_some_and(Vec::is_empty) {
             self.forget(at);
@@ -179,8 +186,8 @@ impl Occupied {
     }
 }
 
-/// How many places of a run start before an address. All are looked at: they come out of memory
-/// together, and those that a search by halves looks at each only after the one before.
+/// Returns how many places of a run start before an address. It looks at all of them, because their
+/// loads do not depend on each other, as those of a search by halves would.
 fn n_before(places: &[Place], address: usize) -> usize {
     places.iter().map(|place| usize::from(place.start < address)).sum()
 }
@@ -229,7 +236,7 @@ mod tests {
         assert_eq!(all(&occupied), before);
     }
 
-    /// Against one list that says the same slowly.
+    /// Compares with a plain list.
     #[test]
     fn many_places_that_come_go_and_move_stay_in_order() {
         let (mut occupied, mut list) = (Occupied::default(), Vec::<Place>::new());

@@ -1,4 +1,4 @@
-//! What can be changed about a parameter that is there.
+//! What the host can change about a parameter, up to its removal.
 #![forbid(unsafe_code)]
 
 use crate::config;
@@ -10,21 +10,21 @@ use crate::optimizer::params::masters::Master;
 use crate::role::Role;
 use crate::steps::Clock;
 
-/// The choices about one parameter.
+/// What the host chooses about one parameter.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Options {
     pub group: u32,
-    /// Times the learning rate of its group.
+    /// A factor of the group's learning rate.
     pub lr_scale: f64,
-    /// Skipped by every step, as if it had no gradient.
+    /// Every step skips the parameter, as if it had no gradient.
     pub frozen: bool,
-    /// Left out of clipping.
+    /// The gradient is not clipped, and not part of a global norm.
     pub no_clip: bool,
     pub regularizer: Regularizer<f64>,
 }
 
 impl Optimizer {
-    /// The choices about a parameter.
+    /// Returns the choices about a parameter.
     pub fn options(&self, number: u32) -> Result<Options, Error> {
         let param = &self.params[self.params.id(number)?];
         Ok(Options {
@@ -53,8 +53,8 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Makes a parameter as new: no step taken, moments of zero, and the master what the parameter
-    /// is at its next step.
+    /// Makes a parameter as new: it has taken no step, its moments are zero, and its next step
+    /// fills the master.
     pub fn reset(&mut self, number: u32) -> Result<(), Error> {
         let id = self.params.id(number)?;
         self.fetch_anew(id)?;
@@ -71,12 +71,13 @@ impl Optimizer {
         self.set_clock(id, Clock::NEW)
     }
 
-    /// Forgets a parameter and frees the state that is the library's. Its number and its name are free.
+    /// Removes a parameter and frees the state that is the library's. Its number and its name can
+    /// be given again.
     pub fn remove(&mut self, number: u32) -> Result<(), Error> {
         let id = self.params.id(number)?;
         self.catch_up_rows(id)?;
         let param = self.param_of_host(id);
-        // A graph that steps it goes on with its number, which stays nobody's.
+        // A graph that steps it goes on with its number, which nobody else gets.
         let is_kept = self.params.operands(id).is_on_device() && self.is_in_graph(id);
         self.release_on_device(id)?;
         let operands = self.params.free(id, is_kept);

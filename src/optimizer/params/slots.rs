@@ -1,5 +1,12 @@
-//! The numbers of parameters: given lowest first, given again when their parameter is gone, and in which
-//! order those that have one were added.
+//! The numbers of parameters, and the order in which the parameters were added.
+//!
+//! `next` returns the lowest number that is free, `take` gives it to a parameter, and `release`
+//! takes it back. `free` has a bit for each number, and `words` has a bit for each word of `free`,
+//! so that `next` need not look at all of them. `links` connects the parameters that are there in
+//! the order of adding, which `live` follows.
+//!
+//! The highest number is never free: `release` drops the free ones at the end. A number that a
+//! recorded graph still uses is released without becoming free, so that no parameter gets it again.
 #![forbid(unsafe_code)]
 
 use crate::error::Error;
@@ -7,13 +14,13 @@ use crate::sys::memory::{give_back, reserve};
 
 /// Numbers below a length, each of a parameter or free.
 pub struct Slots {
-    /// By number: the neighbours in the order of adding.
+    /// By number, the neighbours in the order of adding.
     links: Vec<Link>,
     first: u32,
     last: u32,
-    /// A bit for each number: it is free.
+    /// A bit for each number, which is set if the number is free.
     free: Vec<u64>,
-    /// A bit for each of those words: some of its numbers are.
+    /// A bit for each word of `free`, which is set if any of its bits is.
     words: Vec<u64>,
 }
 
@@ -23,7 +30,7 @@ struct Link {
     after: u32,
 }
 
-/// No number, as `next_number` sees to.
+/// Stands for no number: `next_number` never returns it.
 const NONE: u32 = u32::MAX;
 
 const WHAT: &str = "the numbers of parameters";
@@ -35,12 +42,12 @@ impl Default for Slots {
 }
 
 impl Slots {
-    /// All numbers are below it; the highest is not free.
+    /// Returns one more than the highest number.
     pub fn len(&self) -> usize {
         self.links.len()
     }
 
-    /// The lowest number that is free.
+    /// Returns the lowest number that is free.
     pub fn next(&self) -> usize {
         let in_words = self.words.iter().enumerate().find_map(lowest);
         in_words.and_then(|word| lowest((word, &self.free[word]))).unwrap_or(self.len())
@@ -53,7 +60,7 @@ impl Slots {
         reserve(&mut self.words, 1, WHAT)
     }
 
-    /// Gives the number that is next to a parameter, the last that was added.
+    /// Returns `next` and takes it for a parameter, which becomes the last in the order of adding.
     pub fn take(&mut self) -> u32 {
         let number = self.next();
         let link = Link { before: self.last, after: NONE };
@@ -73,7 +80,8 @@ impl Slots {
         number as u32
     }
 
-    /// Takes a number back, to be given again if it `is_free`. The free ones above all others are forgotten.
+    /// Takes a number back, which can be given again if it `is_free`. Drops the free numbers at the
+    /// end.
     pub fn release(&mut self, number: usize, is_free: bool) {
         let Link { before, after } = self.links[number];
         match self.links.get_mut(before as usize) {
@@ -97,7 +105,7 @@ impl Slots {
         give_back(&mut self.links, length);
     }
 
-    /// The numbers that are not free, in the order in which their parameters were added.
+    /// Returns the numbers of the parameters that are there, in the order in which they were added.
     pub fn live(&self) -> impl Iterator<Item = usize> {
         let number = |number: u32| (number != NONE).then_some(number as usize);
         core::iter::successors(number(self.first), move |&at| number(self.links[at].after))
@@ -118,7 +126,7 @@ fn set(word: &mut u64, bit: u64, is_set: bool) {
     *word = if is_set { *word | bit } else { *word & !bit };
 }
 
-/// The lowest number whose bit is set in the i-th word.
+/// Returns the lowest number whose bit is set in the i-th word.
 fn lowest((i, word): (usize, &u64)) -> Option<usize> {
     (*word != 0).then(|| i * 64 + word.trailing_zeros() as usize)
 }
@@ -134,14 +142,14 @@ mod tests {
         number
     }
 
-    /// Against lists that say the same slowly.
+    /// Compares with a plain list.
     #[test]
     fn the_lowest_free_number_comes_first_and_the_order_is_that_of_adding() {
         let (mut slots, mut live) = (Slots::default(), Vec::new());
         let mut random = 1u64;
         for round in 0..60_000 {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            // More and more, then fewer and fewer.
+            // Nine in ten are additions in one phase, and removals in the next.
             let grows = (random >> 33) % 10 < if round / 10_000 % 2 == 0 { 9 } else { 1 };
             if live.is_empty() || grows {
                 let number = add(&mut slots);

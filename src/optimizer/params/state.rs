@@ -1,4 +1,13 @@
-//! State in memory: every tensor and counter of a parameter, to be seen, read and written.
+//! The state of parameters as the host sees it: what each part is called, where it lies, and its
+//! value.
+//!
+//! A part is an `Item`: a tensor, or a counter of one f64. `view` returns where the part of a
+//! parameter lies, and `write_name` what it is called. `find_state` returns the part that has a
+//! name, in whichever scheme; `read_state` and `write_state` copy such a part, after `check_state`
+//! has compared its type and its length.
+//!
+//! Before a tensor is seen, its rows catch up, and a master that has yet to begin is filled.
+//! Paddle's beta powers are those of the next step, so the counters are converted on their way.
 #![forbid(unsafe_code)]
 
 use crate::config::GroupConfig;
@@ -15,30 +24,30 @@ use crate::tensor::Tensor;
 use core::ffi::CStr;
 use core::fmt;
 
-/// Where a part of the state is.
+/// Where a part of the state lies.
 pub struct View {
-    /// `None`: a counter, which is inside the handle.
+    /// `None` for a counter, which is inside the handle.
     pub tensor: Option<Tensor>,
     pub is_host_owned: bool,
 }
 
 impl Optimizer {
-    /// One more than the highest number of a parameter.
+    /// Returns one more than the highest number of a parameter.
     pub fn n_params(&self) -> u32 {
         self.params.len() as u32
     }
 
-    /// How many groups there are.
+    /// Returns the number of groups.
     pub fn n_groups(&self) -> u32 {
         self.groups.len() as u32
     }
 
-    /// The number of the parameter of this name.
+    /// Returns the number of the parameter that has a name.
     pub fn find_param(&self, name: &[u8]) -> Option<u32> {
         self.params.named(name).ok().map(ParamId::number)
     }
 
-    /// Where a part of the state is, brought up to date.
+    /// Brings a part of the state up to date, and returns where it lies.
     pub fn view(&mut self, number: u32, item: Item) -> Result<View, Error> {
         let id = self.params.id(number)?;
         let Item::Tensor(role) = item else {
@@ -54,7 +63,7 @@ impl Optimizer {
         Ok(View { tensor: operands.tensor(role), is_host_owned })
     }
 
-    /// Writes what a part of the state is called.
+    /// Writes the name of a part of the state.
     pub fn write_name(
         &self,
         to: &mut impl fmt::Write,
@@ -68,18 +77,18 @@ impl Optimizer {
         }
         let has_master = self.params.operands(id).state(Role::Master).is_some();
         let name = self.params[id].name();
-        // Who gave the memory saw to its size, so that writing does not fail.
+        // Writing does not fail: the caller has made room for the name.
         let nameless = Error::NoName { param: self.params.label(id), what: item.name() };
         names::write(to, scheme, name, has_master, item).map(|_| ()).ok_or(nameless)
     }
 
-    /// That a parameter that is there has this state.
+    /// Checks that the state of a parameter has this buffer.
     fn check_state_is_there(&self, id: ParamId, buffer: Role) -> Result<(), Error> {
         let absent = |reason| Error::NoState { param: self.params.label(id), buffer, reason };
         self.params.operands(id).format().buffer(buffer).map(|_| ()).map_err(absent)
     }
 
-    /// The part of the state that has this name, by whichever scheme.
+    /// Returns the part of the state that has this name, in whichever scheme.
     pub fn find_state(&self, name: &CStr) -> Result<(Scheme, u32, Item), Error> {
         self.named_state(name).map(|(scheme, id, item)| (scheme, id.number(), item))
     }
@@ -151,7 +160,7 @@ impl Optimizer {
         if !(0.0..=1.0).contains(&value) {
             return Err(wrong("0 to 1"));
         }
-        // Paddle's powers are one step ahead.
+        // Paddle's powers are those of the next step.
         let behind = |beta: fn(&GroupConfig) -> f64| match scheme {
             Scheme::Neutral => Ok(value),
             Scheme::Paddle => match beta(&self.current_group_of(id)?) {
@@ -166,7 +175,7 @@ impl Optimizer {
         self.set_clock(id, clock)
     }
 
-    /// That the part of the state that has this name is made of this type.
+    /// Checks that the part of the state that has this name has elements of this type.
     pub fn check_state_type(&self, name: &CStr, is: Dtype) -> Result<(), Error> {
         let (_, id, item) = self.named_state(name)?;
         let tensor = match item {
@@ -178,7 +187,7 @@ impl Optimizer {
         if is == expected { Ok(()) } else { Err(Error::State { name: label(name), problem }) }
     }
 
-    /// That memory of the host's has the elements and the type of a part of the state.
+    /// Checks that memory of the host's has the length and the element type of a part of the state.
     fn check_state(
         &self,
         name: Label,

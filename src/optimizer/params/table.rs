@@ -5,9 +5,9 @@
 //! there is one `Vec` for each; they have one length. `reserve` makes room in all of them, `put`
 //! fills it, and `free` empties the place of a parameter that is removed.
 //!
-//! A step works out who is stepped and with what, and relies on that as long as `revision` is what
-//! it was. Who changes that takes the table apart by `revise`; a step, which writes only what it has
-//! worked out, by `parts`.
+//! A step works out which parameters are stepped with what, and relies on it while `revision` is
+//! what it was. A change of that goes through `revise`, which counts it; a step, which writes only
+//! what it has worked out, goes through `parts`.
 #![forbid(unsafe_code)]
 
 use super::by_name::{ByName, Hash};
@@ -21,7 +21,7 @@ use crate::sys::memory::{give_back, reserve};
 use crate::tensor::Operands;
 use core::ops::{Index, Range};
 
-/// The number of a parameter that is there.
+/// The number of a parameter, which has been found to be there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ParamId(u32);
 
@@ -48,7 +48,7 @@ pub struct Params {
     operands: Vec<Operands>,
     /// The steps that rows have yet to take.
     logs: Vec<Log>,
-    /// Which part of a larger tensor each is.
+    /// The part of a larger tensor that each is.
     shards: Vec<Shard>,
     slots: Slots,
     by_name: ByName,
@@ -104,8 +104,8 @@ impl Params {
         self.by_name.get(name, name_of).map(ParamId)
     }
 
-    /// Returns the parameters at some places. One that was removed is among them: it has no elements
-    /// and no gradient.
+    /// Returns the parameters at some places. Those that were removed are among them: they have no
+    /// elements and no gradient.
     pub fn ids(&self, of: &Range<usize>) -> impl Iterator<Item = ParamId> + Clone + use<> {
         of.clone().map(|place| ParamId(place as u32))
     }
@@ -141,18 +141,19 @@ impl Params {
         self[id].label()
     }
 
-    /// Returns a number that is another one as soon as who is stepped, or with what, may have changed.
+    /// Returns a number that changes whenever the parameters that are stepped, or what they are
+    /// stepped with, may have changed.
     pub fn revision(&self) -> u64 {
         self.revision
     }
 
-    /// Takes the table apart for a change of who is stepped, or with what.
+    /// Takes the table apart for a change of which parameters are stepped, or with what.
     pub fn revise(&mut self) -> Parts<'_> {
         self.revision += 1;
         self.parts()
     }
 
-    /// Takes the table apart for what changes neither.
+    /// Takes the table apart for changes of anything else.
     pub fn parts(&mut self) -> Parts<'_> {
         Parts { params: &mut self.params, operands: &mut self.operands, logs: &mut self.logs }
     }
@@ -177,13 +178,13 @@ impl Params {
         &mut self.operands[id.place()]
     }
 
-    /// Returns the number that the next parameter gets, and how many places there will be.
+    /// Returns the number of the next parameter, and the number of places with it.
     pub fn next(&self) -> Result<(u32, usize), Error> {
         let number = next_number(self.slots.next())?;
         Ok((number, self.len().max(number as usize + 1)))
     }
 
-    /// Makes room for one more, so that `put` need not.
+    /// Makes room for one more parameter, so that `put` cannot fail.
     pub fn reserve(&mut self) -> Result<(), Error> {
         const WHAT: &str = "the parameters";
         reserve(&mut self.params, 1, WHAT)?;
@@ -206,8 +207,8 @@ impl Params {
         ParamId(number)
     }
 
-    /// Empties the place of a parameter and returns its memory. Its name is free, and its number if it
-    /// is not `kept`.
+    /// Empties the place of a parameter and returns its memory. The name can be given again, and
+    /// the number too unless it `is_kept`.
     pub fn free(&mut self, id: ParamId, is_kept: bool) -> Operands {
         let place = id.place();
         self.by_name.remove(self.params[place].name.to_bytes(), id.number());
@@ -235,7 +236,7 @@ impl Params {
     }
 }
 
-/// Puts what belongs to a number where it belongs; there is room.
+/// Puts what belongs to a number in its place, for which there is room.
 fn put<T>(values: &mut Vec<T>, number: u32, value: T) {
     match values.get_mut(number as usize) {
         Some(free) => *free = value,
