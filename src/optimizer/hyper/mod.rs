@@ -1,5 +1,14 @@
-//! Hyper-parameters: of the handle, of its groups, and of one parameter; numbers, or read where
-//! the host keeps them.
+//! Hyper-parameters: of the handle, of its groups, and of one parameter.
+//!
+//! The learning rate of a parameter is a product: the handle's (`lr`), a scale of its group, a
+//! scale of its own, and what the host's `lr_ratio` returns for it. `scaled_lr` multiplies them and
+//! checks that the product is finite.
+//!
+//! The host may keep a value itself and change it between steps. `read_host_values` reads all of
+//! them once, at the beginning of a step, and checks them before it takes any.
+//!
+//! `schedule.rs` moves the handle's learning rate, and `scaler.rs` the scale of the loss. What a
+//! step makes of all these is worked out in `step/decide.rs`.
 #![forbid(unsafe_code)]
 
 pub(in crate::optimizer) mod scaler;
@@ -15,13 +24,13 @@ use crate::sys::memory::reserve;
 use crate::tensor::HostNumber;
 
 impl Optimizer {
-    /// The learning rate that groups, parameters and callbacks scale.
+    /// Returns the learning rate that groups, parameters and callbacks scale.
     pub fn lr(&self) -> f64 {
         self.config.lr_ptr.map_or(self.lr, HostNumber::read)
     }
 
-    /// The learning rate that a checkpoint has: where the host keeps one that no step would take, the last
-    /// that one took, so that what was saved can be loaded.
+    /// Returns the learning rate for a checkpoint. If the host keeps one that no step would take,
+    /// it is the one that the last step took, so that the checkpoint can be loaded.
     pub(in crate::optimizer) fn saved_lr(&self) -> f64 {
         let lr = self.lr();
         config::learning_rate(lr).map_or(self.lr, |()| lr)
@@ -40,11 +49,12 @@ impl Optimizer {
         Ok(())
     }
 
-    /// What the host gave last, whatever a schedule has made of it.
+    /// Returns the learning rate that the host gave last, whatever a schedule has made of it.
     pub fn given_lr(&self) -> f64 {
         self.given_lr
     }
 
+    /// Checks that the host does not keep the learning rate itself.
     pub(in crate::optimizer) fn check_lr_is_free(&self) -> Result<(), Error> {
         match self.config.lr_ptr {
             Some(_) => Err(Error::LrConflict("read from config.lr_ptr: write it there")),
@@ -52,7 +62,7 @@ impl Optimizer {
         }
     }
 
-    /// The learning rate that a step would give a parameter now. Asks the host's callback.
+    /// Returns the learning rate that a step would give a parameter now. Asks the host's callback.
     pub fn param_lr(&self, number: u32) -> Result<f64, Error> {
         let id = self.params.id(number)?;
         let ratio = self.ratio(id)?;
@@ -61,8 +71,8 @@ impl Optimizer {
         self.scaled_lr(lr, self.params[id].group, ratio)
     }
 
-    /// What the learning rate of a parameter that is there is multiplied by, beside its group's
-    /// scale. Asks the host's callback.
+    /// Returns what the learning rate of a parameter is multiplied by, beside its group's scale.
+    /// Asks the host's callback.
     #[inline]
     pub(in crate::optimizer) fn ratio(&self, id: ParamId) -> Result<f64, Error> {
         let param = &self.params[id];
@@ -75,13 +85,13 @@ impl Optimizer {
         }
     }
 
-    /// A learning rate times what a group and a parameter of it scale it by.
+    /// Returns a learning rate times the scale of a group and the scale of a parameter.
     #[inline]
     pub(in crate::optimizer) fn lr_product(&self, lr: f64, group: u32, scale: f64) -> f64 {
         lr * self.groups[group as usize].lr_scale * scale
     }
 
-    /// The same, which has to be finite.
+    /// Returns `lr_product`, or an error if it is not finite.
     pub(in crate::optimizer) fn scaled_lr(
         &self,
         lr: f64,
@@ -93,7 +103,7 @@ impl Optimizer {
         if value.is_finite() { Ok(value) } else { Err(Error::Number { name, value, expected }) }
     }
 
-    /// Reads the hyper-parameters that the host keeps, each once, and takes them where all are right.
+    /// Reads the hyper-parameters that the host keeps, each once, and takes them if all are valid.
     pub(in crate::optimizer) fn read_host_values(&mut self) -> Result<(), Error> {
         let lr = self.lr();
         config::learning_rate(lr)?;
@@ -103,7 +113,7 @@ impl Optimizer {
         for group in self.groups.iter().filter(|group| has_host_values(group)) {
             read.push(group.current()?);
         }
-        // No revision: parameters of one group go on sharing what they share.
+        // This is no revision: parameters of one group go on sharing their scalars.
         let groups = self.groups.iter_mut().filter(|group| has_host_values(group));
         for (group, read) in groups.zip(read) {
             *group = *read;
@@ -112,12 +122,12 @@ impl Optimizer {
         Ok(())
     }
 
-    /// The values that a new group has unless it is given others: group 0's.
+    /// Returns the values that a new group has unless it is given others: those of group 0.
     pub fn group_defaults(&self) -> GroupConfig {
         GroupConfig { lr_scale: 1.0, ..self.groups[0] }
     }
 
-    /// A group's values, as the host last set them.
+    /// Returns the values of a group, as the host last set them.
     pub fn group(&self, number: u32) -> Result<GroupConfig, Error> {
         let count = self.groups.len();
         self.groups.get(number as usize).copied().ok_or(Error::NoGroup { number, count })
@@ -135,7 +145,7 @@ impl Optimizer {
         Ok(number)
     }
 
-    /// Gives a group other values; its parameters keep their state and their step counts.
+    /// Replaces the values of a group. Its parameters keep their state and their step counts.
     pub fn set_group(&mut self, number: u32, group: GroupConfig) -> Result<(), Error> {
         self.group(number)?;
         group.validate()?;
@@ -150,7 +160,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Asks the filter about every parameter there is, and about each one added later.
+    /// Sets the filter, which is asked about every parameter now, and about new ones later.
     pub fn set_decay_filter(&mut self, filter: Option<DecayFilter>) -> Result<(), Error> {
         let mut answers = Vec::new();
         reserve(&mut answers, self.params.len(), "the decay filter's answers")?;
@@ -164,7 +174,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Asked about every parameter with a gradient, at each step.
+    /// Sets the callback that each step asks about every parameter with a gradient.
     pub fn set_lr_ratio(&mut self, lr_ratio: Option<LrRatio>) {
         self.lr_ratio = lr_ratio;
         self.params.revise();

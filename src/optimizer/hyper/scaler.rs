@@ -1,5 +1,9 @@
 //! The loss scale: a number of the host's, or one that adapts to what gradients can hold.
 //!
+//! The host multiplies the loss by `loss_scale`, so that small gradients do not vanish in 16 bits,
+//! and the step multiplies the gradients by `inv_grad_scale`. After the step, `tell` writes the
+//! host's flag and has the scaler adapt.
+//!
 //! The dynamic scale is that of Micikevicius et al., "Mixed Precision Training" (ICLR 2018), as
 //! PyTorch's and Paddle's GradScaler have it: it grows after so many good steps in a row, and backs
 //! off when gradients overflow, within what f32 can multiply by and invert.
@@ -10,17 +14,17 @@ use crate::error::Error;
 use crate::optimizer::{Optimizer, Report};
 use crate::tensor::HostNumber;
 
-/// Flags of the host's, which other optimizers and other processes share.
+/// Flags in the host's memory, by which optimizers and processes share what they have found.
 #[derive(Clone, Copy, Default)]
 pub struct FoundInf {
-    /// Not 0: somebody else has found a gradient that is not finite.
+    /// Read by each step: not 0 if another one has found a gradient that is not finite.
     pub host_flag: Option<HostNumber>,
-    /// Becomes 1 if somebody else or this handle has, and 0 otherwise.
+    /// Written by each step: 1 if another one or this handle has found one, and 0 otherwise.
     pub own_flag: Option<HostNumber>,
 }
 
 impl Optimizer {
-    /// Says how many times too large the gradients are.
+    /// Sets the factor by which the gradients are too large.
     pub fn set_grad_scale(&mut self, scale: f64) -> Result<(), Error> {
         config::loss_scale("grad_scale", scale)?;
         if self.scaler.is_some() {
@@ -30,17 +34,17 @@ impl Optimizer {
         Ok(())
     }
 
-    /// How many times too large the loss is to be made.
+    /// Returns the factor that the host has to multiply the loss by.
     pub fn loss_scale(&self) -> f64 {
         self.scaler.as_ref().map_or(self.grad_scale, |scaler| scaler.state.scale)
     }
 
-    /// What brings the gradients to their size.
+    /// Returns what the gradients are multiplied by to undo the loss scale.
     pub(in crate::optimizer) fn inv_grad_scale(&self) -> f64 {
         1.0 / self.loss_scale()
     }
 
-    /// Lets the loss scale adapt; `None`: it stays what it is.
+    /// Sets the scaler that adapts the loss scale. With `None`, the scale stays what it is.
     pub fn set_scaler(&mut self, config: Option<LossScaler>) -> Result<(), Error> {
         if let Some(config) = &config {
             config.validate()?;
@@ -50,23 +54,23 @@ impl Optimizer {
         Ok(())
     }
 
-    /// How far the dynamic scale has come.
+    /// Returns the state of the scaler.
     pub fn scaler_state(&self) -> Result<ScalerState, Error> {
         self.scaler.as_ref().map(|scaler| scaler.state).ok_or(Error::NoScaler)
     }
 
-    /// Puts the dynamic scale where a saved one had come.
+    /// Sets the state of the scaler to one that was saved.
     pub fn set_scaler_state(&mut self, state: ScalerState) -> Result<(), Error> {
         let scaler = self.scaler.as_mut().ok_or(Error::NoScaler)?;
         scaler.set_state(state)
     }
 
-    /// Where to look for what others have found, and to say what this handle has.
+    /// Sets the flags by which this handle shares what it has found.
     pub fn set_found_inf(&mut self, found_inf: FoundInf) {
         self.found_inf = found_inf;
     }
 
-    /// Tells the host and the scaler what a step that did not fail has come to.
+    /// Writes the host's flag after a step that did not fail, and has the scaler adapt.
     pub(in crate::optimizer) fn tell(&mut self, report: &Report) {
         if let Some(flag) = self.found_inf.own_flag {
             flag.write(if report.raised || report.n_nonfinite > 0 { 1.0 } else { 0.0 });
@@ -77,13 +81,13 @@ impl Optimizer {
     }
 }
 
-/// How far a dynamic scale has come.
+/// The state of a scaler.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct ScalerState {
     pub scale: f64,
-    /// Steps taken since the scale last changed or a step was skipped.
+    /// The steps taken since the scale last changed or a step was skipped.
     pub good_steps: u64,
-    /// Steps skipped since the scale last changed or a step was taken.
+    /// The steps skipped since the scale last changed or a step was taken.
     pub bad_steps: u64,
 }
 
@@ -114,23 +118,24 @@ impl Scaler {
         Ok(())
     }
 
-    /// Goes to a state that was found valid.
+    /// Sets a state that has been found valid.
     pub(in crate::optimizer) fn go_to(&mut self, state: ScalerState) {
         self.state = state;
     }
 
-    /// What the scale becomes after a step that was taken, or skipped.
+    /// Adapts the scale after a step that was taken, or skipped.
     pub fn update(&mut self, skipped: bool) {
         let LossScaler { growth_interval, backoff_interval, .. } = self.config;
         let ScalerState { scale, good_steps, bad_steps } = self.state;
-        let (good_steps, bad_steps) = match skipped {
-            true => (0, bad_steps.saturating_add(1)),
-            false => (good_steps.saturating_add(1), 0),
+        let (good_steps, bad_steps) = if skipped {
+            (0, bad_steps.saturating_add(1))
+        } else {
+            (good_steps.saturating_add(1), 0)
         };
         let changed = if good_steps >= growth_interval {
             (scale * self.config.growth_factor).min(*LOSS_SCALES.end())
         } else if bad_steps >= backoff_interval {
-            // Paddle's stays at 1 too; a scale that was set below goes on from there.
+            // Paddle's stops at 1 too; one that was set below 1 stops where it was set.
             let least = self.config.scale.min(1.0).min(scale);
             (scale * self.config.backoff_factor).max(least)
         } else {

@@ -1,4 +1,4 @@
-//! The schedule of the learning rate, if there is one.
+//! The schedule of the handle's learning rate, if there is one.
 #![forbid(unsafe_code)]
 
 use crate::error::Error;
@@ -6,7 +6,7 @@ use crate::optimizer::Optimizer;
 use crate::schedule::{Advance, Schedule, State};
 
 impl Optimizer {
-    /// Sets or removes the schedule; without one, the learning rate stays what it is.
+    /// Sets or removes the schedule. Without one, the learning rate stays what it is.
     pub fn set_schedule(&mut self, schedule: Option<Schedule>) -> Result<(), Error> {
         if schedule.is_some() {
             self.check_lr_is_free()?;
@@ -18,12 +18,12 @@ impl Optimizer {
         Ok(())
     }
 
-    /// How far the schedule has come.
+    /// Returns the state of the schedule.
     pub fn schedule_state(&self) -> Result<State, Error> {
         self.schedule.as_ref().map(Schedule::state).ok_or(Error::NoSchedule)
     }
 
-    /// Puts the schedule where a saved one had come.
+    /// Sets the state of the schedule to one that was saved.
     pub fn set_schedule_state(&mut self, state: State) -> Result<(), Error> {
         let schedule = self.schedule.as_mut().ok_or(Error::NoSchedule)?;
         schedule.set_state(state)?;
@@ -31,7 +31,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Puts the schedule where it is after so many advances.
+    /// Sets the state of the schedule to that after so many advances.
     pub fn set_schedule_index(&mut self, index: u64) -> Result<(), Error> {
         let schedule = self.schedule.as_ref().ok_or(Error::NoSchedule)?;
         if schedule.goes_by_metrics() {
@@ -44,11 +44,11 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Takes a schedule that the host advances one further.
+    /// Advances a schedule that the host advances itself.
     pub fn advance_schedule(&mut self, metric: Option<f64>) -> Result<(), Error> {
         let schedule = self.schedule.as_ref().ok_or(Error::NoSchedule)?;
-        let goes_by_it = metric.is_some() && schedule.goes_by_metrics();
-        if schedule.advances() == Advance::OnStep && !goes_by_it {
+        let uses_metric = metric.is_some() && schedule.goes_by_metrics();
+        if schedule.advances() == Advance::OnStep && !uses_metric {
             return Err(Error::Schedule(
                 "advances with every step, not by a call: ADAMW_ADVANCE_MANUALLY waits for calls",
             ));
@@ -61,7 +61,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Moves the schedule to a state that it gave itself.
+    /// Sets the state of the schedule to one that it has returned itself.
     pub(in crate::optimizer) fn go_to(&mut self, state: State) {
         if let Some(schedule) = &mut self.schedule {
             schedule.go_to(state);
@@ -69,7 +69,7 @@ impl Optimizer {
         }
     }
 
-    /// Where a schedule that advances with every step will be after this one.
+    /// Returns the state of a schedule after this step, if it advances with every step.
     pub(in crate::optimizer) fn next_scheduled(&self) -> Result<Option<State>, Error> {
         match &self.schedule {
             Some(schedule) if schedule.advances() == Advance::OnStep => schedule.next().map(Some),
