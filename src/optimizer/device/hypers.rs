@@ -93,9 +93,9 @@ impl Optimizer {
     ) -> Result<(), Error> {
         for (place, id) in self.params.ids(of).enumerate() {
             if self.params.operands(id).is_due_on_device() {
-                let (_, factor) = self.factor(place, id);
-                self.scratch.decisions.clipped_by(factor);
-                self.cuda()?.set_clip_factor(id.number(), factor);
+                let factor = self.grad_factor(place, id);
+                self.scratch.decisions.clipped_by(factor.clip);
+                self.cuda()?.set_clip_factor(id.number(), factor.clip);
             }
         }
         Ok(())

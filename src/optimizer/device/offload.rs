@@ -10,8 +10,18 @@ use crate::steps::Clock;
 use crate::tensor::{Grad, Operands, Tensor};
 use core::ops::Range;
 
-/// Elements that are stepped while what comes after them is on its way.
+/// The number of elements that are stepped together, while the gradients after them arrive.
 const BATCH: u64 = 1 << 22;
+
+/// A gradient as a step reads it.
+#[derive(Clone, Copy)]
+pub struct StepGrad {
+    /// The values that are read.
+    pub values: Tensor,
+    /// The gradient that is downloaded to `values`, if the processor steps the parameter and its
+    /// gradient is on the device.
+    pub device_grad: Option<Tensor>,
+}
 
 impl Optimizer {
     /// Whether some parameters are on a device, and stepped here.
@@ -19,17 +29,17 @@ impl Optimizer {
         self.backend.cuda().is_some_and(|cuda| cuda.has_copies())
     }
 
-    /// The gradient that the processor reads, the host's own or, if it is on the device, where it lands; and
-    /// where it comes down from.
-    pub(in crate::optimizer) fn landed(
+    /// Returns a gradient as a step reads it.
+    pub(in crate::optimizer) fn step_grad(
         &mut self,
         id: ParamId,
         grad: &Tensor,
-    ) -> Result<(Tensor, Option<Tensor>), Error> {
-        let Some(cuda) = self.backend.cuda() else { return Ok((*grad, None)) };
+    ) -> Result<StepGrad, Error> {
+        let as_it_is = StepGrad { values: *grad, device_grad: None };
+        let Some(cuda) = self.backend.cuda() else { return Ok(as_it_is) };
         match cuda.copy_of(id.number()) {
             Some(copy) if grad.device() == copy.param().device() => {}
-            _ => return Ok((*grad, None)),
+            _ => return Ok(as_it_is),
         }
         let operands = self.params.operands(id);
         let fits = operands.fits(Role::Grad, &grad.as_if_on(operands.param().device()));
@@ -37,8 +47,8 @@ impl Optimizer {
         self.check_reach(id, &Grad::Dense(*grad))?;
         self.check_place(id, &Grad::Dense(*grad))?;
         self.params.operands_mut(id).reserve_device_grad()?;
-        let landing = self.cuda()?.landing(id.number(), grad.dtype())?;
-        Ok((landing, Some(*grad)))
+        let values = self.cuda()?.landing(id.number(), grad.dtype())?;
+        Ok(StepGrad { values, device_grad: Some(*grad) })
     }
 
     /// Has the gradients of a step come down, and what the host has written of parameters.
@@ -88,16 +98,16 @@ impl Optimizer {
         self.backend.cuda().map_or(Ok(()), |cuda| cuda.fill_copies(|_| true))
     }
 
-    /// Copies a gradient on the device to where it lands, once that is free.
+    /// Downloads a gradient on the device to the host's memory, once that is free.
     pub(in crate::optimizer) fn bring_down(
         &mut self,
         id: ParamId,
         grad: &Tensor,
-        landing: &Tensor,
+        to: &Tensor,
     ) -> Result<(), Error> {
         let cuda = self.cuda()?;
         cuda.wait_for_grad(id.number())?;
-        cuda.copy_out(grad, landing)
+        cuda.copy_out(grad, to)
     }
 
     /// Has the device go on with what was loaded for a parameter, its weights too if they were.

@@ -108,15 +108,15 @@ impl Optimizer {
         let lr = self.lr();
         config::learning_rate(lr)?;
         let has_host_values = |group: &GroupConfig| group.host_values != HostValues::default();
-        let read = &mut self.scratch.read;
-        read.clear();
+        let groups_now = &mut self.scratch.groups_now;
+        groups_now.clear();
         for group in self.groups.iter().filter(|group| has_host_values(group)) {
-            read.push(group.current()?);
+            groups_now.push(group.current()?);
         }
         // This is no revision: parameters of one group go on sharing their scalars.
         let groups = self.groups.iter_mut().filter(|group| has_host_values(group));
-        for (group, read) in groups.zip(read) {
-            *group = *read;
+        for (group, now) in groups.zip(groups_now) {
+            *group = *now;
         }
         self.lr = lr;
         Ok(())

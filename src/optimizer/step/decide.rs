@@ -1,5 +1,14 @@
-//! The third stage of a step, its scalars: decided for each parameter, or, if nothing has changed since the last step,
-//! once for all that share them.
+//! The third stage of a step: the scalars with which each parameter is stepped.
+//!
+//! The scalars of a parameter depend on its group, on whether it decays, and on its `Terms`.
+//! Neighbours mostly agree in all of that, so `decide_anew` compares each parameter with the last
+//! one of its group that decays alike (`latest`), and makes scalars only where they differ.
+//! `scalars_of` has the index of its scalars for each parameter of the step.
+//!
+//! A step that repeats the last one has the same parameters sharing scalars. `decide_again` then
+//! makes the scalars of the first parameter of each index, and looks at no other.
+//!
+//! Every scalar has to be finite in the type that the parameter is computed in.
 #![forbid(unsafe_code)]
 
 use crate::dtype::Dtype;
@@ -13,18 +22,18 @@ use crate::steps::{Clock, NO_STEP};
 use crate::sys::memory::{give_back, reserve};
 use core::ops::Range;
 
-/// What has been decided, in memory that is kept for the next step.
+/// The scalars of a step, in memory that is kept for the next one.
 #[derive(Default)]
 pub struct Decisions {
     /// The scalars of this step, each for one or more parameters.
     pub scalars: Vec<Scalars>,
-    /// By number of scalars: the first parameter that has them, and its place in the step.
+    /// By index of the scalars, the first parameter that has them, with its place in the step.
     first_of: Vec<(usize, ParamId)>,
-    /// By place among the parameters of the step: the number of its scalars, or `NO_STEP`.
+    /// By place in the step, the index of the parameter's scalars, or `NO_STEP`.
     pub scalars_of: Vec<u32>,
     /// The smallest factor that a gradient is clipped with.
     pub clip_factor: f64,
-    /// By group, with decay and without: what the last such parameter stepped with.
+    /// By group and by whether a parameter decays, what was decided for the last such parameter.
     latest: Vec<[Option<Decided>; 2]>,
 }
 
@@ -36,14 +45,14 @@ impl Decisions {
         self.latest.clear();
     }
 
-    /// Notes what a gradient is clipped by.
+    /// Notes the factor that a gradient is clipped with.
     pub fn clipped_by(&mut self, factor: f64) {
         if factor < self.clip_factor || factor.is_nan() {
             self.clip_factor = factor;
         }
     }
 
-    /// Forgets them, and makes room for so many parameters and groups.
+    /// Forgets all decisions, and makes room for those of so many parameters and groups.
     pub fn reserve(&mut self, n_params: usize, n_groups: usize) -> Result<(), Error> {
         self.clear();
         reserve(&mut self.scalars, n_params, "the step's scalars")?;
@@ -52,7 +61,7 @@ impl Decisions {
         reserve(&mut self.latest, n_groups, "the step's scalars")
     }
 
-    /// Gives back what is not needed for so many parameters.
+    /// Gives back the memory that so many parameters do not need.
     pub fn give_back(&mut self, n_params: usize) {
         give_back(&mut self.scalars, n_params);
         give_back(&mut self.first_of, n_params);
@@ -60,30 +69,31 @@ impl Decisions {
     }
 }
 
-/// Scalars that the next parameter of the group can share, if it agrees in the terms.
+/// The index of scalars that another parameter can share if it has the same terms.
 #[derive(Clone, Copy)]
 struct Decided {
     terms: Terms,
     scalars: u32,
 }
 
-/// What makes the scalars of a parameter, beside its group and whether it decays.
+/// What the scalars of a parameter depend on, beside its group and whether it decays.
 #[derive(Clone, Copy, PartialEq)]
 struct Terms {
     clock: Clock,
     ratio: f64,
     grad_scale: f64,
-    /// Where two are scaled alike now and one is not clipped, they may not be in the next step.
+    /// Two parameters that are scaled alike now, of which one is not clipped, may differ in the
+    /// next step.
     no_clip: bool,
     limits: Option<(f64, f64)>,
     regularizer: Regularizer<f64>,
-    /// What it computes in, which its numbers must be of.
+    /// The type that the parameter is computed in, in which its scalars have to be finite.
     dtype: Dtype,
 }
 
 impl Optimizer {
-    /// Works out the scalars of a step, here and for the device. Asks the host's callbacks; writes
-    /// nothing but the scratch.
+    /// Decides the scalars of a step, for the processor and for the device. Asks the host's
+    /// callbacks. Writes nothing but the scratch.
     pub(in crate::optimizer) fn decide(&mut self, plan: &Plan) -> Result<(), Error> {
         let mut decisions = core::mem::take(&mut self.scratch.decisions);
         decisions.clip_factor = 1.0;
@@ -100,7 +110,7 @@ impl Optimizer {
         }
     }
 
-    /// For a step of all parameters that share scalars as they did.
+    /// Decides the scalars of a step whose parameters share them as in the last step.
     fn decide_again(&self, decisions: &mut Decisions) -> Result<(), Error> {
         for scalars in 0..decisions.scalars.len() {
             let (place, id) = decisions.first_of[scalars];
@@ -110,6 +120,7 @@ impl Optimizer {
         Ok(())
     }
 
+    /// Decides the scalars of each parameter of a step.
     fn decide_anew(&self, of: &Range<usize>, decisions: &mut Decisions) -> Result<(), Error> {
         decisions.clear();
         decisions.latest.resize(self.groups.len(), [None; 2]);
@@ -137,17 +148,17 @@ impl Optimizer {
         Ok(())
     }
 
-    /// What makes the scalars of a parameter, which has a place in the step.
+    /// Returns the terms of the parameter at a place in the step.
     #[inline]
     fn terms(&self, place: usize, id: ParamId, decisions: &mut Decisions) -> Result<Terms, Error> {
         let param = &self.params[id];
-        let (grad_scale, clip_factor) = self.factor(place, id);
-        decisions.clipped_by(clip_factor);
+        let factor = self.grad_factor(place, id);
+        decisions.clipped_by(factor.clip);
         let group = &self.groups[param.group as usize];
         Ok(Terms {
             clock: param.clock,
             ratio: self.ratio(id)?,
-            grad_scale,
+            grad_scale: factor.scale,
             no_clip: param.no_clip,
             limits: group.clip.limits().filter(|_| !param.no_clip),
             regularizer: param.regularizer,
@@ -157,19 +168,21 @@ impl Optimizer {
 
     fn scalars_for(&self, param: &Param, terms: &Terms) -> Result<Scalars, Error> {
         let scalars = Scalars::new(&self.step_of(param, terms)?);
-        match scalars.are_finite(terms.dtype == Dtype::F64) {
-            true => Ok(scalars),
-            false => Err(self.too_large(param, &scalars, terms.dtype)),
+        if scalars.are_finite(terms.dtype == Dtype::F64) {
+            Ok(scalars)
+        } else {
+            Err(self.too_large(param, &scalars, terms.dtype))
         }
     }
 
-    /// Which of the scalars is too large.
+    /// Returns the error that names the scalar that is too large.
     #[cold]
     fn too_large(&self, param: &Param, scalars: &Scalars, dtype: Dtype) -> Error {
         let StepScalars { step_size, lr_weight_decay, .. } = scalars.f64;
-        let (name, value) = match dtype.computed(step_size).is_finite() {
-            false => ("lr * lr_scale * lr_ratio / (1 - beta1^step)", step_size),
-            true => ("lr * lr_scale * lr_ratio * weight_decay", lr_weight_decay),
+        let (name, value) = if dtype.computed(step_size).is_finite() {
+            ("lr * lr_scale * lr_ratio * weight_decay", lr_weight_decay)
+        } else {
+            ("lr * lr_scale * lr_ratio / (1 - beta1^step)", step_size)
         };
         Error::NotOfType { param: param.label(), name, value, is: dtype.computed(value), dtype }
     }

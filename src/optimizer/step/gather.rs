@@ -1,4 +1,4 @@
-//! The first stage of a step: which parameters it is of, and what they need.
+//! The first stage of a step: its parameters, and what they need.
 #![forbid(unsafe_code)]
 
 use crate::clip::Clip;
@@ -12,43 +12,45 @@ use std::time::Instant;
 
 /// A step that is being taken.
 pub struct Plan {
-    /// The places of the parameters that it is of.
+    /// The places of the parameters of the step.
     pub of: Range<usize>,
-    /// It is of the same parameters as the last one, which share scalars as they did.
+    /// The step has the parameters of the last one, which share scalars as they did.
     pub repeats: bool,
-    /// As it was at the start: a change that the step itself makes is one for the next step.
+    /// The revision at the start of the step. What the step itself changes is a change for the
+    /// next.
     pub revision: u64,
     pub needs: StepNeeds,
-    /// How it goes on on a device, if some of the parameters are there.
+    /// The device's part of the step, if it has one.
     pub on_device: Option<DeviceStep>,
-    /// When it was begun, where somebody asks how long it takes.
+    /// The start of the step, if the host wants statistics.
     pub started: Option<Instant>,
 }
 
-/// What the parameters that are stepped are, and have, all together.
+/// What the parameters that are stepped need, all together.
 #[derive(Clone, Copy, Default)]
 pub struct StepNeeds {
-    /// Elements that the processor steps, and the device.
+    /// The number of elements that the processor steps.
     pub n_elements: u64,
+    /// The number of elements that the device steps.
     pub n_on_device: u64,
-    /// Parameters that the processor steps, which may be empty.
+    /// The processor steps some parameter, which may be empty.
     pub steps_on_host: bool,
-    /// Sparse gradients.
+    /// Some gradient is sparse.
     pub rows: bool,
-    /// Rows that may lag.
+    /// Rows of some parameter may lag.
     pub lags: bool,
-    /// Gradients that were accumulated, or measured when they arrived: for one step.
+    /// Some gradient was accumulated, or measured when it arrived, which is for this step alone.
     pub uses_up: bool,
-    /// Gradients of parameters that are not stepped.
+    /// Some parameter is not stepped and has a gradient.
     pub passes_over: bool,
-    /// Parameters that were stepped alone, in what is a step of all now.
+    /// Some parameter has been stepped alone since the last step of all.
     pub alone: bool,
     pub stale_masters: bool,
     pub unchecked_masters: bool,
 }
 
 impl StepNeeds {
-    /// Returns the needs of the next step, if it is of the same parameters.
+    /// Returns the needs of the next step, if it repeats this one.
     fn of_next(&self) -> StepNeeds {
         let StepNeeds { n_elements, n_on_device, steps_on_host, passes_over, .. } = *self;
         let none = StepNeeds::default();
@@ -57,8 +59,8 @@ impl StepNeeds {
 }
 
 impl Optimizer {
-    /// Checks what the host has given for a step, and has what it needs come up to date. Writes no
-    /// parameter and no state.
+    /// Checks what the host has given for a step, finds what the step needs, and begins what takes
+    /// time. Writes no parameter and no state.
     pub(in crate::optimizer) fn gather(&mut self, of: Range<usize>) -> Result<Plan, Error> {
         let started = self.statistics.then(Instant::now);
         self.check_grads()?;
@@ -67,8 +69,9 @@ impl Optimizer {
         let revision = self.params.revision();
         // Until this step has been taken there is none to repeat.
         let last = self.scratch.last.take();
-        let last = last.filter(|(at, _)| *at == revision && self.can_repeat(&of));
-        let needs = last.map_or_else(|| self.needs_of(&of), |(_, needs)| needs.of_next());
+        let last = last.filter(|last| last.revision == revision && self.can_repeat(&of));
+        let repeats = last.is_some();
+        let needs = last.map_or_else(|| self.needs_of(&of), |last| last.needs.of_next());
         let on_device = self.lay_device(&of, needs.steps_on_host)?;
         self.read_lr_on_device(on_device.as_ref())?;
         self.begin_offload(&of)?;
@@ -81,12 +84,11 @@ impl Optimizer {
         if (self.measures() || needs.lags) && self.has_copies() {
             self.wait_for_grads(&of)?; // and for copies whose rows are about to be written
         }
-        Ok(Plan { of, repeats: last.is_some(), revision, needs, on_device, started })
+        Ok(Plan { of, repeats, revision, needs, on_device, started })
     }
 
-    /// Returns whether a step after one of these parameters may be of the same, which share scalars as
-    /// they did. Rows to be read and sums to be used up count as changes: the step that does so writes
-    /// the operands.
+    /// Returns whether a step after one of these parameters may repeat it. A step that reads rows
+    /// or uses up sums is not repeated: it writes the operands, which is a revision.
     pub(in crate::optimizer) fn can_repeat(&self, of: &Range<usize>) -> bool {
         let clips_each = |group: &GroupConfig| matches!(group.clip, Clip::Norm(_));
         *of == self.params.all()
@@ -95,7 +97,8 @@ impl Optimizer {
             && !self.groups.iter().any(clips_each)
     }
 
-    /// Looks once at every parameter, so that what few need costs the others nothing.
+    /// Returns the needs of a step. It looks once at every parameter, so that what few parameters
+    /// need costs nothing where none needs it.
     fn needs_of(&self, of: &Range<usize>) -> StepNeeds {
         let mut needs = StepNeeds::default();
         for (param, operands) in self.params.iter(of) {

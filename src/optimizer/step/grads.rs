@@ -1,10 +1,21 @@
 //! Gradients: borrowed from the host until they are replaced or forgotten.
+//!
+//! `set_grads` takes a gradient as it is, and `accumulate_grad` adds it to a sum that the library
+//! owns. Both check that it fits its parameter and lies in no memory that a step writes
+//! (`check_grad`). Where parameters have come or moved since, `check_grads` checks all gradients
+//! again at the next step.
+//!
+//! A step uses up what was accumulated or measured for it alone (`use_up_grads`), and writes zeros
+//! over the gradients if the handle clears them. The loops that step a parameter do that in
+//! passing; `clear_used` and `clear_used_on_device` are for gradients that no such loop reads.
+//! `clear_grad` is the host's call for all of them.
 #![forbid(unsafe_code)]
 
 use crate::choice::choice;
 use crate::device::Device;
 use crate::error::{Error, Label, TensorProblem};
 use crate::optimizer::Optimizer;
+use crate::optimizer::device::offload::StepGrad;
 use crate::optimizer::params::occupied::Place;
 use crate::optimizer::params::table::ParamId;
 use crate::role::Role;
@@ -12,7 +23,7 @@ use crate::tensor::{Grad, Operands, Tensor};
 use core::ops::Range;
 
 choice! {
-    /// What `adamw_clear_grad` does with the gradients there are.
+    /// The way in which `adamw_clear_grad` clears the gradients.
     pub enum Clear: "an ADAMW_CLEAR constant, 0 or 1" {
         /// Zeros are written; the gradients stay.
         Zero = 0;
@@ -33,61 +44,61 @@ impl Optimizer {
         for i in 0..count {
             let (number, grad) = entry(self, i)?;
             let id = self.params.id(number)?;
-            let landed = grad.map(|grad| self.landed(id, &grad)).transpose()?;
-            self.check_grad(id, landed.map(|(grad, _)| Grad::Dense(grad)))?;
+            let grad = grad.map(|grad| self.step_grad(id, &grad)).transpose()?;
+            self.check_grad(id, grad.map(|grad| Grad::Dense(grad.values)))?;
         }
         for i in 0..count {
             let (number, grad) = entry(self, i)?;
             let id = self.params.id(number)?;
-            let landed = grad.map(|grad| self.landed(id, &grad)).transpose()?;
-            let (grad, device_grad) =
-                landed.map_or((None, None), |(grad, device_grad)| (Some(grad), device_grad));
+            let grad = grad.map(|grad| self.step_grad(id, &grad)).transpose()?;
+            let (values, device_grad) =
+                (grad.map(|grad| grad.values), grad.and_then(|grad| grad.device_grad));
             self.grads_unchecked |= self.config.clear_grads;
-            // A gradient in the place of another changes nothing about who is stepped; a device's
-            // tables say where it is.
+            // A gradient in the place of another changes nothing about which parameters are
+            // stepped. On a device it has to be the same one, whose address its tables have.
             let before = self.params.operands(id);
-            let replaces = match before.is_on_device() {
-                false => grad.is_some() && before.has_dense_grad(),
-                true => {
-                    let is_plain = before.n_accumulated() == 0 && !before.has_rows();
-                    is_plain && grad == before.tensor(Role::Grad)
-                }
+            let replaces = if before.is_on_device() {
+                let is_plain = before.n_accumulated() == 0 && !before.has_rows();
+                is_plain && values == before.tensor(Role::Grad)
+            } else {
+                values.is_some() && before.has_dense_grad()
             };
             let operands = if replaces {
                 self.params.operands_mut(id)
             } else {
                 self.params.revise_operands(id)
             };
-            let set = operands.set_grad(grad.map(Grad::Dense));
+            let set = operands.set_grad(values.map(Grad::Dense));
             set.map_err(|problem| problem.of(self.params.label(id), Role::Grad))?;
             self.params.operands_mut(id).set_device_grad(device_grad);
         }
         Ok(())
     }
 
-    /// Adds a gradient to what has been accumulated for a parameter since its last step; the sum
-    /// takes the place of any gradient that was set.
+    /// Adds a gradient to the sum of those that a parameter has accumulated since its last step.
+    /// The sum takes the place of a gradient that was set.
     pub fn accumulate_grad(&mut self, number: u32, grad: &Tensor) -> Result<(), Error> {
         let id = self.params.id(number)?;
-        let (landed, device_grad) = self.landed(id, grad)?;
-        self.check_grad(id, Some(Grad::Dense(landed)))?;
+        let StepGrad { values, device_grad } = self.step_grad(id, grad)?;
+        self.check_grad(id, Some(Grad::Dense(values)))?;
         let operands = self.params.revise_operands(id);
         operands.prepare_accumulation(|operands| self.backend.new_sum(number, operands))?;
         if let Some(device_grad) = device_grad {
-            operands.forget_measured(); // a gradient that is set comes down to the same place
-            self.bring_down(id, &device_grad, &landed)?;
+            operands.forget_measured(); // a gradient that is set is downloaded to the same memory
+            self.bring_down(id, &device_grad, &values)?;
         }
         let operands = self.params.revise_operands(id);
-        self.backend.accumulate(operands, &landed)?;
+        self.backend.accumulate(operands, &values)?;
         operands.count_accumulation();
         self.widen_window(id);
         Ok(())
     }
 
-    /// Forgets the accumulated gradients that a step has used, and what others were measured as.
+    /// Forgets the sums that a step has used, and what was measured before it.
     pub(in crate::optimizer) fn use_up_grads(&mut self, of: &Range<usize>) {
         for operands in &mut self.params.revise().operands[of.clone()] {
-            // Of all: after this step the host may change what had no part in it too.
+            // This is for all parameters: the host may now change gradients that had no part in
+            // the step.
             operands.forget_measured();
             if operands.is_asked() {
                 operands.forget_accumulated();
@@ -95,8 +106,8 @@ impl Optimizer {
         }
     }
 
-    /// Writes zeros over those of the gradients that a step has used, if it is to, which lie in the
-    /// host's memory and of which the step has not done so itself.
+    /// Writes zeros over gradients in the host's memory that a step has used, if the handle clears
+    /// gradients. `is_left` returns whether the step has not done so itself.
     pub(in crate::optimizer) fn clear_used(
         &mut self,
         of: &Range<usize>,
@@ -112,7 +123,7 @@ impl Optimizer {
         }
     }
 
-    /// The same for what lies on a device.
+    /// Writes zeros over gradients on a device, as `clear_used` does over those of the host.
     pub(in crate::optimizer) fn clear_used_on_device(
         &mut self,
         of: &Range<usize>,
@@ -137,7 +148,7 @@ impl Optimizer {
         let forgets = |operands: &Operands| clear == Clear::Forget || operands.n_accumulated() > 0;
         let all = self.params.all();
         for id in self.params.ids(&all) {
-            // Zeros change nothing about who is stepped, and where.
+            // Zeros change nothing about which parameters are stepped.
             let operands = self.params.operands_mut(id);
             if !forgets(operands) {
                 self.backend.zero_grad(operands)?;
@@ -151,7 +162,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// That a gradient fits its parameter and lies in no memory that a step writes.
+    /// Checks that a gradient fits its parameter and lies in no memory that a step writes.
     pub(in crate::optimizer) fn check_grad(
         &self,
         id: ParamId,
@@ -164,8 +175,8 @@ impl Optimizer {
         self.check_place(id, &grad)
     }
 
-    /// That a gradient on a device lies in memory of that device's, if it has not been there before: a kernel
-    /// that reads other memory ends the device's work for the whole process.
+    /// Checks that a gradient on a device lies in memory of that device's, unless it is set
+    /// already: a kernel that reads other memory ends the device's work for the whole process.
     pub(in crate::optimizer) fn check_reach(&self, id: ParamId, grad: &Grad) -> Result<(), Error> {
         let Device::Cuda(device) = grad.values().device() else { return Ok(()) };
         if self.params.operands(id).grad().as_ref() == Some(grad) {
@@ -176,7 +187,7 @@ impl Optimizer {
         addresses.try_for_each(|(role, addresses)| self.reaches(name, role, device, &addresses))
     }
 
-    /// That memory that is said to be a device's is.
+    /// Checks that memory belongs to the device that the host names.
     pub(in crate::optimizer) fn reaches(
         &self,
         name: Label,
@@ -190,7 +201,7 @@ impl Optimizer {
         Err(TensorProblem::Unreachable { address: addresses.start, device }.of(name, role))
     }
 
-    /// That no gradient lies in memory that a step writes, where that has changed.
+    /// Checks that no gradient lies in memory that a step writes, if that may have changed.
     pub(in crate::optimizer) fn check_grads(&mut self) -> Result<(), Error> {
         if self.grads_unchecked {
             for id in self.params.ids(&self.params.all()) {
@@ -206,9 +217,9 @@ impl Optimizer {
         Ok(())
     }
 
-    /// That no two gradients share memory, where a step writes them.
+    /// Checks that no two gradients share memory, for steps that write them.
     fn check_sharing(&mut self) -> Result<(), Error> {
-        let places = &mut self.scratch.grads;
+        let places = &mut self.scratch.grad_places;
         places.clear();
         for (number, operands) in (0..).zip(self.params.operands_of(&self.params.all())) {
             let addresses = operands.given_grad().map_or(0..0, |grad| grad.addresses());
@@ -224,6 +235,7 @@ impl Optimizer {
         overlap.map_or(Ok(()), |(a, b)| Err(self.params.overlap(&b, &a)))
     }
 
+    /// Checks that a gradient lies in no memory that a step writes.
     pub(in crate::optimizer) fn check_place(&self, id: ParamId, grad: &Grad) -> Result<(), Error> {
         for (role, addresses) in grad.addresses() {
             if let Some(place) = self.params.occupied.overlapped(&addresses) {

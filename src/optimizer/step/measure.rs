@@ -1,4 +1,13 @@
 //! The second stage of a step: the norms of the gradients, and whether they are finite.
+//!
+//! `measure` adds up the squares of every gradient, on the processor and on the device, and then
+//! looks at the sums in the order of the parameters. A gradient that is not finite fails the step
+//! or skips it, as the host has chosen. What is clipped by a global norm is summed over its group
+//! or over the handle (`scope`).
+//!
+//! From these sums `grad_factor` returns what a gradient is multiplied by: the inverse of the loss
+//! scale, the mean over the micro-batches, and the factor that clips. If none of that needs sums,
+//! nothing is measured (`measures`).
 #![forbid(unsafe_code)]
 
 use crate::clip::{Clip, NormScope};
@@ -12,8 +21,17 @@ use crate::optimizer::step::gather::Plan;
 use crate::optimizer::step::report::Report;
 use crate::tensor::{GradBlocks, Operands, Total};
 
+/// What a gradient is multiplied by.
+pub struct GradFactor {
+    /// All of it.
+    pub scale: f64,
+    /// The part of it that clips.
+    pub clip: f64,
+}
+
 impl Optimizer {
-    /// Passes over the gradients of some parameters, if their norms or their finiteness matter.
+    /// Measures the gradients of a step, if it depends on their norms or on whether they are
+    /// finite. Returns a report of what has been found.
     pub(in crate::optimizer) fn measure(&mut self, plan: &Plan) -> Result<Report, Error> {
         let Plan { of, needs, on_device, .. } = plan;
         let n_elements = needs.n_elements + needs.n_on_device;
@@ -27,7 +45,7 @@ impl Optimizer {
         if !self.measures() {
             return Ok(report);
         }
-        // What is skipped already will not be decided on the device.
+        // A step that is skipped already is not decided on the device.
         let waits = on_device.as_ref().is_some_and(|step| step.waits || report.skipped);
         if on_device.is_some() {
             self.measure_on_device()?;
@@ -70,19 +88,19 @@ impl Optimizer {
         Ok(report)
     }
 
-    /// Whether a step passes over the gradients before it writes.
+    /// Returns whether a step measures the gradients before it writes.
     pub(in crate::optimizer) fn measures(&self) -> bool {
         self.nonfinite() != Nonfinite::Propagate
             || self.found_inf.own_flag.is_some()
             || self.groups.iter().any(|group| group.clip.needs_norms())
     }
 
-    /// What a step does with gradients that are not finite.
+    /// Returns what a step does with gradients that are not finite.
     pub(in crate::optimizer) fn nonfinite(&self) -> Nonfinite {
         if self.scaler.is_some() { Nonfinite::Skip } else { self.config.nonfinite }
     }
 
-    /// Has what each step changes added up, or not.
+    /// Sets whether steps add up what they change.
     pub fn set_statistics(&mut self, statistics: bool) -> Result<(), Error> {
         if statistics {
             self.scratch.changes.release_all();
@@ -96,7 +114,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Makes room for what a step changes of a new parameter.
+    /// Makes room for the sums of what a step changes of a new parameter.
     pub(in crate::optimizer) fn reserve_statistics(
         &mut self,
         number: usize,
@@ -106,19 +124,21 @@ impl Optimizer {
         self.reserve_statistics_on_device(Some(operands))
     }
 
-    /// What the gradient of a parameter adds up to: of one that has no part in the step, to nothing, whatever
-    /// was measured before.
+    /// Returns the sums of a parameter's gradient; zero if the parameter has no part in the step,
+    /// whatever was measured before.
     fn total(&self, place: usize, id: ParamId) -> Total {
         let operands = self.params.operands(id);
-        match operands.is_on_device() {
-            _ if !operands.is_due() => Total::default(),
-            false => self.scratch.tallies.total(place, operands),
-            true => self.on_device.total(id.place()),
+        if !operands.is_due() {
+            Total::default()
+        } else if operands.is_on_device() {
+            self.on_device.total(id.place())
+        } else {
+            self.scratch.tallies.total(place, operands)
         }
     }
 
-    /// What the gradient of a parameter is multiplied by, and what part of that is clipping.
-    pub(in crate::optimizer) fn factor(&self, place: usize, id: ParamId) -> (f64, f64) {
+    /// Returns what the gradient of the parameter at a place in the step is multiplied by.
+    pub(in crate::optimizer) fn grad_factor(&self, place: usize, id: ParamId) -> GradFactor {
         let (param, operands) = (&self.params[id], self.params.operands(id));
         let mean = self.mean(operands);
         let inv_grad_scale = self.inv_grad_scale();
@@ -129,14 +149,14 @@ impl Optimizer {
             Clip::GlobalNorm(_) if !param.no_clip => {
                 self.scratch.sums[scope(self.config.clip_scope, param)]
             }
-            _ => return (scale, 1.0),
+            _ => return GradFactor { scale, clip: 1.0 },
         };
         let factor = clip.factor(sum_squares.sqrt() * inv_grad_scale);
-        (factor * scale, factor)
+        GradFactor { scale: factor * scale, clip: factor }
     }
 }
 
-/// Where the squares that a parameter is clipped with are summed.
+/// Returns the number of the sum to which the squares of a parameter's gradient are added.
 pub(in crate::optimizer) fn scope(scope: NormScope, param: &Param) -> usize {
     match scope {
         NormScope::Group => param.group as usize,

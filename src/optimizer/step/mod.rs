@@ -1,7 +1,7 @@
 //! The step, in five stages, each of which does the processor's part and the device's:
 //!
 //! - `gather` finds the parameters that have a gradient and what they need (`gather.rs`);
-//! - `measure` adds up the squares of the gradients, where somebody needs to know (`measure.rs`);
+//! - `measure` adds up the squares of the gradients, if a step depends on them (`measure.rs`);
 //! - `decide` works out the scalars (`decide.rs`);
 //! - `update` writes parameters and state (`update.rs`);
 //! - `report` says what happened and ends what was for this step alone (`report.rs`).
@@ -32,44 +32,50 @@ use crate::sys::memory::{give_back, reserve};
 use crate::tensor::{Changes, Pass, Tallies};
 use core::ops::Range;
 
-/// What a step works out, in memory that is kept for the next one.
+/// The results of a step, in memory that is kept for the next one.
 #[derive(Default)]
 pub struct Scratch {
     pub pass: Pass,
     pub decisions: Decisions,
-    /// What the last step needed, where the next may be of the same parameters, which share scalars
-    /// as they did; and the revision at which that holds.
-    last: Option<(u64, StepNeeds)>,
-    /// What a step changes.
+    /// The last step, if the next one may repeat it.
+    last: Option<LastStep>,
+    /// The sums of what the step changes.
     pub changes: Changes,
-    /// What the gradients add up to.
+    /// The sums of the gradients.
     pub tallies: Tallies,
-    /// By group: the sum of squares of what it clips together.
+    /// By group, the sum of squares of the gradients that it clips together.
     pub sums: Vec<f64>,
-    /// Where the gradients are that a step writes.
-    pub grads: Vec<Place>,
-    /// The groups of which the host keeps values, with those that it has now.
-    pub read: Vec<GroupConfig>,
+    /// The gradients that the step writes.
+    pub grad_places: Vec<Place>,
+    /// The groups of which the host keeps values, with the values that it has now.
+    pub groups_now: Vec<GroupConfig>,
+}
+
+/// A step that the next one repeats if `revision` is still the same: it is of the same parameters,
+/// which share scalars as they did.
+pub struct LastStep {
+    pub revision: u64,
+    pub needs: StepNeeds,
 }
 
 impl Scratch {
-    /// Makes room for so many parameters and groups, so that a step need not.
+    /// Makes room for so many parameters and groups, so that a step allocates nothing.
     pub fn reserve(&mut self, n_params: usize, n_groups: usize) -> Result<(), Error> {
         // Each `Vec` may be empty or hold the entries of the last step.
         self.last = None;
         self.sums.clear();
-        self.grads.clear();
-        self.read.clear();
-        reserve(&mut self.grads, n_params, "the places of gradients")?;
+        self.grad_places.clear();
+        self.groups_now.clear();
+        reserve(&mut self.grad_places, n_params, "the places of gradients")?;
         reserve(&mut self.sums, n_groups, "the step's norms")?;
-        reserve(&mut self.read, n_groups, "the values that the host keeps")?;
+        reserve(&mut self.groups_now, n_groups, "the values that the host keeps")?;
         self.decisions.reserve(n_params, n_groups)?;
         self.pass.reserve(n_params)
     }
 
-    /// Gives back what is not needed for so many parameters.
+    /// Gives back the memory that so many parameters do not need.
     pub fn give_back(&mut self, n_params: usize) {
-        give_back(&mut self.grads, n_params);
+        give_back(&mut self.grad_places, n_params);
         self.decisions.give_back(n_params);
         self.pass.give_back(n_params);
         self.tallies.give_back(n_params);
@@ -83,7 +89,8 @@ impl Optimizer {
         self.step_then(|_| ())
     }
 
-    /// The same; `taken` sees the optimizer once the step has been taken, if it is.
+    /// Steps every parameter that has a gradient. If the step is taken, `taken` then sees the
+    /// optimizer.
     pub(in crate::optimizer) fn step_then(
         &mut self,
         taken: impl FnOnce(&Optimizer),
@@ -91,8 +98,8 @@ impl Optimizer {
         self.take_step(self.params.all(), Optimizer::next_scheduled, taken)
     }
 
-    /// Steps those of some parameters that have a gradient. `next` returns where the schedule goes,
-    /// and `taken` sees the optimizer once the step has been taken.
+    /// Steps those of some parameters that have a gradient. `next` returns the next state of the
+    /// schedule. If the step is taken, `taken` then sees the optimizer.
     pub(in crate::optimizer) fn take_step(
         &mut self,
         of: Range<usize>,

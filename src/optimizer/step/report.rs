@@ -1,45 +1,46 @@
-//! The last stage of a step: what it found and changed, and the end of what was for it alone.
+//! The last stage of a step: the report, and the end of what was for this step alone.
 #![forbid(unsafe_code)]
 
 use crate::error::Error;
 use crate::optimizer::Optimizer;
 use crate::optimizer::params::table::{ParamId, Parts};
-use crate::optimizer::step::Scratch;
 use crate::optimizer::step::gather::Plan;
+use crate::optimizer::step::{LastStep, Scratch};
 use crate::tensor::Squares;
 use core::ops::Range;
 
 /// What the last step found, and whether it was taken.
 #[derive(Clone, Copy)]
 pub struct Report {
-    /// Elements of the parameters that had a gradient.
+    /// The number of elements of the parameters that had a gradient.
     pub n_elements: u64,
-    /// Whether the gradients were looked at; if not, the two fields below are 0.
+    /// The gradients were measured; if not, the two fields below are 0.
     pub measured: bool,
     pub n_nonfinite: u64,
-    /// Of all gradients together, unscaled, before clipping.
+    /// The norm of all gradients together, unscaled, before clipping.
     pub grad_norm: f64,
-    /// The host's flag says that somebody has found a gradient that is not finite.
+    /// The host's flag says that another optimizer or process has found a gradient that is not
+    /// finite.
     pub raised: bool,
     pub skipped: bool,
-    /// It was skipped for a number in the device's memory that no step can use.
+    /// The step was skipped for a number in the device's memory that no step can use.
     pub invalid_inputs: bool,
     /// The smallest factor that a gradient was clipped with.
     pub clip_factor: f64,
-    /// Whether the two norms below were asked for; if not, they are 0.
+    /// The host wants statistics; if not, the three fields below are 0.
     pub has_statistics: bool,
-    /// Of what the step added to the elements that it visited.
+    /// The norm of what the step added to the elements that it visited.
     pub update_norm: f64,
-    /// Of those elements, after the step.
+    /// The norm of those elements after the step.
     pub param_norm: f64,
-    /// Of those elements, how many were to be changed and are what they were.
+    /// The number of those elements that were to be changed and are what they were.
     pub n_unchanged: u64,
-    /// How long the step took.
+    /// The time that the step took; 0 without statistics.
     pub seconds: f64,
 }
 
 impl Report {
-    /// Of no step.
+    /// The report before the first step.
     pub(in crate::optimizer) const NONE: Report = Report {
         n_elements: 0,
         measured: false,
@@ -58,7 +59,7 @@ impl Report {
 }
 
 impl Optimizer {
-    /// Reports a step that is skipped. Nothing that can fail has been done yet.
+    /// Reports a step that is skipped, and ends it. What can fail comes first.
     pub(in crate::optimizer) fn report_skipped(
         &mut self,
         plan: &Plan,
@@ -88,10 +89,11 @@ impl Optimizer {
     /// Ends a step that has been taken, and remembers what the next may repeat.
     pub(in crate::optimizer) fn end_step(&mut self, plan: &Plan) {
         self.end_window(plan);
-        self.scratch.last = self.can_repeat(&plan.of).then_some((plan.revision, plan.needs));
+        let last = LastStep { revision: plan.revision, needs: plan.needs };
+        self.scratch.last = self.can_repeat(&plan.of).then_some(last);
     }
 
-    /// What was for this step, taken or skipped, is for no other.
+    /// Uses up what was for this step alone, whether it was taken or skipped.
     fn end_window(&mut self, plan: &Plan) {
         let Plan { of, needs, .. } = plan;
         if needs.uses_up {
@@ -105,7 +107,7 @@ impl Optimizer {
         }
     }
 
-    /// What the step that was taken has changed, parameter by parameter.
+    /// Adds up what the step has changed over its parameters, if the host wants statistics.
     pub(in crate::optimizer) fn add_up(&self, of: &Range<usize>, report: &mut Report) {
         report.clip_factor = self.scratch.decisions.clip_factor;
         report.has_statistics = self.statistics;
@@ -121,14 +123,17 @@ impl Optimizer {
         }
     }
 
-    /// What the step has changed of a parameter: of one that had no part in it, nothing.
+    /// Returns the sums of what the step has changed of a parameter; zero if it had no part in the
+    /// step.
     fn change(&self, place: usize, id: ParamId) -> Squares {
         let operands = self.params.operands(id);
         let Scratch { pass, changes, .. } = &self.scratch;
-        match operands.is_on_device() {
-            _ if !operands.is_due() => Squares::default(),
-            false => changes.total(pass.units(place)),
-            true => self.on_device.change(id.place()),
+        if !operands.is_due() {
+            Squares::default()
+        } else if operands.is_on_device() {
+            self.on_device.change(id.place())
+        } else {
+            changes.total(pass.units(place))
         }
     }
 }

@@ -1,4 +1,14 @@
-//! Sparse gradients: which rows they list, and how the rows that they do not list catch up.
+//! Sparse gradients: the rows that they list, and how the rows that they do not list catch up.
+//!
+//! In a group with `Lazy::Exact` a step updates the rows that a gradient lists, and the others lag.
+//! `set_sparse_grad` has the rows of a parameter begin to lag (`keep_lag`). At each step,
+//! `read_rows` reads the lists, `take_turns` brings up to date the rows whose turn it is, and
+//! `log_steps` logs the step for those that have yet to take it (`tensor/lag.rs`, `steps.rs`).
+//!
+//! Between steps, `catch_up_some` brings rows up to date before their state is seen or saved, and
+//! `prepare_rows` those that the host is about to read. A change of a group's laziness goes through
+//! `change_laziness`: rows that may lag no more are brought up to date first (`settle_rows`).
+//! `device/rows.rs` does the same for parameters on a device.
 #![forbid(unsafe_code)]
 
 use crate::backend::Refused;
@@ -15,7 +25,7 @@ use crate::tensor::{Extent, Grad, Lag, NoRow, Operands, RowList, SparseGrad};
 use core::ops::Range;
 
 impl Optimizer {
-    /// Sets a sparse gradient; the rows are read by each step.
+    /// Sets a sparse gradient. Each step reads which rows it lists.
     pub fn set_sparse_grad(&mut self, number: u32, sparse: SparseGrad) -> Result<(), Error> {
         let (id, grad) = (self.params.id(number)?, Grad::Sparse(sparse));
         let (name, operands) = (self.params.label(id), self.params.operands(id));
@@ -23,7 +33,7 @@ impl Optimizer {
         is_here.map_err(|problem| problem.of(name, Role::Rows))?;
         let is_same = matches!(operands.grad(), Some(Grad::Sparse(before)) if before == sparse);
         if is_same && operands.is_on_device() {
-            return Ok(()); // the device's tables hold
+            return Ok(()); // the device's tables have it
         }
         self.check_grad(id, Some(grad))?;
         self.check_cut(id, sparse.row_elements())?;
@@ -31,7 +41,7 @@ impl Optimizer {
         self.grads_unchecked |= self.config.clear_grads;
         let operands = self.params.revise_operands(id);
         if operands.is_on_device() {
-            operands.reserve_rows(0, 0)?; // for the list alone, which is read there
+            operands.reserve_rows(0, 0)?; // for the list, which the device reads
             self.backend.reserve_rows(number, name, operands, &sparse)?;
         } else {
             operands.reserve_rows(sparse.rows.len(), sparse.row_elements())?;
@@ -46,7 +56,7 @@ impl Optimizer {
         operands.set_grad(Some(grad)).map_err(|problem| problem.of(name, Role::Grad))
     }
 
-    /// That rows of a parameter on the device are cut as those that lag there.
+    /// Checks that rows of a parameter on the device have as many elements as those that lag there.
     fn check_cut(&mut self, id: ParamId, row: u64) -> Result<(), Error> {
         let lagging = self.row_elements_on_device(id);
         match lagging.filter(|&earlier| row != 0 && row != earlier) {
@@ -58,7 +68,7 @@ impl Optimizer {
         }
     }
 
-    /// That a parameter whose gradient is sparse can be stepped row by row, if its group wants that.
+    /// Checks that a parameter can be stepped row by row, if its group is lazy.
     pub(in crate::optimizer) fn check_laziness(&self, id: ParamId) -> Result<(), Error> {
         let moments = self.params.operands(id).format().moments();
         match self.group_of(id).lazy {
@@ -69,7 +79,7 @@ impl Optimizer {
         }
     }
 
-    /// Lets the rows of a parameter lag, if they are rows of so many elements and do not lag yet.
+    /// Lets the rows of a parameter lag from now on, unless they already do or have no elements.
     fn keep_lag(&mut self, id: ParamId, row_elements: u64) -> Result<(), Error> {
         let Parts { operands, logs, .. } = self.params.revise();
         let (operands, log) = (&mut operands[id.place()], &mut logs[id.place()]);
@@ -87,7 +97,7 @@ impl Optimizer {
         operands.set_lag(lag)
     }
 
-    /// Has some parameters step as lazily as this from now on: all of them or, on an error, none.
+    /// Prepares some parameters for steps of another laziness: all of them or, on an error, none.
     pub(in crate::optimizer) fn change_laziness(
         &mut self,
         of: Range<usize>,
@@ -111,7 +121,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Brings rows to where steps without a gradient would have brought them.
+    /// Brings the rows of a list up to date.
     pub fn prepare_rows(&mut self, number: u32, rows: &RowList) -> Result<(), Error> {
         let id = self.params.id(number)?;
         let name = self.params.label(id);
@@ -162,16 +172,15 @@ impl Optimizer {
             params.operands(id).lag().is_some() && which(&params[id])
         };
         if !self.params.ids(&of).any(|id| lags(&self.params, id)) {
-            return Ok(()); // Who only reads state changes nothing that a step would have to look at again.
+            return Ok(()); // without a revision, which reading state is not
         }
         for id in self.params.ids(&of) {
             if lags(&self.params, id) {
                 self.fetch(id)?;
             }
         }
-        let all_of_some = |param: &Param, operands: &Operands| match which(param) {
-            true => all_rows(operands),
-            false => Extent::Nothing,
+        let all_of_some = |param: &Param, operands: &Operands| {
+            if which(param) { all_rows(operands) } else { Extent::Nothing }
         };
         self.catch_up(&of, all_of_some, Refused::after(written))?;
         let Parts { params, operands, .. } = self.params.revise();
@@ -188,8 +197,8 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Brings every row of some parameters up to date, and lets none lag from now on: all of them or, on an
-    /// error, none.
+    /// Brings every row of some parameters up to date and lets none lag from now on: all of them
+    /// or, on an error, none.
     pub(in crate::optimizer) fn settle_rows(
         &mut self,
         of: Range<usize>,
@@ -199,7 +208,7 @@ impl Optimizer {
         self.forget_lags(of, which)
     }
 
-    /// Lets no row of some parameters lag from now on, all of which are up to date.
+    /// Lets no row of some parameters lag from now on. All of them are up to date.
     fn forget_lags(
         &mut self,
         of: Range<usize>,
@@ -215,8 +224,8 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Brings up to date the rows whose turn it is, where a step is about to be logged, and all rows
-    /// of a parameter whose gradient is dense.
+    /// Brings rows up to date for the step that is about to be logged: all rows of a parameter
+    /// whose gradient is dense, otherwise those whose turn it is.
     pub(in crate::optimizer) fn take_turns(
         &mut self,
         of: &Range<usize>,
@@ -243,6 +252,7 @@ impl Optimizer {
         Ok(())
     }
 
+    /// Has rows take the steps that they are behind.
     fn catch_up(
         &mut self,
         of: &Range<usize>,
@@ -257,7 +267,7 @@ impl Optimizer {
         self.backend.update(&chunks, &steps, refused)
     }
 
-    /// Reads which rows the sparse gradients list now.
+    /// Reads the rows that the sparse gradients list now.
     pub(in crate::optimizer) fn read_rows(&mut self, of: &Range<usize>) -> Result<(), Error> {
         for id in self.params.ids(of) {
             let operands = self.params.operands(id);
@@ -273,7 +283,8 @@ impl Optimizer {
         Ok(())
     }
 
-    /// That the sparse gradients on the device can be stepped as their groups want.
+    /// Checks that parameters on the device with sparse gradients can be stepped as their groups
+    /// want.
     pub(in crate::optimizer) fn check_laziness_on_device(
         &self,
         of: &Range<usize>,
@@ -283,7 +294,7 @@ impl Optimizer {
         ids.try_for_each(|id| self.check_laziness(id))
     }
 
-    /// Counts the step that has been taken for the rows that took it, and logs it for the others.
+    /// Counts the step for the rows that have taken it, and logs it for the others.
     pub(in crate::optimizer) fn log_steps(&mut self, of: &Range<usize>) {
         let Decisions { scalars, scalars_of, .. } = &self.scratch.decisions;
         let steps = Steps { scalars, scalars_of, logs: &[] };
@@ -305,11 +316,12 @@ impl Optimizer {
     }
 }
 
-/// Every row that may lag.
+/// Returns every row that may lag.
 fn all_rows(operands: &Operands) -> Extent {
     operands.lag().map_or(Extent::Nothing, |lag| Extent::Rows(0..lag.height()))
 }
 
+/// Returns the error for a row that a parameter does not have.
 pub(in crate::optimizer) fn outside(param: Label, no_row: NoRow) -> Error {
     let NoRow { place, row, height } = no_row;
     Error::Row { param, place, row, height }

@@ -8,7 +8,7 @@ use crate::optimizer::Optimizer;
 use crate::tensor::GradBlocks;
 
 impl Optimizer {
-    /// Measures a gradient for the next step, which then need not read it for that.
+    /// Measures a gradient for the next step, which then need not read it to measure it.
     pub fn grad_ready(&mut self, number: u32) -> Result<(), Error> {
         let id = self.params.id(number)?;
         let of = id.alone();

@@ -7,9 +7,9 @@ use crate::sys::memory::reserve;
 use crate::tensor::Tensor;
 
 impl Optimizer {
-    /// Steps the parameters of `selected` (`None`: all) but for those of `left_out`, and calls
-    /// `updated` for each that was stepped, with how many there were before it, its number and its
-    /// gradient. Returns how many were. If there are more than `most`, no step is taken.
+    /// Steps the parameters of `selected` (all if `None`) without those of `left_out`. Calls
+    /// `updated` for each that was stepped, with the count of those before it, its number and its
+    /// gradient. Returns the count of all. If there are more than `most`, no step is taken.
     pub fn step_some(
         &mut self,
         selected: Option<impl Iterator<Item = u32> + Clone>,
@@ -28,7 +28,7 @@ impl Optimizer {
             let id = self.params.id(number)?;
             self.params.revise_operands(id).set_left_out(true);
         }
-        // Listed first: a step uses up accumulated gradients.
+        // They are counted before the step, which uses up accumulated gradients.
         let wanted = self.stepped().count();
         let taken = if wanted > most {
             Err(Error::Count { name: "args.capacity", count: most, wanted })
@@ -43,8 +43,8 @@ impl Optimizer {
         Ok(if self.report()?.skipped { 0 } else { wanted })
     }
 
-    /// Steps these parameters with these gradients, and no others; the gradients that were set
-    /// before, theirs too, are set again afterwards. `entry` is as for `set_grads`.
+    /// Steps these parameters with these gradients, and no others. All gradients are afterwards
+    /// what they were before. `entry` is as for `set_grads`.
     pub fn apply(
         &mut self,
         count: usize,
@@ -63,7 +63,7 @@ impl Optimizer {
             before.push((id, operands.gradient()));
             Ok(())
         });
-        let window = self.window; // which goes on with the sums that come back
+        let window = self.window; // goes on with the sums that come back
         let stepped =
             selected.and_then(|()| self.set_grads(count, entry)).and_then(|()| self.step());
         self.window = window;
@@ -74,7 +74,7 @@ impl Optimizer {
         stepped
     }
 
-    /// That there are parameters of these numbers.
+    /// Checks that there are parameters of these numbers.
     pub fn check_numbers(&self, mut numbers: impl Iterator<Item = u32>) -> Result<(), Error> {
         numbers.try_for_each(|number| self.params.id(number).map(|_| ()))
     }
@@ -85,7 +85,7 @@ impl Optimizer {
         });
     }
 
-    /// The parameters that a step steps now, each with its gradient.
+    /// Returns the parameters that a step would step now, each with its gradient.
     fn stepped(&self) -> impl Iterator<Item = (u32, Tensor)> {
         let all = self.params.operands_of(&self.params.all());
         let stepped = (0..).zip(all).filter(|(_, operands)| operands.is_due());

@@ -25,7 +25,7 @@ impl Optimizer {
         if let Some(step) = on_device {
             self.step_on_device(of, step)?;
         }
-        // From the first write on the calling thread does what others refuse.
+        // After the first write, the calling thread does what others refuse.
         let refused = Refused::after(on_device.is_some());
         if needs.lags {
             self.take_turns(of, refused)?;
@@ -57,7 +57,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Steps some of the parameters of a step.
+    /// Steps a part of the parameters of a step.
     pub(in crate::optimizer) fn update_part(
         &mut self,
         of: &Range<usize>,
@@ -80,10 +80,12 @@ impl Optimizer {
             },
         };
         let operands = &mut operands[of.clone()];
-        let mut chunks = match self.statistics {
-            false if repeats => pass.again_over(operands),
-            false => pass.over(operands, extent),
-            true => pass.measured_over(operands, extent, changes),
+        let mut chunks = if self.statistics {
+            pass.measured_over(operands, extent, changes)
+        } else if repeats {
+            pass.again_over(operands)
+        } else {
+            pass.over(operands, extent)
         };
         if self.config.clear_grads {
             chunks.clear_grads();

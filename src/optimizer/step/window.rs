@@ -1,4 +1,4 @@
-//! How many micro-batches the mean of accumulated gradients is over.
+//! The window of accumulated gradients: the number of micro-batches that their mean is over.
 #![forbid(unsafe_code)]
 
 use crate::error::Error;
@@ -10,22 +10,23 @@ use core::ops::Range;
 /// The micro-batches between two steps.
 #[derive(Clone, Copy, Default)]
 pub struct Window {
-    /// How many the host says there are; 0: as many as any parameter has accumulated.
-    said: u64,
-    /// The most that any has accumulated in this window.
+    /// Their number, if the host has set it; 0 for as many as any parameter has accumulated.
+    given: u64,
+    /// The most that any parameter has accumulated in this window.
     most: u64,
-    /// Who was last seen to hold a sum.
-    holder: usize,
+    /// The number of a parameter that was seen to hold a sum.
+    last_holder: usize,
 }
 
 impl Optimizer {
-    /// Says how many micro-batches there are between two steps.
+    /// Sets the number of micro-batches between two steps.
     pub fn set_window(&mut self, n_micro_batches: u64) {
-        self.window.said = n_micro_batches;
+        self.window.given = n_micro_batches;
         self.on_device.lay_anew();
     }
 
-    /// Counts a gradient that a parameter has accumulated. A window begins where nobody holds a sum.
+    /// Counts a gradient that a parameter has accumulated. A window begins when no other parameter
+    /// holds a sum.
     pub(in crate::optimizer) fn widen_window(&mut self, id: ParamId) {
         let n_accumulated = self.params.operands(id).n_accumulated();
         if n_accumulated == 1 && !self.others_hold_sums(id.place()) {
@@ -34,20 +35,21 @@ impl Optimizer {
         self.window.most = self.window.most.max(n_accumulated);
     }
 
-    /// Looks first at who was last seen to: all are looked at about once a window.
+    /// Returns whether another parameter holds a sum. It begins with the one that was last seen to,
+    /// so that it looks at all of them about once in a window.
     fn others_hold_sums(&mut self, number: usize) -> bool {
         let operands = self.params.operands_of(&self.params.all());
         let n = operands.len();
-        let mut numbers = (0..n).map(|i| (self.window.holder + i) % n);
+        let mut numbers = (0..n).map(|i| (self.window.last_holder + i) % n);
         let holds = |&i: &usize| i != number && operands[i].n_accumulated() > 0;
         let found = numbers.find(holds);
-        self.window.holder = found.unwrap_or(number);
+        self.window.last_holder = found.unwrap_or(number);
         found.is_some()
     }
 
-    /// That no parameter has accumulated more than the window has.
+    /// Checks that no parameter has accumulated more gradients than the host has set.
     pub(in crate::optimizer) fn check_window(&self, of: &Range<usize>) -> Result<(), Error> {
-        let window = self.window.said;
+        let window = self.window.given;
         if window == 0 || !self.config.average_grads {
             return Ok(());
         }
@@ -62,13 +64,14 @@ impl Optimizer {
         }
     }
 
-    /// What turns a sum of accumulated gradients into their mean, if that is asked for.
+    /// Returns the factor that turns a sum of accumulated gradients into their mean, or 1 if the
+    /// handle does not average.
     pub(in crate::optimizer) fn mean(&self, operands: &Operands) -> f64 {
         match operands.n_accumulated() {
             0 => 1.0,
             _ if !self.config.average_grads => 1.0,
-            n if self.window.said == 0 => 1.0 / self.window.most.max(n) as f64,
-            _ => 1.0 / self.window.said as f64,
+            n if self.window.given == 0 => 1.0 / self.window.most.max(n) as f64,
+            _ => 1.0 / self.window.given as f64,
         }
     }
 }
