@@ -1,4 +1,4 @@
-//! What parameters on a device are stepped with, as the host knows it.
+//! The numbers that parameters on a device are stepped with, as far as the host knows them.
 #![forbid(unsafe_code)]
 
 use crate::clip::Clip;
@@ -12,6 +12,14 @@ use crate::optimizer::params::table::ParamId;
 use crate::optimizer::step::measure::scope;
 use core::ops::Range;
 
+/// The largest learning rate that all parameters on a device can be stepped with: a larger one
+/// would make a number that is infinite in the type that `param` is computed in.
+#[derive(Default)]
+pub struct LrLimit {
+    lr: f64,
+    param: Option<ParamId>,
+}
+
 impl Optimizer {
     /// Works out what the device needs for a step that is taken.
     pub(in crate::optimizer) fn decide_on_device(
@@ -24,24 +32,24 @@ impl Optimizer {
         self.check_lr_on_device()
     }
 
-    /// Says what the device's parameters are stepped with. Asks the host's callback.
+    /// Sets the hyper-parameters of the parameters on the device. Asks the host's callback.
     pub(in crate::optimizer) fn set_hypers(&mut self, of: &Range<usize>) -> Result<(), Error> {
-        let mut largest = (f64::INFINITY, None);
+        let mut limit = LrLimit { lr: f64::INFINITY, param: None };
         for id in self.params.ids(of) {
             if self.params.operands(id).is_due_on_device() {
                 let hyper = self.hyper(id)?;
                 self.cuda()?.set_hyper(id.number(), hyper);
                 let lr = self.params.operands(id).param().dtype().largest() / per_lr(&hyper);
-                if lr < largest.0 {
-                    largest = (lr, Some(id));
+                if lr < limit.lr {
+                    limit = LrLimit { lr, param: Some(id) };
                 }
             }
         }
-        self.on_device.largest_lr = largest;
+        self.on_device.lr_limit = limit;
         Ok(())
     }
 
-    /// Reads the learning rate that lies in the device's memory, where the host has to know whether the step is
+    /// Reads the learning rate in the device's memory, if the host has to know whether the step is
     /// taken.
     pub(in crate::optimizer) fn read_lr_on_device(
         &mut self,
@@ -55,11 +63,13 @@ impl Optimizer {
         self.on_device.lr.map_or(Ok(()), config::learning_rate)
     }
 
-    /// That all numbers are ones of the compute type that the device makes of the learning rate, as far as the host
-    /// knows it.
+    /// Checks that the numbers that the device makes of the learning rate are finite in the type
+    /// that each parameter is computed in, if the host knows the learning rate.
     fn check_lr_on_device(&self) -> Result<(), Error> {
         let inputs = self.inputs();
-        let (largest, Some(id)) = self.on_device.largest_lr else { return Ok(()) };
+        let LrLimit { lr: largest, param: Some(id) } = self.on_device.lr_limit else {
+            return Ok(());
+        };
         if inputs.at.lr != 0 || inputs.lr <= largest {
             return Ok(());
         }
@@ -74,19 +84,18 @@ impl Optimizer {
         })
     }
 
-    /// What all of them are stepped with: of the host's numbers, those that it knows.
+    /// Returns the numbers that all of them are stepped with, or where the device reads them.
     pub(in crate::optimizer) fn inputs(&self) -> Inputs {
         let at = self.on_device.inputs;
-        let (largest_lr, _) = self.on_device.largest_lr;
         Inputs {
             lr: self.on_device.lr.unwrap_or(self.lr),
             inv_grad_scale: self.inv_grad_scale(),
-            largest_lr: largest_lr.min(f32::MAX.into()),
+            largest_lr: self.on_device.lr_limit.lr.min(f32::MAX.into()),
             at: InputsAt { lr: if self.on_device.lr.is_some() { 0 } else { at.lr }, ..at },
         }
     }
 
-    /// Says what their gradients are clipped by, where the host knows.
+    /// Sets the factors that gradients on the device are clipped with, which the host has decided.
     pub(in crate::optimizer) fn set_clip_factors(
         &mut self,
         of: &Range<usize>,
@@ -101,6 +110,7 @@ impl Optimizer {
         Ok(())
     }
 
+    /// Returns the hyper-parameters of a parameter on the device.
     fn hyper(&self, id: ParamId) -> Result<Hyper, Error> {
         let (param, operands) = (&self.params[id], self.params.operands(id));
         let group = &self.groups[param.group as usize];
@@ -125,8 +135,8 @@ impl Optimizer {
     }
 }
 
-/// The largest number that a step makes of the learning rate, by the learning rate: of the first step, which is
-/// never less than that of a later one.
+/// Returns the largest number that a step makes of the learning rate, divided by the learning rate.
+/// It is that of the first step, which is never less than that of a later one.
 fn per_lr(hyper: &Hyper) -> f64 {
     let scale = hyper.group_lr_scale * hyper.lr_scale;
     let decay = if hyper.independent_weight_decay == 0 { hyper.weight_decay.abs() } else { 0.0 };

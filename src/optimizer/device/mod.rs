@@ -1,8 +1,13 @@
-//! Parameters on a device: what their step is decided from, and what the host learns of it.
+//! The device's part of a step, and what the host knows of it.
 //!
-//! The device keeps their clocks, adds up their gradients, decides what to clip and whether to skip, and the
-//! host waits for none of it, unless it has to know: when its own parameters share a norm with those, or it was
-//! told to fail, to tell others, or to go on by a schedule.
+//! `lay_device` lays out the parameters that are stepped there. The device then measures their
+//! gradients (`measure_on_device`) and steps them (`step_on_device`). It keeps their clocks, and
+//! decides what to clip and whether to skip. The host waits for none of that, unless it has to know
+//! (`device_step`): its own parameters share a norm with those there, or it has to fail, to tell
+//! others, or to go on by a schedule. `report` and `clock` wait for what only the device knows.
+//!
+//! Parameters come and go in `params.rs`, `hypers.rs` sets what they are stepped with, `rows.rs` is
+//! for sparse gradients, and `offload.rs` for parameters there that the processor steps.
 #![forbid(unsafe_code)]
 
 pub(in crate::optimizer) mod hypers;
@@ -13,7 +18,6 @@ pub(in crate::optimizer) mod rows;
 use crate::callback::adamw_param_info;
 use crate::config::{HostValues, Lazy, Nonfinite};
 pub use crate::cuda::InputsAt;
-
 use crate::cuda::{Cuda, Decider};
 use crate::error::Error;
 use crate::optimizer::params::masters::Master;
@@ -24,46 +28,45 @@ use crate::sys::memory::{give_back, reserve};
 use crate::tensor::{Operands, Squares, Total};
 use core::ops::Range;
 
-/// What the host remembers about its parameters on a device.
+/// What the host knows of its parameters on a device.
 #[derive(Default)]
 pub struct OnDevice {
-    /// Numbers that the device reads itself.
+    /// The numbers that the device reads itself.
     pub(in crate::optimizer) inputs: InputsAt,
-    /// The learning rate there, where the host has read it for this step.
+    /// The learning rate in the device's memory, if the host has read it for this step.
     pub(in crate::optimizer) lr: Option<f64>,
-    /// The parameters that the tables are laid out for, and the revision at which they are.
+    /// The places of the parameters that the tables are laid out for, and the revision of that.
     laid: Option<(Range<usize>, u64)>,
-    /// The largest learning rate that all of them can be stepped with, and whose that is.
-    pub(in crate::optimizer) largest_lr: (f64, Option<ParamId>),
-    /// By parameter, what the gradients add up to, where the host has to know.
+    pub(in crate::optimizer) lr_limit: hypers::LrLimit,
+    /// By parameter, the sums of its gradient, if the host has to know them.
     totals: Vec<Total>,
-    /// By parameter, the squares of what a step has changed, and of what it has made.
+    /// By parameter, the squares of the update, and of the parameter after it.
     changes: [Vec<Total>; 2],
-    /// The device knows what the last step came to, and the host does not.
+    /// The device knows the result of the last step, and the host does not.
     report_is_due: bool,
-    /// A step was recorded, and is taken whenever the graph is launched.
+    /// A step has been recorded, and is taken whenever the graph is launched.
     is_captured: bool,
-    /// The device knows whether the lists of sparse gradients were in order, and the host does not.
+    /// The device knows whether the rows of sparse gradients were valid, and the host does not.
     rows_are_due: bool,
-    /// The device may have skipped steps, or taken some that were captured.
+    /// The device may have skipped steps, or taken recorded ones: it alone knows the clocks.
     clocks_are_due: bool,
 }
 
-/// How a step that has parameters on a device goes on there.
+/// The device's part of a step.
 #[derive(Clone, Copy)]
 pub struct DeviceStep {
-    /// The host waits for the norms, and decides for both.
+    /// The host waits for the norms, and decides for both parts.
     pub waits: bool,
     is_captured: bool,
 }
 
 impl OnDevice {
-    /// Has the next step say anew what parameters are stepped with.
+    /// Has the next step lay out the tables and set the hyper-parameters anew.
     pub fn lay_anew(&mut self) {
         self.laid = None;
     }
 
-    /// Makes room for so many parameters, so that a step need not.
+    /// Makes room for so many parameters, so that a step allocates nothing.
     pub fn reserve(&mut self, n_params: usize) -> Result<(), Error> {
         for totals in [&mut self.totals].into_iter().chain(&mut self.changes) {
             totals.clear();
@@ -72,14 +75,14 @@ impl OnDevice {
         Ok(())
     }
 
-    /// Gives back what is not needed for so many parameters.
+    /// Gives back the memory that so many parameters do not need.
     pub fn give_back(&mut self, n_params: usize) {
         for totals in [&mut self.totals].into_iter().chain(&mut self.changes) {
             give_back(totals, n_params);
         }
     }
 
-    /// What the last step has changed of a parameter; nothing, if that is not added up.
+    /// Returns the sums of what the last step has changed of a parameter; zero without statistics.
     pub fn change(&self, number: usize) -> Squares {
         let total = |totals: &Vec<Total>| totals.get(number).copied().unwrap_or_default();
         let [Total { sum_squares: update, n_nonfinite: n_unchanged }, param] =
@@ -87,20 +90,20 @@ impl OnDevice {
         Squares { update, param: param.sum_squares, n_unchanged }
     }
 
-    /// What the gradient of a parameter adds up to; nothing, if the host need not know.
+    /// Returns the sums of a parameter's gradient; zero if the host need not know them.
     pub fn total(&self, number: usize) -> Total {
         self.totals.get(number).copied().unwrap_or_default()
     }
 }
 
 impl Optimizer {
-    /// Queues up work on the device on another stream from now on.
+    /// Sets the stream on which the device works from now on.
     pub fn set_stream(&mut self, stream: usize) -> Result<(), Error> {
         self.cuda()?.set_stream(stream);
         Ok(())
     }
 
-    /// Has the device read numbers by itself.
+    /// Sets the numbers that the device reads itself.
     pub fn set_device_inputs(&mut self, inputs: InputsAt) -> Result<(), Error> {
         let cuda = self.cuda()?;
         for (name, at) in inputs.named() {
@@ -132,12 +135,12 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Returns the device, which has to be there.
+    /// Returns the device, or an error if no parameter is on one.
     fn cuda(&mut self) -> Result<&mut Cuda, Error> {
         self.backend.cuda().ok_or(Error::NoDeviceYet)
     }
 
-    /// Lays the device's part of a step out, if it has one. `steps_on_host`: the processor has a part too.
+    /// Lays out the device's part of a step, if it has one. `steps_on_host`: the host has one too.
     pub(in crate::optimizer) fn lay_device(
         &mut self,
         of: &Range<usize>,
@@ -167,7 +170,7 @@ impl Optimizer {
         let step = self.device_step(steps_on_host)?;
         let has_host_values =
             self.groups.iter().any(|group| group.host_values != HostValues::default());
-        // A ratio is asked for once it is known that the step is taken.
+        // A ratio is asked for later, when it is known that the step is taken.
         if (!is_laid || has_host_values) && self.lr_ratio.is_none() {
             self.set_hypers(of)?;
         }
@@ -178,7 +181,7 @@ impl Optimizer {
         Ok(Some(step))
     }
 
-    /// Whether the host has to know what the device finds, and whether all that is asked can be done there.
+    /// Checks that the device can do all that is asked, and returns its part of a step.
     fn device_step(&mut self, steps_on_host: bool) -> Result<DeviceStep, Error> {
         let cuda = self.backend.cuda().ok_or(Error::NoDeviceYet)?;
         if self.statistics && cuda.steps_rows() {
@@ -211,7 +214,7 @@ impl Optimizer {
         }
     }
 
-    /// Waits for what the device has measured, or forgets what it has before.
+    /// Waits for the sums of the gradients there if `waits`, otherwise forgets earlier ones.
     pub(in crate::optimizer) fn learn_totals(&mut self, waits: bool) -> Result<(), Error> {
         self.on_device.totals.clear();
         if waits {
@@ -225,19 +228,19 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Has the gradients there be measured.
+    /// Measures the gradients there.
     pub(in crate::optimizer) fn measure_on_device(&mut self) -> Result<(), Error> {
         self.cuda()?.measure()
     }
 
-    /// Gives up a step whose other half could not be taken.
+    /// Breaks the device's part of the handle: it has taken a step that the host's part has not.
     pub(in crate::optimizer) fn give_up_device(&mut self) {
         if let Some(cuda) = self.backend.cuda() {
             cuda.give_up();
         }
     }
 
-    /// Steps the parameters on the device. Everything that may fail for the host's part has been done.
+    /// Steps the parameters on the device, after all that may fail in the host's part.
     pub(in crate::optimizer) fn step_on_device(
         &mut self,
         of: &Range<usize>,
@@ -289,12 +292,12 @@ impl Optimizer {
         }
     }
 
-    /// Forgets that the device has anything to tell about the last step.
+    /// Forgets that the device knows the result of a step.
     pub(in crate::optimizer) fn clear_due_report(&mut self) {
         self.on_device.report_is_due = false;
     }
 
-    /// What the last step found, and whether it was taken. Waits for the device if that is where it is known.
+    /// Returns the report of the last step. Waits for the device if only the device knows it.
     pub fn report(&mut self) -> Result<Report, Error> {
         if self.on_device.rows_are_due {
             self.check_rows_on_device()?;
@@ -304,10 +307,8 @@ impl Optimizer {
             let verdict = self.cuda()?.verdict()?;
             let report = &mut self.report;
             report.n_nonfinite = verdict.n_nonfinite;
-            report.grad_norm = match report.measured {
-                true => verdict.sum_squares.sqrt() * verdict.inv_grad_scale,
-                false => 0.0,
-            };
+            let grad_norm = verdict.sum_squares.sqrt() * verdict.inv_grad_scale;
+            report.grad_norm = if report.measured { grad_norm } else { 0.0 };
             report.invalid_inputs = verdict.invalid != 0;
             report.skipped = verdict.skipped != 0;
             report.clip_factor = if report.skipped { 1.0 } else { verdict.clip_factor };
@@ -316,14 +317,14 @@ impl Optimizer {
         Ok(self.report)
     }
 
-    /// A parameter as the host sees it.
+    /// Returns what the host is told about a parameter.
     pub fn described(&mut self, number: u32) -> Result<adamw_param_info, Error> {
         let id = self.params.id(number)?;
         self.clock(id)?;
         Ok(self.param_info(id))
     }
 
-    /// How far a parameter has come. Waits for the device if that is where it is known.
+    /// Returns the clock of a parameter. Waits for the device if only the device knows it.
     pub(in crate::optimizer) fn clock(&mut self, id: ParamId) -> Result<Clock, Error> {
         if self.params.operands(id).is_on_device() && self.on_device.clocks_are_due {
             let clock = self.cuda()?.clock(id.number())?;
@@ -332,7 +333,7 @@ impl Optimizer {
         Ok(self.params[id].clock)
     }
 
-    /// Puts a parameter where it has come.
+    /// Sets the clock of a parameter.
     pub(in crate::optimizer) fn set_clock(
         &mut self,
         id: ParamId,

@@ -1,4 +1,14 @@
-//! Parameters on a device that the processor steps: when their gradients come down and they go up.
+//! Parameters on a device that the processor steps: the downloads of their gradients, and their
+//! uploads.
+//!
+//! The processor steps a copy in the host's memory. A gradient may lie there too, or on the device,
+//! and `step_grad` returns the memory to which it is then downloaded. A step begins all downloads
+//! (`begin_offload`). `update_offloaded` takes batches of parameters: it waits for their gradients,
+//! steps them, and has them uploaded while the next batch is stepped.
+//!
+//! Outside a step, `fetch` brings a copy up to date before it is read or written, and `send_back`
+//! uploads what was written. When the host has written the parameter itself, the copy is stale
+//! (`forget_copy`).
 #![forbid(unsafe_code)]
 
 use crate::backend::Refused;
@@ -24,7 +34,7 @@ pub struct StepGrad {
 }
 
 impl Optimizer {
-    /// Whether some parameters are on a device, and stepped here.
+    /// Returns whether the processor steps parameters that are on a device.
     pub(in crate::optimizer) fn has_copies(&mut self) -> bool {
         self.backend.cuda().is_some_and(|cuda| cuda.has_copies())
     }
@@ -51,7 +61,8 @@ impl Optimizer {
         Ok(StepGrad { values, device_grad: Some(*grad) })
     }
 
-    /// Has the gradients of a step come down, and what the host has written of parameters.
+    /// Downloads the parameters that the host has written, and begins to download the gradients of
+    /// a step.
     pub(in crate::optimizer) fn begin_offload(&mut self, of: &Range<usize>) -> Result<(), Error> {
         if let Some(cuda) = self.backend.cuda() {
             let operands = self.params.operands_of(&self.params.all());
@@ -60,7 +71,7 @@ impl Optimizer {
         self.begin_grads(of)
     }
 
-    /// Has the gradients of some parameters come down.
+    /// Begins to download the gradients of some parameters.
     pub(in crate::optimizer) fn begin_grads(&mut self, of: &Range<usize>) -> Result<(), Error> {
         let operands = self.params.operands_of(&self.params.all());
         match self.backend.cuda() {
@@ -69,31 +80,31 @@ impl Optimizer {
         }
     }
 
-    /// Has the copy that the processor steps be what the parameter is, if there is one, for reading and writing
-    /// it outside a step; `send_back` takes up what has been written.
+    /// Brings the copy of a parameter up to date, if there is one, so that it can be read and
+    /// written outside a step. `send_back` uploads what has been written.
     pub(in crate::optimizer) fn fetch(&mut self, id: ParamId) -> Result<(), Error> {
         self.backend.cuda().map_or(Ok(()), |cuda| cuda.fetch(id.number()))
     }
 
-    /// The same where the host has written the parameter.
+    /// Brings the copy of a parameter up to date that the host has written.
     pub(in crate::optimizer) fn fetch_anew(&mut self, id: ParamId) -> Result<(), Error> {
         self.forget_copy(id);
         self.fetch(id)
     }
 
-    /// The host writes the parameter: the copy is fetched before it is read again.
+    /// Marks the copy of a parameter as stale, which the host has written.
     pub(in crate::optimizer) fn forget_copy(&mut self, id: ParamId) {
         if let Some(copy) = self.backend.cuda().and_then(|cuda| cuda.copy_of(id.number())) {
             copy.forget();
         }
     }
 
-    /// Takes up what has been written of a copy outside a step.
+    /// Uploads what has been written of a copy outside a step.
     pub(in crate::optimizer) fn send_back(&mut self, id: ParamId) -> Result<(), Error> {
         self.backend.cuda().map_or(Ok(()), |cuda| cuda.send_now(id.number()))
     }
 
-    /// Has every copy that the processor steps be what its parameter is.
+    /// Brings every copy up to date.
     pub(in crate::optimizer) fn fetch_all(&mut self) -> Result<(), Error> {
         self.backend.cuda().map_or(Ok(()), |cuda| cuda.fill_copies(|_| true))
     }
@@ -110,7 +121,8 @@ impl Optimizer {
         cuda.copy_out(grad, to)
     }
 
-    /// Has the device go on with what was loaded for a parameter, its weights too if they were.
+    /// Has the device go on with what was loaded for a parameter. `has_params`: its weights were,
+    /// too.
     pub(in crate::optimizer) fn take_up_on_device(
         &mut self,
         id: ParamId,
@@ -125,11 +137,11 @@ impl Optimizer {
         if has_params {
             return cuda.send_now(id.number());
         }
-        self.forget_copy(id); // the host brings the weights back that go with the state
+        self.forget_copy(id); // the host writes the weights that go with the state
         Ok(())
     }
 
-    /// Waits for what would read state that a load is about to write.
+    /// Waits until nothing reads the state any more that a load is about to write.
     pub(in crate::optimizer) fn wait_to_load(&mut self) -> Result<(), Error> {
         self.backend.cuda().map_or(Ok(()), |cuda| cuda.wait_to_load())
     }
@@ -140,7 +152,7 @@ impl Optimizer {
         self.backend.fill_master(self.params.revise_operands(id))
     }
 
-    /// Waits for the gradients of some parameters.
+    /// Waits until the gradients of some parameters have arrived.
     pub(in crate::optimizer) fn wait_for_grads(&mut self, of: &Range<usize>) -> Result<(), Error> {
         for id in self.params.ids(of).filter(|id| self.params.operands(*id).is_due_on_host()) {
             if let Some(cuda) = self.backend.cuda() {
@@ -150,7 +162,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Steps parameters as their gradients arrive, and has them go up while others are stepped.
+    /// Steps parameters as their gradients arrive, and uploads them while others are stepped.
     pub(in crate::optimizer) fn update_offloaded(
         &mut self,
         of: &Range<usize>,
@@ -160,7 +172,7 @@ impl Optimizer {
         while start < of.end {
             let mut n_elements = 0;
             let mut end = start;
-            // What is added up over a step is laid out for all of it at once.
+            // With statistics there is one batch, because their sums are laid out for a whole step.
             while end < of.end && (n_elements < BATCH || self.statistics) {
                 n_elements += self.params.operands_of(of)[end - of.start].param().n_elements();
                 end += 1;
@@ -177,6 +189,7 @@ impl Optimizer {
         self.cuda()?.end_uploads()
     }
 
+    /// Begins to upload parameters that have been stepped.
     fn send(&mut self, of: &Range<usize>) -> Result<(), Error> {
         for id in self.params.ids(of).filter(|id| self.params.operands(*id).is_due_on_host()) {
             if let Some(cuda) = self.backend.cuda() {
@@ -186,7 +199,8 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Writes zeros over the gradients that a step has used, where they came from.
+    /// Writes zeros over the gradients on the device that a step has used, if the handle clears
+    /// them.
     pub(in crate::optimizer) fn clear_on_device(&mut self, of: &Range<usize>) -> Result<(), Error> {
         if !self.config.clear_grads {
             return Ok(());
@@ -199,7 +213,8 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Writes zeros over a gradient on the device that lands here, if there is one.
+    /// Writes zeros over the gradient on the device that is downloaded for a parameter, if there is
+    /// one.
     pub(in crate::optimizer) fn zero_grad_on_device(&mut self, id: ParamId) -> Result<(), Error> {
         match self.params.operands(id).device_grad() {
             Some(grad) => self.cuda()?.zero(&grad),

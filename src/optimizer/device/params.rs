@@ -1,8 +1,13 @@
 //! Parameters that come to a device, and leave it.
 //!
-//! `bring_to_device` opens the device for a new parameter and, for one that the processor steps,
-//! makes the copy that it steps; `new_state_on_device` allocates state. `reserve_on_device` makes
-//! room, and `keep_on_device`, which cannot fail, has the device know the parameter.
+//! `add_param` calls four of these in turn. `bring_to_device` opens the device for a new parameter
+//! that the processor steps, and makes the copy that it steps. `new_state_on_device` opens it for
+//! one that the device steps, and allocates its state. `reserve_on_device` makes room, and
+//! `keep_on_device`, which cannot fail, has the device know the parameter.
+//!
+//! `release_on_device` has the device forget a parameter that is removed, and `move_param` takes
+//! one that the host has moved. The host knows a parameter by the tensor that it gave, which
+//! `param_of_host` returns where a copy is stepped instead.
 #![forbid(unsafe_code)]
 
 use crate::cuda::{Cuda, HostCopy, Memory};
@@ -33,8 +38,8 @@ impl Optimizer {
         self.backend.cuda().is_some()
     }
 
-    /// Returns the tensor that a new parameter is stepped as, and what has been made for it: for one on
-    /// a device that the processor steps, the host's copy.
+    /// Returns the tensor that a new parameter is stepped as, and what has been made for it: a
+    /// copy, if it is on a device and the processor steps it.
     pub(in crate::optimizer) fn bring_to_device(
         &mut self,
         new: &NewParam,
@@ -85,7 +90,7 @@ impl Optimizer {
         Ok(buffers)
     }
 
-    /// Returns the device of the handle, which is opened if it is the first parameter there.
+    /// Returns the device of the handle, which is opened for the first parameter there.
     fn open_device(&mut self, param: Label, device: u16) -> Result<&mut Cuda, Error> {
         let cuda = self.backend.open_cuda(device)?;
         match cuda.ordinal() {
@@ -156,14 +161,14 @@ impl Optimizer {
         }
     }
 
-    /// Returns the parameter as the host knows it: where it lies on a device and the processor steps a
-    /// copy, not the copy.
+    /// Returns the parameter as the host knows it: the one on the device, if a copy of it is
+    /// stepped.
     pub(in crate::optimizer) fn param_of_host(&mut self, id: ParamId) -> Tensor {
         let copy = self.backend.cuda().and_then(|cuda| cuda.copy_of(id.number()));
         copy.map_or(self.params.operands(id).param(), |copy| copy.param())
     }
 
-    /// Takes up where the host has moved a parameter.
+    /// Sets where the host has moved a parameter.
     pub(in crate::optimizer) fn move_param(&mut self, id: ParamId, to: Tensor) {
         match self.backend.cuda().and_then(|cuda| cuda.copy_of(id.number())) {
             Some(copy) => copy.set_param(to),

@@ -1,4 +1,4 @@
-//! Rows of parameters on a device: whether they lag, and how they catch up there.
+//! Rows of parameters on a device: how they come to lag, and how they catch up there.
 #![forbid(unsafe_code)]
 
 use crate::cuda::{Outside, RowSet};
@@ -16,7 +16,7 @@ impl Optimizer {
         self.cuda()?.gather()
     }
 
-    /// Returns how many elements the rows of a parameter have that lag on a device.
+    /// Returns the number of elements of a row, if rows of the parameter lag on a device.
     pub(in crate::optimizer) fn row_elements_on_device(&mut self, id: ParamId) -> Option<u64> {
         self.backend.cuda().and_then(|cuda| cuda.lagging_row_elements(id.number()))
     }
@@ -55,8 +55,8 @@ impl Optimizer {
         cuda.catch_up(id.number(), self.params.operands(id), rows)
     }
 
-    /// Checks that no list has had a row that its parameter has not, since this was asked last. Waits
-    /// for the device.
+    /// Checks that no list has had a row that its parameter does not have, since the last check.
+    /// Waits for the device.
     pub(in crate::optimizer) fn check_rows_on_device(&mut self) -> Result<(), Error> {
         let Some((number, Outside { place, row, height })) = self.cuda()?.outside()? else {
             return Ok(());
