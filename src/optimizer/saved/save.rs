@@ -1,4 +1,13 @@
-//! Saving: what stands in a checkpoint, and in which order.
+//! Saving: what a checkpoint contains, and in which order.
+//!
+//! `save` brings the state up to date and drafts the header, in which the checksums are still
+//! missing (`draft`). It then writes the tensors and computes the checksum of each on its way
+//! (`sum_up`); the header comes last. A writer of the host's has to get the header first: for it
+//! the tensors are read twice.
+//!
+//! `each_tensor` visits the tensors in the order of the file, and `pieces` visits their bytes.
+//! Those on a device are read into a buffer, a piece at a time. `settings.rs` writes what a
+//! checkpoint says in words.
 #![forbid(unsafe_code)]
 
 use crate::callback::{HostProgress, HostWriter};
@@ -22,29 +31,29 @@ pub enum Target<'a> {
     File(&'a CStr),
     Memory(&'a mut [u8]),
     Host(HostWriter),
-    /// Nowhere: only its size is asked for.
+    /// Nowhere, because only its size is asked for.
     Size,
 }
 
-/// What a save came to.
+/// What a save has written.
 #[derive(Clone, Copy)]
 pub struct Written {
     pub n_bytes: u64,
-    /// It is in a file that outlives a power cut.
+    /// The checkpoint is in a file that outlives a power cut.
     pub is_durable: bool,
 }
 
 /// A tensor as it is saved.
 struct Saved<'a> {
-    /// One after another they are its name.
+    /// The parts of its name.
     name: [&'a str; 3],
     dtype: &'static str,
-    /// `None`: a number.
+    /// `None` for a number.
     n_elements: Option<u64>,
     bytes: Bytes<'a>,
 }
 
-/// Where the bytes of a tensor are.
+/// The bytes of a tensor.
 enum Bytes<'a> {
     Here(&'a [u8]),
     OnDevice(Tensor),
@@ -59,18 +68,19 @@ impl Bytes<'_> {
     }
 }
 
-/// Elements of one size lie together, the largest first, so that all of them are aligned.
+/// The sizes of elements. Those of one size lie together, the largest first, so that all are
+/// aligned.
 const ELEMENT_BYTES: [usize; 4] = [8, 4, 2, 1];
 
 impl Optimizer {
-    /// Saves the state, with the parameters themselves if `params`.
+    /// Saves the state, and the parameters themselves if `params`.
     pub fn save(
         &mut self,
         target: Target,
         params: bool,
         progress: Option<HostProgress>,
     ) -> Result<Written, Error> {
-        self.settle(params)?;
+        self.bring_up_to_date(params)?;
         let mut draft = self.draft(params)?;
         let n_bytes = draft.n_bytes() + draft.n_tensor_bytes();
         let total = draft.n_tensor_bytes();
@@ -112,8 +122,9 @@ impl Optimizer {
         Ok(Written { n_bytes, is_durable })
     }
 
-    /// Brings what is saved up to date, as a look at it would.
-    fn settle(&mut self, with_params: bool) -> Result<(), Error> {
+    /// Brings all that is saved up to date, as `view` does for one tensor. Refuses to save in the
+    /// middle of an accumulation, or between steps of single parameters.
+    fn bring_up_to_date(&mut self, with_params: bool) -> Result<(), Error> {
         let params = &self.params;
         for id in params.live() {
             if params.operands(id).n_accumulated() > 0 {
@@ -137,7 +148,7 @@ impl Optimizer {
         if with_params { self.fetch_all() } else { Ok(()) }
     }
 
-    /// The header, but for the checksums.
+    /// Returns the header without the checksums.
     fn draft(&self, params: bool) -> Result<Draft, Error> {
         let mut n_tensors = 0;
         self.each_tensor(params, |_| {
@@ -147,7 +158,7 @@ impl Optimizer {
         let mut draft = Draft::new(n_tensors)?;
         let mut text = Text::default();
         draft.pair("optimizer", text.set(|text| self.write_config(text))?)?;
-        draft.pair("state", text.set(|text| self.write_how_far(text))?)?;
+        draft.pair("state", text.set(|text| self.write_numbers(text))?)?;
         for (number, group) in self.groups.iter().enumerate() {
             let key = format_args!("groups.{number}");
             draft.pair(key, text.set(|text| write_group(text, group))?)?;
@@ -173,7 +184,7 @@ impl Optimizer {
         Ok(draft)
     }
 
-    /// Visits every tensor in the order of their bytes in the file.
+    /// Visits every tensor in the order of the file.
     fn each_tensor(
         &self,
         params: bool,
@@ -193,9 +204,10 @@ impl Optimizer {
                             name: tensor_name(name, role),
                             dtype: safetensors_name(tensor.dtype()),
                             n_elements: Some(tensor.n_elements()),
-                            bytes: match operands.is_on_device() {
-                                false => Bytes::Here(operands.bytes(role)),
-                                true => Bytes::OnDevice(tensor),
+                            bytes: if operands.is_on_device() {
+                                Bytes::OnDevice(tensor)
+                            } else {
+                                Bytes::Here(operands.bytes(role))
                             },
                         })?;
                     }
@@ -205,6 +217,7 @@ impl Optimizer {
         Ok(())
     }
 
+    /// Visits the counters of a parameter.
     fn counters(
         &self,
         id: ParamId,
@@ -212,7 +225,7 @@ impl Optimizer {
     ) -> Result<(), Error> {
         let (param, name) = (&self.params[id], self.params[id].name());
         let state = |item| neutral_name(name, item);
-        // Without the host's lr_ratio, which is not asked here.
+        // This leaves out the host's `lr_ratio`, which a save does not call.
         let lr = self.lr_product(self.lr(), param.group, param.lr_scale);
         for (name, dtype, bits) in [
             (state(Item::Step), "U64", param.clock.step),
@@ -230,7 +243,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Visits the bytes of all tensors, piece by piece, with the tensor's number.
+    /// Visits the bytes of all tensors, piece by piece, with the number of the tensor.
     fn pieces(
         &self,
         params: bool,
@@ -262,8 +275,7 @@ impl Optimizer {
         })
     }
 
-    /// Visits all bytes, and puts the checksums of the tensors into the header. Each piece is summed
-    /// while it is on its way.
+    /// Visits the bytes of all tensors, and puts the checksum of each tensor into the header.
     fn sum_up(
         &self,
         draft: &mut Draft,
@@ -271,19 +283,19 @@ impl Optimizer {
         progress: &mut Progress,
         mut visit: impl FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let mut last = (0, crc32fast::Hasher::new());
+        let (mut current, mut crc) = (0, crc32fast::Hasher::new());
         self.pieces(params, progress, |number, bytes| {
-            if number != last.0 {
-                last = (number, crc32fast::Hasher::new());
+            if number != current {
+                (current, crc) = (number, crc32fast::Hasher::new());
             }
-            last.1.update(bytes);
-            draft.set_crc(number, last.1.clone().finalize());
+            crc.update(bytes);
+            draft.set_crc(number, crc.clone().finalize());
             visit(bytes)
         })
     }
 }
 
-/// What safetensors calls an element type.
+/// Returns the name of an element type in safetensors.
 pub fn safetensors_name(dtype: Dtype) -> &'static str {
     match dtype {
         Dtype::F32 => "F32",
@@ -295,7 +307,8 @@ pub fn safetensors_name(dtype: Dtype) -> &'static str {
     }
 }
 
-/// Gathers small tensors into one write; large ones go straight from their own memory.
+/// A writer that gathers small tensors into one write. Large ones go straight from their own
+/// memory.
 struct FileBuffer<'a> {
     file: &'a NewFile,
     at: u64,

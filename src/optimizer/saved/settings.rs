@@ -1,5 +1,5 @@
-//! What a handle was made with and how far it has come, as words: written into checkpoints, and held
-//! against them.
+//! The settings and the state of a handle as words, which are written into checkpoints and compared
+//! with them.
 #![forbid(unsafe_code)]
 
 use crate::checkpoint::words;
@@ -17,7 +17,7 @@ use core::fmt::{self, Write};
 pub const PLACE: [&str; 4] = ["dtype", "n_elements", "first_element", "whole"];
 
 impl Optimizer {
-    /// The choices about the handle, fixed when it was made.
+    /// Writes the choices about the handle, which are fixed when it is made.
     pub(in crate::optimizer) fn write_config(&self, to: &mut impl Write) -> fmt::Result {
         let config = &self.config;
         let flags = [
@@ -34,12 +34,12 @@ impl Optimizer {
         write!(to, "clip_scope={clip_scope} nonfinite={nonfinite} seed={}", config.seed)
     }
 
-    /// How far the handle has come.
-    pub(in crate::optimizer) fn write_how_far(&self, to: &mut impl Write) -> fmt::Result {
+    /// Writes the numbers of the handle that change from step to step.
+    pub(in crate::optimizer) fn write_numbers(&self, to: &mut impl Write) -> fmt::Result {
         write!(to, "lr={:?} grad_scale={:?}", self.saved_lr(), self.grad_scale)
     }
 
-    /// The choices about a parameter, and where its elements lie.
+    /// Writes the choices about a parameter, and where its elements lie.
     pub(in crate::optimizer) fn write_param(
         &self,
         to: &mut impl Write,
@@ -70,7 +70,8 @@ impl Optimizer {
     }
 }
 
-/// The hyper-parameters of a group. Those that the host keeps are the host's to save.
+/// Writes the hyper-parameters of a group, but not the values that the host keeps and has to save
+/// itself.
 pub fn write_group(to: &mut impl Write, group: &GroupConfig) -> fmt::Result {
     let host_values = group.host_values;
     let numbers = [
@@ -81,9 +82,10 @@ pub fn write_group(to: &mut impl Write, group: &GroupConfig) -> fmt::Result {
         ("eps", group.eps, false),
     ];
     for (name, value, is_host_value) in numbers {
-        match is_host_value {
-            true => write!(to, "{name}=host ")?,
-            false => write!(to, "{name}={value:?} ")?,
+        if is_host_value {
+            write!(to, "{name}=host ")?;
+        } else {
+            write!(to, "{name}={value:?} ")?;
         }
     }
     write!(to, "clip={}", group.clip.kind().word())?;
@@ -94,9 +96,10 @@ pub fn write_group(to: &mut impl Write, group: &GroupConfig) -> fmt::Result {
     }
     let (lazy, precision) = (group.lazy.word(), group.precision.word());
     write!(to, " lazy={lazy} precision={precision} moments={}", group.moments.word())?;
-    match group.independent_weight_decay {
-        false => Ok(()),
-        true => to.write_str(" independent_weight_decay=1"),
+    if group.independent_weight_decay {
+        to.write_str(" independent_weight_decay=1")
+    } else {
+        Ok(())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Whether checkpoints are those of a handle like this.
+//! Comparison of checkpoints with the settings of the handle.
 #![forbid(unsafe_code)]
 
 use super::problems::Problems;
@@ -10,12 +10,13 @@ use crate::optimizer::saved::settings::{read_scaler_state, read_schedule_state, 
 use crate::schedule;
 use core::fmt::Write;
 
-/// What a handle may have been made with where the saved one was not.
+/// The differences that are no problem to a load that extends.
 const EXTENDS: [words::Word; 2] =
     [("amsgrad", Some("1"), Some("0")), ("multi_precision", Some("1"), Some("0"))];
 
 impl Optimizer {
-    /// That the handle was made as the one that was saved, and is used with the same values.
+    /// Compares the settings of the handle with those that were saved, and adds the differences to
+    /// the problems.
     pub(super) fn check_settings(
         &self,
         file: &Checkpoint,
@@ -57,7 +58,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// What a checkpoint says about the handle as a whole, if it is one of a handle like this.
+    /// Returns what a checkpoint says about the handle as a whole. Its settings have been compared.
     pub(super) fn numbers_of(
         &self,
         file: &Checkpoint,
@@ -97,7 +98,8 @@ impl Optimizer {
 }
 
 impl Numbers {
-    /// What parts of one checkpoint agree in.
+    /// Compares what parts of one checkpoint have in common, and adds the differences to the
+    /// problems.
     pub(super) fn check_parts(&self, other: &Numbers, problems: &mut Problems) {
         let schedule = |numbers: &Numbers| {
             let bits = |s: schedule::State| {

@@ -1,9 +1,9 @@
-//! Elements of one floating type from those of another.
+//! Conversion of elements from one floating type to another.
 #![forbid(unsafe_code)]
 
 use crate::dtype::{Bf16, Dtype, F16, Narrow, Widen};
 
-/// The floating type that safetensors calls so.
+/// Returns the floating type that has this name in safetensors.
 pub fn from_name(name: &str) -> Option<Dtype> {
     Some(match name {
         "F32" => Dtype::F32,
@@ -14,13 +14,13 @@ pub fn from_name(name: &str) -> Option<Dtype> {
     })
 }
 
-/// Whether elements of other types can become this.
+/// Returns whether elements of other types can be converted to this.
 pub fn converts(to: Dtype) -> bool {
     Dtype::FLOATS.contains(&to)
 }
 
-/// Converts as many elements as both hold: exactly where the type has room, otherwise to nearest, f64
-/// to 16 bits by way of f32.
+/// Converts as many elements as both hold: exactly if the type has room, otherwise to nearest. From
+/// f64 to 16 bits the way is through f32.
 pub fn convert((from, dtype): (&[u8], Dtype), (to, to_dtype): (&mut [u8], Dtype)) {
     let elements = from.chunks_exact(dtype.bytes()).map(|bytes| widen(bytes, dtype));
     for (value, to) in elements.zip(to.chunks_exact_mut(to_dtype.bytes())) {

@@ -1,9 +1,16 @@
-//! The second pass: what was found right is copied to where it belongs.
+//! The second pass of a load: what the first pass has found is copied.
+//!
+//! `copy_from` opens the files one after the other and copies their pieces. For each, `copy_piece`
+//! finds the elements in the file and in the tensor. `Stored::read` reads them, and converts them
+//! if their type is another one. What belongs on a device goes through a buffer.
+//!
+//! After all pieces, masters that were not saved are begun, and the device is given the clocks.
+//! Once nothing can fail any more, `take_clock` sets the clocks on the host.
 #![forbid(unsafe_code)]
 
 use super::LoadOptions;
 use super::convert::{convert, converts, from_name};
-use super::cover::stored;
+use super::cover::{Placed, placed};
 use super::found::{Found, Match, part};
 use super::pieces::Piece;
 use crate::checkpoint::{Checkpoint, Entry, PIECE, Progress, Share, alone};
@@ -19,7 +26,7 @@ use crate::tensor::Tensor;
 use core::ops::Range;
 
 impl Optimizer {
-    /// Bytes that a load of everything copies.
+    /// Returns the number of bytes that a load of everything copies.
     pub(super) fn n_state_bytes(&self, params: bool) -> u64 {
         let itself = params.then_some(Role::Param);
         let roles = || itself.into_iter().chain(Role::STATE);
@@ -30,8 +37,8 @@ impl Optimizer {
         self.params.live().map(of).sum()
     }
 
-    /// Copies the tensors of all matches, file by file, and how far those on a device had come.
-    /// Masters are what was saved, or begin.
+    /// Copies the tensors of all matches, file by file, begins the masters that were not saved, and
+    /// sets the clocks on the device.
     pub(super) fn copy_from(
         &mut self,
         files: &mut [Checkpoint],
@@ -60,6 +67,7 @@ impl Optimizer {
         Ok(())
     }
 
+    /// Copies the elements of a piece to where they belong.
     fn copy_piece(
         &mut self,
         id: ParamId,
@@ -72,8 +80,9 @@ impl Optimizer {
         let operands = self.params.revise_operands(id);
         let ours = part(operands, shard);
         let entry = file.header().entries()[piece.entry as usize];
-        // The first pass found it so; the error is for the types alone.
-        let Some((theirs, ours)) = stored(operands, ours, piece, entry.n_elements()) else {
+        // The first pass has found them: only the types allow for an error.
+        let Some(Placed { theirs, ours }) = placed(operands, ours, piece, entry.n_elements())
+        else {
             return Err(Error::HalfLoaded);
         };
         let tensor = operands.tensor(role).ok_or(Error::HalfLoaded)?;
@@ -81,11 +90,11 @@ impl Optimizer {
         let to = bytes(&ours, dtype);
         if operands.is_on_device() {
             for start in to.clone().step_by(PIECE) {
-                let mut there = core::mem::take(&mut buffers.there);
-                there.resize(PIECE.min(to.end - start), 0);
-                from.read(dtype, start - to.start, &mut there, buffers, &mut alone)?;
-                self.backend.write_bytes(&tensor, start, &there)?;
-                buffers.there = there;
+                let mut for_device = core::mem::take(&mut buffers.for_device);
+                for_device.resize(PIECE.min(to.end - start), 0);
+                from.read(dtype, start - to.start, &mut for_device, buffers, &mut alone)?;
+                self.backend.write_bytes(&tensor, start, &for_device)?;
+                buffers.for_device = for_device;
             }
         } else {
             let to = &mut operands.bytes_mut(role)[to.clone()];
@@ -93,13 +102,13 @@ impl Optimizer {
                 self.backend.share(n_tasks, work)
             })?;
         }
-        // Nobody may stop what is half done.
+        // The host cannot stop a load that has begun to write.
         let _ = progress.add(to.len() as u64);
         Ok(())
     }
 
-    /// Takes how far a parameter had come; all its rows are what was saved, and what was for the
-    /// step that comes next has gone with what was before.
+    /// Sets the clock of a parameter that has been loaded. All its rows are up to date, and what
+    /// was for the next step of the state before is forgotten.
     pub(super) fn take_clock(&mut self, found: &Match, clock: Clock) {
         let param = self.params.revise_param(found.id);
         (param.clock, param.stepped_alone) = (clock, false);
@@ -112,29 +121,30 @@ impl Optimizer {
     }
 }
 
+/// Returns the bytes that elements of a tensor take.
 fn bytes(elements: &Range<u64>, dtype: Dtype) -> Range<usize> {
     let each = dtype.bytes();
     elements.start as usize * each..elements.end as usize * each
 }
 
-/// Memory that a copy needs on its way.
+/// Memory for elements on their way.
 pub struct CopyBuffers {
-    /// For elements of another type.
+    /// For elements that are converted.
     stored: Vec<u8>,
     /// For elements that go to a device.
-    there: Vec<u8>,
+    for_device: Vec<u8>,
 }
 
 impl CopyBuffers {
     pub fn new() -> Result<CopyBuffers, Error> {
-        let (mut stored, mut there) = (Vec::new(), Vec::new());
+        let (mut stored, mut for_device) = (Vec::new(), Vec::new());
         reserve(&mut stored, PIECE, "a buffer for converting")?;
-        reserve(&mut there, PIECE, "a buffer for what goes to the device")?;
-        Ok(CopyBuffers { stored, there })
+        reserve(&mut for_device, PIECE, "a buffer for what goes to the device")?;
+        Ok(CopyBuffers { stored, for_device })
     }
 }
 
-/// Stored elements of a checkpoint, from one on.
+/// The elements of a tensor in a checkpoint, from `first` on.
 struct Stored<'a> {
     file: &'a Checkpoint<'a>,
     entry: Entry,
@@ -142,7 +152,8 @@ struct Stored<'a> {
 }
 
 impl Stored<'_> {
-    /// Reads elements as this type: those so many bytes of it after the first.
+    /// Reads elements and converts them to a type, from `skipped` bytes of that type after the
+    /// first on.
     fn read(
         &self,
         dtype: Dtype,

@@ -1,4 +1,4 @@
-//! Whether checkpoints together hold all that the parameters of a handle need, and what each gives.
+//! The choice of pieces: checks that all checkpoints together have what the parameters need.
 #![forbid(unsafe_code)]
 
 use super::LoadOptions;
@@ -10,9 +10,11 @@ use crate::optimizer::Optimizer;
 use crate::optimizer::params::names::tensor_name;
 use crate::role::Role;
 use crate::tensor::Operands;
+use core::ops::Range;
 
 impl Optimizer {
-    /// That all has been found, and leaves the pieces that are taken, in the order of the files.
+    /// Checks that everything has been found, and keeps the pieces that are taken, in the order of
+    /// the files.
     pub(super) fn check_cover(
         &self,
         found: &mut Found,
@@ -46,7 +48,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// How many of the pieces of a tensor, which are put in front, are taken.
+    /// Moves the pieces of a tensor that are taken to the front, and returns their number.
     fn cover(
         &self,
         found: &mut Found,
@@ -62,58 +64,62 @@ impl Optimizer {
         if operands.tensor(role).is_none() {
             return 0;
         }
-        // Of no elements, what is there still has to be of the right type.
+        // Even a tensor without elements has to be in a checkpoint, with the right type.
         if pieces.is_empty() && role == Role::Master && options.extend {
             found.matches[i].has_new_master = true;
             return 0;
         }
         if pieces.is_empty() {
             let what = if role == Role::Param { Difference::NoParams } else { Difference::Lacking };
-            found.tell(what, i, role, None);
+            found.report(what, i, role, None);
             return 0;
         }
         let taken = match cover(ours, pieces) {
             Ok(n) => n,
             Err(at) => {
-                found.tell(Difference::Uncovered, i, role, Some(at));
+                found.report(Difference::Uncovered, i, role, Some(at));
                 return 0;
             }
         };
         let is_cut = |piece: &&Piece| {
             let entry = &files[piece.file as usize].header().entries()[piece.entry as usize];
-            stored(operands, ours, piece, entry.n_elements()).is_none()
+            placed(operands, ours, piece, entry.n_elements()).is_none()
         };
         if let Some(at) = pieces[..taken].iter().find(is_cut).map(|piece| piece.first) {
-            found.tell(Difference::Cut, i, role, Some(at));
+            found.report(Difference::Cut, i, role, Some(at));
         }
         taken
     }
 }
 
-/// The stored elements of a piece in its checkpoint, which has so many, and in the handle.
-pub fn stored(
-    operands: &Operands,
-    ours: Part,
-    piece: &Piece,
-    n_theirs: u64,
-) -> Option<(core::ops::Range<u64>, core::ops::Range<u64>)> {
+/// The stored elements of a piece.
+pub struct Placed {
+    /// In the tensor of the checkpoint.
+    pub theirs: Range<u64>,
+    /// In the tensor of the handle.
+    pub ours: Range<u64>,
+}
+
+/// Returns the stored elements of a piece, whose tensor has `n_theirs` in the checkpoint, or `None`
+/// if several elements that are stored together would be cut.
+pub fn placed(operands: &Operands, ours: Part, piece: &Piece, n_theirs: u64) -> Option<Placed> {
     let unit = Unit::of(&operands.format(), piece.role);
     let n_ours = operands.tensor(piece.role)?.n_elements();
     let elements = piece.first..piece.end;
     let theirs = unit.stored(piece.part, &elements, n_theirs)?;
-    Some((theirs, unit.stored(ours, &elements, n_ours)?))
+    Some(Placed { theirs, ours: unit.stored(ours, &elements, n_ours)? })
 }
 
 impl Found {
-    /// Adds a parameter that no checkpoint has.
+    /// Adds a parameter that no checkpoint has to the problems.
     fn miss(&mut self, i: usize) {
         let name = name_of(&self.names, &self.matches[i].name);
         self.problems.add(Difference::Missing, name);
     }
 
-    /// Adds what does not fit of a tensor, unless something was said of it before.
-    fn tell(&mut self, what: Difference, i: usize, role: Role, at: Option<u64>) {
-        if !self.matches[i].is_new(role) {
+    /// Adds a tensor to the problems, unless it was added before.
+    fn report(&mut self, what: Difference, i: usize, role: Role, at: Option<u64>) {
+        if !self.matches[i].is_first_report(role) {
             return;
         }
         let [a, b, c] = tensor_name(name_of(&self.names, &self.matches[i].name), role);

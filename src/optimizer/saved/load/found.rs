@@ -1,5 +1,12 @@
-//! What checkpoints hold of the parameters of a handle: looked through one after the other, so that no
-//! more than one needs to be open.
+//! The first pass of a load: what the checkpoints have of the parameters of the handle.
+//!
+//! `to_be_found` lists the parameters, under the names that they have in the checkpoints.
+//! `look_through` then takes one checkpoint after the other, so that no more than one needs to be
+//! open. Of each parameter that is in it, it takes the clock, compares the size and the settings,
+//! and adds a `Piece` for each tensor that can be used.
+//!
+//! What does not fit is added to the problems, at most once for each tensor. The load fails when
+//! all checkpoints have been looked through, and `cover.rs` has found what none of them has.
 #![forbid(unsafe_code)]
 
 use super::convert;
@@ -20,25 +27,25 @@ use crate::sys::memory::reserve;
 use crate::tensor::Operands;
 use core::ops::Range;
 
-/// A parameter of the handle, and how far it had come, if a checkpoint has it.
+/// A parameter of the handle, and its clock if a checkpoint has it.
 pub struct Match {
     pub id: ParamId,
     pub clock: Option<Clock>,
-    /// What it is called in the checkpoints: these of the names.
+    /// The name that it has in the checkpoints: these bytes of `Found::names`.
     pub name: Range<usize>,
-    /// Its master was not saved, and is to be filled.
+    /// Its master was not saved, and is to be begun.
     pub has_new_master: bool,
-    /// Which of its tensors have been said not to fit, one bit each.
-    told: u32,
+    /// A bit for each tensor, which is set if the tensor is among the problems.
+    reported: u32,
 }
 
 impl Match {
-    /// Whether nothing has been said about a tensor yet.
-    pub fn is_new(&mut self, role: Role) -> bool {
+    /// Returns whether a tensor is not among the problems yet, to which it is about to be added.
+    pub fn is_first_report(&mut self, role: Role) -> bool {
         let bit = 1 << role as u32;
-        let is_new = self.told & bit == 0;
-        self.told |= bit;
-        is_new
+        let is_first = self.reported & bit == 0;
+        self.reported |= bit;
+        is_first
     }
 }
 
@@ -47,26 +54,26 @@ pub struct Found {
     pub matches: Vec<Match>,
     pub pieces: Vec<Piece>,
     pub problems: Problems,
-    /// The names of all matches, one behind another.
+    /// The names of all matches, one after the other.
     pub names: Vec<u8>,
-    /// Which tensors of a checkpoint were looked for.
+    /// By tensor of a checkpoint, whether it was looked for.
     seen: Vec<bool>,
 }
 
-/// What is looked for in checkpoints.
+/// Returns the tensors of a parameter that are looked for in checkpoints.
 pub fn roles(options: &LoadOptions) -> impl Iterator<Item = Role> + use<> {
     let itself = options.params.then_some(Role::Param);
     itself.into_iter().chain(Role::STATE)
 }
 
-/// What a parameter is called in the checkpoints.
+/// Returns the name of a parameter in the checkpoints.
 pub fn name_of<'a>(names: &'a [u8], of: &Range<usize>) -> &'a str {
-    // They were UTF-8 when they came in.
+    // They are UTF-8: both sources give text.
     core::str::from_utf8(&names[of.clone()]).unwrap_or_default()
 }
 
 impl Optimizer {
-    /// Asks for the name of every parameter.
+    /// Returns a list of all parameters, with their names in the checkpoints.
     pub(super) fn to_be_found(&self, options: &LoadOptions) -> Result<Found, Error> {
         let (mut matches, mut names) = (Vec::new(), Vec::new());
         reserve(&mut matches, self.params.len(), "the parameters that were found")?;
@@ -82,13 +89,13 @@ impl Optimizer {
                 None => take(self.params[id].name())?,
             }
             let name = start..names.len();
-            matches.push(Match { id, clock: None, name, has_new_master: false, told: 0 });
+            matches.push(Match { id, clock: None, name, has_new_master: false, reported: 0 });
         }
         let (pieces, problems, seen) = (Vec::new(), Problems::none(), Vec::new());
         Ok(Found { matches, pieces, problems, names, seen })
     }
 
-    /// Looks a checkpoint through, which is this one of all.
+    /// Looks through a checkpoint, which has this number among all.
     pub(super) fn look_through(
         &self,
         found: &mut Found,
@@ -114,11 +121,11 @@ impl Optimizer {
                 problems.add(Difference::Parts, format_args!("state.{name}.step"));
             }
             wanted.clock = Some(clock);
-            let of = Of { optimizer: self, name, held, options };
-            of.check_size(wanted, problems);
+            let candidate = Candidate { optimizer: self, name, held, options };
+            candidate.check_size(wanted, problems);
             if options.scope != LoadScope::Shared {
                 let ours = text.set(|text| self.write_param(text, wanted.id))?;
-                let words = words::differences(ours, of.held.words);
+                let words = words::differences(ours, candidate.held.words);
                 for word in words.filter(|(name, ..)| !PLACE.contains(name)) {
                     let key = format_args!("param_groups.{name}");
                     problems.add_word(Difference::Settings, key, word);
@@ -127,14 +134,14 @@ impl Optimizer {
             reserve(pieces, Role::STATE.len() + 1, "what the checkpoints hold")?;
             for role in roles(options) {
                 let place = |role| file.header().place(&tensor_name(name, role));
-                // Maxima that nobody kept start as what they are of.
+                // Maxima that were not saved begin as the squares that they are of.
                 let is_ours = self.params.operands(wanted.id).tensor(role).is_some();
                 let instead = role.maximum_of().filter(|_| options.extend && is_ours);
                 let entry = place(role).or_else(|| place(instead?));
                 let Some(entry) = entry else { continue };
-                if of.fits(wanted, role, &file.header().entries()[entry], problems) {
+                if candidate.fits(wanted, role, &file.header().entries()[entry], problems) {
                     let (file, found, entry) = (number as u32, i as u32, entry as u32);
-                    let part = of.held.part;
+                    let part = candidate.held.part;
                     pieces.push(Piece { file, found, entry, role, part, first: 0, end: 0 });
                 }
             }
@@ -152,22 +159,22 @@ impl Optimizer {
     }
 }
 
-/// A parameter and what a checkpoint says of it.
-struct Of<'a> {
+/// A parameter, and what a checkpoint has of it.
+struct Candidate<'a> {
     optimizer: &'a Optimizer,
     name: &'a str,
     held: Held<'a>,
     options: &'a LoadOptions,
 }
 
-impl Of<'_> {
-    /// That both are of one whole.
+impl Candidate<'_> {
+    /// Checks that both are parts of a whole of one size.
     fn check_size(&self, wanted: &mut Match, problems: &mut Problems) {
         let (operands, shard) =
             (self.optimizer.params.operands(wanted.id), self.optimizer.params.shard(wanted.id));
         let ours = whole_of(part(operands, shard), shard.whole);
         let theirs = whole_of(self.held.part, self.held.whole);
-        if ours != 0 && theirs != 0 && ours != theirs && wanted.is_new(Role::Param) {
+        if ours != 0 && theirs != 0 && ours != theirs && wanted.is_first_report(Role::Param) {
             let name = self.name;
             problems.add(
                 Difference::Sizes,
@@ -176,12 +183,13 @@ impl Of<'_> {
         }
     }
 
-    /// Whether a tensor of a checkpoint can be taken from.
+    /// Returns whether a tensor of the checkpoint has the type and the length that the handle
+    /// needs.
     fn fits(&self, wanted: &mut Match, role: Role, entry: &Entry, problems: &mut Problems) -> bool {
         let operands = self.optimizer.params.operands(wanted.id);
         let [a, b, c] = tensor_name(self.name, role);
         let Some(tensor) = operands.tensor(role) else {
-            if wanted.is_new(role) {
+            if wanted.is_first_report(role) {
                 problems.add(Difference::Extra, format_args!("{a}{b}{c}"));
             }
             return false;
@@ -195,7 +203,7 @@ impl Of<'_> {
             role => operands.format().n_elements(role, self.held.part.n_elements),
         };
         let fits = (ours == theirs || converts) && entry.n_elements() == n;
-        if !fits && wanted.is_new(role) {
+        if !fits && wanted.is_first_report(role) {
             if ours != theirs && !converts {
                 let values = format_args!("{a}{b}{c} is {ours} (saved: {theirs})");
                 problems.add(Difference::Types, values);
@@ -209,15 +217,18 @@ impl Of<'_> {
     }
 }
 
-/// The elements of a parameter, in the whole that it is a part of.
+/// Returns the elements of a parameter, counted in the whole that it is a part of.
 pub fn part(operands: &Operands, shard: Shard) -> Part {
     Part { first: shard.first_element, n_elements: operands.param().n_elements() }
 }
 
-/// The elements that a checkpoint has of a parameter, how many the whole has, and all it says of it.
+/// What a checkpoint says of a parameter.
 struct Held<'a> {
+    /// The elements that the checkpoint has.
     part: Part,
+    /// The number of elements of the whole, or 0.
     whole: u64,
+    /// All that the checkpoint says.
     words: &'a str,
 }
 
@@ -231,18 +242,19 @@ impl<'a> Held<'a> {
     }
 }
 
-/// Elements of the whole; 0: nobody said.
+/// Returns the number of elements of the whole; 0 if it is not known.
 fn whole_of(part: Part, whole: u64) -> u64 {
     if whole == 0 && part.first == 0 { part.n_elements } else { whole }
 }
 
+/// Returns a counter of a parameter, if the checkpoint has it.
 fn counter<'a>(file: &'a Checkpoint, name: &str, item: Item) -> Option<&'a Entry> {
     let entry = file.header().tensor(&neutral_name(name, item))?;
     let dtype = if item == Item::Step { "U64" } else { "F64" };
     (entry.dtype() == dtype && entry.n_elements() == 1).then_some(entry)
 }
 
-/// How far a parameter had come, if the checkpoint has it.
+/// Returns the clock of a parameter, if the checkpoint has it.
 fn clock(file: &Checkpoint, name: &str, window: &mut Window) -> Result<Option<Clock>, Error> {
     let (Some(step), Some(beta1_power), Some(beta2_power)) = (
         counter(file, name, Item::Step),
@@ -257,8 +269,9 @@ fn clock(file: &Checkpoint, name: &str, window: &mut Window) -> Result<Option<Cl
         beta2_power: f64::from_le_bytes(window.word(file, beta2_power)?),
     };
     let is_power = |power: f64| (0.0..=1.0).contains(&power);
-    match is_power(clock.beta1_power) && is_power(clock.beta2_power) {
-        true => Ok(Some(clock)),
-        false => Err(file.problem(FileProblem::Text(Label::new(name.as_bytes())))),
+    if is_power(clock.beta1_power) && is_power(clock.beta2_power) {
+        Ok(Some(clock))
+    } else {
+        Err(file.problem(FileProblem::Text(Label::new(name.as_bytes()))))
     }
 }

@@ -1,9 +1,9 @@
 //! Loading: everything is checked before anything is changed.
 //!
 //! The first pass reads all files once, one after the other, and compares them with their checksums
-//! and with the handle (`check.rs`, `found.rs`; `cover.rs` finds which file each element comes from).
-//! The second pass copies (`copy.rs`). A file that changes or fails between the two leaves a handle
-//! that can only be loaded again or destroyed.
+//! and with the handle (`check.rs`, `found.rs`; `cover.rs` finds which file each element comes
+//! from). The second pass copies (`copy.rs`). A file that changes or fails between the two leaves a
+//! handle that can only be loaded again or destroyed.
 #![forbid(unsafe_code)]
 
 mod check;
@@ -25,18 +25,18 @@ use copy::CopyBuffers;
 use found::Match;
 
 choice! {
-    /// Which parameters a handle and its checkpoints must have.
+    /// The parameters that a handle and its checkpoints must have in common.
     pub enum LoadScope: "an ADAMW_LOAD constant, 0 to 2" {
-        /// The same.
+        /// All: both have the same parameters.
         All = 0;
-        /// Those of the handle; checkpoints may have more.
+        /// All of the handle; checkpoints may have more.
         Subset = 1;
-        /// Whatever both have. Nothing but the state of these is loaded.
+        /// None. The state of those that both have is loaded, and nothing else.
         Shared = 2;
     }
 }
 
-/// How to load.
+/// The choices of a load.
 #[derive(Clone, Copy)]
 pub struct LoadOptions {
     pub scope: LoadScope,
@@ -44,11 +44,11 @@ pub struct LoadOptions {
     pub params: bool,
     /// Elements of another floating type are converted.
     pub convert: bool,
-    /// The handle's schedule and learning rate stay, at the index that was saved.
+    /// The handle keeps its schedule and learning rate, and goes on at the index that was saved.
     pub keep_schedule: bool,
-    /// The handle may keep maxima and masters that were not saved.
+    /// The handle may have maxima and masters that were not saved.
     pub extend: bool,
-    /// What parameters are called in the checkpoints.
+    /// Gives the names of parameters in the checkpoints.
     pub rename: Option<Rename>,
     pub progress: Option<HostProgress>,
 }
@@ -56,7 +56,7 @@ pub struct LoadOptions {
 /// What a checkpoint says about the handle as a whole.
 #[derive(Clone, Copy)]
 struct Numbers {
-    /// `None`: the handle's stays.
+    /// `None` if the handle keeps its own.
     lr: Option<f64>,
     grad_scale: f64,
     schedule: Option<schedule::State>,
@@ -64,7 +64,7 @@ struct Numbers {
 }
 
 impl Optimizer {
-    /// Loads what checkpoints hold, each a whole or all of them parts of one.
+    /// Loads the state that checkpoints hold, which together are one.
     pub fn load(&mut self, sources: Vec<Source>, options: &LoadOptions) -> Result<(), Error> {
         if self.is_half_loaded && options.scope == LoadScope::Shared {
             return Err(Error::HalfLoaded);
@@ -104,7 +104,7 @@ impl Optimizer {
         self.check_cover(&mut found, &files, options)?;
         let mut buffers = CopyBuffers::new()?;
         if !options.params {
-            self.flush_rows()?; // they are of the state that is about to go
+            self.flush_rows()?; // the rows lag behind the state that is about to be replaced
         }
         let copied = self.copy_from(&mut files, &found, options, &mut progress, &mut buffers);
         self.is_half_loaded = copied.is_err();
@@ -113,12 +113,12 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Whether a load failed in the middle of its writes.
+    /// Returns whether a load failed in the middle of its writes.
     pub fn is_half_loaded(&self) -> bool {
         self.is_half_loaded
     }
 
-    /// Takes what is not in tensors.
+    /// Takes the clocks of the parameters, and the numbers of the handle.
     fn take(&mut self, matches: &[Match], numbers: Option<Numbers>) {
         for found in matches {
             if let Some(clock) = found.clock {

@@ -1,13 +1,12 @@
-//! Which bytes of which checkpoint make up a tensor, where a parameter has been cut into other ranges
-//! than when it was saved.
+//! The pieces of checkpoints that make up a tensor, if a parameter is cut into other parts than
+//! when it was saved.
 #![forbid(unsafe_code)]
 
 use crate::format::{Format, MomentFormat};
 use crate::role::Role;
 use core::ops::Range;
 
-/// Some elements of a whole parameter, and in how many they are counted where scales or codes of
-/// several are one.
+/// A range of the elements of a whole parameter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Part {
     pub first: u64,
@@ -20,9 +19,12 @@ impl Part {
     }
 }
 
-/// What several elements share in a tensor: so many are one unit of so many stored elements.
+/// The least that can be taken from a tensor, in which several elements may share a scale or a
+/// byte.
 pub struct Unit {
+    /// The number of elements of the parameter.
     pub elements: u64,
+    /// The number of elements of the tensor that store them.
     pub stored: u64,
 }
 
@@ -35,49 +37,50 @@ impl Unit {
         match format.moments() {
             _ if is_scale => Unit { elements: block, stored: 1 },
             MomentFormat::Nibbles if is_code => Unit { elements: block, stored: block / 2 },
-            // A byte is an element's, but means what the scale of its block makes it.
+            // A byte is the code of one element, but its value depends on the scale of its block.
             MomentFormat::Bytes if is_code => Unit { elements: block, stored: block },
             _ => Unit { elements: 1, stored: 1 },
         }
     }
 
-    /// Which stored elements some elements of a part are, if a cut is where units end.
+    /// Returns the stored elements of some elements of a part, or `None` if a unit would be cut.
     pub fn stored(&self, part: Part, elements: &Range<u64>, n_stored: u64) -> Option<Range<u64>> {
         let place = |element: u64| {
             let inside = element - part.first;
-            match inside.is_multiple_of(self.elements) {
-                true => Some((inside / self.elements * self.stored).min(n_stored)),
-                false if element == part.end() => Some(n_stored),
-                false => None,
+            if inside.is_multiple_of(self.elements) {
+                Some((inside / self.elements * self.stored).min(n_stored))
+            } else {
+                (element == part.end()).then_some(n_stored)
             }
         };
         Some(place(elements.start)?..place(elements.end)?)
     }
 }
 
-/// Stored elements of a tensor, and which of them are taken.
+/// A part of a tensor in a checkpoint, and the elements that are taken from it.
 #[derive(Clone, Copy)]
 pub struct Piece {
-    /// Which checkpoint, and which of its tensors.
+    /// The number of the checkpoint.
     pub file: u32,
+    /// The number of the tensor in the checkpoint.
     pub entry: u32,
-    /// Which of the parameters that were found.
+    /// The number of the match.
     pub found: u32,
     pub role: Role,
     /// The elements of the whole that the checkpoint has.
     pub part: Part,
-    /// Those that are taken from it.
+    /// The first element that is taken, and the one after the last.
     pub first: u64,
     pub end: u64,
 }
 
-/// Of pieces in the order of where they start, takes those that cover a part, puts them in front, and
-/// says how many they are. An error: the first element that none of them has.
+/// Moves pieces that cover a part to the front, and returns their number, or else the first element
+/// that no piece has. The pieces are in the order of their first elements.
 pub fn cover(ours: Part, pieces: &mut [Piece]) -> Result<usize, u64> {
     let (mut at, mut n_taken, mut n_seen) = (ours.first, 0, 0);
     let mut longest: Option<Piece> = None;
     while at < ours.end() {
-        // Of those that have this element, the one that has most behind it.
+        // Of the pieces that have this element, the longest has the most elements behind it.
         while let Some(piece) = pieces.get(n_seen).filter(|piece| piece.part.first <= at) {
             if longest.is_none_or(|longest| longest.part.end() < piece.part.end()) {
                 longest = Some(*piece);
@@ -86,7 +89,7 @@ pub fn cover(ours: Part, pieces: &mut [Piece]) -> Result<usize, u64> {
         }
         let piece = longest.filter(|piece| piece.part.end() > at).ok_or(at)?;
         let end = piece.part.end().min(ours.end());
-        // Each that is taken was not seen when the one before it was: there is room in front.
+        // There is room in front: each piece was seen only after the one before was taken.
         pieces[n_taken] = Piece { first: at, end, ..piece };
         n_taken += 1;
         at = end;
@@ -102,7 +105,7 @@ mod tests {
         Part { first, n_elements }
     }
 
-    /// Which of some parts are taken for a part, and the elements of each.
+    /// Returns the numbers of the parts that are taken for a part, with the elements of each.
     fn taken(ours: Part, parts: &[Part]) -> Result<Vec<(u32, u64, u64)>, u64> {
         let piece = |(i, &part): (usize, &Part)| {
             let role = Role::ExpAvg;

@@ -1,11 +1,11 @@
-//! What does not fit, gathered until all checkpoints have been looked through.
+//! The problems of a load, gathered until all checkpoints have been looked through.
 #![forbid(unsafe_code)]
 
 use crate::checkpoint::words;
 use crate::error::{Difference, Error, Names};
 use core::fmt::Display;
 
-/// Names, under what they have in common.
+/// The names of what does not fit, by kind of problem.
 pub struct Problems([Names; Difference::ALL.len()]);
 
 impl Problems {
@@ -39,7 +39,7 @@ impl Problems {
         !self.0[what as usize].is_empty()
     }
 
-    /// The first kind of what does not fit.
+    /// Returns an error for the first kind of problem that there is.
     pub fn result(&self) -> Result<(), Error> {
         match Difference::ALL.into_iter().find(|&what| self.has(what)) {
             Some(what) => Err(Error::Mismatch { what, names: self.0[what as usize] }),
