@@ -35,9 +35,6 @@ const MOST_LINES: usize = 350;
 /// Characters of the widest line.
 const WIDEST: usize = 100;
 
-/// Files and folders whose widest line is not held yet.
-const MAY_BE_WIDE: [&str; 1] = ["optimizer/"];
-
 #[track_caller]
 fn assert_none(broken: Vec<String>) {
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
@@ -401,9 +398,7 @@ fn no_file_is_too_long() {
 
 #[test]
 fn no_line_is_too_wide() {
-    let sources = sources();
-    let held = sources.iter().filter(|source| !source.lies_in(&MAY_BE_WIDE));
-    assert_none(held.flat_map(too_wide).collect());
+    assert_none(sources().iter().flat_map(too_wide).collect());
 }
 
 #[test]
