@@ -37,8 +37,9 @@ class Base:
     def _param(self, name: str) -> Param:
         param = self._params.get(name)
         if param is None:
-            some = ", ".join(map(repr, list(self._params)[:5])) or "none, since none was added"
-            raise NotFoundError(f"there is no param {name!r}; there are {some}, ...")
+            some = ", ".join(map(repr, list(self._params)[:5])) or "none"
+            more = ", ..." if len(self._params) > 5 else ""
+            raise NotFoundError(f"there is no param {name!r}; there are {some}{more}")
         return param
 
     def _scalar(self, array: Any, what: str, writable: bool) -> View:
@@ -54,6 +55,8 @@ class Base:
 
 def c_string(text: str, what: str) -> bytes:
     """Returns a text as C has it; InvalidArgumentError if C would see only its beginning."""
+    if not isinstance(text, str):
+        raise TypeError(f"{what} is {text!r}, expected a str")
     if "\0" in text:
         raise InvalidArgumentError(f"{what} {text!r} has a NUL in it, expected none")
     return text.encode()

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from ._optional import optional
 from .errors import InvalidArgumentError
 from .settings import choice, sized
 
+Scope = Literal["all", "subset", "shared"]
 SCOPES = {"all": _abi.LOAD_ALL, "subset": _abi.LOAD_SUBSET, "shared": _abi.LOAD_SHARED}
 
 Path = str | os.PathLike[str]
@@ -120,7 +121,7 @@ class Checkpoints(Base):
         self,
         sources: Source | Sequence[Source],
         *,
-        scope: str = "all",
+        scope: Scope = "all",
         params: bool = False,
         convert: bool = False,
         keep_schedule: bool = False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from . import _abi, _callbacks
 from ._base import FLOAT, Base
@@ -14,6 +14,7 @@ from .schedules import Schedule
 from .settings import choice, sized, unsigned
 from .statistics import ParamInfo
 
+Advance = Literal["step", "by_hand"]
 ADVANCES = {"step": _abi.ADVANCE_ON_STEP, "by_hand": _abi.ADVANCE_MANUALLY}
 
 
@@ -80,7 +81,7 @@ class Hyper(Base):
         called = None if function is None else _callbacks.lr_ratio(function)
         self._set_callback(library.adamw_set_lr_ratio, _abi.LrRatio, called)
 
-    def set_schedule(self, schedule: Schedule | None, *, advance: str = "step") -> None:
+    def set_schedule(self, schedule: Schedule | None, *, advance: Advance = "step") -> None:
         """Sets the schedule of the learning rate, which then advances after every step taken, or
         only by `schedule_advance` with advance="by_hand". None: the learning rate stays."""
         raw = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 from . import _abi, settings
 from ._base import Base, Param, c_string, check_shape
@@ -17,6 +17,7 @@ from .state import BUFFERS, STATE_TYPES
 from .statistics import ParamInfo, param_info
 from .tensors import DTYPES
 
+Regularizer = Literal["l1", "l2"] | None
 REGULARIZERS = {
     None: _abi.REGULARIZER_NONE,
     "l1": _abi.REGULARIZER_L1,
@@ -57,7 +58,7 @@ class Parameters(Base):
         lr_scale: float = 1.0,
         frozen: bool = False,
         clip: bool = True,
-        regularizer: str | None = None,
+        regularizer: Regularizer = None,
         regularizer_coeff: float = 0.0,
         state: Mapping[str, Any] | None = None,
         step: int = 0,
@@ -135,7 +136,7 @@ class Parameters(Base):
         frozen: bool | None = None,
         clip: bool | None = None,
         group: int | Group | None = None,
-        regularizer: str | None = None,
+        regularizer: Regularizer = None,
         regularizer_coeff: float | None = None,
     ) -> None:
         """Changes options of a parameter, from the next step on; what is None stays.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from . import _abi, _callbacks
 from ._library import check, library
 from .settings import choice, sized, unsigned
 
+CyclicMode = Literal["triangular", "triangular2", "exp_range"]
 CYCLIC_MODES = {
     "triangular": _abi.CYCLIC_TRIANGULAR,
     "triangular2": _abi.CYCLIC_TRIANGULAR2,
@@ -195,7 +196,7 @@ def cyclic(
     max_lr: float,
     steps_up: int,
     steps_down: int = 0,
-    mode: str = "triangular",
+    mode: CyclicMode = "triangular",
     gamma: float = 1,
 ) -> Schedule:
     """Up from lr to max_lr in steps_up and down in steps_down (0: as many), again and again. The

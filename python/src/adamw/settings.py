@@ -5,10 +5,17 @@ from __future__ import annotations
 import ctypes
 import operator
 from collections.abc import Mapping
-from typing import Any, TypedDict, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 
 from . import _abi
 from .errors import InvalidArgumentError
+
+Precision = Literal["master", "split", "stochastic", "kahan"] | None
+Moments = Literal["bf16", "8bit", "4bit"] | None
+Lazy = Literal["rows", "exact"] | None
+ClipScope = Literal["all", "group"]
+Nonfinite = Literal["propagate", "skip", "fail"]
+Isa = Literal["portable", "avx2", "avx512"] | None
 
 #: How the precision of 16-bit parameters is kept. "master": an f32 master; None: it is not.
 PRECISIONS = {
@@ -54,9 +61,9 @@ class Settings(TypedDict, total=False):
     clip_norm: float | None
     clip_value: float | tuple[float, float] | None
     clip_each: bool
-    lazy: str | None
-    precision: str | None
-    moments: str | None
+    lazy: Lazy
+    precision: Precision
+    moments: Moments
 
 
 def choice(name: str, value: Any, choices: Mapping[Any, int]) -> int:

@@ -275,6 +275,10 @@ class Refused(unittest.TestCase):
             optimizer.add_param("w", np.ones(3, np.float32))
             optimizer.step(grads={"w": jax(np.ones(3, np.float32), versions=False)})
 
+    def test_as_names_that_are_no_text(self):
+        with self.assertRaisesRegex(TypeError, "the name is 1, expected a str"):
+            AdamW({1: np.ones(3, np.float32)})
+
     def test_as_rows_and_values_of_a_sparse_gradient(self):
         values = np.ones((2, 3), np.float32)
         with AdamW({"w": np.ones((4, 3), np.float32)}) as optimizer:

@@ -31,6 +31,8 @@ PROGRAM = """
         count: int = optimizer.step_info().n_elements
         norm: float = optimizer.step_info().grad_norm  # refused
         optimizer.lr = 3.0
+        AdamW(precision="fp32")  # refused
+        optimizer.add_group(moments="16bit")  # refused
         optimizer.lr = "3"  # refused
         optimizer.learning_rate  # refused
         optimizer.set_schedule(schedules.cosine_with_warmup(warmup_steps=1, total_steps=9))
