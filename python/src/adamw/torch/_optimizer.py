@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias, overload
 
@@ -95,6 +96,20 @@ class AdamW(torch.optim.AdamW):
         )
         self.defaults.update(self._group_defaults)
 
+    @property
+    def state(self) -> defaultdict[torch.Tensor, Any]:
+        """The state of each parameter, in tensors on which the library works.
+
+        Whoever asks for it may replace or move these tensors, so that the next step looks at them.
+        """
+        self._state_was_seen = True
+        return self._state
+
+    @state.setter
+    def state(self, state: defaultdict[torch.Tensor, Any]) -> None:
+        self._state_was_seen = True
+        self._state = state
+
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group of parameters with the options that it has, and the defaults of others."""
         if isinstance(param_group, dict):
@@ -128,6 +143,7 @@ class AdamW(torch.optim.AdamW):
                 self.zero_grad(set_to_none=False)
             return
         groups, plan = self.param_groups, self._plan
+        state_was_seen, self._state_was_seen = self._state_was_seen, False
         settings = Settings(
             torch.get_num_threads(), self.clear_grads, self.clip_norm or 0.0, self.seed
         )
@@ -135,8 +151,9 @@ class AdamW(torch.optim.AdamW):
         if (
             plan is None
             or not current
-            or not plan.is_current(groups, self.state)
-            or not plan.follow()
+            or not plan.is_current(groups)
+            or (state_was_seen and not plan.has_state(self._state))
+            or not plan.follow(state_was_seen=state_was_seen)
         ):
             plan = self._planned(settings)
         plan.read_numbers(groups)
@@ -154,7 +171,7 @@ class AdamW(torch.optim.AdamW):
                 raise UnsupportedError(
                     "capturable=True needs parameters on a CUDA device, and some are on the CPU"
                 )
-        self._plan = Plan(self.param_groups, self.state, settings)
+        self._plan = Plan(self.param_groups, self._state, settings)
         return self._plan
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -200,7 +217,8 @@ class AdamW(torch.optim.AdamW):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Takes what was pickled, copied or loaded."""
-        super().__setstate__(state)
+        self.state = state["state"]
+        super().__setstate__({key: value for key, value in state.items() if key != "state"})
         if getattr(self, "_plan", None) is not None:
             self._plan.close()  # type: ignore[union-attr]
         self._plan = None

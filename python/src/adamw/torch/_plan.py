@@ -102,20 +102,27 @@ class Plan:
                 self._join(index, groups)
         self._watch()
 
-    def is_current(self, groups: list[dict[str, Any]], state: dict[Any, Any]) -> bool:
-        """Returns whether the optimizer still has these parameters, state and options."""
-        if state is not self._state or [options(group) for group in groups] != self._options:
+    def is_current(self, groups: list[dict[str, Any]]) -> bool:
+        """Returns whether the optimizer still has these parameters and options."""
+        if [options(group) for group in groups] != self._options:
             return False
         params = chain.from_iterable([group["params"] for group in groups])
-        states = [value for value in state.values() if type(value) is dict]
-        values = chain.from_iterable(map(dict.values, states))
-        return same(params, self._kept_params) and same(values, self._kept_values)
+        return same(params, self._kept_params)
 
-    def follow(self) -> bool:
+    def has_state(self, state: dict[Any, Any]) -> bool:
+        """Returns whether the optimizer still has the tensors that its state had."""
+        if state is not self._state:
+            return False
+        states = [value for value in state.values() if type(value) is dict]
+        return same(chain.from_iterable(map(dict.values, states)), self._kept_values)
+
+    def follow(self, *, state_was_seen: bool) -> bool:
         """Tells the library what memory has moved, or returns False if it is no longer alike."""
-        if list(map(data_ptr, self._watched)) == self._addresses and all(
-            plain(member.param) is member.local for member in self._distributed
-        ):
+        params, state = len(self._members), self._watched[len(self._members) :]
+        stayed = list(map(data_ptr, self._watched[:params])) == self._addresses[:params]
+        if state_was_seen:
+            stayed = stayed and list(map(data_ptr, state)) == self._addresses[params:]
+        if stayed and all(plain(m.param) is m.local for m in self._distributed):
             return True
         moves: dict[Handle, list[tuple[int, str, torch.Tensor]]] = {}
         for member in self._members.values():
@@ -256,13 +263,16 @@ class Plan:
     def _watch(self) -> None:
         """Notes what the host may put elsewhere, or replace, before the next step."""
         members = list(self._members.values())
-        self._roles = [(member, key) for member in members for key in ("param", *member.parts)]
+        self._roles = [(member, "param") for member in members]
+        self._roles += [(member, key) for member in members for key in member.parts]
         self._watched = [
             member.parts[key] if key in member.parts else member.param
             for member, key in self._roles
         ]
         self._watched = [t if t.is_complex() else plain(t) for t in self._watched]
         self._addresses = list(map(data_ptr, self._watched))
+        # The library's until it is told otherwise, even if a tensor is given other memory.
+        self._memory = [tensor.untyped_storage() for tensor in self._watched]
         self._distributed = [member for member in members if is_distributed(member.param)]
         self._precise = [(m, m.param._version) for m in members if m.keeps_remainder()]
         states = [value for value in self._state.values() if type(value) is dict]
