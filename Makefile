@@ -20,7 +20,7 @@ CTEST := .venv/bin/ctest
 CMAKE_PACKAGE := cmake==$(CMAKE_VERSION)
 endif
 
-.PHONY: help demo wheel test test-rust test-hosts test-long test-peers test-torch fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-quick quantization header ptx ptx-check clean
+.PHONY: help demo wheel test test-rust test-hosts test-long test-peers test-torch fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-python bench-quick quantization header ptx ptx-check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -107,6 +107,10 @@ test-torch: .venv-peers/ready ## adamw.torch.AdamW beside torch.optim.AdamW, in 
 	MYPYPATH=python/src .venv-peers/bin/mypy --strict --config-file= -p adamw.torch
 	for test in cases schedulers state keywords distributed; do \
 	  $(OVER_SOURCE) .venv-peers/bin/python tests/python/peers/torch_$$test.py || exit 1; done
+
+bench-python: .venv-peers/ready ## adamw.torch.AdamW beside torch.optim.AdamW(fused=True)
+	cargo build --release --locked --lib --target-dir target
+	$(OVER_SOURCE) .venv-peers/bin/python benches/peers/torch_class.py
 
 bench-quick: ## the cases that have a bound, within a minute, as one JSON object a line
 	@cargo bench --quiet --locked --bench compare -- --quick
