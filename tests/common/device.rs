@@ -258,9 +258,7 @@ impl OnDevice {
     /// Writes other elements.
     pub fn set(&self, array: &Array) {
         assert_eq!((self.dtype, self.n), (array.dtype(), array.len()));
-        let bytes: Vec<u8> = (0..array.len())
-            .flat_map(|i| array.bits(i).to_le_bytes().into_iter().take(self.dtype.bytes()))
-            .collect();
+        let bytes = array.bytes();
         if !bytes.is_empty() {
             // SAFETY: as much as was allocated.
             unsafe { result::memcpy_htod_sync(self.address, &bytes).unwrap() };
@@ -280,11 +278,7 @@ impl OnDevice {
             copied.map_err(|error| format!("{:?}: {}", error.0, trouble()))?;
         }
         let array = Array::zeros(self.dtype, self.n);
-        for (i, element) in bytes.chunks(self.dtype.bytes()).enumerate() {
-            let mut bits = [0; 8];
-            bits[..element.len()].copy_from_slice(element);
-            array.set_bits(i, u64::from_le_bytes(bits));
-        }
+        array.set_bytes(&bytes);
         Ok(array)
     }
 
