@@ -4,7 +4,7 @@ NUMPY_VERSION := 2.4.6
 SAFETENSORS_VERSION := 0.8.0
 ML_DTYPES_VERSION := 0.6.0
 PACKAGE_TOOLS := hatchling==1.33.0 ml_dtypes==$(ML_DTYPES_VERSION) mypy==2.4.1 tqdm==4.70.1 ziglang==0.17.1
-PEERS := ml_dtypes==$(ML_DTYPES_VERSION) safetensors==$(SAFETENSORS_VERSION) torch==2.15.0 deepspeed==0.19.8 paddlepaddle==3.3.1 bitsandbytes==0.50.2 expecttest==0.3.0 mypy==2.4.1 setuptools wheel ninja
+PEERS := ml_dtypes==$(ML_DTYPES_VERSION) safetensors==$(SAFETENSORS_VERSION) torch==2.15.0 deepspeed==0.19.8 paddlepaddle==3.3.1 bitsandbytes==0.50.2 expecttest==0.3.0 mypy==2.4.1 accelerate==1.15.0 lightning==2.6.6 setuptools wheel ninja
 MATPLOTLIB_VERSION := 3.11.2
 # The compiler decides which drivers accept its PTX; the assembler and the disassembler only look at it.
 NVRTC := nvidia-cuda-nvrtc-cu11==11.8.89
@@ -105,7 +105,7 @@ OVER_SOURCE := LIBADAMW=$(CURDIR)/target/release/libadamw.so PYTHONPATH=$(CURDIR
 test-torch: .venv-peers/ready ## adamw.torch.AdamW beside torch.optim.AdamW, in PyTorch's own cases, schedulers and processes
 	cargo build --release --locked --lib --target-dir target
 	MYPYPATH=python/src .venv-peers/bin/mypy --strict --config-file= -p adamw.torch
-	for test in cases schedulers state keywords distributed; do \
+	for test in cases schedulers state keywords loops distributed; do \
 	  $(OVER_SOURCE) .venv-peers/bin/python tests/python/peers/torch_$$test.py || exit 1; done
 
 bench-python: .venv-peers/ready ## adamw.torch.AdamW beside torch.optim.AdamW(fused=True)

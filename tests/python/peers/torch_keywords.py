@@ -236,7 +236,10 @@ class Scaler(unittest.TestCase):
             self.assertEqual(counts[1], {37.0})
 
     def test_a_clipped_norm_is_that_of_unscaled_gradients(self):
-        pair = Pair(parameters(), ours={"clip_norm": 0.5})
+        for fused in (False, True):
+            self.clip_scaled(Pair(parameters(), ours={"clip_norm": 0.5, "fused": fused}))
+
+    def clip_scaled(self, pair):
         scaler = torch.amp.GradScaler("cpu", init_scale=256)
         for _ in range(10):
             scaler.scale(torch.ones(()))

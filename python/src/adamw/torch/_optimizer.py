@@ -22,9 +22,10 @@ Moments: TypeAlias = Literal["bf16", "8bit", "4bit"]
 class AdamW(torch.optim.AdamW):
     """AdamW, as `torch.optim.AdamW` has it, stepped by the library in one call.
 
-    It takes the arguments of `torch.optim.AdamW`, of which `foreach` and `fused` change nothing
-    here, and has its state in the same tensors, on which the library works. A group may have
-    `precision`, `moments` and `lazy_rows` of its own.
+    It takes the arguments of `torch.optim.AdamW`, and has its state in the same tensors, on which
+    the library works. `foreach` changes nothing. With `fused`, as with PyTorch's, a GradScaler
+    leaves it to the step to take out its scale. A group may have `precision`, `moments` and
+    `lazy_rows` of its own.
 
     precision:
         How 16-bit parameters keep small updates. None: not. "master": an f32 copy. "split" (bf16):
@@ -42,9 +43,6 @@ class AdamW(torch.optim.AdamW):
     seed:
         Of the bits that "stochastic" and small moments are rounded by.
     """
-
-    #: GradScaler then leaves `grad_scale` and `found_inf` to `step`.
-    _step_supports_amp_scaling = True
 
     grad_scale: torch.Tensor | None
     found_inf: torch.Tensor | None
@@ -223,6 +221,8 @@ class AdamW(torch.optim.AdamW):
             self._plan.close()  # type: ignore[union-attr]
         self._plan = None
         self.__dict__.setdefault("grad_norm", float("nan"))
+        if self.defaults.get("fused"):
+            self._step_supports_amp_scaling = True
         for group in self.param_groups:
             for key, default in self._group_defaults.items():
                 group.setdefault(key, default)
