@@ -14,6 +14,13 @@ from .errors import InvalidArgumentError
 SIZE = ctypes.sizeof(_abi.GroupConfig)
 
 
+def lr_of(handle: Handle) -> float:
+    """Returns the learning rate of the optimizer."""
+    lr = ctypes.c_double()
+    handle.call(library.adamw_get_lr, lr)
+    return lr.value
+
+
 def scaled(values: Mapping[str, Any], lr: float) -> dict[str, Any]:
     """Returns settings with `lr` as the scale of the optimizer's learning rate that it is."""
     values = dict(values)
@@ -55,8 +62,17 @@ class Group:
         `precision` and `moments` are those of parameters that are added later.
         """
         config = self._values()
-        settings.write(config, values, self._master)
+        settings.write(config, scaled(values, lr_of(self._handle)), self._master)
         self._handle.call(library.adamw_set_group, self.number, config)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the optimizer times `lr_scale`, which is what setting it sets."""
+        return lr_of(self._handle) * self.lr_scale
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self.update(lr=value)
 
     @property
     def lr_scale(self) -> float:

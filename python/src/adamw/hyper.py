@@ -10,6 +10,7 @@ from typing import Any, Literal
 from . import _abi, _callbacks
 from ._base import FLOAT, Base
 from ._library import check, library
+from .groups import lr_of
 from .schedules import Schedule
 from .settings import choice, sized, unsigned
 from .statistics import ParamInfo
@@ -50,9 +51,7 @@ class Hyper(Base):
     @property
     def lr(self) -> float:
         """The learning rate of the next step, before the factors of groups and parameters."""
-        lr = ctypes.c_double()
-        self._handle.call(library.adamw_get_lr, lr)
-        return lr.value
+        return lr_of(self._handle)
 
     @lr.setter
     def lr(self, value: float) -> None:

@@ -14,7 +14,6 @@ from .checkpoints import Checkpoints
 from .cuda import Cuda
 from .errors import InvalidArgumentError
 from .gradients import Gradients
-from .groups import scaled
 from .hyper import Hyper
 from .parameters import Parameters
 from .settings import assign, choice, sized
@@ -141,7 +140,7 @@ class AdamW(Parameters, Gradients, Hyper, State, Checkpoints, Cuda):
                 raise InvalidArgumentError(f"group {number} of params is no dict with 'params'")
             own = {name: value for name, value in group.items() if name != "params"}
             if number == 0:
-                self.groups[0].update(**scaled(own, self.lr))
+                self.groups[0].update(**own)
             to = 0 if number == 0 else self.add_group(**own)
             for name, array in _named(group["params"], len(self)):
                 self.add_param(name, array, group=to)

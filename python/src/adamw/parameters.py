@@ -11,7 +11,7 @@ from . import _abi, settings
 from ._base import Base, Param, c_string, check_shape
 from ._library import check, library
 from .errors import InvalidArgumentError
-from .groups import Group, scaled
+from .groups import Group, lr_of, scaled
 from .settings import assign, choice, sized, unsigned
 from .state import BUFFERS, STATE_TYPES
 from .statistics import ParamInfo, param_info
@@ -224,7 +224,7 @@ class Parameters(Base):
         """
         config = _abi.GroupConfig()
         size = ctypes.sizeof(config)
-        own = scaled(values, self._lr())
+        own = scaled(values, lr_of(self._handle))
         self._handle.call(library.adamw_group_config_init, config, size)
         settings.write(config, own, self._master)
         number = ctypes.c_uint32()
@@ -237,11 +237,6 @@ class Parameters(Base):
         count = ctypes.c_uint32()
         self._handle.call(library.adamw_num_groups, count)
         return tuple(Group(self._handle, number, self._master) for number in range(count.value))
-
-    def _lr(self) -> float:
-        lr = ctypes.c_double()
-        self._handle.call(library.adamw_get_lr, lr)
-        return lr.value
 
     def __len__(self) -> int:
         return len(self._params)

@@ -246,6 +246,10 @@ class Hyper(unittest.TestCase):
                 group.weight_decay = models[2].weight_decay = 0.0
                 group.lr_scale, models[2].lr = 0.5, 5e-4
                 self.assertEqual((group.weight_decay, group.lr_scale), (0.0, 0.5))
+            self.assertEqual(group.lr, 5e-4)
+            group.lr = 2e-3
+            group.update(eps=1e-6, betas=(0.5, 0.5))
+            self.assertEqual((group.lr_scale, group.eps, group.betas), (2.0, 1e-6, (0.5, 0.5)))
 
     def test_a_group_clips_as_it_says_and_keeps_what_it_is_not_told(self):
         with AdamW([np.ones(4, np.float32) for _ in range(4)], clip_norm=0.5) as optimizer:
