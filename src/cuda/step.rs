@@ -10,8 +10,9 @@
 //! 4. one kernel for each `Launch` steps it, and clears gradients; a skipped step clears them, too;
 //! 5. the scalars are logged for the rows that take the step later.
 //!
-//! Every kernel after the verdict reads it, and does nothing if the step is skipped. For a capture,
-//! `prepare_capture` has made a second workspace, and `record_step` leaves the first to the graph.
+//! Every kernel after the verdict reads it: if the step is skipped, they clear gradients and do
+//! nothing else. For a capture, `prepare_capture` has made a second workspace, and `record_step`
+//! leaves the first to the graph.
 
 use super::driver::Entered;
 use super::kernels::Kernel;
