@@ -110,6 +110,30 @@ def with_torch():
     assert_near(resumed.weights(), whole.weights(), "here, then PyTorch")
 
 
+def with_commands_for_torch():
+    """`python -m adamw convert` makes a checkpoint of PyTorch's file, and the same file of the checkpoint."""
+    begun = Torch(START)
+    for grads in GRADS[:3]:
+        begun.step(grads)
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save({"optimizer": begun.optimizer.state_dict()}, f"{folder}/run.pt")
+        safetensors.torch.save_file(dict(begun.named_parameters()), f"{folder}/params")
+        with open(f"{folder}/names", "w") as names:
+            names.write("\n\n".join(NAMES))
+        for kind, source, target, *options in [
+            ("torch", "run.pt", "run.safetensors", "--key", "optimizer"),
+            ("to-torch", "run.safetensors", "again.pt", "--params", f"{folder}/params"),
+        ]:
+            paths = f"{folder}/{source}", f"{folder}/{target}", "--names", f"{folder}/names"
+            subprocess.run([sys.executable, "-m", "adamw", "convert", kind, *paths, *options], check=True)
+        again, whole = torch.load(f"{folder}/again.pt"), begun.optimizer.state_dict()
+    for number, state in whole["state"].items():
+        for part, values in state.items():
+            assert torch.equal(again["state"][number][part], values), (number, part)
+    for group, expected in zip(again["param_groups"], whole["param_groups"]):
+        assert group == {name: expected[name] for name in group}, group
+
+
 class Paddle:
     """paddle.optimizer.AdamW with the defaults of the library."""
 
@@ -273,6 +297,7 @@ def with_bitsandbytes():
 
 
 with_torch()
+with_commands_for_torch()
 with_bitsandbytes()
 for world, stage, kind in ((1, 1, "fp32"), (2, 1, "fp32"), (2, 2, "fp32"), (2, 2, "bf16")):
     with_deepspeed(world, stage, kind)
