@@ -19,6 +19,9 @@ try:
 except ImportError as missing:
     print(missing)
     sys.exit(77)
+if sys.version_info < (3, 11):
+    print("the package needs Python 3.11")
+    sys.exit(77)
 
 from adamw import convert
 from adamw.convert import pickled

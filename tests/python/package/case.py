@@ -2,6 +2,9 @@
 
 import sys
 
+if sys.version_info < (3, 11):
+    print("the package needs Python 3.11")
+    sys.exit(77)
 try:
     import numpy as np
 except ImportError:

@@ -11,6 +11,8 @@ import sys
 import tempfile
 import unittest
 
+import case  # noqa: F401  (what the package needs)
+
 from adamw import _abi
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]

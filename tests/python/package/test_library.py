@@ -11,6 +11,8 @@ import sys
 import tempfile
 import unittest
 
+import case  # noqa: F401  (what the package needs)
+
 import adamw
 from adamw import _abi, _library, errors
 

@@ -9,6 +9,8 @@ import tempfile
 import textwrap
 import unittest
 
+import case  # noqa: F401  (what the package needs)
+
 PYTHON = pathlib.Path(__file__).resolve().parents[3] / "python"
 SOURCE = PYTHON / "src"
 

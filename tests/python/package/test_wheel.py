@@ -15,6 +15,8 @@ import unittest
 import venv
 import zipfile
 
+import case  # noqa: F401  (what the package needs)
+
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 for package in ("hatchling", "ziglang"):
