@@ -131,7 +131,7 @@ class AdamW(Parameters, Gradients, Hyper, State, Checkpoints, Cuda):
     def _add(self, params: Params) -> None:
         if isinstance(params, Mapping):
             params = [{"params": params}]
-        elif hasattr(params, "__dlpack__") or hasattr(params, "__array_interface__"):
+        elif _is_array(params):
             raise InvalidArgumentError("params is an array, expected a dict or a list of arrays")
         items = list(params)
         groups = items if any(isinstance(item, Mapping) for item in items) else [{"params": items}]
@@ -224,9 +224,15 @@ class AdamW(Parameters, Gradients, Hyper, State, Checkpoints, Cuda):
         raise TypeError("an AdamW cannot be pickled or copied: save it, and load it into another")
 
 
+def _is_array(params: Any) -> bool:
+    return hasattr(params, "__dlpack__") or hasattr(params, "__array_interface__")
+
+
 def _named(params: Any, first: int) -> list[tuple[str, Any]]:
     """Returns arrays with their names; those without one are called by their number."""
     if isinstance(params, Mapping):
         return list(params.items())
+    if _is_array(params):
+        params = [params]
     pairs = enumerate(params, first)
     return [item if isinstance(item, tuple) else (str(number), item) for number, item in pairs]

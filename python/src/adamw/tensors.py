@@ -172,9 +172,9 @@ def _check_contiguous(seen: View, what: str) -> None:
 def _seen(array: Any, what: str, stream: int | None) -> View:
     if isinstance(array, np.ndarray):
         return _of_numpy(array, array)
-    if hasattr(array, "__dlpack__"):
-        return _of_dlpack(array, what, stream)
     if not isinstance(array, np.generic):  # whose interfaces are those of copies
+        if hasattr(array, "__dlpack__"):
+            return _of_dlpack(array, what, stream)
         if hasattr(array, "__array_interface__"):
             return _of_numpy(np.asarray(array), array)
         try:

@@ -247,9 +247,22 @@ class Hyper(unittest.TestCase):
                 group.lr_scale, models[2].lr = 0.5, 5e-4
                 self.assertEqual((group.weight_decay, group.lr_scale), (0.0, 0.5))
             self.assertEqual(group.lr, 5e-4)
+            self.assertEqual(optimizer.param("c").group, 2)
             group.lr = 2e-3
             group.update(eps=1e-6, betas=(0.5, 0.5))
             self.assertEqual((group.lr_scale, group.eps, group.betas), (2.0, 1e-6, (0.5, 0.5)))
+
+    def test_a_group_may_have_one_array_pairs_or_an_iterator(self):
+        first, second, third, fourth = arrays(10, (4, 3), (4,), (4,), (4,))
+        groups = [
+            {"params": first},
+            {"params": [("b", second), third]},
+            {"params": iter([fourth])},
+        ]
+        with AdamW(iter(groups)) as optimizer:
+            self.assertEqual(optimizer.names, ("0", "b", "2", "3"))
+            self.assertEqual([optimizer.param(name).group for name in optimizer], [0, 1, 1, 2])
+            self.assertEqual(optimizer.param("0").n_elements, 12)
 
     def test_a_group_clips_as_it_says_and_keeps_what_it_is_not_told(self):
         with AdamW([np.ones(4, np.float32) for _ in range(4)], clip_norm=0.5) as optimizer:
