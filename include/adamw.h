@@ -22,8 +22,8 @@
  *   Parameters and tensors: add_param, add_array, add_array_to_group, num_params, find_param,
  *       get_param_info, get_param_options, set_param_options, reset_param, remove_param, rebind,
  *       sync_master, memory_plan
- *   Gradients: set_grad, set_grad_array, set_grads, accumulate_grad, accumulate_grad_array,
- *       set_accumulation_window, clear_grad
+ *   Gradients: set_grad, set_grad_array, set_grad_data, set_grads, accumulate_grad,
+ *       accumulate_grad_array, set_accumulation_window, clear_grad
  *   Step: step, grad_ready, step_param, set_statistics, get_step_info, minimize, apply_gradients
  *   Hyper-parameters and groups: set_lr, get_lr, get_param_lr, set_decay_filter, set_lr_ratio,
  *       group_config_init, add_group, num_groups, get_group, set_group
@@ -32,7 +32,7 @@
  *   Loss scale: set_grad_scale, get_grad_scale, set_loss_scaler, get_loss_scaler_state,
  *       set_loss_scaler_state, set_found_inf
  *   Sparse gradients: set_sparse_grad, sparse_prepare, sparse_flush
- *   State: get_state_info, get_state_name, find_state, get_state, set_state
+ *   State: get_state_info, get_state_name, find_state, get_state, set_state, get_steps, set_steps
  *   Checkpoints: save, save_to, load, load_from, inspect
  *   CUDA: set_stream, set_device_inputs, prepare
  *
@@ -279,6 +279,14 @@ typedef uint32_t adamw_lazy;
 /// step also brings 1/1,024 of the rows up to date, in turn.
 #define ADAMW_LAZY_EXACT 2
 
+/// Which powers of beta1 and beta2 correct the bias of the moments in step t of a parameter.
+typedef uint32_t adamw_bias_correction;
+/// The products of the betas that its steps have had, as Paddle computes them.
+#define ADAMW_BIAS_CORRECTION_PRODUCTS 0
+/// beta1^t and beta2^t with the betas of this step, as PyTorch, ggml and llm.c compute them. With
+/// betas that never change, both choices give the same value up to rounding.
+#define ADAMW_BIAS_CORRECTION_CURRENT 1
+
 /// How the precision of 16-bit parameters that are added to a group is kept.
 typedef uint32_t adamw_precision;
 /// An f32 master with multi_precision, otherwise nothing: updates that are small relative to a
@@ -413,6 +421,11 @@ typedef struct adamw_config {
   /// as TensorFlow Addons' AdamW and pytorch_optimizer's `fixed_decay` do. PyTorch, Paddle and
   /// Optax multiply by lr. `weight_decay_ptr` can schedule it.
   uint32_t independent_weight_decay;
+  /// `[ADAMW_BIAS_CORRECTION_PRODUCTS]` How the bias of the moments is corrected. It matters
+  /// where betas change: OneCycleLR of PyTorch changes beta1 by default.
+  adamw_bias_correction bias_correction;
+  /// 0.
+  uint32_t reserved;
 } adamw_config;
 
 /// Fills `config` with the defaults. `struct_size` is the caller's `sizeof(adamw_config)`.
@@ -539,7 +552,8 @@ typedef uint32_t adamw_regularizer;
 typedef struct adamw_param_config {
   /// `sizeof(adamw_param_config)`.
   size_t struct_size;
-  /// UTF-8, NUL-terminated, not empty, unique in the handle. The library copies it.
+  /// UTF-8, NUL-terminated, not empty, unique in the handle. The library copies it. NULL: the
+  /// name is the number of the parameter, in decimal digits. Checkpoints go by names.
   const char *name;
   /// The parameter `[...] f32|f64|f16|bf16`, which is stepped in place.
   const struct adamw_tensor *param;
@@ -857,9 +871,27 @@ adamw_status adamw_set_grad(adamw_optimizer *optimizer,
 /// The requirements of `adamw_set_grad` hold.
 adamw_status adamw_set_grad_array(adamw_optimizer *optimizer,
                                   uint32_t param,
-                                  void *data,
+                                  const void *data,
                                   uint64_t n_elements,
                                   adamw_dtype dtype);
+
+/// Sets the gradients of `num_grads` parameters to plain arrays: `data[i]` for `params[i]`, or for
+/// parameter i if `params` is NULL. Each array has the length and the type of its parameter, and
+/// lies in the memory where the parameter is stepped (in the host's, if it is offloaded). NULL: the
+/// parameter has no gradient from now on. On an error, none is set, and the text begins with the
+/// entry that caused it, `data[i]`.
+///
+/// It is made for hosts whose gradients are elsewhere at each step: an array costs little more than
+/// the reading of its address, if the parameter had such a gradient before. `adamw_set_grads` takes
+/// gradients of any kind.
+///
+/// The caller ensures:
+/// The arrays are NULL, or readable for `num_grads` entries. The gradients meet the requirements of
+/// `adamw_set_grad`.
+adamw_status adamw_set_grad_data(adamw_optimizer *optimizer,
+                                 const uint32_t *params,
+                                 const void *const *data,
+                                 size_t num_grads);
 
 /// Sets the gradients of `num_grads` parameters in one call, `grads[i]` for `params[i]`, as
 /// `adamw_set_grad` does. On an error, none is set, and the text begins with the entry that caused
@@ -1176,8 +1208,15 @@ typedef struct adamw_group_config {
   adamw_moments moments;
   /// As in `adamw_config`.
   uint32_t independent_weight_decay;
-  /// 0.
-  uint32_t reserved;
+  /// As in `adamw_config`.
+  uint32_t maximize;
+  /// As in `adamw_config`, for parameters that are added later.
+  uint32_t amsgrad;
+  /// As in `adamw_config`.
+  adamw_bias_correction bias_correction;
+  /// `[NULL]` Address of one f32 in place of `lr_scale`, under the rules of `lr_ptr` of
+  /// `adamw_config`. With a handle whose `lr` is 1 it is the learning rate of the group.
+  const float *lr_scale_ptr;
 } adamw_group_config;
 
 /// Fills `group` with the hyper-parameters of the handle and an lr_scale of 1. `struct_size` is the
@@ -1206,9 +1245,9 @@ adamw_status adamw_add_group(adamw_optimizer *optimizer,
 /// `out_num_groups` is NULL or writable.
 adamw_status adamw_num_groups(const adamw_optimizer *optimizer, uint32_t *out_num_groups);
 
-/// Writes the hyper-parameters of a group to `out_group`. A value that the host keeps (`beta1_ptr`,
-/// `beta2_ptr`, `weight_decay_ptr`) is the one that the last step has read. `struct_size` is the
-/// caller's `sizeof(adamw_group_config)`.
+/// Writes the hyper-parameters of a group to `out_group`. A value that the host keeps
+/// (`lr_scale_ptr`, `beta1_ptr`, `beta2_ptr`, `weight_decay_ptr`) is the one that the last step has
+/// read. `struct_size` is the caller's `sizeof(adamw_group_config)`.
 ///
 /// The caller ensures:
 /// `out_group` is NULL, or writable for `struct_size` bytes.
@@ -1218,7 +1257,8 @@ adamw_status adamw_get_group(const adamw_optimizer *optimizer,
                              size_t struct_size);
 
 /// Sets the hyper-parameters of a group, from the next step on. Its parameters keep their state and
-/// their step counts; the powers of beta1 and beta2 continue as products of the value in each step.
+/// their step counts; with ADAMW_BIAS_CORRECTION_PRODUCTS the powers of beta1 and beta2 continue as
+/// products of the value in each step.
 /// Fields that a shorter struct lacks stay as they are.
 ///
 /// The caller ensures:
@@ -1725,6 +1765,27 @@ adamw_status adamw_set_state(adamw_optimizer *optimizer,
                              const void *data,
                              uint64_t n_elements,
                              adamw_dtype dtype);
+
+/// Copies the step counts of `num_params` parameters to `out_steps`, that of `params[i]`, or of
+/// parameter i if `params` is NULL, to `out_steps[i]`.
+///
+/// The caller ensures:
+/// `params` is NULL or readable, `out_steps` NULL or writable, for `num_params` entries.
+adamw_status adamw_get_steps(adamw_optimizer *optimizer,
+                             const uint32_t *params,
+                             uint64_t *out_steps,
+                             size_t num_params);
+
+/// Sets the step counts of `num_params` parameters: that of `params[i]`, or of parameter i if
+/// `params` is NULL, to `steps[i]`, 0 to 2^32. It also sets their powers of beta1 and beta2 to
+/// those of their groups' betas. On an error, none is set.
+///
+/// The caller ensures:
+/// The arrays are NULL, or readable for `num_params` entries.
+adamw_status adamw_set_steps(adamw_optimizer *optimizer,
+                             const uint32_t *params,
+                             const uint64_t *steps,
+                             size_t num_params);
 
 /* ---- Checkpoints ----------------------------------------------------------------------------- */
 

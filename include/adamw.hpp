@@ -626,6 +626,11 @@ public:
     detail::call(adamw_set_grads, handle_, list.numbers(), list.tensors(), list.size());
   }
 
+  // Sets the gradient of each parameter, from 0 on, to an array like the parameter: its address.
+  void set_grad_data(const std::vector<const void *> &data) {
+    detail::call(adamw_set_grad_data, handle_, nullptr, data.data(), data.size());
+  }
+
   void forget_grad(param number) { detail::call(adamw_set_grad, handle_, raw(number), nullptr); }
 
   void set_sparse_grad(param number, const rows &rows, const gradient &values) {
@@ -827,6 +832,17 @@ public:
   void get_state(const std::string &name, const tensor &to) const {
     detail::call(adamw_get_state, handle_, name.c_str(), to.data(), to.size(),
                  static_cast<adamw_dtype>(to.type()));
+  }
+
+  // The step counts of all parameters, from 0 on.
+  std::vector<std::uint64_t> steps() const {
+    std::vector<std::uint64_t> steps(num_params());
+    detail::call(adamw_get_steps, handle_, nullptr, steps.data(), steps.size());
+    return steps;
+  }
+
+  void set_steps(const std::vector<std::uint64_t> &steps) {
+    detail::call(adamw_set_steps, handle_, nullptr, steps.data(), steps.size());
   }
 
   void set_state(const std::string &name, const input &from) {

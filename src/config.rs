@@ -27,8 +27,6 @@ pub struct Config {
     pub lr_ptr: Option<HostNumber>,
     /// The values of group 0, and the defaults of the others.
     pub group: GroupConfig,
-    pub amsgrad: bool,
-    pub maximize: bool,
     pub multi_precision: bool,
     /// A step takes the mean of accumulated gradients, not their sum.
     pub average_grads: bool,
@@ -86,6 +84,16 @@ choice! {
 }
 
 choice! {
+    /// The powers of beta1 and beta2 by which the moments of a step are corrected.
+    pub enum BiasCorrection: "an ADAMW_BIAS_CORRECTION constant, 0 or 1" {
+        /// The products of the betas of all steps.
+        Products = 0, "Products";
+        /// The betas of the step, to the power of its number.
+        Current = 1, "Current";
+    }
+}
+
+choice! {
     /// A penalty whose gradient is added to a parameter's.
     pub enum Penalty: "an ADAMW_REGULARIZER constant, 0 to 2" {
         None = 0;
@@ -101,11 +109,15 @@ pub struct GroupConfig {
     pub weight_decay: f64,
     /// Decay is not multiplied by the learning rate.
     pub independent_weight_decay: bool,
+    pub maximize: bool,
     pub beta1: f64,
     pub beta2: f64,
     pub eps: f64,
+    pub bias_correction: BiasCorrection,
     pub clip: Clip,
     pub lazy: Lazy,
+    /// Parameters that are added to the group keep the largest second moment.
+    pub amsgrad: bool,
     /// The precision of parameters that are added to the group.
     pub precision: Precision,
     /// The format of the moments of parameters that are added to the group.
@@ -117,6 +129,7 @@ pub struct GroupConfig {
 /// Hyper-parameters that the host keeps.
 #[derive(Clone, Copy, PartialEq, Default, Debug)]
 pub struct HostValues {
+    pub lr_scale: Option<HostNumber>,
     pub weight_decay: Option<HostNumber>,
     pub beta1: Option<HostNumber>,
     pub beta2: Option<HostNumber>,
@@ -148,8 +161,9 @@ impl LossScaler {
 impl GroupConfig {
     /// Returns the group with the present values of the numbers that the host keeps.
     pub fn current(&self) -> Result<GroupConfig, Error> {
-        let HostValues { weight_decay, beta1, beta2 } = self.host_values;
+        let HostValues { lr_scale, weight_decay, beta1, beta2 } = self.host_values;
         let current = GroupConfig {
+            lr_scale: lr_scale.map_or(self.lr_scale, HostNumber::read),
             weight_decay: weight_decay.map_or(self.weight_decay, HostNumber::read),
             beta1: beta1.map_or(self.beta1, HostNumber::read),
             beta2: beta2.map_or(self.beta2, HostNumber::read),

@@ -172,7 +172,7 @@ impl Format {
                  ADAMW_PRECISION_KAHAN have one")
             }
             (Role::MaxExpAvgSq | Role::MaxExpAvgSqScale, _) if !self.amsgrad => {
-                Err("the handle is not amsgrad")
+                Err("it was added without amsgrad")
             }
             (Role::ExpAvg | Role::ExpAvgSq | Role::MaxExpAvgSq, _) => Ok(self.moment()),
             (Role::ExpAvgScale | Role::ExpAvgSqScale | Role::MaxExpAvgSqScale, _) if has_scales => {

@@ -144,10 +144,24 @@ pub struct Step {
     pub maximize: bool,
     /// The number of the step, t; the first is 1.
     pub number: u64,
-    /// beta1^t, as a running product.
+    /// beta1^t, as a running product or by `power`.
     pub beta1_power: f64,
-    /// beta2^t, as a running product.
+    /// beta2^t, as a running product or by `power`.
     pub beta2_power: f64,
+}
+
+/// Returns `base^exponent` by squaring, in one fixed order of multiplications: from the lowest bit
+/// of the exponent up.
+pub fn power(base: f64, exponent: u64) -> f64 {
+    let (mut result, mut square, mut left) = (1.0, base, exponent);
+    while left > 0 {
+        if left & 1 == 1 {
+            result *= square;
+        }
+        square *= square;
+        left >>= 1;
+    }
+    result
 }
 
 /// The constants of one step, each computed in f64 and rounded once to the compute type.

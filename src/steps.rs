@@ -2,9 +2,9 @@
 //! that some of its rows have yet to take.
 #![forbid(unsafe_code)]
 
-use crate::config::GroupConfig;
+use crate::config::{BiasCorrection, GroupConfig};
 use crate::error::Error;
-use crate::math::Scalars;
+use crate::math::{Scalars, power};
 use crate::sys::memory::reserve;
 use crate::tensor::LOGGED;
 
@@ -13,8 +13,8 @@ use crate::tensor::LOGGED;
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Clock {
     pub step: u64,
-    /// beta1^step and beta2^step as running products, one multiplication a step: `pow` would give
-    /// other bits elsewhere.
+    /// beta1^step and beta2^step, as the last step had them: running products, one multiplication a
+    /// step, or `power`. `pow` would give other bits elsewhere.
     pub beta1_power: f64,
     pub beta2_power: f64,
 }
@@ -26,6 +26,9 @@ impl Clock {
     /// Returns the clock of a parameter that has taken `step` steps, or `None` if the powers still
     /// fall after `MOST_PRODUCTS` products, because the rest might take long.
     pub fn after(step: u64, group: &GroupConfig) -> Option<Clock> {
+        if group.bias_correction == BiasCorrection::Current {
+            return Some(Clock::by_powers(step, group));
+        }
         let (mut beta1_power, mut beta2_power) = (1.0, 1.0);
         for n in 0..step {
             let next = (beta1_power * group.beta1, beta2_power * group.beta2);
@@ -45,11 +48,21 @@ impl Clock {
 
     /// Returns the clock after one more step.
     pub fn advanced(&self, group: &GroupConfig) -> Clock {
-        Clock {
-            step: self.step.saturating_add(1),
-            beta1_power: self.beta1_power * group.beta1,
-            beta2_power: self.beta2_power * group.beta2,
+        let step = self.step.saturating_add(1);
+        match group.bias_correction {
+            BiasCorrection::Products => Clock {
+                step,
+                beta1_power: self.beta1_power * group.beta1,
+                beta2_power: self.beta2_power * group.beta2,
+            },
+            BiasCorrection::Current => Clock::by_powers(step, group),
         }
+    }
+
+    /// Returns the clock after `step` steps, all of which count as having had the betas of now.
+    fn by_powers(step: u64, group: &GroupConfig) -> Clock {
+        let beta1_power = power(group.beta1, step);
+        Clock { step, beta1_power, beta2_power: power(group.beta2, step) }
     }
 }
 

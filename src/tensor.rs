@@ -68,6 +68,15 @@ impl Tensor {
         Ok(Tensor { address, n_elements, dtype, device: Device::Host })
     }
 
+    /// Returns a tensor like this one at another address.
+    ///
+    /// # Safety
+    /// As for `new`, or for `on_device` if this one is on a device.
+    pub unsafe fn another(&self, address: usize) -> Result<Tensor, TensorProblem> {
+        check_memory(address, self.n_elements, self.dtype.bytes())?;
+        Ok(Tensor { address, ..*self })
+    }
+
     /// Checks what can be checked about memory of a device without touching it.
     ///
     /// # Safety

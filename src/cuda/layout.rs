@@ -10,7 +10,7 @@
 //! `make ptx-check`. Addresses are numbers here; 0 stands for memory that is not there.
 #![forbid(unsafe_code)]
 
-use crate::config::GroupConfig;
+use crate::config::{BiasCorrection, GroupConfig};
 use crate::format::{Kept, MomentFormat};
 use crate::math::Regularizer;
 use crate::role::Role;
@@ -102,12 +102,15 @@ pub struct Hyper {
     /// The parameter is stepped in f64.
     pub is_f64: u32,
     pub independent_weight_decay: u32,
+    /// The powers are of the betas of the step, not running products.
+    pub has_current_betas: u32,
+    pub reserved: u32,
 }
 
-assert_layout!(Hyper, 128: 0 group_lr_scale, 8 lr_scale, 16 beta1, 24 beta2, 32 eps,
+assert_layout!(Hyper, 136: 0 group_lr_scale, 8 lr_scale, 16 beta1, 24 beta2, 32 eps,
     40 weight_decay, 48 mean, 56 min, 64 max, 72 coefficient, 80 largest_norm, 88 clip_factor,
     96 clip, 100 scope, 104 regularizer, 108 limited, 112 maximize, 116 stepped, 120 is_f64,
-    124 independent_weight_decay);
+    124 independent_weight_decay, 128 has_current_betas);
 
 /// Clipping by the norm of each tensor.
 pub const CLIP_NORM: u32 = 1;
@@ -117,7 +120,7 @@ pub const CLIP_GLOBAL_NORM: u32 = 2;
 impl Hyper {
     /// Returns the hyper-parameters of a parameter that is stepped, in a group, and neither clipped
     /// nor regularized.
-    pub fn of(group: &GroupConfig, lr_scale: f64, decays: bool, maximize: bool) -> Hyper {
+    pub fn of(group: &GroupConfig, lr_scale: f64, decays: bool) -> Hyper {
         Hyper {
             group_lr_scale: group.lr_scale,
             lr_scale,
@@ -128,7 +131,8 @@ impl Hyper {
             independent_weight_decay: group.independent_weight_decay.into(),
             mean: 1.0,
             clip_factor: 1.0,
-            maximize: maximize.into(),
+            maximize: group.maximize.into(),
+            has_current_betas: (group.bias_correction == BiasCorrection::Current).into(),
             stepped: 1,
             ..Hyper::default()
         }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::clip::{ClipKind, NormScope};
-use crate::config::{IsaCap, Lazy, Nonfinite, Penalty};
+use crate::config::{BiasCorrection, IsaCap, Lazy, Nonfinite, Penalty};
 use crate::format::{MomentFormat, Precision};
 use crate::optimizer::{self, Clear, Scheme};
 use crate::schedule::{Advance, CyclicMode, Kind};
@@ -20,6 +20,8 @@ numbered! {
     ADAMW_CLIP_VALUE: ClipKind::Value;
     ADAMW_CLIP_SCOPE_HANDLE: NormScope::Handle;
     ADAMW_CLIP_SCOPE_GROUP: NormScope::Group;
+    ADAMW_BIAS_CORRECTION_PRODUCTS: BiasCorrection::Products;
+    ADAMW_BIAS_CORRECTION_CURRENT: BiasCorrection::Current;
     ADAMW_ISA_BEST: IsaCap::Best;
     ADAMW_ISA_PORTABLE: IsaCap::Portable;
     ADAMW_ISA_AVX2: IsaCap::Avx2;

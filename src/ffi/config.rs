@@ -54,6 +54,14 @@ pub const ADAMW_LAZY_ROWS: adamw_lazy = 1;
 /// step also brings 1/1,024 of the rows up to date, in turn.
 pub const ADAMW_LAZY_EXACT: adamw_lazy = 2;
 
+/// Which powers of beta1 and beta2 correct the bias of the moments in step t of a parameter.
+pub type adamw_bias_correction = u32;
+/// The products of the betas that its steps have had, as Paddle computes them.
+pub const ADAMW_BIAS_CORRECTION_PRODUCTS: adamw_bias_correction = 0;
+/// beta1^t and beta2^t with the betas of this step, as PyTorch, ggml and llm.c compute them. With
+/// betas that never change, both choices give the same value up to rounding.
+pub const ADAMW_BIAS_CORRECTION_CURRENT: adamw_bias_correction = 1;
+
 /// How the precision of 16-bit parameters that are added to a group is kept.
 pub type adamw_precision = u32;
 /// An f32 master with multi_precision, otherwise nothing: updates that are small relative to a
@@ -190,11 +198,16 @@ pub struct adamw_config {
     /// as TensorFlow Addons' AdamW and pytorch_optimizer's `fixed_decay` do. PyTorch, Paddle and
     /// Optax multiply by lr. `weight_decay_ptr` can schedule it.
     pub independent_weight_decay: u32,
+    /// `[ADAMW_BIAS_CORRECTION_PRODUCTS]` How the bias of the moments is corrected. It matters
+    /// where betas change: OneCycleLR of PyTorch changes beta1 by default.
+    pub bias_correction: adamw_bias_correction,
+    /// 0.
+    pub reserved: u32,
 }
 
 sized_struct!(
     adamw_config, "config",
-    6 of 8, 6 of 4, 5 of 8, 4 of 4, 4 of 8, 2 of 4, 1 of 8, 2 of 4
+    6 of 8, 6 of 4, 5 of 8, 4 of 4, 4 of 8, 2 of 4, 1 of 8, 4 of 4
 );
 
 impl adamw_config {
@@ -231,6 +244,8 @@ impl adamw_config {
         seed: 0,
         clear_grads: 0,
         independent_weight_decay: 0,
+        bias_correction: ADAMW_BIAS_CORRECTION_PRODUCTS,
+        reserved: 0,
     };
 }
 

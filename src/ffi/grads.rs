@@ -2,7 +2,8 @@
 #![allow(non_camel_case_types)]
 
 use super::{
-    Optimizer, Status, adamw_dtype, adamw_tensor, entry, guard, guard_at, handle, not_null, tensor,
+    Optimizer, Status, adamw_dtype, adamw_tensor, entry, guard, guard_at, handle, not_null,
+    number_at, tensor,
 };
 use crate::error::{Error, TensorProblem};
 use crate::optimizer::Clear;
@@ -38,18 +39,61 @@ pub unsafe extern "C" fn adamw_set_grad(
 pub unsafe extern "C" fn adamw_set_grad_array(
     optimizer: *mut Optimizer,
     param: u32,
-    data: *mut c_void,
+    data: *const c_void,
     n_elements: u64,
     dtype: adamw_dtype,
 ) -> Status {
     guard(|| {
         handle::with(optimizer, |optimizer| {
             // SAFETY: the caller guarantees it.
-            let grad = unsafe { tensor::array(data, n_elements, dtype) };
+            let grad = unsafe { tensor::array(data.cast_mut(), n_elements, dtype) };
             let forgets = data.is_null() && optimizer.described(param)?.n_elements > 0;
             let grad = if forgets { Err(TensorProblem::NullGrad(n_elements)) } else { grad };
             let grad = of_param(optimizer, param, grad)?;
             optimizer.set_grads(1, |_, _| Ok((param, Some(grad))))
+        })
+    })
+}
+
+/// Sets the gradients of `num_grads` parameters to plain arrays: `data[i]` for `params[i]`, or for
+/// parameter i if `params` is NULL. Each array has the length and the type of its parameter, and
+/// lies in the memory where the parameter is stepped (in the host's, if it is offloaded). NULL: the
+/// parameter has no gradient from now on. On an error, none is set, and the text begins with the
+/// entry that caused it, `data[i]`.
+///
+/// It is made for hosts whose gradients are elsewhere at each step: an array costs little more than
+/// the reading of its address, if the parameter had such a gradient before. `adamw_set_grads` takes
+/// gradients of any kind.
+///
+/// # Safety
+/// The arrays are NULL, or readable for `num_grads` entries. The gradients meet the requirements of
+/// `adamw_set_grad`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_set_grad_data(
+    optimizer: *mut Optimizer,
+    params: *const u32,
+    data: *const *const c_void,
+    num_grads: usize,
+) -> Status {
+    guard_at("data", num_grads, |at| {
+        handle::with(optimizer, |optimizer| {
+            not_null("data", data, num_grads)?;
+            let from = |optimizer: &Optimizer, i: usize| {
+                at.set(Some(i));
+                // SAFETY: the arrays have `num_grads` entries.
+                let address = unsafe { entry(data, i) }.expose_provenance();
+                // SAFETY: the same.
+                // SAFETY: the same.
+                let number = unsafe { number_at(params, i) };
+                let param = optimizer.stepped_param(number)?;
+                if address == 0 {
+                    return Ok((number, None));
+                }
+                // SAFETY: the caller guarantees it.
+                let grad = unsafe { param.another(address) };
+                Ok((number, Some(of_param(optimizer, number, grad)?)))
+            };
+            optimizer.set_grad_data(num_grads, from)
         })
     })
 }

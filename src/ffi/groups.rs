@@ -4,11 +4,11 @@
 use super::lifecycle::{clip, host_values};
 use super::sized::{self, sized_struct};
 use super::{
-    Optimizer, Status, adamw_clip, adamw_lazy, adamw_moments, adamw_precision, flag, guard, handle,
-    put, reserved,
+    Optimizer, Status, adamw_bias_correction, adamw_clip, adamw_lazy, adamw_moments,
+    adamw_precision, flag, guard, handle, put,
 };
 use crate::clip::ClipNumbers;
-use crate::config::{GroupConfig, Lazy};
+use crate::config::{BiasCorrection, GroupConfig, Lazy};
 use crate::error::Error;
 use crate::format::{MomentFormat, Precision};
 use crate::tensor::HostNumber;
@@ -52,11 +52,18 @@ pub struct adamw_group_config {
     pub moments: adamw_moments,
     /// As in `adamw_config`.
     pub independent_weight_decay: u32,
-    /// 0.
-    pub reserved: u32,
+    /// As in `adamw_config`.
+    pub maximize: u32,
+    /// As in `adamw_config`, for parameters that are added later.
+    pub amsgrad: u32,
+    /// As in `adamw_config`.
+    pub bias_correction: adamw_bias_correction,
+    /// `[NULL]` Address of one f32 in place of `lr_scale`, under the rules of `lr_ptr` of
+    /// `adamw_config`. With a handle whose `lr` is 1 it is the learning rate of the group.
+    pub lr_scale_ptr: *const f32,
 }
 
-sized_struct!(adamw_group_config, "group", 9 of 8, 2 of 4, 3 of 8, 4 of 4);
+sized_struct!(adamw_group_config, "group", 9 of 8, 2 of 4, 3 of 8, 6 of 4, 1 of 8);
 
 /// Fills `group` with the hyper-parameters of the handle and an lr_scale of 1. `struct_size` is the
 /// caller's `sizeof(adamw_group_config)`.
@@ -121,9 +128,9 @@ pub unsafe extern "C" fn adamw_num_groups(
     })
 }
 
-/// Writes the hyper-parameters of a group to `out_group`. A value that the host keeps (`beta1_ptr`,
-/// `beta2_ptr`, `weight_decay_ptr`) is the one that the last step has read. `struct_size` is the
-/// caller's `sizeof(adamw_group_config)`.
+/// Writes the hyper-parameters of a group to `out_group`. A value that the host keeps
+/// (`lr_scale_ptr`, `beta1_ptr`, `beta2_ptr`, `weight_decay_ptr`) is the one that the last step has
+/// read. `struct_size` is the caller's `sizeof(adamw_group_config)`.
 ///
 /// # Safety
 /// `out_group` is NULL, or writable for `struct_size` bytes.
@@ -142,7 +149,8 @@ pub unsafe extern "C" fn adamw_get_group(
 }
 
 /// Sets the hyper-parameters of a group, from the next step on. Its parameters keep their state and
-/// their step counts; the powers of beta1 and beta2 continue as products of the value in each step.
+/// their step counts; with ADAMW_BIAS_CORRECTION_PRODUCTS the powers of beta1 and beta2 continue as
+/// products of the value in each step.
 /// Fields that a shorter struct lacks stay as they are.
 ///
 /// # Safety
@@ -178,19 +186,22 @@ unsafe fn checked(group: &adamw_group_config) -> Result<GroupConfig, Error> {
     let clip = clip("group.clip", group.clip, group.clip_norm, limits)?;
     let independent_weight_decay =
         flag("group.independent_weight_decay", group.independent_weight_decay)?;
-    reserved("group.reserved", group.reserved)?;
     // SAFETY: the caller guarantees it.
-    let host_values =
-        unsafe { host_values(group.weight_decay_ptr, group.beta1_ptr, group.beta2_ptr) };
+    let host_values = unsafe {
+        host_values(group.lr_scale_ptr, group.weight_decay_ptr, group.beta1_ptr, group.beta2_ptr)
+    };
     Ok(GroupConfig {
         lr_scale,
         weight_decay,
         independent_weight_decay,
+        maximize: flag("group.maximize", group.maximize)?,
         beta1,
         beta2,
         eps,
+        bias_correction: BiasCorrection::of("group.bias_correction", group.bias_correction)?,
         clip,
         lazy: Lazy::of("group.lazy_mode", group.lazy_mode)?,
+        amsgrad: flag("group.amsgrad", group.amsgrad)?,
         precision: Precision::of("precision", group.precision)?,
         moments: MomentFormat::of("moments", group.moments)?,
         host_values,
@@ -221,6 +232,9 @@ fn as_c(group: GroupConfig) -> adamw_group_config {
         precision: group.precision.number(),
         moments: group.moments.number(),
         independent_weight_decay: group.independent_weight_decay.into(),
-        reserved: 0,
+        maximize: group.maximize.into(),
+        amsgrad: group.amsgrad.into(),
+        bias_correction: group.bias_correction.number(),
+        lr_scale_ptr: pointer(host_values.lr_scale),
     }
 }

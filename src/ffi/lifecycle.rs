@@ -2,10 +2,12 @@
 #![allow(non_camel_case_types)]
 
 use super::sized;
-use super::{Status, adamw_clip, adamw_config, flag, guard, handle};
+use super::{Status, adamw_clip, adamw_config, flag, guard, handle, reserved};
 use crate::callback::ParallelFor;
 use crate::clip::{Clip, ClipKind, NormScope};
-use crate::config::{self, Config, GroupConfig, HostValues, IsaCap, Lazy, Nonfinite, Threads};
+use crate::config::{
+    self, BiasCorrection, Config, GroupConfig, HostValues, IsaCap, Lazy, Nonfinite, Threads,
+};
 use crate::error::Error;
 use crate::format::{MomentFormat, Precision};
 use crate::tensor::HostNumber;
@@ -54,6 +56,7 @@ pub extern "C" fn adamw_destroy(optimizer: *mut Optimizer) -> Status {
 /// # Safety
 /// The requirements of `ParallelFor::new` and `HostNumber::new` hold.
 unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
+    reserved("config.reserved", config.reserved)?;
     Ok(Config {
         lr: config.lr,
         // SAFETY: the caller guarantees it.
@@ -65,9 +68,11 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
                 "config.independent_weight_decay",
                 config.independent_weight_decay,
             )?,
+            maximize: flag("config.maximize", config.maximize)?,
             beta1: config.beta1,
             beta2: config.beta2,
             eps: config.eps,
+            bias_correction: BiasCorrection::of("config.bias_correction", config.bias_correction)?,
             clip: clip(
                 "config.clip",
                 config.clip,
@@ -75,15 +80,19 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
                 (config.clip_min, config.clip_max),
             )?,
             lazy: Lazy::of("config.lazy_mode", config.lazy_mode)?,
+            amsgrad: flag("config.amsgrad", config.amsgrad)?,
             precision: Precision::of("precision", config.precision)?,
             moments: MomentFormat::of("moments", config.moments)?,
             // SAFETY: the caller guarantees it.
             host_values: unsafe {
-                host_values(config.weight_decay_ptr, config.beta1_ptr, config.beta2_ptr)
+                host_values(
+                    core::ptr::null(),
+                    config.weight_decay_ptr,
+                    config.beta1_ptr,
+                    config.beta2_ptr,
+                )
             },
         },
-        amsgrad: flag("config.amsgrad", config.amsgrad)?,
-        maximize: flag("config.maximize", config.maximize)?,
         multi_precision: flag("config.multi_precision", config.multi_precision)?,
         average_grads: flag("config.average_grads", config.average_grads)?,
         clear_grads: flag("config.clear_grads", config.clear_grads)?,
@@ -100,8 +109,9 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
 }
 
 /// # Safety
-/// The requirements of `HostNumber::new` hold for all three.
+/// The requirements of `HostNumber::new` hold for all four.
 pub(super) unsafe fn host_values(
+    lr_scale: *const f32,
     weight_decay: *const f32,
     beta1: *const f32,
     beta2: *const f32,
@@ -109,6 +119,7 @@ pub(super) unsafe fn host_values(
     // SAFETY: the caller guarantees it.
     unsafe {
         HostValues {
+            lr_scale: HostNumber::new(lr_scale),
             weight_decay: HostNumber::new(weight_decay),
             beta1: HostNumber::new(beta1),
             beta2: HostNumber::new(beta2),

@@ -189,6 +189,15 @@ unsafe fn name<'a>(name: *const c_char, argument: &'static str) -> Result<&'a CS
     Ok(unsafe { CStr::from_ptr(name) })
 }
 
+/// Returns the i-th number of a list of parameters; if there is none, i.
+///
+/// # Safety
+/// `params` is NULL, or readable for more than i entries.
+unsafe fn number_at(params: *const u32, i: usize) -> u32 {
+    // SAFETY: the caller guarantees it.
+    if params.is_null() { i as u32 } else { unsafe { entry(params, i) } }
+}
+
 fn flag(name: &'static str, value: u32) -> Result<bool, Error> {
     match value {
         0 | 1 => Ok(value == 1),

@@ -2,15 +2,13 @@
 #![allow(non_camel_case_types)]
 
 use super::sized::{self, sized_struct};
-use super::{
-    Optimizer, Status, adamw_dtype, adamw_tensor, flag, guard, handle, name, reserved, tensor,
-};
+use super::{Optimizer, Status, adamw_dtype, adamw_tensor, flag, guard, handle, reserved, tensor};
 use crate::config::Penalty;
 use crate::error::{Error, Label};
 use crate::math::Regularizer;
 use crate::optimizer::{NewParam, Shard};
 use crate::role::Role;
-use core::ffi::{c_char, c_void};
+use core::ffi::{CStr, c_char, c_void};
 
 /// A penalty whose gradient is added to the gradient of a parameter, after clipping. Unlike
 /// decoupled weight decay, it passes through the moments.
@@ -34,7 +32,8 @@ pub const ADAMW_REGULARIZER_L2: adamw_regularizer = 2;
 pub struct adamw_param_config {
     /// `sizeof(adamw_param_config)`.
     pub struct_size: usize,
-    /// UTF-8, NUL-terminated, not empty, unique in the handle. The library copies it.
+    /// UTF-8, NUL-terminated, not empty, unique in the handle. The library copies it. NULL: the
+    /// name is the number of the parameter, in decimal digits. Checkpoints go by names.
     pub name: *const c_char,
     /// The parameter `[...] f32|f64|f16|bf16`, which is stepped in place.
     pub param: *const adamw_tensor,
@@ -148,8 +147,9 @@ pub unsafe extern "C" fn adamw_add_param(
             let config = unsafe { sized::read(param, adamw_param_config::DEFAULT) }?;
             reserved("param.reserved", config.reserved)?;
             reserved("param.reserved_2", config.reserved_2)?;
+            let mut digits = [0; MOST_DIGITS];
             // SAFETY: the caller guarantees it.
-            let name = unsafe { name(config.name, "param.name") }?;
+            let name = unsafe { name_or_number(optimizer, config.name, &mut digits) }?;
             let required = |from, role| {
                 // SAFETY: the caller guarantees it.
                 let tensor = unsafe { tensor::dlpack(from) };
@@ -226,8 +226,9 @@ pub unsafe extern "C" fn adamw_add_array_to_group(
 ) -> Status {
     guard(|| {
         handle::with(optimizer, |optimizer| {
+            let mut digits = [0; MOST_DIGITS];
             // SAFETY: the caller guarantees it.
-            let name = unsafe { super::name(name, "name") }?;
+            let name = unsafe { name_or_number(optimizer, name, &mut digits) }?;
             // SAFETY: the caller guarantees it.
             let param = unsafe { tensor::array(data, n_elements, dtype) };
             let param =
@@ -247,6 +248,36 @@ pub unsafe extern "C" fn adamw_add_array_to_group(
             unsafe { add(optimizer, new, out_param) }
         })
     })
+}
+
+/// The digits of the largest number of a parameter, and a NUL.
+const MOST_DIGITS: usize = 11;
+
+/// Returns the name that C code gave for a new parameter; if it gave none, the digits of the number
+/// that the parameter gets.
+///
+/// # Safety
+/// `name` is NULL, or a NUL-terminated string that lives as long as the result.
+unsafe fn name_or_number<'a>(
+    optimizer: &Optimizer,
+    name: *const c_char,
+    digits: &'a mut [u8; MOST_DIGITS],
+) -> Result<&'a CStr, Error> {
+    if !name.is_null() {
+        // SAFETY: the caller guarantees it.
+        return Ok(unsafe { CStr::from_ptr(name) });
+    }
+    let mut left = optimizer.next_number()?;
+    let mut first = MOST_DIGITS - 1;
+    loop {
+        first -= 1;
+        digits[first] = b'0' + (left % 10) as u8;
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    CStr::from_bytes_with_nul(&digits[first..]).map_err(|_| Error::NameEmpty)
 }
 
 /// Adds a parameter and writes its number.

@@ -4,7 +4,10 @@
 #![allow(non_camel_case_types)]
 
 use super::sized::{self, sized_struct};
-use super::{Optimizer, Status, adamw_buffer, adamw_dtype, guard, handle, not_null, put, tensor};
+use super::{
+    Optimizer, Status, adamw_buffer, adamw_dtype, entry, guard, handle, not_null, number_at, put,
+    tensor,
+};
 use crate::dtype::Dtype;
 use crate::error::{Error, Label, TensorProblem};
 use crate::optimizer::{Item, Scheme};
@@ -206,6 +209,59 @@ pub unsafe extern "C" fn adamw_set_state(
             // SAFETY: the caller guarantees it; the tensor is only read.
             let from = unsafe { array(optimizer, name, data.cast_mut(), n_elements, dtype) }?;
             optimizer.write_state(name, &from)
+        })
+    })
+}
+
+/// Copies the step counts of `num_params` parameters to `out_steps`, that of `params[i]`, or of
+/// parameter i if `params` is NULL, to `out_steps[i]`.
+///
+/// # Safety
+/// `params` is NULL or readable, `out_steps` NULL or writable, for `num_params` entries.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_get_steps(
+    optimizer: *mut Optimizer,
+    params: *const u32,
+    out_steps: *mut u64,
+    num_params: usize,
+) -> Status {
+    guard(|| {
+        handle::with(optimizer, |optimizer| {
+            not_null("out_steps", out_steps, num_params)?;
+            // SAFETY: the caller guarantees it.
+            let numbers = (0..num_params).map(|i| unsafe { number_at(params, i) });
+            let mut to = out_steps;
+            optimizer.steps(numbers, |step| {
+                // SAFETY: one for each number, for which there is room.
+                unsafe {
+                    to.write_unaligned(step);
+                    to = to.add(1);
+                }
+            })
+        })
+    })
+}
+
+/// Sets the step counts of `num_params` parameters: that of `params[i]`, or of parameter i if
+/// `params` is NULL, to `steps[i]`, 0 to 2^32. It also sets their powers of beta1 and beta2 to
+/// those of their groups' betas. On an error, none is set.
+///
+/// # Safety
+/// The arrays are NULL, or readable for `num_params` entries.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_set_steps(
+    optimizer: *mut Optimizer,
+    params: *const u32,
+    steps: *const u64,
+    num_params: usize,
+) -> Status {
+    guard(|| {
+        handle::with(optimizer, |optimizer| {
+            not_null("steps", steps, num_params)?;
+            // SAFETY: the caller guarantees it.
+            let counts =
+                (0..num_params).map(|i| unsafe { (number_at(params, i), entry(steps, i)) });
+            optimizer.set_steps(counts)
         })
     })
 }

@@ -66,12 +66,14 @@ impl Optimizer {
         let mut groups = Vec::new();
         reserve(&mut groups, 1, "the groups")?;
         groups.push(config.group);
+        let mut params = Params::default();
+        params.add_group()?;
         Ok(Optimizer {
             config,
             lr: config.lr,
             given_lr: config.lr,
             groups,
-            params: Params::default(),
+            params,
             grads_unchecked: false,
             decay_filter: None,
             lr_ratio: None,

@@ -103,6 +103,17 @@ impl Operands {
         Ok(())
     }
 
+    /// Replaces a dense gradient by another array of its type, which fits. Returns false, and
+    /// changes nothing, if no such gradient was set.
+    pub fn move_grad(&mut self, to: Tensor) -> bool {
+        let is_alike = self.grad.is_some_and(|grad| grad.dtype == to.dtype);
+        if !is_alike || self.is_sparse || self.n_accumulated > 0 {
+            return false;
+        }
+        (self.grad, self.is_ready, self.is_downloaded) = (Some(to), false, false);
+        true
+    }
+
     /// Makes room for `set_device_grad`.
     pub fn reserve_device_grad(&mut self) -> Result<(), Error> {
         self.rare().map(|_| ())

@@ -328,7 +328,14 @@ fn where_decay_is_independent_is_a_setting_of_a_group() {
             adamw_group_config { independent_weight_decay: 2, ..handle.group(0) },
             "group.independent_weight_decay is 2, expected 0 or 1",
         ),
-        (adamw_group_config { reserved: 1, ..handle.group(0) }, "group.reserved is 1, expected 0"),
+        (
+            adamw_group_config { amsgrad: 2, ..handle.group(0) },
+            "group.amsgrad is 2, expected 0 or 1",
+        ),
+        (
+            adamw_group_config { bias_correction: 2, ..handle.group(0) },
+            "group.bias_correction is 2, expected an ADAMW_BIAS_CORRECTION constant, 0 or 1",
+        ),
     ] {
         assert_eq!(handle.try_add_group(&edit).unwrap_err().text, text);
         assert_eq!(handle.set_group(0, &edit).unwrap_err().text, text);

@@ -7,6 +7,7 @@ mod callbacks;
 mod capabilities;
 mod failed_calls;
 mod hyper;
+mod many;
 mod minimize;
 mod named_state;
 mod options;

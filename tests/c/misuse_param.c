@@ -7,7 +7,6 @@ static void names_are_unique_and_text(void) {
   static const struct {
     const char *name, *what, *text;
   } rows[] = {
-      {NULL, "NULL", "name is NULL"},
       {"", "empty", "name"},
       {"w1", "taken", "w1"},
       {"w3", "taken by an array", "w3"},

@@ -604,6 +604,18 @@ impl Handle {
         call!(adamw_set_state(self.0, name.as_ptr(), from.data(), n, dtype))
     }
 
+    /// `None` for the parameters stands for all from 0 on.
+    pub fn set_grad_data(&self, params: Option<&[u32]>, data: &[*mut core::ffi::c_void]) -> Answer {
+        let params = params.map_or(null(), <[u32]>::as_ptr);
+        call!(adamw_set_grad_data(self.0, params, data.as_ptr().cast(), data.len()))
+    }
+
+    /// `None` stands for all parameters from 0 on.
+    pub fn set_steps(&self, params: Option<&[u32]>, steps: &[u64]) -> Answer {
+        let params = params.map_or(null(), <[u32]>::as_ptr);
+        call!(adamw_set_steps(self.0, params, steps.as_ptr(), steps.len()))
+    }
+
     pub fn reset(&self, param: u32) {
         self.try_reset(param).unwrap()
     }

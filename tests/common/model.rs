@@ -372,8 +372,12 @@ impl Model {
         let lr = self.lr_of(i).unwrap();
         let p = &mut self.params[i];
         p.step += 1;
-        p.beta1_power *= group.beta1;
-        p.beta2_power *= group.beta2;
+        if group.bias_correction == ADAMW_BIAS_CORRECTION_CURRENT {
+            p.set_step(p.step, &group);
+        } else {
+            p.beta1_power *= group.beta1;
+            p.beta2_power *= group.beta2;
+        }
         let r = |value: f64| round(p.dtype, value);
         p.settled = true;
         let (one_minus_beta1, one_minus_beta2) = (r(1.0 - group.beta1), r(1.0 - group.beta2));
@@ -392,7 +396,7 @@ impl Model {
             if clips {
                 grad = grad.clamp(r(group.clip_min), r(group.clip_max));
             }
-            if self.config.maximize == 1 {
+            if group.maximize == 1 {
                 grad = -grad;
             }
             match p.options.regularizer {

@@ -203,6 +203,8 @@ fn fields() {
         seed: u64,
         clear_grads: u32,
         independent_weight_decay: u32,
+        bias_correction: u32,
+        reserved: u32,
     });
     assert_without_holes!(adamw_group_config {
         struct_size: usize,
@@ -222,7 +224,10 @@ fn fields() {
         precision: u32,
         moments: u32,
         independent_weight_decay: u32,
-        reserved: u32,
+        maximize: u32,
+        amsgrad: u32,
+        bias_correction: u32,
+        lr_scale_ptr: Number,
     });
     assert_without_holes!(adamw_param_grad { grad: Data, param: u32, reserved: u32 });
     assert_without_holes!(adamw_minimize_args {

@@ -26,7 +26,6 @@ pub enum Places {
 pub struct Setup {
     pub places: Places,
     pub amsgrad: bool,
-    pub maximize: bool,
     pub multi_precision: bool,
     pub average_grads: bool,
     pub clear_grads: bool,
@@ -46,7 +45,6 @@ impl Setup {
         Setup {
             places: random.one_of(places),
             amsgrad: random.once_in(2),
-            maximize: random.once_in(3),
             multi_precision: random.once_in(2),
             average_grads: random.once_in(2),
             clear_grads: random.once_in(3),
@@ -78,6 +76,8 @@ pub struct Hyper {
     pub precision: adamw_precision,
     pub moments: adamw_moments,
     pub independent_weight_decay: bool,
+    pub maximize: bool,
+    pub bias_correction: adamw_bias_correction,
     /// By bit, whether beta1, beta2 and weight_decay are read where the host keeps them.
     pub reads: u8,
 }
@@ -100,6 +100,8 @@ impl Hyper {
             precision: random.below(4) as u32,
             moments: random.one_of(&[0, 0, 0, 1, 1, 2, 3]),
             independent_weight_decay: random.once_in(4),
+            maximize: random.once_in(3),
+            bias_correction: random.below(2) as u32,
             reads: if random.once_in(6) { byte(random) } else { 0 },
         }
     }
@@ -117,6 +119,8 @@ impl Hyper {
         group.precision = self.precision;
         group.moments = self.moments;
         group.independent_weight_decay = self.independent_weight_decay.into();
+        group.maximize = self.maximize.into();
+        group.bias_correction = self.bias_correction;
         numbers.put(group, self.reads);
     }
 

@@ -44,6 +44,7 @@ impl World {
         let extends = amsgrad && !model.params.iter().any(is_half_a_byte);
         if extends && model.config.amsgrad == 0 {
             model.config.amsgrad = 1;
+            model.groups.iter_mut().for_each(|group| group.amsgrad = 1);
             let params = &mut model.params;
             params.iter_mut().for_each(|param| param.max_exp_avg_sq = param.exp_avg_sq.clone());
             self.saved = None;

@@ -6,6 +6,7 @@ mod common;
 mod accumulation;
 mod clear_grads;
 mod clipping;
+mod groups;
 mod loss_scale;
 mod nonfinite;
 mod regularizers;

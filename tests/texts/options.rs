@@ -73,8 +73,12 @@ fn groups_and_params(rows: &mut Refusals) {
         "lr_scale is -1, expected a finite number >= 0",
     );
     rows.invalid(
-        handle.try_add_group(&adamw_group_config { reserved: 1, ..handle.group(0) }),
-        "group.reserved is 1, expected 0",
+        handle.try_add_group(&adamw_group_config { maximize: 2, ..handle.group(0) }),
+        "group.maximize is 2, expected 0 or 1",
+    );
+    rows.invalid(
+        handle.try_add_group(&adamw_group_config { bias_correction: 2, ..handle.group(0) }),
+        "group.bias_correction is 2, expected an ADAMW_BIAS_CORRECTION constant, 0 or 1",
     );
     rows.invalid(
         handle.set_options(w, &adamw_param_options { frozen: 2, ..handle.options(w) }),

@@ -45,7 +45,11 @@ fn what_is_not_there(rows: &mut Refusals) {
             "\"w\" has no remainder: only 16-bit parameters of a group with ADAMW_PRECISION_SPLIT \
              or ADAMW_PRECISION_KAHAN have one",
         ),
-        (0, ADAMW_BUFFER_MAX_EXP_AVG_SQ, "\"w\" has no max_exp_avg_sq: the handle is not amsgrad"),
+        (
+            0,
+            ADAMW_BUFFER_MAX_EXP_AVG_SQ,
+            "\"w\" has no max_exp_avg_sq: it was added without amsgrad",
+        ),
         (
             0,
             ADAMW_BUFFER_EXP_AVG_SCALE,

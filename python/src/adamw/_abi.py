@@ -94,6 +94,9 @@ LAZY_OFF = 0
 LAZY_ROWS = 1
 LAZY_EXACT = 2
 
+BIAS_CORRECTION_PRODUCTS = 0
+BIAS_CORRECTION_CURRENT = 1
+
 PRECISION_DEFAULT = 0
 PRECISION_SPLIT = 1
 PRECISION_STOCHASTIC = 2
@@ -139,6 +142,8 @@ class Config(ctypes.Structure):
     seed: int
     clear_grads: int
     independent_weight_decay: int
+    bias_correction: int
+    reserved: int
 
 
 Config._fields_ = [
@@ -172,6 +177,8 @@ Config._fields_ = [
     ("seed", c_uint64),
     ("clear_grads", c_uint32),
     ("independent_weight_decay", c_uint32),
+    ("bias_correction", c_uint32),
+    ("reserved", c_uint32),
 ]
 
 DTYPE_F32 = 1
@@ -504,7 +511,10 @@ class GroupConfig(ctypes.Structure):
     precision: int
     moments: int
     independent_weight_decay: int
-    reserved: int
+    maximize: int
+    amsgrad: int
+    bias_correction: int
+    lr_scale_ptr: Any
 
 
 GroupConfig._fields_ = [
@@ -525,7 +535,10 @@ GroupConfig._fields_ = [
     ("precision", c_uint32),
     ("moments", c_uint32),
     ("independent_weight_decay", c_uint32),
-    ("reserved", c_uint32),
+    ("maximize", c_uint32),
+    ("amsgrad", c_uint32),
+    ("bias_correction", c_uint32),
+    ("lr_scale_ptr", POINTER(c_float)),
 ]
 
 ScheduleFunction = CFUNCTYPE(c_int32, c_uint64, POINTER(c_double), c_void_p)
@@ -920,6 +933,7 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     ),
     "adamw_set_grad": (c_int32, [c_void_p, c_uint32, POINTER(Tensor)]),
     "adamw_set_grad_array": (c_int32, [c_void_p, c_uint32, c_void_p, c_uint64, c_uint32]),
+    "adamw_set_grad_data": (c_int32, [c_void_p, POINTER(c_uint32), POINTER(c_void_p), c_size_t]),
     "adamw_set_grads": (c_int32, [c_void_p, POINTER(c_uint32), POINTER(POINTER(Tensor)), c_size_t]),
     "adamw_accumulate_grad": (c_int32, [c_void_p, c_uint32, POINTER(Tensor)]),
     "adamw_accumulate_grad_array": (c_int32, [c_void_p, c_uint32, c_void_p, c_uint64, c_uint32]),
@@ -972,6 +986,8 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "adamw_find_state": (c_int32, [c_void_p, c_char_p, POINTER(c_uint32), POINTER(c_uint32)]),
     "adamw_get_state": (c_int32, [c_void_p, c_char_p, c_void_p, c_uint64, c_uint32]),
     "adamw_set_state": (c_int32, [c_void_p, c_char_p, c_void_p, c_uint64, c_uint32]),
+    "adamw_get_steps": (c_int32, [c_void_p, POINTER(c_uint32), POINTER(c_uint64), c_size_t]),
+    "adamw_set_steps": (c_int32, [c_void_p, POINTER(c_uint32), POINTER(c_uint64), c_size_t]),
     "adamw_save": (c_int32, [c_void_p, c_char_p]),
     "adamw_save_to": (c_int32, [c_void_p, POINTER(SaveArgs), POINTER(c_uint64)]),
     "adamw_load": (c_int32, [c_void_p, c_char_p, POINTER(LoadOptions)]),

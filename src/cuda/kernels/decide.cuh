@@ -109,9 +109,11 @@ __device__ __forceinline__ void decide_all(const Hyper *hypers, const Total *tot
   }
 }
 
-// Returns the clock after one more step, by running products.
+// Returns the clock after one more step, as steps.rs has it.
 __device__ __forceinline__ Clock advanced(const Clock &clock, const Hyper &hyper) {
-  return {clock.step == ~0ull ? clock.step : clock.step + 1, clock.beta1_power * hyper.beta1, clock.beta2_power * hyper.beta2};
+  const u64 step = clock.step == ~0ull ? clock.step : clock.step + 1;
+  if (hyper.has_current_betas) return {step, power(hyper.beta1, step), power(hyper.beta2, step)};
+  return {step, clock.beta1_power * hyper.beta1, clock.beta2_power * hyper.beta2};
 }
 
 __device__ __forceinline__ Step step_of(const Hyper &hyper, const Clock &clock, const Inputs &inputs, double factor) {

@@ -51,13 +51,16 @@ struct Hyper {
   u32 stepped; // the parameter is stepped
   u32 is_f64;  // in f64
   u32 independent_weight_decay;
+  u32 has_current_betas; // whether powers are of the betas of the step, not running products
+  u32 reserved;
 };
-static_assert(sizeof(Hyper) == 128, "as layout.rs has it");
+static_assert(sizeof(Hyper) == 136, "as layout.rs has it");
 AT(0, Hyper, group_lr_scale); AT(8, Hyper, lr_scale); AT(16, Hyper, beta1); AT(24, Hyper, beta2); AT(32, Hyper, eps);
 AT(40, Hyper, weight_decay); AT(48, Hyper, mean); AT(56, Hyper, min); AT(64, Hyper, max); AT(72, Hyper, coefficient);
 AT(80, Hyper, largest_norm); AT(88, Hyper, clip_factor); AT(96, Hyper, clip); AT(100, Hyper, scope);
 AT(104, Hyper, regularizer); AT(108, Hyper, limited); AT(112, Hyper, maximize); AT(116, Hyper, stepped);
 AT(120, Hyper, is_f64); AT(124, Hyper, independent_weight_decay);
+AT(128, Hyper, has_current_betas);
 
 // The number of steps that a parameter has taken, and its running products.
 struct Clock {

@@ -52,6 +52,16 @@ template <class T> __device__ __forceinline__ Element<T> adamw(const StepScalars
   return {param, exp_avg, exp_avg_sq, max_exp_avg_sq};
 }
 
+// Returns base^exponent by squaring, from the lowest bit of the exponent up.
+__device__ __forceinline__ double power(double base, unsigned long long exponent) {
+  double result = 1.0;
+  for (; exponent > 0; exponent >>= 1) {
+    if (exponent & 1) result *= base;
+    base *= base;
+  }
+  return result;
+}
+
 // The hyper-parameters of a step, before they become the constants of the loop.
 struct Step {
   double lr, beta1, beta2, eps, weight_decay;

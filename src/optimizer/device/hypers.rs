@@ -116,7 +116,7 @@ impl Optimizer {
         let group = &self.groups[param.group as usize];
         let ratio = self.ratio(id)?;
         self.scaled_lr(self.lr, param.group, ratio)?;
-        let mut hyper = Hyper::of(group, ratio, param.decays, self.config.maximize);
+        let mut hyper = Hyper::of(group, ratio, param.decays);
         hyper.is_f64 = u32::from(operands.param().dtype() == Dtype::F64);
         hyper.mean = self.mean(operands);
         hyper.set_regularizer(param.regularizer);

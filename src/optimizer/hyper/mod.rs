@@ -16,7 +16,8 @@ pub(in crate::optimizer) mod schedule;
 
 use crate::callback::{DecayFilter, LrRatio};
 use crate::config::{self, GroupConfig, HostValues};
-use crate::error::Error;
+use crate::dtype::Dtype;
+use crate::error::{Error, Label};
 use crate::optimizer::Optimizer;
 use crate::optimizer::params::Param;
 use crate::optimizer::params::table::ParamId;
@@ -140,6 +141,7 @@ impl Optimizer {
         reserve(&mut self.groups, 1, "the groups")?;
         self.scratch.reserve(self.params.len(), self.groups.len() + 1)?;
         self.reserve_groups_on_device(self.groups.len() + 1)?;
+        self.params.add_group()?;
         self.groups.push(group);
         self.params.revise();
         Ok(number)
@@ -147,14 +149,20 @@ impl Optimizer {
 
     /// Replaces the values of a group. Its parameters keep their state and their step counts.
     pub fn set_group(&mut self, number: u32, group: GroupConfig) -> Result<(), Error> {
-        self.group(number)?;
+        let before = self.group(number)?;
         group.validate()?;
-        let all = self.params.all();
-        let is_of_group = |param: &Param| param.group == number && !param.removed;
-        for (param, operands) in self.params.iter(&all).filter(|(param, _)| is_of_group(param)) {
-            group.check_for(param.label(), operands.param().dtype())?;
+        let (all, nobody) = (self.params.all(), Label::new(b""));
+        let is_wrong = |dtype: Dtype| group.check_for(nobody, dtype).is_err();
+        // Only if it is wrong for some are they visited, to name the first.
+        if self.params.dtypes_of(number).any(is_wrong) {
+            let is_of_group = |param: &Param| param.group == number && !param.removed;
+            for (param, operands) in self.params.iter(&all).filter(|(of, _)| is_of_group(of)) {
+                group.check_for(param.label(), operands.param().dtype())?;
+            }
         }
-        self.change_laziness(all, |param| param.group == number, group.lazy)?;
+        if group.lazy != before.lazy {
+            self.change_laziness(all, |param| param.group == number, group.lazy)?;
+        }
         self.groups[number as usize] = group;
         self.params.revise();
         Ok(())

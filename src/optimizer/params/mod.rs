@@ -159,11 +159,7 @@ impl Optimizer {
 
     /// Checks the numbers of a new parameter, and returns the clock of the steps that it has taken.
     fn check_new(&self, new: &NewParam, group: &GroupConfig) -> Result<Clock, Error> {
-        let wrong = |expected| Error::Number { name: "step", value: new.step as f64, expected };
-        if new.step > MAX_INITIAL_STEP {
-            return Err(wrong("at most 2^32"));
-        }
-        let clock = Clock::after(new.step, group).ok_or_else(|| wrong(STEPS_OF_SLOW_BETAS))?;
+        let clock = clock_after(new.step, group)?;
         let name = label(new.name);
         check_regularizer(new.regularizer, name, new.param.dtype())?;
         group.check_for(name, new.param.dtype())?;
@@ -286,6 +282,15 @@ impl Shard {
         }
         Err(Error::Shard { param, first_element, n_elements, whole })
     }
+}
+
+/// Returns the clock of a parameter of a group that has taken so many steps.
+pub fn clock_after(step: u64, group: &GroupConfig) -> Result<Clock, Error> {
+    let wrong = |expected| Error::Number { name: "step", value: step as f64, expected };
+    if step > MAX_INITIAL_STEP {
+        return Err(wrong("at most 2^32"));
+    }
+    Clock::after(step, group).ok_or_else(|| wrong(STEPS_OF_SLOW_BETAS))
 }
 
 /// Returns whether a parameter decays: all do, unless the filter says no.

@@ -27,7 +27,7 @@ impl Optimizer {
         }
         let group = self.group(group)?;
         let choices = (group.precision, group.moments);
-        let (multi_precision, amsgrad) = (self.config.multi_precision, self.config.amsgrad);
+        let (multi_precision, amsgrad) = (self.config.multi_precision, group.amsgrad);
         let whole = if shard.whole == 0 { n_elements } else { shard.whole };
         Format::new(name, (dtype, whole), choices, multi_precision, amsgrad)
     }

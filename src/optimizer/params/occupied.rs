@@ -49,6 +49,7 @@ pub struct Occupied {
     /// the run before. The addresses lie side by side, so that a search reads few lines of memory.
     starts: Vec<usize>,
     runs: Vec<Vec<Place>>,
+    revision: u64,
 }
 
 /// The most places of a run. Every run but the first is allocated with room for them.
@@ -57,6 +58,11 @@ const MOST: usize = 64;
 const WHAT: &str = "the table of buffers";
 
 impl Occupied {
+    /// Returns a number that is another one as soon as a place has come or gone.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
     /// Returns the last place that these addresses overlap.
     pub fn overlapped(&self, addresses: &Range<usize>) -> Option<&Place> {
         if addresses.is_empty() {
@@ -73,6 +79,7 @@ impl Occupied {
         if place.is_empty() {
             return Ok(());
         }
+        self.revision += 1;
         if self.runs.is_empty() {
             reserve(&mut self.starts, 1, WHAT)?;
             reserve(&mut self.runs, 1, WHAT)?;
@@ -160,6 +167,7 @@ impl Occupied {
         if addresses.is_empty() {
             return None;
         }
+        self.revision += 1;
         let at = self.run_of(addresses.start);
         let places = self.runs.get_mut(at)?;
         let inside = n_before(places, addresses.start);

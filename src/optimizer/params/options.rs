@@ -45,9 +45,10 @@ impl Optimizer {
         check_regularizer(options.regularizer, param, dtype)?;
         group.check_for(param, dtype)?;
         self.change_laziness(id.alone(), |_| true, group.lazy)?;
+        self.params.regroup(id, options.group);
         let param = self.params.revise_param(id);
-        let Options { group, lr_scale, frozen, no_clip, regularizer } = options;
-        (param.group, param.lr_scale, param.frozen) = (group, lr_scale, frozen);
+        let Options { group: _, lr_scale, frozen, no_clip, regularizer } = options;
+        (param.lr_scale, param.frozen) = (lr_scale, frozen);
         (param.no_clip, param.regularizer) = (no_clip, regularizer);
         self.params.revise_operands(id).set_frozen(frozen);
         Ok(())

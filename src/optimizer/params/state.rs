@@ -16,10 +16,11 @@ use crate::error::{Error, Label, TensorProblem};
 use crate::optimizer::params::masters::Master;
 use crate::optimizer::params::names::{self, Item, Scheme};
 use crate::optimizer::params::table::ParamId;
-use crate::optimizer::params::{MAX_INITIAL_STEP, STEPS_OF_SLOW_BETAS};
+use crate::optimizer::params::{MAX_INITIAL_STEP, STEPS_OF_SLOW_BETAS, clock_after};
 use crate::optimizer::{Optimizer, label};
 use crate::role::Role;
 use crate::steps::Clock;
+use crate::sys::memory::reserve;
 use crate::tensor::Tensor;
 use core::ffi::CStr;
 use core::fmt;
@@ -37,6 +38,11 @@ impl Optimizer {
         self.params.len() as u32
     }
 
+    /// Returns the number that the next parameter gets.
+    pub fn next_number(&self) -> Result<u32, Error> {
+        self.params.next().map(|(number, _)| number)
+    }
+
     /// Returns the number of groups.
     pub fn n_groups(&self) -> u32 {
         self.groups.len() as u32
@@ -45,6 +51,56 @@ impl Optimizer {
     /// Returns the number of the parameter that has a name.
     pub fn find_param(&self, name: &[u8]) -> Option<u32> {
         self.params.named(name).ok().map(ParamId::number)
+    }
+
+    /// Returns a parameter as it is stepped.
+    pub fn stepped_param(&self, number: u32) -> Result<Tensor, Error> {
+        Ok(self.params.operands(self.params.id(number)?).param())
+    }
+
+    /// Tells the step counts of some parameters. Waits for the device if that is where they are.
+    pub fn steps(
+        &mut self,
+        numbers: impl Iterator<Item = u32> + Clone,
+        mut told: impl FnMut(u64),
+    ) -> Result<(), Error> {
+        self.check_numbers(numbers.clone())?;
+        for number in numbers {
+            let id = self.params.id(number)?;
+            told(self.clock(id)?.step);
+        }
+        Ok(())
+    }
+
+    /// Sets the step counts of some parameters, and their powers to those of their groups' betas:
+    /// all of them or none.
+    pub fn set_steps(
+        &mut self,
+        counts: impl Iterator<Item = (u32, u64)> + Clone,
+    ) -> Result<(), Error> {
+        // By group, the last clock: most parameters of a group have taken as many steps.
+        let mut clocks: Vec<Option<Clock>> = Vec::new();
+        reserve(&mut clocks, self.groups.len(), "the step counts")?;
+        clocks.resize(self.groups.len(), None);
+        let mut clock_of = |optimizer: &Optimizer, id: ParamId, step: u64| {
+            let last = &mut clocks[optimizer.params[id].group as usize];
+            match last.filter(|clock| clock.step == step) {
+                Some(clock) => Ok(clock),
+                None => {
+                    let clock = clock_after(step, &optimizer.current_group_of(id)?)?;
+                    Ok(*last.insert(clock))
+                }
+            }
+        };
+        for (number, step) in counts.clone() {
+            clock_of(self, self.params.id(number)?, step)?;
+        }
+        for (number, step) in counts {
+            let id = self.params.id(number)?;
+            let clock = clock_of(self, id, step)?;
+            self.set_clock(id, clock)?;
+        }
+        Ok(())
     }
 
     /// Brings a part of the state up to date, and returns where it lies.

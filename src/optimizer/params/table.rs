@@ -14,6 +14,7 @@ use super::by_name::{ByName, Hash};
 use super::occupied::{Occupied, Place};
 use super::slots::Slots;
 use super::{Param, Shard};
+use crate::dtype::Dtype;
 use crate::error::{Error, Label};
 use crate::optimizer::next_number;
 use crate::steps::Log;
@@ -53,6 +54,8 @@ pub struct Params {
     slots: Slots,
     by_name: ByName,
     pub occupied: Occupied,
+    /// By group, how many parameters it has of each type of `Dtype::FLOATS`.
+    members: Vec<[u32; Dtype::FLOATS.len()]>,
     revision: u64,
 }
 
@@ -184,6 +187,33 @@ impl Params {
         Ok((number, self.len().max(number as usize + 1)))
     }
 
+    /// Adds a group, which has no parameter yet.
+    pub fn add_group(&mut self) -> Result<(), Error> {
+        reserve(&mut self.members, 1, "the groups")?;
+        self.members.push([0; Dtype::FLOATS.len()]);
+        Ok(())
+    }
+
+    /// Returns the element types of the parameters of a group.
+    pub fn dtypes_of(&self, group: u32) -> impl Iterator<Item = Dtype> {
+        let counts = Dtype::FLOATS.into_iter().zip(&self.members[group as usize]);
+        counts.filter(|(_, count)| **count > 0).map(|(dtype, _)| dtype)
+    }
+
+    /// Puts a parameter in another group.
+    pub fn regroup(&mut self, id: ParamId, group: u32) {
+        let dtype = self.operands(id).param().dtype();
+        *self.count(self[id].group, dtype) -= 1;
+        *self.count(group, dtype) += 1;
+        self.revise_param(id).group = group;
+    }
+
+    /// Returns how many parameters of a type a group has.
+    fn count(&mut self, group: u32, dtype: Dtype) -> &mut u32 {
+        let at = Dtype::FLOATS.iter().position(|float| *float == dtype).unwrap_or(0);
+        &mut self.members[group as usize][at]
+    }
+
     /// Makes room for one more parameter, so that `put` cannot fail.
     pub fn reserve(&mut self) -> Result<(), Error> {
         const WHAT: &str = "the parameters";
@@ -197,6 +227,7 @@ impl Params {
 
     /// Puts a parameter in the place that is next, for which there is room.
     pub fn put(&mut self, new: NewEntry) -> ParamId {
+        *self.count(new.param.group, new.operands.param().dtype()) += 1;
         let number = self.slots.take();
         self.by_name.insert(new.hash, number);
         put(&mut self.params, number, new.param);
@@ -211,6 +242,7 @@ impl Params {
     /// the number too unless it `is_kept`.
     pub fn free(&mut self, id: ParamId, is_kept: bool) -> Operands {
         let place = id.place();
+        *self.count(self[id].group, self.operands(id).param().dtype()) -= 1;
         self.by_name.remove(self.params[place].name.to_bytes(), id.number());
         self.params[place].removed = true;
         self.logs[place] = Log::default();

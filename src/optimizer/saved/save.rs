@@ -161,7 +161,7 @@ impl Optimizer {
         draft.pair("state", text.set(|text| self.write_numbers(text))?)?;
         for (number, group) in self.groups.iter().enumerate() {
             let key = format_args!("groups.{number}");
-            draft.pair(key, text.set(|text| write_group(text, group))?)?;
+            draft.pair(key, text.set(|text| write_group(text, group, &self.config))?)?;
         }
         if let Some(schedule) = &self.schedule {
             draft.pair("schedule", text.set(|text| schedule.write_words(text))?)?;

@@ -4,7 +4,7 @@
 
 use crate::checkpoint::words;
 use crate::clip::Clip;
-use crate::config::GroupConfig;
+use crate::config::{BiasCorrection, Config, GroupConfig};
 use crate::math::Regularizer;
 use crate::optimizer::Optimizer;
 use crate::optimizer::hyper::scaler::{Scaler, ScalerState};
@@ -21,8 +21,8 @@ impl Optimizer {
     pub(in crate::optimizer) fn write_config(&self, to: &mut impl Write) -> fmt::Result {
         let config = &self.config;
         let flags = [
-            ("amsgrad", config.amsgrad),
-            ("maximize", config.maximize),
+            ("amsgrad", config.group.amsgrad),
+            ("maximize", config.group.maximize),
             ("multi_precision", config.multi_precision),
             ("average_grads", config.average_grads),
             ("clear_grads", config.clear_grads),
@@ -70,12 +70,12 @@ impl Optimizer {
     }
 }
 
-/// Writes the hyper-parameters of a group, but not the values that the host keeps and has to save
-/// itself.
-pub fn write_group(to: &mut impl Write, group: &GroupConfig) -> fmt::Result {
+/// Writes the hyper-parameters of a group of a handle, but not the values that the host keeps and
+/// has to save itself.
+pub fn write_group(to: &mut impl Write, group: &GroupConfig, of: &Config) -> fmt::Result {
     let host_values = group.host_values;
     let numbers = [
-        ("lr_scale", group.lr_scale, false),
+        ("lr_scale", group.lr_scale, host_values.lr_scale.is_some()),
         ("weight_decay", group.weight_decay, host_values.weight_decay.is_some()),
         ("beta1", group.beta1, host_values.beta1.is_some()),
         ("beta2", group.beta2, host_values.beta2.is_some()),
@@ -97,9 +97,17 @@ pub fn write_group(to: &mut impl Write, group: &GroupConfig) -> fmt::Result {
     let (lazy, precision) = (group.lazy.word(), group.precision.word());
     write!(to, " lazy={lazy} precision={precision} moments={}", group.moments.word())?;
     if group.independent_weight_decay {
-        to.write_str(" independent_weight_decay=1")
-    } else {
-        Ok(())
+        to.write_str(" independent_weight_decay=1")?;
+    }
+    if group.amsgrad != of.group.amsgrad {
+        write!(to, " amsgrad={}", u8::from(group.amsgrad))?;
+    }
+    if group.maximize != of.group.maximize {
+        write!(to, " maximize={}", u8::from(group.maximize))?;
+    }
+    match group.bias_correction {
+        BiasCorrection::Products => Ok(()),
+        other => write!(to, " bias_correction={}", other.word()),
     }
 }
 

@@ -201,7 +201,7 @@ impl Optimizer {
             regularizer: terms.regularizer,
             independent_weight_decay: group.independent_weight_decay,
             weight_decay: if param.decays { group.weight_decay } else { 0.0 },
-            maximize: self.config.maximize,
+            maximize: group.maximize,
             number: clock.step,
             beta1_power: clock.beta1_power,
             beta2_power: clock.beta2_power,

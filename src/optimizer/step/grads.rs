@@ -75,6 +75,35 @@ impl Optimizer {
         Ok(())
     }
 
+    /// Sets the gradients of several parameters to arrays like the parameters, all of them or none.
+    /// One that replaces another takes far less time than in `set_grads`.
+    pub fn set_grad_data(
+        &mut self,
+        count: usize,
+        entry: impl Fn(&Optimizer, usize) -> Result<(u32, Option<Tensor>), Error>,
+    ) -> Result<(), Error> {
+        if self.has_device() {
+            return self.set_grads(count, entry);
+        }
+        for i in 0..count {
+            let (number, grad) = entry(self, i)?;
+            let id = self.params.id(number)?;
+            if let Some(grad) = grad {
+                self.check_place(id, &Grad::Dense(grad))?;
+            }
+        }
+        self.grads_unchecked |= self.config.clear_grads;
+        for i in 0..count {
+            let (number, grad) = entry(self, i)?;
+            let id = self.params.id(number)?;
+            if !grad.is_some_and(|grad| self.params.operands_mut(id).move_grad(grad)) {
+                let set = self.params.revise_operands(id).set_grad(grad.map(Grad::Dense));
+                set.map_err(|problem| problem.of(self.params.label(id), Role::Grad))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Adds a gradient to the sum of those that a parameter has accumulated since its last step.
     /// The sum takes the place of a gradient that was set.
     pub fn accumulate_grad(&mut self, number: u32, grad: &Tensor) -> Result<(), Error> {
@@ -164,7 +193,7 @@ impl Optimizer {
 
     /// Checks that a gradient fits its parameter and lies in no memory that a step writes.
     pub(in crate::optimizer) fn check_grad(
-        &self,
+        &mut self,
         id: ParamId,
         grad: Option<Grad>,
     ) -> Result<(), Error> {
@@ -236,11 +265,22 @@ impl Optimizer {
     }
 
     /// Checks that a gradient lies in no memory that a step writes.
-    pub(in crate::optimizer) fn check_place(&self, id: ParamId, grad: &Grad) -> Result<(), Error> {
+    pub(in crate::optimizer) fn check_place(
+        &mut self,
+        id: ParamId,
+        grad: &Grad,
+    ) -> Result<(), Error> {
+        let (occupied, seen) = (&self.params.occupied, &mut self.scratch.seen);
         for (role, addresses) in grad.addresses() {
-            if let Some(place) = self.params.occupied.overlapped(&addresses) {
-                let grad = Place::new(addresses, id.number(), role);
-                return Err(self.params.overlap(&grad, place));
+            if seen.is_free(&addresses, occupied.revision()) {
+                continue;
+            }
+            match occupied.overlapped(&addresses) {
+                None => seen.note(&addresses, occupied.revision()),
+                Some(place) => {
+                    let grad = Place::new(addresses, id.number(), role);
+                    return Err(self.params.overlap(&grad, place));
+                }
             }
         }
         Ok(())

@@ -16,6 +16,7 @@ pub(in crate::optimizer) mod grads;
 pub(in crate::optimizer) mod measure;
 pub(in crate::optimizer) mod report;
 pub(in crate::optimizer) mod rows;
+pub(in crate::optimizer) mod seen;
 pub(in crate::optimizer) mod single;
 pub(in crate::optimizer) mod subset;
 pub(in crate::optimizer) mod update;
@@ -27,6 +28,7 @@ use crate::optimizer::Optimizer;
 use crate::optimizer::params::occupied::Place;
 use crate::optimizer::step::decide::Decisions;
 use crate::optimizer::step::gather::StepNeeds;
+use crate::optimizer::step::seen::Seen;
 use crate::schedule;
 use crate::sys::memory::{give_back, reserve};
 use crate::tensor::{Changes, Pass, Tallies};
@@ -47,6 +49,8 @@ pub struct Scratch {
     pub sums: Vec<f64>,
     /// The gradients that the step writes.
     pub grad_places: Vec<Place>,
+    /// Where gradients have been found free of what a step writes.
+    pub seen: Seen,
     /// The groups of which the host keeps values, with the values that it has now.
     pub groups_now: Vec<GroupConfig>,
 }
@@ -69,6 +73,7 @@ impl Scratch {
         reserve(&mut self.grad_places, n_params, "the places of gradients")?;
         reserve(&mut self.sums, n_groups, "the step's norms")?;
         reserve(&mut self.groups_now, n_groups, "the values that the host keeps")?;
+        self.seen.reserve(n_params)?;
         self.decisions.reserve(n_params, n_groups)?;
         self.pass.reserve(n_params)
     }
@@ -76,6 +81,7 @@ impl Scratch {
     /// Gives back the memory that so many parameters do not need.
     pub fn give_back(&mut self, n_params: usize) {
         give_back(&mut self.grad_places, n_params);
+        self.seen.give_back(n_params);
         self.decisions.give_back(n_params);
         self.pass.give_back(n_params);
         self.tallies.give_back(n_params);

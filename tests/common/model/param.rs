@@ -165,7 +165,10 @@ impl Param {
 
     /// Counts so many steps, whatever they were.
     pub fn set_step(&mut self, step: u64, group: &adamw_group_config) {
-        let power = |beta: f64| (0..step).fold(1.0, |power, _| power * beta);
+        let power = |beta: f64| match group.bias_correction {
+            ADAMW_BIAS_CORRECTION_CURRENT => power(beta, step),
+            _ => (0..step).fold(1.0, |power, _| power * beta),
+        };
         (self.step, self.beta1_power, self.beta2_power) =
             (step, power(group.beta1), power(group.beta2));
     }
@@ -230,4 +233,11 @@ impl Param {
             self.exp_avg_sq = rounding::coded_in_4_bits(Kind::Second, &self.exp_avg_sq, &second);
         }
     }
+}
+
+/// Returns beta^step: the product of beta^(2^i) for all bits i of `step`, from the lowest up.
+pub fn power(beta: f64, step: u64) -> f64 {
+    let square = |i: u64| (0..i).fold(beta, |square, _| square * square);
+    let bits = (0..64).filter(|i| step >> i & 1 == 1);
+    bits.fold(1.0, |power, i| power * square(i))
 }

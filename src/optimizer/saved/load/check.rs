@@ -35,7 +35,7 @@ impl Optimizer {
         for (number, group) in self.groups.iter().enumerate() {
             let number = digits.set(|text| write!(text, "{number}"))?;
             let theirs = file.header().text(&["groups.", number]).unwrap_or_default();
-            let ours = text.set(|text| write_group(text, group))?;
+            let ours = text.set(|text| write_group(text, group, &self.config))?;
             problems.differ(what, format_args!("groups.{number}"), ours, theirs);
         }
         let next = digits.set(|text| write!(text, "{}", self.groups.len()))?;
