@@ -64,6 +64,11 @@ static adamw_status set_grads(adamw_optimizer *optimizer) {
   return adamw_set_grads(optimizer, params, tensors, 1);
 }
 
+static adamw_status set_grad_data(adamw_optimizer *optimizer) {
+  const void *const data[1] = {grad};
+  return adamw_set_grad_data(optimizer, params, data, 1);
+}
+
 static const int64_t row_numbers[1] = {0};
 static int64_t one[1] = {1};
 static const adamw_tensor rows = {(void *)row_numbers, {1, 0}, 1, {0, 64, 1}, one, NULL, 0};
@@ -237,6 +242,16 @@ static adamw_status find_state(adamw_optimizer *optimizer) {
   return adamw_find_state(optimizer, "state.w1.exp_avg", &number, &buffer);
 }
 
+static adamw_status get_steps(adamw_optimizer *optimizer) {
+  uint64_t step;
+  return adamw_get_steps(optimizer, params, &step, 1);
+}
+
+static adamw_status set_steps(adamw_optimizer *optimizer) {
+  const uint64_t step = 1;
+  return adamw_set_steps(optimizer, params, &step, 1);
+}
+
 static adamw_status get_state(adamw_optimizer *optimizer) {
   double step;
   return adamw_get_state(optimizer, "state.w1.step", &step, 1, ADAMW_DTYPE_F64);
@@ -299,6 +314,7 @@ const struct call every_call[] = {
     {"adamw_rebind", rebind},
     {"adamw_set_grad", set_grad},
     {"adamw_set_grad_array", set_grad_array},
+    {"adamw_set_grad_data", set_grad_data},
     {"adamw_set_grads", set_grads},
     {"adamw_set_sparse_grad", set_sparse_grad},
     {"adamw_sparse_prepare", sparse_prepare},
@@ -335,6 +351,8 @@ const struct call every_call[] = {
     {"adamw_find_state", find_state},
     {"adamw_get_state", get_state},
     {"adamw_set_state", set_state},
+    {"adamw_get_steps", get_steps},
+    {"adamw_set_steps", set_steps},
     {"adamw_set_statistics", set_statistics},
     {"adamw_set_accumulation_window", set_accumulation_window},
     {"adamw_memory_plan", memory_plan},

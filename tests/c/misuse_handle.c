@@ -110,10 +110,14 @@ static void pointers_that_are_null(void) {
           "NULL");
   refused(adamw_set_grads(optimizer, NULL, NULL, SIZE_MAX), ADAMW_STATUS_INVALID_ARGUMENT, "NULL");
   refused(adamw_get_lr(optimizer, NULL), ADAMW_STATUS_INVALID_ARGUMENT, "out_lr", "NULL");
+  refused(adamw_set_grad_data(optimizer, params, NULL, 1), ADAMW_STATUS_INVALID_ARGUMENT, "data");
+  refused(adamw_set_steps(optimizer, params, NULL, 1), ADAMW_STATUS_INVALID_ARGUMENT, "steps");
+  refused(adamw_get_steps(optimizer, params, NULL, 1), ADAMW_STATUS_INVALID_ARGUMENT, "out_steps");
 
   row("pointers that may be NULL");
   accepted(adamw_rebind(optimizer, NULL, NULL, NULL, 0));
   accepted(adamw_set_grads(optimizer, NULL, NULL, 0));
+  accepted(adamw_set_grad_data(optimizer, NULL, NULL, 0));
   accepted(adamw_set_decay_filter(optimizer, NULL, NULL));
   accepted(adamw_set_lr_ratio(optimizer, NULL, NULL));
 
