@@ -105,7 +105,7 @@ OVER_SOURCE := LIBADAMW=$(CURDIR)/target/release/libadamw.so PYTHONPATH=$(CURDIR
 test-torch: .venv-peers/ready ## adamw.torch.AdamW beside torch.optim.AdamW, in PyTorch's own cases, schedulers and processes
 	cargo build --release --locked --lib --target-dir target
 	MYPYPATH=python/src .venv-peers/bin/mypy --strict --config-file= -p adamw.torch
-	for test in cases schedulers state keywords loops docs distributed; do \
+	for test in cases schedulers state lives keywords loops docs distributed; do \
 	  $(OVER_SOURCE) .venv-peers/bin/python tests/python/peers/torch_$$test.py || exit 1; done
 
 bench-python: .venv-peers/ready ## adamw.torch.AdamW beside torch.optim.AdamW(fused=True)

@@ -205,6 +205,21 @@ class Surgery(unittest.TestCase):
 
         self.check(turn)
 
+    def test_a_square_parameter_turned_where_it_lies(self):
+        pair = Pair([torch.randn(6, 6)])
+        for turned in (False, True, True):
+            if turned:
+                for params in (pair.theirs, pair.ours):
+                    params[0].data = params[0].data.t()
+            for contiguous in (False, True):
+                pair.gradients()
+                if contiguous:
+                    for params in (pair.theirs, pair.ours):
+                        params[0].grad = params[0].grad.contiguous()
+                pair.torch.step()
+                pair.adamw.step()
+        pair.assert_near("turned where it lies")
+
     def test_options_changed(self):
         def change(optimizer, params):
             group = optimizer.param_groups[0]

@@ -96,7 +96,7 @@ class Lane:
         self._fast = [member.param for member, _ in fast]
         self._slow = [member for member, grad in other if not has_rows(member, grad)]
         self._sparse = [member for member, grad in other if has_rows(member, grad)]
-        self._alike = alike([grad for _, grad in fast])
+        self._alike = alike([*(grad for _, grad in fast), *self._fast])
         self.members = [member for member, _ in pairs]
         self._copied = [member for member in self.members if member.is_copied]
         handle.forget_gradients()
@@ -107,7 +107,7 @@ class Lane:
     def gather(self) -> bool:
         """Notes the gradients of this step, or returns False if others have one, or other kinds."""
         grads = [param.grad for param in self._fast]
-        if not self._alike(*grads):
+        if not self._alike(*grads, *self._fast):
             return False
         self.handle.gradients.place(list(map(data_ptr, grads)))  # type: ignore[arg-type]
         if self._slow or self._sparse:
@@ -117,6 +117,8 @@ class Lane:
     def _gather_slowly(self) -> bool:
         """Notes the gradients that have to be looked at one by one, or copied."""
         self._kept.clear()
+        if any(member.is_turned() for member in (*self._slow, *self._sparse)):
+            return False
         for place, member in enumerate(self._slow, len(self._fast)):
             grad = member.param.grad
             if grad is None or has_rows(member, grad):

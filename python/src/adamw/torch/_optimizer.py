@@ -155,7 +155,10 @@ class AdamW(torch.optim.AdamW):
         ):
             plan = self._planned(settings)
         plan.read_numbers(groups)
-        plan.gather(groups)
+        if not plan.gather(groups):
+            plan = self._planned(settings)
+            plan.read_numbers(groups)
+            plan.gather(groups)
         self.grad_norm = plan.step(1.0 if grad_scale is None else float(grad_scale))
         plan.finish()
 

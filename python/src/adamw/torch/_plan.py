@@ -13,7 +13,7 @@ from ..errors import AdamWError, UnsupportedError
 from ._gather import Lane, data_ptr, readable
 from ._handle import Handle, Kind, Numbers, Settings
 from ._state import StepCounts, completed
-from ._tensors import STEPPED, has_gaps, is_distributed, plain
+from ._tensors import STEPPED, has_gaps, is_distributed, plain, strides
 
 #: Ends a list, so that two lists that are compared in parallel have one length.
 END = object()
@@ -48,6 +48,11 @@ def numbers(group: dict[str, Any]) -> Numbers:
     )
 
 
+def layout(tensor: torch.Tensor) -> tuple[object, ...]:
+    """Returns what has to stay for memory to have the same meaning."""
+    return tensor.dtype, tuple(tensor.shape), strides(tensor)
+
+
 class Member:
     """A parameter with its state, in a handle."""
 
@@ -57,6 +62,7 @@ class Member:
         self.is_copied = has_gaps(seen)
         #: What the library steps: the parameter, its local part, or a copy without gaps.
         self.local = seen.detach().contiguous() if self.is_copied else seen
+        self.layout = layout(self.local)
         self.parts: dict[str, torch.Tensor] = {}
         self.handle: Handle
         self.number = -1
@@ -64,6 +70,10 @@ class Member:
     def readable(self, grad: torch.Tensor) -> torch.Tensor:
         """Returns its gradient as the library reads it."""
         return readable(self.param, self.local, grad)
+
+    def is_turned(self) -> bool:
+        """Returns whether the parameter has another type, shape or order than when it joined."""
+        return not self.is_copied and layout(plain(self.param)) != self.layout
 
     def keeps_remainder(self) -> bool:
         """Returns whether there is more of the parameter than its 16 bits."""
@@ -121,14 +131,15 @@ class Plan:
         params, state = len(self._members), self._watched[len(self._members) :]
         stayed = list(map(data_ptr, self._watched[:params])) == self._addresses[:params]
         if state_was_seen:
+            if list(map(data_ptr, self._counts)) != self._counts_at:
+                return False
             stayed = stayed and list(map(data_ptr, state)) == self._addresses[params:]
         if stayed and all(plain(m.param) is m.local for m in self._distributed):
             return True
         moves: dict[Handle, list[tuple[int, str, torch.Tensor]]] = {}
         for member in self._members.values():
             fresh = Member(member.index, member.group, member.param, member.name)
-            alike = fresh.local.stride() == member.local.stride() and not fresh.is_copied
-            if not alike or fresh.local.dtype != member.local.dtype:
+            if fresh.layout != member.layout or fresh.is_copied:
                 return False
             member.local = fresh.local
         for (member, key), tensor, address in zip(
@@ -162,14 +173,17 @@ class Plan:
             if member.param._version != version:
                 member.handle.sync_master(member.number)
 
-    def gather(self, groups: list[dict[str, Any]]) -> None:
-        """Notes the gradients of this step."""
+    def gather(self, groups: list[dict[str, Any]]) -> bool:
+        """Notes the gradients of this step, or returns False if parameters lie in another order."""
         unchanged = self.lanes and all(param.grad is None for param in self._idle)
         if unchanged and all(lane.gather() for lane in self.lanes):
-            return
+            return True
+        if any(member.is_turned() for member in self._members.values()):
+            return False
         self._regroup(groups)
         if not all(lane.gather() for lane in self.lanes):
             raise RuntimeError("gradients changed while they were gathered")
+        return True
 
     def step(self, scale: float) -> float:
         """Steps the gradients over `scale`, and returns their norm, or NaN if nothing clips."""
@@ -271,6 +285,8 @@ class Plan:
         ]
         self._watched = [t if t.is_complex() else plain(t) for t in self._watched]
         self._addresses = list(map(data_ptr, self._watched))
+        self._counts = [self._state[member.param]["step"] for member in members]
+        self._counts_at = list(map(data_ptr, self._counts))
         # The library's until it is told otherwise, even if a tensor is given other memory.
         self._memory = [tensor.untyped_storage() for tensor in self._watched]
         self._distributed = [member for member in members if is_distributed(member.param)]
