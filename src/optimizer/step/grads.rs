@@ -272,7 +272,7 @@ impl Optimizer {
     ) -> Result<(), Error> {
         let (occupied, seen) = (&self.params.occupied, &mut self.scratch.seen);
         for (role, addresses) in grad.addresses() {
-            if seen.is_free(&addresses, occupied.revision()) {
+            if addresses.is_empty() || seen.is_free(&addresses, occupied.revision()) {
                 continue;
             }
             match occupied.overlapped(&addresses) {

@@ -1,8 +1,8 @@
 //! Where gradients have been held against what a step writes, and were found free of it.
 //!
 //! Hosts that free gradients after each step get the same addresses again and again. `is_free`
-//! looks an address up in one place of a table, which is far cheaper than a search among all that a
-//! step writes; `note` puts one there, in place of another. What is noted holds as long as the
+//! looks an address up in two places of a table, which is far cheaper than a search among all that a
+//! step writes; `note` puts one there, in place of the older. What is noted holds as long as the
 //! memory that a step writes is what it was (`Occupied::revision`).
 #![forbid(unsafe_code)]
 
@@ -23,7 +23,7 @@ const NOTHING: Free = Free { start: 0, end: 0, revision: 0 };
 
 #[derive(Default)]
 pub struct Seen {
-    /// A power of two of them, or none.
+    /// Two of them side by side for each address, the first noted later.
     places: Vec<Free>,
 }
 
@@ -51,24 +51,31 @@ impl Seen {
 
     /// Returns whether memory has been noted as free of what a step writes.
     pub fn is_free(&self, addresses: &Range<usize>, revision: u64) -> bool {
-        self.places.get(self.place(addresses.start)).is_some_and(|free| {
-            free.start == addresses.start && free.end >= addresses.end && free.revision == revision
+        let pair = self.pair(addresses.start);
+        self.places.get(pair..pair + 2).is_some_and(|pair| {
+            pair.iter().any(|free| {
+                free.start == addresses.start
+                    && free.end >= addresses.end
+                    && free.revision == revision
+            })
         })
     }
 
     /// Notes memory that is free of what a step writes.
     pub fn note(&mut self, addresses: &Range<usize>, revision: u64) {
-        let place = self.place(addresses.start);
-        if let Some(free) = self.places.get_mut(place) {
-            *free = Free { start: addresses.start, end: addresses.end, revision };
+        let pair = self.pair(addresses.start);
+        if let Some([first, second]) = self.places.get_mut(pair..pair + 2) {
+            *second = *first;
+            *first = Free { start: addresses.start, end: addresses.end, revision };
         }
     }
 
-    /// Returns the place of an address: the high bits of its product with 2^64 / the golden ratio.
-    fn place(&self, address: usize) -> usize {
-        let bits = self.places.len().trailing_zeros();
+    /// Returns the first of the two places of an address: by the high bits of its product with 2^64
+    /// over the golden ratio.
+    fn pair(&self, address: usize) -> usize {
+        let n_pairs = self.places.len() as u64 / 2;
         let product = (address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        product.checked_shr(u64::BITS - bits).unwrap_or(0) as usize
+        2 * ((product as u128 * n_pairs as u128) >> 64) as usize
     }
 }
 
@@ -96,7 +103,7 @@ mod tests {
         let pages: Vec<_> = (1..1000).map(|i| i * 4096..i * 4096 + 64).collect();
         pages.iter().for_each(|page| seen.note(page, 3));
         let n_kept = pages.iter().filter(|page| seen.is_free(page, 3)).count();
-        assert!(n_kept > 700, "{n_kept} of pages have places of their own");
+        assert!(n_kept > 800, "{n_kept} of pages have places of their own");
         seen.give_back(10);
         assert!(!pages.iter().any(|page| seen.is_free(page, 3)));
     }
