@@ -11,7 +11,7 @@ from adamw.torch._tensors import has_gaps
 from torch_pairs import STEPS, Pair, distance, parameters
 
 #: Two groups that need two handles, whose gradients have one norm.
-TWO_KINDS = lambda ps: [{"params": ps[:4]}, {"params": ps[4:], "amsgrad": True}]
+TWO_KINDS = lambda ps: [{"params": ps[:4]}, {"params": ps[4:], "precision": "master"}]
 
 
 class Precision(unittest.TestCase):

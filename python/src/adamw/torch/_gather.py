@@ -64,8 +64,7 @@ def is_fast(member: Member, grad: torch.Tensor) -> bool:
         type(grad) in PLAIN
         and member.local is member.param
         and grad.layout == torch.strided
-        and grad.dtype in (member.param.dtype, torch.float32)
-        and not (grad.dtype == torch.float32 and member.param.dtype == torch.float64)
+        and grad.dtype == member.param.dtype
         and grad.device == member.param.device
         and strides(grad) == strides(member.param)
         and not grad.is_neg()
@@ -100,16 +99,14 @@ class Lane:
         self.members = [member for member, _ in pairs]
         self._copied = [member for member in self.members if member.is_copied]
         handle.forget_gradients()
-        like = [grad for _, grad in fast] + [member.local for member in self._slow]
-        numbers = [member.number for member, _ in fast] + [member.number for member in self._slow]
-        handle.gradients = Gradients(numbers, like, len(fast))
+        self._gradients = Gradients(handle, [member.number for member, _ in fast])
 
     def gather(self) -> bool:
         """Notes the gradients of this step, or returns False if others have one, or other kinds."""
         grads = [param.grad for param in self._fast]
         if not self._alike(*grads, *self._fast):
             return False
-        self.handle.gradients.place(list(map(data_ptr, grads)))  # type: ignore[arg-type]
+        self._gradients.place(list(map(data_ptr, grads)))  # type: ignore[arg-type]
         if self._slow or self._sparse:
             return self._gather_slowly()
         return True
@@ -119,13 +116,13 @@ class Lane:
         self._kept.clear()
         if any(member.is_turned() for member in (*self._slow, *self._sparse)):
             return False
-        for place, member in enumerate(self._slow, len(self._fast)):
+        for member in self._slow:
             grad = member.param.grad
             if grad is None or has_rows(member, grad):
                 return False
             readable = member.readable(grad)
             self._kept.append(readable)
-            self.handle.gradients.put(place, readable)
+            self.handle.set_grad(member.number, readable)
         for member in self._sparse:
             grad = member.param.grad
             if grad is None or not has_rows(member, grad):

@@ -15,16 +15,12 @@ from ._state import BUFFERS, MOMENTS, PRECISIONS
 from ._tensors import described
 
 TensorPointer = ctypes.POINTER(_abi.Tensor)
-#: A description as so many integers of 64 bits, the first of which is the address.
-WORDS = ctypes.sizeof(_abi.Tensor) // 8
 
 
 class Kind(NamedTuple):
     """What is a handle's and not a group's: parameters that differ in it need several handles."""
 
     device: torch.device
-    amsgrad: bool
-    maximize: bool
     multi_precision: bool
 
 
@@ -53,7 +49,6 @@ class Handle:
     def __init__(self, kind: Kind, settings: Settings) -> None:
         config = _abi.Config()
         check(library.adamw_config_init(config, ctypes.sizeof(config)))
-        config.amsgrad, config.maximize = kind.amsgrad, kind.maximize
         config.multi_precision = kind.multi_precision
         config.num_threads, config.clear_grads = settings.num_threads, settings.clear_grads
         config.seed = settings.seed
@@ -66,7 +61,6 @@ class Handle:
         self._scale = 1.0
         self._stream: int | None = None
         self._device = kind.device
-        self.gradients = Gradients((), (), 0)
 
     def add(
         self,
@@ -88,7 +82,6 @@ class Handle:
         )
         number = ctypes.c_uint32()
         check(library.adamw_add_param(self.pointer, config, number))
-        self.groups[group].members.append((name, number.value))
         return number.value
 
     def move(self, moved: Sequence[tuple[int, str, torch.Tensor]]) -> None:
@@ -117,6 +110,8 @@ class Handle:
         config.clip = _abi.CLIP_GLOBAL_NORM if clip_norm else _abi.CLIP_NONE
         config.clip_norm = clip_norm
         config.lazy_mode = _abi.LAZY_ROWS if like.get("lazy_rows") else _abi.LAZY_OFF
+        config.amsgrad, config.maximize = like["amsgrad"], like["maximize"]
+        config.bias_correction = _abi.BIAS_CORRECTION_CURRENT
         config.precision = PRECISIONS[like.get("precision")]
         config.moments = MOMENTS[like.get("moments")]
         if kept is None:
@@ -126,27 +121,13 @@ class Handle:
             self.groups[group] = _Group(number.value, numbers, clip_norm)
             return
         check(library.adamw_set_group(self.pointer, kept.number, config))
-        before, kept.numbers, kept.clip_norm = kept.numbers, numbers, clip_norm
-        if (before.beta1, before.beta2) != (numbers.beta1, numbers.beta2):
-            self._take_powers_of_present_betas(kept)
+        kept.numbers, kept.clip_norm = numbers, clip_norm
 
-    def _take_powers_of_present_betas(self, group: _Group) -> None:
-        """Corrects the bias of a group by the present betas to the power of the step count.
-
-        The library multiplies the betas that each step had. To set a parameter's step count is to
-        set these products to the powers of the present betas.
-        """
-        for name, number in group.members:
-            info = _abi.ParamInfo()
-            check(library.adamw_get_param_info(self.pointer, number, info, ctypes.sizeof(info)))
-            if info.step:
-                self.set_step(name, info.step)
-
-    def set_step(self, name: str, step: int) -> None:
-        """Sets the step count of a parameter."""
-        key = f"state.{name}.step".encode()
-        count = ctypes.c_double(step)
-        check(library.adamw_set_state(self.pointer, key, ctypes.byref(count), 1, _abi.DTYPE_F64))
+    def set_steps(self, counts: dict[int, int]) -> None:
+        """Sets the step counts of parameters, by their numbers."""
+        numbers = (ctypes.c_uint32 * len(counts))(*counts)
+        steps = (ctypes.c_uint64 * len(counts))(*counts.values())
+        check(library.adamw_set_steps(self.pointer, numbers, steps, len(counts)))
 
     def sync_master(self, number: int) -> None:
         """Takes a parameter that the host has written as the start of the next step."""
@@ -162,6 +143,10 @@ class Handle:
         """Forgets all gradients, before others are set."""
         check(library.adamw_clear_grad(self.pointer, _abi.CLEAR_FORGET))
 
+    def set_grad(self, number: int, grad: torch.Tensor) -> None:
+        """Sets a gradient of any type that the library reads."""
+        check(library.adamw_set_grad(self.pointer, number, described(grad)))
+
     def set_sparse_grad(self, number: int, rows: torch.Tensor, values: torch.Tensor) -> None:
         """Sets the gradient of some rows of a parameter."""
         described_rows, described_values = described(rows), described(values)
@@ -172,20 +157,12 @@ class Handle:
         check(library.adamw_set_grad(self.pointer, number, None))
 
     def step(self) -> None:
-        """Steps the parameters whose gradients are set: the one call of a step."""
+        """Steps the parameters whose gradients are set."""
         if self._device.type == "cuda":
             stream = torch.cuda.current_stream(self._device).cuda_stream
             if stream != self._stream:
                 check(library.adamw_set_stream(self.pointer, stream))
                 self._stream = stream
-        gradients = self.gradients
-        if gradients.unset:
-            check(
-                library.adamw_set_grads(
-                    self.pointer, gradients.numbers, gradients.pointers, gradients.count
-                )
-            )
-            gradients.unset = False
         check(library.adamw_step(self.pointer))
 
     def grad_norm(self) -> float:
@@ -204,44 +181,25 @@ class _Group:
 
     def __init__(self, number: int, numbers: Numbers, clip_norm: float) -> None:
         self.number, self.numbers, self.clip_norm = number, numbers, clip_norm
-        self.members: list[tuple[str, int]] = []
 
 
 class Gradients:
-    """The dense gradients of some parameters, described once: only addresses change.
+    """Gradients of their parameters' types: only their addresses change from step to step."""
 
-    The addresses of the first `fast` are set together, the others one by one.
-    """
-
-    def __init__(self, numbers: Sequence[int], like: Sequence[torch.Tensor], fast: int) -> None:
-        self.count = len(numbers)
-        self.numbers = (ctypes.c_uint32 * self.count)(*numbers)
-        self._tensors = (_abi.Tensor * self.count)()
-        for tensor, into in zip(like, self._tensors, strict=True):
-            described(tensor, into)
-        start, size = ctypes.addressof(self._tensors), ctypes.sizeof(_abi.Tensor)
-        self._places = (ctypes.c_void_p * self.count)(
-            *range(start, start + self.count * size, size)
-        )
-        self.pointers = ctypes.cast(self._places, ctypes.POINTER(TensorPointer))
-        self._addresses = [tensor.data_ptr() for tensor in like[:fast]]
-        self._new: Any = (ctypes.c_int64 * fast)()
-        if fast:
-            words = torch.frombuffer(self._tensors, dtype=torch.int64).view(-1, WORDS)
-            self._data = words[:fast, 0]
-            self._source = torch.frombuffer(self._new, dtype=torch.int64)
-        #: Whether the library does not have these gradients yet.
-        self.unset = self.count > 0
-
-    def put(self, place: int, grad: torch.Tensor) -> None:
-        """Describes one gradient anew."""
-        described(grad, self._tensors[place])
-        self.unset = True
+    def __init__(self, handle: Handle, numbers: Sequence[int]) -> None:
+        self._handle, self._count = handle, len(numbers)
+        self._numbers = (ctypes.c_uint32 * self._count)(*numbers)
+        self._data: Any = (ctypes.c_size_t * self._count)()
+        self._pointers = ctypes.cast(self._data, ctypes.POINTER(ctypes.c_void_p))
+        self._addresses: list[int] = []
 
     def place(self, addresses: list[int]) -> None:
-        """Notes where the gradients are at this step."""
+        """Tells the library where the gradients are at this step, unless it knows."""
         if addresses != self._addresses:
-            self._new[:] = addresses
-            self._data.copy_(self._source)
+            self._data[:] = addresses
+            check(
+                library.adamw_set_grad_data(
+                    self._handle.pointer, self._numbers, self._pointers, self._count
+                )
+            )
             self._addresses = addresses
-            self.unset = True

@@ -168,7 +168,8 @@ class Plan:
                 handle.set_group(group, now[group], self._clip_norm, groups[group])
         for index in self.steps.changed():
             if (member := self._members.get(index)) is not None:
-                member.handle.set_step(member.name, round(float(self.steps.values[index])))
+                count = round(float(self.steps.values[index]))
+                member.handle.set_steps({member.number: count})
         for member, version in self._precise:
             if member.param._version != version:
                 member.handle.sync_master(member.number)
@@ -298,7 +299,7 @@ class Plan:
 def kind(param: torch.Tensor, group: dict[str, Any]) -> Kind:
     """Returns which handle a parameter belongs in."""
     master = group.get("precision") == "master"
-    return Kind(param.device, bool(group["amsgrad"]), bool(group["maximize"]), master)
+    return Kind(param.device, master)
 
 
 def names(groups: list[dict[str, Any]]) -> list[str]:
