@@ -20,7 +20,7 @@ CTEST := .venv/bin/ctest
 CMAKE_PACKAGE := cmake==$(CMAKE_VERSION)
 endif
 
-.PHONY: help demo wheel test test-rust test-hosts test-long test-peers test-torch fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-python bench-quick quantization header ptx ptx-check clean
+.PHONY: help demo wheel test test-rust test-hosts test-long test-peers test-torch test-paddle fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-python bench-quick quantization header ptx ptx-check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -96,7 +96,7 @@ bench-peers: .venv-peers/ready ## this library beside PyTorch, DeepSpeed, Paddle
 	LIBADAMW=$(CURDIR)/target/release/libadamw.so PEERS_HELPER=$(CURDIR)/build/peers.so \
 	  .venv-peers/bin/python benches/peers/compare.py docs/peers.svg
 
-test-peers: .venv-peers/ready test-torch ## state of other frameworks to and from checkpoints, with the frameworks themselves (fetches some GB)
+test-peers: .venv-peers/ready test-torch test-paddle ## state of other frameworks to and from checkpoints, with the frameworks themselves (fetches some GB)
 	$(OVER_SOURCE) .venv-peers/bin/python tests/python/peers/continue.py
 
 # What runs over the package's source and the library that is built here.
@@ -107,6 +107,12 @@ test-torch: .venv-peers/ready ## adamw.torch.AdamW beside torch.optim.AdamW, in 
 	MYPYPATH=python/src .venv-peers/bin/mypy --strict --config-file= -p adamw.torch
 	for test in cases schedulers state lives keywords loops docs distributed; do \
 	  $(OVER_SOURCE) .venv-peers/bin/python tests/python/peers/torch_$$test.py || exit 1; done
+
+test-paddle: .venv-peers/ready ## adamw.paddle.AdamW beside paddle.optimizer.AdamW, in random configurations and with its state
+	cargo build --release --locked --lib --target-dir target
+	MYPYPATH=python/src .venv-peers/bin/mypy --strict --config-file= -p adamw.paddle
+	for test in configs state short sparse cases docs; do \
+	  $(OVER_SOURCE) .venv-peers/bin/python tests/python/peers/paddle_$$test.py || exit 1; done
 
 bench-python: .venv-peers/ready ## adamw.torch.AdamW beside torch.optim.AdamW(fused=True)
 	cargo build --release --locked --lib --target-dir target
