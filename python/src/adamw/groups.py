@@ -59,7 +59,7 @@ class Group:
     def update(self, **values: Unpack[settings.Settings]) -> None:
         """Sets several values at once. If one of them is refused, none is set.
 
-        `precision` and `moments` are those of parameters that are added later.
+        `precision`, `moments` and `amsgrad` are those of parameters that are added later.
         """
         config = self._values()
         settings.write(config, scaled(values, lr_of(self._handle)), self._master)

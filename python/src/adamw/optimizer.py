@@ -59,6 +59,9 @@ class AdamW(Parameters, Gradients, Hyper, State, Checkpoints, Cuda):
         A step writes zeros over the gradients that it has used.
     average_grads:
         A step uses the mean of accumulated gradients, not their sum.
+    bias_correction:
+        How the bias of the moments is corrected where betas change: by the "products" of the betas
+        of all steps, as in Paddle, or by those of the "current" step, as in torch.
     independent_weight_decay:
         A step subtracts weight_decay times the parameter, whatever the learning rate is.
     num_threads:
@@ -89,6 +92,7 @@ class AdamW(Parameters, Gradients, Hyper, State, Checkpoints, Cuda):
         lazy: settings.Lazy = None,
         clear_grads: bool = False,
         average_grads: bool = False,
+        bias_correction: settings.BiasCorrection = "products",
         independent_weight_decay: bool = False,
         num_threads: int = 0,
         seed: int = 0,
@@ -102,6 +106,9 @@ class AdamW(Parameters, Gradients, Hyper, State, Checkpoints, Cuda):
             "eps": eps,
             "weight_decay": weight_decay,
             "independent_weight_decay": independent_weight_decay,
+            "amsgrad": amsgrad,
+            "maximize": maximize,
+            "bias_correction": bias_correction,
             "clip_norm": clip_norm,
             "clip_value": clip_value,
             "clip_each": clip_each,
@@ -113,8 +120,6 @@ class AdamW(Parameters, Gradients, Hyper, State, Checkpoints, Cuda):
         assign(
             config,
             lr=lr,
-            amsgrad=bool(amsgrad),
-            maximize=bool(maximize),
             multi_precision=self._master,
             num_threads=num_threads,
             isa=choice("isa", isa, settings.ISAS),

@@ -115,6 +115,15 @@ class Parameters(Base):
         self._handle.call(library.adamw_get_param_info, number, raw, ctypes.sizeof(raw))
         return param_info(raw)
 
+    @property
+    def steps(self) -> dict[str, int]:
+        """The number of steps that each parameter has taken, by name."""
+        count = len(self._params)
+        numbers = (ctypes.c_uint32 * count)(*(param.number for param in self._params.values()))
+        steps = (ctypes.c_uint64 * count)()
+        self._handle.call(library.adamw_get_steps, numbers, steps, count)
+        return dict(zip(self._params, steps))
+
     def remove_param(self, name: str) -> None:
         """Removes a parameter and the state that the library has allocated for it."""
         number = self._param(name).number

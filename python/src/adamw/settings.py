@@ -15,6 +15,7 @@ Moments = Literal["bf16", "8bit", "4bit"] | None
 Lazy = Literal["rows", "exact"] | None
 ClipScope = Literal["all", "group"]
 Nonfinite = Literal["propagate", "skip", "fail"]
+BiasCorrection = Literal["products", "current"]
 Isa = Literal["portable", "avx2", "avx512"] | None
 
 #: How the precision of 16-bit parameters is kept. "master": an f32 master; None: it is not.
@@ -31,6 +32,11 @@ MOMENTS = {
     "bf16": _abi.MOMENTS_BF16,
     "8bit": _abi.MOMENTS_8BIT,
     "4bit": _abi.MOMENTS_4BIT,
+}
+#: Which powers of the betas correct the bias of the moments.
+BIAS_CORRECTIONS = {
+    "products": _abi.BIAS_CORRECTION_PRODUCTS,
+    "current": _abi.BIAS_CORRECTION_CURRENT,
 }
 #: What a global norm is computed over.
 CLIP_SCOPES = {"all": _abi.CLIP_SCOPE_HANDLE, "group": _abi.CLIP_SCOPE_GROUP}
@@ -58,6 +64,9 @@ class Settings(TypedDict, total=False):
     eps: float
     weight_decay: float
     independent_weight_decay: bool
+    amsgrad: bool
+    maximize: bool
+    bias_correction: BiasCorrection
     clip_norm: float | None
     clip_value: float | tuple[float, float] | None
     clip_each: bool
@@ -116,8 +125,10 @@ def write(
             config.beta1, config.beta2 = value
         elif name in ("eps", "weight_decay", "lr_scale"):
             setattr(config, name, value)
-        elif name == "independent_weight_decay":
-            config.independent_weight_decay = bool(value)
+        elif name in ("independent_weight_decay", "amsgrad", "maximize"):
+            setattr(config, name, bool(value))
+        elif name == "bias_correction":
+            config.bias_correction = choice(name, value, BIAS_CORRECTIONS)
         elif name == "lazy":
             config.lazy_mode = choice(name, value, LAZY)
         elif name == "precision":

@@ -33,6 +33,7 @@ class Options(unittest.TestCase):
         self.step_and_compare(None, self.grad)
         self.optimizer.set_options("w", frozen=False)
         self.step_and_compare(self.grad, self.grad)
+        self.assertEqual(self.optimizer.steps, {"w": 1, "other": 2})
         frozen = np.ones(4, np.float32)
         self.optimizer.add_param("frozen", frozen, frozen=True)
         self.optimizer.step(grads={"frozen": self.grad})
@@ -76,6 +77,28 @@ class Options(unittest.TestCase):
             optimizer.set_options("later", clip=True)
             optimizer.step(grads=grads)
             self.assertLess(optimizer.step_info().clip_factor, 0.125)
+
+    def test_go_the_way_of_their_group(self):
+        up, amsgrad, torch_like = (np.ones(4, np.float32) for _ in range(3))
+        with AdamW({}, betas=(0.5, 0.5)) as optimizer:
+            for array, own in (
+                (up, {"maximize": True}),
+                (amsgrad, {"amsgrad": True}),
+                (torch_like, {"bias_correction": "current"}),
+            ):
+                name = next(iter(own))
+                optimizer.add_param(name, array, group=optimizer.add_group(**own))
+            grads = {name: np.ones(4, np.float32) for name in optimizer.names}
+            optimizer.step(grads=grads)
+            self.assertGreater(up[0], 1.0)
+            self.assertLess(amsgrad[0], 1.0)
+            self.assertIn("max_exp_avg_sq", optimizer.state("amsgrad"))
+            optimizer.groups[3].betas = 0.75, 0.75
+            optimizer.step(grads=grads)
+            power = optimizer.get_state("state.bias_correction.beta1_power")
+            self.assertEqual(power.item(), 0.75 * 0.75)
+            with self.assertRaisesRegex(adamw.InvalidArgumentError, "'products', 'current'"):
+                optimizer.add_group(bias_correction="none")
 
     def test_move_a_parameter_to_another_group(self):
         group = self.optimizer.add_group(weight_decay=0.0)
