@@ -34,7 +34,7 @@ const fn mutation(
 }
 
 /// Each is caught: by the driver, which will not load it or sees what it does, or by the bits.
-const MUTATIONS: [Mutation; 60] = [
+const MUTATIONS: [Mutation; 62] = [
     mutation("a root that is near", "step_f32", 0, "sqrt.rn.f32", "sqrt.approx.f32"),
     mutation("a quotient that is near", "step_f32", 0, "div.rn.f32", "div.approx.f32"),
     mutation("a product that may be fused", "step_f32", 0, "mul.rn.f32", "mul.f32"),
@@ -69,10 +69,11 @@ const MUTATIONS: [Mutation; 60] = [
         "shfl.sync.up.b32",
     ),
     mutation("nine rounds of ten", "step_bf16_stochastic", 0, ", 10;", ", 9;"),
-    // The kernel has two loops, the second of which is where the host has decided.
-    mutation("a power that grows", "prepare", 7, "mul.rn.f64", "add.rn.f64"),
-    mutation("a step that is not counted", "prepare", 5, "st.global.u64", "// "),
-    mutation("a constant that is rounded down", "prepare", 13, "cvt.rn.f32.f64", "cvt.rz.f32.f64"),
+    mutation("a power of the betas of now that grows", "prepare", 0, "mul.rn.f64", "add.rn.f64"),
+    mutation("a square that is a double", "prepare", 3, "mul.rn.f64", "add.rn.f64"),
+    mutation("a product of betas that grows", "prepare", 4, "mul.rn.f64", "add.rn.f64"),
+    mutation("a step that is not counted", "prepare", 3, "st.global.u64", "// "),
+    mutation("a constant that is rounded down", "prepare", 2, "cvt.rn.f32.f64", "cvt.rz.f32.f64"),
     mutation("a rate that may be negative", "prepare", 0, "setp.ltu.f32", "setp.nan.f32"),
     mutation("a rate that is too large", "prepare", 0, "setp.ltu.f64", "setp.nan.f64"),
     mutation("a scale that is too small", "prepare", 1, "setp.ltu.f32", "setp.nan.f32"),
@@ -156,6 +157,7 @@ impl Mutation {
         let seen = catch_unwind(AssertUnwindSafe(|| match self.kernel {
             "prepare" => {
                 reads(ADAMW_CLIP_NONE);
+                powers();
                 self.step(&device)
             }
             _ if steps => self.step(&device),
@@ -202,6 +204,22 @@ fn reads(clip: adamw_clip) {
         reading.assert_skips(input, value);
     }
     reading.assert_steps(Input::GradScale, 2.0);
+}
+
+/// Steps whose betas change, and correct the bias.
+fn powers() {
+    let bias_correction = ADAMW_BIAS_CORRECTION_CURRENT;
+    let mut twin = Twin::new(&adamw_config { bias_correction, ..config() });
+    twin.add(Dtype::F32, 100);
+    for beta in [0.5, 0.6, 0.7, 0.8] {
+        twin.both(|handle| {
+            let group = adamw_group_config { beta1: beta, beta2: beta + 0.1, ..handle.group(0) };
+            handle.set_group(0, &group).unwrap();
+        });
+        twin.set_grads();
+        twin.step();
+        twin.assert_same();
+    }
 }
 
 /// Steps that look at their gradients first: some clip, some are skipped, some add up.
