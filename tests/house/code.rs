@@ -36,6 +36,15 @@ impl Source {
 
 /// Every source file of the crate.
 pub fn sources() -> Vec<Source> {
+    files_in_src(&["rs"])
+}
+
+/// All sources of kernels.
+pub fn kernels() -> Vec<Source> {
+    files_in_src(&["cu", "cuh"])
+}
+
+fn files_in_src(extensions: &[&str]) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut sources = Vec::new();
     let mut folders = vec![root.clone()];
@@ -44,7 +53,7 @@ pub fn sources() -> Vec<Source> {
             let path: PathBuf = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if path.extension().is_some_and(|it| extensions.iter().any(|ext| it == *ext)) {
                 let text = std::fs::read_to_string(&path).unwrap();
                 let inside = path.strip_prefix(&root).unwrap().to_str().unwrap();
                 sources.push(Source::new(&inside.replace('\\', "/"), &text));

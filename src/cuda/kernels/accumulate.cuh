@@ -3,8 +3,10 @@
 #include "memory.cuh"
 #include "step.cuh"
 
-template <class T, class G> __device__ __forceinline__ void accumulate(u64 sum, u64 grad, u64 n, u32 is_first) {
-  const u64 first = 4 * ((u64)blockIdx.x * THREADS + threadIdx.x), stride = 4 * (u64)gridDim.x * THREADS;
+template <class T, class G>
+__device__ __forceinline__ void accumulate(u64 sum, u64 grad, u64 n, u32 is_first) {
+  const u64 first = 4 * ((u64)blockIdx.x * THREADS + threadIdx.x),
+            stride = 4 * (u64)gridDim.x * THREADS;
   for (u64 at = first; at < n; at += stride) {
     const u32 left = (u32)min(4ull, n - at);
     T sums[4] = {}, wide[4];

@@ -1,5 +1,5 @@
-// The statistics of a step, which mirror `Sums` of `src/cpu/norms.rs`, and the comparison of masters with their
-// parameters, which mirrors `src/cpu/masters.rs`.
+// The statistics of a step, which mirror `Sums` of `src/cpu/norms.rs`, and the comparison of
+// masters with their parameters, which mirrors `src/cpu/masters.rs`.
 #pragma once
 #include "coded.cuh"
 #include "norms.cuh"
@@ -10,7 +10,8 @@ template <> struct Weights<f16> : OneOf<Itself, Master, Kahan> {};
 template <> struct Weights<bf16> : OneOf<Itself, Master, Split, Kahan, Stochastic> {};
 
 // Copies the weights of a chunk, in the compute type, to a place where chunks lie side by side.
-template <class P> __device__ __forceinline__ void keep_chunk(const Tensor &t, const Chunk &chunk, u64 number, u64 before) {
+template <class P> __device__ __forceinline__ void keep_chunk(const Tensor &t, const Chunk &chunk,
+                                                              u64 number, u64 before) {
   const u64 start = (u64)chunk.number * CHUNK;
   const u32 n = (u32)min(t.n_elements - start, (u64)CHUNK);
   for (u32 at = 4 * threadIdx.x; at < n; at += 4 * THREADS) {
@@ -27,9 +28,11 @@ struct Change {
   u32 n_unchanged;      // elements that have a momentum and have not changed
 };
 
-// Returns the sums over a block. One warp calls it. `moves`: elements with a momentum should change.
-template <class P>
-__device__ __forceinline__ Change tally_change(const Tensor &t, MomentFormat format, bool moves, u64 start, u64 before, u32 n) {
+// Returns the sums over a block. One warp calls it. `moves`: elements with a momentum should
+// change.
+template <class P> __device__ __forceinline__ Change tally_change(const Tensor &t,
+                                                                  MomentFormat format, bool moves,
+                                                                  u64 start, u64 before, u32 n) {
   u32 n_unchanged = 0;
   double updates[4] = {0.0, 0.0, 0.0, 0.0}, params[4] = {0.0, 0.0, 0.0, 0.0};
   for (u32 at = 4 * (threadIdx.x % WARP); at < n; at += NORM_LANES) {
@@ -51,8 +54,10 @@ __device__ __forceinline__ Change tally_change(const Tensor &t, MomentFormat for
   return {join_lanes(updates), join_lanes(params), join_counts(n_unchanged)};
 }
 
-// Finds the first element of an f32 master that does not round to its parameter, whichever way it is rounded.
-template <class P> __device__ __forceinline__ void check_master(u64 master, u64 param, u64 n, u64 *first) {
+// Finds the first element of an f32 master that does not round to its parameter, whichever way it
+// is rounded.
+template <class P>
+__device__ __forceinline__ void check_master(u64 master, u64 param, u64 n, u64 *first) {
   const u64 stride = 4 * (u64)gridDim.x * THREADS;
   for (u64 at = 4 * ((u64)blockIdx.x * THREADS + threadIdx.x); at < n; at += stride) {
     const u32 left = (u32)min(4ull, n - at);

@@ -1,6 +1,6 @@
-// The step of a chunk whose moments are codes. A warp steps 256 elements at a time, each of its threads
-// two runs of four: elements 4 * lane on, and 128 + 4 * lane on. That is one block of 8-bit codes or two of
-// 4-bit codes, so that the largest of a block is found within the warp.
+// The step of a chunk whose moments are codes. A warp steps 256 elements at a time, each of its
+// threads two runs of four: elements 4 * lane on, and 128 + 4 * lane on. That is one block of 8-bit
+// codes or two of 4-bit codes, so that the largest of a block is found within the warp.
 #pragma once
 #include "step.cuh"
 
@@ -33,20 +33,28 @@ struct InBytes {
   typedef Bytes Code;
   static const u32 BLOCK = 256;
 
-  static __device__ __forceinline__ u32 codes(u64 base, u64 at, u32 n, u32) { return n > 0 ? four_bytes(base, at, n) : 0; }
-  static __device__ __forceinline__ void set_codes(u64 base, u64 at, u32 n, u32, u32 word) { set_four_bytes(base, at, n, word); }
+  static __device__ __forceinline__ u32 codes(u64 base, u64 at, u32 n, u32) {
+    return n > 0 ? four_bytes(base, at, n) : 0;
+  }
+  static __device__ __forceinline__ void set_codes(u64 base, u64 at, u32 n, u32, u32 word) {
+    set_four_bytes(base, at, n, word);
+  }
   // The largest of each half row's block.
-  static __device__ __forceinline__ void join(u32 (&largest)[2]) { largest[0] = largest[1] = max(largest[0], largest[1]); }
+  static __device__ __forceinline__ void join(u32 (&largest)[2]) {
+    largest[0] = largest[1] = max(largest[0], largest[1]);
+  }
 };
 
-// The places of 4-bit codes: byte i of a block has the code of element i in its low half, of element i + 64 in
-// its high half. So the lanes below 16 hold the low halves of the bytes of which the lanes above hold the
-// high ones.
+// The places of 4-bit codes: byte i of a block has the code of element i in its low half, of
+// element i + 64 in its high half. So the lanes below 16 hold the low halves of the bytes of which
+// the lanes above hold the high ones.
 struct InNibbles {
   typedef Nibbles Code;
   static const u32 BLOCK = 128;
 
-  static __device__ __forceinline__ u64 byte(u64 at, u32 lane) { return at / BLOCK * (BLOCK / 2) + lane % 16 * 4; }
+  static __device__ __forceinline__ u64 byte(u64 at, u32 lane) {
+    return at / BLOCK * (BLOCK / 2) + lane % 16 * 4;
+  }
   static __device__ __forceinline__ u32 codes(u64 base, u64 at, u32 n, u32 lane) {
     if (n == 0) return 0;
     const u32 word = four_bytes(base, byte(at, lane), n);
@@ -63,7 +71,8 @@ struct InNibbles {
 struct Moment {
   float wide[2][4];
 
-  template <class Place, bool SIGNED> __device__ __forceinline__ void open(u64 base, u64 scales, u64 row, const u32 (&n)[2], u32 lane) {
+  template <class Place, bool SIGNED>
+  __device__ __forceinline__ void open(u64 base, u64 scales, u64 row, const u32 (&n)[2], u32 lane) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
       const u64 at = row + 128 * half + 4 * lane;
@@ -73,14 +82,17 @@ struct Moment {
 #pragma unroll
       for (int i = 0; i < 4; i++) {
         const u32 code = word >> 8 * i & 0xff;
-        wide[half][i] = (SIGNED ? Place::Code::decode_signed(code) : Place::Code::decode_unsigned(code)) * scale;
+        wide[half][i] =
+            (SIGNED ? Place::Code::decode_signed(code) : Place::Code::decode_unsigned(code)) *
+            scale;
       }
     }
   }
 
   // `noise` has 16 bits for each element; what is not there is 0 and has the code of 0.
   template <class Place, bool SIGNED>
-  __device__ __forceinline__ void close(u64 base, u64 scales, u64 row, const u32 (&n)[2], u32 lane, const u32 (&noise)[2][4]) const {
+  __device__ __forceinline__ void close(u64 base, u64 scales, u64 row, const u32 (&n)[2], u32 lane,
+                                        const u32 (&noise)[2][4]) const {
     u32 largest[2] = {0, 0};
 #pragma unroll
     for (int half = 0; half < 2; half++) {
@@ -109,7 +121,8 @@ struct Moment {
 };
 
 // Four first moments that are kept as codes. The lanes of the warp have four each, side by side.
-template <class Place> __device__ __forceinline__ void open_codes(const Tensor &t, u64 at, u32 n, float (&wide)[4]) {
+template <class Place>
+__device__ __forceinline__ void open_codes(const Tensor &t, u64 at, u32 n, float (&wide)[4]) {
   float scale;
   load_1(t.exp_avg_scale + at / Place::BLOCK * 4, &scale);
   const u32 word = Place::codes(t.exp_avg, at, n, threadIdx.x % WARP);
@@ -118,7 +131,8 @@ template <class Place> __device__ __forceinline__ void open_codes(const Tensor &
 }
 
 // Four first moments, however they are kept.
-__device__ __forceinline__ void open_exp_avg(const Tensor &t, MomentFormat format, u64 at, u32 n, float (&wide)[4]) {
+__device__ __forceinline__ void open_exp_avg(const Tensor &t, MomentFormat format, u64 at, u32 n,
+                                             float (&wide)[4]) {
   switch (format) {
   case MOMENTS_FULL: return Full::open(t.exp_avg, at, n, wide);
   case MOMENTS_BF16: return Half::open(t.exp_avg, at, n, wide);
@@ -126,18 +140,21 @@ __device__ __forceinline__ void open_exp_avg(const Tensor &t, MomentFormat forma
   case MOMENTS_NIBBLES: return open_codes<InNibbles>(t, at, n, wide);
   }
 }
-__device__ __forceinline__ void open_exp_avg(const Tensor &t, MomentFormat, u64 at, u32 n, double (&wide)[4]) {
+__device__ __forceinline__ void open_exp_avg(const Tensor &t, MomentFormat, u64 at, u32 n,
+                                             double (&wide)[4]) {
   Full::open(t.exp_avg, at, n, wide);
 }
 
 template <class P, class Keep, class Place> struct CodedStepper {
   static __device__ __forceinline__ void step_row(const Work &work, u64 row, u32 left, u32 lane) {
     const Tensor &t = work.tensor;
-    const u32 n[2] = {min(4u, left - min(left, 4 * lane)), min(4u, left - min(left, 128 + 4 * lane))};
+    const u32 n[2] = {min(4u, left - min(left, 4 * lane)),
+                      min(4u, left - min(left, 128 + 4 * lane))};
     Moment exp_avg, exp_avg_sq, max_exp_avg_sq;
     exp_avg.open<Place, true>(t.exp_avg, t.exp_avg_scale, row, n, lane);
     exp_avg_sq.open<Place, false>(t.exp_avg_sq, t.exp_avg_sq_scale, row, n, lane);
-    if (work.amsgrad()) max_exp_avg_sq.open<Place, false>(t.max_exp_avg_sq, t.max_exp_avg_sq_scale, row, n, lane);
+    if (work.amsgrad())
+      max_exp_avg_sq.open<Place, false>(t.max_exp_avg_sq, t.max_exp_avg_sq_scale, row, n, lane);
     u32 first_noise[2][4], second_noise[2][4];
 #pragma unroll
     for (int half = 0; half < 2; half++) {
@@ -145,7 +162,8 @@ template <class P, class Keep, class Place> struct CodedStepper {
       float param[4], grad[4];
       Keep::template open<P>(t, at, n[half], param);
       take_grad<P>(work, at, n[half], grad);
-      update(work, param, grad, exp_avg.wide[half], exp_avg_sq.wide[half], max_exp_avg_sq.wide[half]);
+      update(work, param, grad, exp_avg.wide[half], exp_avg_sq.wide[half],
+             max_exp_avg_sq.wide[half]);
       Keep::template close<P>(t, at, n[half], param, work.random);
       if (Place::BLOCK == InNibbles::BLOCK) work.random.bits(NOISE_EXP_AVG, at, first_noise[half]);
       work.random.bits(NOISE_EXP_AVG_SQ, at, second_noise[half]);
@@ -153,7 +171,9 @@ template <class P, class Keep, class Place> struct CodedStepper {
     const u32 nearest[2][4] = {{HALF, HALF, HALF, HALF}, {HALF, HALF, HALF, HALF}};
     exp_avg.close<Place, true>(t.exp_avg, t.exp_avg_scale, row, n, lane, first_noise);
     exp_avg_sq.close<Place, false>(t.exp_avg_sq, t.exp_avg_sq_scale, row, n, lane, second_noise);
-    if (work.amsgrad()) max_exp_avg_sq.close<Place, false>(t.max_exp_avg_sq, t.max_exp_avg_sq_scale, row, n, lane, nearest);
+    if (work.amsgrad())
+      max_exp_avg_sq.close<Place, false>(t.max_exp_avg_sq, t.max_exp_avg_sq_scale, row, n, lane,
+                                         nearest);
   }
 
   static __device__ __forceinline__ void step(const Work &work) {

@@ -1,10 +1,13 @@
-// The decision about a step: clip factors and the verdict, from the totals of all gradients. It mirrors `src/clip.rs`
-// and `src/optimizer/step/{measure,decide}.rs`.
+// The decision about a step: clip factors and the verdict, from the totals of all gradients. It
+// mirrors `src/clip.rs` and `src/optimizer/step/{measure,decide}.rs`.
 #pragma once
 #include "step.cuh"
 
-// Returns whether f32 can multiply by a scale, and by its inverse, as `config::loss_scale` does. A NaN is no scale.
-__device__ __forceinline__ bool is_loss_scale(float scale) { return scale >= 0x1p-126f && scale <= 0x1p126f; }
+// Returns whether f32 can multiply by a scale, and by its inverse, as `config::loss_scale` does. A
+// NaN is no scale.
+__device__ __forceinline__ bool is_loss_scale(float scale) {
+  return scale >= 0x1p-126f && scale <= 0x1p126f;
+}
 
 // Returns the inverse of the scale, or NaN if the device has read a number that is no scale.
 __device__ __forceinline__ double inv_grad_scale(const Inputs &inputs) {
@@ -13,7 +16,8 @@ __device__ __forceinline__ double inv_grad_scale(const Inputs &inputs) {
   return is_loss_scale(scale) ? 1.0 / (double)scale : __longlong_as_double(0x7ff8000000000000);
 }
 
-// Returns whether every parameter can be stepped with the learning rate that was read, as `check_lr_on_device` does.
+// Returns whether every parameter can be stepped with the learning rate that was read, as
+// `check_lr_on_device` does.
 __device__ __forceinline__ bool is_lr_valid(const Inputs &inputs) {
   if (inputs.lr_at == nullptr) return true;
   const double lr = *inputs.lr_at;
@@ -21,7 +25,8 @@ __device__ __forceinline__ bool is_lr_valid(const Inputs &inputs) {
 }
 
 __device__ __forceinline__ bool are_valid(const Inputs &inputs) {
-  return is_lr_valid(inputs) && (inputs.grad_scale_at == nullptr || is_loss_scale(*inputs.grad_scale_at));
+  return is_lr_valid(inputs) &&
+         (inputs.grad_scale_at == nullptr || is_loss_scale(*inputs.grad_scale_at));
 }
 
 __device__ __forceinline__ bool is_raised(const Inputs &inputs) {
@@ -48,15 +53,20 @@ __device__ __forceinline__ double squares_of(const Hyper &hyper, const Total &to
   return total.sum_squares * (hyper.mean * hyper.mean);
 }
 
-// Returns the number of elements of a gradient that are not finite; 1 if the compute type does not hold its norm.
-__device__ __forceinline__ u64 nonfinite_of(const Hyper &hyper, const Total &total, double inverse) {
+// Returns the number of elements of a gradient that are not finite; 1 if the compute type does not
+// hold its norm.
+__device__ __forceinline__ u64 nonfinite_of(const Hyper &hyper, const Total &total,
+                                            double inverse) {
   const double largest = hyper.is_f64 ? 1.7976931348623157e308 : 3.4028234663852886e38;
-  return total.n_nonfinite == 0 && root(squares_of(hyper, total)) * inverse > largest ? 1 : total.n_nonfinite;
+  return total.n_nonfinite == 0 && root(squares_of(hyper, total)) * inverse > largest
+             ? 1
+             : total.n_nonfinite;
 }
 
-// Decides about the step, by one block. Sums run over the parameters in their order, each by one thread: a sum for
-// each scope, and one of all.
-__device__ __forceinline__ void decide_all(const Hyper *hypers, const Total *totals, u32 n, u32 n_scopes, u32 skips, const Inputs &inputs,
+// Decides about the step, by one block. Sums run over the parameters in their order, each by one
+// thread: a sum for each scope, and one of all.
+__device__ __forceinline__ void decide_all(const Hyper *hypers, const Total *totals, u32 n,
+                                           u32 n_scopes, u32 skips, const Inputs &inputs,
                                            double *sums, double *factors, Verdict *verdict) {
   __shared__ double squares[THREADS], smallest[THREADS];
   __shared__ u32 scopes[THREADS];
@@ -105,7 +115,8 @@ __device__ __forceinline__ void decide_all(const Hyper *hypers, const Total *tot
   if (thread == ALL % THREADS) {
     for (u32 i = 0; i < THREADS; i++) least = smaller_or_nan(least, smallest[i]);
     const bool invalid = !are_valid(inputs);
-    *verdict = {all_squares, inverse, least, all_bad, invalid, invalid || is_raised(inputs) || (skips && all_bad > 0)};
+    *verdict = {all_squares, inverse, least,
+                all_bad,     invalid, invalid || is_raised(inputs) || (skips && all_bad > 0)};
   }
 }
 
@@ -116,14 +127,19 @@ __device__ __forceinline__ Clock advanced(const Clock &clock, const Hyper &hyper
   return {step, clock.beta1_power * hyper.beta1, clock.beta2_power * hyper.beta2};
 }
 
-__device__ __forceinline__ Step step_of(const Hyper &hyper, const Clock &clock, const Inputs &inputs, double factor) {
+__device__ __forceinline__ Step step_of(const Hyper &hyper, const Clock &clock,
+                                        const Inputs &inputs, double factor) {
   Step step;
-  step.lr = (inputs.lr_at == nullptr ? inputs.lr : (double)*inputs.lr_at) * hyper.group_lr_scale * hyper.lr_scale;
-  step.beta1 = hyper.beta1, step.beta2 = hyper.beta2, step.eps = hyper.eps, step.weight_decay = hyper.weight_decay;
+  step.lr = (inputs.lr_at == nullptr ? inputs.lr : (double)*inputs.lr_at) * hyper.group_lr_scale *
+            hyper.lr_scale;
+  step.beta1 = hyper.beta1, step.beta2 = hyper.beta2, step.eps = hyper.eps,
+  step.weight_decay = hyper.weight_decay;
   step.grad_scale = factor * (inv_grad_scale(inputs) * hyper.mean);
   step.min = hyper.min, step.max = hyper.max, step.coefficient = hyper.coefficient;
-  step.number = clock.step, step.beta1_power = clock.beta1_power, step.beta2_power = clock.beta2_power;
-  step.regularizer = hyper.regularizer, step.limited = hyper.limited, step.maximize = hyper.maximize;
+  step.number = clock.step, step.beta1_power = clock.beta1_power,
+  step.beta2_power = clock.beta2_power;
+  step.regularizer = hyper.regularizer, step.limited = hyper.limited,
+  step.maximize = hyper.maximize;
   step.independent_weight_decay = hyper.independent_weight_decay;
   return step;
 }

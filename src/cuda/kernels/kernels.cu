@@ -7,20 +7,24 @@
 #include "rows.cuh"
 
 // Returns whether the step is skipped. Without a verdict it is taken.
-__device__ __forceinline__ bool is_skipped(const Verdict *verdict) { return verdict != nullptr && verdict->skipped; }
+__device__ __forceinline__ bool is_skipped(const Verdict *verdict) {
+  return verdict != nullptr && verdict->skipped;
+}
 
-// Decides from the totals of all gradients, `totals [n]`, what each is clipped with, `factors [n]`, and whether
-// the step is taken. One block; `sums [n_scopes]` is room.
+// Decides from the totals of all gradients, `totals [n]`, what each is clipped with, `factors [n]`,
+// and whether the step is taken. One block; `sums [n_scopes]` is room.
 extern "C" __global__ void __launch_bounds__(256, 2)
-    decide(const Hyper *hypers, const Total *totals, u32 n, u32 n_scopes, u32 skips, Inputs inputs, double *sums, double *factors,
-           Verdict *verdict) {
+    decide(const Hyper *hypers, const Total *totals, u32 n, u32 n_scopes, u32 skips, Inputs inputs,
+           double *sums, double *factors, Verdict *verdict) {
   decide_all(hypers, totals, n, n_scopes, skips, inputs, sums, factors, verdict);
 }
 
-// Advances the clocks of the parameters that are stepped, `clocks [n]`, and makes their scalars, `scalars [n]`.
-// Without `verdict` the step is taken; without `factors` no gradient has been looked at, and the verdict is made here.
+// Advances the clocks of the parameters that are stepped, `clocks [n]`, and makes their scalars,
+// `scalars [n]`. Without `verdict` the step is taken; without `factors` no gradient has been looked
+// at, and the verdict is made here.
 extern "C" __global__ void __launch_bounds__(256, 2)
-    prepare(const Hyper *hypers, u32 n, Inputs inputs, const double *factors, Verdict *verdict, Clock *clocks, Scalars *scalars) {
+    prepare(const Hyper *hypers, u32 n, Inputs inputs, const double *factors, Verdict *verdict,
+            Clock *clocks, Scalars *scalars) {
   if (verdict != nullptr && factors == nullptr) {
     const Verdict found = verdict_without_norms(inputs);
     if (blockIdx.x == 0 && threadIdx.x == 0) *verdict = found;
@@ -32,7 +36,8 @@ extern "C" __global__ void __launch_bounds__(256, 2)
     const Hyper hyper = hypers[i];
     if (!hyper.stepped) continue;
     const Clock clock = advanced(clocks[i], hyper);
-    const Step step = step_of(hyper, clock, inputs, factors == nullptr ? hyper.clip_factor : factors[i]);
+    const Step step =
+        step_of(hyper, clock, inputs, factors == nullptr ? hyper.clip_factor : factors[i]);
     const StepScalars<double> wide = scalars_of(step);
     clocks[i] = clock;
     scalars[i] = {clock.step, rounded(wide), wide};
@@ -41,7 +46,8 @@ extern "C" __global__ void __launch_bounds__(256, 2)
 
 // Steps all chunks of tensors that are kept alike: `chunks [n_chunks]`, shared out over the blocks.
 template <class Stepper>
-__device__ __forceinline__ void step_chunks(const Tensor *tensors, const Chunk *chunks, u64 n_chunks, const Scalars *scalars, u32 flags,
+__device__ __forceinline__ void step_chunks(const Tensor *tensors, const Chunk *chunks,
+                                            u64 n_chunks, const Scalars *scalars, u32 flags,
                                             const Verdict *verdict) {
   if (is_skipped(verdict)) return;
   for (u64 i = blockIdx.x; i < n_chunks; i += gridDim.x) {
@@ -50,26 +56,27 @@ __device__ __forceinline__ void step_chunks(const Tensor *tensors, const Chunk *
     const Scalars *of_tensor = &scalars[chunk.tensor];
     const u64 start = (u64)chunk.number * CHUNK;
     const u64 left = tensor.n_elements - start;
-    const Work work = {tensor, of_tensor, random_of(tensor, of_tensor), start, (u32)min(left, (u64)CHUNK), flags};
+    const Work work = {
+        tensor, of_tensor, random_of(tensor, of_tensor), start, (u32)min(left, (u64)CHUNK), flags};
     Stepper::step(work);
   }
 }
 
-#define STEP(name, ...)                                                                                                \
-  extern "C" __global__ void __launch_bounds__(256, 2)                                                                    \
-      step_##name(const Tensor *tensors, const Chunk *chunks, u64 n_chunks, const Scalars *scalars, u32 flags,         \
-                  const Verdict *verdict) {                                                                            \
-    step_chunks<__VA_ARGS__>(tensors, chunks, n_chunks, scalars, flags, verdict);                                      \
+#define STEP(name, ...)                                                                            \
+  extern "C" __global__ void __launch_bounds__(256, 2)                                             \
+      step_##name(const Tensor *tensors, const Chunk *chunks, u64 n_chunks,                        \
+                  const Scalars *scalars, u32 flags, const Verdict *verdict) {                     \
+    step_chunks<__VA_ARGS__>(tensors, chunks, n_chunks, scalars, flags, verdict);                  \
   }
 
 // One way to keep a parameter, with moments that are not codes.
-#define KEPT(name, P, Keep)                                                                                            \
-  STEP(name, Stepper<P, Keep, Full>)                                                                                   \
+#define KEPT(name, P, Keep)                                                                        \
+  STEP(name, Stepper<P, Keep, Full>)                                                               \
   STEP(name##_bf16, Stepper<P, Keep, Half>)
 
 // All ways to keep a parameter, with moments in codes.
-#define CODED(name, P, ...)                                                                                            \
-  STEP(name##_8bit, CodedStepper<P, OneOf<__VA_ARGS__>, InBytes>)                                                      \
+#define CODED(name, P, ...)                                                                        \
+  STEP(name##_8bit, CodedStepper<P, OneOf<__VA_ARGS__>, InBytes>)                                  \
   STEP(name##_4bit, CodedStepper<P, OneOf<__VA_ARGS__>, InNibbles>)
 
 STEP(f64, Stepper<double, Itself, Full>)
@@ -86,28 +93,33 @@ CODED(f32, float, Itself)
 CODED(f16, f16, Itself, Master, Kahan)
 CODED(bf16, bf16, Itself, Master, Split, Kahan, Stochastic)
 
-// The sum of squares of each block of 4,096 gradients, and how many of them are not finite: a warp takes a
-// block; `sums` and `n_nonfinite [4 * n_chunks]` have a place for each block of each chunk.
+// The sum of squares of each block of 4,096 gradients, and how many of them are not finite: a warp
+// takes a block; `sums` and `n_nonfinite [4 * n_chunks]` have a place for each block of each chunk.
 template <class G, class T>
-__device__ __forceinline__ void tally_chunks(const Tensor *tensors, const Rows *rows, const Chunk *chunks, u64 n_chunks, double *sums,
+__device__ __forceinline__ void tally_chunks(const Tensor *tensors, const Rows *rows,
+                                             const Chunk *chunks, u64 n_chunks, double *sums,
                                              u64 *n_nonfinite) {
   const u32 per_chunk = CHUNK / NORM_BLOCK, warps = THREADS / WARP;
-  for (u64 i = (u64)blockIdx.x * warps + threadIdx.x / WARP; i < n_chunks * per_chunk; i += (u64)gridDim.x * warps) {
+  for (u64 i = (u64)blockIdx.x * warps + threadIdx.x / WARP; i < n_chunks * per_chunk;
+       i += (u64)gridDim.x * warps) {
     const Chunk chunk = chunks[i / per_chunk];
-    const u64 start = (u64)chunk.number * CHUNK + i % per_chunk * NORM_BLOCK, end = tensors[chunk.tensor].n_elements;
+    const u64 start = (u64)chunk.number * CHUNK + i % per_chunk * NORM_BLOCK,
+              end = tensors[chunk.tensor].n_elements;
     if (start >= end) continue;
     const u32 n = (u32)min((u64)NORM_BLOCK, end - start), sparse = tensors[chunk.tensor].rows;
     u32 bad = 0;
     double sum = 0.0;
-    if (sparse == 0 || is_listed(rows[sparse - 1], start, n)) sum = tally_block<G, T>(tensors[chunk.tensor].grad, start, n, bad);
+    if (sparse == 0 || is_listed(rows[sparse - 1], start, n))
+      sum = tally_block<G, T>(tensors[chunk.tensor].grad, start, n, bad);
     if (threadIdx.x % WARP == 0) sums[i] = sum, n_nonfinite[i] = bad;
   }
 }
 
-#define TALLY(name, G, T)                                                                                              \
-  extern "C" __global__ void __launch_bounds__(256, 2)                                                                    \
-      tally_##name(const Tensor *tensors, const Rows *rows, const Chunk *chunks, u64 n_chunks, double *sums, u64 *n_nonfinite) { \
-    tally_chunks<G, T>(tensors, rows, chunks, n_chunks, sums, n_nonfinite);                                            \
+#define TALLY(name, G, T)                                                                          \
+  extern "C" __global__ void __launch_bounds__(256, 2)                                             \
+      tally_##name(const Tensor *tensors, const Rows *rows, const Chunk *chunks, u64 n_chunks,     \
+                   double *sums, u64 *n_nonfinite) {                                               \
+    tally_chunks<G, T>(tensors, rows, chunks, n_chunks, sums, n_nonfinite);                        \
   }
 
 TALLY(f32, float, float)
@@ -115,12 +127,15 @@ TALLY(f64, double, double)
 TALLY(f16, f16, float)
 TALLY(bf16, bf16, float)
 
-// Joins the sums of the blocks of each tensor in pairs, again and again, in place, and adds up its counts:
-// `totals [n]`, of which those without a gradient stay as they are. One block of threads joins a tensor.
-extern "C" __global__ void __launch_bounds__(256, 2) join_sums(const Tensor *tensors, u64 n, double *sums, u64 *n_nonfinite, Total *totals) {
+// Joins the sums of the blocks of each tensor in pairs, again and again, in place, and adds up its
+// counts: `totals [n]`, of which those without a gradient stay as they are. One block of threads
+// joins a tensor.
+extern "C" __global__ void __launch_bounds__(256, 2)
+    join_sums(const Tensor *tensors, u64 n, double *sums, u64 *n_nonfinite, Total *totals) {
   for (u64 i = blockIdx.x; i < n; i += gridDim.x) {
     if (tensors[i].grad == 0) continue;
-    const u64 first = tensors[i].first_chunk * (CHUNK / NORM_BLOCK), count = (tensors[i].n_elements + NORM_BLOCK - 1) / NORM_BLOCK;
+    const u64 first = tensors[i].first_chunk * (CHUNK / NORM_BLOCK),
+              count = (tensors[i].n_elements + NORM_BLOCK - 1) / NORM_BLOCK;
     for (u64 width = 1; width < count; width *= 2) {
       for (u64 left = 2 * width * threadIdx.x; left + width < count; left += 2 * width * THREADS) {
         sums[first + left] = sums[first + left] + sums[first + left + width];
@@ -128,13 +143,16 @@ extern "C" __global__ void __launch_bounds__(256, 2) join_sums(const Tensor *ten
       }
       __syncthreads();
     }
-    if (threadIdx.x == 0) totals[i] = count == 0 ? Total{0.0, 0} : Total{sums[first], n_nonfinite[first]};
+    if (threadIdx.x == 0)
+      totals[i] = count == 0 ? Total{0.0, 0} : Total{sums[first], n_nonfinite[first]};
   }
 }
 
-// Writes zeros over the gradients of all chunks, if the step was skipped: otherwise it did so itself.
+// Writes zeros over the gradients of all chunks, if the step was skipped: otherwise it did so
+// itself.
 extern "C" __global__ void __launch_bounds__(256, 2)
-    clear_skipped(const Tensor *tensors, const Chunk *chunks, u64 n_chunks, const Verdict *verdict, u32 grad_bytes) {
+    clear_skipped(const Tensor *tensors, const Chunk *chunks, u64 n_chunks, const Verdict *verdict,
+                  u32 grad_bytes) {
   if (!is_skipped(verdict)) return;
   for (u64 i = blockIdx.x; i < n_chunks; i += gridDim.x) {
     const u64 start = (u64)chunks[i].number * CHUNK, grad = tensors[chunks[i].tensor].grad;
@@ -144,9 +162,10 @@ extern "C" __global__ void __launch_bounds__(256, 2)
 }
 
 // Adds `grad [n]` to `sum [n]`; the first is the sum. So a master is filled, too.
-#define ACCUMULATE(name, T, G)                                                                                         \
-  extern "C" __global__ void __launch_bounds__(256, 2) accumulate_##name(u64 sum, u64 grad, u64 n, u32 is_first) {        \
-    accumulate<T, G>(sum, grad, n, is_first);                                                                          \
+#define ACCUMULATE(name, T, G)                                                                     \
+  extern "C" __global__ void __launch_bounds__(256, 2)                                             \
+      accumulate_##name(u64 sum, u64 grad, u64 n, u32 is_first) {                                  \
+    accumulate<T, G>(sum, grad, n, is_first);                                                      \
   }
 
 ACCUMULATE(f32_f32, float, float)
@@ -155,27 +174,32 @@ ACCUMULATE(f32_bf16, float, bf16)
 ACCUMULATE(f64_f64, double, double)
 ACCUMULATE(f64_f32, double, float)
 
-// Keeps the weights of all chunks before a step, `before [n_chunks, CHUNK]` in the compute type; and adds up what the
-// step has changed, for each block of 4,096.
-#define CHANGE(name, P)                                                                                                \
-  extern "C" __global__ void __launch_bounds__(256, 2)                                                                 \
-      keep_##name(const Tensor *tensors, const Chunk *chunks, u64 n_chunks, u64 before) {                              \
-    for (u64 i = blockIdx.x; i < n_chunks; i += gridDim.x) keep_chunk<P>(tensors[chunks[i].tensor], chunks[i], i, before); \
-  }                                                                                                                    \
-  extern "C" __global__ void __launch_bounds__(256, 2)                                                                 \
-      change_##name(const Tensor *tensors, const Chunk *chunks, u64 n_chunks, u64 before, const Scalars *scalars,          \
-                    MomentFormat format, double *updates, double *params, u64 *n_unchanged) {                          \
-    const u32 per_chunk = CHUNK / NORM_BLOCK, warps = THREADS / WARP;                                                  \
-    for (u64 i = (u64)blockIdx.x * warps + threadIdx.x / WARP; i < n_chunks * per_chunk; i += (u64)gridDim.x * warps) { \
-      const Chunk chunk = chunks[i / per_chunk];                                                                       \
-      const Tensor &tensor = tensors[chunk.tensor];                                                                    \
-      const u64 start = (u64)chunk.number * CHUNK + i % per_chunk * NORM_BLOCK;                                        \
-      if (start >= tensor.n_elements) continue;                                                                        \
-      const u32 n = (u32)min((u64)NORM_BLOCK, tensor.n_elements - start);                                              \
-      const bool moves = scalars[chunk.tensor].of(Compute<P>()).step_size != Compute<P>(0);                            \
-      const Change change = tally_change<P>(tensor, format, moves, start, before + i * NORM_BLOCK * sizeof(Compute<P>), n); \
-      if (threadIdx.x % WARP == 0) updates[i] = change.update, params[i] = change.param, n_unchanged[i] = change.n_unchanged; \
-    }                                                                                                                  \
+// Keeps the weights of all chunks before a step, `before [n_chunks, CHUNK]` in the compute type;
+// and adds up what the step has changed, for each block of 4,096.
+#define CHANGE(name, P)                                                                            \
+  extern "C" __global__ void __launch_bounds__(256, 2)                                             \
+      keep_##name(const Tensor *tensors, const Chunk *chunks, u64 n_chunks, u64 before) {          \
+    for (u64 i = blockIdx.x; i < n_chunks; i += gridDim.x)                                         \
+      keep_chunk<P>(tensors[chunks[i].tensor], chunks[i], i, before);                              \
+  }                                                                                                \
+  extern "C" __global__ void __launch_bounds__(256, 2)                                             \
+      change_##name(const Tensor *tensors, const Chunk *chunks, u64 n_chunks, u64 before,          \
+                    const Scalars *scalars, MomentFormat format, double *updates, double *params,  \
+                    u64 *n_unchanged) {                                                            \
+    const u32 per_chunk = CHUNK / NORM_BLOCK, warps = THREADS / WARP;                              \
+    for (u64 i = (u64)blockIdx.x * warps + threadIdx.x / WARP; i < n_chunks * per_chunk;           \
+         i += (u64)gridDim.x * warps) {                                                            \
+      const Chunk chunk = chunks[i / per_chunk];                                                   \
+      const Tensor &tensor = tensors[chunk.tensor];                                                \
+      const u64 start = (u64)chunk.number * CHUNK + i % per_chunk * NORM_BLOCK;                    \
+      if (start >= tensor.n_elements) continue;                                                    \
+      const u32 n = (u32)min((u64)NORM_BLOCK, tensor.n_elements - start);                          \
+      const bool moves = scalars[chunk.tensor].of(Compute<P>()).step_size != Compute<P>(0);        \
+      const Change change = tally_change<P>(tensor, format, moves, start,                          \
+                                            before + i * NORM_BLOCK * sizeof(Compute<P>), n);      \
+      if (threadIdx.x % WARP == 0)                                                                 \
+        updates[i] = change.update, params[i] = change.param, n_unchanged[i] = change.n_unchanged; \
+    }                                                                                              \
   }
 
 CHANGE(f32, float)
@@ -183,21 +207,27 @@ CHANGE(f64, double)
 CHANGE(f16, f16)
 CHANGE(bf16, bf16)
 
-// Finds the first element of a master that does not round to its parameter: `first [1]` holds the largest number
-// before, and keeps it if there is none.
-extern "C" __global__ void __launch_bounds__(256, 2) check_master_f16(u64 master, u64 param, u64 n, u64 *first) {
+// Finds the first element of a master that does not round to its parameter: `first [1]` holds the
+// largest number before, and keeps it if there is none.
+extern "C" __global__ void __launch_bounds__(256, 2)
+    check_master_f16(u64 master, u64 param, u64 n, u64 *first) {
   check_master<f16>(master, param, n, first);
 }
-extern "C" __global__ void __launch_bounds__(256, 2) check_master_bf16(u64 master, u64 param, u64 n, u64 *first) {
+extern "C" __global__ void __launch_bounds__(256, 2)
+    check_master_bf16(u64 master, u64 param, u64 n, u64 *first) {
   check_master<bf16>(master, param, n, first);
 }
 
-// The kernels below work on sparse gradients, `tensors [n]`, and share each out over many blocks. Entries are sorted
-// digit by digit, in an odd number of passes: from `spare` to `entries` and back.
-template <class Work> __device__ __forceinline__ void each_share(const Rows *tensors, u64 n, const Work &work) {
-  for (u64 i = blockIdx.x; i < n * SHARES; i += gridDim.x) work(tensors[i / SHARES], (u32)(i % SHARES));
+// The kernels below work on sparse gradients, `tensors [n]`, and share each out over many blocks.
+// Entries are sorted digit by digit, in an odd number of passes: from `spare` to `entries` and
+// back.
+template <class Work>
+__device__ __forceinline__ void each_share(const Rows *tensors, u64 n, const Work &work) {
+  for (u64 i = blockIdx.x; i < n * SHARES; i += gridDim.x)
+    work(tensors[i / SHARES], (u32)(i % SHARES));
 }
-template <class Work> __device__ __forceinline__ void each_tile(const Rows *tensors, u64 n, const Work &work) {
+template <class Work>
+__device__ __forceinline__ void each_tile(const Rows *tensors, u64 n, const Work &work) {
   each_share(tensors, n, [&](const Rows &rows, u32 share) {
     for (u64 tile = share; tile * TILE < rows.n; tile += SHARES) work(rows, tile);
   });
@@ -211,12 +241,14 @@ extern "C" __global__ void __launch_bounds__(256, 2) list_rows(const Rows *tenso
 }
 
 // Counts the digits of a pass but the first, whose digits are counted when they are listed.
-extern "C" __global__ void __launch_bounds__(256, 2) count_digits(const Rows *tensors, u64 n, u32 pass) {
+extern "C" __global__ void __launch_bounds__(256, 2)
+    count_digits(const Rows *tensors, u64 n, u32 pass) {
   __shared__ u32 counts[DIGITS];
   each_tile(tensors, n, [=](const Rows &rows, u64 tile) { count_tile(rows, tile, pass, counts); });
 }
 
-extern "C" __global__ void __launch_bounds__(256, 2) sort_rows(const Rows *tensors, u64 n, u32 pass) {
+extern "C" __global__ void __launch_bounds__(256, 2)
+    sort_rows(const Rows *tensors, u64 n, u32 pass) {
   each_tile(tensors, n, [=](const Rows &rows, u64 tile) { sort_tile(rows, tile, pass); });
 }
 
@@ -225,24 +257,30 @@ extern "C" __global__ void __launch_bounds__(256, 2) gather_rows(const Rows *ten
   each_share(tensors, n, [](const Rows &rows, u32 share) { gather(rows, share); });
 }
 
-// Steps the rows that are listed, each by a warp. Where rows lag, those catch up before, and so do those whose turn it
-// is and that are not listed.
+// Steps the rows that are listed, each by a warp. Where rows lag, those catch up before, and so do
+// those whose turn it is and that are not listed.
 template <class P, class Keep, class Moments>
-__device__ __forceinline__ void step_rows(const Tensor *all, const Rows *tensors, u64 n, const Scalars *scalars, u32 flags,
+__device__ __forceinline__ void step_rows(const Tensor *all, const Rows *tensors, u64 n,
+                                          const Scalars *scalars, u32 flags,
                                           const Verdict *verdict) {
   if (is_skipped(verdict)) return;
   const u32 warps = THREADS / WARP;
   each_share(tensors, n, [&](const Rows &rows, u32 share) {
     const Lag lag = {rows.lag, rows.height, rows.row_elements};
     const bool lags = rows.lag != 0;
-    const u64 steps = lags ? lag.steps() : 0, turn = lags ? lag.turn() : 0, n_of_turn = lags ? lag.turn_end() - turn : 0;
-    for (u64 i = (u64)share * warps + threadIdx.x / WARP; i < rows.n + n_of_turn; i += SHARES * warps) {
+    const u64 steps = lags ? lag.steps() : 0, turn = lags ? lag.turn() : 0,
+              n_of_turn = lags ? lag.turn_end() - turn : 0;
+    for (u64 i = (u64)share * warps + threadIdx.x / WARP; i < rows.n + n_of_turn;
+         i += SHARES * warps) {
       const bool listed = i < rows.n;
       const u64 row = listed ? row_of(entry_at(rows.entries, i)) : turn + (i - rows.n);
       if (row >= rows.height) continue;
-      if (listed ? !is_first(rows.entries, i) : is_listed(rows, row * rows.row_elements, rows.row_elements)) continue;
+      if (listed ? !is_first(rows.entries, i)
+                 : is_listed(rows, row * rows.row_elements, rows.row_elements))
+        continue;
       const Scalars *now = listed ? &scalars[rows.tensor] : nullptr;
-      step_row<P, Keep, Moments>(all[rows.tensor], lag, row, lags ? taken(lag, row) : steps, steps, now, flags);
+      step_row<P, Keep, Moments>(all[rows.tensor], lag, row, lags ? taken(lag, row) : steps, steps,
+                                 now, flags);
       if (lags) set_taken(lag, row, listed ? steps + 1 : steps);
     }
   });
@@ -250,8 +288,8 @@ __device__ __forceinline__ void step_rows(const Tensor *all, const Rows *tensors
 
 // Brings rows up to date: those with the `numbers [n]`, or all, if there are none.
 template <class P, class Keep, class Moments>
-__device__ __forceinline__ void catch_up(const Tensor &tensor, const Lag &lag, u64 numbers, u64 n, u32 is_long, u32 flags,
-                                         const Verdict *verdict) {
+__device__ __forceinline__ void catch_up(const Tensor &tensor, const Lag &lag, u64 numbers, u64 n,
+                                         u32 is_long, u32 flags, const Verdict *verdict) {
   if (is_skipped(verdict)) return;
   const u64 steps = lag.steps();
   const u32 warps = THREADS / WARP;
@@ -259,13 +297,15 @@ __device__ __forceinline__ void catch_up(const Tensor &tensor, const Lag &lag, u
     const u64 row = numbers == 0 ? i : (u64)number_at(numbers, is_long, i);
     if (row >= lag.height) continue;
     // If several warps find the same row in the list, the first one takes its steps.
-    const u64 taken = of_first_lane(threadIdx.x % WARP == 0 ? exchange_u64(lag.taken_at(row), steps) : 0);
+    const u64 taken =
+        of_first_lane(threadIdx.x % WARP == 0 ? exchange_u64(lag.taken_at(row), steps) : 0);
     step_row<P, Keep, Moments>(tensor, lag, row, taken, steps, nullptr, flags);
   }
 }
 
 // Logs the step for the rows that have not taken it.
-extern "C" __global__ void __launch_bounds__(256, 2) log_step(const Rows *tensors, u64 n, const Scalars *scalars, const Verdict *verdict) {
+extern "C" __global__ void __launch_bounds__(256, 2)
+    log_step(const Rows *tensors, u64 n, const Scalars *scalars, const Verdict *verdict) {
   if (is_skipped(verdict)) return;
   for (u64 i = (u64)blockIdx.x * THREADS + threadIdx.x; i < n; i += (u64)gridDim.x * THREADS) {
     const Lag lag = {tensors[i].lag, tensors[i].height, tensors[i].row_elements};
@@ -273,14 +313,16 @@ extern "C" __global__ void __launch_bounds__(256, 2) log_step(const Rows *tensor
   }
 }
 
-#define ROWS(name, P, Moments, ...)                                                                                    \
-  extern "C" __global__ void __launch_bounds__(256, 2) rows_##name(const Tensor *all, const Rows *tensors, u64 n, const Scalars *scalars, \
-                                                                   u32 flags, const Verdict *verdict) {                \
-    step_rows<P, OneOf<__VA_ARGS__>, Moments>(all, tensors, n, scalars, flags, verdict);                               \
-  }                                                                                                                    \
-  extern "C" __global__ void __launch_bounds__(256, 2) catch_up_##name(Tensor tensor, Lag lag, u64 numbers, u64 n, u32 is_long, \
-                                                                       u32 flags, const Verdict *verdict) {            \
-    catch_up<P, OneOf<__VA_ARGS__>, Moments>(tensor, lag, numbers, n, is_long, flags, verdict);                        \
+#define ROWS(name, P, Moments, ...)                                                                \
+  extern "C" __global__ void __launch_bounds__(256, 2)                                             \
+      rows_##name(const Tensor *all, const Rows *tensors, u64 n, const Scalars *scalars,           \
+                  u32 flags, const Verdict *verdict) {                                             \
+    step_rows<P, OneOf<__VA_ARGS__>, Moments>(all, tensors, n, scalars, flags, verdict);           \
+  }                                                                                                \
+  extern "C" __global__ void __launch_bounds__(256, 2)                                             \
+      catch_up_##name(Tensor tensor, Lag lag, u64 numbers, u64 n, u32 is_long, u32 flags,          \
+                      const Verdict *verdict) {                                                    \
+    catch_up<P, OneOf<__VA_ARGS__>, Moments>(tensor, lag, numbers, n, is_long, flags, verdict);    \
   }
 
 ROWS(f64, double, Full, Itself)

@@ -1,11 +1,12 @@
-// The layouts that the host and the kernels share. `src/cuda/layout.rs` declares them, too: both sides assert the same
-// size, and the same place of each field.
+// The layouts that the host and the kernels share. `src/cuda/layout.rs` declares them, too: both
+// sides assert the same size, and the same place of each field.
 #pragma once
 #include "math.cuh"
 #include "storage.cuh"
 
 // Asserts where a field starts, in bytes.
-#define AT(place, layout, field) static_assert((u64)&((layout *)0)->field == place, "as layout.rs has it")
+#define AT(place, layout, field)                                                                   \
+  static_assert((u64) & ((layout *)0)->field == place, "as layout.rs has it")
 
 // The elements of a chunk, which one block of threads works on.
 const u32 CHUNK = 16384;
@@ -26,13 +27,25 @@ struct Tensor {
   u64 first_chunk;   // the place of its first chunk in the table of chunks
   u32 key[2];
   Kept kept;
-  u32 rows; // 1 more than the place of its sparse gradient among those of the step; 0: the gradient is dense
+  u32 rows; // 1 more than the place of its sparse gradient among those of the step; 0: the gradient
+            // is dense
 };
 static_assert(sizeof(Tensor) == 112, "as layout.rs has it");
-AT(0, Tensor, param); AT(8, Tensor, grad); AT(16, Tensor, exp_avg); AT(24, Tensor, exp_avg_sq);
-AT(32, Tensor, max_exp_avg_sq); AT(40, Tensor, rest); AT(48, Tensor, exp_avg_scale); AT(56, Tensor, exp_avg_sq_scale);
-AT(64, Tensor, max_exp_avg_sq_scale); AT(72, Tensor, n_elements); AT(80, Tensor, first_element);
-AT(88, Tensor, first_chunk); AT(96, Tensor, key); AT(104, Tensor, kept); AT(108, Tensor, rows);
+AT(0, Tensor, param);
+AT(8, Tensor, grad);
+AT(16, Tensor, exp_avg);
+AT(24, Tensor, exp_avg_sq);
+AT(32, Tensor, max_exp_avg_sq);
+AT(40, Tensor, rest);
+AT(48, Tensor, exp_avg_scale);
+AT(56, Tensor, exp_avg_sq_scale);
+AT(64, Tensor, max_exp_avg_sq_scale);
+AT(72, Tensor, n_elements);
+AT(80, Tensor, first_element);
+AT(88, Tensor, first_chunk);
+AT(96, Tensor, key);
+AT(104, Tensor, kept);
+AT(108, Tensor, rows);
 
 // Clipping by norm; clipping by value is a limit beside it.
 enum Clip : u32 { CLIP_NONE, CLIP_NORM, CLIP_GLOBAL_NORM };
@@ -49,17 +62,32 @@ struct Hyper {
   Regularizer regularizer;
   u32 limited, maximize;
   u32 stepped; // the parameter is stepped
-  u32 is_f64;  // in f64
+  u32 is_f64; // in f64
   u32 independent_weight_decay;
   u32 has_current_betas; // whether powers are of the betas of the step, not running products
   u32 reserved;
 };
 static_assert(sizeof(Hyper) == 136, "as layout.rs has it");
-AT(0, Hyper, group_lr_scale); AT(8, Hyper, lr_scale); AT(16, Hyper, beta1); AT(24, Hyper, beta2); AT(32, Hyper, eps);
-AT(40, Hyper, weight_decay); AT(48, Hyper, mean); AT(56, Hyper, min); AT(64, Hyper, max); AT(72, Hyper, coefficient);
-AT(80, Hyper, largest_norm); AT(88, Hyper, clip_factor); AT(96, Hyper, clip); AT(100, Hyper, scope);
-AT(104, Hyper, regularizer); AT(108, Hyper, limited); AT(112, Hyper, maximize); AT(116, Hyper, stepped);
-AT(120, Hyper, is_f64); AT(124, Hyper, independent_weight_decay);
+AT(0, Hyper, group_lr_scale);
+AT(8, Hyper, lr_scale);
+AT(16, Hyper, beta1);
+AT(24, Hyper, beta2);
+AT(32, Hyper, eps);
+AT(40, Hyper, weight_decay);
+AT(48, Hyper, mean);
+AT(56, Hyper, min);
+AT(64, Hyper, max);
+AT(72, Hyper, coefficient);
+AT(80, Hyper, largest_norm);
+AT(88, Hyper, clip_factor);
+AT(96, Hyper, clip);
+AT(100, Hyper, scope);
+AT(104, Hyper, regularizer);
+AT(108, Hyper, limited);
+AT(112, Hyper, maximize);
+AT(116, Hyper, stepped);
+AT(120, Hyper, is_f64);
+AT(124, Hyper, independent_weight_decay);
 AT(128, Hyper, has_current_betas);
 
 // The number of steps that a parameter has taken, and its running products.
@@ -68,7 +96,9 @@ struct Clock {
   double beta1_power, beta2_power;
 };
 static_assert(sizeof(Clock) == 24, "as layout.rs has it");
-AT(0, Clock, step); AT(8, Clock, beta1_power); AT(16, Clock, beta2_power);
+AT(0, Clock, step);
+AT(8, Clock, beta1_power);
+AT(16, Clock, beta2_power);
 
 // The inputs of the step of all parameters: numbers of the host's, or f32s in global memory.
 struct Inputs {
@@ -77,8 +107,12 @@ struct Inputs {
   const float *lr_at, *grad_scale_at, *found_inf_at; // 0: the host's number is meant
 };
 static_assert(sizeof(Inputs) == 48, "as layout.rs has it");
-AT(0, Inputs, lr); AT(8, Inputs, inv_grad_scale); AT(16, Inputs, largest_lr); AT(24, Inputs, lr_at);
-AT(32, Inputs, grad_scale_at); AT(40, Inputs, found_inf_at);
+AT(0, Inputs, lr);
+AT(8, Inputs, inv_grad_scale);
+AT(16, Inputs, largest_lr);
+AT(24, Inputs, lr_at);
+AT(32, Inputs, grad_scale_at);
+AT(40, Inputs, found_inf_at);
 
 // The sums over the gradient of one parameter.
 struct Total {
@@ -86,7 +120,8 @@ struct Total {
   u64 n_nonfinite;
 };
 static_assert(sizeof(Total) == 16, "as layout.rs has it");
-AT(0, Total, sum_squares); AT(8, Total, n_nonfinite);
+AT(0, Total, sum_squares);
+AT(8, Total, n_nonfinite);
 
 // The outcome of a step: the sums over all gradients, and whether the step is taken.
 struct Verdict {
@@ -97,28 +132,35 @@ struct Verdict {
   u32 skipped;
 };
 static_assert(sizeof(Verdict) == 40, "as layout.rs has it");
-AT(0, Verdict, sum_squares); AT(8, Verdict, inv_grad_scale); AT(16, Verdict, clip_factor);
-AT(24, Verdict, n_nonfinite); AT(32, Verdict, invalid); AT(36, Verdict, skipped);
+AT(0, Verdict, sum_squares);
+AT(8, Verdict, inv_grad_scale);
+AT(16, Verdict, clip_factor);
+AT(24, Verdict, n_nonfinite);
+AT(32, Verdict, invalid);
+AT(36, Verdict, skipped);
 
 // Elements `number * CHUNK` and on of a tensor.
 struct Chunk {
   u32 tensor, number;
 };
 static_assert(sizeof(Chunk) == 8, "as layout.rs has it");
-AT(0, Chunk, tensor); AT(4, Chunk, number);
+AT(0, Chunk, tensor);
+AT(4, Chunk, number);
 
-// The type of a sparse gradient's values, and that to which they are widened, with the numbers of `layout.rs`.
+// The type of a sparse gradient's values, and that to which they are widened, with the numbers of
+// `layout.rs`.
 enum Values : u32 { VALUES_F32, VALUES_F16, VALUES_BF16, VALUES_F64, VALUES_F32_IN_F64 };
 
-// A sparse gradient `[n, row_elements]` of a tensor `[height, row_elements]`. Addresses are in global memory.
+// A sparse gradient `[n, row_elements]` of a tensor `[height, row_elements]`. Addresses are in
+// global memory.
 struct Rows {
-  u64 numbers;         // [n] i32 or i64
-  u64 values;          // [n, row_elements]
-  u64 grad;            // [height, row_elements] in the compute type: the tensor's gradient
-  u64 entries, spare;  // [n] u64, the first sorted
-  u64 counts;          // [tiles, 256] u32
-  u64 gathered;        // [6] u64: `Gathered`
-  u64 lag;             // `Lag`; 0: no row lags
+  u64 numbers; // [n] i32 or i64
+  u64 values; // [n, row_elements]
+  u64 grad; // [height, row_elements] in the compute type: the tensor's gradient
+  u64 entries, spare; // [n] u64, the first sorted
+  u64 counts; // [tiles, 256] u32
+  u64 gathered; // [6] u64: `Gathered`
+  u64 lag; // `Lag`; 0: no row lags
   u64 n, row_elements, height;
   u32 tensor;
   Values type;
@@ -126,13 +168,33 @@ struct Rows {
   u32 reserved;
 };
 static_assert(sizeof(Rows) == 104, "as layout.rs has it");
-AT(0, Rows, numbers); AT(8, Rows, values); AT(16, Rows, grad); AT(24, Rows, entries); AT(32, Rows, spare);
-AT(40, Rows, counts); AT(48, Rows, gathered); AT(56, Rows, lag); AT(64, Rows, n); AT(72, Rows, row_elements);
-AT(80, Rows, height); AT(88, Rows, tensor); AT(92, Rows, type); AT(96, Rows, is_long); AT(100, Rows, reserved);
+AT(0, Rows, numbers);
+AT(8, Rows, values);
+AT(16, Rows, grad);
+AT(24, Rows, entries);
+AT(32, Rows, spare);
+AT(40, Rows, counts);
+AT(48, Rows, gathered);
+AT(56, Rows, lag);
+AT(64, Rows, n);
+AT(72, Rows, row_elements);
+AT(80, Rows, height);
+AT(88, Rows, tensor);
+AT(92, Rows, type);
+AT(96, Rows, is_long);
+AT(100, Rows, reserved);
 
-// The notes on a gathered gradient, in words of 64 bits. The first three describe the list that was gathered last; the
-// others the first row outside, until the host asks: 1 more than its place, or 0; the row; the height.
-enum Gathered : u32 { GATHERED_N, GATHERED_ROW_ELEMENTS, GATHERED_HEIGHT, OUTSIDE_PLACE, OUTSIDE_ROW, OUTSIDE_HEIGHT };
+// The notes on a gathered gradient, in words of 64 bits. The first three describe the list that was
+// gathered last; the others the first row outside, until the host asks: 1 more than its place, or
+// 0; the row; the height.
+enum Gathered : u32 {
+  GATHERED_N,
+  GATHERED_ROW_ELEMENTS,
+  GATHERED_HEIGHT,
+  OUTSIDE_PLACE,
+  OUTSIDE_ROW,
+  OUTSIDE_HEIGHT
+};
 
 // The constants of a step in both compute types.
 struct Scalars {

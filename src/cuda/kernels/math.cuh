@@ -13,7 +13,8 @@ enum Regularizer : unsigned { REGULARIZER_NONE, REGULARIZER_L1, REGULARIZER_L2 }
 
 // The constants of one step.
 template <class T> struct StepScalars {
-  T grad_scale, one_minus_beta1, one_minus_beta2, inv_sqrt_bias_correction2, eps, lr_weight_decay, step_size;
+  T grad_scale, one_minus_beta1, one_minus_beta2, inv_sqrt_bias_correction2, eps, lr_weight_decay,
+      step_size;
   // The preparation of a gradient before the update, if `prepares`.
   T scale, min, max, coefficient;
   Regularizer regularizer;
@@ -29,7 +30,8 @@ template <class T> __device__ __forceinline__ T prepared(const StepScalars<T> &s
   grad = grad > s.max ? s.max : grad;
   switch (s.regularizer) {
   case REGULARIZER_NONE: return grad;
-  case REGULARIZER_L1: return param > T(0) ? grad + s.coefficient : param < T(0) ? grad - s.coefficient : grad;
+  case REGULARIZER_L1:
+    return param > T(0) ? grad + s.coefficient : param < T(0) ? grad - s.coefficient : grad;
   case REGULARIZER_L2: return grad + s.coefficient * param;
   }
   return grad;
@@ -41,7 +43,8 @@ template <class T> __device__ __forceinline__ T larger_or_nan(T larger, T max) {
 }
 
 // Returns an element after one step.
-template <class T> __device__ __forceinline__ Element<T> adamw(const StepScalars<T> &s, bool amsgrad, Element<T> e, T grad) {
+template <class T> __device__ __forceinline__ Element<T> adamw(const StepScalars<T> &s,
+                                                               bool amsgrad, Element<T> e, T grad) {
   grad = grad * s.grad_scale;
   const T exp_avg = e.exp_avg + s.one_minus_beta1 * (grad - e.exp_avg);
   const T exp_avg_sq = e.exp_avg_sq + s.one_minus_beta2 * (grad * grad - e.exp_avg_sq);
@@ -89,7 +92,8 @@ __device__ __forceinline__ StepScalars<double> scalars_of(const Step &step) {
   s.one_minus_beta2 = 1.0 - step.beta2;
   s.inv_sqrt_bias_correction2 = 1.0 / root(1.0 - step.beta2_power);
   s.eps = step.eps;
-  s.lr_weight_decay = step.independent_weight_decay ? step.weight_decay : step.lr * step.weight_decay;
+  s.lr_weight_decay =
+      step.independent_weight_decay ? step.weight_decay : step.lr * step.weight_decay;
   s.step_size = step.lr / (1.0 - step.beta1_power);
   s.coefficient = step.coefficient;
   s.regularizer = step.regularizer;
@@ -98,7 +102,17 @@ __device__ __forceinline__ StepScalars<double> scalars_of(const Step &step) {
 }
 
 __device__ __forceinline__ StepScalars<float> rounded(const StepScalars<double> &s) {
-  return {(float)s.grad_scale, (float)s.one_minus_beta1, (float)s.one_minus_beta2, (float)s.inv_sqrt_bias_correction2,
-          (float)s.eps, (float)s.lr_weight_decay, (float)s.step_size, (float)s.scale, (float)s.min, (float)s.max,
-          (float)s.coefficient, s.regularizer, s.prepares};
+  return {(float)s.grad_scale,
+          (float)s.one_minus_beta1,
+          (float)s.one_minus_beta2,
+          (float)s.inv_sqrt_bias_correction2,
+          (float)s.eps,
+          (float)s.lr_weight_decay,
+          (float)s.step_size,
+          (float)s.scale,
+          (float)s.min,
+          (float)s.max,
+          (float)s.coefficient,
+          s.regularizer,
+          s.prepares};
 }

@@ -1,24 +1,25 @@
-// Loads and stores of elements in global memory. A step touches each element once, so that they go past the caches.
-// The compiler takes an address from a table for a generic one: assembly names the state space.
+// Loads and stores of elements in global memory. A step touches each element once, so that they go
+// past the caches. The compiler takes an address from a table for a generic one: assembly names the
+// state space.
 #pragma once
 #include "storage.cuh"
 
-#define LOAD_4(type, suffix, letter)                                                                                   \
-  __device__ __forceinline__ void load_4(u64 at, type *x) {                                                            \
-    asm volatile("ld.global.cs.v4." suffix " {%0, %1, %2, %3}, [%4];"                                                  \
-                 : "=" letter(x[0]), "=" letter(x[1]), "=" letter(x[2]), "=" letter(x[3])                              \
-                 : "l"(at));                                                                                           \
-  }                                                                                                                    \
-  __device__ __forceinline__ void store_4(u64 at, const type *x) {                                                     \
-    asm volatile("st.global.cs.v4." suffix " [%0], {%1, %2, %3, %4};" ::"l"(at), letter(x[0]), letter(x[1]),           \
-                 letter(x[2]), letter(x[3])                                                                            \
-                 : "memory");                                                                                          \
-  }                                                                                                                    \
-  __device__ __forceinline__ void load_1(u64 at, type *x) {                                                            \
-    asm volatile("ld.global.cs." suffix " %0, [%1];" : "=" letter(*x) : "l"(at));                                      \
-  }                                                                                                                    \
-  __device__ __forceinline__ void store_1(u64 at, const type *x) {                                                     \
-    asm volatile("st.global.cs." suffix " [%0], %1;" ::"l"(at), letter(*x) : "memory");                                \
+#define LOAD_4(type, suffix, letter)                                                               \
+  __device__ __forceinline__ void load_4(u64 at, type *x) {                                        \
+    asm volatile("ld.global.cs.v4." suffix " {%0, %1, %2, %3}, [%4];"                              \
+                 : "=" letter(x[0]), "=" letter(x[1]), "=" letter(x[2]), "=" letter(x[3])          \
+                 : "l"(at));                                                                       \
+  }                                                                                                \
+  __device__ __forceinline__ void store_4(u64 at, const type *x) {                                 \
+    asm volatile("st.global.cs.v4." suffix " [%0], {%1, %2, %3, %4};" ::"l"(at), letter(x[0]),     \
+                 letter(x[1]), letter(x[2]), letter(x[3])                                          \
+                 : "memory");                                                                      \
+  }                                                                                                \
+  __device__ __forceinline__ void load_1(u64 at, type *x) {                                        \
+    asm volatile("ld.global.cs." suffix " %0, [%1];" : "=" letter(*x) : "l"(at));                  \
+  }                                                                                                \
+  __device__ __forceinline__ void store_1(u64 at, const type *x) {                                 \
+    asm volatile("st.global.cs." suffix " [%0], %1;" ::"l"(at), letter(*x) : "memory");            \
   }
 
 LOAD_4(float, "f32", "f")
@@ -37,14 +38,15 @@ __device__ __forceinline__ void load_4(u64 at, double *x) {
 }
 __device__ __forceinline__ void store_4(u64 at, const double *x) {
   asm volatile("st.global.cs.v2.f64 [%0], {%1, %2};" ::"l"(at), "d"(x[0]), "d"(x[1]) : "memory");
-  asm volatile("st.global.cs.v2.f64 [%0], {%1, %2};" ::"l"(at + 16), "d"(x[2]), "d"(x[3]) : "memory");
+  asm volatile("st.global.cs.v2.f64 [%0], {%1, %2};" ::"l"(at + 16), "d"(x[2]), "d"(x[3])
+               : "memory");
 }
 
 // Types of 16 bits.
-#define LIKE_U16(type)                                                                                                 \
-  __device__ __forceinline__ void load_4(u64 at, type *x) { load_4(at, (u16 *)x); }                                    \
-  __device__ __forceinline__ void store_4(u64 at, const type *x) { store_4(at, (const u16 *)x); }                      \
-  __device__ __forceinline__ void load_1(u64 at, type *x) { load_1(at, (u16 *)x); }                                    \
+#define LIKE_U16(type)                                                                             \
+  __device__ __forceinline__ void load_4(u64 at, type *x) { load_4(at, (u16 *)x); }                \
+  __device__ __forceinline__ void store_4(u64 at, const type *x) { store_4(at, (const u16 *)x); }  \
+  __device__ __forceinline__ void load_1(u64 at, type *x) { load_1(at, (u16 *)x); }                \
   __device__ __forceinline__ void store_1(u64 at, const type *x) { store_1(at, (const u16 *)x); }
 
 LIKE_U16(f16)
@@ -75,13 +77,17 @@ __device__ __forceinline__ u32 load_u32(u64 at) {
   asm volatile("ld.global.u32 %0, [%1];" : "=r"(x) : "l"(at));
   return x;
 }
-__device__ __forceinline__ void store_u32(u64 at, u32 x) { asm volatile("st.global.u32 [%0], %1;" ::"l"(at), "r"(x) : "memory"); }
+__device__ __forceinline__ void store_u32(u64 at, u32 x) {
+  asm volatile("st.global.u32 [%0], %1;" ::"l"(at), "r"(x) : "memory");
+}
 __device__ __forceinline__ u64 load_u64(u64 at) {
   u64 x;
   asm volatile("ld.global.u64 %0, [%1];" : "=l"(x) : "l"(at));
   return x;
 }
-__device__ __forceinline__ void store_u64(u64 at, u64 x) { asm volatile("st.global.u64 [%0], %1;" ::"l"(at), "l"(x) : "memory"); }
+__device__ __forceinline__ void store_u64(u64 at, u64 x) {
+  asm volatile("st.global.u64 [%0], %1;" ::"l"(at), "l"(x) : "memory");
+}
 
 __device__ __forceinline__ u64 exchange_u64(u64 at, u64 x) {
   u64 before;
@@ -90,10 +96,12 @@ __device__ __forceinline__ u64 exchange_u64(u64 at, u64 x) {
 }
 
 // Returns whether four elements take one access, or two of 16 bytes.
-template <class S> __device__ __forceinline__ bool is_aligned(u64 at) { return at % (sizeof(S) < 4 ? 4 * sizeof(S) : 16) == 0; }
+template <class S> __device__ __forceinline__ bool is_aligned(u64 at) {
+  return at % (sizeof(S) < 4 ? 4 * sizeof(S) : 16) == 0;
+}
 
-// Loads and stores the first `n` of four elements side by side, in one access if there are four and they are aligned
-// for it. The others read as 0.
+// Loads and stores the first `n` of four elements side by side, in one access if there are four and
+// they are aligned for it. The others read as 0.
 template <class S> __device__ __forceinline__ void load(u64 base, u64 element, u32 n, S (&x)[4]) {
   const u64 at = base + element * sizeof(S);
   if (n == 4 && is_aligned<S>(at)) return load_4(at, x);
@@ -103,7 +111,8 @@ template <class S> __device__ __forceinline__ void load(u64 base, u64 element, u
     if (i < n) load_1(at + i * sizeof(S), &x[i]);
   }
 }
-template <class S> __device__ __forceinline__ void store(u64 base, u64 element, u32 n, const S (&x)[4]) {
+template <class S>
+__device__ __forceinline__ void store(u64 base, u64 element, u32 n, const S (&x)[4]) {
   const u64 at = base + element * sizeof(S);
   if (n == 4 && is_aligned<S>(at)) return store_4(at, x);
 #pragma unroll

@@ -23,13 +23,15 @@ __device__ __forceinline__ double join_lanes(double (&lanes)[4]) {
 // Returns the sum of a warp's counts to the first thread.
 __device__ __forceinline__ u32 join_counts(u32 count) {
 #pragma unroll
-  for (u32 threads = 16; threads > 0; threads /= 2) count += __shfl_down_sync(EVERYONE, count, threads);
+  for (u32 threads = 16; threads > 0; threads /= 2)
+    count += __shfl_down_sync(EVERYONE, count, threads);
   return count;
 }
 
-// Sums the squares of one block of 4,096 elements, by one warp: thread t has the lanes 4 t to 4 t + 3. Every thread of
-// the warp calls it, and the first gets the sum.
-template <class G, class T> __device__ __forceinline__ double tally_block(u64 grad, u64 start, u32 n, u32 &n_nonfinite) {
+// Sums the squares of one block of 4,096 elements, by one warp: thread t has the lanes 4 t to 4 t
+// + 3. Every thread of the warp calls it, and the first gets the sum.
+template <class G, class T>
+__device__ __forceinline__ double tally_block(u64 grad, u64 start, u32 n, u32 &n_nonfinite) {
   const u32 lane = threadIdx.x % 32;
   double lanes[4] = {0.0, 0.0, 0.0, 0.0};
   n_nonfinite = 0;

@@ -1,8 +1,9 @@
-// Sparse gradients: the listed rows are sorted, and the values of each are added up in the order of the list. It
-// mirrors `src/tensor/rows.rs` and `src/cpu/rows.rs`.
+// Sparse gradients: the listed rows are sorted, and the values of each are added up in the order of
+// the list. It mirrors `src/tensor/rows.rs` and `src/cpu/rows.rs`.
 //
-// An entry is a row, and below it its place in the list, so that sorted entries of one row keep their order. Rows
-// that the tensor does not have are listed as the one behind its last, and passed over.
+// An entry is a row, and below it its place in the list, so that sorted entries of one row keep
+// their order. Rows that the tensor does not have are listed as the one behind its last, and passed
+// over.
 #pragma once
 #include "lag.cuh"
 
@@ -14,15 +15,25 @@ const u32 DIGITS = THREADS;
 
 __device__ __forceinline__ u64 row_of(u64 entry) { return entry >> 32; }
 __device__ __forceinline__ u64 place_of(u64 entry) { return entry & 0xffffffff; }
-__device__ __forceinline__ u32 digit_of(u64 entry, u32 pass) { return (u32)(row_of(entry) >> 8 * pass) % DIGITS; }
+__device__ __forceinline__ u32 digit_of(u64 entry, u32 pass) {
+  return (u32)(row_of(entry) >> 8 * pass) % DIGITS;
+}
 __device__ __forceinline__ u64 entry_at(u64 entries, u64 i) { return load_u64(entries + 8 * i); }
 
-__device__ __forceinline__ u64 noted(const Rows &rows, Gathered what) { return load_u64(rows.gathered + 8 * what); }
-__device__ __forceinline__ void note(const Rows &rows, Gathered what, u64 value) { store_u64(rows.gathered + 8 * what, value); }
+__device__ __forceinline__ u64 noted(const Rows &rows, Gathered what) {
+  return load_u64(rows.gathered + 8 * what);
+}
+__device__ __forceinline__ void note(const Rows &rows, Gathered what, u64 value) {
+  store_u64(rows.gathered + 8 * what, value);
+}
 
 // The entries that a pass sorts, and their places after it.
-__device__ __forceinline__ u64 from_of(const Rows &rows, u32 pass) { return pass % 2 ? rows.entries : rows.spare; }
-__device__ __forceinline__ u64 to_of(const Rows &rows, u32 pass) { return pass % 2 ? rows.spare : rows.entries; }
+__device__ __forceinline__ u64 from_of(const Rows &rows, u32 pass) {
+  return pass % 2 ? rows.entries : rows.spare;
+}
+__device__ __forceinline__ u64 to_of(const Rows &rows, u32 pass) {
+  return pass % 2 ? rows.spare : rows.entries;
+}
 
 // Returns whether no entry before the i-th has its row.
 __device__ __forceinline__ bool is_first(u64 entries, u64 i) {
@@ -33,12 +44,16 @@ __device__ __forceinline__ bool is_first(u64 entries, u64 i) {
 __device__ __forceinline__ i64 number_at(u64 numbers, u32 is_long, u64 place) {
   return is_long ? (i64)load_u64(numbers + 8 * place) : (i64)(int)load_u32(numbers + 4 * place);
 }
-__device__ __forceinline__ i64 number_at(const Rows &rows, u64 place) { return number_at(rows.numbers, rows.is_long, place); }
+__device__ __forceinline__ i64 number_at(const Rows &rows, u64 place) {
+  return number_at(rows.numbers, rows.is_long, place);
+}
 
 __device__ __forceinline__ bool is_double(const Rows &rows) { return rows.type >= VALUES_F64; }
 
-// Calls `visit(i, row)` for the first entry of each row below `height` that belongs to a share, by a warp for each.
-template <class Visit> __device__ __forceinline__ void each_row(u64 entries, u64 n, u64 height, u32 share, const Visit &visit) {
+// Calls `visit(i, row)` for the first entry of each row below `height` that belongs to a share, by
+// a warp for each.
+template <class Visit> __device__ __forceinline__ void each_row(u64 entries, u64 n, u64 height,
+                                                                u32 share, const Visit &visit) {
   const u32 warps = THREADS / WARP;
   for (u64 i = (u64)share * warps + threadIdx.x / WARP; i < n; i += SHARES * warps) {
     const u64 row = row_of(entry_at(entries, i));
@@ -49,22 +64,25 @@ template <class Visit> __device__ __forceinline__ void each_row(u64 entries, u64
 // Writes zeros over what was gathered last, so that the gradient is zero everywhere.
 __device__ __forceinline__ void forget_rows(const Rows &rows, u32 share) {
   const u64 row_elements = noted(rows, GATHERED_ROW_ELEMENTS);
-  each_row(rows.entries, noted(rows, GATHERED_N), noted(rows, GATHERED_HEIGHT), share, [&](u64, u64 row) {
-    const float zero[4] = {};
-    const double wide_zero[4] = {};
-    for (u64 at = 4 * (threadIdx.x % WARP); at < row_elements; at += 4 * WARP) {
-      const u32 left = (u32)min(4ull, row_elements - at);
-      if (is_double(rows)) store(rows.grad, row * row_elements + at, left, wide_zero);
-      else store(rows.grad, row * row_elements + at, left, zero);
-    }
-  });
+  each_row(rows.entries, noted(rows, GATHERED_N), noted(rows, GATHERED_HEIGHT), share,
+           [&](u64, u64 row) {
+             const float zero[4] = {};
+             const double wide_zero[4] = {};
+             for (u64 at = 4 * (threadIdx.x % WARP); at < row_elements; at += 4 * WARP) {
+               const u32 left = (u32)min(4ull, row_elements - at);
+               if (is_double(rows)) store(rows.grad, row * row_elements + at, left, wide_zero);
+               else store(rows.grad, row * row_elements + at, left, zero);
+             }
+           });
 }
 
 // Counts how many entries of a tile, `entry(i)`, have each digit.
-template <class Entry> __device__ __forceinline__ void count_entries(const Rows &rows, u64 tile, u32 pass, u32 *counts, const Entry &entry) {
+template <class Entry> __device__ __forceinline__ void
+count_entries(const Rows &rows, u64 tile, u32 pass, u32 *counts, const Entry &entry) {
   counts[threadIdx.x] = 0;
   __syncthreads();
-  for (u64 i = tile * TILE + threadIdx.x; i < min((tile + 1) * TILE, rows.n); i += THREADS) atomicAdd(&counts[digit_of(entry(i), pass)], 1);
+  for (u64 i = tile * TILE + threadIdx.x; i < min((tile + 1) * TILE, rows.n); i += THREADS)
+    atomicAdd(&counts[digit_of(entry(i), pass)], 1);
   __syncthreads();
   store_u32(rows.counts + 4 * (tile * DIGITS + threadIdx.x), counts[threadIdx.x]);
 }
@@ -83,8 +101,9 @@ __device__ __forceinline__ void list_tile(const Rows &rows, u64 tile, u32 *count
   });
 }
 
-// Puts the entries of a tile where they belong by one digit: behind all that have a lower one, and those of the same
-// digit in the order that they have. Thread d finds the places of the entries with the digit d.
+// Puts the entries of a tile where they belong by one digit: behind all that have a lower one, and
+// those of the same digit in the order that they have. Thread d finds the places of the entries
+// with the digit d.
 __device__ __forceinline__ void sort_tile(const Rows &rows, u64 tile, u32 pass) {
   __shared__ u64 totals[DIGITS], places[THREADS];
   __shared__ u32 digits[THREADS];
@@ -110,8 +129,10 @@ __device__ __forceinline__ void sort_tile(const Rows &rows, u64 tile, u32 pass) 
   }
 }
 
-// Adds up the values of the entries of one row, of which the i-th is the first, and makes them its gradient.
-template <class T, class G> __device__ __forceinline__ void gather_row(const Rows &rows, u64 i, u64 row) {
+// Adds up the values of the entries of one row, of which the i-th is the first, and makes them its
+// gradient.
+template <class T, class G>
+__device__ __forceinline__ void gather_row(const Rows &rows, u64 i, u64 row) {
   for (u64 at = 4 * (threadIdx.x % WARP); at < rows.row_elements; at += 4 * WARP) {
     const u32 left = (u32)min(4ull, rows.row_elements - at);
     T sum[4] = {};
@@ -131,7 +152,8 @@ template <class T, class G> __device__ __forceinline__ void gather_row(const Row
   }
 }
 
-// Returns whether a listed row has some of the `n` elements from `start` on. If none has, the gradient is zero there.
+// Returns whether a listed row has some of the `n` elements from `start` on. If none has, the
+// gradient is zero there.
 __device__ __forceinline__ bool is_listed(const Rows &rows, u64 start, u32 n) {
   const u64 first = start / rows.row_elements, last = (start + n - 1) / rows.row_elements;
   u64 low = 0, high = rows.n;
@@ -147,7 +169,9 @@ __device__ __forceinline__ bool is_listed(const Rows &rows, u64 start, u32 n) {
 __device__ __forceinline__ void note_list(const Rows &rows, u32 share) {
   for (u64 i = (u64)share * THREADS + threadIdx.x; i < rows.n; i += SHARES * THREADS) {
     const u64 entry = entry_at(rows.entries, i);
-    if (row_of(entry) != rows.height || !is_first(rows.entries, i) || noted(rows, OUTSIDE_PLACE) != 0) continue;
+    if (row_of(entry) != rows.height || !is_first(rows.entries, i) ||
+        noted(rows, OUTSIDE_PLACE) != 0)
+      continue;
     note(rows, OUTSIDE_PLACE, place_of(entry) + 1);
     note(rows, OUTSIDE_ROW, (u64)number_at(rows, place_of(entry)));
     note(rows, OUTSIDE_HEIGHT, rows.height);

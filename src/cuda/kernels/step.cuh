@@ -23,8 +23,10 @@ __device__ __forceinline__ Random random_of(const Tensor &tensor, const Scalars 
   return {{tensor.key[0], tensor.key[1]}, scalars->step, tensor.first_element};
 }
 
-// Loads four gradients of one type in the compute type, and writes zeros over them if they are to be cleared.
-template <class G, class T> __device__ __forceinline__ void take_stored(const Work &work, u64 at, u32 n, T (&wide)[4]) {
+// Loads four gradients of one type in the compute type, and writes zeros over them if they are to
+// be cleared.
+template <class G, class T>
+__device__ __forceinline__ void take_stored(const Work &work, u64 at, u32 n, T (&wide)[4]) {
   G stored[4];
   load(work.tensor.grad, at, n, stored);
 #pragma unroll
@@ -36,22 +38,26 @@ template <class G, class T> __device__ __forceinline__ void take_stored(const Wo
 }
 
 // Loads gradients, which have the parameter's type or f32.
-template <class P, class T> __device__ __forceinline__ void take_grad(const Work &work, u64 at, u32 n, T (&wide)[4]) {
+template <class P, class T>
+__device__ __forceinline__ void take_grad(const Work &work, u64 at, u32 n, T (&wide)[4]) {
   if (work.flags & FLAG_F32_GRADS) take_stored<float>(work, at, n, wide);
   else take_stored<P>(work, at, n, wide);
 }
-template <> __device__ __forceinline__ void take_grad<float>(const Work &work, u64 at, u32 n, float (&wide)[4]) {
+template <> __device__ __forceinline__ void take_grad<float>(const Work &work, u64 at, u32 n,
+                                                             float (&wide)[4]) {
   take_stored<float>(work, at, n, wide);
 }
 
 // The source of gradients: the tensor, or none in a step without a gradient.
 struct Given {
-  template <class P, class T> static __device__ __forceinline__ void take(const Work &work, u64 at, u32 n, T (&wide)[4]) {
+  template <class P, class T>
+  static __device__ __forceinline__ void take(const Work &work, u64 at, u32 n, T (&wide)[4]) {
     take_grad<P>(work, at, n, wide);
   }
 };
 struct GivenOrNone {
-  template <class P, class T> static __device__ __forceinline__ void take(const Work &work, u64 at, u32 n, T (&wide)[4]) {
+  template <class P, class T>
+  static __device__ __forceinline__ void take(const Work &work, u64 at, u32 n, T (&wide)[4]) {
     if (!(work.flags & FLAG_NO_GRADS)) return take_grad<P>(work, at, n, wide);
 #pragma unroll
     for (int i = 0; i < 4; i++) wide[i] = T(0);
@@ -59,9 +65,10 @@ struct GivenOrNone {
 };
 
 // Updates four elements.
-template <class T>
-__device__ __forceinline__ void update(const Work &work, T (&param)[4], T (&grad)[4], T (&exp_avg)[4], T (&exp_avg_sq)[4],
-                                       T (&max_exp_avg_sq)[4]) {
+template <class T> __device__ __forceinline__ void update(const Work &work, T (&param)[4],
+                                                          T (&grad)[4], T (&exp_avg)[4],
+                                                          T (&exp_avg_sq)[4],
+                                                          T (&max_exp_avg_sq)[4]) {
   const StepScalars<T> scalars = work.scalars->of(T());
   if (scalars.prepares) {
 #pragma unroll
@@ -78,9 +85,16 @@ __device__ __forceinline__ void update(const Work &work, T (&param)[4], T (&grad
 
 // Moments in the compute type.
 struct Full {
-  template <class T> static __device__ __forceinline__ void open(u64 base, u64 at, u32 n, T (&wide)[4]) { load(base, at, n, wide); }
-  template <class T> static __device__ __forceinline__ void close(u64 base, u64 at, u32 n, const T (&wide)[4]) { store(base, at, n, wide); }
-  template <class T> static __device__ __forceinline__ void close_randomly(u64 base, u64 at, u32 n, const T (&wide)[4], const Random &) {
+  template <class T>
+  static __device__ __forceinline__ void open(u64 base, u64 at, u32 n, T (&wide)[4]) {
+    load(base, at, n, wide);
+  }
+  template <class T>
+  static __device__ __forceinline__ void close(u64 base, u64 at, u32 n, const T (&wide)[4]) {
+    store(base, at, n, wide);
+  }
+  template <class T> static __device__ __forceinline__ void
+  close_randomly(u64 base, u64 at, u32 n, const T (&wide)[4], const Random &) {
     store(base, at, n, wide);
   }
 };
@@ -99,7 +113,8 @@ struct Half {
     for (int i = 0; i < 4; i++) narrow(wide[i], stored[i]);
     store(base, at, n, stored);
   }
-  static __device__ __forceinline__ void close_randomly(u64 base, u64 at, u32 n, const float (&wide)[4], const Random &random) {
+  static __device__ __forceinline__ void
+  close_randomly(u64 base, u64 at, u32 n, const float (&wide)[4], const Random &random) {
     bf16 stored[4];
     u32 noise[4];
     random.bits(NOISE_EXP_AVG_SQ, at, noise);

@@ -1,5 +1,5 @@
-// Element types in memory: `src/dtype.rs` mirrored. The f16 conversions are the processor's own, which
-// give the same bits.
+// Element types in memory: `src/dtype.rs` mirrored. The f16 conversions are the processor's own,
+// which give the same bits.
 #pragma once
 
 typedef unsigned char u8;
@@ -28,18 +28,26 @@ template <class S> using Compute = typename ComputeOf<S>::type;
 __device__ __forceinline__ u32 bits_of(float x) { return __float_as_uint(x); }
 __device__ __forceinline__ float float_of(u32 bits) { return __uint_as_float(bits); }
 __device__ __forceinline__ bool is_nan(u32 bits) { return (bits & 0x7fffffff) > 0x7f800000; }
-__device__ __forceinline__ u32 quiet_nan(u32 bits) { return is_nan(bits) ? bits | 0x00400000 : bits; }
+__device__ __forceinline__ u32 quiet_nan(u32 bits) {
+  return is_nan(bits) ? bits | 0x00400000 : bits;
+}
 
 __device__ __forceinline__ void widen(float stored, float &wide) { wide = stored; }
 __device__ __forceinline__ void widen(float stored, double &wide) { wide = stored; }
 __device__ __forceinline__ void widen(double stored, double &wide) { wide = stored; }
-__device__ __forceinline__ void widen(bf16 stored, float &wide) { wide = float_of(quiet_nan((u32)stored.bits << 16)); }
-__device__ __forceinline__ void widen(f16 stored, float &wide) { asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(stored.bits)); }
+__device__ __forceinline__ void widen(bf16 stored, float &wide) {
+  wide = float_of(quiet_nan((u32)stored.bits << 16));
+}
+__device__ __forceinline__ void widen(f16 stored, float &wide) {
+  asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(stored.bits));
+}
 
 // To nearest even.
 __device__ __forceinline__ void narrow(float wide, float &stored) { stored = wide; }
 __device__ __forceinline__ void narrow(double wide, double &stored) { stored = wide; }
-__device__ __forceinline__ void narrow(float wide, f16 &stored) { asm("cvt.rn.f16.f32 %0, %1;" : "=h"(stored.bits) : "f"(wide)); }
+__device__ __forceinline__ void narrow(float wide, f16 &stored) {
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(stored.bits) : "f"(wide));
+}
 __device__ __forceinline__ void narrow(float wide, bf16 &stored) {
   const u32 bits = bits_of(wide);
   const u32 rounded = (bits + (0x7fff + (bits >> 16 & 1))) >> 16;

@@ -1,5 +1,5 @@
-// Four elements of a parameter in the compute type, out of the form in which they are kept and back. It mirrors
-// `src/cpu/weights.rs`. Elements that are not there read as 0 and are not written.
+// Four elements of a parameter in the compute type, out of the form in which they are kept and
+// back. It mirrors `src/cpu/weights.rs`. Elements that are not there read as 0 and are not written.
 #pragma once
 #include "memory.cuh"
 #include "philox.cuh"
@@ -8,13 +8,15 @@
 // The parameter itself; a 16-bit one is rounded to nearest.
 struct Itself {
   static const Kept KEPT = KEPT_ITSELF;
-  template <class P> static __device__ __forceinline__ void open(const Tensor &t, u64 at, u32 n, Compute<P> (&wide)[4]) {
+  template <class P> static __device__ __forceinline__ void open(const Tensor &t, u64 at, u32 n,
+                                                                 Compute<P> (&wide)[4]) {
     P stored[4];
     load(t.param, at, n, stored);
 #pragma unroll
     for (int i = 0; i < 4; i++) widen(stored[i], wide[i]);
   }
-  template <class P> static __device__ __forceinline__ void close(const Tensor &t, u64 at, u32 n, const Compute<P> (&wide)[4], const Random &) {
+  template <class P> static __device__ __forceinline__ void
+  close(const Tensor &t, u64 at, u32 n, const Compute<P> (&wide)[4], const Random &) {
     P stored[4];
 #pragma unroll
     for (int i = 0; i < 4; i++) narrow(wide[i], stored[i]);
@@ -25,10 +27,12 @@ struct Itself {
 // An f32 master beside a 16-bit parameter.
 struct Master {
   static const Kept KEPT = KEPT_MASTER;
-  template <class P> static __device__ __forceinline__ void open(const Tensor &t, u64 at, u32 n, float (&wide)[4]) {
+  template <class P>
+  static __device__ __forceinline__ void open(const Tensor &t, u64 at, u32 n, float (&wide)[4]) {
     load(t.rest, at, n, wide);
   }
-  template <class P> static __device__ __forceinline__ void close(const Tensor &t, u64 at, u32 n, const float (&wide)[4], const Random &random) {
+  template <class P> static __device__ __forceinline__ void
+  close(const Tensor &t, u64 at, u32 n, const float (&wide)[4], const Random &random) {
     store(t.rest, at, n, wide);
     Itself::close<P>(t, at, n, wide, random);
   }
@@ -37,7 +41,8 @@ struct Master {
 // A bf16 parameter and a remainder, which together are the master.
 struct Split {
   static const Kept KEPT = KEPT_SPLIT;
-  template <class P> static __device__ __forceinline__ void open(const Tensor &t, u64 at, u32 n, float (&wide)[4]) {
+  template <class P>
+  static __device__ __forceinline__ void open(const Tensor &t, u64 at, u32 n, float (&wide)[4]) {
     bf16 upper[4];
     i16 remainder[4];
     load(t.param, at, n, upper);
@@ -45,7 +50,8 @@ struct Split {
 #pragma unroll
     for (int i = 0; i < 4; i++) wide[i] = join(upper[i], remainder[i]);
   }
-  template <class P> static __device__ __forceinline__ void close(const Tensor &t, u64 at, u32 n, const float (&wide)[4], const Random &) {
+  template <class P> static __device__ __forceinline__ void
+  close(const Tensor &t, u64 at, u32 n, const float (&wide)[4], const Random &) {
     bf16 upper[4];
     i16 remainder[4];
 #pragma unroll
@@ -58,7 +64,8 @@ struct Split {
 // A 16-bit parameter and its rounding error.
 struct Kahan {
   static const Kept KEPT = KEPT_KAHAN;
-  template <class P> static __device__ __forceinline__ void open(const Tensor &t, u64 at, u32 n, float (&wide)[4]) {
+  template <class P>
+  static __device__ __forceinline__ void open(const Tensor &t, u64 at, u32 n, float (&wide)[4]) {
     P stored[4], rest[4];
     load(t.param, at, n, stored);
     load(t.rest, at, n, rest);
@@ -70,7 +77,8 @@ struct Kahan {
       wide[i] = wide[i] + left_over;
     }
   }
-  template <class P> static __device__ __forceinline__ void close(const Tensor &t, u64 at, u32 n, const float (&wide)[4], const Random &) {
+  template <class P> static __device__ __forceinline__ void
+  close(const Tensor &t, u64 at, u32 n, const float (&wide)[4], const Random &) {
     P stored[4], rest[4];
 #pragma unroll
     for (int i = 0; i < 4; i++) compensated(wide[i], stored[i], rest[i]);
@@ -82,10 +90,12 @@ struct Kahan {
 // A bf16 parameter that is rounded at random.
 struct Stochastic {
   static const Kept KEPT = KEPT_STOCHASTIC;
-  template <class P> static __device__ __forceinline__ void open(const Tensor &t, u64 at, u32 n, float (&wide)[4]) {
+  template <class P>
+  static __device__ __forceinline__ void open(const Tensor &t, u64 at, u32 n, float (&wide)[4]) {
     Itself::open<P>(t, at, n, wide);
   }
-  template <class P> static __device__ __forceinline__ void close(const Tensor &t, u64 at, u32 n, const float (&wide)[4], const Random &random) {
+  template <class P> static __device__ __forceinline__ void
+  close(const Tensor &t, u64 at, u32 n, const float (&wide)[4], const Random &random) {
     bf16 stored[4];
     u32 noise[4];
     random.bits(NOISE_PARAM, at, noise);
@@ -95,14 +105,16 @@ struct Stochastic {
   }
 };
 
-// One of several forms, as the tensor says: for kernels that do so much for each element that a branch costs
-// nothing.
+// One of several forms, as the tensor says: for kernels that do so much for each element that a
+// branch costs nothing.
 template <class Keep, class... Others> struct OneOf {
-  template <class P> static __device__ __forceinline__ void open(const Tensor &t, u64 at, u32 n, float (&wide)[4]) {
+  template <class P>
+  static __device__ __forceinline__ void open(const Tensor &t, u64 at, u32 n, float (&wide)[4]) {
     if (t.kept == Keep::KEPT) Keep::template open<P>(t, at, n, wide);
     else OneOf<Others...>::template open<P>(t, at, n, wide);
   }
-  template <class P> static __device__ __forceinline__ void close(const Tensor &t, u64 at, u32 n, const float (&wide)[4], const Random &random) {
+  template <class P> static __device__ __forceinline__ void
+  close(const Tensor &t, u64 at, u32 n, const float (&wide)[4], const Random &random) {
     if (t.kept == Keep::KEPT) Keep::template close<P>(t, at, n, wide, random);
     else OneOf<Others...>::template close<P>(t, at, n, wide, random);
   }

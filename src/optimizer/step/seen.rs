@@ -1,8 +1,8 @@
 //! Where gradients have been held against what a step writes, and were found free of it.
 //!
 //! Hosts that free gradients after each step get the same addresses again and again. `is_free`
-//! looks an address up in two places of a table, which is far cheaper than a search among all that a
-//! step writes; `note` puts one there, in place of the older. What is noted holds as long as the
+//! looks an address up in two places of a table, which is far cheaper than a search among all that
+//! a step writes; `note` puts one there, in place of the older. What is noted holds as long as the
 //! memory that a step writes is what it was (`Occupied::revision`).
 #![forbid(unsafe_code)]
 
@@ -70,7 +70,7 @@ impl Seen {
         }
     }
 
-    /// Returns the first of the two places of an address: by the high bits of its product with 2^64
+    /// Returns the first of the two places of an address, by the high bits of its product with 2^64
     /// over the golden ratio.
     fn pair(&self, address: usize) -> usize {
         let n_pairs = self.places.len() as u64 / 2;
