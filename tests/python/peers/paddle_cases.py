@@ -186,13 +186,49 @@ class Calls(unittest.TestCase):
         self.assertEqual([param.grad for param in params], [None] * 3)
         optimizer.step()
 
+    def test_gradients_in_another_type_or_order_are_read(self):
+        results = []
+        for change in (
+            lambda grad: grad,
+            lambda grad: grad.cast("float64"),
+            lambda grad: grad.t().contiguous().t(),
+        ):
+            params = parameters(shapes=((4, 3),))
+            optimizer = adamw.paddle.AdamW(0.01, parameters=params)
+            gradients = Gradients()
+            for _ in range(3):
+                gradients.give(params)
+                optimizer.apply_gradients([(params[0], change(params[0].grad))])
+            results.append(params)
+        self.assertEqual(distance(results[1], results[0]), 0.0)
+        self.assertEqual(distance(results[2], results[0]), 0.0)
+
+    def test_wrappers_give_pairs_and_groups_of_them(self):
+        """Paddle's distributed wrappers call `_apply_optimize` in place of `step`."""
+        results = []
+        for params, _ in both():
+            listed = [{"params": params[:1]}, {"params": params[1:], "learning_rate": 0.1}]
+            kind = adamw.paddle.AdamW if results else paddle.optimizer.AdamW
+            optimizer = kind(0.1, parameters=listed)
+            gradients = Gradients()
+            for _ in range(3):
+                gradients.give(params)
+                for group in optimizer._param_groups:
+                    pairs = [(param, param.grad) for param in group["params"]]
+                    optimizer._apply_optimize(None, None, {**group, "params": pairs})
+            results.append(params)
+        self.assertLessEqual(distance(*results), 1e-5)
+        stranger = parameter([1.0], name="stranger")
+        with self.assertRaisesRegex(adamw.MismatchError, "stranger is in no group"):
+            optimizer.apply_gradients([(stranger, paddle.ones([1]))])
+
     def test_frozen_parameters_and_other_classes_of_clipping(self):
-        class Halved(paddle.nn.clip.ClipGradBase):
+        class Squared(paddle.nn.clip.ClipGradBase):
             def _dygraph_clip(self, params_grads):
-                return [(param, grad * 0.5) for param, grad in params_grads]
+                return [(param, grad * grad) for param, grad in params_grads]
 
         results = []
-        for params, optimizer in both(grad_clip=Halved(), weight_decay=0.1):
+        for params, optimizer in both(grad_clip=Squared(), weight_decay=0.1):
             params[1].stop_gradient = True
             Gradients().steps(optimizer, params, 10)
             results.append(params)
@@ -251,6 +287,18 @@ class Calls(unittest.TestCase):
                 params[0].get_tensor()._share_data_with(moved.get_tensor())
             results.append(params)
         self.assertLessEqual(distance(*results), 1e-5)
+
+    def test_a_parameter_of_another_type_than_at_its_first_step_is_refused(self):
+        layer = paddle.nn.Linear(3, 2)
+        optimizer = adamw.paddle.AdamW(parameters=layer.parameters())
+        Gradients().steps(optimizer, layer.parameters(), 1)
+        for dtype in ("float64", "bfloat16"):
+            layer.to(dtype=dtype)
+            Gradients().give(layer.parameters())
+            before = numbers(layer.weight)
+            with self.assertRaisesRegex(adamw.MismatchError, f"is paddle.{dtype} .* and was"):
+                optimizer.step()
+            np.testing.assert_array_equal(numbers(layer.weight), before)
 
     def test_a_model_is_fitted(self):
         paddle.seed(3)

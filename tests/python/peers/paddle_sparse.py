@@ -15,7 +15,7 @@ import warnings
 import adamw.paddle
 import numpy as np
 import paddle
-from paddle_pairs import distance, numbers
+from paddle_pairs import distance, numbers, parameter
 
 ROWS, WIDTH = 40, 8
 CRASH = """
@@ -110,6 +110,18 @@ class Sparse(unittest.TestCase):
         optimizer.step()
         changed = (numbers(layer.weight) != before).any(axis=1)
         self.assertEqual(list(np.flatnonzero(changed)), [1, 3])
+
+    def test_rows_of_another_table_are_refused(self):
+        layer = embedding(True)
+        layer(paddle.to_tensor([3, 39])).sum().backward()
+        grad = layer.weight._grad_ivar()
+        cases = ((ROWS, WIDTH + 1), "values"), ((ROWS, WIDTH, 2), "values"), ((39, WIDTH), "39")
+        for shape, text in cases:
+            param = parameter(np.ones(shape), name="table")
+            optimizer = adamw.paddle.AdamW(parameters=[param])
+            with self.subTest(text), self.assertRaisesRegex(ValueError, f"table.*{text}"):
+                optimizer.apply_gradients([(param, grad)])
+            np.testing.assert_array_equal(numbers(param), 1.0)
 
     def test_sparse_and_dense_gradients_take_turns(self):
         layer, other = embedding(True), paddle.nn.Linear(WIDTH, 2)

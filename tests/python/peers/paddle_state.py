@@ -123,6 +123,39 @@ class State(unittest.TestCase):
                 ours.set_state_dict(given)
                 self.assertEqual(list(ours.state_dict()), list(state))
 
+    def test_arrays_are_taken_as_tensors_are(self):
+        """paddle.load gives them with return_numpy=True, and adamw.convert.to_paddle."""
+        for dtype in ("float32", "bfloat16"):
+            with paddle.utils.unique_name.guard():
+                masters = {"multi_precision": dtype != "float32"}
+                params, optimizer = begun("ours", 5, Gradients(), dtype, **masters)
+                state = optimizer.state_dict()
+                arrays = {k: v.numpy() for k, v in state.items() if k != "master_weights"}
+                pairs = {k: (v.name, v.numpy()) for k, v in optimizer._master_weights.items()}
+                if pairs:
+                    arrays["master_weights"] = pairs
+                resumed = adamw.paddle.AdamW(parameters=params, **masters)
+                resumed.set_state_dict(arrays)
+                for key, value in resumed.state_dict().items():
+                    if key != "master_weights":
+                        self.assertTrue(bool((value == state[key]).all()), key)
+                for key, (_, values) in pairs.items():
+                    kept = resumed.state_dict()["master_weights"][key].numpy()
+                    np.testing.assert_array_equal(kept, values)
+
+    def test_powers_of_betas_that_have_changed_are_taken_as_they_are(self):
+        with paddle.utils.unique_name.guard():
+            params, optimizer = begun("ours", 4, Gradients(), beta1=0.5)
+            optimizer._beta1 = 0.9
+            Gradients(seed=6).steps(optimizer, params, 4)
+            state = saved(optimizer.state_dict())
+            values = [param.clone() for param in params]
+            taken, resumed = begun("ours", 0, Gradients(), values=values)
+            resumed.set_state_dict(state)
+        Gradients(seed=9).steps(optimizer, params, 5)
+        Gradients(seed=9).steps(resumed, taken, 5)
+        self.assertLessEqual(distance(taken, params), 1e-6)
+
     def test_the_scheduler_is_saved(self):
         make = lambda: paddle.optimizer.lr.StepDecay(0.1, 3)
         with paddle.utils.unique_name.guard():
@@ -150,6 +183,7 @@ class State(unittest.TestCase):
                 (renamed, "nothing of parameter w_1, but of v_1"),
                 ({k: v for k, v in state.items() if k != "w_0_moment2_0"}, "no moment2 of"),
                 ({**state, "w_0_moment1_0": wrong}, r"moment1 of parameter w_0 .*\[2, 2\]"),
+                ({**state, "w_2_moment1_0": paddle.zeros([600], "float64")}, "w_2 is .*float64"),
                 ({**state, "w_0_moment1_1": wrong}, "moment1 of parameter w_0 twice"),
                 ({**state, "master_weights": {"w_0": wrong}}, "multi_precision=True"),
             ]

@@ -34,9 +34,9 @@ class Member:
     """A parameter that the library has, and what it was told of it last."""
 
     def __init__(
-        self, param: Any, number: int, parts: Mapping[str, Any], attributes: Attributes
+        self, param: Any, number: int, group: int, parts: Mapping[str, Any], attributes: Attributes
     ) -> None:
-        self.param, self.number, self.attributes = param, number, attributes
+        self.param, self.number, self.group, self.attributes = param, number, group, attributes
         #: Whether its `lr_scale` has all of its learning rate, which may change.
         self.has_own_lr = False
         self.name: str = param.name
@@ -128,19 +128,19 @@ class Engine:
             state={key: part.detach() for key, part in parts.items()},
         )
         number = self.optimizer._params[param.name].number
-        member = self.members[id(param)] = Member(param, number, parts, given)
+        member = self.members[id(param)] = Member(param, number, group, parts, given)
         member.has_own_lr = lr is not None
         if "master" in parts:
             self._with_master.append(member)
         if counts is not None:
-            self.set_counts(param, counts, self._told[group]["betas"])
+            self.set_counts(member, counts)
 
-    def set_counts(self, param: Any, counts: Counts, betas: tuple[float, float]) -> None:
+    def set_counts(self, member: Member, counts: Counts) -> None:
         """Sets the number of steps that a parameter has taken, and the products of their betas."""
-        self.optimizer.set_state(f"state.{param.name}.step", float(counts.step))
-        if not counts.are_powers(betas):
+        self.optimizer.set_state(f"state.{member.name}.step", float(counts.step))
+        if not counts.are_powers(self._told[member.group]["betas"]):
             for beta, power in zip(("beta1", "beta2"), counts.powers, strict=True):
-                self.optimizer.set_state(f"state.{param.name}.{beta}_power", power)
+                self.optimizer.set_state(f"state.{member.name}.{beta}_power", power)
 
     def sync_masters(self) -> None:
         """Takes the parameters as they are now as the start of the next step."""

@@ -234,10 +234,10 @@ class AdamW(paddle.optimizer.AdamW):
         """Returns the engine. `paddle.amp.decorate` may set `multi_precision` before a step."""
         form = self._form()
         if form != self._engine.form:
-            if self._engine.members:
+            if self._engine.members or self._counts:
                 raise MismatchError(
-                    f"the optimizer is {form} now and was {self._engine.form} at its first step: "
-                    f"make another one"
+                    f"the optimizer is {form} now and was {self._engine.form} when it got its "
+                    f"state: make another one"
                 )
             self._engine = Engine(form)
         return self._engine
@@ -291,8 +291,8 @@ class AdamW(paddle.optimizer.AdamW):
                 kept[name if is_master else owner].set_value(value)
             betas = number(group["beta1"]), number(group["beta2"])
             self._counts[name] = counted(parts, betas)
-            if name in members:
-                engine.set_counts(param, self._counts[name], betas)
+            if id(param) in engine.members:
+                engine.set_counts(engine.members[id(param)], self._counts[name])
 
     load_state_dict = set_state_dict
 

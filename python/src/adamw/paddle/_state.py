@@ -159,6 +159,4 @@ def counted(parts: Mapping[str, Any], betas: tuple[float, float]) -> Counts:
     if step is None:
         beta = max(betas)
         step = math.ceil(math.log(tiny) / math.log(beta)) - 1 if beta else 1
-    if step == 0:
-        powers = [1.0, 1.0]
     return Counts(step, (powers[0], powers[1]))
