@@ -207,7 +207,7 @@ class Calls(unittest.TestCase):
         """Paddle's distributed wrappers call `_apply_optimize` in place of `step`."""
         results = []
         for params, _ in both():
-            listed = [{"params": params[:1]}, {"params": params[1:], "learning_rate": 0.1}]
+            listed = [{"params": params[:1]}, {"params": params[1:], "beta1": 0.5}]
             kind = adamw.paddle.AdamW if results else paddle.optimizer.AdamW
             optimizer = kind(0.1, parameters=listed)
             gradients = Gradients()

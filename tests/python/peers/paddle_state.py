@@ -23,13 +23,13 @@ def saved(state_dict):
         return paddle.load(file.name)
 
 
-def begun(kind, steps, gradients, dtype="float32", values=None, **keywords):
+def begun(kind, steps, gradients, dtype="float32", values=None, absent=(), **keywords):
     """Returns parameters and their optimizer after some steps, as a process of its own has them."""
     params = parameters(dtype)
     for param, value in zip(params, values or (), strict=bool(values)):
         param.set_value(value)
     optimizer = CLASSES[kind](parameters=params, **keywords)
-    gradients.steps(optimizer, params, steps)
+    gradients.steps(optimizer, params, steps, absent=absent)
     return params, optimizer
 
 
@@ -193,6 +193,20 @@ class State(unittest.TestCase):
                     optimizer.set_state_dict(given)
             after = [numbers(value) for value in optimizer.state_dict().values()]
             self.assertTrue(all(map(np.array_equal, before, after)))
+
+    def test_a_parameter_without_state_begins_anew_unless_it_was_renamed(self):
+        with paddle.utils.unique_name.guard():
+            params, optimizer = begun("ours", 3, Gradients(), absent={1})
+            state = saved(optimizer.state_dict())
+            self.assertNotIn("w_1_moment1_0", state)
+            fresh = adamw.paddle.AdamW(parameters=params)
+            fresh.set_state_dict(state)
+            Gradients().steps(fresh, params, 1)
+            self.assertIn("w_1_moment1_0", fresh.state_dict())
+            state["v_1_moment1_0"] = state["w_0_moment1_0"]
+            fresh = adamw.paddle.AdamW(parameters=params)
+            with self.assertRaisesRegex(adamw.MismatchError, "nothing of .* w_1, but of v_1"):
+                fresh.set_state_dict(state)
 
     def test_state_is_that_on_which_the_library_works(self):
         with paddle.utils.unique_name.guard():
