@@ -55,7 +55,8 @@ class Arguments(unittest.TestCase):
         cases = [
             ({"learning_rate": -0.1}, "lr_scale"),
             ({"learning_rate": float("nan")}, "lr_scale"),
-            ({"parameters": [params[0], params[0]]}, "twice"),
+            ({"parameters": [params[0], params[0]]}, "2 parameters are called w_0"),
+            ({"parameters": [params[0], *parameters()]}, "2 parameters are called w_0"),
             ({"parameters": [{"params": params, "beta1": 7.0}]}, "beta1"),
             ({"parameters": [{"params": params, "weight_decay": float("inf")}]}, "weight_decay"),
             ({"grad_clip": clip(-1.0)}, "clip_norm"),

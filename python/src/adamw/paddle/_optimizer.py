@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
@@ -98,9 +99,13 @@ class AdamW(paddle.optimizer.AdamW):
         self._lr_ratio = lr_ratio
         if is_tensor:
             self._learning_rate = learning_rate
-        params = [param for group in self._present_groups() for param in group["params"]]
-        if len({id(param) for param in params}) < len(params):
-            raise InvalidArgumentError("a parameter is listed twice, expected each once")
+        counts = Counter(p.name for group in self._present_groups() for p in group["params"])
+        for repeated, count in counts.items():
+            if count > 1:
+                raise InvalidArgumentError(
+                    f"{count} parameters are called {repeated}, expected each once, with a name "
+                    f"of its own"
+                )
         self._counts: dict[str, Counts] = {}
         self._engine = Engine(self._form())
         lr = self.get_lr()
