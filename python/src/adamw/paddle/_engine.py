@@ -40,8 +40,8 @@ class Member:
         #: Whether its `lr_scale` has all of its learning rate, which may change.
         self.has_own_lr = False
         self.name: str = param.name
-        self.parts = {"param": param, **parts}
-        self.addresses = [part.data_ptr() for part in self.parts.values()]
+        self.has_master = "master" in parts
+        self.address: int = param.data_ptr()
         self.dtype, self.shape = param.dtype, param.shape
         self.version: int = param.inplace_version
 
@@ -130,7 +130,7 @@ class Engine:
         number = self.optimizer._params[param.name].number
         member = self.members[id(param)] = Member(param, number, group, parts, given)
         member.has_own_lr = lr is not None
-        if "master" in parts:
+        if member.has_master:
             self._with_master.append(member)
         if counts is not None:
             self.set_counts(member, counts)
@@ -164,12 +164,11 @@ class Engine:
         if lr is not None or member.has_own_lr or given != member.attributes:
             self.optimizer.set_options(member.name, **options(member.name, given, lr)._asdict())
             member.attributes, member.has_own_lr = given, lr is not None
-        addresses = [part.data_ptr() for part in member.parts.values()]
-        if addresses != member.addresses:
-            moved = {key: part.detach() for key, part in member.parts.items()}
-            self.optimizer.rebind(member.name, **moved)
-            member.addresses = addresses
-        if "master" in member.parts and param.inplace_version != member.version:
+        address = param.data_ptr()
+        if address != member.address:
+            self.optimizer.rebind(member.name, param=param.detach())
+            member.address = address
+        if member.has_master and param.inplace_version != member.version:
             self.optimizer.sync_master(member.name)  # the host has written the parameter
 
     def step(self, pairs: Iterable[tuple[Any, Any]]) -> None:

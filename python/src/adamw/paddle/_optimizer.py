@@ -256,8 +256,9 @@ class AdamW(paddle.optimizer.AdamW):
         self._engine.sync_masters()
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state under Paddle's names: the moments themselves, on which the library
-        works, the powers of the betas as of now, the masters, and the state of the LRScheduler."""
+        """Returns the state under Paddle's names: the moments and masters themselves, on which the
+        library works (write them in place, as `set_value` does), the powers of the betas as of now,
+        and the state of the LRScheduler."""
         engine = self._engine
         for member in engine.members.values():
             owner = engine.form.owner(member.param)
