@@ -5,8 +5,7 @@
 
 enum { N = 1000 };
 
-int main(int argc, char **argv) {
-  const char *mistake = argc > 1 ? argv[1] : "";
+static int run(const char *mistake) {
   float *param = calloc(N, sizeof *param), *grad = calloc(N, sizeof *grad);
   adamw_optimizer *optimizer;
   uint32_t number;
@@ -25,6 +24,15 @@ int main(int argc, char **argv) {
     free(param);
   if (strcmp(mistake, "leak") != 0)
     free(grad);
-  grad = NULL;
   return 0;
+}
+
+int main(int argc, char **argv) {
+  const char *mistake = argc > 1 ? argv[1] : "";
+  /* What a dead part of the stack still points to counts as no leak: one of many is one. */
+  const int times = strcmp(mistake, "leak") == 0 ? 100 : 1;
+  int status = 0;
+  for (int i = 0; i < times && status == 0; i++)
+    status = run(mistake);
+  return status;
 }
