@@ -329,8 +329,8 @@ class Refused(unittest.TestCase):
             (lambda: AdamW([param], clip_norm=1.0, clip_value=1.0), "at most one of them"),
             (lambda: AdamW([param], lr=-1.0), "lr is -1, expected a finite number >= 0"),
             (
-                lambda: AdamW([{"params": [param], "amsgrad": True}]),
-                "a group has no 'amsgrad' of its own",
+                lambda: AdamW([{"params": [param], "seed": 1}]),
+                "a group has no 'seed' of its own",
             ),
             (
                 lambda: AdamW([{"params": [param], "precision": "master"}]),
