@@ -11,7 +11,8 @@ import torch
 
 from .. import _abi
 from .._library import check, library
-from ._state import BUFFERS, MOMENTS, PRECISIONS
+from ..settings import MOMENTS, PRECISIONS
+from ._state import STATE
 from ._tensors import described
 
 TensorPointer = ctypes.POINTER(_abi.Tensor)
@@ -89,7 +90,7 @@ class Handle:
         count = len(moved)
         numbers = (ctypes.c_uint32 * count)(*(number for number, _, _ in moved))
         buffers = (ctypes.c_uint32 * count)(
-            *(BUFFERS.get(key, _abi.BUFFER_PARAM) for _, key, _ in moved)
+            *(STATE.get(key, _abi.BUFFER_PARAM) for _, key, _ in moved)
         )
         tensors = [described(tensor) for _, _, tensor in moved]
         pointers = (TensorPointer * count)(*map(ctypes.pointer, tensors))

@@ -11,9 +11,10 @@ from torch._compile import _disable_dynamo
 from torch.optim.optimizer import ParamsT
 
 from ..errors import UnsupportedError
+from ..settings import MOMENTS, PRECISIONS
 from ._handle import Settings
 from ._plan import Plan
-from ._state import BUFFERS, MOMENTS, PRECISIONS
+from ._state import STATE
 
 Precision: TypeAlias = Literal["master", "split", "stochastic", "kahan"]
 Moments: TypeAlias = Literal["bf16", "8bit", "4bit"]
@@ -190,7 +191,7 @@ class AdamW(torch.optim.AdamW):
             params = (param for group in self.param_groups for param in group["params"])
             for number, param in zip(numbers, params, strict=True):
                 for key, value in saved["state"].get(number, {}).items():
-                    if key in BUFFERS and isinstance(value, torch.Tensor):
+                    if key in STATE and isinstance(value, torch.Tensor):
                         self.state[param][key] = value.to(param.device)
 
         hooks = (

@@ -6,40 +6,17 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .. import _abi
 from ..errors import MismatchError, UnsupportedError
+from ..state import BUFFERS
 from ._tensors import has_gaps, is_distributed, plain, strides
 
-#: The choices of `precision` and `moments`.
-PRECISIONS = {
-    None: _abi.PRECISION_DEFAULT,
-    "master": _abi.PRECISION_DEFAULT,
-    "split": _abi.PRECISION_SPLIT,
-    "stochastic": _abi.PRECISION_STOCHASTIC,
-    "kahan": _abi.PRECISION_KAHAN,
-}
-MOMENTS = {
-    None: _abi.MOMENTS_F32,
-    "bf16": _abi.MOMENTS_BF16,
-    "8bit": _abi.MOMENTS_8BIT,
-    "4bit": _abi.MOMENTS_4BIT,
-}
 #: The number of elements that share a scale.
 BLOCKS: dict[str | None, int] = {"8bit": 256, "4bit": 128}
 #: Shorter parameters have moments without codes.
 SHORTEST_CODED = 4096
 
-#: The buffers of a parameter by the names of its state, which are fields of adamw_param_config.
-BUFFERS = {
-    "master": _abi.BUFFER_MASTER,
-    "remainder": _abi.BUFFER_REMAINDER,
-    "exp_avg": _abi.BUFFER_EXP_AVG,
-    "exp_avg_sq": _abi.BUFFER_EXP_AVG_SQ,
-    "max_exp_avg_sq": _abi.BUFFER_MAX_EXP_AVG_SQ,
-    "exp_avg_scale": _abi.BUFFER_EXP_AVG_SCALE,
-    "exp_avg_sq_scale": _abi.BUFFER_EXP_AVG_SQ_SCALE,
-    "max_exp_avg_sq_scale": _abi.BUFFER_MAX_EXP_AVG_SQ_SCALE,
-}
+#: The buffers of state by name; the names are fields of adamw_param_config.
+STATE = {name: number for name, number in BUFFERS.items() if name != "param"}
 
 
 def is_short(param: torch.Tensor) -> bool:
