@@ -8,14 +8,6 @@ use adamw::ffi::{self, *};
 use core::ffi::c_void;
 use core::ptr::{null, null_mut};
 
-impl Handle {
-    fn steps(&self, n_params: usize) -> Vec<u64> {
-        let mut steps = vec![u64::MAX; n_params];
-        call!(adamw_get_steps(self.raw(), null(), steps.as_mut_ptr(), n_params)).unwrap();
-        steps
-    }
-}
-
 fn data(arrays: &[Array]) -> Vec<*mut c_void> {
     arrays.iter().map(|array| array.data()).collect()
 }

@@ -616,6 +616,13 @@ impl Handle {
         call!(adamw_set_steps(self.0, params, steps.as_ptr(), steps.len()))
     }
 
+    /// The step counts of the parameters from 0 on.
+    pub fn steps(&self, n_params: usize) -> Vec<u64> {
+        let mut steps = vec![u64::MAX; n_params];
+        call!(adamw_get_steps(self.0, null(), steps.as_mut_ptr(), n_params)).unwrap();
+        steps
+    }
+
     pub fn reset(&self, param: u32) {
         self.try_reset(param).unwrap()
     }

@@ -575,6 +575,22 @@ fn a_master_that_nobody_filled_fails_the_first_step_by_name() {
 }
 
 #[test]
+fn step_counts_that_are_set_go_on_there_with_the_same_bits() {
+    let _device = Device::new();
+    for bias_correction in [ADAMW_BIAS_CORRECTION_PRODUCTS, ADAMW_BIAS_CORRECTION_CURRENT] {
+        let mut twin = Twin::new(&adamw_config { bias_correction, ..config() });
+        several(&mut twin);
+        steps(&mut twin, 2);
+        twin.both(|handle| {
+            handle.set_steps(Some(&[2, 0]), &[70, 9]).unwrap();
+            handle.set_steps(Some(&[1, 99]), &[5, 5]).unwrap_err();
+        });
+        steps(&mut twin, 2);
+        twin.both(|handle| assert_eq!(handle.steps(3), [11, 4, 72]));
+    }
+}
+
+#[test]
 fn state_that_is_written_by_name_goes_on_with_the_same_bits() {
     let _device = Device::new();
     let config = adamw_config { amsgrad: 1, multi_precision: 1, ..config() };
