@@ -20,7 +20,7 @@ CTEST := .venv/bin/ctest
 CMAKE_PACKAGE := cmake==$(CMAKE_VERSION)
 endif
 
-.PHONY: help demo wheel test test-rust test-hosts test-long test-peers test-torch test-paddle fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-python bench-quick quantization header ptx ptx-check clean
+.PHONY: help demo wheel test test-cuda test-rust test-hosts test-long test-peers test-torch test-paddle fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-python bench-quick quantization header ptx ptx-check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -36,11 +36,16 @@ wheel: .venv/ready ## the Python package with the library in it, as build/libada
 	.venv/bin/pip wheel --quiet --no-build-isolation --no-deps --wheel-dir build ./python
 
 test: .venv/ready ## everything: Rust, C, the header, Python
-	$(MAKE) --no-print-directory --jobs 2 --output-sync=line test-rust test-hosts
+	$(MAKE) --no-print-directory --jobs 3 --output-sync=line test-cuda test-rust test-hosts
 
-# Tests on the stand-in of a device run one at a time: the hosts' tests have the other processor meanwhile.
+# Tests on the stand-in of a device run one at a time: all others have the other processors meanwhile.
+test-cuda:
+	cargo test --locked --workspace --test cuda
+
+PROGRAMS := $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) $(patsubst tests/cuda-standin/tests/%.rs,%,$(wildcard tests/cuda-standin/tests/*.rs))
+
 test-rust:
-	cargo test --locked --workspace
+	cargo test --locked --workspace --lib $(patsubst %,--test %,$(filter-out cuda,$(PROGRAMS)))
 
 test-hosts: .venv/ready
 	$(CMAKE) -S . -B build -DPython3_EXECUTABLE=$(CURDIR)/.venv/bin/python -DCMAKE_COMPILE_WARNING_AS_ERROR=ON
