@@ -105,8 +105,9 @@ impl Backend {
     pub fn zero_moments(&self, operands: &mut Operands) -> Result<(), Error> {
         match &self.cuda {
             Some(cuda) if operands.is_on_device() => {
-                let moments = Role::MOMENTS.iter().filter_map(|role| operands.tensor(*role));
-                moments.into_iter().try_for_each(|moment| cuda.zero(&moment))
+                let roles = Role::MOMENTS.into_iter().chain(Role::SCALES);
+                let mut moments = roles.filter_map(|role| operands.tensor(role));
+                moments.try_for_each(|moment| cuda.zero(&moment))
             }
             _ => {
                 operands.zero_moments();

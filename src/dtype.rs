@@ -1,43 +1,72 @@
 //! Element types in memory, and the widening and narrowing of one element.
 //!
 //! `Dtype` names the types. `Widen` and `Narrow` carry an element to the compute type and back,
-//! rounded to nearest even; `Bf16::narrow_randomly` rounds at random; `split` and `join` lose no
-//! bit of an f32 in two halves, and `compensated` keeps the rounding error.
+//! rounded to nearest even; `Bf16::narrow_randomly` rounds at random. `halves.rs` loses nothing: it
+//! keeps an f32 in two halves of 16 bits.
 //!
 //! 16-bit floats are widened and narrowed by integer arithmetic without branches, so that the
 //! loops over them vectorize on every ISA (`half::f16`'s element methods do not) and give the same
 //! bits as the conversion instructions, signaling NaNs quieted as those do.
 #![forbid(unsafe_code)]
 
+mod halves;
+
+pub use halves::{compensated, join, split};
+
 use core::fmt;
 
-/// Element type of a tensor in memory, with its number in the C API.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u32)]
-pub enum Dtype {
-    F32 = 1,
-    F64 = 2,
-    F16 = 3,
-    Bf16 = 4,
+/// Declares the element types: for each its number in the C interface, its name in errors, its name
+/// in safetensors, the kind of number by DLPack's codes, and its bytes.
+macro_rules! dtypes {
+    ($($(#[$doc:meta])* $type:ident = $number:literal, $name:literal, $saved:literal,
+        $code:literal, $bytes:literal;)*) => {
+        /// Element type of a tensor in memory, with its number in the C interface.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(u32)]
+        pub enum Dtype {
+            $($(#[$doc])* $type = $number,)*
+        }
+
+        impl Dtype {
+            pub const ALL: &[Dtype] = &[$(Dtype::$type),*];
+
+            /// Returns its name in errors and in a handle's words.
+            pub const fn name(self) -> &'static str {
+                match self { $(Dtype::$type => $name,)* }
+            }
+
+            /// Returns its name in safetensors.
+            pub const fn safetensors_name(self) -> &'static str {
+                match self { $(Dtype::$type => $saved,)* }
+            }
+
+            /// Returns the bytes of one element, which are its alignment, too.
+            pub const fn bytes(self) -> usize {
+                match self { $(Dtype::$type => $bytes,)* }
+            }
+
+            /// Returns the code and the bits by which DLPack knows it.
+            pub const fn dlpack(self) -> (u8, u8) {
+                match self { $(Dtype::$type => ($code, 8 * $bytes),)* }
+            }
+        }
+    };
+}
+
+dtypes! {
+    F32 = 1, "f32", "F32", 2, 4;
+    F64 = 2, "f64", "F64", 2, 8;
+    F16 = 3, "f16", "F16", 2, 2;
+    Bf16 = 4, "bf16", "BF16", 4, 2;
     /// Remainders only.
-    I16 = 5,
+    I16 = 5, "i16", "I16", 0, 2;
     /// Codes only.
-    U8 = 6,
+    U8 = 6, "u8", "U8", 1, 1;
 }
 
 impl Dtype {
     /// The element types of parameters.
     pub const FLOATS: [Dtype; 4] = [Dtype::F32, Dtype::F64, Dtype::F16, Dtype::Bf16];
-
-    /// Returns the bytes of one element, which are its alignment, too.
-    pub fn bytes(self) -> usize {
-        match self {
-            Dtype::F64 => 8,
-            Dtype::F32 => 4,
-            Dtype::F16 | Dtype::Bf16 | Dtype::I16 => 2,
-            Dtype::U8 => 1,
-        }
-    }
 
     /// Returns the largest number of the type that a parameter of this type computes in.
     pub fn largest(self) -> f64 {
@@ -66,14 +95,7 @@ impl Dtype {
 
 impl fmt::Display for Dtype {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Dtype::F32 => "f32",
-            Dtype::F64 => "f64",
-            Dtype::F16 => "f16",
-            Dtype::Bf16 => "bf16",
-            Dtype::I16 => "i16",
-            Dtype::U8 => "u8",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -158,33 +180,6 @@ impl Bf16 {
         let other = if is_nan(bits) { nan } else { bits >> 16 };
         Bf16(if is_finite { rounded } else { other } as u16)
     }
-}
-
-/// Returns the f32 of which a bf16 and its remainder are the halves: the remainder is the bits of
-/// the f32 less those of the bf16.
-#[inline(always)]
-pub fn join(upper: Bf16, remainder: i16) -> f32 {
-    f32::from_bits(((upper.0 as u32) << 16).wrapping_add(remainder as i32 as u32))
-}
-
-/// Returns the halves of an f32: the bf16 to which it rounds, half away from zero, and the signed
-/// rest. Every f32 has one such pair; all NaN share one, because some would round beyond the last.
-#[inline(always)]
-pub fn split(wide: f32) -> (Bf16, i16) {
-    let bits = wide.to_bits();
-    let bits = if is_nan(bits) { 0x7fc0_0000 } else { bits };
-    let upper = bits.wrapping_add(0x8000) >> 16;
-    (Bf16(upper as u16), bits.wrapping_sub(upper << 16) as i16)
-}
-
-/// Returns a value rounded, and its rounding error rounded in turn: Kahan's compensation, which the
-/// next step adds to the parameter first. The error of a value that rounds to infinity is 0.
-#[inline(always)]
-pub fn compensated<S: Widen<f32> + Narrow<f32>>(wide: f32) -> (S, S) {
-    let upper = S::narrow(wide);
-    let rounded = upper.widen();
-    let rest = if rounded.is_infinite() { 0.0 } else { wide - rounded };
-    (upper, S::narrow(rest))
 }
 
 // The two directions of f16 re-bias the exponent by integer addition; subnormals are normalized
@@ -292,47 +287,6 @@ mod tests {
         }
         let nan: f32 = Bf16::narrow_randomly(f32::from_bits(0x7f80_0001), 0xffff).widen();
         assert!(nan.is_nan());
-    }
-
-    #[test]
-    fn a_compensation_is_what_rounding_left_over() {
-        for bits in (0..=u32::MAX).step_by(9973) {
-            let wide = f32::from_bits(bits);
-            let (rounded, rest) = compensated::<Bf16>(wide);
-            assert_eq!(rounded, Bf16::narrow(wide));
-            let (rounded, rest): (f32, f32) = (rounded.widen(), rest.widen());
-            if rounded.is_infinite() {
-                assert_eq!(rest, 0.0);
-            } else if !wide.is_nan() && wide.abs() > 1e-30 {
-                // Twice eight bits, but for the one that the sign of the rest is.
-                assert!((rounded + rest - wide).abs() <= wide.abs() / 131_072.0, "{wide:e}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_dense_stride_of_all_f32_is_split_and_joined_without_loss() {
-        for bits in (0..=u32::MAX).step_by(97).chain([u32::MAX, 0x7f7f_ffff, 0xff7f_ffff]) {
-            let wide = f32::from_bits(bits);
-            let (upper, remainder) = split(wide);
-            let joined = join(upper, remainder);
-            assert!(joined.to_bits() == bits || wide.is_nan() && joined.is_nan(), "{bits:#010x}");
-            // The upper half is a bf16 next to it; only a tie may round another way than to even.
-            let nearest = Bf16::narrow(wide).0;
-            let is_tie = bits & 0xffff == 0x8000;
-            assert!(upper.0 == nearest || is_tie && upper.0 == nearest + 1 || wide.is_nan());
-        }
-    }
-
-    #[test]
-    fn every_pair_that_split_makes_is_the_only_one() {
-        for upper in 0..=u16::MAX {
-            for remainder in [i16::MIN, -1, 0, 1, i16::MAX] {
-                let wide = join(Bf16(upper), remainder);
-                let is_one = split(wide) == (Bf16(upper), remainder);
-                assert!(is_one || wide.is_nan(), "{upper:#06x} {remainder}");
-            }
-        }
     }
 
     #[test]

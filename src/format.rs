@@ -174,25 +174,19 @@ impl Format {
             (Role::MaxExpAvgSq | Role::MaxExpAvgSqScale, _) if !self.amsgrad => {
                 Err("it was added without amsgrad")
             }
-            (Role::ExpAvg | Role::ExpAvgSq | Role::MaxExpAvgSq, _) => Ok(self.moment()),
-            (Role::ExpAvgScale | Role::ExpAvgSqScale | Role::MaxExpAvgSqScale, _) if has_scales => {
-                Ok(Dtype::F32)
-            }
-            (Role::ExpAvgScale | Role::ExpAvgSqScale | Role::MaxExpAvgSqScale, _) => {
-                Err("only 8-bit and 4-bit moments have one")
-            }
-            (Role::Param | Role::Grad | Role::Rows, _) => Err("it is no state"),
+            _ if role.is_moment() => Ok(self.moment()),
+            _ if role.is_scale() && has_scales => Ok(Dtype::F32),
+            _ if role.is_scale() => Err("only 8-bit and 4-bit moments have one"),
+            _ => Err("it is no state"),
         }
     }
 
     /// Returns the length of the buffer in a role, for a parameter of `n_elements`.
     pub fn n_elements(&self, role: Role, n_elements: u64) -> u64 {
         let n_blocks = self.moments.block().map_or(0, |block| n_elements.div_ceil(block));
-        match (role, self.moments) {
-            (Role::ExpAvgScale | Role::ExpAvgSqScale | Role::MaxExpAvgSqScale, _) => n_blocks,
-            (Role::ExpAvg | Role::ExpAvgSq | Role::MaxExpAvgSq, MomentFormat::Nibbles) => {
-                n_blocks * nibbles::BYTES as u64
-            }
+        match self.moments {
+            _ if role.is_scale() => n_blocks,
+            MomentFormat::Nibbles if role.is_moment() => n_blocks * nibbles::BYTES as u64,
             _ => n_elements,
         }
     }

@@ -35,15 +35,21 @@ impl Role {
         Role::MaxExpAvgSqScale,
     ];
 
-    /// The roles of moments and of their scales.
-    pub const MOMENTS: [Role; 6] = [
-        Role::ExpAvg,
-        Role::ExpAvgSq,
-        Role::MaxExpAvgSq,
-        Role::ExpAvgScale,
-        Role::ExpAvgSqScale,
-        Role::MaxExpAvgSqScale,
-    ];
+    /// The roles of moments.
+    pub const MOMENTS: [Role; 3] = [Role::ExpAvg, Role::ExpAvgSq, Role::MaxExpAvgSq];
+
+    /// The roles of the scales of coded moments, in the order of `MOMENTS`.
+    pub const SCALES: [Role; 3] = [Role::ExpAvgScale, Role::ExpAvgSqScale, Role::MaxExpAvgSqScale];
+
+    /// Returns whether the buffer holds a moment.
+    pub fn is_moment(self) -> bool {
+        Role::MOMENTS.contains(&self)
+    }
+
+    /// Returns whether the buffer holds the scales of a moment.
+    pub fn is_scale(self) -> bool {
+        Role::SCALES.contains(&self)
+    }
 
     /// Returns whether the buffer holds means of squares, of which a step takes roots, or their
     /// scales.

@@ -29,6 +29,8 @@ macro_rules! loops {
         /// the statics are private, and `available` hands them out.
         pub struct Isa {
             pub cap: IsaCap,
+            /// Returns whether the processor has its features.
+            runs: fn() -> bool,
             $($name: unsafe fn($($type),*) $(-> $result)?,)*
         }
 
@@ -43,34 +45,37 @@ macro_rules! loops {
         isa!(PORTABLE, portable, IsaCap::Portable, [];
             $($name($($arg: $type),*) $(-> $result)? = $body;)*);
         #[cfg(target_arch = "x86_64")]
-        isa!(AVX2, avx2, IsaCap::Avx2, [target_feature(enable = "avx2")];
+        isa!(AVX2, avx2, IsaCap::Avx2, ["avx2"];
             $($name($($arg: $type),*) $(-> $result)? = $body;)*);
         #[cfg(target_arch = "x86_64")]
-        isa!(AVX512, avx512, IsaCap::Avx512,
-            [target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")];
+        isa!(AVX512, avx512, IsaCap::Avx512, ["avx512f" "avx512bw" "avx512dq" "avx512vl"];
             $($name($($arg: $type),*) $(-> $result)? = $body;)*);
     };
 }
 
 macro_rules! isa {
-    ($ISA:ident, $module:ident, $cap:expr, [$($feature:meta)?];
+    ($ISA:ident, $module:ident, $cap:expr, [$($feature:tt)*];
      $($name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)? = $body:path;)*) => {
-        static $ISA: Isa = Isa { cap: $cap, $($name: $module::$name,)* };
+        static $ISA: Isa = Isa {
+            cap: $cap,
+            runs: || true $(&& is_x86_feature_detected!($feature))*,
+            $($name: $module::$name,)*
+        };
 
         mod $module {
             use super::*;
-            isa!(@each [$($feature)?] $($name($($arg: $type),*) $(-> $result)? = $body;)*);
+            isa!(@each [$($feature)*] $($name($($arg: $type),*) $(-> $result)? = $body;)*);
         }
     };
     (@each $feature:tt) => {};
-    (@each [$($feature:meta)?]
+    (@each [$($feature:tt)*]
      $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)? = $body:path;
      $($rest:tt)*) => {
-        $(#[$feature])?
+        $(#[target_feature(enable = $feature)])*
         pub unsafe fn $name($($arg: $type),*) $(-> $result)? {
             $body($($arg),*)
         }
-        isa!(@each [$($feature)?] $($rest)*);
+        isa!(@each [$($feature)*] $($rest)*);
     };
 }
 
@@ -156,17 +161,10 @@ impl Isa {
     /// highest.
     pub fn available() -> impl DoubleEndedIterator<Item = &'static Isa> {
         #[cfg(target_arch = "x86_64")]
-        let (avx2, avx512) = (
-            is_x86_feature_detected!("avx2").then_some(&AVX2),
-            (is_x86_feature_detected!("avx512f")
-                && is_x86_feature_detected!("avx512bw")
-                && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx512vl"))
-            .then_some(&AVX512),
-        );
+        let all = [&PORTABLE, &AVX2, &AVX512];
         #[cfg(not(target_arch = "x86_64"))]
-        let (avx2, avx512) = (None, None);
-        [Some(&PORTABLE), avx2, avx512].into_iter().flatten()
+        let all = [&PORTABLE];
+        all.into_iter().filter(|isa| (isa.runs)())
     }
 
     /// Returns the highest available that is above neither `cap` nor the environment's `ADAMW_ISA`.

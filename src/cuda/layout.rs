@@ -165,7 +165,7 @@ impl Tensor {
             exp_avg_sq: address(Role::ExpAvgSq),
             max_exp_avg_sq: address(Role::MaxExpAvgSq),
             rest: address(Role::Master) + address(Role::Remainder), // there is one at most
-            scales: [Role::ExpAvgScale, Role::ExpAvgSqScale, Role::MaxExpAvgSqScale].map(address),
+            scales: Role::SCALES.map(address),
             n_elements: operands.param().n_elements(),
             first_element,
             first_chunk: 0,

@@ -3,6 +3,7 @@
 use super::*;
 use crate::clip::{ClipKind, NormScope};
 use crate::config::{BiasCorrection, IsaCap, Lazy, Nonfinite, Penalty};
+use crate::dtype::Dtype;
 use crate::format::{MomentFormat, Precision};
 use crate::optimizer::{self, Clear, Scheme};
 use crate::schedule::{Advance, CyclicMode, Kind};
@@ -79,4 +80,20 @@ numbered! {
     ADAMW_SCHEDULE_WARMUP_STABLE_DECAY: Kind::WarmupStableDecay;
     ADAMW_SCHEDULE_CHAIN: Kind::Chain;
     ADAMW_SCHEDULE_FUNCTION: Kind::Function;
+}
+
+macro_rules! types {
+    ($($constant:ident $code:ident: $dtype:ident;)*) => {
+        $(const _: () = assert!($constant == Dtype::$dtype as u32, stringify!($constant));
+        const _: () = assert!($code == Dtype::$dtype.dlpack().0, stringify!($constant));)*
+    };
+}
+
+types! {
+    ADAMW_DTYPE_F32 ADAMW_CODE_FLOAT: F32;
+    ADAMW_DTYPE_F64 ADAMW_CODE_FLOAT: F64;
+    ADAMW_DTYPE_F16 ADAMW_CODE_FLOAT: F16;
+    ADAMW_DTYPE_BF16 ADAMW_CODE_BFLOAT: Bf16;
+    ADAMW_DTYPE_I16 ADAMW_CODE_INT: I16;
+    ADAMW_DTYPE_U8 ADAMW_CODE_UINT: U8;
 }

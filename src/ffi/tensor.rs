@@ -106,11 +106,8 @@ pub(super) const CUDA_DEVICES: [adamw_device_type; 2] =
 const MAX_NDIM: i32 = 64;
 
 pub(super) fn dtype(constant: adamw_dtype) -> Result<Dtype, TensorProblem> {
-    let known = Dtype::FLOATS
-        .into_iter()
-        .chain([Dtype::I16, Dtype::U8])
-        .find(|&dtype| dtype as u32 == constant);
-    known.ok_or(TensorProblem::DtypeConstant(constant))
+    let known = Dtype::ALL.iter().find(|dtype| **dtype as u32 == constant);
+    known.copied().ok_or(TensorProblem::DtypeConstant(constant))
 }
 
 /// Returns the tensor of a plain array.
@@ -136,15 +133,8 @@ pub(super) unsafe fn dlpack(from: *const adamw_tensor) -> Result<Tensor, TensorP
     let (device, address, n_elements, adamw_data_type { code, bits, lanes }) =
         // SAFETY: the caller guarantees it.
         unsafe { plain(from) }?;
-    let dtype = match (code, bits, lanes) {
-        (ADAMW_CODE_FLOAT, 16, 1) => Dtype::F16,
-        (ADAMW_CODE_FLOAT, 32, 1) => Dtype::F32,
-        (ADAMW_CODE_FLOAT, 64, 1) => Dtype::F64,
-        (ADAMW_CODE_BFLOAT, 16, 1) => Dtype::Bf16,
-        (ADAMW_CODE_INT, 16, 1) => Dtype::I16,
-        (ADAMW_CODE_UINT, 8, 1) => Dtype::U8,
-        _ => return Err(TensorProblem::DlpackType { code, bits, lanes }),
-    };
+    let known = Dtype::ALL.iter().find(|dtype| dtype.dlpack() == (code, bits) && lanes == 1);
+    let dtype = *known.ok_or(TensorProblem::DlpackType { code, bits, lanes })?;
     // SAFETY: the caller guarantees it.
     unsafe {
         match device {

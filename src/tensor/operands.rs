@@ -78,8 +78,7 @@ pub struct Rare {
     /// The key of the random bits, where the format takes some, and the place of the parameter's
     /// first element in the whole tensor.
     pub(super) key: Option<(Key, u64)>,
-    /// `[n / block] f32`, the scales of exp_avg, exp_avg_sq and max_exp_avg_sq, where they are
-    /// codes.
+    /// `[n / block] f32`, by place in `Role::SCALES`, where moments are codes.
     pub(super) scales: [Buffer; 3],
 }
 
@@ -188,14 +187,11 @@ impl Operands {
     /// Returns the buffer in a role that the format has.
     fn buffer(&self, role: Role) -> Option<&Buffer> {
         Some(match role {
-            Role::Param | Role::Grad | Role::Rows => return None,
             Role::Master | Role::Remainder => &self.master,
             Role::ExpAvg => &self.exp_avg,
             Role::ExpAvgSq => &self.exp_avg_sq,
             Role::MaxExpAvgSq => &self.max_exp_avg_sq,
-            Role::ExpAvgScale => self.scale(0)?,
-            Role::ExpAvgSqScale => self.scale(1)?,
-            Role::MaxExpAvgSqScale => self.scale(2)?,
+            _ => self.scale(role)?,
         })
     }
 
@@ -228,8 +224,10 @@ impl Operands {
         if is == expected { Ok(()) } else { Err(TensorProblem::Dtype { is, expected }) }
     }
 
-    pub(super) fn scale(&self, i: usize) -> Option<&Buffer> {
-        Some(&self.rare.as_ref()?.scales[i])
+    /// Returns the scales of a moment, if the role is of scales.
+    pub(super) fn scale(&self, role: Role) -> Option<&Buffer> {
+        let place = Role::SCALES.iter().position(|scale| *scale == role)?;
+        Some(&self.rare.as_ref()?.scales[place])
     }
 
     /// Returns the rows that were last read.
@@ -288,22 +286,20 @@ impl Operands {
     /// Replaces a state buffer by one that fits.
     pub fn set_state(&mut self, role: Role, buffer: Buffer) {
         match role {
-            Role::Param | Role::Grad | Role::Rows => {}
             Role::Master | Role::Remainder => self.master = buffer,
             Role::ExpAvg => self.exp_avg = buffer,
             Role::ExpAvgSq => self.exp_avg_sq = buffer,
             Role::MaxExpAvgSq => self.max_exp_avg_sq = buffer,
-            Role::ExpAvgScale => self.set_scale(0, buffer),
-            Role::ExpAvgSqScale => self.set_scale(1, buffer),
-            Role::MaxExpAvgSqScale => self.set_scale(2, buffer),
+            _ => self.set_scale(role, buffer),
         }
     }
 
     /// Replaces the scales of a moment. `set_key` has allocated `Rare`, because coded moments take
     /// random bits.
-    fn set_scale(&mut self, i: usize, buffer: Buffer) {
-        if let Some(rare) = &mut self.rare {
-            rare.scales[i] = buffer;
+    fn set_scale(&mut self, role: Role, buffer: Buffer) {
+        let place = Role::SCALES.iter().position(|scale| *scale == role);
+        if let (Some(place), Some(rare)) = (place, &mut self.rare) {
+            rare.scales[place] = buffer;
         }
     }
 
@@ -338,6 +334,7 @@ impl Operands {
     /// Writes zeros over the moments.
     pub fn zero_moments(&mut self) {
         self.zero(&Role::MOMENTS);
+        self.zero(&Role::SCALES);
     }
 
     fn zero(&mut self, roles: &[Role]) {

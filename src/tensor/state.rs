@@ -10,6 +10,7 @@ use super::{Buffer, Operands, slice_at};
 use crate::codes::{self, nibbles};
 use crate::dtype::{Bf16, Dtype};
 use crate::format::{Kept, MomentFormat};
+use crate::role::Role;
 use core::ops::Range;
 
 /// The state of a parameter, by its compute type.
@@ -94,11 +95,11 @@ impl<'a, T> StateOf<'a, T> {
             }
         };
         Some(StateOf {
-            exp_avg: cut(&operands.exp_avg, 0)?,
-            exp_avg_sq: cut(&operands.exp_avg_sq, 1)?,
+            exp_avg: cut(&operands.exp_avg, Role::ExpAvgScale)?,
+            exp_avg_sq: cut(&operands.exp_avg_sq, Role::ExpAvgSqScale)?,
             max_exp_avg_sq: match operands.format.amsgrad() {
                 false => None,
-                true => Some(cut(&operands.max_exp_avg_sq, 2)?),
+                true => Some(cut(&operands.max_exp_avg_sq, Role::MaxExpAvgSqScale)?),
             },
             precise,
         })

@@ -23,7 +23,7 @@ const EXACT: [&str; 9] = [
     "steps.rs",
     "clip.rs",
     "norm.rs",
-    "dtype.rs",
+    "dtype",
     "codes",
     "philox.rs",
     "cpu/",

@@ -12,7 +12,6 @@
 
 use crate::callback::{HostProgress, HostWriter};
 use crate::checkpoint::{Draft, PIECE, Progress, Text};
-use crate::dtype::Dtype;
 use crate::error::Error;
 use crate::optimizer::params::masters::Master;
 use crate::optimizer::params::names::{neutral_name, tensor_name};
@@ -202,7 +201,7 @@ impl Optimizer {
                     if tensor.dtype().bytes() == element_bytes {
                         visit(Saved {
                             name: tensor_name(name, role),
-                            dtype: safetensors_name(tensor.dtype()),
+                            dtype: tensor.dtype().safetensors_name(),
                             n_elements: Some(tensor.n_elements()),
                             bytes: if operands.is_on_device() {
                                 Bytes::OnDevice(tensor)
@@ -292,18 +291,6 @@ impl Optimizer {
             draft.set_crc(number, crc.clone().finalize());
             visit(bytes)
         })
-    }
-}
-
-/// Returns the name of an element type in safetensors.
-pub fn safetensors_name(dtype: Dtype) -> &'static str {
-    match dtype {
-        Dtype::F32 => "F32",
-        Dtype::F64 => "F64",
-        Dtype::F16 => "F16",
-        Dtype::Bf16 => "BF16",
-        Dtype::I16 => "I16",
-        Dtype::U8 => "U8",
     }
 }
 

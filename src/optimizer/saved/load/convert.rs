@@ -5,13 +5,7 @@ use crate::dtype::{Bf16, Dtype, F16, Narrow, Widen};
 
 /// Returns the floating type that has this name in safetensors.
 pub fn from_name(name: &str) -> Option<Dtype> {
-    Some(match name {
-        "F32" => Dtype::F32,
-        "F64" => Dtype::F64,
-        "F16" => Dtype::F16,
-        "BF16" => Dtype::Bf16,
-        _ => return None,
-    })
+    Dtype::FLOATS.into_iter().find(|dtype| dtype.safetensors_name() == name)
 }
 
 /// Returns whether elements of other types can be converted to this.

@@ -18,7 +18,6 @@ use crate::error::{Difference, Error, FileProblem, Label};
 use crate::optimizer::params::Shard;
 use crate::optimizer::params::names::{neutral_name, neutral_reading, tensor_name};
 use crate::optimizer::params::table::ParamId;
-use crate::optimizer::saved::save::safetensors_name;
 use crate::optimizer::saved::settings::PLACE;
 use crate::optimizer::{Item, Optimizer};
 use crate::role::Role;
@@ -194,7 +193,7 @@ impl Candidate<'_> {
             }
             return false;
         };
-        let (ours, theirs) = (safetensors_name(tensor.dtype()), entry.dtype());
+        let (ours, theirs) = (tensor.dtype().safetensors_name(), entry.dtype());
         let converts = self.options.convert
             && convert::from_name(theirs).is_some()
             && convert::converts(tensor.dtype());

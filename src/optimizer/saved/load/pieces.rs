@@ -31,14 +31,13 @@ pub struct Unit {
 impl Unit {
     pub fn of(format: &Format, role: Role) -> Unit {
         let block = format.moments().block().unwrap_or(1);
-        let is_code = matches!(role, Role::ExpAvg | Role::ExpAvgSq | Role::MaxExpAvgSq);
-        let is_scale =
-            matches!(role, Role::ExpAvgScale | Role::ExpAvgSqScale | Role::MaxExpAvgSqScale);
         match format.moments() {
-            _ if is_scale => Unit { elements: block, stored: 1 },
-            MomentFormat::Nibbles if is_code => Unit { elements: block, stored: block / 2 },
+            _ if role.is_scale() => Unit { elements: block, stored: 1 },
+            MomentFormat::Nibbles if role.is_moment() => {
+                Unit { elements: block, stored: block / 2 }
+            }
             // A byte is the code of one element, but its value depends on the scale of its block.
-            MomentFormat::Bytes if is_code => Unit { elements: block, stored: block },
+            MomentFormat::Bytes if role.is_moment() => Unit { elements: block, stored: block },
             _ => Unit { elements: 1, stored: 1 },
         }
     }
