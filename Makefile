@@ -76,6 +76,7 @@ quantization: .venv/plots ## the error of 8-bit codes on the moments of a transf
 
 bench: ## the step beside a loop that moves the same bytes, and Criterion's figures
 	cargo bench --locked --bench compare
+	cargo bench --locked --bench new_grads
 	cargo bench --locked --bench step
 
 bench-checkpoint: ## saving and loading 1.5 GB beside what the disk does with the same bytes

@@ -27,7 +27,7 @@ mod state;
 pub use changes::{Change, Changes, Squares};
 pub use chunk::{Chunk, PlainChunk, Visitor};
 pub use chunks::{Chunks, Extent, Pass};
-pub use grad::Grad;
+pub use grad::{Grad, GradArray};
 pub use grad_blocks::{GradBlock, GradBlocks, Tallies, Total};
 pub use lag::{LOGGED, Lag};
 pub use line::Line;
@@ -68,13 +68,10 @@ impl Tensor {
         Ok(Tensor { address, n_elements, dtype, device: Device::Host })
     }
 
-    /// Returns a tensor like this one at another address.
-    ///
-    /// # Safety
-    /// As for `new`, or for `on_device` if this one is on a device.
-    pub unsafe fn another(&self, address: usize) -> Result<Tensor, TensorProblem> {
-        check_memory(address, self.n_elements, self.dtype.bytes())?;
-        Ok(Tensor { address, ..*self })
+    /// Returns a tensor like this one in other memory.
+    pub fn at(&self, array: GradArray) -> Result<Tensor, TensorProblem> {
+        check_memory(array.address, self.n_elements, self.dtype.bytes())?;
+        Ok(Tensor { address: array.address, ..*self })
     }
 
     /// Checks what can be checked about memory of a device without touching it.

@@ -8,7 +8,7 @@ use super::{
 use crate::error::{Error, TensorProblem};
 use crate::optimizer::Clear;
 use crate::role::Role;
-use crate::tensor::Tensor;
+use crate::tensor::{GradArray, Tensor};
 use core::ffi::c_void;
 
 /// Sets the gradient of a parameter: a tensor of as many elements, in the parameter's type or f32.
@@ -78,22 +78,14 @@ pub unsafe extern "C" fn adamw_set_grad_data(
     guard_at("data", num_grads, |at| {
         handle::with(optimizer, |optimizer| {
             not_null("data", data, num_grads)?;
-            let from = |optimizer: &Optimizer, i: usize| {
+            optimizer.set_grad_data(num_grads, |i| {
                 at.set(Some(i));
-                // SAFETY: the arrays have `num_grads` entries.
-                let address = unsafe { entry(data, i) }.expose_provenance();
-                // SAFETY: the same.
-                // SAFETY: the same.
-                let number = unsafe { number_at(params, i) };
-                let param = optimizer.stepped_param(number)?;
-                if address == 0 {
-                    return Ok((number, None));
+                // SAFETY: the arrays have `num_grads` entries, and the caller guarantees the rest.
+                unsafe {
+                    let address = entry(data, i).expose_provenance();
+                    (number_at(params, i), GradArray::new(address))
                 }
-                // SAFETY: the caller guarantees it.
-                let grad = unsafe { param.another(address) };
-                Ok((number, Some(of_param(optimizer, number, grad)?)))
-            };
-            optimizer.set_grad_data(num_grads, from)
+            })
         })
     })
 }

@@ -46,6 +46,23 @@ impl Grad {
     }
 }
 
+/// The address of a gradient that is like its parameter, or 0.
+#[derive(Clone, Copy, PartialEq)]
+pub struct GradArray {
+    pub(super) address: usize,
+}
+
+impl GradArray {
+    pub const NONE: GradArray = GradArray { address: 0 };
+
+    /// # Safety
+    /// There is no array if the address is 0. Otherwise its memory is as `Tensor::new` asks for, or
+    /// `Tensor::on_device` if the parameter is on a device.
+    pub unsafe fn new(address: usize) -> GradArray {
+        GradArray { address }
+    }
+}
+
 /// A gradient that was set, to be put back.
 #[derive(Clone, Copy)]
 pub struct SetGrad {
@@ -103,15 +120,34 @@ impl Operands {
         Ok(())
     }
 
-    /// Replaces a dense gradient by another array of its type, which fits. Returns false, and
-    /// changes nothing, if no such gradient was set.
-    pub fn move_grad(&mut self, to: Tensor) -> bool {
-        let is_alike = self.grad.is_some_and(|grad| grad.dtype == to.dtype);
-        if !is_alike || self.is_sparse || self.n_accumulated > 0 {
-            return false;
-        }
-        (self.grad, self.is_ready, self.is_downloaded) = (Some(to), false, false);
-        true
+    /// Returns the addresses of the gradient that an array would be in the place of a dense one of
+    /// the parameter's type, or `None` if there is no such gradient, or no such array.
+    #[inline]
+    pub fn moved_grad(&self, to: GradArray) -> Option<Range<usize>> {
+        let Tensor { n_elements, dtype, .. } = self.param;
+        let is_alike = self.grad.is_some_and(|grad| grad.dtype == dtype)
+            && !self.is_sparse
+            && self.n_accumulated == 0;
+        let is_aligned = to.address != 0 && to.address & (dtype.bytes() - 1) == 0;
+        // The parameter's bytes have been found to be a length that memory has.
+        let end = to.address.checked_add(n_elements as usize * dtype.bytes())?;
+        (is_alike && is_aligned).then_some(to.address..end)
+    }
+
+    /// Moves the gradient to an array for which `moved_grad` has returned addresses, and returns
+    /// the one before.
+    #[inline]
+    pub fn move_grad(&mut self, to: GradArray) -> GradArray {
+        (self.is_ready, self.is_downloaded) = (false, false);
+        let address =
+            self.grad.as_mut().map(|grad| core::mem::replace(&mut grad.address, to.address));
+        GradArray { address: address.unwrap_or(0) }
+    }
+
+    /// Returns whether there is no gradient of a parameter that has elements.
+    #[inline]
+    pub fn lacks_grad(&self) -> bool {
+        self.grad.is_none() && self.param.n_elements > 0
     }
 
     /// Makes room for `set_device_grad`.

@@ -88,7 +88,34 @@ fn one_bad_address_leaves_all_gradients_as_they_were() {
         let names_both = failure.text.starts_with("data[2]: ") && failure.text.contains(expected);
         assert!(names_both, "{}", failure.text);
         handle.step();
-        assert!(params[0].get(0) < 0.0, "the step is against the gradients of before");
+        let moved = params[..3].iter().all(|param| param.get(0) < 0.0);
+        assert!(moved, "the step is against the gradients of before");
+    }
+}
+
+#[test]
+fn a_parameter_that_is_named_twice_has_the_last_gradient_or_that_of_before() {
+    let params: Vec<_> = (0..2).map(|_| Array::zeros(Dtype::F32, 8)).collect();
+    let [up, down, far] = [1.0, -1.0, -9.0].map(|value| Array::of(Dtype::F32, &[value; 8]));
+    let sign_of_step = |numbers: &[u32], grads: &[*mut c_void], is_good: bool| {
+        let handle = handle(&config(), &params);
+        params.iter().for_each(|param| param.fill(0.0));
+        handle.set_grad_data(None, &[up.data(), null_mut()]).unwrap();
+        assert_eq!(handle.set_grad_data(Some(numbers), grads).is_ok(), is_good);
+        handle.step();
+        params[0].get(0).signum()
+    };
+    let (up, down, far) = (up.data(), down.data(), far.data());
+    for (numbers, grads, is_good, expected) in [
+        (&[0, 0][..], &[up, down][..], true, 1.0),
+        (&[0, 1, 0], &[down, null_mut(), up], true, -1.0),
+        (&[0, 1, 0], &[up, null_mut(), far], true, 1.0),
+        (&[0, 0], &[null_mut(), down], true, 1.0),
+        (&[0, 0, 2], &[down, far, up], false, -1.0),
+        (&[0, 0, 1, 1], &[down, far, null_mut(), params[0].data()], false, -1.0),
+    ] {
+        let step = sign_of_step(numbers, grads, is_good);
+        assert_eq!(step, expected, "{numbers:?} {grads:?}");
     }
 }
 

@@ -74,6 +74,18 @@ impl Occupied {
         (last.end > addresses.start).then_some(last)
     }
 
+    /// Returns the memory between the last place that starts at or before an address and the next.
+    /// If the address lies in a place, so does the start of the memory.
+    pub fn gap(&self, address: usize) -> Range<usize> {
+        let (runs_before, rest) = self.runs.split_at(self.run_of(address));
+        let Some((places, runs_behind)) = rest.split_first() else { return 0..usize::MAX };
+        let (before, behind) = places.split_at(n_before(places, address.saturating_add(1)));
+        let mut runs_before = runs_before.iter().rev();
+        let before = before.last().or_else(|| runs_before.find_map(|places| places.last()));
+        let behind = behind.first().or_else(|| runs_behind.iter().find_map(|run| run.first()));
+        before.map_or(0, |place| place.end)..behind.map_or(usize::MAX, |place| place.start)
+    }
+
     /// Adds a place that overlaps none.
     pub fn insert(&mut self, place: Place) -> Result<(), Error> {
         if place.is_empty() {
@@ -231,6 +243,23 @@ mod tests {
             assert_eq!(overlapped(taken.clone()), Some(by), "{taken:?}");
         }
         assert!(overlapped(0..100).is_some());
+    }
+
+    #[test]
+    fn a_gap_reaches_from_one_place_to_the_next() {
+        let many: Vec<_> = (1..1000).map(|i| 10 * i..10 * i + 5).collect();
+        for ranges in [&many[..1], &many[..2], &many] {
+            let (occupied, last) = (occupied(ranges), ranges.len());
+            assert_eq!(occupied.gap(3), 0..10);
+            for (i, place) in ranges.iter().enumerate() {
+                let next = ranges.get(i + 1).map_or(usize::MAX, |place| place.start);
+                assert_eq!(occupied.gap(place.end), place.end..next, "{i} of {last}");
+                assert_eq!(occupied.gap(place.end + 3), place.end..next, "{i} of {last}");
+                let inside = occupied.gap(place.start);
+                assert!(inside.start > place.start, "{i} of {last}: {inside:?}");
+            }
+        }
+        assert_eq!(Occupied::default().gap(7), 0..usize::MAX);
     }
 
     #[test]

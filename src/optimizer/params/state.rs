@@ -53,11 +53,6 @@ impl Optimizer {
         self.params.named(name).ok().map(ParamId::number)
     }
 
-    /// Returns a parameter as it is stepped.
-    pub fn stepped_param(&self, number: u32) -> Result<Tensor, Error> {
-        Ok(self.params.operands(self.params.id(number)?).param())
-    }
-
     /// Tells the step counts of some parameters. Waits for the device if that is where they are.
     pub fn steps(
         &mut self,

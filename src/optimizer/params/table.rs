@@ -161,6 +161,11 @@ impl Params {
         Parts { params: &mut self.params, operands: &mut self.operands, logs: &mut self.logs }
     }
 
+    /// Returns the memory of all parameters, and that which a step writes.
+    pub fn operands_and_occupied(&mut self) -> (&mut [Operands], &Occupied) {
+        (&mut self.operands, &self.occupied)
+    }
+
     /// As `revise`, for one parameter.
     pub fn revise_param(&mut self, id: ParamId) -> &mut Param {
         &mut self.revise().params[id.place()]

@@ -18,8 +18,10 @@ use crate::optimizer::Optimizer;
 use crate::optimizer::device::offload::StepGrad;
 use crate::optimizer::params::occupied::Place;
 use crate::optimizer::params::table::ParamId;
+use crate::optimizer::step::Scratch;
 use crate::role::Role;
-use crate::tensor::{Grad, Operands, Tensor};
+use crate::sys::memory::reserve;
+use crate::tensor::{Grad, GradArray, Operands, Tensor};
 use core::ops::Range;
 
 choice! {
@@ -76,32 +78,70 @@ impl Optimizer {
     }
 
     /// Sets the gradients of several parameters to arrays like the parameters, all of them or none.
-    /// One that replaces another takes far less time than in `set_grads`.
+    /// It takes little time if each array is in the place of such a one. `entry` gives the i-th
+    /// parameter's number and array.
     pub fn set_grad_data(
         &mut self,
         count: usize,
-        entry: impl Fn(&Optimizer, usize) -> Result<(u32, Option<Tensor>), Error>,
+        entry: impl Fn(usize) -> (u32, GradArray),
     ) -> Result<(), Error> {
-        if self.has_device() {
-            return self.set_grads(count, entry);
+        if !self.has_device() && self.move_grads(count, &entry)? {
+            return Ok(());
         }
-        for i in 0..count {
-            let (number, grad) = entry(self, i)?;
-            let id = self.params.id(number)?;
-            if let Some(grad) = grad {
-                self.check_place(id, &Grad::Dense(grad))?;
+        self.set_grads(count, |optimizer, i| {
+            let (number, array) = entry(i);
+            let id = optimizer.params.id(number)?;
+            if array == GradArray::NONE {
+                return Ok((number, None));
             }
+            // An offloaded parameter is one of the host's here.
+            let grad = optimizer.params.operands(id).param().at(array);
+            let grad = grad.map_err(|problem| problem.of(optimizer.params.label(id), Role::Grad));
+            Ok((number, Some(grad?)))
+        })
+    }
+
+    /// Moves gradients to other arrays, all of them or none. Returns false if one of them is not in
+    /// the place of another, or not where it may be.
+    fn move_grads(
+        &mut self,
+        count: usize,
+        entry: &impl Fn(usize) -> (u32, GradArray),
+    ) -> Result<bool, Error> {
+        let (operands, occupied) = self.params.operands_and_occupied();
+        let Scratch { seen, moved_grads: moved, .. } = &mut self.scratch;
+        moved.clear();
+        reserve(moved, count, "the places of gradients")?;
+        // Neighbours mostly lie in one gap between what a step writes.
+        let mut gap = 0..0;
+        for i in 0..count {
+            let (number, array) = entry(i);
+            let Some(operands) = operands.get_mut(number as usize) else { break };
+            if array == GradArray::NONE && operands.lacks_grad() {
+                moved.push(GradArray::NONE);
+                continue;
+            }
+            let Some(grad) = operands.moved_grad(array) else { break };
+            let is_in = |gap: &Range<usize>| gap.start <= grad.start && grad.end <= gap.end;
+            if !is_in(&gap) && !seen.is_free(&grad, occupied.revision()) {
+                gap = occupied.gap(grad.start);
+                if !is_in(&gap) {
+                    break;
+                }
+                seen.note(&grad, occupied.revision());
+            }
+            moved.push(operands.move_grad(array));
+        }
+        if moved.len() < count {
+            for (i, before) in moved.iter().enumerate().rev() {
+                if *before != GradArray::NONE {
+                    operands[entry(i).0 as usize].move_grad(*before);
+                }
+            }
+            return Ok(false);
         }
         self.grads_unchecked |= self.config.clear_grads;
-        for i in 0..count {
-            let (number, grad) = entry(self, i)?;
-            let id = self.params.id(number)?;
-            if !grad.is_some_and(|grad| self.params.operands_mut(id).move_grad(grad)) {
-                let set = self.params.revise_operands(id).set_grad(grad.map(Grad::Dense));
-                set.map_err(|problem| problem.of(self.params.label(id), Role::Grad))?;
-            }
-        }
-        Ok(())
+        Ok(true)
     }
 
     /// Adds a gradient to the sum of those that a parameter has accumulated since its last step.

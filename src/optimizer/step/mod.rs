@@ -31,7 +31,7 @@ use crate::optimizer::step::gather::StepNeeds;
 use crate::optimizer::step::seen::Seen;
 use crate::schedule;
 use crate::sys::memory::{give_back, reserve};
-use crate::tensor::{Changes, Pass, Tallies};
+use crate::tensor::{Changes, GradArray, Pass, Tallies};
 use core::ops::Range;
 
 /// The results of a step, in memory that is kept for the next one.
@@ -49,6 +49,8 @@ pub struct Scratch {
     pub sums: Vec<f64>,
     /// The gradients that the step writes.
     pub grad_places: Vec<Place>,
+    /// The gradients before those to which `set_grad_data` moves them.
+    pub moved_grads: Vec<GradArray>,
     /// Where gradients have been found free of what a step writes.
     pub seen: Seen,
     /// The groups of which the host keeps values, with the values that it has now.
@@ -81,6 +83,7 @@ impl Scratch {
     /// Gives back the memory that so many parameters do not need.
     pub fn give_back(&mut self, n_params: usize) {
         give_back(&mut self.grad_places, n_params);
+        give_back(&mut self.moved_grads, n_params);
         self.seen.give_back(n_params);
         self.decisions.give_back(n_params);
         self.pass.give_back(n_params);
