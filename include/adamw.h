@@ -286,6 +286,21 @@ typedef uint32_t adamw_bias_correction;
 /// beta1^t and beta2^t with the betas of this step, as PyTorch, ggml and llm.c compute them. With
 /// betas that never change, both choices give the same value up to rounding.
 #define ADAMW_BIAS_CORRECTION_CURRENT 1
+/// None: the first steps are larger, by up to (1 - beta1) / sqrt(1 - beta2). MLX does so by
+/// default, and MindSpore's AdamWeightDecay. The state keeps the powers of
+/// ADAMW_BIAS_CORRECTION_PRODUCTS.
+#define ADAMW_BIAS_CORRECTION_NONE 2
+
+/// In what the update differs from the formula of this header: 0, or ADAMW_FORMULA constants added
+/// up, for runs that another library has begun. Each changes numbers of a step, not its work.
+typedef uint32_t adamw_formula;
+/// `eps` is added before the correction: the step divides by
+/// `(sqrt(exp_avg_sq) + eps) / sqrt(1 - beta2^t)`, as Keras, ONNX Runtime and the algorithm with
+/// "epsilon hat" of Kingma & Ba (2015, section 2) do.
+#define ADAMW_FORMULA_EPS_BEFORE_CORRECTION 1
+/// The parameter decays after it has moved, `(param - step) * (1 - lr * weight_decay)`, as ONNX
+/// Runtime and thinc do.
+#define ADAMW_FORMULA_DECAYS_NEW_VALUE 2
 
 /// How the precision of 16-bit parameters that are added to a group is kept.
 typedef uint32_t adamw_precision;
@@ -345,7 +360,9 @@ typedef struct adamw_config {
   double lr;
   /// `[0.9]` Decay rate of the mean of the gradient; 0 <= beta1 < 1.
   double beta1;
-  /// `[0.999]` Decay rate of the mean of the squared gradient; 0 <= beta2 < 1.
+  /// `[0.999]` Decay rate of the mean of the squared gradient; 0 <= beta2 < 1. Not below 0.01 in
+  /// f32: where a gradient falls by 1e4 from one step to the next, exp_avg_sq cancels to 0 there,
+  /// and the step is as large as eps allows.
   double beta2;
   /// `[1e-8]` Added to the root of the bias-corrected second moment; finite, >= 0, also in f32,
   /// in which all parameters but f64 ones compute. The same holds for the numbers below. With 0,
@@ -424,8 +441,8 @@ typedef struct adamw_config {
   /// `[ADAMW_BIAS_CORRECTION_PRODUCTS]` How the bias of the moments is corrected. It matters
   /// where betas change: OneCycleLR of PyTorch changes beta1 by default.
   adamw_bias_correction bias_correction;
-  /// 0.
-  uint32_t reserved;
+  /// `[0]` In what the update differs from the formula of this header.
+  adamw_formula formula;
 } adamw_config;
 
 /// Fills `config` with the defaults. `struct_size` is the caller's `sizeof(adamw_config)`.
@@ -1217,6 +1234,10 @@ typedef struct adamw_group_config {
   /// `[NULL]` Address of one f32 in place of `lr_scale`, under the rules of `lr_ptr` of
   /// `adamw_config`. With a handle whose `lr` is 1 it is the learning rate of the group.
   const float *lr_scale_ptr;
+  /// As in `adamw_config`.
+  adamw_formula formula;
+  /// 0.
+  uint32_t reserved;
 } adamw_group_config;
 
 /// Fills `group` with the hyper-parameters of the handle and an lr_scale of 1. `struct_size` is the

@@ -85,11 +85,13 @@ choice! {
 
 choice! {
     /// The powers of beta1 and beta2 by which the moments of a step are corrected.
-    pub enum BiasCorrection: "an ADAMW_BIAS_CORRECTION constant, 0 or 1" {
+    pub enum BiasCorrection: "an ADAMW_BIAS_CORRECTION constant, 0 to 2" {
         /// The products of the betas of all steps.
         Products = 0, "Products";
         /// The betas of the step, to the power of its number.
         Current = 1, "Current";
+        /// None: the moments are not corrected.
+        None = 2, "None";
     }
 }
 
@@ -114,6 +116,10 @@ pub struct GroupConfig {
     pub beta2: f64,
     pub eps: f64,
     pub bias_correction: BiasCorrection,
+    /// eps is added before the second moment is corrected.
+    pub eps_before_correction: bool,
+    /// A parameter decays after it has moved.
+    pub decays_new_value: bool,
     pub clip: Clip,
     pub lazy: Lazy,
     /// Parameters that are added to the group keep the largest second moment.

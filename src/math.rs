@@ -140,13 +140,17 @@ pub struct Step {
     pub grad_scale: f64,
     /// The limits to which gradients are clamped after that.
     pub limits: Option<(f64, f64)>,
+    /// `denom` is `(sqrt(exp_avg_sq) + eps) / sqrt(1 - beta2^t)`.
+    pub eps_before_correction: bool,
+    /// The parameter decays after it has moved: `(param - step) * (1 - lr * weight_decay)`.
+    pub decays_new_value: bool,
     pub regularizer: Regularizer<f64>,
     pub maximize: bool,
     /// The number of the step, t; the first is 1.
     pub number: u64,
-    /// beta1^t, as a running product or by `power`.
+    /// beta1^t, as a running product or by `power`; 0 if the moments are not corrected.
     pub beta1_power: f64,
-    /// beta2^t, as a running product or by `power`.
+    /// beta2^t, alike.
     pub beta2_power: f64,
 }
 
@@ -188,18 +192,27 @@ impl StepScalars<f64> {
         };
         let regularizer = step.regularizer;
         let needed = step.limits.is_some() || regularizer != Regularizer::None;
+        let inv_sqrt_bias_correction2 = 1.0 / (1.0 - step.beta2_power).sqrt();
+        let lr_weight_decay = match step.independent_weight_decay {
+            false => step.lr * step.weight_decay,
+            true => step.weight_decay,
+        };
+        let step_size = step.lr / (1.0 - step.beta1_power);
         let preparation = needed.then_some(Preparation { scale, min, max, regularizer });
         StepScalars {
             grad_scale: if needed { 1.0 } else { scale },
             one_minus_beta1: 1.0 - step.beta1,
             one_minus_beta2: 1.0 - step.beta2,
-            inv_sqrt_bias_correction2: 1.0 / (1.0 - step.beta2_power).sqrt(),
-            eps: step.eps,
-            lr_weight_decay: match step.independent_weight_decay {
-                false => step.lr * step.weight_decay,
-                true => step.weight_decay,
+            inv_sqrt_bias_correction2,
+            eps: match step.eps_before_correction {
+                false => step.eps,
+                true => step.eps * inv_sqrt_bias_correction2,
             },
-            step_size: step.lr / (1.0 - step.beta1_power),
+            lr_weight_decay,
+            step_size: match step.decays_new_value {
+                false => step_size,
+                true => step_size * (1.0 - lr_weight_decay),
+            },
             preparation,
         }
     }

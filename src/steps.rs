@@ -50,12 +50,20 @@ impl Clock {
     pub fn advanced(&self, group: &GroupConfig) -> Clock {
         let step = self.step.saturating_add(1);
         match group.bias_correction {
-            BiasCorrection::Products => Clock {
+            BiasCorrection::Products | BiasCorrection::None => Clock {
                 step,
                 beta1_power: self.beta1_power * group.beta1,
                 beta2_power: self.beta2_power * group.beta2,
             },
             BiasCorrection::Current => Clock::by_powers(step, group),
+        }
+    }
+
+    /// Returns the powers of beta1 and beta2 that correct the moments of the last step.
+    pub fn correcting_powers(&self, group: &GroupConfig) -> (f64, f64) {
+        match group.bias_correction {
+            BiasCorrection::None => (0.0, 0.0),
+            _ => (self.beta1_power, self.beta2_power),
         }
     }
 

@@ -102,15 +102,21 @@ pub struct Hyper {
     /// The parameter is stepped in f64.
     pub is_f64: u32,
     pub independent_weight_decay: u32,
-    /// The powers are of the betas of the step, not running products.
-    pub has_current_betas: u32,
-    pub reserved: u32,
+    /// A `BiasCorrection`, as a number.
+    pub bias_correction: u32,
+    /// `FORMULA` constants added up.
+    pub formula: u32,
 }
 
 assert_layout!(Hyper, 136: 0 group_lr_scale, 8 lr_scale, 16 beta1, 24 beta2, 32 eps,
     40 weight_decay, 48 mean, 56 min, 64 max, 72 coefficient, 80 largest_norm, 88 clip_factor,
     96 clip, 100 scope, 104 regularizer, 108 limited, 112 maximize, 116 stepped, 120 is_f64,
-    124 independent_weight_decay, 128 has_current_betas);
+    124 independent_weight_decay, 128 bias_correction, 132 formula);
+
+/// `eps` is added before the correction.
+pub const FORMULA_EPS_BEFORE_CORRECTION: u32 = 1;
+/// The parameter decays after it has moved.
+pub const FORMULA_DECAYS_NEW_VALUE: u32 = 2;
 
 /// Clipping by the norm of each tensor.
 pub const CLIP_NORM: u32 = 1;
@@ -132,7 +138,9 @@ impl Hyper {
             mean: 1.0,
             clip_factor: 1.0,
             maximize: group.maximize.into(),
-            has_current_betas: (group.bias_correction == BiasCorrection::Current).into(),
+            bias_correction: group.bias_correction.number(),
+            formula: u32::from(group.eps_before_correction) * FORMULA_EPS_BEFORE_CORRECTION
+                + u32::from(group.decays_new_value) * FORMULA_DECAYS_NEW_VALUE,
             stepped: 1,
             ..Hyper::default()
         }
@@ -180,6 +188,8 @@ impl Tensor {
 const _: () = assert!(Kept::Itself as u32 == 0 && Kept::Master as u32 == 1);
 const _: () = assert!(Kept::Split as u32 == 2 && Kept::Kahan as u32 == 3);
 const _: () = assert!(Kept::Stochastic as u32 == 4);
+const _: () = assert!(BiasCorrection::Products.number() == 0);
+const _: () = assert!(BiasCorrection::Current.number() == 1 && BiasCorrection::None.number() == 2);
 const _: () = assert!(MomentFormat::Full as u32 == 0 && MomentFormat::Bf16 as u32 == 1);
 const _: () = assert!(MomentFormat::Bytes as u32 == 2 && MomentFormat::Nibbles as u32 == 3);
 

@@ -23,6 +23,7 @@ numbered! {
     ADAMW_CLIP_SCOPE_GROUP: NormScope::Group;
     ADAMW_BIAS_CORRECTION_PRODUCTS: BiasCorrection::Products;
     ADAMW_BIAS_CORRECTION_CURRENT: BiasCorrection::Current;
+    ADAMW_BIAS_CORRECTION_NONE: BiasCorrection::None;
     ADAMW_ISA_BEST: IsaCap::Best;
     ADAMW_ISA_PORTABLE: IsaCap::Portable;
     ADAMW_ISA_AVX2: IsaCap::Avx2;

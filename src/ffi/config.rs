@@ -61,6 +61,21 @@ pub const ADAMW_BIAS_CORRECTION_PRODUCTS: adamw_bias_correction = 0;
 /// beta1^t and beta2^t with the betas of this step, as PyTorch, ggml and llm.c compute them. With
 /// betas that never change, both choices give the same value up to rounding.
 pub const ADAMW_BIAS_CORRECTION_CURRENT: adamw_bias_correction = 1;
+/// None: the first steps are larger, by up to (1 - beta1) / sqrt(1 - beta2). MLX does so by
+/// default, and MindSpore's AdamWeightDecay. The state keeps the powers of
+/// ADAMW_BIAS_CORRECTION_PRODUCTS.
+pub const ADAMW_BIAS_CORRECTION_NONE: adamw_bias_correction = 2;
+
+/// In what the update differs from the formula of this header: 0, or ADAMW_FORMULA constants added
+/// up, for runs that another library has begun. Each changes numbers of a step, not its work.
+pub type adamw_formula = u32;
+/// `eps` is added before the correction: the step divides by
+/// `(sqrt(exp_avg_sq) + eps) / sqrt(1 - beta2^t)`, as Keras, ONNX Runtime and the algorithm with
+/// "epsilon hat" of Kingma & Ba (2015, section 2) do.
+pub const ADAMW_FORMULA_EPS_BEFORE_CORRECTION: adamw_formula = 1;
+/// The parameter decays after it has moved, `(param - step) * (1 - lr * weight_decay)`, as ONNX
+/// Runtime and thinc do.
+pub const ADAMW_FORMULA_DECAYS_NEW_VALUE: adamw_formula = 2;
 
 /// How the precision of 16-bit parameters that are added to a group is kept.
 pub type adamw_precision = u32;
@@ -122,7 +137,9 @@ pub struct adamw_config {
     pub lr: f64,
     /// `[0.9]` Decay rate of the mean of the gradient; 0 <= beta1 < 1.
     pub beta1: f64,
-    /// `[0.999]` Decay rate of the mean of the squared gradient; 0 <= beta2 < 1.
+    /// `[0.999]` Decay rate of the mean of the squared gradient; 0 <= beta2 < 1. Not below 0.01 in
+    /// f32: where a gradient falls by 1e4 from one step to the next, exp_avg_sq cancels to 0 there,
+    /// and the step is as large as eps allows.
     pub beta2: f64,
     /// `[1e-8]` Added to the root of the bias-corrected second moment; finite, >= 0, also in f32,
     /// in which all parameters but f64 ones compute. The same holds for the numbers below. With 0,
@@ -201,8 +218,8 @@ pub struct adamw_config {
     /// `[ADAMW_BIAS_CORRECTION_PRODUCTS]` How the bias of the moments is corrected. It matters
     /// where betas change: OneCycleLR of PyTorch changes beta1 by default.
     pub bias_correction: adamw_bias_correction,
-    /// 0.
-    pub reserved: u32,
+    /// `[0]` In what the update differs from the formula of this header.
+    pub formula: adamw_formula,
 }
 
 sized_struct!(
@@ -245,7 +262,7 @@ impl adamw_config {
         clear_grads: 0,
         independent_weight_decay: 0,
         bias_correction: ADAMW_BIAS_CORRECTION_PRODUCTS,
-        reserved: 0,
+        formula: 0,
     };
 }
 

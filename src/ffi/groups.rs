@@ -1,11 +1,12 @@
 //! Groups of parameters with common hyper-parameters.
 #![allow(non_camel_case_types)]
 
-use super::lifecycle::{clip, host_values};
+use super::lifecycle::{clip, formula, host_values};
 use super::sized::{self, sized_struct};
 use super::{
-    Optimizer, Status, adamw_bias_correction, adamw_clip, adamw_lazy, adamw_moments,
-    adamw_precision, flag, guard, handle, put,
+    ADAMW_FORMULA_DECAYS_NEW_VALUE, ADAMW_FORMULA_EPS_BEFORE_CORRECTION, Optimizer, Status,
+    adamw_bias_correction, adamw_clip, adamw_formula, adamw_lazy, adamw_moments, adamw_precision,
+    flag, guard, handle, put, reserved,
 };
 use crate::clip::ClipNumbers;
 use crate::config::{BiasCorrection, GroupConfig, Lazy};
@@ -61,9 +62,13 @@ pub struct adamw_group_config {
     /// `[NULL]` Address of one f32 in place of `lr_scale`, under the rules of `lr_ptr` of
     /// `adamw_config`. With a handle whose `lr` is 1 it is the learning rate of the group.
     pub lr_scale_ptr: *const f32,
+    /// As in `adamw_config`.
+    pub formula: adamw_formula,
+    /// 0.
+    pub reserved: u32,
 }
 
-sized_struct!(adamw_group_config, "group", 9 of 8, 2 of 4, 3 of 8, 6 of 4, 1 of 8);
+sized_struct!(adamw_group_config, "group", 9 of 8, 2 of 4, 3 of 8, 6 of 4, 1 of 8, 2 of 4);
 
 /// Fills `group` with the hyper-parameters of the handle and an lr_scale of 1. `struct_size` is the
 /// caller's `sizeof(adamw_group_config)`.
@@ -181,11 +186,13 @@ fn group_defaults(optimizer: &Optimizer) -> adamw_group_config {
 /// # Safety
 /// The requirements of `HostNumber::new` hold for the addresses.
 unsafe fn checked(group: &adamw_group_config) -> Result<GroupConfig, Error> {
+    reserved("group.reserved", group.reserved)?;
     let adamw_group_config { lr_scale, weight_decay, beta1, beta2, eps, .. } = *group;
     let limits = (group.clip_min, group.clip_max);
     let clip = clip("group.clip", group.clip, group.clip_norm, limits)?;
     let independent_weight_decay =
         flag("group.independent_weight_decay", group.independent_weight_decay)?;
+    let [eps_before_correction, decays_new_value] = formula("group.formula", group.formula)?;
     // SAFETY: the caller guarantees it.
     let host_values = unsafe {
         host_values(group.lr_scale_ptr, group.weight_decay_ptr, group.beta1_ptr, group.beta2_ptr)
@@ -199,6 +206,8 @@ unsafe fn checked(group: &adamw_group_config) -> Result<GroupConfig, Error> {
         beta2,
         eps,
         bias_correction: BiasCorrection::of("group.bias_correction", group.bias_correction)?,
+        eps_before_correction,
+        decays_new_value,
         clip,
         lazy: Lazy::of("group.lazy_mode", group.lazy_mode)?,
         amsgrad: flag("group.amsgrad", group.amsgrad)?,
@@ -236,5 +245,8 @@ fn as_c(group: GroupConfig) -> adamw_group_config {
         amsgrad: group.amsgrad.into(),
         bias_correction: group.bias_correction.number(),
         lr_scale_ptr: pointer(host_values.lr_scale),
+        formula: u32::from(group.eps_before_correction) * ADAMW_FORMULA_EPS_BEFORE_CORRECTION
+            + u32::from(group.decays_new_value) * ADAMW_FORMULA_DECAYS_NEW_VALUE,
+        reserved: 0,
     }
 }

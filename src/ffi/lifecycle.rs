@@ -2,7 +2,10 @@
 #![allow(non_camel_case_types)]
 
 use super::sized;
-use super::{Status, adamw_clip, adamw_config, flag, guard, handle, reserved};
+use super::{
+    ADAMW_FORMULA_DECAYS_NEW_VALUE, ADAMW_FORMULA_EPS_BEFORE_CORRECTION, Status, adamw_clip,
+    adamw_config, adamw_formula, flag, guard, handle,
+};
 use crate::callback::ParallelFor;
 use crate::clip::{Clip, ClipKind, NormScope};
 use crate::config::{
@@ -56,7 +59,7 @@ pub extern "C" fn adamw_destroy(optimizer: *mut Optimizer) -> Status {
 /// # Safety
 /// The requirements of `ParallelFor::new` and `HostNumber::new` hold.
 unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
-    reserved("config.reserved", config.reserved)?;
+    let [eps_before_correction, decays_new_value] = formula("config.formula", config.formula)?;
     Ok(Config {
         lr: config.lr,
         // SAFETY: the caller guarantees it.
@@ -73,6 +76,8 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
             beta2: config.beta2,
             eps: config.eps,
             bias_correction: BiasCorrection::of("config.bias_correction", config.bias_correction)?,
+            eps_before_correction,
+            decays_new_value,
             clip: clip(
                 "config.clip",
                 config.clip,
@@ -125,6 +130,16 @@ pub(super) unsafe fn host_values(
             beta2: HostNumber::new(beta2),
         }
     }
+}
+
+/// Returns whether eps is added before the correction, and whether the new value decays.
+pub(super) fn formula(name: &'static str, value: adamw_formula) -> Result<[bool; 2], Error> {
+    let flags = [ADAMW_FORMULA_EPS_BEFORE_CORRECTION, ADAMW_FORMULA_DECAYS_NEW_VALUE];
+    if value & !(flags[0] | flags[1]) != 0 {
+        let expected = "ADAMW_FORMULA constants added up, 0 to 3";
+        return Err(Error::Constant { name, value, expected });
+    }
+    Ok(flags.map(|flag| value & flag != 0))
 }
 
 pub(super) fn clip(

@@ -333,8 +333,8 @@ fn where_decay_is_independent_is_a_setting_of_a_group() {
             "group.amsgrad is 2, expected 0 or 1",
         ),
         (
-            adamw_group_config { bias_correction: 2, ..handle.group(0) },
-            "group.bias_correction is 2, expected an ADAMW_BIAS_CORRECTION constant, 0 or 1",
+            adamw_group_config { bias_correction: 3, ..handle.group(0) },
+            "group.bias_correction is 3, expected an ADAMW_BIAS_CORRECTION constant, 0 to 2",
         ),
     ] {
         assert_eq!(handle.try_add_group(&edit).unwrap_err().text, text);

@@ -381,11 +381,20 @@ impl Model {
         let r = |value: f64| round(p.dtype, value);
         p.settled = true;
         let (one_minus_beta1, one_minus_beta2) = (r(1.0 - group.beta1), r(1.0 - group.beta2));
-        let correction2 = r(1.0 / (1.0 - p.beta2_power).sqrt());
+        let (power1, power2) = match group.bias_correction {
+            ADAMW_BIAS_CORRECTION_NONE => (0.0, 0.0),
+            _ => (p.beta1_power, p.beta2_power),
+        };
+        let has = |formula| group.formula & formula != 0;
+        let inverse = 1.0 / (1.0 - power2).sqrt();
+        let correction2 = r(inverse);
         let decays_by = if group.independent_weight_decay == 1 { 1.0 } else { lr };
         let weight_decay = if p.decays { group.weight_decay } else { 0.0 };
-        let (decay, step_size) = (r(decays_by * weight_decay), r(lr / (1.0 - p.beta1_power)));
-        let (eps, scale, coeff) = (r(group.eps), r(scale), r(p.options.regularizer_coeff));
+        let (decay, step_size) = (decays_by * weight_decay, lr / (1.0 - power1));
+        let kept = if has(ADAMW_FORMULA_DECAYS_NEW_VALUE) { 1.0 - decay } else { 1.0 };
+        let eps_by = if has(ADAMW_FORMULA_EPS_BEFORE_CORRECTION) { inverse } else { 1.0 };
+        let (decay, step_size, eps) = (r(decay), r(step_size * kept), r(group.eps * eps_by));
+        let (scale, coeff) = (r(scale), r(p.options.regularizer_coeff));
         let clips = group.clip == ADAMW_CLIP_VALUE && p.options.no_clip == 0;
         let is_listed = |at: usize| group.lazy_mode == ADAMW_LAZY_OFF || touched[at];
         let touched = |at: usize| group.lazy_mode != ADAMW_LAZY_ROWS || touched[at];

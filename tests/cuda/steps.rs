@@ -591,6 +591,28 @@ fn step_counts_that_are_set_go_on_there_with_the_same_bits() {
 }
 
 #[test]
+fn every_formula_has_the_same_bits_there() {
+    let _device = Device::new();
+    for formula in 0..=3 {
+        for bias_correction in 0..=2 {
+            for independent_weight_decay in [0, 1] {
+                let config = adamw_config {
+                    formula,
+                    bias_correction,
+                    independent_weight_decay,
+                    weight_decay: 0.3,
+                    eps: 0.01,
+                    ..config()
+                };
+                let mut twin = Twin::new(&config);
+                several(&mut twin);
+                steps(&mut twin, 3);
+            }
+        }
+    }
+}
+
+#[test]
 fn state_that_is_written_by_name_goes_on_with_the_same_bits() {
     let _device = Device::new();
     let config = adamw_config { amsgrad: 1, multi_precision: 1, ..config() };

@@ -204,7 +204,7 @@ fn fields() {
         clear_grads: u32,
         independent_weight_decay: u32,
         bias_correction: u32,
-        reserved: u32,
+        formula: u32,
     });
     assert_without_holes!(adamw_group_config {
         struct_size: usize,
@@ -228,6 +228,8 @@ fn fields() {
         amsgrad: u32,
         bias_correction: u32,
         lr_scale_ptr: Number,
+        formula: u32,
+        reserved: u32,
     });
     assert_without_holes!(adamw_param_grad { grad: Data, param: u32, reserved: u32 });
     assert_without_holes!(adamw_minimize_args {

@@ -78,6 +78,7 @@ pub struct Hyper {
     pub independent_weight_decay: bool,
     pub maximize: bool,
     pub bias_correction: adamw_bias_correction,
+    pub formula: adamw_formula,
     /// By bit, whether beta1, beta2 and weight_decay are read where the host keeps them.
     pub reads: u8,
 }
@@ -101,7 +102,8 @@ impl Hyper {
             moments: random.one_of(&[0, 0, 0, 1, 1, 2, 3]),
             independent_weight_decay: random.once_in(4),
             maximize: random.once_in(3),
-            bias_correction: random.below(2) as u32,
+            bias_correction: random.below(3) as u32,
+            formula: if random.once_in(2) { random.below(4) as u32 } else { 0 },
             reads: if random.once_in(6) { byte(random) } else { 0 },
         }
     }
@@ -121,6 +123,7 @@ impl Hyper {
         group.independent_weight_decay = self.independent_weight_decay.into();
         group.maximize = self.maximize.into();
         group.bias_correction = self.bias_correction;
+        group.formula = self.formula;
         numbers.put(group, self.reads);
     }
 

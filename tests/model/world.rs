@@ -70,6 +70,7 @@ impl World {
             amsgrad: setup.amsgrad.into(),
             maximize: group.maximize,
             bias_correction: group.bias_correction,
+            formula: group.formula,
             multi_precision: setup.multi_precision.into(),
             average_grads: setup.average_grads.into(),
             clear_grads: setup.clear_grads.into(),

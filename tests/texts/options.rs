@@ -77,8 +77,12 @@ fn groups_and_params(rows: &mut Refusals) {
         "group.maximize is 2, expected 0 or 1",
     );
     rows.invalid(
-        handle.try_add_group(&adamw_group_config { bias_correction: 2, ..handle.group(0) }),
-        "group.bias_correction is 2, expected an ADAMW_BIAS_CORRECTION constant, 0 or 1",
+        handle.try_add_group(&adamw_group_config { bias_correction: 3, ..handle.group(0) }),
+        "group.bias_correction is 3, expected an ADAMW_BIAS_CORRECTION constant, 0 to 2",
+    );
+    rows.invalid(
+        handle.try_add_group(&adamw_group_config { formula: 4, ..handle.group(0) }),
+        "group.formula is 4, expected ADAMW_FORMULA constants added up, 0 to 3",
     );
     rows.invalid(
         handle.set_options(w, &adamw_param_options { frozen: 2, ..handle.options(w) }),

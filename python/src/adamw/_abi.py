@@ -96,6 +96,10 @@ LAZY_EXACT = 2
 
 BIAS_CORRECTION_PRODUCTS = 0
 BIAS_CORRECTION_CURRENT = 1
+BIAS_CORRECTION_NONE = 2
+
+FORMULA_EPS_BEFORE_CORRECTION = 1
+FORMULA_DECAYS_NEW_VALUE = 2
 
 PRECISION_DEFAULT = 0
 PRECISION_SPLIT = 1
@@ -143,7 +147,7 @@ class Config(ctypes.Structure):
     clear_grads: int
     independent_weight_decay: int
     bias_correction: int
-    reserved: int
+    formula: int
 
 
 Config._fields_ = [
@@ -178,7 +182,7 @@ Config._fields_ = [
     ("clear_grads", c_uint32),
     ("independent_weight_decay", c_uint32),
     ("bias_correction", c_uint32),
-    ("reserved", c_uint32),
+    ("formula", c_uint32),
 ]
 
 DTYPE_F32 = 1
@@ -515,6 +519,8 @@ class GroupConfig(ctypes.Structure):
     amsgrad: int
     bias_correction: int
     lr_scale_ptr: Any
+    formula: int
+    reserved: int
 
 
 GroupConfig._fields_ = [
@@ -539,6 +545,8 @@ GroupConfig._fields_ = [
     ("amsgrad", c_uint32),
     ("bias_correction", c_uint32),
     ("lr_scale_ptr", POINTER(c_float)),
+    ("formula", c_uint32),
+    ("reserved", c_uint32),
 ]
 
 ScheduleFunction = CFUNCTYPE(c_int32, c_uint64, POINTER(c_double), c_void_p)

@@ -61,7 +61,11 @@ class AdamW(Parameters, Gradients, Hyper, State, Checkpoints, Cuda):
         A step uses the mean of accumulated gradients, not their sum.
     bias_correction:
         How the bias of the moments is corrected where betas change: by the "products" of the betas
-        of all steps, as in Paddle, or by those of the "current" step, as in torch.
+        of all steps, as in Paddle, or by those of the "current" step, as in torch. None: it is not
+        corrected.
+    eps_before_correction, decays_new_value:
+        In what the update differs from that of torch and Paddle, to continue the training of other
+        libraries: eps is added before the correction; a parameter decays after it has moved.
     independent_weight_decay:
         A step subtracts weight_decay times the parameter, whatever the learning rate is.
     num_threads:
@@ -93,6 +97,8 @@ class AdamW(Parameters, Gradients, Hyper, State, Checkpoints, Cuda):
         clear_grads: bool = False,
         average_grads: bool = False,
         bias_correction: settings.BiasCorrection = "products",
+        eps_before_correction: bool = False,
+        decays_new_value: bool = False,
         independent_weight_decay: bool = False,
         num_threads: int = 0,
         seed: int = 0,
@@ -109,6 +115,8 @@ class AdamW(Parameters, Gradients, Hyper, State, Checkpoints, Cuda):
             "amsgrad": amsgrad,
             "maximize": maximize,
             "bias_correction": bias_correction,
+            "eps_before_correction": eps_before_correction,
+            "decays_new_value": decays_new_value,
             "clip_norm": clip_norm,
             "clip_value": clip_value,
             "clip_each": clip_each,

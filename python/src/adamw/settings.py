@@ -15,7 +15,7 @@ Moments = Literal["bf16", "8bit", "4bit"] | None
 Lazy = Literal["rows", "exact"] | None
 ClipScope = Literal["all", "group"]
 Nonfinite = Literal["propagate", "skip", "fail"]
-BiasCorrection = Literal["products", "current"]
+BiasCorrection = Literal["products", "current"] | None
 Isa = Literal["portable", "avx2", "avx512"] | None
 
 #: How the precision of 16-bit parameters is kept. "master": an f32 master; None: it is not.
@@ -33,10 +33,16 @@ MOMENTS = {
     "8bit": _abi.MOMENTS_8BIT,
     "4bit": _abi.MOMENTS_4BIT,
 }
-#: Which powers of the betas correct the bias of the moments.
+#: Which powers of the betas correct the bias of the moments. None: it is not corrected.
 BIAS_CORRECTIONS = {
+    None: _abi.BIAS_CORRECTION_NONE,
     "products": _abi.BIAS_CORRECTION_PRODUCTS,
     "current": _abi.BIAS_CORRECTION_CURRENT,
+}
+#: In what the update differs from the usual one.
+FORMULAS = {
+    "eps_before_correction": _abi.FORMULA_EPS_BEFORE_CORRECTION,
+    "decays_new_value": _abi.FORMULA_DECAYS_NEW_VALUE,
 }
 #: What a global norm is computed over.
 CLIP_SCOPES = {"all": _abi.CLIP_SCOPE_HANDLE, "group": _abi.CLIP_SCOPE_GROUP}
@@ -67,6 +73,8 @@ class Settings(TypedDict, total=False):
     amsgrad: bool
     maximize: bool
     bias_correction: BiasCorrection
+    eps_before_correction: bool
+    decays_new_value: bool
     clip_norm: float | None
     clip_value: float | tuple[float, float] | None
     clip_each: bool
@@ -129,6 +137,9 @@ def write(
             setattr(config, name, bool(value))
         elif name == "bias_correction":
             config.bias_correction = choice(name, value, BIAS_CORRECTIONS)
+        elif name in FORMULAS:
+            others = config.formula & ~FORMULAS[name]
+            config.formula = others | (FORMULAS[name] if value else 0)
         elif name == "lazy":
             config.lazy_mode = choice(name, value, LAZY)
         elif name == "precision":

@@ -123,7 +123,8 @@ __device__ __forceinline__ void decide_all(const Hyper *hypers, const Total *tot
 // Returns the clock after one more step, as steps.rs has it.
 __device__ __forceinline__ Clock advanced(const Clock &clock, const Hyper &hyper) {
   const u64 step = clock.step == ~0ull ? clock.step : clock.step + 1;
-  if (hyper.has_current_betas) return {step, power(hyper.beta1, step), power(hyper.beta2, step)};
+  if (hyper.bias_correction == CORRECTION_BY_CURRENT)
+    return {step, power(hyper.beta1, step), power(hyper.beta2, step)};
   return {step, clock.beta1_power * hyper.beta1, clock.beta2_power * hyper.beta2};
 }
 
@@ -136,8 +137,9 @@ __device__ __forceinline__ Step step_of(const Hyper &hyper, const Clock &clock,
   step.weight_decay = hyper.weight_decay;
   step.grad_scale = factor * (inv_grad_scale(inputs) * hyper.mean);
   step.min = hyper.min, step.max = hyper.max, step.coefficient = hyper.coefficient;
-  step.number = clock.step, step.beta1_power = clock.beta1_power,
-  step.beta2_power = clock.beta2_power;
+  const bool corrects = hyper.bias_correction != CORRECTION_NONE;
+  step.number = clock.step, step.beta1_power = corrects ? clock.beta1_power : 0.0,
+  step.beta2_power = corrects ? clock.beta2_power : 0.0, step.formula = hyper.formula;
   step.regularizer = hyper.regularizer, step.limited = hyper.limited,
   step.maximize = hyper.maximize;
   step.independent_weight_decay = hyper.independent_weight_decay;

@@ -47,6 +47,9 @@ AT(96, Tensor, key);
 AT(104, Tensor, kept);
 AT(108, Tensor, rows);
 
+// The powers that correct moments, with the numbers of `config::BiasCorrection`.
+enum BiasCorrection : u32 { CORRECTION_BY_PRODUCTS, CORRECTION_BY_CURRENT, CORRECTION_NONE };
+
 // Clipping by norm; clipping by value is a limit beside it.
 enum Clip : u32 { CLIP_NONE, CLIP_NORM, CLIP_GLOBAL_NORM };
 
@@ -64,8 +67,8 @@ struct Hyper {
   u32 stepped; // the parameter is stepped
   u32 is_f64; // in f64
   u32 independent_weight_decay;
-  u32 has_current_betas; // whether powers are of the betas of the step, not running products
-  u32 reserved;
+  BiasCorrection bias_correction;
+  u32 formula; // flags of `Formula`
 };
 static_assert(sizeof(Hyper) == 136, "as layout.rs has it");
 AT(0, Hyper, group_lr_scale);
@@ -88,7 +91,8 @@ AT(112, Hyper, maximize);
 AT(116, Hyper, stepped);
 AT(120, Hyper, is_f64);
 AT(124, Hyper, independent_weight_decay);
-AT(128, Hyper, has_current_betas);
+AT(128, Hyper, bias_correction);
+AT(132, Hyper, formula);
 
 // The number of steps that a parameter has taken, and its running products.
 struct Clock {

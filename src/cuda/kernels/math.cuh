@@ -65,6 +65,9 @@ __device__ __forceinline__ double power(double base, unsigned long long exponent
   return result;
 }
 
+// In what an update differs from the usual one: flags of `Step::formula`.
+enum Formula : unsigned { FORMULA_EPS_BEFORE_CORRECTION = 1, FORMULA_DECAYS_NEW_VALUE = 2 };
+
 // The hyper-parameters of a step, before they become the constants of the loop.
 struct Step {
   double lr, beta1, beta2, eps, weight_decay;
@@ -76,6 +79,7 @@ struct Step {
   Regularizer regularizer;
   unsigned limited, maximize;
   unsigned independent_weight_decay; // decay is not multiplied by the learning rate
+  unsigned formula;                  // flags of `Formula`
 };
 
 // Each constant is computed in f64, and rounded once.
@@ -91,10 +95,12 @@ __device__ __forceinline__ StepScalars<double> scalars_of(const Step &step) {
   s.one_minus_beta1 = 1.0 - step.beta1;
   s.one_minus_beta2 = 1.0 - step.beta2;
   s.inv_sqrt_bias_correction2 = 1.0 / root(1.0 - step.beta2_power);
-  s.eps = step.eps;
+  s.eps = step.formula & FORMULA_EPS_BEFORE_CORRECTION ? step.eps * s.inv_sqrt_bias_correction2
+                                                       : step.eps;
   s.lr_weight_decay =
       step.independent_weight_decay ? step.weight_decay : step.lr * step.weight_decay;
   s.step_size = step.lr / (1.0 - step.beta1_power);
+  if (step.formula & FORMULA_DECAYS_NEW_VALUE) s.step_size *= 1.0 - s.lr_weight_decay;
   s.coefficient = step.coefficient;
   s.regularizer = step.regularizer;
   s.prepares = needed;

@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use crate::clip::Clip;
-use crate::config;
-use crate::cuda::{CLIP_GLOBAL_NORM, CLIP_NORM, Hyper, Inputs, InputsAt};
+use crate::config::{self, BiasCorrection};
+use crate::cuda::{CLIP_GLOBAL_NORM, CLIP_NORM, FORMULA_DECAYS_NEW_VALUE, Hyper, Inputs, InputsAt};
 use crate::dtype::Dtype;
 use crate::error::Error;
 use crate::optimizer::Optimizer;
@@ -39,7 +39,7 @@ impl Optimizer {
             if self.params.operands(id).is_due_on_device() {
                 let hyper = self.hyper(id)?;
                 self.cuda()?.set_hyper(id.number(), hyper);
-                let lr = self.params.operands(id).param().dtype().largest() / per_lr(&hyper);
+                let lr = largest_lr(&hyper, self.params.operands(id).param().dtype().largest());
                 if lr < limit.lr {
                     limit = LrLimit { lr, param: Some(id) };
                 }
@@ -135,10 +135,23 @@ impl Optimizer {
     }
 }
 
-/// Returns the largest number that a step makes of the learning rate, divided by the learning rate.
-/// It is that of the first step, which is never less than that of a later one.
-fn per_lr(hyper: &Hyper) -> f64 {
+/// Returns the largest learning rate of which a step makes no number above `largest`. The numbers
+/// are largest in the first step.
+fn largest_lr(hyper: &Hyper, largest: f64) -> f64 {
     let scale = hyper.group_lr_scale * hyper.lr_scale;
-    let decay = if hyper.independent_weight_decay == 0 { hyper.weight_decay.abs() } else { 0.0 };
-    scale * (1.0 / (1.0 - hyper.beta1)).max(decay)
+    let decay = hyper.weight_decay.abs();
+    let corrects = hyper.bias_correction != BiasCorrection::None.number();
+    let per_lr = scale * if corrects { 1.0 / (1.0 - hyper.beta1) } else { 1.0 };
+    let decays_new_value = hyper.formula & FORMULA_DECAYS_NEW_VALUE != 0;
+    match (hyper.independent_weight_decay != 0, decays_new_value) {
+        (true, false) => largest / per_lr,
+        (false, false) => largest / per_lr.max(scale * decay),
+        // lr * per_lr * (1 + decay)
+        (true, true) => largest / per_lr / (1.0 + decay),
+        // lr * per_lr * (1 + lr * scale * decay): a half of each is enough
+        (false, true) => {
+            let half = largest / 2.0 / per_lr;
+            half.min((half / (scale * decay)).sqrt())
+        }
+    }
 }

@@ -105,10 +105,16 @@ pub fn write_group(to: &mut impl Write, group: &GroupConfig, of: &Config) -> fmt
     if group.maximize != of.group.maximize {
         write!(to, " maximize={}", u8::from(group.maximize))?;
     }
-    match group.bias_correction {
-        BiasCorrection::Products => Ok(()),
-        other => write!(to, " bias_correction={}", other.word()),
+    if group.bias_correction != BiasCorrection::Products {
+        write!(to, " bias_correction={}", group.bias_correction.word())?;
     }
+    if group.eps_before_correction {
+        to.write_str(" eps_before_correction=1")?;
+    }
+    if group.decays_new_value {
+        to.write_str(" decays_new_value=1")?;
+    }
+    Ok(())
 }
 
 pub fn write_schedule_state(to: &mut impl Write, state: &State) -> fmt::Result {

@@ -190,6 +190,7 @@ impl Optimizer {
     fn step_of(&self, param: &Param, terms: &Terms) -> Result<Step, Error> {
         let group = &self.groups[param.group as usize];
         let clock = terms.clock.advanced(group);
+        let (beta1_power, beta2_power) = clock.correcting_powers(group);
         let lr = self.scaled_lr(self.lr, param.group, terms.ratio)?;
         Ok(Step {
             lr,
@@ -203,8 +204,10 @@ impl Optimizer {
             weight_decay: if param.decays { group.weight_decay } else { 0.0 },
             maximize: group.maximize,
             number: clock.step,
-            beta1_power: clock.beta1_power,
-            beta2_power: clock.beta2_power,
+            beta1_power,
+            beta2_power,
+            eps_before_correction: group.eps_before_correction,
+            decays_new_value: group.decays_new_value,
         })
     }
 }
