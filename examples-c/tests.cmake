@@ -102,23 +102,3 @@ add_refusal(bad-data "line 1" --data ${CMAKE_CURRENT_SOURCE_DIR}/data/README.md)
 
 add_test(NAME example.digits-isa-option COMMAND digits --isa portable --svg digits-isa-option.svg)
 set_tests_properties(example.digits-isa-option PROPERTIES PASS_REGULAR_EXPRESSION "isa portable.*test accuracy: 9[789]")
-
-# A project outside this one that uses the library: its source directory or an installation of it, shared or static.
-function(add_consumer name)
-  add_test(NAME consumer.${name}
-    COMMAND ${CMAKE_CTEST_COMMAND}
-      --build-and-test ${CMAKE_CURRENT_SOURCE_DIR}/consumer ${CMAKE_CURRENT_BINARY_DIR}/consumer-${name}
-      --build-generator ${CMAKE_GENERATOR}
-      --build-options -DCMAKE_C_COMPILER=${CMAKE_C_COMPILER} ${ARGN}
-      --test-command ${CMAKE_CTEST_COMMAND} --output-on-failure --no-tests=error)
-endfunction()
-set(from_source -DADAMW_SOURCE_DIR=${PROJECT_SOURCE_DIR} -DADAMW_CARGO=${ADAMW_CARGO}
-                -DADAMW_CARGO_FLAGS=${ADAMW_CARGO_FLAGS} -DADAMW_CARGO_TARGET_DIR=${ADAMW_CARGO_TARGET_DIR})
-add_consumer(shared ${from_source} -DBUILD_SHARED_LIBS=ON)
-add_consumer(static ${from_source} -DBUILD_SHARED_LIBS=OFF)
-
-set(prefix ${CMAKE_CURRENT_BINARY_DIR}/installed)
-add_test(NAME consumer.install COMMAND ${CMAKE_COMMAND} --install ${PROJECT_BINARY_DIR} --prefix ${prefix})
-add_consumer(installed -DCMAKE_PREFIX_PATH=${prefix})
-set_tests_properties(consumer.install PROPERTIES FIXTURES_SETUP installation)
-set_tests_properties(consumer.installed PROPERTIES FIXTURES_REQUIRED installation)
