@@ -20,6 +20,8 @@ class Param(NamedTuple):
     shape: tuple[int, ...]
     #: Whether its state is in the host's memory.
     on_host: bool
+    #: Whether it is a part of a larger parameter.
+    is_shard: bool = False
 
 
 class Base:

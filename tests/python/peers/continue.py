@@ -21,8 +21,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimi
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, ".."))
 from adamw import convert
-from adamw.convert import pickled
-from adamw.convert.taken import pieces
+from adamw.convert.of_deepspeed import pieces
 from ours import Ours, from_bf16, to_bf16
 
 SHAPES = [(7, 5), (11,)]
@@ -162,7 +161,7 @@ def with_paddle(dtype, steps):
             begun.step(grads)
         names, middle = [param.name for param in begun.params], [weight.copy() for weight in begun.weights()]
         paddle.save(begun.optimizer.state_dict(), f"{folder}/state.pdopt")
-        for state_dict in (begun.optimizer.state_dict(), pickled.load_paddle(f"{folder}/state.pdopt")):
+        for state_dict in (begun.optimizer.state_dict(), convert.load_paddle(f"{folder}/state.pdopt")):
             ours = Ours(names, middle)
             convert.from_paddle(ours.optimizer, names, state_dict)
             for name in names:
@@ -205,7 +204,7 @@ def with_masters_of_paddle():
         paddle.save(optimizer.state_dict(), f"{folder}/again.pdopt")
 
         resumed = Ours(["w"], ours.weights)
-        convert.from_paddle(resumed.optimizer, ["w"], pickled.load_paddle(f"{folder}/again.pdopt"))
+        convert.from_paddle(resumed.optimizer, ["w"], convert.load_paddle(f"{folder}/again.pdopt"))
         for part in ("master", "exp_avg", "exp_avg_sq"):
             assert np.array_equal(*(each.state(f"state.w.{part}") for each in (ours, resumed))), part
         assert resumed.state("state.w.step") == 1
@@ -237,7 +236,7 @@ def with_deepspeed(world, stage, kind):
         values = dict(zip(NAMES, START)) | {f"grad.{name}": [grads[i] for grads in GRADS] for i, name in enumerate(NAMES)}
         np.savez(f"{folder}/values.npz", **values)
         run_deepspeed(world, stage, kind, folder)
-        middle, end = (pickled.load_deepspeed(f"{folder}/{step}") for step in (STEPS // 2, STEPS))
+        middle, end = (convert.load_deepspeed(f"{folder}/{step}") for step in (STEPS // 2, STEPS))
         assert len(middle) == world
         weights = convert.from_deepspeed(Ours(NAMES, start).optimizer, middle, masters=masters)
         weights = [weights[name].reshape(shape) for name, shape in zip(NAMES, SHAPES)]
@@ -267,7 +266,7 @@ def with_deepspeed(world, stage, kind):
             torch.save(rank, file)
         shutil.rmtree(f"{folder}/{STEPS}")
         run_deepspeed(world, stage, kind, folder, str(STEPS // 2))
-        seen = convert.from_deepspeed(Ours(NAMES, start).optimizer, pickled.load_deepspeed(f"{folder}/{STEPS}"), masters=masters)
+        seen = convert.from_deepspeed(Ours(NAMES, start).optimizer, convert.load_deepspeed(f"{folder}/{STEPS}"), masters=masters)
         assert_near([seen[name] for name in NAMES], end, f"here, then DeepSpeed, stage {stage} on {world} ranks in {kind}")
 
 
@@ -280,7 +279,7 @@ def with_bitsandbytes():
         optimizer.step()
     with tempfile.TemporaryDirectory() as folder:
         torch.save(optimizer.state_dict(), f"{folder}/state.pt")
-        state_dict = pickled.load_torch(f"{folder}/state.pt")
+        state_dict = convert.load_torch(f"{folder}/state.pt")
     ours = Ours(NAMES, [param.detach().numpy() for param in params])
     convert.from_bitsandbytes(ours.optimizer, NAMES, state_dict)
     for name, param in zip(NAMES, params):

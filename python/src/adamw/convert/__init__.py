@@ -1,17 +1,23 @@
-"""Optimizer state of PyTorch, Paddle, DeepSpeed and bitsandbytes into an optimizer, and checkpoints
-into the first three.
+"""State of other frameworks into an optimizer, and checkpoints into some of them.
 
-The library finds state by name, by PyTorch's distributed names and by Paddle's; what is left to do
-is to give each framework's state those names. Nothing here imports a framework: tensors come in as
-whatever numpy can see, such as what `pickled` reads from a framework's files.
+The state of each framework is found by a reader of its own, and brought into one form. From there
+it goes into the optimizer by one load of a checkpoint in memory, which takes all of it or nothing.
+Nothing here imports a framework: tensors come in as whatever numpy can see, such as what the
+functions that begin with `load` and `read` find in files.
 """
 
-from .pickled import load_deepspeed, load_paddle, load_torch
+from .files import load_deepspeed, load_paddle, load_torch
+from .folder import read_folder
+from .of_deepspeed import from_deepspeed
+from .of_distributed import from_distributed
+from .of_paddle import from_paddle
+from .of_torch import from_bitsandbytes, from_torch
 from .read import read
-from .taken import from_bitsandbytes, from_deepspeed, from_distributed, from_paddle, from_torch
+from .take import Options
 from .written import to_deepspeed, to_paddle, to_torch
 
 __all__ = [
+    "Options",
     "from_bitsandbytes",
     "from_deepspeed",
     "from_distributed",
@@ -21,6 +27,7 @@ __all__ = [
     "load_paddle",
     "load_torch",
     "read",
+    "read_folder",
     "to_deepspeed",
     "to_paddle",
     "to_torch",

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .._optional import optional
 from ..optimizer import AdamW
-from . import pickled, taken, written
+from . import files, written
+from .arrays import array_of
+from .folder import read_folder
+from .found import Found
+from .of_deepspeed import deepspeed_found
+from .of_distributed import distributed_found
+from .of_paddle import paddle_found
+from .of_torch import bitsandbytes_found, parts_of, torch_found
 from .read import NUMPY, read
+from .take import Options, take
 
-State = Mapping[str, Any]
+#: The settings that an optimizer can have for each of its groups.
+OF_GROUPS = ("lr", "betas", "eps", "weight_decay", "maximize", "amsgrad")
 
 
 class Tensor(NamedTuple):
@@ -23,18 +33,6 @@ class Tensor(NamedTuple):
 
     dtype: str
     shape: tuple[int, ...]
-
-
-class Run(NamedTuple):
-    """What a file of another framework says of a run."""
-
-    #: Hyper-parameters of each group, and the names of its parameters.
-    groups: list[tuple[dict[str, Any], list[str]]]
-    tensors: dict[str, Tensor]
-    #: Options of the optimizer.
-    options: dict[str, Any]
-    #: Takes the state over; returns the parameters, if the file has them.
-    take: Callable[[AdamW], dict[str, Any] | None]
 
 
 def described(path: str | None) -> dict[str, Tensor]:
@@ -47,137 +45,71 @@ def described(path: str | None) -> dict[str, Tensor]:
     return {name: Tensor(one["dtype"], tuple(one["shape"])) for name, one in header.items()}
 
 
-def of_moments(found: dict[str, Tensor], name: str, moment: Any) -> None:
-    """Adds what a moment says of its parameter, unless it is known already."""
-    values = np.asarray(moment)
-    dtype = "F64" if values.dtype == np.float64 else "F32"
-    found.setdefault(name, Tensor(dtype, values.shape))
-
-
-def names_of(path: str | None, groups: Sequence[State]) -> list[str]:
-    """Returns the names in a file, one a line, or those that PyTorch's groups have."""
-    if path is not None:
-        with open(path, encoding="utf-8") as file:
-            return [line.strip() for line in file if line.strip()]
-    if all("param_names" in group for group in groups):
-        return [name for group in groups for name in group["param_names"]]
-    raise ValueError(
-        "PyTorch numbers its parameters: give their names by --names FILE, one a line, in the "
-        "order of its groups (for one group: that of model.named_parameters())"
-    )
-
-
-def settings(group: State) -> dict[str, Any]:
-    """Returns the hyper-parameters of a group that PyTorch or DeepSpeed has saved."""
-    own = {name: group[name] for name in ("lr", "eps", "weight_decay") if name in group}
-    return {**own, "betas": tuple(group["betas"])} if "betas" in group else own
-
-
-def of_torch(path: str, args: argparse.Namespace) -> Run:
-    """Returns the run of `torch.save(optimizer.state_dict())`, or of bitsandbytes' optimizers."""
-    saved = pickled.load_torch(path)
+def torch_file(args: argparse.Namespace) -> Found:
+    """Reads `torch.save(optimizer.state_dict())`, or that of bitsandbytes' optimizers."""
+    saved = files.load_torch(args.source)
     if args.key is not None:
         saved = saved[args.key]
-    if not isinstance(saved, dict) or not {"state", "param_groups"} <= set(saved):
-        entries = ", ".join(map(str, saved)) if isinstance(saved, dict) else type(saved).__name__
+    try:
+        groups, _ = parts_of(saved)
+    except ValueError as error:
+        raise ValueError(f"{args.source}: {error} (--key names an entry)") from None
+    names = None
+    if args.names is not None:
+        with open(args.names, encoding="utf-8") as file:
+            names = [line.strip() for line in file if line.strip()]
+    elif not all("param_names" in group for group in groups):
         raise ValueError(
-            f"{path} has no state_dict of an optimizer, but {entries}: name its entry by --key"
+            "PyTorch numbers its parameters: give their names by --names FILE, one a line, in the "
+            "order of its groups (for one group: that of model.named_parameters())"
         )
-    groups, states = saved["param_groups"], saved["state"]
-    if args.kind == "bitsandbytes":
-        states = {number: taken.plain(state) for number, state in states.items()}
-    names, tensors = names_of(args.names, groups), described(args.params)
-    order = [number for group in groups for number in group["params"]]
-    if len(names) != len(order):
-        raise ValueError(f"{path} has {len(order)} parameters, there are {len(names)} names")
-    called = dict(zip(order, names))
-    for number, state in states.items():
-        of_moments(tensors, called[number], state["exp_avg"])
-    options = {name: groups[0].get(name, False) for name in ("amsgrad", "maximize")}
-    return Run(
-        [(settings(group), [called[number] for number in group["params"]]) for group in groups],
-        tensors,
-        options,
-        lambda optimizer: taken.from_torch(
-            optimizer, names, {"state": states, "param_groups": groups}
-        ),
-    )
+    options: Options = {"ignore": args.ignore}
+    find = bitsandbytes_found if args.kind == "bitsandbytes" else torch_found
+    return find(names, saved, options)
 
 
-def of_distributed(path: str, args: argparse.Namespace) -> Run:
-    """Returns the run of a safetensors file with the names of distributed checkpoints."""
-    _, saved = read(path)
-    tensors = described(args.params)
-    names = [
-        name[6:-8] for name in saved if name.startswith("state.") and name.endswith(".exp_avg")
-    ]
-    for name in names:
-        of_moments(tensors, name, saved[f"state.{name}.exp_avg"])
-    options = {"amsgrad": any(name.endswith(".max_exp_avg_sq") for name in saved)}
-    return Run([({}, names)], tensors, options, lambda own: taken.from_distributed(own, saved))
+def distributed_file(args: argparse.Namespace) -> Found:
+    """Reads safetensors files, or a folder, with the names of distributed checkpoints."""
+    is_folder = os.path.isdir(args.source)
+    return distributed_found((), read_folder(args.source) if is_folder else read(args.source)[1])
 
 
-def of_paddle(path: str, args: argparse.Namespace) -> Run:
-    """Returns the run of `paddle.save(optimizer.state_dict())`."""
-    saved = pickled.load_paddle(path)
-    tensors, masters, names = described(args.params), saved.get("master_weights", {}), []
-    for key, moment in saved.items():
-        if key.endswith("_moment1_0"):
-            name = key.removesuffix("_moment1_0").removesuffix("_fp32_master_0")
-            if name in masters and name not in tensors:
-                raise ValueError(
-                    f"{name} has an f32 master: give the types of the parameters by --params FILE"
-                )
-            of_moments(tensors, name, moment)
-            names.append(name)
-    options = {
-        "amsgrad": any(name.endswith("_moment2_max_0") for name in saved),
-        "precision": "master" if masters else None,
-    }
-    own = {"betas": args.betas}
-    return Run(
-        [(own, names)],
-        tensors,
-        options,
-        lambda optimizer: taken.from_paddle(optimizer, names, saved, args.betas),
-    )
+def paddle_file(args: argparse.Namespace) -> Found:
+    """Reads `paddle.save(optimizer.state_dict())`."""
+    found = paddle_found(files.load_paddle(args.source), args.betas)
+    for param in found.params.values():
+        param.settings = {"betas": args.betas}
+    return found
 
 
-def of_deepspeed(path: str, args: argparse.Namespace) -> Run:
-    """Returns the run of the folder in which ZeRO's ranks (stages 1 and 2) have saved theirs."""
-    ranks, sizes = pickled.load_deepspeed(path), dict[str, int]()
-    groups: dict[int, list[str]] = {}
-    saved = [group for rank in ranks[:1] for group in rank["base_optimizer_state"]["param_groups"]]
-    for name, _, parts in taken.pieces(ranks):
-        sizes[name] = sizes.get(name, 0) + len(parts["master"])
-    for rank in ranks:
-        for number, slices in enumerate(rank["param_slice_mappings"]):
-            known = groups.setdefault(number, [])
-            known += [name for name in slices if name not in known]
-    return Run(
-        [(settings(saved[number]), names) for number, names in groups.items()],
-        {name: Tensor("F32", (size,)) for name, size in sizes.items()},
-        {},
-        lambda optimizer: taken.from_deepspeed(optimizer, ranks),
-    )
+def deepspeed_files(args: argparse.Namespace) -> Found:
+    """Reads the folder in which ZeRO's ranks (stages 1 and 2) have saved theirs."""
+    return deepspeed_found(files.load_deepspeed(args.source))
 
 
-READERS = {
-    "torch": of_torch,
-    "bitsandbytes": of_torch,
-    "distributed": of_distributed,
-    "paddle": of_paddle,
-    "deepspeed": of_deepspeed,
+READERS: dict[str, Callable[[argparse.Namespace], Found]] = {
+    "torch": torch_file,
+    "bitsandbytes": torch_file,
+    "distributed": distributed_file,
+    "paddle": paddle_file,
+    "deepspeed": deepspeed_files,
 }
 
 
-def zeros(name: str, tensors: Mapping[str, Tensor]) -> Any:
+def zeros(name: str, found: Found, tensors: Mapping[str, Tensor]) -> Any:
     """Returns memory in place of a parameter."""
-    if name not in tensors:
+    parts = found.params[name].parts
+    if name in tensors:
+        dtype, shape = tensors[name]
+    elif "master" in parts:
         raise ValueError(
-            f"{name} has taken no step, so that its length is unknown: give --params FILE"
+            f"{name} has an f32 master: give the types of the parameters by --params FILE"
         )
-    dtype, shape = tensors[name]
+    elif "exp_avg" in parts:
+        values = array_of(parts["exp_avg"], f"exp_avg of {name!r}")
+        dtype, shape = "F64" if values.dtype == np.float64 else "F32", values.shape
+    else:
+        raise ValueError(f"{name} has no exp_avg, so its length is unknown: give --params FILE")
     if dtype == "BF16":
         bf16 = optional("ml_dtypes")
         if bf16 is None:
@@ -186,19 +118,33 @@ def zeros(name: str, tensors: Mapping[str, Tensor]) -> Any:
     return np.zeros(shape, NUMPY[dtype])
 
 
+def groups_of(found: Found, params: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns the groups of an optimizer that has these parameters, with the settings found."""
+    groups: dict[tuple[int, str], dict[str, Any]] = {}
+    for name, param in found.params.items():
+        own = {key: param.settings[key] for key in OF_GROUPS if key in param.settings}
+        if "max_exp_avg_sq" in param.parts:
+            own["amsgrad"] = True
+        group = groups.setdefault((param.group, str(own)), {**own, "params": {}})
+        group["params"][name] = params[name]
+    return [groups[key] for key in sorted(groups)]
+
+
 def checkpoint(args: argparse.Namespace) -> str:
     """Writes a checkpoint of what another framework has saved; returns what to print."""
-    run = READERS[args.kind](args.source, args)
-    params = {name: zeros(name, run.tensors) for _, names in run.groups for name in names}
-    lr = next((group["lr"] for group, _ in run.groups if "lr" in group), 1e-3)
-    groups = [
-        {**own, "params": {name: params[name] for name in names}} for own, names in run.groups
-    ]
-    with AdamW(groups, lr=lr, **run.options) as optimizer:
-        values = run.take(optimizer)
-        for name, value in (values or {}).items():
-            params[name][:] = value
-        saved = optimizer.save(args.target, params=values is not None)
+    found, tensors = READERS[args.kind](args), described(args.params)
+    values = {}
+    if args.kind == "deepspeed":  # whose masters are the parameters
+        values = {name: param.parts.pop("master") for name, param in found.params.items()}
+    params = {name: zeros(name, found, tensors) for name in found.params}
+    has_masters = any("master" in param.parts for param in found.params.values())
+    groups = groups_of(found, params)
+    lr = next((group["lr"] for group in groups if "lr" in group), 1e-3)
+    with AdamW(groups, lr=lr, precision="master" if has_masters else None) as optimizer:
+        take(optimizer, found, {"ignore": args.ignore})
+        for name, value in values.items():
+            params[name].reshape(-1)[:] = value
+        saved = optimizer.save(args.target, params=bool(values))
     return f"{args.target}: {len(params)} params, {saved.num_bytes} bytes"
 
 
@@ -252,6 +198,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         default=(0.9, 0.999),
         help="Paddle's, which it does not save",
+    )
+    parser.add_argument(
+        "--ignore",
+        nargs="+",
+        default=(),
+        help="settings or parts of the state that are not taken over, such as bias_corrected",
     )
 
 

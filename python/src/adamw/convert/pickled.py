@@ -1,144 +1,65 @@
-"""Files of PyTorch (`torch.save`), Paddle (`paddle.save`) and DeepSpeed, read without any of them.
+"""Pickles of tensors, read without calling anything that they name.
 
-Such files are pickles, which may name any function of Python's to be called. Here nothing is
-imported or called but what makes tensors and containers; what a file asks for beyond that is an
-error, and no file takes more memory than some times its own size. bf16 comes as float32, which
-holds it exactly (from Paddle's files as uint16, which they do not tell from it). Arrays are
-read-only where several may share their elements.
+A pickle may name any function of Python's to be called. Here nothing is imported or called but what
+makes tensors and containers. All else becomes a `Held`, which says what it is where somebody asks
+for it. What is made shares its memory with the pickle: no file takes more memory than some times
+its own size, however often it repeats a thing.
 """
 
 from __future__ import annotations
 
-import collections
-import functools
-import glob
-import io
-import math
-import os
 import pickle
-import re
-import types
-import zipfile
-from collections.abc import Callable
-from typing import IO, Any
+import struct
+from collections.abc import Callable, Mapping
+from typing import IO, Any, ClassVar
 
-import numpy as np
+from .made import KNOWN, STORAGES, Dtype, Global, Held, Packed, short
 
-Path = str | os.PathLike[str]
-
-STORAGES: dict[str, np.dtype[Any] | None] = {
-    "FloatStorage": np.dtype("<f4"),
-    "DoubleStorage": np.dtype("<f8"),
-    "HalfStorage": np.dtype("<f2"),
-    "BFloat16Storage": None,  # no type of numpy's
-    "LongStorage": np.dtype("<i8"),
-    "IntStorage": np.dtype("<i4"),
-    "ShortStorage": np.dtype("<i2"),
-    "CharStorage": np.dtype("<i1"),
-    "ByteStorage": np.dtype("<u1"),
-    "BoolStorage": np.dtype("?"),
-}
+SCALARS = (str, bytes, int, float, bool, type(None), Global, Held)
 
 
-class Held(types.SimpleNamespace):
-    """An object of a class that is not imported: its attributes, and what it was made of."""
-
-    def __init__(self, *made_of: Any) -> None:
-        super().__init__(made_of=made_of)
-
-    def __setstate__(self, state: Any) -> None:
-        if not isinstance(state, dict):
-            raise pickle.UnpicklingError(
-                f"the state of an object is a {type(state).__name__}, expected a dict"
-            )
-        self.__dict__.update(state)
-
-
-def tensor(storage: Any, offset: int, shape: Any, strides: Any, *_: Any) -> np.ndarray[Any, Any]:
-    """Returns a tensor as PyTorch describes it: a view of a storage."""
-    if not (isinstance(storage, np.ndarray) and storage.ndim == 1 and storage.flags.c_contiguous):
-        raise pickle.UnpicklingError("a tensor is a view of what is no storage")
-    numbers = offset, *shape, *strides
-    # Those of numpy's own would wrap around in what follows.
-    if any(type(number) is not int or number < 0 for number in numbers) or len(shape) != len(
-        strides
-    ):
-        raise pickle.UnpicklingError(
-            f"a tensor has the shape {shape}, the strides {strides} and the offset {offset}"
-        )
-    if 0 in shape:
-        return np.zeros(shape, storage.dtype)
-    last = sum((n - 1) * stride for n, stride in zip(shape, strides))
-    if offset + last >= storage.size or math.prod(shape) > storage.size:
-        raise pickle.UnpicklingError(
-            f"a tensor of the shape {shape} is larger than its storage of {storage.size} elements"
-        )
-    strides = [stride * storage.itemsize for stride in strides]
-    return np.lib.stride_tricks.as_strided(storage[offset:], shape, strides, writeable=False)
-
-
-class Array:
-    """What numpy's arrays are pickled as."""
-
-    def __setstate__(self, state: Any) -> None:
-        _, shape, dtype, is_fortran, data = state
-        self.values = (
-            np.frombuffer(data, dtype.dtype).reshape(shape, order="F" if is_fortran else "C").copy()
-        )
-
-
-class Dtype:
-    """What numpy's types are pickled as."""
-
-    def __init__(self, name: Any, *_: Any) -> None:
-        if not re.fullmatch(r"[fiu][1248]|b1", str(name)):
-            raise pickle.UnpicklingError(f"the type {name!r}, expected one of numbers")
-        self.dtype = np.dtype(name)
-
-    def __setstate__(self, state: Any) -> None:
-        self.dtype = self.dtype.newbyteorder(state[1])
-
-
-def array(kind: Any, *_: Any) -> Array:
-    if kind is not Array:
-        raise pickle.UnpicklingError("an array of a class of its own")
-    return Array()
-
-
-KNOWN: dict[tuple[str, str], Any] = {
-    ("builtins", "tuple"): tuple,
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("torch", "Size"): tuple,
-    ("torch._utils", "_rebuild_tensor_v2"): tensor,
-    ("numpy", "ndarray"): Array,
-    ("numpy", "dtype"): Dtype,
-    ("numpy._core.multiarray", "_reconstruct"): array,
-    ("numpy.core.multiarray", "_reconstruct"): array,
-}
+def check_key(key: Any) -> None:
+    """Refuses keys whose hash may take forever, such as tuples of tuples that are one tuple."""
+    parts = key if type(key) is tuple else (key,)
+    if not all(isinstance(part, SCALARS) for part in parts):
+        raise pickle.UnpicklingError(f"a key {short(key)}, expected a text or a number")
 
 
 class Reader(pickle._Unpickler):
     """A pickle that can make nothing but what is known; `storage` reads those of PyTorch. The
     faster unpickler, in C, would take 16 bytes times whatever number a file gives to an object."""
 
+    # Those of the base, whose types nobody says.
+    stack: list[Any]
+    read: Callable[[int], bytes]
+    readline: Callable[[], bytes]
+    pop_mark: Callable[[], list[Any]]
+
     def __init__(self, file: IO[bytes], storage: Callable[..., Any] | None = None) -> None:
         super().__init__(file)
         self.storage = storage
+        self.calls = *KNOWN.values(), self.encode
+        self.encoded: dict[int, tuple[str, bytes]] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in KNOWN:
-            return KNOWN[module, name]
+        full = f"{module}.{name}".replace("__builtin__.", "builtins.")
+        if full == "_codecs.encode":
+            return self.calls[-1]
         if module == "torch" and name in STORAGES:
             return name
-        if module.startswith("deepspeed."):
-            return Held
-        raise pickle.UnpicklingError(
-            f"the file asks for {module}.{name}, which is no part of a tensor"
-        )
+        return KNOWN.get(full) or Global(full)
+
+    def encode(self, text: str, kind: str) -> bytes:
+        """Returns the bytes that a text of the older protocols stands for, once for each text."""
+        if not (isinstance(text, str) and kind == "latin1"):
+            raise pickle.UnpicklingError(f"bytes in {short(kind)}, expected latin1")
+        if id(text) not in self.encoded:
+            self.encoded[id(text)] = text, text.encode(kind)
+        return self.encoded[id(text)][1]
 
     def persistent_load(self, saved: Any) -> Any:
         if self.storage is None or saved[0] != "storage":
-            raise pickle.UnpicklingError(f"the file refers to {saved[0]!r}, expected a storage")
+            raise pickle.UnpicklingError(f"the file refers to {short(saved)}, expected a storage")
         return self.storage(*saved[1:3])
 
     def load(self) -> Any:
@@ -148,73 +69,110 @@ class Reader(pickle._Unpickler):
             raise
         except Exception as error:  # whatever Python raises where a file makes no sense
             raise pickle.UnpicklingError(
-                f"the file is damaged: {type(error).__name__}: {error}"
+                f"the file is damaged: {type(error).__name__}: {short(str(error))}"
             ) from error
 
+    def _make(self, function: Any, made_of: Any) -> None:
+        """Puts on the stack what a file makes by a call."""
+        if isinstance(function, Global):
+            self.stack.append(Held(function, made_of))
+        elif any(function is call for call in self.calls):
+            self.stack.append(function(*made_of))
+        else:
+            raise pickle.UnpicklingError(f"a call of {short(function)}, expected a class")
 
-def unwrapped(value: Any) -> Any:
-    """Returns arrays in the place of what they were read as. Paddle's tensors inside of containers
-    are pairs of a name and an array."""
-    if isinstance(value, Array):
-        return value.values
-    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Array):
-        return value[1].values
-    return value
+    def get_extension(self, code: int) -> None:
+        raise pickle.UnpicklingError(f"an extension ({code}), expected none")
 
+    def _bytes(self) -> None:
+        (length,) = struct.unpack("<Q", self.read(8))
+        self.stack.append(self.read(length))
 
-def load_torch(path: Path) -> Any:
-    """Returns what `torch.save` has written, with arrays in the place of tensors."""
-    with zipfile.ZipFile(path) as file:
-        entries = {entry.filename.partition("/")[2]: entry for entry in file.infolist()}
-        for entry in entries.values():
-            if entry.compress_type != zipfile.ZIP_STORED:
-                raise ValueError(
-                    f"{path}: {entry.filename} is compressed, which PyTorch's files are not"
-                )
-        if "data.pkl" not in entries:
-            raise ValueError(f"{path}: there is no data.pkl, which PyTorch's files have")
-        if "byteorder" in entries and file.read(entries["byteorder"]) != b"little":
-            raise ValueError(f"{path}: the tensors are big-endian")
+    def _call(self) -> None:
+        made_of = self.stack.pop()
+        self._make(self.stack.pop(), made_of)
 
-        @functools.cache
-        def storage(kind: str, key: str) -> np.ndarray[Any, Any]:
-            data = file.read(entries[f"data/{key}"])
-            if STORAGES[kind] is None:
-                return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
-            return np.frombuffer(data, STORAGES[kind])
+    def _call_with_keywords(self) -> None:
+        keywords, made_of = self.stack.pop(), self.stack.pop()
+        self._make(self.stack.pop(), (*made_of, keywords) if keywords else made_of)
 
-        return Reader(io.BytesIO(file.read(entries["data.pkl"])), storage).load()
+    def _instance(self) -> None:
+        module, name = (self.readline()[:-1].decode("ascii") for _ in range(2))
+        made_of = self.pop_mark()
+        self._make(self.find_class(module, name), made_of)
 
+    def _object(self) -> None:
+        function, *made_of = self.pop_mark()
+        self._make(function, made_of)
 
-def load_paddle(path: Path) -> dict[str, Any]:
-    """Returns what `paddle.save` has written of an optimizer: a dict of tensors, and of dicts of
-    tensors such as `master_weights`."""
-    with open(path, "rb") as file:
-        saved = Reader(file).load()
-    if not isinstance(saved, dict):
-        raise ValueError(f"{path}: holds a {type(saved).__name__}, expected a dict")
-    return {
-        name: {part: unwrapped(item) for part, item in value.items()}
-        if isinstance(value, dict)
-        else unwrapped(value)
-        for name, value in saved.items()
+    def _build(self) -> None:
+        state, built = self.stack.pop(), self.stack[-1]
+        if isinstance(built, Held):
+            built.state = state
+        elif isinstance(built, (Packed, Dtype)):
+            built.__setstate__(state)
+        elif not isinstance(built, dict):  # whose attributes are of no use
+            raise pickle.UnpicklingError(f"attributes of {short(built)}, expected an object")
+
+    def _put(self, items: list[Any]) -> None:
+        """Puts pairs of keys and values into what is on the stack."""
+        into = self.stack[-1]
+        for key, value in zip(items[::2], items[1::2]):
+            check_key(key)
+            if isinstance(into, dict):
+                into[key] = value
+            elif not isinstance(into, Held):
+                raise pickle.UnpicklingError(f"entries of {short(into)}, expected a dict")
+
+    def _set_item(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._put([key, value])
+
+    def _set_items(self) -> None:
+        self._put(self.pop_mark())
+
+    def _dict(self) -> None:
+        items = self.pop_mark()
+        self.stack.append({})
+        self._put(items)
+
+    def _extend(self, items: list[Any]) -> None:
+        into = self.stack[-1]
+        if isinstance(into, list):
+            into.extend(items)
+        elif not isinstance(into, Held):
+            raise pickle.UnpicklingError(f"elements of {short(into)}, expected a list")
+
+    def _append(self) -> None:
+        self._extend([self.stack.pop()])
+
+    def _appends(self) -> None:
+        self._extend(self.pop_mark())
+
+    def _add_items(self) -> None:
+        items = self.pop_mark()
+        for item in items:
+            check_key(item)
+        self.stack[-1] |= set(items)
+
+    def _frozen_set(self) -> None:
+        self.stack.append(set())
+        self._add_items()
+
+    dispatch: ClassVar[Mapping[int, Any]] = {  # type: ignore[assignment]
+        **pickle._Unpickler.dispatch,
+        pickle.BYTEARRAY8[0]: _bytes,
+        pickle.REDUCE[0]: _call,
+        pickle.NEWOBJ[0]: _call,
+        pickle.NEWOBJ_EX[0]: _call_with_keywords,
+        pickle.INST[0]: _instance,
+        pickle.OBJ[0]: _object,
+        pickle.BUILD[0]: _build,
+        pickle.SETITEM[0]: _set_item,
+        pickle.SETITEMS[0]: _set_items,
+        pickle.DICT[0]: _dict,
+        pickle.APPEND[0]: _append,
+        pickle.APPENDS[0]: _appends,
+        pickle.ADDITEMS[0]: _add_items,
+        pickle.FROZENSET[0]: _frozen_set,
     }
-
-
-def load_deepspeed(folder: Path) -> list[dict[str, Any]]:
-    """Returns what the ranks of DeepSpeed's ZeRO have saved in a folder (`<tag>` below that of
-    `save_checkpoint`), in their order, which is not that of the files' names from ten ranks on."""
-    ranks = {}
-    for path in glob.glob(os.path.join(glob.escape(os.fspath(folder)), "*_optim_states.pt")):
-        found = re.fullmatch(
-            r"(?:bf16_)?zero_pp_rank_(\d+)_mp_rank_00_optim_states\.pt", os.path.basename(path)
-        )
-        if not found:
-            raise ValueError(
-                f"{path}: expected zero_pp_rank_<rank>_mp_rank_00_optim_states.pt, without model "
-                f"parallelism"
-            )
-        ranks[int(found[1])] = load_torch(path)["optimizer_state_dict"]
-    if sorted(ranks) != list(range(len(ranks))) or not ranks:
-        raise ValueError(f"{folder}: has the states of the ranks {sorted(ranks)}")
-    return [ranks[rank] for rank in sorted(ranks)]

@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from .arrays import widened
+from .files import seems
+
 Array = np.ndarray[Any, Any]
 
 #: safetensors' names of element types; bf16 comes as uint16.
@@ -16,26 +19,63 @@ NUMPY: dict[str, Any] = {
     "F64": np.float64,
     "F32": np.float32,
     "F16": np.float16,
-    "I16": np.int16,
-    "U8": np.uint8,
-    "U64": np.uint64,
     "BF16": np.uint16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U64": np.uint64,
+    "U32": np.uint32,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+    "C64": np.complex64,
 }
+INDEX = ".index.json"
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str, Array]]:
-    """Returns the texts and the tensors of a safetensors file; bf16 as uint16. The library checks
-    files; this only reads them."""
+    """Returns the texts and the tensors of a safetensors file, or of all those that an index
+    (`.index.json`) names; bf16 as uint16. Tensors of types that numpy has not, such as those of 8
+    bits, are left out. The library checks files; this only reads them."""
+    own = os.fspath(path)
+    if not own.endswith(INDEX):
+        return _read(own)
+    with open(own, encoding="utf-8") as file:
+        index = json.load(file)
+    if not isinstance(index, dict) or not isinstance(index.get("weight_map"), dict):
+        raise ValueError(f"{own} has no weight_map, as an index of safetensors files has")
+    texts: dict[str, str] = {}
+    tensors: dict[str, Array] = {}
+    for name in sorted(set(index["weight_map"].values())):
+        if not isinstance(name, str) or os.path.basename(name) != name:
+            raise ValueError(f"{own} names {name!r}, expected a file beside it")
+        for known, new in zip((texts, tensors), _read(os.path.join(os.path.dirname(own), name))):
+            known |= new  # type: ignore[operator]
+    return texts, tensors
+
+
+def _read(path: str) -> tuple[dict[str, str], dict[str, Array]]:
+    """Returns the texts and the tensors of one file."""
     with open(path, "rb") as file:
         contents = file.read()
     start = 8 + int.from_bytes(contents[:8], "little")
-    header = json.loads(contents[8:start])
-    texts = header.pop("__metadata__", {})
-    tensors = {}
-    for name, entry in header.items():
-        first, last = (start + offset for offset in entry["data_offsets"])
-        values = np.frombuffer(contents[first:last], NUMPY[entry["dtype"]])
-        tensors[name] = values.reshape(entry["shape"])
+    if contents[8:9] != b"{" or start > len(contents):
+        what = f"is {seems(contents[:16])}" if contents[8:9] != b"{" else "ends in its header"
+        raise ValueError(f"{path} is no whole safetensors file: it {what}")
+    whole = memoryview(contents)
+    try:
+        header = json.loads(contents[8:start])
+        texts = header.pop("__metadata__", {})
+        tensors = {}
+        for name, entry in header.items():
+            dtype, (first, last) = NUMPY.get(entry["dtype"]), entry["data_offsets"]
+            if start + last > len(contents):
+                raise ValueError(f"it ends before {name} does")
+            if dtype is not None:
+                values = np.frombuffer(whole[start + first : start + last], dtype)
+                tensors[name] = values.reshape(entry["shape"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} is no whole safetensors file: {error}") from error
     return texts, tensors
 
 
@@ -49,13 +89,6 @@ def settings_of(texts: dict[str, str], name: str) -> tuple[dict[str, str], dict[
     """Returns the settings of a parameter, and those of its group."""
     own = words(texts[f"param_groups.{name}"])
     return own, words(texts[f"groups.{own['group']}"])
-
-
-def widened(values: Array) -> Array:
-    """Returns bf16, which comes as uint16, in float32, which holds it exactly."""
-    if values.dtype == np.uint16:
-        return (values.astype(np.uint32) << 16).view(np.float32)
-    return values
 
 
 def moments(tensors: dict[str, Array], name: str, shape: Any) -> Iterator[tuple[str, Array]]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from .of_deepspeed import pieces
 from .read import Array, moments, read, settings_of, words
-from .taken import pieces
 
 Path = str | os.PathLike[str]
 
@@ -108,4 +108,9 @@ def to_deepspeed(path: Path, ranks: Sequence[Mapping[str, Any]], params: Mapping
         first = taken.setdefault(name, 0)
         taken[name] += len(parts["master"])
         for part, values in parts.items():
+            if part not in whole:
+                raise ValueError(
+                    f"{name!r} has no {part} in the checkpoint, but in DeepSpeed's: save the "
+                    f"checkpoint with amsgrad, or start DeepSpeed without"
+                )
             values[:] = whole[part][first : taken[name]]

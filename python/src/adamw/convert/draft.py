@@ -1,0 +1,72 @@
+"""A checkpoint in memory, so that one load, which is whole or not at all, takes the state over."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .arrays import Array
+
+DTYPES = {
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "uint64": "U64",
+    "int16": "I16",
+    "uint16": "BF16",
+}
+#: Stands in the place of the header's own checksum while that is computed.
+ZEROS = "00000000"
+
+
+class State(NamedTuple):
+    """The state of a parameter, in the types in which the library reads it."""
+
+    step: int
+    #: The products of the betas over its steps.
+    powers: tuple[float, float]
+    #: Flat arrays by part.
+    parts: Mapping[str, Array]
+
+
+def checkpoint(states: Mapping[str, State]) -> bytes:
+    """Returns a checkpoint of the state of parameters, without settings."""
+    tensors: dict[str, Array] = {}
+    texts = {}
+    for name, state in states.items():
+        counters = {
+            "step": np.uint64(state.step),
+            "beta1_power": np.float64(state.powers[0]),
+            "beta2_power": np.float64(state.powers[1]),
+        }
+        for part, values in {**counters, **state.parts}.items():
+            tensors[f"state.{name}.{part}"] = np.atleast_1d(np.asarray(values))
+        texts[f"param_groups.{name}"] = f"n_elements={state.parts['exp_avg'].size}"
+    # The largest elements first, so that all are aligned.
+    order = sorted(tensors, key=lambda name: -tensors[name].itemsize)
+    header: dict[str, Any] = {"__metadata__": {}}
+    data, sums = [], ""
+    start = 0
+    for name in order:
+        values = np.ascontiguousarray(tensors[name]).reshape(-1)
+        end = start + values.nbytes
+        header[name] = {
+            "dtype": DTYPES[values.dtype.name],
+            "shape": [values.size],
+            "data_offsets": [start, end],
+        }
+        start = end
+        data.append(values.view(np.uint8).data)
+        sums += f"{zlib.crc32(data[-1]):08x}"
+    first = {"adamw_checkpoint": "1", "header_crc32": ZEROS, "crc32": sums}
+    header["__metadata__"] = {**first, **texts}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    length = len(text).to_bytes(8, "little")
+    own = f"{zlib.crc32(length + text):08x}"
+    text = text.replace(f'"header_crc32":"{ZEROS}"'.encode(), f'"header_crc32":"{own}"'.encode(), 1)
+    return b"".join((length, text, *data))
