@@ -47,6 +47,10 @@ class Docs(unittest.TestCase):
         for line, beginning in zip(shown, said):
             self.assertEqual(line[: len(beginning)], beginning)
 
+    def test_blocks_about_other_frameworks_work(self):
+        self.assertEqual(len(blocks("docs/other-frameworks.md", "python")), 1)
+        self.assertEqual(self.run_blocks("docs/other-frameworks.md"), [])
+
     def test_the_first_block_of_the_packages_own_page_works(self):
         self.assertEqual(self.run_blocks("python/README.md"), [])
 

@@ -8,22 +8,37 @@ functions that begin with `load` and `read` find in files.
 
 from .files import load_deepspeed, load_paddle, load_torch
 from .folder import read_folder
+from .of_debiased import from_heavyball, from_optimi
 from .of_deepspeed import from_deepspeed
 from .of_distributed import from_distributed
+from .of_lists import from_keras, from_tinygrad, load_keras
 from .of_paddle import from_paddle
 from .of_torch import from_bitsandbytes, from_torch
+from .of_trees import from_mlx, from_optax, load_flax
+from .presets import PRESETS, Preset, from_moments
 from .read import read
 from .take import Options
 from .written import to_deepspeed, to_paddle, to_torch
 
 __all__ = [
+    "PRESETS",
     "Options",
+    "Preset",
     "from_bitsandbytes",
     "from_deepspeed",
     "from_distributed",
+    "from_heavyball",
+    "from_keras",
+    "from_mlx",
+    "from_moments",
+    "from_optax",
+    "from_optimi",
     "from_paddle",
+    "from_tinygrad",
     "from_torch",
     "load_deepspeed",
+    "load_flax",
+    "load_keras",
     "load_paddle",
     "load_torch",
     "read",

@@ -78,7 +78,7 @@ def paddle_file(args: argparse.Namespace) -> Found:
     """Reads `paddle.save(optimizer.state_dict())`."""
     found = paddle_found(files.load_paddle(args.source), args.betas)
     for param in found.params.values():
-        param.settings = {"betas": args.betas}
+        param.settings = {**param.settings, "betas": args.betas}
     return found
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..optimizer import AdamW
 from .arrays import array_of
 from .found import Found, Param, entries
-from .take import Options, take
+from .take import USUAL, Options, take
 
 State = Mapping[str, Any]
 #: How Paddle calls the parts of its state. A number follows: that of the optimizer, if there were
@@ -63,7 +63,7 @@ def paddle_found(state_dict: State, betas: tuple[float, float], own_name: str = 
                 found.rest.append(key)
             continue
         name = owner(match[1], own_name)
-        parts = found.params.setdefault(name, Param()).parts
+        parts = found.params.setdefault(name, Param(settings=USUAL)).parts
         part = PARTS[match[2]]
         if part in parts:
             raise ValueError(

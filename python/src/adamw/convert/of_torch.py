@@ -11,7 +11,7 @@ import numpy as np
 from ..optimizer import AdamW
 from .arrays import Array, array_of, number_of
 from .found import Found, Param, entries, some
-from .take import Options, take
+from .take import USUAL, Options, take
 
 State = Mapping[str, Any]
 #: bitsandbytes has a scale for each block of so many elements.
@@ -111,11 +111,11 @@ def named(
 def settings_of(group: State) -> dict[str, Any]:
     """Returns the hyper-parameters of a group of PyTorch's, as they are called here."""
     numbers = {key: group[key] for key in ("lr", "eps", "weight_decay") if key in group}
-    settings: dict[str, Any] = {key: number_of(value, key) for key, value in numbers.items()}
+    settings: dict[str, Any] = dict(USUAL)
+    settings |= {key: number_of(value, key) for key, value in numbers.items()}
     if "betas" in group:
         settings["betas"] = tuple(number_of(beta, "betas") for beta in group["betas"])
     if settings.get("weight_decay"):
-        settings["independent_weight_decay"] = False
         settings["decoupled_weight_decay"] = bool(group.get("decoupled_weight_decay", True))
     settings["bias_corrected"] = bool(group.get("bias_correction", True))
     if "decoupled_weight_decay" in group and "amsgrad" not in group:

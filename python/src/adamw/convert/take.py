@@ -6,11 +6,23 @@ import math
 from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple, TypedDict
 
+from .. import _abi
 from ..checkpoints import Scope
 from ..optimizer import AdamW
+from ..settings import FORMULAS
 from .draft import State, checkpoint
 from .found import Found, Param, some
 from .states import state_of
+
+#: What a framework does otherwise where nothing else is said of it.
+USUAL = {
+    "bias_corrected": True,
+    "eps_before_correction": False,
+    "decays_new_value": False,
+    "independent_weight_decay": False,
+}
+#: What matters only where something decays.
+OF_DECAY = ("decays_new_value", "independent_weight_decay")
 
 
 class Options(TypedDict, total=False):
@@ -104,16 +116,17 @@ def differences(
         "weight_decay": own.weight_decay if info.decays else 0.0,
         "independent_weight_decay": bool(own.independent_weight_decay),
         "maximize": bool(own.maximize),
+        "bias_corrected": own.bias_correction != _abi.BIAS_CORRECTION_NONE,
+        **{rule: bool(own.formula & flag) for rule, flag in FORMULAS.items()},
         # What the library always does.
         "decoupled_weight_decay": True,
-        "bias_corrected": True,
         "decouple_lr": False,
     }
     for setting, value in ours.items():
         theirs = param.settings.get(setting)
         if theirs is None or setting in limits.ignore or is_near(value, theirs):
             continue
-        if setting == "independent_weight_decay" and ours["weight_decay"] == 0:
+        if setting in OF_DECAY and ours["weight_decay"] == 0:
             continue
         yield setting, f"{value} (in the file: {theirs})"
 

@@ -1,0 +1,222 @@
+"""Writes what a library has saved of its AdamW after 3 of 6 steps, and to states-LIBRARY.json its version, the gradients,
+and what the parameters are then and after all steps.
+
+usage: make_others.py LIBRARY...    (in the folder of this file; each library needs its own packages, which its function imports)
+"""
+
+import importlib.metadata
+import json
+import os
+import sys
+
+import numpy as np
+
+NAMES, SHAPES, STEPS = ["first.weight", "second.bias"], [(2, 5), (5,)], 6
+# An epsilon that can be told before the correction from one behind it.
+LR, BETAS, EPS, DECAY = 0.01, (0.8, 0.95), 1e-3, 0.1
+random = np.random.default_rng(4)
+START = [random.standard_normal(shape).astype(np.float32) for shape in SHAPES]
+GRADS = [[random.standard_normal(shape).astype(np.float32) for shape in SHAPES] for _ in range(STEPS)]
+
+
+def plain(values):
+    """Lists whose decimals read back as the same bits."""
+    return [np.asarray(value).tolist() for value in values]
+
+
+def run(library, package, step, weights, save, files, **settings):
+    """Takes the steps, saves after the third, and writes the file that describes the run."""
+    for number, grads in enumerate(GRADS):
+        if number == 3:
+            middle = plain(weights())
+            save(*files)
+        step(grads)
+    described = {
+        "library": library,
+        "version": importlib.metadata.version(package),
+        "files": list(files),
+        "names": NAMES,
+        "settings": {"lr": LR, "betas": BETAS, "eps": EPS, "weight_decay": DECAY, **settings},
+        "grads": [plain(grads) for grads in GRADS[3:]],
+        "middle": middle,
+        "end": plain(weights()),
+    }
+    with open(f"states-{library}.json", "w") as file:
+        json.dump(described, file, indent=1)
+        print(file=file)
+
+
+def optax(amsgrad=False):
+    import flax.serialization
+    import jax.numpy as jnp
+    import optax
+
+    params = {"first": {"weight": jnp.array(START[0])}, "second": {"bias": jnp.array(START[1])}}
+    rule = optax.adamw(LR, *BETAS, eps=EPS, weight_decay=DECAY)
+    held = {"params": params, "state": rule.init(params)}
+
+    def step(grads):
+        tree = {"first": {"weight": jnp.array(grads[0])}, "second": {"bias": jnp.array(grads[1])}}
+        updates, held["state"] = rule.update(tree, held["state"], held["params"])
+        held["params"] = optax.apply_updates(held["params"], updates)
+
+    def save(path):
+        with open(path, "wb") as file:
+            file.write(flax.serialization.to_bytes(held["state"]))
+
+    run("optax", "optax", step, lambda: [held["params"]["first"]["weight"], held["params"]["second"]["bias"]], save, ["states-optax.msgpack"])
+
+
+def keras():
+    os.environ["KERAS_BACKEND"] = "jax"
+    import keras
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(5)])
+    optimizer = keras.optimizers.AdamW(LR, DECAY, *BETAS, epsilon=EPS)
+    model.compile(optimizer=optimizer, loss="mse")
+    optimizer.build(model.trainable_variables)
+    for variable, start in zip(model.trainable_variables, START):
+        variable.assign(start)
+
+    def step(grads):
+        optimizer.apply([keras.ops.convert_to_tensor(grad) for grad in grads], model.trainable_variables)
+
+    run("keras", "keras", step, lambda: list(model.trainable_variables), model.save, ["states-keras.keras"], eps_before_correction=True)
+
+
+def mlx():
+    import mlx.core as mx
+    from mlx.optimizers import AdamW
+    from mlx.utils import tree_flatten
+
+    held = {"first": {"weight": mx.array(START[0])}, "second": {"bias": mx.array(START[1])}}
+    optimizer = AdamW(LR, list(BETAS), EPS, DECAY)
+    optimizer.init(held)
+
+    def step(grads):
+        tree = {"first": {"weight": mx.array(grads[0])}, "second": {"bias": mx.array(grads[1])}}
+        held.update(optimizer.apply_gradients(tree, held))
+        mx.eval(held)
+
+    def save(path):
+        mx.save_safetensors(path, dict(tree_flatten(optimizer.state)))
+
+    run("mlx", "mlx", step, lambda: [held["first"]["weight"], held["second"]["bias"]], save, ["states-mlx.safetensors"], bias_correction=None)
+
+
+def tinygrad():
+    os.environ |= {"DEV": "PYTHON", "TRAINING": "1"}  # it needs no compiler
+    from tinygrad import Tensor, nn
+
+    params = [Tensor(start) for start in START]
+    for param in params:
+        param.requires_grad = True
+    optimizer = nn.optim.AdamW(params, LR, *BETAS, EPS, DECAY)
+
+    def step(grads):
+        for param, grad in zip(params, grads):
+            param.grad = Tensor(grad)
+        optimizer.step()
+
+    def save(path):
+        nn.state.safe_save(nn.state.get_state_dict(optimizer), path)
+
+    run("tinygrad", "tinygrad", step, lambda: [param.numpy() for param in params], save, ["states-tinygrad.safetensors"])
+
+
+def of_torch(library, package, make, **settings):
+    """Runs a library whose optimizers are PyTorch's."""
+    import torch
+
+    params = [torch.nn.Parameter(torch.tensor(start)) for start in START]
+    optimizer = make(params)
+
+    def step(grads):
+        for param, grad in zip(params, grads):
+            param.grad = torch.tensor(grad)
+        optimizer.step()
+
+    def save(path):
+        torch.save(optimizer.state_dict(), path)
+
+    weights = lambda: [param.detach().numpy() for param in params]  # noqa: E731
+    run(library, package, step, weights, save, [f"states-{library}.pt"], **settings)
+
+
+def optimi():
+    from optimi import AdamW
+
+    of_torch("optimi", "torch-optimi", lambda params: AdamW(params, LR, BETAS, DECAY, EPS, foreach=False))
+
+
+def heavyball():
+    os.environ["TORCHDYNAMO_DISABLE"] = "1"
+    import heavyball
+
+    heavyball.utils.compile_mode = None
+    # Its epsilon is a floor: too small an one to tell.
+    make = lambda params: heavyball.AdamW(params, LR, BETAS, 1e-12, DECAY)  # noqa: E731
+    of_torch("heavyball", "heavyball", make, eps=1e-12)
+
+
+def torchao():
+    """What codes stand for is saved beside them, because torchao codes again in each step."""
+    os.environ["TORCHDYNAMO_DISABLE"] = "1"
+    import torch
+    import torchao.optim
+
+    values = {}
+    for kind in ("AdamW8bit", "AdamW4bit"):
+        param = torch.nn.Parameter(torch.tensor(random.standard_normal((2, 2048)).astype(np.float32)))
+        optimizer = getattr(torchao.optim, kind)([param], lr=LR, betas=BETAS, eps=EPS, weight_decay=DECAY)
+        for _ in range(3):
+            param.grad = torch.tensor(random.standard_normal((2, 2048)).astype(np.float32))
+            optimizer.step()
+        state = optimizer.state[param]
+        values[kind] = {"state_dict": optimizer.state_dict()} | {part: state[part].dequantize() for part in ("exp_avg", "exp_avg_sq")}
+    values["version"] = importlib.metadata.version("torchao")
+    torch.save(values, "states-torchao.pt")
+
+
+def rank(number, folder):
+    """One of two ranks, each of which has a half of the columns of the weight, and saves into the folder."""
+    import torch
+    import torch.distributed.checkpoint
+    from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
+    from torch.distributed.tensor import DTensor, Replicate, Shard, init_device_mesh
+
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29617"}
+    torch.distributed.init_process_group("gloo", rank=number, world_size=2)
+    mesh = init_device_mesh("cpu", (2,))
+    laid = lambda value, i: torch.distributed.tensor.distribute_tensor(torch.tensor(value), mesh, [Shard(1) if i == 0 else Replicate()])  # noqa: E731
+    model = torch.nn.Module()
+    for i, (name, start) in enumerate(zip(NAMES, START)):
+        module, own = name.split(".")
+        model.add_module(module, torch.nn.Module())
+        getattr(model, module).register_parameter(own, torch.nn.Parameter(laid(start, i)))
+    params = list(model.parameters())
+    optimizer = torch.optim.AdamW(params, lr=LR, betas=BETAS, eps=EPS, weight_decay=DECAY)
+
+    def step(grads):
+        for i, (param, grad) in enumerate(zip(params, grads)):
+            param.grad = laid(grad, i)
+        optimizer.step()
+
+    def save(path):
+        torch.distributed.checkpoint.save({"optim": get_optimizer_state_dict(model, optimizer)}, checkpoint_id=path)
+
+    def weights():
+        return [param.full_tensor().detach().numpy() for param in params if isinstance(param, DTensor)]
+
+    run("torch-folder", "torch", step, weights, save, [folder])
+
+
+def torch_folder():
+    import torch
+
+    torch.multiprocessing.spawn(rank, ("states-torch-folder",), 2)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        globals()[name]()

@@ -1,0 +1,192 @@
+"""What libraries beyond those of test_convert.py have saved is taken over, and training goes on to
+their values.
+
+environment: LIBADAMW
+"""
+
+import json
+import pathlib
+import sys
+import unittest
+
+from case import bits, np
+
+import adamw
+from adamw import convert
+
+try:
+    import h5py  # noqa: F401  (what Keras's files are read with)
+    import msgpack  # noqa: F401  (and flax's)
+except ImportError as missing:
+    print(missing)
+    sys.exit(77)
+
+GOLDEN = pathlib.Path(__file__).resolve().parents[2] / "golden"
+
+#: How the files of each library are taken over.
+TAKE = {
+    "torch-folder": lambda own, names, path: convert.from_distributed(
+        own, convert.read_folder(path)
+    ),
+    "optax": lambda own, names, path: convert.from_optax(own, convert.load_flax(path)),
+    "optimi": lambda own, names, path: convert.from_optimi(own, names, convert.load_torch(path)),
+    "heavyball": lambda own, names, path: convert.from_heavyball(
+        own, names, convert.load_torch(path)
+    ),
+    "keras": lambda own, names, path: convert.from_keras(own, names, convert.load_keras(path)),
+    "mlx": lambda own, names, path: convert.from_mlx(own, convert.read(path)[1]),
+    "tinygrad": lambda own, names, path: convert.from_tinygrad(own, names, convert.read(path)[1]),
+}
+
+
+class Others(unittest.TestCase):
+    def begun(self, run, **settings):
+        """Returns an optimizer with the parameters of the middle of a run."""
+        weights = [np.array(value, np.float32) for value in run["middle"]]
+        own = {**run["settings"], **settings}
+        own["betas"] = tuple(own["betas"])
+        return adamw.AdamW(dict(zip(run["names"], weights)), **own), weights
+
+    def test_runs_go_on_to_their_values(self):
+        for library, take in TAKE.items():
+            with self.subTest(library):
+                run = json.loads((GOLDEN / f"states-{library}.json").read_text())
+                optimizer, weights = self.begun(run)
+                take(optimizer, run["names"], *(GOLDEN / file for file in run["files"]))
+                self.assertEqual(set(optimizer.steps.values()), {3})
+                for grads in run["grads"]:
+                    given = (np.array(grad, np.float32) for grad in grads)
+                    optimizer.step(grads=dict(zip(run["names"], given)))
+                for weight, end in zip(weights, run["end"]):
+                    off = np.max(np.abs(weight - np.array(end))) / np.max(np.abs(end))
+                    self.assertLessEqual(off, 1e-6)
+
+    def test_presets_say_what_moments_are(self):
+        ones = np.ones(2, np.float32)
+        parts = {"exp_avg": ones, "exp_avg_sq": ones, "max_exp_avg_sq": ones}
+        first, second = 1 - 0.9**3, 1 - 0.999**3
+        power = np.float32(0.999) ** np.float32(3)
+        for preset, options, expected in [
+            ("torch", {"step": 3}, (1, 1, 1)),
+            ("optax", {"step": 3}, (1, 1, second)),
+            ("optimi", {"step": 3}, (first, second, 1)),
+            (convert.Preset(counts="calls"), {"step": 6, "calls_per_update": 2}, (1, 1, 1)),
+            ("tinygrad", {"step": power}, (1, 1, 1)),
+            (
+                convert.Preset(corrected=True, max_corrected=True),
+                {"step": 3},
+                (first, second, second),
+            ),
+        ]:
+            with self.subTest(preset):
+                optimizer = adamw.AdamW({"w": np.ones(2, np.float32)}, amsgrad=True)
+                convert.from_moments(optimizer, {"w": parts}, preset, **options)
+                self.assertEqual(optimizer.param("w").step, 3)
+                for part, value in zip(parts, expected):
+                    seen = optimizer.state("w")[part]
+                    self.assertEqual(bits(seen), bits(np.full(2, value, np.float32)), part)
+
+    def test_the_rule_of_a_run_is_that_of_the_optimizer(self):
+        ones = np.ones(2, np.float32)
+        moments = {"w": {"step": 3, "exp_avg": ones, "exp_avg_sq": ones}}
+
+        def taken(preset, **settings):
+            optimizer = adamw.AdamW({"w": np.ones(2, np.float32)}, **settings)
+            convert.from_moments(optimizer, moments, preset)
+
+        for preset, settings in [
+            ("keras", {"eps_before_correction": True}),
+            ("mlx", {"bias_correction": None}),
+            ("onnxruntime", {"eps_before_correction": True, "decays_new_value": True}),
+            ("chainer", {"eps_before_correction": True, "independent_weight_decay": True}),
+        ]:
+            with self.subTest(preset):
+                for own in settings:
+                    text = {"bias_correction": "bias_corrected"}.get(own, own)
+                    with self.assertRaisesRegex(ValueError, f"{text} of 'w' is"):
+                        kept = {key: value for key, value in settings.items() if key != own}
+                        taken(preset, **kept)
+                with self.assertRaisesRegex(ValueError, f"{text} of 'w' is"):
+                    taken("torch", **settings)
+                taken(preset, **settings)
+        taken("torch")
+        taken("torch", weight_decay=0.0, decays_new_value=True)
+
+    def test_names_what_does_not_fit(self):
+        ones = np.ones(2, np.float32)
+        parts = {"exp_avg": ones, "exp_avg_sq": ones}
+        adam = {"count": 3, "mu": {"w": ones}, "nu": {"w": ones}}
+        for take, text in [
+            (
+                lambda own: convert.from_moments(own, {"w": parts}, "torch"),
+                "'w' has no 'step', but",
+            ),
+            (
+                lambda own: convert.from_moments(own, {"w": parts}, "jax", step=1),
+                "expected a Preset",
+            ),
+            (
+                lambda own: convert.from_moments(
+                    own, {"w": parts}, "keras", step=5, calls_per_update=2
+                ),
+                "is 5 calls, in the middle of an update of 2",
+            ),
+            (
+                lambda own: convert.from_moments(own, {"w": parts}, "tinygrad", step=0.0),
+                "no steps can be found",
+            ),
+            (
+                lambda own: convert.from_moments(own, {"w": parts}, "tinygrad", step=0.9995),
+                "0.9995 is no power of a beta2 of 0.999",
+            ),
+            (lambda own: convert.from_optax(own, (adam, adam)), "there are 2 states of Adam"),
+            (lambda own: convert.from_optax(own, ({},)), "there are 0 states of Adam"),
+            (lambda own: convert.from_optax(own, {**adam, "nu": {}}), "'w' has no 'exp_avg_sq'"),
+            (lambda own: convert.from_mlx(own, {"w.m": ones}), "but this is a dict of 'w.m'"),
+            (lambda own: convert.from_mlx(own, {"step": 1}), "nothing is called <param>.m"),
+            (
+                lambda own: convert.from_mlx(own, {"step": 1, "w.m": ones, "w.v": ones, "x": ones}),
+                "nothing is known of 'x'",
+            ),
+            (lambda own: convert.from_keras(own, ["w"], [1, 2, ones]), "there are 3 variables"),
+            (
+                lambda own: convert.from_tinygrad(own, ["w"], {"m.0": ones}),
+                "expected b2_t, and m.0",
+            ),
+            (
+                lambda own: convert.from_heavyball(
+                    own, ["w"], {"state": {0: {0: {}, 1: {}}}, "param_groups": [{"params": [0]}]}
+                ),
+                "expected one view",
+            ),
+        ]:
+            with self.subTest(text):
+                optimizer = adamw.AdamW({"w": np.ones(2, np.float32)})
+                before = optimizer.to_bytes()
+                with self.assertRaisesRegex(ValueError, text):
+                    take(optimizer)
+                self.assertEqual(optimizer.to_bytes(), before)
+
+    def test_optax_is_found_inside_of_what_wraps_it(self):
+        ones = np.ones(2, np.float32)
+        adam = {"count": 3, "mu": {"a": [ones, ones]}, "nu": {"a": [ones, ones]}}
+        for state in (adam, (({}, adam), None), {"0": {"inner_state": [adam]}}):
+            optimizer = adamw.AdamW({f"a.{i}": np.ones(2, np.float32) for i in (0, 1)})
+            convert.from_optax(optimizer, state)
+            self.assertEqual(set(optimizer.steps.values()), {3})
+
+    def test_codes_of_torchao_become_what_they_stand_for(self):
+        saved = convert.load_torch(GOLDEN / "states-torchao.pt")
+        for kind in "AdamW8bit", "AdamW4bit":
+            with self.subTest(kind):
+                settings = {"betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.1}
+                optimizer = adamw.AdamW({"w": np.ones((2, 2048), np.float32)}, **settings)
+                convert.from_torch(optimizer, ["w"], saved[kind]["state_dict"])
+                self.assertEqual(optimizer.param("w").step, 3)
+                for part in "exp_avg", "exp_avg_sq":
+                    expected = saved[kind][part]
+                    self.assertEqual(bits(optimizer.state("w")[part]), bits(expected), part)
+
+
+if __name__ == "__main__":
+    unittest.main()
