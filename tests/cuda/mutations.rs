@@ -34,7 +34,7 @@ const fn mutation(
 }
 
 /// Each is caught: by the driver, which will not load it or sees what it does, or by the bits.
-const MUTATIONS: [Mutation; 62] = [
+const MUTATIONS: [Mutation; 65] = [
     mutation("a root that is near", "step_f32", 0, "sqrt.rn.f32", "sqrt.approx.f32"),
     mutation("a quotient that is near", "step_f32", 0, "div.rn.f32", "div.approx.f32"),
     mutation("a product that may be fused", "step_f32", 0, "mul.rn.f32", "mul.f32"),
@@ -72,6 +72,9 @@ const MUTATIONS: [Mutation; 62] = [
     mutation("a power of the betas of now that grows", "prepare", 0, "mul.rn.f64", "add.rn.f64"),
     mutation("a square that is a double", "prepare", 3, "mul.rn.f64", "add.rn.f64"),
     mutation("a product of betas that grows", "prepare", 4, "mul.rn.f64", "add.rn.f64"),
+    mutation("an eps that is corrected twice", "prepare", 10, "mul.rn.f64", "div.rn.f64"),
+    mutation("a new value that grows", "prepare", 12, "mul.rn.f64", "add.rn.f64"),
+    mutation("a decay of the old value", "prepare", 1, "and.b32", "xor.b32"),
     mutation("a step that is not counted", "prepare", 3, "st.global.u64", "// "),
     mutation("a constant that is rounded down", "prepare", 2, "cvt.rn.f32.f64", "cvt.rz.f32.f64"),
     mutation("a rate that may be negative", "prepare", 0, "setp.ltu.f32", "setp.nan.f32"),
@@ -158,6 +161,7 @@ impl Mutation {
             "prepare" => {
                 reads(ADAMW_CLIP_NONE);
                 powers();
+                formulas();
                 self.step(&device)
             }
             _ if steps => self.step(&device),
@@ -219,6 +223,20 @@ fn powers() {
         twin.set_grads();
         twin.step();
         twin.assert_same();
+    }
+}
+
+/// Steps with each formula.
+fn formulas() {
+    for formula in 0..=3 {
+        let config = adamw_config { formula, eps: 0.1, weight_decay: 9.0, lr: 0.1, ..config() };
+        let mut twin = Twin::new(&config);
+        twin.add(Dtype::F32, 100);
+        for _ in 0..2 {
+            twin.set_grads();
+            twin.step();
+            twin.assert_same();
+        }
     }
 }
 
