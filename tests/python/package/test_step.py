@@ -86,6 +86,9 @@ class Formula(unittest.TestCase):
             {"clip_norm": 0.25, "clip_each": True},
             {"clip_norm": 0.25, "clip_scope": "group"},
             {"independent_weight_decay": True},
+            {"bias_correction": None},
+            {"eps_before_correction": True},
+            {"decays_new_value": True},
         ):
             self.assertNotEqual(plain, list(map(bits, trained(2, **options))), options)
 
