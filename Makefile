@@ -1,9 +1,10 @@
 # What a contributor runs; `make help` lists it. Needs Rust, a C compiler and, for the tests, python3 with venv.
 CMAKE_VERSION := 3.31.10
+KOFFI := koffi@3.3.4
 NUMPY_VERSION := 2.4.6
 SAFETENSORS_VERSION := 0.8.0
 ML_DTYPES_VERSION := 0.6.0
-PACKAGE_TOOLS := hatchling==1.33.0 h5py==3.16.0 meson==1.12.1 ml_dtypes==$(ML_DTYPES_VERSION) msgpack==1.2.4 mypy==2.4.1 ninja==1.13.2 tqdm==4.70.1 ziglang==0.17.1
+PACKAGE_TOOLS := cffi==2.1.1 ctypesgen==1.1.1 hatchling==1.33.0 h5py==3.16.0 meson==1.12.1 ml_dtypes==$(ML_DTYPES_VERSION) msgpack==1.2.4 mypy==2.4.1 ninja==1.13.2 tqdm==4.70.1 ziglang==0.17.1
 PEERS := ml_dtypes==$(ML_DTYPES_VERSION) safetensors==$(SAFETENSORS_VERSION) torch==2.15.0 deepspeed==0.19.8 paddlepaddle==3.3.1 bitsandbytes==0.50.2 expecttest==0.3.0 mypy==2.4.1 accelerate==1.15.0 lightning==2.6.6 setuptools wheel ninja
 MATPLOTLIB_VERSION := 3.11.2
 # The compiler decides which drivers accept its PTX; the assembler and the disassembler only look at it.
@@ -128,9 +129,10 @@ bench-python: .venv-peers/ready ## adamw.torch.AdamW beside torch.optim.AdamW(fu
 bench-quick: ## the cases that have a bound, within a minute, as one JSON object a line
 	@cargo bench --quiet --locked --bench compare -- --quick
 
-header: ## regenerate include/adamw.h, and what Python knows of it
+header: ## regenerate include/adamw.h, what Python knows of it, and what programs rely on
 	ADAMW_UPDATE_HEADER=1 cargo test --locked --test house header::
 	python3 python/generate_abi.py
+	python3 tests/header/promises.py
 
 ptx: .venv-cuda/ready ## regenerate src/cuda/kernels/kernels.ptx
 	.venv-cuda/bin/python tools/ptx.py
@@ -160,4 +162,5 @@ clean: ## remove what was built and fetched
 .venv/ready: Makefile
 	python3 -m venv .venv
 	.venv/bin/pip install --quiet numpy==$(NUMPY_VERSION) safetensors==$(SAFETENSORS_VERSION) $(PACKAGE_TOOLS) $(CMAKE_PACKAGE)
+	! command -v npm || npm install --silent --no-audit --no-fund --prefix .venv $(KOFFI)
 	touch $@

@@ -4,6 +4,9 @@
 // that a callback throws is carried across the C calls and rethrown unchanged by the method that
 // led to it. Memory is borrowed as adamw.h describes: arrays that you pass still belong to you and
 // must outlive their use.
+//
+// Compiled without exceptions (-fno-exceptions), every failure prints its text and aborts. Where
+// you would catch an error, call adamw.h, with get() as the handle.
 #ifndef ADAMW_HPP
 #define ADAMW_HPP
 
@@ -11,6 +14,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <functional>
 #include <initializer_list>
@@ -59,9 +64,18 @@ enum class dtype : adamw_dtype {
 
 namespace detail {
 
+[[noreturn]] inline void fail(adamw_status status, const char *text) {
+#ifdef __cpp_exceptions
+  throw error(status, text);
+#else
+  std::fprintf(stderr, "%s: %s\n", adamw_status_name(status), text);
+  std::abort();
+#endif
+}
+
 inline void check(adamw_status status) {
   if (status != ADAMW_STATUS_OK)
-    throw error(status, adamw_last_error());
+    fail(status, adamw_last_error());
 }
 
 template <class T> struct dtype_of;
@@ -120,12 +134,16 @@ template <class F, class... Args> void call(F function, Args... args) {
 template <class F> std::int32_t carry(F &&callback) noexcept {
   under_way *const now = std::exchange(under_way::innermost, nullptr);
   std::int32_t answer = -1;
+#ifdef __cpp_exceptions
   try {
     answer = callback();
   } catch (...) {
     if (now && !now->thrown)
       now->thrown = std::current_exception();
   }
+#else
+  answer = callback();
+#endif
   under_way::innermost = now;
   return answer;
 }
@@ -303,7 +321,7 @@ inline adamw_capabilities capabilities() {
 inline const char *version() noexcept { return adamw_version(); }
 
 inline const char *status_name(adamw_status status) noexcept {
-  return adamw_status_name(static_cast<std::int32_t>(status));
+  return adamw_status_name(status);
 }
 
 // Calls `visit` for every text and every tensor of a checkpoint.
@@ -354,7 +372,7 @@ class state : public adamw_state_info {
 public:
   template <class T> T *as() const {
     if (dtype != static_cast<adamw_dtype>(detail::dtype_of<T>::value))
-      throw error(ADAMW_STATUS_INVALID_ARGUMENT, "the state has elements of another type");
+      detail::fail(ADAMW_STATUS_INVALID_ARGUMENT, "the state has elements of another type");
     return static_cast<T *>(data);
   }
 };
@@ -414,7 +432,7 @@ public:
   adamw_optimizer *release() {
     const callbacks *own = callbacks_.get();
     if (own && (own->loop || own->decays || own->ratio || own->schedule))
-      throw error(ADAMW_STATUS_INVALID_ARGUMENT, "the handle has callbacks of the object's");
+      detail::fail(ADAMW_STATUS_INVALID_ARGUMENT, "the handle has callbacks of the object's");
     return std::exchange(handle_, nullptr);
   }
 
@@ -815,7 +833,8 @@ public:
   std::string state_name(param number, adamw_buffer buffer,
                          adamw_names names = ADAMW_NAMES_NEUTRAL) const {
     std::size_t length;
-    detail::call(adamw_get_state_name, handle_, raw(number), buffer, names, nullptr, 0, &length);
+    detail::call(adamw_get_state_name, handle_, raw(number), buffer, names, nullptr, std::size_t(0),
+                 &length);
     std::string name(length, '\0'); // a string has room for its NUL
     detail::call(adamw_get_state_name, handle_, raw(number), buffer, names, &name[0], length + 1,
                  &length);
@@ -934,16 +953,24 @@ private:
   }
 
   static std::int32_t run_lr_ratio(const adamw_param_info *info, double *out, void *own) noexcept {
-    return detail::carry([&] { return *out = (*static_cast<adamw::lr_ratio *>(own))(*info), 0; });
+    return detail::carry([&] {
+      *out = (*static_cast<adamw::lr_ratio *>(own))(*info);
+      return 0;
+    });
   }
 
   static std::int32_t run_schedule(std::uint64_t index, double *out, void *own) noexcept {
-    return detail::carry([&] { return *out = (*static_cast<schedule_function *>(own))(index), 0; });
+    return detail::carry([&] {
+      *out = (*static_cast<schedule_function *>(own))(index);
+      return 0;
+    });
   }
 
   static std::int32_t run_closure(double *out_loss, void *closure) noexcept {
-    return detail::carry(
-        [&] { return *out_loss = (*static_cast<const std::function<double()> *>(closure))(), 0; });
+    return detail::carry([&] {
+      *out_loss = (*static_cast<const std::function<double()> *>(closure))();
+      return 0;
+    });
   }
 
   static std::int32_t run_loop(std::size_t num_tasks, adamw_task run, void *task_data,

@@ -1,14 +1,28 @@
-# find_tool(<variable> <what is tested with it> <names>...): looks for a program that some tests need, also beside the Python that
-# runs the tests. Where it is missing those tests are left out, and CMake says so; CI must have everything.
-function(find_tool variable what)
+# Some tests need tools that not everybody has. Where one is missing, its tests are left out, and CMake says so; CI must have all.
+function(report_missing tool what)
+  if("$ENV{CI}" STREQUAL true)
+    message(FATAL_ERROR "CI has everything, but not ${tool}, which is needed to test ${what}")
+  endif()
+  message(STATUS "Not tested, because there is no ${tool}: ${what}")
+endfunction()
+
+# Looks for a program, also beside the Python that runs the tests, and sets the variable to its path.
+function(find_tool variable program what)
   cmake_path(GET Python3_EXECUTABLE PARENT_PATH beside_python)
-  find_program(${variable} NAMES ${ARGN} PATHS ${beside_python} NO_CMAKE_FIND_ROOT_PATH)
+  find_program(${variable} ${program} PATHS ${beside_python} NO_CMAKE_FIND_ROOT_PATH)
   mark_as_advanced(${variable})
   if(NOT ${variable})
-    list(JOIN ARGN " or " names)
-    if($ENV{CI})
-      message(FATAL_ERROR "CI has everything: ${names} is missing")
-    endif()
-    message(STATUS "Not tested, because ${names} is missing: ${what}")
+    report_missing(${program} ${what})
+  endif()
+endfunction()
+
+# Sets the variable to whether a command succeeds, which it does where a module of that language is installed.
+function(find_module variable module what) # the command
+  execute_process(COMMAND ${ARGN} RESULT_VARIABLE status OUTPUT_QUIET ERROR_QUIET)
+  if(status EQUAL 0)
+    set(${variable} TRUE PARENT_SCOPE)
+  else()
+    set(${variable} FALSE PARENT_SCOPE)
+    report_missing(${module} ${what})
   endif()
 endfunction()
