@@ -13,11 +13,12 @@ const MINIMAL_LINES: usize = 50;
 const PROGRAMS: [&str; 3] = ["examples-c", "examples-c/consumer", "tests/c"];
 
 /// What the path of a file of the repository begins with.
-const PLACES: [&str; 11] = [
+const PLACES: [&str; 12] = [
     ".ci/",
     "benches/",
     "cmake/",
     "docs/",
+    "examples/",
     "examples-c/",
     "fuzz/",
     "include/",
