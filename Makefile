@@ -110,10 +110,15 @@ test-peers: .venv-peers/ready test-torch test-paddle ## state of other framework
 # What runs over the package's source and the library that is built here.
 OVER_SOURCE := LIBADAMW=$(CURDIR)/target/release/libadamw.so PYTHONPATH=$(CURDIR)/python/src
 
-test-torch: .venv-peers/ready ## adamw.torch.AdamW beside torch.optim.AdamW, in PyTorch's own cases, schedulers and processes
+# The look at gradients in C, beside the source of the package.
+WALKER := python/src/adamw/torch/walker.so
+$(WALKER): python/src/adamw/torch/walker.c
+	$(CC) -O2 -Wall -Wextra -Werror -shared -fPIC -o $@ $<
+
+test-torch: .venv-peers/ready $(WALKER) ## adamw.torch.AdamW beside torch.optim.AdamW, in PyTorch's own cases, schedulers and processes
 	cargo build --release --locked --lib --target-dir target
 	MYPYPATH=python/src .venv-peers/bin/mypy --strict --config-file= -p adamw.torch
-	for test in cases schedulers state lives keywords loops docs distributed; do \
+	for test in cases walks schedulers state lives keywords loops docs distributed; do \
 	  $(OVER_SOURCE) .venv-peers/bin/python tests/python/peers/torch_$$test.py || exit 1; done
 
 test-paddle: .venv-peers/ready ## adamw.paddle.AdamW beside paddle.optimizer.AdamW, in random configurations and with its state
@@ -122,7 +127,7 @@ test-paddle: .venv-peers/ready ## adamw.paddle.AdamW beside paddle.optimizer.Ada
 	for test in configs state short sparse cases docs; do \
 	  $(OVER_SOURCE) .venv-peers/bin/python tests/python/peers/paddle_$$test.py || exit 1; done
 
-bench-python: .venv-peers/ready ## adamw.torch.AdamW beside torch.optim.AdamW(fused=True)
+bench-python: .venv-peers/ready $(WALKER) ## adamw.torch.AdamW beside torch.optim.AdamW(fused=True)
 	cargo build --release --locked --lib --target-dir target
 	$(OVER_SOURCE) .venv-peers/bin/python benches/peers/torch_class.py
 
@@ -142,7 +147,7 @@ ptx-check: .venv-cuda/ready ## that src/cuda/kernels/kernels.ptx is what the sou
 
 clean: ## remove what was built and fetched
 	cargo clean
-	rm -rf build .venv .venv-peers .venv-cuda
+	rm -rf build .venv .venv-peers .venv-cuda $(WALKER)
 
 .venv-peers/ready: Makefile
 	python3 -m venv .venv-peers

@@ -1,4 +1,4 @@
-"""Builds the library with cargo and puts it into the wheel.
+"""Builds the library with cargo, and walker.c of adamw.torch, and puts both into the wheel.
 
 If ziglang is installed where the wheel is built, the library is linked against a glibc of 2014, so
 that the wheel runs on every Linux since; otherwise against that of this machine.
@@ -30,11 +30,16 @@ class CustomBuildHook(BuildHookInterface):
         library = pathlib.Path(self.folder.name, "libadamw.so")
         machine, has_zig = platform.machine(), importlib.util.find_spec("ziglang") is not None
         zig = [sys.executable, "-m", "ziglang", "cc", "-target", f"{machine}-linux-gnu.{GLIBC}"]
-        link(archive(repository), library, zig if has_zig else [os.environ.get("CC", "cc")])
+        compiler = zig if has_zig else [os.environ.get("CC", "cc")]
+        link(archive(repository), library, compiler)
+        walker = pathlib.Path(self.folder.name, "walker.so")
+        source = pathlib.Path(self.root, "src", "adamw", "torch", "walker.c")
+        subprocess.run([*compiler, "-O2", "-shared", "-fPIC", "-s", "-o", walker, source], check=True)
         system = f"manylinux_{GLIBC.replace('.', '_')}" if has_zig else "linux"
         build_data["tag"] = f"py3-none-{system}_{machine}"
         build_data["pure_python"] = False
         build_data["force_include"][str(library)] = "adamw/libadamw.so"
+        build_data["force_include"][str(walker)] = "adamw/torch/walker.so"
 
     def finalize(self, version, build_data, artifact_path):
         """Removes what was built beside the wheel."""

@@ -2,73 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import ctypes
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ._handle import Gradients, Handle
 from ._tensors import STEPPED, is_distributed, plain, strides
+from ._walk import is_readable
 
 if TYPE_CHECKING:
     from ._plan import Member
 
-data_ptr = torch.Tensor.data_ptr
-PLAIN = (torch.Tensor, torch.nn.Parameter)
-
-
-def alike(tensors: Sequence[torch.Tensor]) -> Callable[..., bool]:
-    """Returns a check that other tensors have the types, devices, shapes and strides of these.
-
-    PyTorch's compiler has such a check in C++. Where it has moved, Python does it more slowly.
-    """
-    if not tensors:
-        return lambda: True
-    shapes: Any = [list(tensor.shape) for tensor in tensors]
-    steps: Any = [
-        [None if size == 1 else stride for stride, size in zip(t.stride(), t.shape, strict=True)]
-        for t in tensors
-    ]
-    try:
-        from torch._C._dynamo.guards import TensorGuards
-
-        guards = TensorGuards(*tensors, dynamic_dims_sizes=shapes, dynamic_dims_strides=steps)
-        if guards.check(*tensors):
-            return guards.check
-    except (ImportError, TypeError, RuntimeError, SystemError):
-        pass
-    return _Alike(tensors)
-
-
-class _Alike:
-    """The check in Python."""
-
-    def __init__(self, tensors: Sequence[torch.Tensor]) -> None:
-        self.expected = list(map(_facts, tensors))
-
-    def __call__(self, *tensors: torch.Tensor | None) -> bool:
-        return list(map(_facts, tensors)) == self.expected
-
-
-def _facts(tensor: torch.Tensor | None) -> object:
-    """Returns what has to stay for a gradient's description to stay."""
-    if type(tensor) not in PLAIN or tensor is None or tensor.layout != torch.strided:
-        return None
-    marks = tensor.is_conj(), tensor.is_neg()
-    return tensor.dtype, tensor.device, tuple(tensor.shape), strides(tensor), marks
-
 
 def is_fast(member: Member, grad: torch.Tensor) -> bool:
     """Returns whether the library can read a gradient where it is, if its neighbours stay alike."""
-    return (
-        type(grad) in PLAIN
-        and member.local is member.param
-        and grad.layout == torch.strided
-        and grad.dtype == member.param.dtype
-        and grad.device == member.param.device
-        and strides(grad) == strides(member.param)
-        and not grad.is_neg()
-    )
+    return member.local is member.param and is_readable(grad, member.param)
 
 
 def has_rows(member: Member, grad: torch.Tensor) -> bool:
@@ -90,23 +40,26 @@ class Lane:
     ) -> None:
         self.handle, self._zero = handle, zero
         self._kept: list[torch.Tensor] = []
-        fast = [(member, grad) for member, grad in pairs if is_fast(member, grad)]
-        other = [(member, grad) for member, grad in pairs if not is_fast(member, grad)]
-        self._fast = [member.param for member, _ in fast]
+        fast: list[tuple[Member, torch.Tensor]] = []
+        other: list[tuple[Member, torch.Tensor]] = []
+        for member, grad in pairs:
+            (fast if is_fast(member, grad) else other).append((member, grad))
+        #: The members whose gradients the library reads where they are.
+        self.fast = [member for member, _ in fast]
         self._slow = [member for member, grad in other if not has_rows(member, grad)]
         self._sparse = [member for member, grad in other if has_rows(member, grad)]
-        self._alike = alike([*(grad for _, grad in fast), *self._fast])
         self.members = [member for member, _ in pairs]
         self._copied = [member for member in self.members if member.is_copied]
         handle.forget_gradients()
-        self._gradients = Gradients(handle, [member.number for member, _ in fast])
+        self._gradients = Gradients(handle, [member.number for member in self.fast])
 
-    def gather(self) -> bool:
-        """Notes the gradients of this step, or returns False if others have one, or other kinds."""
-        grads = [param.grad for param in self._fast]
-        if not self._alike(*grads, *self._fast):
-            return False
-        self._gradients.place(list(map(data_ptr, grads)))  # type: ignore[arg-type]
+    def find(self, addresses: ctypes.Array[ctypes.c_void_p], first: int) -> None:
+        """Says where the addresses of the gradients of the fast members are, from `first` on."""
+        self._gradients.find(addresses, first)
+
+    def gather(self, *, moved: bool) -> bool:
+        """Notes the gradients of this step, or returns False if they are of other kinds."""
+        self._gradients.place(moved=moved)
         if self._slow or self._sparse:
             return self._gather_slowly()
         return True
@@ -169,6 +122,6 @@ def readable(param: torch.Tensor, local: torch.Tensor, grad: torch.Tensor) -> to
     wrong_type = grad.dtype not in STEPPED or (
         grad.dtype != local.dtype and (grad.dtype != torch.float32 or local.dtype == torch.float64)
     )
-    if wrong_type or strides(grad) != strides(local):
+    if wrong_type or strides(grad) != strides(local) or grad._is_zerotensor():
         return torch.empty_like(local).copy_(grad)
     return grad

@@ -190,17 +190,19 @@ class Gradients:
     def __init__(self, handle: Handle, numbers: Sequence[int]) -> None:
         self._handle, self._count = handle, len(numbers)
         self._numbers = (ctypes.c_uint32 * self._count)(*numbers)
-        self._data: Any = (ctypes.c_size_t * self._count)()
-        self._pointers = ctypes.cast(self._data, ctypes.POINTER(ctypes.c_void_p))
-        self._addresses: list[int] = []
 
-    def place(self, addresses: list[int]) -> None:
-        """Tells the library where the gradients are at this step, unless it knows."""
-        if addresses != self._addresses:
-            self._data[:] = addresses
+    def find(self, addresses: ctypes.Array[ctypes.c_void_p], first: int) -> None:
+        """Says where their addresses are, from `first` on."""
+        self._addresses, self._is_placed = addresses, False
+        place = ctypes.addressof(addresses) + first * ctypes.sizeof(ctypes.c_void_p)
+        self._first = ctypes.cast(place, ctypes.POINTER(ctypes.c_void_p))
+
+    def place(self, *, moved: bool) -> None:
+        """Tells the library where they are at this step, unless it knows."""
+        if self._count and (moved or not self._is_placed):
             check(
                 library.adamw_set_grad_data(
-                    self._handle.pointer, self._numbers, self._pointers, self._count
+                    self._handle.pointer, self._numbers, self._first, self._count
                 )
             )
-            self._addresses = addresses
+            self._is_placed = True

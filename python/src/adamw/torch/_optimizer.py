@@ -146,13 +146,11 @@ class AdamW(torch.optim.AdamW):
         settings = Settings(
             torch.get_num_threads(), self.clear_grads, self.clip_norm or 0.0, self.seed
         )
-        current = plan is not None and plan.settings == settings
         if (
             plan is None
-            or not current
-            or not plan.is_current(groups)
+            or not plan.look(groups, settings)
             or (state_was_seen and not plan.has_state(self._state))
-            or not plan.follow(state_was_seen=state_was_seen)
+            or not plan.follow(groups, state_was_seen=state_was_seen)
         ):
             plan = self._planned(settings)
         plan.read_numbers(groups)

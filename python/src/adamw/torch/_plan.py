@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable
 from itertools import chain
 from typing import Any
@@ -10,18 +9,22 @@ from typing import Any
 import torch
 
 from ..errors import AdamWError, UnsupportedError
-from ._gather import Lane, data_ptr, readable
+from ._gather import Lane, readable
 from ._handle import Handle, Kind, Numbers, Settings
+from ._native import NativeWalk, walks
 from ._state import StepCounts, completed
 from ._tensors import STEPPED, has_gaps, is_distributed, plain, strides
-
-#: Ends a list, so that two lists that are compared in parallel have one length.
-END = object()
-
-
-def same(seen: Iterable[object], kept: list[Any]) -> bool:
-    """Returns whether these are the objects that a list has before its END."""
-    return all(map(operator.is_, chain(seen, (END,)), kept))
+from ._walk import (
+    ABSENT,
+    GRADS_MOVED,
+    OTHER_GRADS,
+    OTHER_PARAMS,
+    PARAMS_MOVED,
+    UNSEEN,
+    Walk,
+    data_ptr,
+    same,
+)
 
 
 def options(group: dict[str, Any]) -> tuple[object, ...]:
@@ -92,7 +95,6 @@ class Plan:
         self._state = state
         self._options = [options(group) for group in groups]
         self._params: list[torch.Tensor] = [p for group in groups for p in group["params"]]
-        self._kept_params = [*self._params, END]
         self._group_of = [number for number, group in enumerate(groups) for _ in group["params"]]
         self._names = names(groups)
         self.steps = StepCounts(len(self._params))
@@ -104,36 +106,41 @@ class Plan:
         self._members: dict[int, Member] = {}
         self._precise: list[tuple[Member, int]] = []
         self.lanes: list[Lane] = []
-        self._idle: list[torch.Tensor] = []
+        self._walk: Walk | NativeWalk | None = None  #: none before the first step
+        self._seen = OTHER_GRADS
+        self._active: set[int] = set()  #: which have gradients
         self._indices: torch.Tensor | None = None
-        self.stepped: list[torch.Tensor] = []
         for index, param in enumerate(self._params):
             if state.get(param):
                 self._join(index, groups)
         self._watch()
 
-    def is_current(self, groups: list[dict[str, Any]]) -> bool:
-        """Returns whether the optimizer still has these parameters and options."""
+    def look(self, groups: list[dict[str, Any]], settings: Settings) -> bool:
+        """Looks at what has changed, or returns False if it needs another plan."""
+        if self._walk is None or settings != self.settings:
+            return False
         if [options(group) for group in groups] != self._options:
             return False
-        params = chain.from_iterable([group["params"] for group in groups])
-        return same(params, self._kept_params)
+        self._seen = self._walk.look([group["params"] for group in groups])
+        return not self._seen & OTHER_PARAMS
 
     def has_state(self, state: dict[Any, Any]) -> bool:
         """Returns whether the optimizer still has the tensors that its state had."""
         if state is not self._state:
             return False
         states = [value for value in state.values() if type(value) is dict]
-        return same(chain.from_iterable(map(dict.values, states)), self._kept_values)
+        return same(list(chain.from_iterable(map(dict.values, states))), self._kept_values)
 
-    def follow(self, *, state_was_seen: bool) -> bool:
+    def follow(self, groups: list[dict[str, Any]], *, state_was_seen: bool) -> bool:
         """Tells the library what memory has moved, or returns False if it is no longer alike."""
-        params, state = len(self._members), self._watched[len(self._members) :]
-        stayed = list(map(data_ptr, self._watched[:params])) == self._addresses[:params]
+        params, stayed = len(self._members), not self._seen & PARAMS_MOVED
+        if self._seen & OTHER_GRADS:  # the look has ended there
+            stayed = list(map(data_ptr, self._watched[:params])) == self._addresses[:params]
         if state_was_seen:
             if list(map(data_ptr, self._counts)) != self._counts_at:
                 return False
-            stayed = stayed and list(map(data_ptr, state)) == self._addresses[params:]
+            state = list(map(data_ptr, self._watched[params:]))
+            stayed = stayed and state == self._addresses[params:]
         if stayed and all(plain(m.param) is m.local for m in self._distributed):
             return True
         moves: dict[Handle, list[tuple[int, str, torch.Tensor]]] = {}
@@ -154,6 +161,7 @@ class Plan:
         except AdamWError:
             return False  # a plan made anew knows what it is about
         self._watch()
+        self._look_anew(groups)
         return True
 
     def _placed(self) -> Iterable[tuple[torch.Tensor, int]]:
@@ -176,15 +184,39 @@ class Plan:
 
     def gather(self, groups: list[dict[str, Any]]) -> bool:
         """Notes the gradients of this step, or returns False if parameters lie in another order."""
-        unchanged = self.lanes and all(param.grad is None for param in self._idle)
-        if unchanged and all(lane.gather() for lane in self.lanes):
+        if not self._seen & OTHER_GRADS and self._gather_alike():
             return True
         if any(member.is_turned() for member in self._members.values()):
             return False
         self._regroup(groups)
-        if not all(lane.gather() for lane in self.lanes):
+        self._look_anew(groups)
+        if self._seen & OTHER_GRADS or not self._gather_alike():
             raise RuntimeError("gradients changed while they were gathered")
         return True
+
+    def _gather_alike(self) -> bool:
+        """Notes gradients of the kinds that they had, or returns False if they have others."""
+        moved = bool(self._seen & GRADS_MOVED)
+        return all(lane.gather(moved=moved) for lane in self.lanes)
+
+    def _look_anew(self, groups: list[dict[str, Any]]) -> None:
+        """Keeps what there is to look at now, and looks at it: in C, unless Python has to."""
+        slots = [UNSEEN if index in self._active else ABSENT for index in range(len(self._params))]
+        fast = [member for lane in self.lanes for member in lane.fast]
+        for slot, member in enumerate(fast):
+            slots[member.index] = slot
+        watched: list[torch.Tensor | None] = [None] * len(self._params)
+        for member, tensor in zip(self._members.values(), self._watched, strict=False):
+            watched[member.index] = tensor
+        for walk in walks(self._params, watched, slots):
+            self._walk = walk
+            self._seen = walk.look([group["params"] for group in groups])
+            if not self._seen & (OTHER_GRADS | OTHER_PARAMS):
+                break
+        first = 0
+        for lane in self.lanes:
+            lane.find(walk.grads, first)
+            first += len(lane.fast)
 
     def step(self, scale: float) -> float:
         """Steps the gradients over `scale`, and returns their norm, or NaN if nothing clips."""
@@ -207,7 +239,8 @@ class Plan:
         for lane in self.lanes:
             lane.finish()
         self.steps.advance(self._indices)
-        torch.autograd.graph.increment_version(self.stepped)
+        if self._walk is not None:
+            self._walk.count()
         self._precise = [(member, member.param._version) for member, _ in self._precise]
 
     def sync_masters(self) -> None:
@@ -240,11 +273,10 @@ class Plan:
             Lane(handle, of_handle, zero=self.settings.clear_grads)
             for handle, of_handle in pairs.items()
         ]
-        self._idle = [p for p, grad in zip(self._params, grads, strict=True) if grad is None]
+        self._active = set(active)
         self._indices = (
             None if len(active) == len(grads) else torch.tensor(active, dtype=torch.int64)
         )
-        self.stepped = [self._params[index] for index in active]
 
     def _join(self, index: int, groups: list[dict[str, Any]]) -> None:
         """Gives a parameter its state, and its place in a handle."""
@@ -293,7 +325,7 @@ class Plan:
         self._distributed = [member for member in members if is_distributed(member.param)]
         self._precise = [(m, m.param._version) for m in members if m.keeps_remainder()]
         states = [value for value in self._state.values() if type(value) is dict]
-        self._kept_values = [*chain.from_iterable(map(dict.values, states)), END]
+        self._kept_values = list(chain.from_iterable(map(dict.values, states)))
 
 
 def kind(param: torch.Tensor, group: dict[str, Any]) -> Kind:
