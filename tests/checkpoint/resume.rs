@@ -168,6 +168,27 @@ fn amsgrad_that_a_load_turns_on_starts_from_exp_avg_sq() {
 }
 
 #[test]
+fn a_load_turns_amsgrad_on_in_a_handle_and_in_each_of_its_groups_and_off_in_none() {
+    let all = [0, 1].into_iter().flat_map(|of_handle| [0, 1].map(|of_group| (of_handle, of_group)));
+    let make = |(of_handle, of_group): (u32, u32)| {
+        let handle = Handle::new(&adamw_config { amsgrad: of_handle, ..config() });
+        handle.add_group(|group| group.amsgrad = of_group);
+        handle
+    };
+    for saved in all.clone() {
+        let bytes = make(saved).saved(false);
+        for ours in all.clone() {
+            let (more, other) = (saved.0 <= ours.0 && saved.1 <= ours.1, saved != ours);
+            for (extend, is_good) in [(0, !other), (1, more)] {
+                let options = adamw_load_options { extend, ..load_options() };
+                let loaded = make(ours).load_bytes(&bytes, &options);
+                assert_eq!(loaded.is_ok(), is_good, "{saved:?} {ours:?} {extend}: {loaded:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_master_that_a_load_adds_is_the_parameter_exactly() {
     let saved = Run::new(&config(), start(Dtype::Bf16));
     saved.train(0..3);

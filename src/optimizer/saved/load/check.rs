@@ -3,7 +3,8 @@
 
 use super::problems::Problems;
 use super::{LoadOptions, Numbers, Optimizer};
-use crate::checkpoint::{Checkpoint, Text, words};
+use crate::checkpoint::words::{self, value};
+use crate::checkpoint::{Checkpoint, Text};
 use crate::config;
 use crate::error::{Difference, Error, FileProblem, Label};
 use crate::optimizer::saved::settings::{read_scaler_state, read_schedule_state, write_group};
@@ -26,17 +27,21 @@ impl Optimizer {
         let what = Difference::Settings;
         let (mut text, mut digits) = (Text::default(), Text::default());
         let ours = text.set(|text| self.write_config(text))?;
-        let theirs = file.text(&["optimizer"])?;
-        for word in words::differences(ours, theirs) {
-            if !(options.extend && EXTENDS.contains(&word)) {
-                problems.add_word(what, "optimizer", word);
-            }
-        }
+        let their_config = file.text(&["optimizer"])?;
+        problems.differ_unless(what, "optimizer", ours, their_config, |word| {
+            options.extend && EXTENDS.contains(word)
+        });
         for (number, group) in self.groups.iter().enumerate() {
             let number = digits.set(|text| write!(text, "{number}"))?;
             let theirs = file.header().text(&["groups.", number]).unwrap_or_default();
             let ours = text.set(|text| write_group(text, group, &self.config))?;
-            problems.differ(what, format_args!("groups.{number}"), ours, theirs);
+            // A group has the handle's amsgrad where it says nothing else.
+            let had_amsgrad = [theirs, their_config].iter().find_map(|text| value(text, "amsgrad"));
+            let extends = group.amsgrad || had_amsgrad == Some("0");
+            let of = format_args!("groups.{number}");
+            problems.differ_unless(what, of, ours, theirs, |(name, ..)| {
+                options.extend && *name == "amsgrad" && extends
+            });
         }
         let next = digits.set(|text| write!(text, "{}", self.groups.len()))?;
         if file.header().text(&["groups.", next]).is_some() {

@@ -19,11 +19,23 @@ impl Problems {
 
     /// Adds the words that differ, with both values.
     pub fn differ(&mut self, what: Difference, of: impl Display, ours: &str, theirs: &str) {
+        self.differ_unless(what, of, ours, theirs, |_| false)
+    }
+
+    /// As `differ`, but for words that pass.
+    pub fn differ_unless(
+        &mut self,
+        what: Difference,
+        of: impl Display,
+        ours: &str,
+        theirs: &str,
+        passes: impl Fn(&words::Word) -> bool,
+    ) {
         if ours.is_empty() != theirs.is_empty() {
             let lacks = if ours.is_empty() { "handle" } else { "checkpoint" };
             return self.add(what, format_args!("{of} (the {lacks} has none)"));
         }
-        for word in words::differences(ours, theirs) {
+        for word in words::differences(ours, theirs).filter(|word| !passes(word)) {
             self.add_word(what, &of, word);
         }
     }
