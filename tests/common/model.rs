@@ -418,7 +418,7 @@ impl Model {
             let m = r(m + r(one_minus_beta1 * r(grad - m)));
             let v = r(v + r(one_minus_beta2 * r(r(grad * grad) - v)));
             let mut u = v;
-            if self.config.amsgrad == 1 {
+            if p.format.amsgrad {
                 u = v.max(p.max_exp_avg_sq[at]);
                 p.max_exp_avg_sq[at] = u;
             }

@@ -25,7 +25,6 @@ pub enum Places {
 #[derive(Clone, Debug)]
 pub struct Setup {
     pub places: Places,
-    pub amsgrad: bool,
     pub multi_precision: bool,
     pub average_grads: bool,
     pub clear_grads: bool,
@@ -44,7 +43,6 @@ impl Setup {
         let group = Hyper::draw(random);
         Setup {
             places: random.one_of(places),
-            amsgrad: random.once_in(2),
             multi_precision: random.once_in(2),
             average_grads: random.once_in(2),
             clear_grads: random.once_in(3),
@@ -77,6 +75,7 @@ pub struct Hyper {
     pub moments: adamw_moments,
     pub independent_weight_decay: bool,
     pub maximize: bool,
+    pub amsgrad: bool,
     pub bias_correction: adamw_bias_correction,
     pub formula: adamw_formula,
     /// By bit, whether beta1, beta2 and weight_decay are read where the host keeps them.
@@ -102,6 +101,7 @@ impl Hyper {
             moments: random.one_of(&[0, 0, 0, 1, 1, 2, 3]),
             independent_weight_decay: random.once_in(4),
             maximize: random.once_in(3),
+            amsgrad: random.once_in(2),
             bias_correction: random.below(3) as u32,
             formula: if random.once_in(2) { random.below(4) as u32 } else { 0 },
             reads: if random.once_in(6) { byte(random) } else { 0 },
@@ -122,6 +122,7 @@ impl Hyper {
         group.moments = self.moments;
         group.independent_weight_decay = self.independent_weight_decay.into();
         group.maximize = self.maximize.into();
+        group.amsgrad = self.amsgrad.into();
         group.bias_correction = self.bias_correction;
         group.formula = self.formula;
         numbers.put(group, self.reads);

@@ -63,8 +63,8 @@ impl Given {
     }
 
     /// The state that is given for a new parameter, which the model's then has, and whether it is taken.
-    pub fn state(&self, param: &mut Param, amsgrad: bool) -> (State, bool) {
-        let layout = param.layout(amsgrad);
+    pub fn state(&self, param: &mut Param) -> (State, bool) {
+        let layout = param.layout();
         let random = &mut Random::new(self.seed);
         let has_steps = self.steps() > 0;
         let mut is_good = true;

@@ -4,6 +4,7 @@ use crate::call::Call;
 use crate::common::array::Array;
 use crate::common::checkpoint::load_options;
 use crate::common::handle::Param;
+use crate::common::model::param::Format;
 use crate::given::Given;
 use crate::more::More;
 use crate::side::Side;
@@ -42,11 +43,13 @@ impl World {
         let is_half_a_byte =
             |param: &crate::common::model::Param| param.format.moments == ADAMW_MOMENTS_4BIT;
         let extends = amsgrad && !model.params.iter().any(is_half_a_byte);
-        if extends && model.config.amsgrad == 0 {
+        if extends {
             model.config.amsgrad = 1;
             model.groups.iter_mut().for_each(|group| group.amsgrad = 1);
-            let params = &mut model.params;
-            params.iter_mut().for_each(|param| param.max_exp_avg_sq = param.exp_avg_sq.clone());
+            for param in model.params.iter_mut().filter(|param| !param.format.amsgrad) {
+                param.format.amsgrad = true;
+                param.max_exp_avg_sq = param.exp_avg_sq.clone();
+            }
             self.saved = None;
         }
         if multi_precision && model.config.multi_precision == 0 {
@@ -92,10 +95,10 @@ impl World {
             // The group may have had other formats when the parameter was added.
             let group = param.options.group;
             let now = model.groups[group as usize];
-            let (precision, moments) = (param.format.precision, param.format.moments);
-            let then = adamw_group_config { precision, moments, ..now };
+            let Format { amsgrad, precision, moments, .. } = param.format;
+            let then = adamw_group_config { amsgrad: amsgrad.into(), precision, moments, ..now };
             side.handle.set_group(group, &then).unwrap();
-            let (state, _) = given.state(&mut param.clone(), model.config.amsgrad == 1);
+            let (state, _) = given.state(&mut param.clone());
             let array = Array::of(param.dtype, &param.param);
             let shard = param.format.shard;
             let new = Param {

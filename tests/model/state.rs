@@ -87,17 +87,18 @@ impl World {
         let dtype = array.dtype();
         let name = format!("w{}", self.n_named);
         self.n_named += 1;
-        let amsgrad = self.model.config.amsgrad == 1;
         let current = match has_group {
             true => self.model.current(&self.model.groups[group as usize]),
             false => None,
         };
         let values = current.unwrap_or(self.model.groups[0]);
+        let amsgrad = values.amsgrad == 1;
         let of_bf16 = [ADAMW_PRECISION_SPLIT, ADAMW_PRECISION_STOCHASTIC];
         let is_refused = dtype == Dtype::F16 && of_bf16.contains(&values.precision)
             || dtype != Dtype::F64 && values.moments == ADAMW_MOMENTS_4BIT && amsgrad;
         let (shard, has_room) = given.shard(array.len());
         let format = Format {
+            amsgrad,
             multi_precision: self.model.config.multi_precision == 1,
             precision: values.precision,
             moments: values.moments,
@@ -107,7 +108,7 @@ impl World {
         let mut model = model::Param::new(name.clone(), dtype, array.values(), options, format);
         model.decays = !self.model.filters || functions::decays(&name);
         model.set_step(given.steps(), &values);
-        let (state, fits) = given.state(&mut model, amsgrad);
+        let (state, fits) = given.state(&mut model);
         let param = Param {
             group,
             step: given.steps(),

@@ -67,7 +67,7 @@ impl World {
             beta2_ptr: group.beta2_ptr,
             weight_decay_ptr: group.weight_decay_ptr,
             seed: 0x1234_5678_9abc_def0,
-            amsgrad: setup.amsgrad.into(),
+            amsgrad: group.amsgrad,
             maximize: group.maximize,
             bias_correction: group.bias_correction,
             formula: group.formula,

@@ -18,7 +18,7 @@ pub const BUFFERS: [adamw_buffer; 8] = [
 
 impl Param {
     /// The type and the length of each; `None`: there is none.
-    pub fn layout(&self, amsgrad: bool) -> [Option<(Dtype, usize)>; 8] {
+    pub fn layout(&self) -> [Option<(Dtype, usize)>; 8] {
         let n = self.param.len();
         let is_short = self.dtype.bytes() == 2;
         let precision = self.format.precision;
@@ -40,7 +40,7 @@ impl Param {
             _ => ((self.dtype.compute(), n), None),
         };
         let moment = Some(moment);
-        let largest = |part: Option<(Dtype, usize)>| part.filter(|_| amsgrad);
+        let largest = |part: Option<(Dtype, usize)>| part.filter(|_| self.format.amsgrad);
         [master, moment, moment, largest(moment), remainder, scale, scale, largest(scale)]
     }
 }

@@ -42,6 +42,7 @@ pub struct Param {
 /// What the state of a parameter is kept in; it stays what the group said when it was added.
 #[derive(Clone, Copy)]
 pub struct Format {
+    pub amsgrad: bool,
     pub multi_precision: bool,
     pub precision: adamw_precision,
     pub moments: adamw_moments,
@@ -158,7 +159,7 @@ impl Param {
     /// Has a master from now on, if it is of a type that needs one: the parameter, exactly.
     pub fn begin_master(&mut self) {
         self.format.multi_precision = true;
-        if self.layout(false)[0].is_some() {
+        if self.layout()[0].is_some() {
             self.master = Some(self.param.clone());
         }
     }
