@@ -15,6 +15,7 @@ NAMES, SHAPES, STEPS = ["first.weight", "second.bias"], [(2, 5), (5,)], 6
 # An epsilon that can be told before the correction from one behind it.
 LR, BETAS, EPS, DECAY = 0.01, (0.8, 0.95), 1e-3, 0.1
 random = np.random.default_rng(4)
+BEFORE = 3  # of all steps, how many are taken before the state is saved
 START = [random.standard_normal(shape).astype(np.float32) for shape in SHAPES]
 GRADS = [[random.standard_normal(shape).astype(np.float32) for shape in SHAPES] for _ in range(STEPS)]
 
@@ -27,7 +28,7 @@ def plain(values):
 def run(library, package, step, weights, save, files, **settings):
     """Takes the steps, saves after the third, and writes the file that describes the run."""
     for number, grads in enumerate(GRADS):
-        if number == 3:
+        if number == BEFORE:
             middle = plain(weights())
             save(*files)
         step(grads)
@@ -37,7 +38,7 @@ def run(library, package, step, weights, save, files, **settings):
         "files": list(files),
         "names": NAMES,
         "settings": {"lr": LR, "betas": BETAS, "eps": EPS, "weight_decay": DECAY, **settings},
-        "grads": [plain(grads) for grads in GRADS[3:]],
+        "grads": [plain(grads) for grads in GRADS[BEFORE:]],
         "middle": middle,
         "end": plain(weights()),
     }
@@ -122,6 +123,37 @@ def tinygrad():
         nn.state.safe_save(nn.state.get_state_dict(optimizer), path)
 
     run("tinygrad", "tinygrad", step, lambda: [param.numpy() for param in params], save, ["states-tinygrad.safetensors"])
+
+
+def of_mindspore(library, make, **settings):
+    """Runs an optimizer of MindSpore's."""
+    import mindspore
+
+    mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
+    mindspore.set_device("CPU")
+    params = [mindspore.Parameter(mindspore.Tensor(start), name=name) for name, start in zip(NAMES, START)]
+    optimizer = make(mindspore, params)
+
+    def step(grads):
+        optimizer(tuple(mindspore.Tensor(grad) for grad in grads))
+
+    def save(path):
+        mindspore.save_checkpoint(optimizer, path)
+
+    weights = lambda: [param.asnumpy().copy() for param in params]  # noqa: E731
+    run(library, "mindspore", step, weights, save, [f"states-{library}.ckpt"], **settings)
+
+
+def mindspore():
+    from mindspore.experimental.optim import AdamW
+
+    of_mindspore("mindspore", lambda _, params: AdamW(params, LR, BETAS, EPS, DECAY))
+
+
+def mindspore_adam_weight_decay():
+    # Ungrouped, it does not decay what has "beta" or "gamma" in its name.
+    make = lambda its, params: its.nn.AdamWeightDecay(params, LR, *BETAS, EPS, DECAY)  # noqa: E731
+    of_mindspore("mindspore_adam_weight_decay", make, bias_correction=None)
 
 
 def of_torch(library, package, make, **settings):

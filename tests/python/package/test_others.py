@@ -7,6 +7,7 @@ environment: LIBADAMW
 import json
 import pathlib
 import sys
+import tempfile
 import unittest
 
 from case import bits, np
@@ -29,6 +30,10 @@ TAKE = {
         own, convert.read_folder(path)
     ),
     "optax": lambda own, names, path: convert.from_optax(own, convert.load_flax(path)),
+    "mindspore": lambda own, names, path: convert.from_mindspore(own, convert.load_mindspore(path)),
+    "mindspore_adam_weight_decay": lambda own, names, path: convert.from_mindspore(
+        own, convert.load_mindspore(path)
+    ),
     "optimi": lambda own, names, path: convert.from_optimi(own, names, convert.load_torch(path)),
     "heavyball": lambda own, names, path: convert.from_heavyball(
         own, names, convert.load_torch(path)
@@ -150,6 +155,14 @@ class Others(unittest.TestCase):
             ),
             (lambda own: convert.from_keras(own, ["w"], [1, 2, ones]), "there are 3 variables"),
             (
+                lambda own: convert.from_mindspore(own, {"moment1.w": ones}),
+                "expected state_step and",
+            ),
+            (
+                lambda own: convert.from_mindspore(own, {"state_step": 1, "exp_avg.w": ones}),
+                "'w' has no 'exp_avg_sq'",
+            ),
+            (
                 lambda own: convert.from_tinygrad(own, ["w"], {"m.0": ones}),
                 "expected b2_t, and m.0",
             ),
@@ -166,6 +179,25 @@ class Others(unittest.TestCase):
                 with self.assertRaisesRegex(ValueError, text):
                     take(optimizer)
                 self.assertEqual(optimizer.to_bytes(), before)
+
+    def test_files_that_are_damaged_are_called_so(self):
+        random = np.random.default_rng(6)
+        path = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()), "file")
+        for file, load in [
+            ("states-mindspore.ckpt", convert.load_mindspore),
+            ("states-optax.msgpack", convert.load_flax),
+        ]:
+            whole = (GOLDEN / file).read_bytes()
+            for number in range(300):
+                damaged = bytearray(whole)
+                damaged[random.integers(len(whole))] = random.integers(256)
+                path.write_bytes(
+                    damaged[: random.integers(1, len(whole))] if number % 2 else damaged
+                )
+                try:
+                    load(path)
+                except ValueError as error:
+                    self.assertIn(str(path), str(error))
 
     def test_optax_is_found_inside_of_what_wraps_it(self):
         ones = np.ones(2, np.float32)

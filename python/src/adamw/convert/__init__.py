@@ -12,6 +12,7 @@ from .of_debiased import from_heavyball, from_optimi
 from .of_deepspeed import from_deepspeed
 from .of_distributed import from_distributed
 from .of_lists import from_keras, from_tinygrad, load_keras
+from .of_mindspore import from_mindspore, load_mindspore
 from .of_paddle import from_paddle
 from .of_torch import from_bitsandbytes, from_torch
 from .of_trees import from_mlx, from_optax, load_flax
@@ -29,6 +30,7 @@ __all__ = [
     "from_distributed",
     "from_heavyball",
     "from_keras",
+    "from_mindspore",
     "from_mlx",
     "from_moments",
     "from_optax",
@@ -39,6 +41,7 @@ __all__ = [
     "load_deepspeed",
     "load_flax",
     "load_keras",
+    "load_mindspore",
     "load_paddle",
     "load_torch",
     "read",
