@@ -1957,10 +1957,10 @@ typedef struct adamw_load_options {
   /// checkpoint is used, and the schedule must be the saved one.
   uint32_t keep_schedule;
   /// `[0]` 1: the handle may have `amsgrad` or `multi_precision` although the saved one had not,
-  /// and so may a group have `amsgrad`. `max_exp_avg_sq` then starts as `exp_avg_sq`, so that it is the maximum since the last saved
-  /// step: earlier values are not known. The master is the exactly widened parameter, as it is at
-  /// the next step or save. 0: such a difference is an error. An option that was on cannot be
-  /// turned off.
+  /// and so may a group have `amsgrad`. `max_exp_avg_sq` then starts as `exp_avg_sq`, so that it
+  /// is the maximum since the last saved step: earlier values are not known. The master is the
+  /// exactly widened parameter, as it is at the next step or save. 0: such a difference is an
+  /// error. An option that was on cannot be turned off.
   uint32_t extend;
   /// 0.
   uint32_t reserved;
