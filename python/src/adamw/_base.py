@@ -20,8 +20,9 @@ class Param(NamedTuple):
     shape: tuple[int, ...]
     #: Whether its state is in the host's memory.
     on_host: bool
-    #: Whether it is a part of a larger parameter.
-    is_shard: bool = False
+    #: Of a shard: where it begins in the whole, and the length of that, or 0 if nobody has said it.
+    first: int = 0
+    whole: int = 0
 
 
 class Base:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Unpack
@@ -98,8 +97,8 @@ class Parameters(Base):
         with self._handle.used() as core:
             number = ctypes.c_uint32()
             check(library.adamw_add_param(core.number, config, number))
-            is_shard = first_element != 0 or whole_elements not in (0, math.prod(seen.shape))
-            param = Param(number.value, seen.shape, offload or seen.on_host, is_shard)
+            on_host = offload or seen.on_host
+            param = Param(number.value, seen.shape, on_host, first_element, whole_elements)
             try:
                 if lr_scale != 1.0 or frozen:
                     self._write_options(param, lr_scale=lr_scale, frozen=int(frozen))

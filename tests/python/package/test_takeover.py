@@ -346,11 +346,60 @@ class Takeover(unittest.TestCase):
         self.assertEqual(bits(params["a"]), bits(FIRST))
         self.assert_has(optimizer, master=FIRST)
 
+    def test_makes_codes_as_the_library_does(self):
+        n = 5000
+        # Magnitudes that both codes have, so that nothing is rounded.
+        exp_avg = np.resize(np.array([1, -0.5, 0.25, -1], np.float32), n)
+        exp_avg_sq = np.resize(np.array([1, 0.25, 0.0625], np.float32), n)
+        state = numbered({"step": 3, "exp_avg": exp_avg, "exp_avg_sq": exp_avg_sq})
+        for moments, settings in ("8bit", {}), ("4bit", {}), ("8bit", {"amsgrad": True}):
+            with self.subTest(moments, **settings):
+                ends = []
+                for own in moments, None:
+                    param = np.ones(n, np.float32)
+                    optimizer = adamw.AdamW({"a": param}, moments=own, **settings)
+                    torch(state, extend=True)(optimizer)
+                    self.assertEqual(
+                        optimizer.state("a")["exp_avg"].dtype == np.uint8, own == moments
+                    )
+                    optimizer.step(grads={"a": np.zeros(n, np.float32)})
+                    ends.append(bits(param))
+                self.assertEqual(*ends)
+        optimizer = adamw.AdamW({"a": np.ones(n, np.float32)}, moments="8bit")
+        before = optimizer.to_bytes()
+        with self.assertRaisesRegex(ValueError, "has 3 elements, expected 5000"):
+            torch(numbered(FULL))(optimizer)
+        self.assertEqual(optimizer.to_bytes(), before)
+
+    def test_splits_masters(self):
+        masters = np.array([1.00390625, -3.1415927, 1e-20, 65504.5], np.float32)
+        moments = np.array([0.5, 0.25, -0.5, 1.0], np.float32)
+        state = {"step": 3, "exp_avg": moments, "exp_avg_sq": moments**2, "master": masters}
+        seen = []
+        for precision in "split", "master":
+            param = np.zeros(4, BF16)
+            optimizer = adamw.AdamW({"a": param, "b": np.ones(4, np.float32)}, precision=precision)
+            distributed(flat(a=state), fresh=["b"])(optimizer)
+            for _ in range(2):
+                parts = optimizer.state("a")
+                if precision == "split":
+                    upper = param.view(np.uint16).astype(np.uint32) << 16
+                    whole = (upper + parts["remainder"].astype(np.uint32)).view(np.float32)
+                else:
+                    whole = parts["master"].copy()
+                seen.append(bits(whole))
+                optimizer.step(grads={"a": moments})
+        self.assertEqual(seen[0], bits(masters))
+        self.assertEqual(seen[:2], seen[2:])
+
     def test_takes_the_whole_of_what_a_shard_is_a_part_of(self):
         optimizer = adamw.AdamW()
         optimizer.add_param("a", np.ones(2, np.float32), first_element=1, whole_elements=N)
         torch(numbered(FULL))(optimizer)
         self.assert_has(optimizer, exp_avg=FIRST[1:], exp_avg_sq=SECOND[1:])
+        longer = np.arange(N + 1, dtype=np.float32)
+        state = numbered({"step": 1, "exp_avg": longer, "exp_avg_sq": longer})
+        self.assert_refused(optimizer, torch(state), "has 4 elements, expected 3")
 
     def test_takes_shapes_that_are_the_parameters(self):
         matrix = np.arange(6, dtype=np.float32).reshape(2, 3)

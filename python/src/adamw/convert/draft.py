@@ -18,6 +18,7 @@ DTYPES = {
     "uint64": "U64",
     "int16": "I16",
     "uint16": "BF16",
+    "uint8": "U8",
 }
 #: Stands in the place of the header's own checksum while that is computed.
 ZEROS = "00000000"
@@ -29,8 +30,12 @@ class State(NamedTuple):
     step: int
     #: The products of the betas over its steps.
     powers: tuple[float, float]
+    #: How many elements the parameter has.
+    n_elements: int
     #: Flat arrays by part.
     parts: Mapping[str, Array]
+    #: The parameter itself, if its state says what it is.
+    param: Array | None = None
 
 
 def checkpoint(states: Mapping[str, State]) -> bytes:
@@ -45,7 +50,9 @@ def checkpoint(states: Mapping[str, State]) -> bytes:
         }
         for part, values in {**counters, **state.parts}.items():
             tensors[f"state.{name}.{part}"] = np.atleast_1d(np.asarray(values))
-        texts[f"param_groups.{name}"] = f"n_elements={state.parts['exp_avg'].size}"
+        if state.param is not None:
+            tensors[f"param.{name}"] = state.param
+        texts[f"param_groups.{name}"] = f"n_elements={state.n_elements}"
     # The largest elements first, so that all are aligned.
     order = sorted(tensors, key=lambda name: -tensors[name].itemsize)
     header: dict[str, Any] = {"__metadata__": {}}

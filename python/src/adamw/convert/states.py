@@ -10,9 +10,11 @@ import numpy as np
 from .. import _abi
 from ..errors import AdamWError, NotFoundError
 from ..optimizer import AdamW
+from ..settings import Moments
 from ..state import BUFFERS
 from .arrays import Array, array_of, number_of
 from .draft import State
+from .formats import codes, halves
 from .found import PARTS, Param, seems, some
 
 MOMENTS = PARTS[:3]
@@ -27,7 +29,7 @@ def state_of(
     beta1, beta2 = optimizer.groups[optimizer.param(name).group].betas
     with_max = located(optimizer, name, "max_exp_avg_sq") is not None
     if param.is_fresh:
-        n = optimizer.param(name).n_elements
+        n = optimizer._param(name).whole or optimizer.param(name).n_elements
         parts: dict[str, Array] = {part: np.zeros(n, np.float32) for part in MOMENTS}
         step = 0
     else:
@@ -49,8 +51,10 @@ def state_of(
             )
         parts["max_exp_avg_sq"] = parts["exp_avg_sq"]
     check_values(optimizer, name, parts, ignore)
-    complete(optimizer, name, parts)
-    return State(step, powers(step, beta1, beta2), parts)
+    n = parts["exp_avg"].size
+    itself = complete(optimizer, name, parts)
+    encode(optimizer, name, parts)
+    return State(step, powers(step, beta1, beta2), n, parts, itself)
 
 
 def check_parts(name: str, param: Param, ignore: Collection[str]) -> None:
@@ -91,14 +95,15 @@ def check_values(
 ) -> None:
     """Refuses what is not of the parameter's size, or no moments at all."""
     own = optimizer._param(name)
-    size = optimizer.param(name).n_elements
+    size = own.whole or optimizer.param(name).n_elements
+    is_known = own.whole != 0 or own.first == 0
     for part, values in parts.items():
         what = f"{part} of {name!r}"
         floats = values.dtype.name in ("float64", "float32", "float16")
         if not floats and not (part == "remainder" and values.dtype == np.int16):
             codes = ": codes are taken by load" if values.dtype == np.uint8 else ""
             raise ValueError(f"{what} is of {values.dtype}, expected floating point{codes}")
-        n = parts["exp_avg"].size if own.is_shard else size
+        n = size if is_known else max(parts["exp_avg"].size, own.first + size)
         if values.size != n:
             raise ValueError(f"{what} has {values.size} elements, expected {n}")
         shapes = [tuple(n for n in shape if n != 1) for shape in (values.shape, own.shape)]
@@ -111,23 +116,41 @@ def check_values(
             raise ValueError(f"{what} is negative in {np.argmin(values)}, a mean of squares never")
 
 
-def complete(optimizer: AdamW, name: str, parts: dict[str, Array]) -> None:
+def complete(optimizer: AdamW, name: str, parts: dict[str, Array]) -> Array | None:
     """Flattens the parts, and adds what the optimizer keeps of 16-bit parameters and no other
-    framework has: what rounding has lost of them, which is nothing yet."""
+    framework has: what rounding has lost of them, which is nothing yet, or is in a master. Then
+    that says what the parameter is, which is returned."""
+    for part, values in parts.items():
+        parts[part] = values.reshape(-1)
     n = parts["exp_avg"].size
     info = located(optimizer, name, "remainder")
+    is_split = info is not None and info.dtype == _abi.DTYPE_I16
+    if "master" in parts and is_split:
+        upper, parts["remainder"] = halves(parts.pop("master").astype(np.float32))
+        return upper
     has_master = optimizer._master and optimizer.param(name).dtype in ("float16", "bfloat16")
     if "master" in parts and not has_master:
         raise ValueError(
             f"{name!r} has an f32 master, but here it has none: make the optimizer with "
-            f"precision='master' (ignore 'master' leaves it)"
+            f"precision='master' or, in bf16, 'split' (ignore 'master' leaves it)"
         )
     if info is None and "remainder" in parts:
         raise ValueError(f"{name!r} has a remainder, but here it has none (ignore leaves it)")
     if info is not None and "remainder" not in parts:
-        parts["remainder"] = np.zeros(n, np.int16 if info.dtype == _abi.DTYPE_I16 else np.float32)
-    for part, values in parts.items():
-        parts[part] = values.reshape(-1)
+        parts["remainder"] = np.zeros(n, np.int16 if is_split else np.float32)
+    return None
+
+
+def encode(optimizer: AdamW, name: str, parts: dict[str, Array]) -> None:
+    """Makes codes of the moments, if the optimizer has them in codes."""
+    info = located(optimizer, name, "exp_avg")
+    if info is None or info.dtype != _abi.DTYPE_U8:
+        return
+    is_whole_bytes = info.n_elements == optimizer.param(name).n_elements
+    kind: Moments = "8bit" if is_whole_bytes else "4bit"
+    for part in MOMENTS:
+        if part in parts:
+            parts[part], parts[f"{part}_scale"] = codes(name, part, parts[part], kind)
 
 
 def located(optimizer: AdamW, name: str, part: str) -> _abi.StateInfo | None:
