@@ -123,7 +123,7 @@ $(WALKER): python/src/adamw/torch/walker.c
 test-torch: .venv-peers/ready $(WALKER) ## adamw.torch.AdamW beside torch.optim.AdamW, in PyTorch's own cases, schedulers and processes
 	cargo build --release --locked --lib --target-dir target
 	MYPYPATH=python/src .venv-peers/bin/mypy --strict --config-file= -p adamw.torch
-	for test in cases walks schedulers state lives keywords loops docs distributed; do \
+	for test in cases optim walks schedulers state lives keywords loops docs distributed; do \
 	  $(OVER_SOURCE) .venv-peers/bin/python tests/python/peers/torch_$$test.py || exit 1; done
 
 test-paddle: .venv-peers/ready ## adamw.paddle.AdamW beside paddle.optimizer.AdamW, in random configurations and with its state
