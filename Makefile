@@ -22,7 +22,7 @@ CTEST := .venv/bin/ctest
 CMAKE_PACKAGE := cmake==$(CMAKE_VERSION)
 endif
 
-.PHONY: help demo wheel test test-cuda test-rust test-hosts test-long test-peers test-torch test-paddle test-others fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-python bench-quick quantization header ptx ptx-check clean
+.PHONY: help demo wheel test test-cuda test-rust test-hosts test-long test-peers test-torch test-libtorch test-paddle test-others fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-python bench-quick quantization header ptx ptx-check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -105,7 +105,7 @@ bench-peers: .venv-peers/ready ## this library beside PyTorch, DeepSpeed, Paddle
 	LIBADAMW=$(CURDIR)/target/release/libadamw.so PEERS_HELPER=$(CURDIR)/build/peers.so \
 	  .venv-peers/bin/python benches/peers/compare.py docs/peers.svg
 
-test-peers: .venv-peers/ready test-torch test-paddle ## state of other frameworks to and from checkpoints, with the frameworks themselves (fetches some GB)
+test-peers: .venv-peers/ready test-torch test-libtorch test-paddle ## state of other frameworks to and from checkpoints, with the frameworks themselves (fetches some GB)
 	$(OVER_SOURCE) .venv-peers/bin/python tests/python/peers/continue.py
 
 test-others: .venv-others/ready ## state of further libraries, with the libraries themselves (fetches some GB)
@@ -125,6 +125,12 @@ test-torch: .venv-peers/ready $(WALKER) ## adamw.torch.AdamW beside torch.optim.
 	MYPYPATH=python/src .venv-peers/bin/mypy --strict --config-file= -p adamw.torch
 	for test in cases optim walks schedulers state lives keywords loops docs distributed; do \
 	  $(OVER_SOURCE) .venv-peers/bin/python tests/python/peers/torch_$$test.py || exit 1; done
+
+test-libtorch: .venv-peers/ready ## adamw::libtorch::AdamW beside torch::optim::AdamW, with the libtorch of PyTorch's wheel
+	$(CMAKE) -S . -B build -DPython3_EXECUTABLE=$(CURDIR)/.venv/bin/python \
+	  -DADAMW_LIBTORCH=$$(.venv-peers/bin/python -c 'import pathlib, torch; print(pathlib.Path(torch.__file__).parent)')
+	$(CMAKE) --build build --parallel 2 --target adamw_cargo
+	$(CTEST) --test-dir build --output-on-failure --no-tests=error --tests-regex cpp.libtorch
 
 test-paddle: .venv-peers/ready ## adamw.paddle.AdamW beside paddle.optimizer.AdamW, in random configurations and with its state
 	cargo build --release --locked --lib --target-dir target

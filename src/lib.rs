@@ -42,7 +42,7 @@
 //! Outside of `src/`:
 //!
 //! ```text
-//! include/     adamw.h, generated from ffi/; adamw.hpp, C++ on top of it
+//! include/     adamw.h, generated from ffi/; adamw.hpp, C++ on top of it, and adamw/libtorch.hpp
 //! examples-c/  programs to start from, which the tests run
 //! python/      the Python package over the C interface; state of other frameworks, to and from
 //!              checkpoints

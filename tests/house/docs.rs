@@ -9,8 +9,8 @@ const MOST_WORDS: usize = 1_500;
 const WIDTH: usize = 100;
 const MINIMAL_LINES: usize = 50;
 
-/// Folders whose programs CMake builds and CTest runs.
-const PROGRAMS: [&str; 3] = ["examples-c", "examples-c/consumer", "tests/c"];
+/// Folders whose programs CTest runs.
+const PROGRAMS: [&str; 4] = ["examples-c", "examples-c/consumer", "tests/c", "tests/cpp"];
 
 /// What the path of a file of the repository begins with.
 const PLACES: [&str; 12] = [
