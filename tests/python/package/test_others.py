@@ -36,7 +36,7 @@ TAKE = {
     ),
     "optimi": lambda own, names, path: convert.from_optimi(own, names, convert.load_torch(path)),
     "heavyball": lambda own, names, path: convert.from_heavyball(
-        own, names, convert.load_torch(path)
+        own, names, convert.load_torch(path), ignore=["eps_floor"]
     ),
     "keras": lambda own, names, path: convert.from_keras(own, names, convert.load_keras(path)),
     "mlx": lambda own, names, path: convert.from_mlx(own, convert.read(path)[1]),
@@ -114,6 +114,9 @@ class Others(unittest.TestCase):
                 with self.assertRaisesRegex(ValueError, f"{text} of 'w' is"):
                     taken("torch", **settings)
                 taken(preset, **settings)
+        for preset, rule in ("heavyball", "eps_floor"), ("stable_adamw", "clipped_lr"):
+            with self.assertRaisesRegex(ValueError, f"{rule} of 'w' is False"):
+                taken(preset)
         taken("torch")
         taken("torch", weight_decay=0.0, decays_new_value=True)
 

@@ -32,7 +32,8 @@ def from_optimi(
 def from_heavyball(
     optimizer: AdamW, names: Sequence[str] | None, state_dict: State, **options: Unpack[Options]
 ) -> None:
-    """Takes over `heavyball.AdamW.state_dict()`, as `from_torch` does that of PyTorch."""
+    """Takes over `heavyball.AdamW.state_dict()`, as `from_torch` does that of PyTorch. Its epsilon
+    is the least that a root may be, which nothing here does: `ignore=["eps_floor"]` adds it."""
     groups, states = parts_of(state_dict)
     parts = {number: of_view(number, state) for number, state in states.items()}
     found = stepped(names, groups, parts, "step_count", options)

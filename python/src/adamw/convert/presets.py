@@ -11,6 +11,7 @@ import numpy as np
 from ..optimizer import AdamW
 from .arrays import Array, array_of, number_of
 from .found import Found, Param
+from .states import betas_of
 from .take import USUAL, Options, take
 
 State = Mapping[str, Any]
@@ -38,7 +39,7 @@ UNCORRECTED = {"bias_corrected": False}
 PRESETS = {
     "burn": Preset(),
     "chainer": Preset(rule=EPS_BEFORE | INDEPENDENT),
-    "heavyball": Preset(corrected=True),
+    "heavyball": Preset(corrected=True, rule={"eps_floor": True}),
     "keras": Preset(counts="calls", rule=EPS_BEFORE),
     "megengine": Preset(),
     "mindspore": Preset(),
@@ -51,7 +52,7 @@ PRESETS = {
     "optax": Preset(max_corrected=True),
     "optimi": Preset(corrected=True),
     "paddle": Preset(),
-    "stable_adamw": Preset(corrected=True),
+    "stable_adamw": Preset(corrected=True, rule={"clipped_lr": True}),
     "tensorflow.js": Preset(),
     "thinc": Preset(rule=EPS_BEFORE | NEW_VALUE),
     "tinygrad": Preset(counts="beta2"),
@@ -90,10 +91,10 @@ def take_preset(
     rule = PRESETS.get(preset) if isinstance(preset, str) else preset
     if rule is None:
         raise ValueError(f"preset is {preset!r}, expected a Preset, or one of {', '.join(PRESETS)}")
-    own = {name: optimizer.groups[optimizer.param(name).group].betas for name in optimizer.names}
     for name, param in found.params.items():
-        if name in own and not param.is_fresh:
-            found.params[name] = plain(name, param, rule, own[name], calls_per_update)
+        if name in optimizer and not param.is_fresh:
+            betas = betas_of(optimizer, name)
+            found.params[name] = plain(name, param, rule, betas, calls_per_update)
     take(optimizer, found, options)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import _abi
 from ..errors import AdamWError, NotFoundError
+from ..groups import Group
 from ..optimizer import AdamW
 from ..settings import Moments
 from ..state import BUFFERS
@@ -26,7 +27,7 @@ def state_of(
 ) -> State:
     """Returns the state of a parameter, complete; ValueError if something of it is missing, or does
     not fit."""
-    beta1, beta2 = optimizer.groups[optimizer.param(name).group].betas
+    beta1, beta2 = betas_of(optimizer, name)
     with_max = located(optimizer, name, "max_exp_avg_sq") is not None
     if param.is_fresh:
         n = optimizer._param(name).whole or optimizer.param(name).n_elements
@@ -55,6 +56,11 @@ def state_of(
     itself = complete(optimizer, name, parts)
     encode(optimizer, name, parts)
     return State(step, powers(step, beta1, beta2), n, parts, itself)
+
+
+def betas_of(optimizer: AdamW, name: str) -> tuple[float, float]:
+    """Returns the betas of the group of a parameter."""
+    return Group(optimizer._handle, optimizer.param(name).group, optimizer._master).betas
 
 
 def check_parts(name: str, param: Param, ignore: Collection[str]) -> None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypedDict
 
 from .. import _abi
 from ..checkpoints import Scope
+from ..groups import Group
 from ..optimizer import AdamW
 from ..settings import FORMULAS
 from .draft import State, checkpoint
@@ -115,7 +116,7 @@ def differences(
 ) -> Iterator[tuple[str, str]]:
     """Returns the settings that a parameter has otherwise than what was found, and both values."""
     info = optimizer.param(name)
-    own = optimizer.groups[info.group]._values()
+    own = Group(optimizer._handle, info.group, optimizer._master)._values()
     ours = {
         "betas": (own.beta1, own.beta2),
         "eps": own.eps,
@@ -127,6 +128,8 @@ def differences(
         # What the library always does.
         "decoupled_weight_decay": True,
         "decouple_lr": False,
+        "eps_floor": False,
+        "clipped_lr": False,
     }
     for setting, value in ours.items():
         theirs = param.settings.get(setting)
