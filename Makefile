@@ -6,7 +6,7 @@ SAFETENSORS_VERSION := 0.8.0
 ML_DTYPES_VERSION := 0.6.0
 PACKAGE_TOOLS := cffi==2.1.1 ctypesgen==1.1.1 hatchling==1.33.0 h5py==3.16.0 meson==1.12.1 ml_dtypes==$(ML_DTYPES_VERSION) msgpack==1.2.4 mypy==2.4.1 ninja==1.13.2 tqdm==4.70.1 ziglang==0.17.1
 PEERS := ml_dtypes==$(ML_DTYPES_VERSION) safetensors==$(SAFETENSORS_VERSION) torch==2.15.0 deepspeed==0.19.8 paddlepaddle==3.3.1 bitsandbytes==0.50.2 expecttest==0.3.0 mypy==2.4.1 accelerate==1.15.0 lightning==2.6.6 setuptools wheel ninja
-OTHERS := ml_dtypes==$(ML_DTYPES_VERSION) torch==2.15.0 optax==0.2.8 flax==0.12.8 jax==0.10.2 keras==3.15.1 h5py==3.16.0 msgpack==1.2.4 mlx[cpu]==0.32.4 mindspore==2.10.0 torch-optimi==0.3.3 heavyball==3.2.1
+OTHERS := ml_dtypes==$(ML_DTYPES_VERSION) torch==2.15.0 optax==0.2.8 flax==0.12.8 jax==0.10.2 keras==3.15.1 h5py==3.16.0 msgpack==1.2.4 mlx[cpu]==0.32.4 mindspore==2.10.0 onnxruntime-training==1.19.2 onnx==1.16.2 torch-optimi==0.3.3 heavyball==3.2.1
 MATPLOTLIB_VERSION := 3.11.2
 # The compiler decides which drivers accept its PTX; the assembler and the disassembler only look at it.
 NVRTC := nvidia-cuda-nvrtc-cu11==11.8.89
@@ -110,7 +110,7 @@ test-peers: .venv-peers/ready test-torch test-libtorch test-paddle ## state of o
 
 test-others: .venv-others/ready ## state of further libraries, with the libraries themselves (fetches some GB)
 	cargo build --release --locked --lib --target-dir target
-	for library in optax keras mlx mindspore mindspore_adam_weight_decay optimi heavyball; do \
+	for library in optax keras mlx mindspore mindspore_adam_weight_decay onnxruntime optimi heavyball; do \
 	  $(OVER_SOURCE) .venv-others/bin/python tests/python/peers/others.py $$library || exit 1; done
 # What runs over the package's source and the library that is built here.
 OVER_SOURCE := LIBADAMW=$(CURDIR)/target/release/libadamw.so PYTHONPATH=$(CURDIR)/python/src

@@ -156,6 +156,45 @@ def mindspore_adam_weight_decay():
     of_mindspore("mindspore_adam_weight_decay", make, bias_correction=None)
 
 
+def onnxruntime():
+    """The loss is the sum of products of parameters and inputs: the inputs are the gradients."""
+    import tempfile
+
+    from onnx import TensorProto, helper, numpy_helper
+    from onnxruntime.training import artifacts, onnxblock
+    from onnxruntime.training.api import CheckpointState, Module, Optimizer
+
+    nodes, sums = [], [f"sum {name}" for name in NAMES]
+    for name in NAMES:
+        nodes.append(helper.make_node("Mul", [name, f"grad {name}"], [f"product {name}"]))
+        nodes.append(helper.make_node("ReduceSum", [f"product {name}"], [f"sum {name}"], keepdims=0))
+    nodes.append(helper.make_node("Add", sums, ["loss"]))
+    given = [helper.make_tensor_value_info(f"grad {name}", TensorProto.FLOAT, shape) for name, shape in zip(NAMES, SHAPES)]
+    loss = helper.make_tensor_value_info("loss", TensorProto.FLOAT, [])
+    weights = [numpy_helper.from_array(start, name) for name, start in zip(NAMES, START)]
+    graph = helper.make_graph(nodes, "graph", given, [loss], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+    rule = onnxblock.optim.AdamW(betas=BETAS, eps=EPS, weight_decay=DECAY)
+    with tempfile.TemporaryDirectory() as folder:
+        artifacts.generate_artifacts(model, requires_grad=NAMES, optimizer=rule, artifact_directory=folder)
+        state = CheckpointState.load_checkpoint(f"{folder}/checkpoint")
+        module = Module(f"{folder}/training_model.onnx", state)
+        optimizer = Optimizer(f"{folder}/optimizer_model.onnx", module)
+        optimizer.set_learning_rate(LR)
+
+        def step(grads):
+            module.train()
+            module(*grads)
+            optimizer.step()
+            module.lazy_reset_grad()
+
+        def save(path):
+            CheckpointState.save_checkpoint(state, path, include_optimizer_state=True)
+
+        now = lambda: [state.parameters[name].data.copy() for name in NAMES]  # noqa: E731
+        run("onnxruntime", "onnxruntime-training", step, now, save, ["states-onnxruntime.ckpt"], eps_before_correction=True, decays_new_value=True)
+
+
 def of_torch(library, package, make, **settings):
     """Runs a library whose optimizers are PyTorch's."""
     import torch

@@ -34,6 +34,9 @@ TAKE = {
     "mindspore_adam_weight_decay": lambda own, names, path: convert.from_mindspore(
         own, convert.load_mindspore(path)
     ),
+    "onnxruntime": lambda own, names, path: convert.from_onnxruntime(
+        own, convert.load_onnxruntime(path)
+    ),
     "optimi": lambda own, names, path: convert.from_optimi(own, names, convert.load_torch(path)),
     "heavyball": lambda own, names, path: convert.from_heavyball(
         own, names, convert.load_torch(path), ignore=["eps_floor"]
@@ -148,6 +151,7 @@ class Others(unittest.TestCase):
                 "0.9995 is no power of a beta2 of 0.999",
             ),
             (lambda own: convert.from_optax(own, (adam, adam)), "there are 2 states of Adam"),
+            (lambda own: convert.from_onnxruntime(own, {}), "this is an empty dict"),
             (lambda own: convert.from_optax(own, ({},)), "there are 0 states of Adam"),
             (lambda own: convert.from_optax(own, {**adam, "nu": {}}), "'w' has no 'exp_avg_sq'"),
             (lambda own: convert.from_mlx(own, {"w.m": ones}), "but this is a dict of 'w.m'"),
@@ -188,6 +192,7 @@ class Others(unittest.TestCase):
         path = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()), "file")
         for file, load in [
             ("states-mindspore.ckpt", convert.load_mindspore),
+            ("states-onnxruntime.ckpt", convert.load_onnxruntime),
             ("states-optax.msgpack", convert.load_flax),
         ]:
             whole = (GOLDEN / file).read_bytes()

@@ -13,6 +13,7 @@ from .of_deepspeed import from_deepspeed
 from .of_distributed import from_distributed
 from .of_lists import from_keras, from_tinygrad, load_keras
 from .of_mindspore import from_mindspore, load_mindspore
+from .of_onnxruntime import from_onnxruntime, load_onnxruntime
 from .of_paddle import from_paddle
 from .of_torch import from_bitsandbytes, from_torch
 from .of_trees import from_mlx, from_optax, load_flax
@@ -33,6 +34,7 @@ __all__ = [
     "from_mindspore",
     "from_mlx",
     "from_moments",
+    "from_onnxruntime",
     "from_optax",
     "from_optimi",
     "from_paddle",
@@ -42,6 +44,7 @@ __all__ = [
     "load_flax",
     "load_keras",
     "load_mindspore",
+    "load_onnxruntime",
     "load_paddle",
     "load_torch",
     "read",
