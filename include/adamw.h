@@ -52,16 +52,16 @@
  * gives ADAMW_STATUS_BAD_HANDLE and no crash. Handles belong to the caller, who destroys them.
  *
  * Memory. Tensors are borrowed and still belong to the host. A parameter, and state that the host
- * gives, must be valid, contiguous, aligned to its elements, and must not overlap any other buffer
- * of the handle, from the call that names it until adamw_destroy, or until adamw_rebind names
- * another place. A gradient must be so until it is replaced or forgotten. Forget it before its
- * memory is freed (adamw_set_grad with NULL, or adamw_clear_grad with ADAMW_CLEAR_FORGET), because
- * otherwise the next step reads freed memory. Gradients may overlap each other, because they are
- * only read, except by ADAMW_CLEAR_ZERO and config.clear_grads. Memory that a garbage collector may
- * move or free must be pinned for as long, or allocated outside the collector's heap: the library
- * keeps the address, and no reference that a collector sees. If a new buffer overlaps a gradient
- * that is already set, the next step reports it. Nobody but the library may write any of this
- * memory during a call. Strings that are returned belong to the library.
+ * gives, must be valid, without gaps, aligned to its elements, and must not overlap any other
+ * buffer of the handle, from the call that names it until adamw_destroy, or until adamw_rebind
+ * names another place or none. A gradient must be so until it is replaced or forgotten. Forget it
+ * before its memory is freed (adamw_set_grad with NULL, or adamw_clear_grad with
+ * ADAMW_CLEAR_FORGET), because otherwise the next step reads freed memory. Gradients may overlap
+ * each other, because they are only read, except by ADAMW_CLEAR_ZERO and config.clear_grads. Memory
+ * that a garbage collector may move or free must be pinned for as long, or allocated outside the
+ * collector's heap: the library keeps the address, and no reference that a collector sees. If a new
+ * buffer overlaps a gradient that is already set, the next step reports it. Nobody but the library
+ * may write any of this memory during a call. Strings that are returned belong to the library.
  *
  * Structs start with struct_size, which the caller sets to the sizeof that it was compiled with.
  * (adamw_tensor, its parts and adamw_param_grad have none.) Structs only grow at the end. A struct
@@ -633,7 +633,7 @@ typedef struct adamw_param_config {
 
 /// Adds a parameter and writes its number to `*out_param`, by which other calls refer to it. The
 /// memory still belongs to the host: it must be valid until `adamw_destroy`, or until
-/// `adamw_rebind` names another place, and must not overlap any buffer of the handle.
+/// `adamw_rebind` names another place or none, and must not overlap any buffer of the handle.
 ///
 /// The number is the lowest that no parameter has: 0, 1, 2, ... until a parameter is removed, whose
 /// number is then used again. Sums over parameters, such as a global norm, are in the order of the
@@ -806,10 +806,25 @@ typedef uint32_t adamw_buffer;
 /// The scales of an 8-bit max_exp_avg_sq, of the shape of ADAMW_BUFFER_EXP_AVG_SCALE.
 #define ADAMW_BUFFER_MAX_EXP_AVG_SQ_SCALE 12
 
-/// Tells the library that the host has moved `num_buffers` of its buffers: `buffers[i]` of
-/// parameter `params[i]` is now at `tensors[i]`, with the same elements and the same values. All
-/// three arrays have `num_buffers` entries. On an error, none is moved. Buffers that the library
-/// has allocated cannot be moved; for gradients, call `adamw_set_grad` again.
+/// Tells the library where `num_buffers` of the host's buffers are now: `buffers[i]` of parameter
+/// `params[i]` is at `tensors[i]`, with the same elements and the same values. Only the places
+/// after the call count, so buffers may change places with each other. All three arrays have
+/// `num_buffers` entries. On an error, none is moved. Buffers that the library has allocated cannot
+/// be moved; for gradients, call `adamw_set_grad` again.
+///
+/// NULL in `tensors`: the buffer has no memory from now on. The library no longer touches what it
+/// had, which may belong to other buffers at once, or be freed (on a device, after the work that is
+/// queued up). The parameter is parked until all its buffers have memory again: it keeps its
+/// number, its name, its options, its step count and the state that has memory, but its gradient is
+/// forgotten, also a sum, and none can be set, so that every step passes over it. A buffer that
+/// gets memory again has the values that it had; but where there is an f32 master, the parameter
+/// may have any, because the next step writes it.
+///
+/// A parked parameter is saved without itself (`params` 0 in adamw_save_args) if all of its state
+/// has memory. (A master of the library's needs the parameter until the first step has filled it.)
+/// `ADAMW_STATUS_INVALID_ARGUMENT` from whatever would touch missing memory: to save or load it,
+/// `adamw_sync_master`, `adamw_reset_param`, and a look at it. The same if a parameter is to be
+/// parked whose rows may lag, because it has had a sparse gradient under `ADAMW_LAZY_EXACT`.
 ///
 /// The caller ensures:
 /// The arrays are readable for `num_buffers` entries. Tensors meet the conventions of the header.

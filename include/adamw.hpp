@@ -510,6 +510,15 @@ public:
                  buffers.size());
   }
 
+  // Takes the memory of the host's buffers back: steps pass over the parameter until `rebind` says
+  // where all of them are again.
+  void park(param number, const std::vector<adamw_buffer> &buffers = {ADAMW_BUFFER_PARAM}) {
+    const std::vector<std::uint32_t> numbers(buffers.size(), raw(number));
+    const std::vector<const adamw_tensor *> nowhere(buffers.size());
+    detail::call(adamw_rebind, handle_, numbers.data(), buffers.data(), nowhere.data(),
+                 buffers.size());
+  }
+
   adamw_param_info info(param number) const {
     return read<adamw_param_info>(adamw_get_param_info, raw(number));
   }

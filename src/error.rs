@@ -143,6 +143,13 @@ pub enum Error {
     NotUsed { param: Label, buffer: Role, reason: &'static str },
     #[error("param \"{param}\": {buffer} belongs to the library, only the host's buffers move")]
     NotTheHosts { param: Label, buffer: Role },
+    #[error("param \"{param}\": {buffer} has no memory now: adamw_rebind says where it is again")]
+    NoMemory { param: Label, buffer: Role },
+    #[error(
+        "param \"{0}\" has rows that may have steps to take yet, for which it needs its memory: \
+         another lazy_mode than ADAMW_LAZY_EXACT brings them up to date"
+    )]
+    LaggingRows(Label),
     #[error("param \"{param}\": {buffer} is moved twice, expected once in a call")]
     MovedTwice { param: Label, buffer: Role },
     #[error(

@@ -74,6 +74,11 @@ impl Tensor {
         Ok(Tensor { address: array.address, ..*self })
     }
 
+    /// Returns a tensor like this one that has no memory, which nobody may touch.
+    pub fn nowhere(&self) -> Tensor {
+        Tensor { address: 0, ..*self }
+    }
+
     /// Checks what can be checked about memory of a device without touching it.
     ///
     /// # Safety

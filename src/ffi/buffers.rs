@@ -3,7 +3,7 @@
 
 use super::{Optimizer, Status, adamw_tensor, entry, guard, guard_at, handle, not_null, tensor};
 use crate::error::Error;
-use crate::optimizer::Item;
+use crate::optimizer::{Item, Move};
 use crate::role::Role;
 use crate::sys::memory::reserve;
 
@@ -38,10 +38,25 @@ pub const ADAMW_BUFFER_EXP_AVG_SQ_SCALE: adamw_buffer = 11;
 /// The scales of an 8-bit max_exp_avg_sq, of the shape of ADAMW_BUFFER_EXP_AVG_SCALE.
 pub const ADAMW_BUFFER_MAX_EXP_AVG_SQ_SCALE: adamw_buffer = 12;
 
-/// Tells the library that the host has moved `num_buffers` of its buffers: `buffers[i]` of
-/// parameter `params[i]` is now at `tensors[i]`, with the same elements and the same values. All
-/// three arrays have `num_buffers` entries. On an error, none is moved. Buffers that the library
-/// has allocated cannot be moved; for gradients, call `adamw_set_grad` again.
+/// Tells the library where `num_buffers` of the host's buffers are now: `buffers[i]` of parameter
+/// `params[i]` is at `tensors[i]`, with the same elements and the same values. Only the places
+/// after the call count, so buffers may change places with each other. All three arrays have
+/// `num_buffers` entries. On an error, none is moved. Buffers that the library has allocated cannot
+/// be moved; for gradients, call `adamw_set_grad` again.
+///
+/// NULL in `tensors`: the buffer has no memory from now on. The library no longer touches what it
+/// had, which may belong to other buffers at once, or be freed (on a device, after the work that is
+/// queued up). The parameter is parked until all its buffers have memory again: it keeps its
+/// number, its name, its options, its step count and the state that has memory, but its gradient is
+/// forgotten, also a sum, and none can be set, so that every step passes over it. A buffer that
+/// gets memory again has the values that it had; but where there is an f32 master, the parameter
+/// may have any, because the next step writes it.
+///
+/// A parked parameter is saved without itself (`params` 0 in adamw_save_args) if all of its state
+/// has memory. (A master of the library's needs the parameter until the first step has filled it.)
+/// `ADAMW_STATUS_INVALID_ARGUMENT` from whatever would touch missing memory: to save or load it,
+/// `adamw_sync_master`, `adamw_reset_param`, and a look at it. The same if a parameter is to be
+/// parked whose rows may lag, because it has had a sparse gradient under `ADAMW_LAZY_EXACT`.
 ///
 /// # Safety
 /// The arrays are readable for `num_buffers` entries. Tensors meet the conventions of the header.
@@ -67,9 +82,13 @@ pub unsafe extern "C" fn adamw_rebind(
                     unsafe { (entry(params, i), entry(buffers, i), entry(tensors, i)) };
                 let label = optimizer.label(param)?;
                 let role = role(buffer)?;
-                // SAFETY: the caller guarantees it.
-                let tensor = unsafe { tensor::dlpack(from) };
-                moves.push((param, role, tensor.map_err(|problem| problem.of(label, role))?));
+                let mut moved = Move { param, role, to: None };
+                if !from.is_null() {
+                    // SAFETY: the caller guarantees it.
+                    let tensor = unsafe { tensor::dlpack(from) };
+                    moved.to = Some(tensor.map_err(|problem| problem.of(label, role))?);
+                }
+                moves.push(moved);
             }
             at.set(None);
             optimizer.rebind(&moves)

@@ -11,6 +11,7 @@ mod step;
 
 pub use device::InputsAt;
 pub use hyper::scaler::{FoundInf, ScalerState};
+pub use params::moved::Move;
 pub use params::names::{Item, Scheme};
 pub use params::options::Options;
 pub use params::{NewParam, Shard};

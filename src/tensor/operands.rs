@@ -47,6 +47,9 @@ pub struct Operands {
     pub(super) is_plain: bool,
     /// The roles of the state buffers that the host owns, a bit for each.
     pub(super) host_owned: u16,
+    /// The roles of the host's buffers that have no memory now, a bit for each. If there are any,
+    /// the parameter is parked.
+    pub(super) lacking: u16,
     /// The format of the state below.
     pub(super) format: Format,
     /// `[n]`, as the two below, where the format has one.
@@ -110,6 +113,7 @@ impl Operands {
             is_sparse: false,
             is_plain: false,
             host_owned: 0,
+            lacking: 0,
             master: Buffer::NONE,
             exp_avg: Buffer::NONE,
             exp_avg_sq: Buffer::NONE,

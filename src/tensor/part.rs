@@ -4,6 +4,7 @@
 
 use super::Operands;
 use crate::device::Device;
+use crate::role::Role;
 
 impl Operands {
     /// Returns whether all of it lies in the memory of a device, where no slice of it is made.
@@ -52,6 +53,22 @@ impl Operands {
     /// Freezes the parameter, so that steps pass over it, or thaws it.
     pub fn set_frozen(&mut self, frozen: bool) {
         self.frozen = frozen;
+    }
+
+    /// Marks a buffer of the host as one that has no memory, or has some again.
+    pub fn set_lacking(&mut self, role: Role, lacks: bool) {
+        let bit = 1 << role as u16;
+        self.lacking = if lacks { self.lacking | bit } else { self.lacking & !bit };
+    }
+
+    /// Returns whether a buffer has no memory now.
+    pub fn lacks(&self, role: Role) -> bool {
+        self.lacking & 1 << role as u16 != 0
+    }
+
+    /// Returns whether any buffer has no memory now.
+    pub fn is_parked(&self) -> bool {
+        self.lacking != 0
     }
 
     /// Returns whether the next step leaves the parameter out.

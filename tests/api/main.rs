@@ -12,6 +12,7 @@ mod minimize;
 mod named_state;
 mod options;
 mod params;
+mod parked;
 mod single;
 mod stack;
 mod state;

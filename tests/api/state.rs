@@ -9,18 +9,18 @@ use crate::common::random::Random;
 use crate::common::tensors::Tensors;
 use adamw::ffi::{self, Status};
 
-const N: usize = 1037;
-const STEPS: usize = 5;
+pub const N: usize = 1037;
+pub const STEPS: usize = 5;
 
 /// A parameter at the start of its training, and its gradients.
-struct Training {
+pub struct Training {
     kind: Kind,
-    start: Array,
-    grads: Vec<Array>,
+    pub start: Array,
+    pub grads: Vec<Array>,
 }
 
 impl Training {
-    fn new(kind: Kind) -> Training {
+    pub fn new(kind: Kind) -> Training {
         let mut random = Random::new(7);
         Training {
             kind,
@@ -29,7 +29,7 @@ impl Training {
         }
     }
 
-    fn handle(&self) -> Handle {
+    pub fn handle(&self) -> Handle {
         let mut config = config();
         config.lr = 0.1;
         config.amsgrad = self.kind.amsgrad.into();
@@ -38,7 +38,7 @@ impl Training {
         Handle::new(&config)
     }
 
-    fn step(&self, handle: &Handle, number: u32, steps: core::ops::Range<usize>) {
+    pub fn step(&self, handle: &Handle, number: u32, steps: core::ops::Range<usize>) {
         for grad in &self.grads[steps] {
             handle.set_grad(number, grad);
             handle.step();
@@ -46,7 +46,7 @@ impl Training {
     }
 
     /// All the steps in one handle, with the host's state.
-    fn uninterrupted(&self) -> Tensors {
+    pub fn uninterrupted(&self) -> Tensors {
         let (tensors, handle) = (Tensors::fresh(self.kind, &self.start), self.handle());
         let number = tensors.add_to(&handle, "w", 0);
         self.step(&handle, number, 0..STEPS);
@@ -134,7 +134,7 @@ fn a_parameter_may_be_older_than_an_f32_counts() {
 }
 
 /// Each array of a parameter with the buffer that it is to `adamw_rebind`.
-fn buffers(tensors: &Tensors) -> impl Iterator<Item = (ffi::adamw_buffer, &Array)> {
+pub fn buffers(tensors: &Tensors) -> impl Iterator<Item = (ffi::adamw_buffer, &Array)> {
     tensors.arrays().map(|(name, array)| {
         let buffer = match name {
             "param" => ffi::ADAMW_BUFFER_PARAM,

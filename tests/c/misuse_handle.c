@@ -100,8 +100,6 @@ static void pointers_that_are_null(void) {
           "buffers", "NULL");
   refused(adamw_rebind(optimizer, params, buffers, NULL, 1), ADAMW_STATUS_INVALID_ARGUMENT,
           "tensors", "NULL");
-  refused(adamw_rebind(optimizer, params, buffers, null_tensors, 1), ADAMW_STATUS_INVALID_ARGUMENT,
-          "w2", "NULL");
   refused(adamw_rebind(optimizer, NULL, NULL, NULL, SIZE_MAX), ADAMW_STATUS_INVALID_ARGUMENT,
           "NULL");
   refused(adamw_set_grads(optimizer, NULL, tensors, 1), ADAMW_STATUS_INVALID_ARGUMENT, "params",
@@ -120,6 +118,17 @@ static void pointers_that_are_null(void) {
   accepted(adamw_set_grad_data(optimizer, NULL, NULL, 0));
   accepted(adamw_set_decay_filter(optimizer, NULL, NULL));
   accepted(adamw_set_lr_ratio(optimizer, NULL, NULL));
+
+  row("a NULL buffer parks");
+  struct described param;
+  describe(&world, W2, PARAM, &param);
+  const adamw_tensor *const param_again[1] = {&param.tensor};
+  accepted(adamw_rebind(optimizer, params, buffers, null_tensors, 1));
+  refused(adamw_set_grad(optimizer, W2, &grad.tensor), ADAMW_STATUS_INVALID_ARGUMENT, "w2",
+          "adamw_rebind");
+  accepted(adamw_rebind(optimizer, params, buffers, param_again, 1));
+  describe(&world, W2, GRAD, &grad);
+  accepted(adamw_set_grad(optimizer, W2, &grad.tensor));
 
   row("a NULL gradient forgets");
   adamw_param_info info[2];

@@ -327,9 +327,25 @@ impl Handle {
     }
 
     pub fn rebind_tensors(&self, moves: &[(u32, ffi::adamw_buffer, ffi::adamw_tensor)]) -> Answer {
+        let there = moves.iter().map(|(param, buffer, tensor)| (*param, *buffer, Some(*tensor)));
+        self.rebind_some(&there.collect::<Vec<_>>())
+    }
+
+    /// Takes the memory of buffers back.
+    pub fn park(&self, buffers: &[(u32, ffi::adamw_buffer)]) -> Answer {
+        let gone = buffers.iter().map(|(param, buffer)| (*param, *buffer, None));
+        self.rebind_some(&gone.collect::<Vec<_>>())
+    }
+
+    /// The same; `None`: the buffer has no memory.
+    pub fn rebind_some(
+        &self,
+        moves: &[(u32, ffi::adamw_buffer, Option<ffi::adamw_tensor>)],
+    ) -> Answer {
         let params: Vec<_> = moves.iter().map(|(param, ..)| *param).collect();
         let buffers: Vec<_> = moves.iter().map(|(_, buffer, _)| *buffer).collect();
-        let pointers: Vec<_> = moves.iter().map(|(_, _, tensor)| tensor as *const _).collect();
+        let pointers: Vec<_> =
+            moves.iter().map(|(_, _, t)| t.as_ref().map_or(null(), |t| t as *const _)).collect();
         call!(adamw_rebind(
             self.0,
             params.as_ptr(),
@@ -429,7 +445,11 @@ impl Handle {
     }
 
     pub fn sync_master(&self, param: u32) {
-        call!(adamw_sync_master(self.0, param)).unwrap()
+        self.try_sync_master(param).unwrap()
+    }
+
+    pub fn try_sync_master(&self, param: u32) -> Answer {
+        call!(adamw_sync_master(self.0, param))
     }
 
     pub fn step(&self) {

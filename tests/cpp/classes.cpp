@@ -543,6 +543,15 @@ static void state_of_the_hosts() {
   optimizer.rebind({{number, ADAMW_BUFFER_EXP_AVG, exp_avg}, {number, ADAMW_BUFFER_EXP_AVG_SQ, squares_elsewhere}});
   optimizer.step();
   HOLDS(exp_avg[0] != elsewhere[0] && squares_elsewhere[0] != exp_avg_sq[0]);
+  // Parked: what it had is free, and steps pass over it.
+  optimizer.park(number, {ADAMW_BUFFER_PARAM, ADAMW_BUFFER_EXP_AVG});
+  elsewhere = {7, 7};
+  HOLDS(fails([&] { optimizer.sync_master(number); }, ADAMW_STATUS_INVALID_ARGUMENT));
+  optimizer.step();
+  HOLDS(elsewhere[0] == 7);
+  optimizer.rebind({{number, ADAMW_BUFFER_EXP_AVG, exp_avg},
+                    {number, ADAMW_BUFFER_PARAM, {bf16.data(), 2, adamw::dtype::bf16}}});
+  optimizer.park(number);
 }
 
 // A field that adamw_param_config gets must get its place in adamw::param_config too.

@@ -10,6 +10,7 @@ mod inputs;
 mod kernels;
 mod mutations;
 mod offload;
+mod parked;
 mod presence;
 mod ptx;
 mod sparse;

@@ -4,6 +4,7 @@ use crate::call::Aside;
 use crate::common::array::{Array, Dtype};
 use crate::common::checkpoint::{load_options, save_args};
 use crate::common::handle::{Answer, Param};
+use crate::common::model::Grad;
 use crate::graph::moves;
 use crate::more::More;
 use crate::side::Side;
@@ -46,6 +47,7 @@ impl World {
                     self.twin.rebind(number).unwrap();
                 }
             }
+            Aside::Park(param) => self.park(*param),
             Aside::SameGroup(group) => {
                 let (number, is_there) = self.group(*group);
                 if is_there {
@@ -88,6 +90,28 @@ impl World {
         let bytes = self.twin.handle.try_saved(params).unwrap();
         let options = adamw_load_options { params: params.into(), ..load_options() };
         self.twin.handle.load_bytes(&bytes, &options).unwrap();
+    }
+
+    /// Takes the memory of a parameter back, and gives it other memory.
+    fn park(&mut self, param: u8) {
+        let (number, is_there) = self.param(param);
+        let held = self.model.params.get(number as usize).and_then(|param| param.grad.as_ref());
+        // A sum would be lost, and rows may be refused by the mode that the group has now.
+        if !is_there || !matches!(held, None | Some(Grad::Dense(_))) {
+            return;
+        }
+        self.flush();
+        match self.twin.park(number) {
+            // Rows may lag, which only a sparse gradient in its time has begun.
+            Err(failure) => assert!(failure.text.contains("steps to take yet"), "{}", failure.text),
+            Ok(()) => {
+                let n = self.model.params[number as usize].param.len();
+                let grad = Array::zeros(self.twin.dtype(number), n);
+                assert!(self.twin.set_grad(number, &grad, false).is_err());
+                assert!(self.twin.handle.try_saved(true).is_err());
+                self.twin.unpark(number).unwrap();
+            }
+        }
     }
 
     /// A call that fails.

@@ -275,6 +275,8 @@ pub enum Aside {
         buffer: u8,
     },
     Rebind(u8),
+    /// Memory that is taken back, and given anew elsewhere.
+    Park(u8),
     SameGroup(u8),
     SameOptions(u8),
     Reload {
@@ -437,12 +439,13 @@ const GRAD_SCALES: [f64; 12] =
     [1.0, 2.0, 64.0, 1024.0, 65536.0, 0.5, 1.0 / 1024.0, 0.0, 1e-39, 1e-300, 1e39, f64::NAN];
 
 type DrawnAside = (u64, fn(&mut Random) -> Aside);
-const ASIDES: [DrawnAside; 12] = [
+const ASIDES: [DrawnAside; 13] = [
     (8, |r| Aside::Ready(byte(r))),
     (2, |_| Aside::Flush),
     (3, |r| Aside::Prepare { param: byte(r), rows: rows(r) }),
     (3, |r| Aside::Look { param: byte(r), buffer: 2 + byte(r) % 11 }),
     (3, |r| Aside::Rebind(byte(r))),
+    (3, |r| Aside::Park(byte(r))),
     (2, |r| Aside::SameGroup(byte(r))),
     (2, |r| Aside::SameOptions(byte(r))),
     (3, |r| Aside::Reload { params: r.once_in(2) }),

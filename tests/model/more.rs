@@ -21,7 +21,6 @@ extern "C" fn append(data: *const c_void, num_bytes: usize, bytes: *mut c_void) 
 pub trait More {
     /// The checkpoint as bytes, by one call.
     fn try_saved(&self, params: bool) -> Answer<Vec<u8>>;
-    fn try_sync_master(&self, param: u32) -> Answer;
     fn apply_tensors(&self, grads: &[(u32, adamw_tensor)]) -> Answer;
     /// Says that a parameter has moved.
     fn rebind_param(&self, param: u32, tensor: &adamw_tensor) -> Answer;
@@ -35,10 +34,6 @@ impl More for Handle {
         self.save_to(&adamw_save_args { params, write, write_data, ..save_args() })?;
         let bytes = bytes.take();
         Ok(bytes)
-    }
-
-    fn try_sync_master(&self, param: u32) -> Answer {
-        call!(adamw_sync_master(self.raw(), param))
     }
 
     fn apply_tensors(&self, grads: &[(u32, adamw_tensor)]) -> Answer {

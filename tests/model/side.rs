@@ -46,6 +46,19 @@ struct Mine {
     grad: Option<Held>,
 }
 
+/// Other places for a parameter and what the host has given of its state.
+struct Elsewhere {
+    place: Rc<Place>,
+    state: Vec<(adamw_buffer, Rc<Place>)>,
+}
+
+impl Elsewhere {
+    fn moves(&self, number: u32) -> Vec<(u32, adamw_buffer, adamw_tensor)> {
+        let state = self.state.iter().map(|(buffer, at)| (number, *buffer, at.tensor()));
+        [(number, ADAMW_BUFFER_PARAM, self.place.tensor())].into_iter().chain(state).collect()
+    }
+}
+
 /// A gradient, which must stay where it is.
 #[derive(Clone)]
 pub struct Held {
@@ -357,23 +370,48 @@ impl Side {
 
     /// The parameter moves to another place, and so does what the host has given of its state.
     pub fn rebind(&mut self, number: u32) -> Answer {
+        let elsewhere = self.copied(number);
+        self.handle.rebind_tensors(&elsewhere.moves(number))?;
+        self.moves_to(number, elsewhere);
+        Ok(())
+    }
+
+    /// The same, but where it has moved is not said yet.
+    pub fn park(&mut self, number: u32) -> Answer {
+        let elsewhere = self.copied(number);
+        let moves = elsewhere.moves(number);
+        let buffers: Vec<_> = moves.iter().map(|(number, buffer, _)| (*number, *buffer)).collect();
+        self.handle.park(&buffers)?;
+        self.moves_to(number, elsewhere);
+        Ok(())
+    }
+
+    /// Says where a parameter is that was parked, and where its gradient.
+    pub fn unpark(&mut self, number: u32) -> Answer {
+        let mine = self.mine(number);
+        let there = Elsewhere { place: Rc::clone(&mine.place), state: mine.state.clone() };
+        self.handle.rebind_tensors(&there.moves(number))?;
+        mine.grad.as_ref().map_or(Ok(()), |held| give(&self.handle, number, held))
+    }
+
+    /// Copies of the parameter and of what the host has given of its state.
+    fn copied(&self, number: u32) -> Elsewhere {
         self.wait();
-        let moved = |place: &Rc<Place>| {
+        let copy = |place: &Rc<Place>| {
             let is_on_device = matches!(**place, Place::Device(_));
             Rc::new(Place::of(&place.array(), is_on_device))
         };
         let mine = self.mine(number);
-        let place = moved(&mine.place);
-        let state: Vec<_> = mine.state.iter().map(|(buffer, at)| (*buffer, moved(at))).collect();
-        let mut moves = vec![(number, ADAMW_BUFFER_PARAM, place.tensor())];
-        moves.extend(state.iter().map(|(buffer, at)| (number, *buffer, at.tensor())));
-        self.handle.rebind_tensors(&moves)?;
+        let state = mine.state.iter().map(|(buffer, at)| (*buffer, copy(at))).collect();
+        Elsewhere { place: copy(&mine.place), state }
+    }
+
+    fn moves_to(&mut self, number: u32, Elsewhere { place, state }: Elsewhere) {
         let mine = self.mine_mut(number);
         let before = core::mem::replace(&mut mine.place, place);
         let state = core::mem::replace(&mut mine.state, state);
         self.is_foreign(Some(before));
         state.into_iter().for_each(|(_, place)| self.is_foreign(Some(place)));
-        Ok(())
     }
 
     /// The state that the host has given.

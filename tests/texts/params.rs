@@ -282,6 +282,22 @@ fn places(rows: &mut Refusals) {
         handle.rebind(&[(w, ADAMW_BUFFER_STEP, &m)]),
         "buffer is 6, expected an ADAMW_BUFFER constant, 1 to 5 or 9 to 12",
     );
+    let rows_of = Array::zeros(Dtype::F32, 2);
+    let lazy =
+        |lazy_mode| handle.set_group(0, &adamw_group_config { lazy_mode, ..handle.group(0) });
+    lazy(ADAMW_LAZY_EXACT).unwrap();
+    handle.set_sparse_grad(w, &Rows::i64(&[0]), &rows_of);
+    rows.invalid(
+        handle.park(&[(w, ADAMW_BUFFER_PARAM)]),
+        "param \"w\" has rows that may have steps to take yet, for which it needs its memory: another \
+         lazy_mode than ADAMW_LAZY_EXACT brings them up to date",
+    );
+    lazy(ADAMW_LAZY_OFF).unwrap();
+    handle.park(&[(w, ADAMW_BUFFER_PARAM)]).unwrap();
+    rows.invalid(
+        handle.try_set_grad(w, &m),
+        "param \"w\": param has no memory now: adamw_rebind says where it is again",
+    );
     // SAFETY: the library sees that there are none.
     let nothing = unsafe { adamw_rebind(handle.raw(), null(), null(), null(), 1) };
     rows.invalid(answer(nothing), "params is NULL");

@@ -15,7 +15,7 @@ from .groups import Group, lr_of, scaled
 from .settings import assign, choice, sized, unsigned
 from .state import BUFFERS, STATE_TYPES
 from .statistics import ParamInfo, param_info
-from .tensors import DTYPES
+from .tensors import DTYPES, View
 
 Regularizer = Literal["l1", "l2"] | None
 REGULARIZERS = {
@@ -179,18 +179,27 @@ class Parameters(Base):
         self._handle.call(library.adamw_set_param_options, param.number, options)
 
     def rebind(self, name: str, **buffers: Any) -> None:
-        """Tells that arrays of a parameter have moved: `rebind("w", param=array)`. Each has the
-        same elements as before. Parts of the state can move if they were given to `add_param`."""
+        """Tells where arrays of a parameter are now: `rebind("w", param=array)`. Each has the same
+        elements as before. Parts of the state can move if they were given to `add_param`.
+
+        None takes the memory back: the old array is let go, and the parameter is parked until all
+        its arrays are there again. It keeps its other state and its step count; its gradient is
+        forgotten, and steps pass over it.
+        """
         param = self._param(name)
-        seen = {}
+        seen: dict[str, View | None] = {}
         for part, array in buffers.items():
             what = f'param "{name}": {part}'
             choice("a buffer", part, BUFFERS)
-            seen[part] = self._view(array, what, writable=True, dtypes=STATE_TYPES)
+            if array is None:
+                seen[part] = None
+                continue
+            one = self._view(array, what, writable=True, dtypes=STATE_TYPES)
             if part == "param":
-                check_shape(seen[part], param.shape, what)
+                check_shape(one, param.shape, what)
+            seen[part] = one
         count = len(seen)
-        tensors = [ctypes.pointer(one.tensor()) for one in seen.values()]
+        tensors: Any = [one and ctypes.pointer(one.tensor()) for one in seen.values()]
         with self._handle.used() as core:
             status = library.adamw_rebind(
                 core.number,
@@ -200,8 +209,11 @@ class Parameters(Base):
                 count,
             )
             check(status)
-            for part, one in seen.items():
-                self._handle.keep((param.number, part), one.owner)
+            for part, moved in seen.items():
+                self._handle.keep((param.number, part), moved and moved.owner)
+            if None in seen.values():
+                self._handle.keep((param.number, "grad"), None)
+                self._handle.keep((param.number, "rows"), None)
 
     def reset_param(self, name: str) -> None:
         """Restarts the training of a parameter: its step count and its moments become 0."""

@@ -148,6 +148,7 @@ impl Optimizer {
 
     /// Fills the master of a parameter, if there is one, and forgets what rounding left.
     pub(in crate::optimizer) fn fill_master(&mut self, id: ParamId) -> Result<(), Error> {
+        self.check_memory(id, Role::Param)?;
         self.fetch(id)?;
         self.backend.fill_master(self.params.revise_operands(id))
     }

@@ -22,6 +22,7 @@ impl Optimizer {
     /// Fills the master, if there is one, from the parameter that the host has written.
     pub fn sync_master(&mut self, param: u32) -> Result<(), Error> {
         let id = self.params.id(param)?;
+        self.check_whole(id)?;
         self.fetch_anew(id)?;
         self.catch_up_rows(id)?;
         self.fill_master(id)?;

@@ -3,8 +3,8 @@
 //! `add_param` checks the name and the numbers of a new parameter, has the device make what it
 //! needs (`device/params.rs`), makes the memory of the state (`new_state.rs`), makes room in every
 //! table, and marks the memory as written by steps (`occupied.rs`). All of that may fail;
-//! `Params::put` and `keep_on_device`, which come last, cannot. `rebind` takes buffers that the
-//! host has moved.
+//! `Params::put` and `keep_on_device`, which come last, cannot. `moved.rs` follows buffers that the
+//! host moves, and parks parameters of which it takes the memory back.
 //!
 //! `table.rs` holds all parameters, by number (`slots.rs`) and by name (`by_name.rs`). `state.rs`
 //! reads and writes state by name (`names.rs`), `options.rs` changes what was chosen about a
@@ -13,6 +13,7 @@
 
 pub(in crate::optimizer) mod by_name;
 pub(in crate::optimizer) mod masters;
+pub(in crate::optimizer) mod moved;
 pub(in crate::optimizer) mod names;
 pub(in crate::optimizer) mod new_state;
 pub(in crate::optimizer) mod occupied;
@@ -23,7 +24,6 @@ pub(in crate::optimizer) mod table;
 
 use crate::callback::{DecayFilter, adamw_param_info};
 use crate::config::{self, GroupConfig};
-use crate::device::Device;
 use crate::dtype::Dtype;
 use crate::error::{Error, Label};
 use crate::math::Regularizer;
@@ -34,7 +34,6 @@ use crate::optimizer::params::table::{NewEntry, ParamId};
 use crate::optimizer::{Optimizer, label};
 use crate::role::Role;
 use crate::steps::Clock;
-use crate::sys::memory::reserve;
 use crate::tensor::{Operands, Tensor};
 use std::ffi::{CStr, CString};
 
@@ -192,51 +191,6 @@ impl Optimizer {
         self.scratch.changes.release(number as usize);
     }
 
-    /// Replaces buffers that the host has moved: all of them or, on an error, none.
-    pub fn rebind(&mut self, moves: &[(u32, Role, Tensor)]) -> Result<(), Error> {
-        let (mut old, mut places) = (Vec::new(), Vec::new());
-        reserve(&mut old, moves.len(), "the moved buffers")?;
-        reserve(&mut places, moves.len(), "the moved buffers")?;
-        for &(param, role, tensor) in moves {
-            let id = self.params.id(param)?;
-            let host_param = (role == Role::Param).then(|| self.param_of_host(id));
-            let (name, operands) = (self.params.label(id), self.params.operands(id));
-            if role != Role::Param && !operands.is_host_owned(role) {
-                return Err(Error::NotTheHosts { param: name, buffer: role });
-            }
-            let current = host_param.or(operands.tensor(role));
-            // An offloaded parameter lies on its device, and `fits` compares with the copy that is
-            // stepped in the host's memory.
-            let stepped_on = operands.param().device();
-            let lies_on = current.map_or(stepped_on, |tensor| tensor.device());
-            let stays_there = tensor.device() == lies_on;
-            let as_copy = tensor.as_if_on(if stays_there { stepped_on } else { lies_on });
-            let compared = if lies_on == stepped_on { tensor } else { as_copy };
-            operands.fits(role, &compared).map_err(|problem| problem.of(name, role))?;
-            if let Device::Cuda(device) = tensor.device() {
-                self.reaches(name, role, device, &tensor.addresses())?;
-            }
-            old.push(current.map_or(0..0, |tensor| tensor.addresses()));
-            places.push(Place::new(tensor.addresses(), param, role));
-        }
-        places.sort_unstable_by_key(Place::key);
-        if let Some(pair) = places.windows(2).find(|pair| pair[0].key() == pair[1].key()) {
-            let param = self.params.label(self.params.id(pair[0].param)?);
-            return Err(Error::MovedTwice { param, buffer: pair[0].role });
-        }
-        let relocated = self.params.occupied.relocate(&old, &places)?;
-        relocated.map_err(|(a, b)| self.params.overlap(&a, &b))?;
-        for &(param, role, tensor) in moves {
-            let id = self.params.id(param)?;
-            match role {
-                Role::Param => self.move_param(id, tensor),
-                _ => self.params.revise_operands(id).set_host_state(role, &tensor),
-            }
-        }
-        self.grads_unchecked = true;
-        Ok(())
-    }
-
     /// Returns what callbacks are told about a parameter.
     pub(in crate::optimizer) fn param_info(&self, id: ParamId) -> adamw_param_info {
         let (param, tensor) = (&self.params[id], self.params.operands(id).param());
@@ -319,7 +273,8 @@ fn places<'a>(
     let roles = operands.format().roles();
     let state = roles.filter_map(|role| Some((role, operands.tensor(role)?)));
     let buffers = [(Role::Param, *param)].into_iter().chain(state);
-    buffers.map(move |(role, tensor)| Place::new(tensor.addresses(), number, role))
+    let there = buffers.filter(|(role, _)| !operands.lacks(*role));
+    there.map(move |(role, tensor)| Place::new(tensor.addresses(), number, role))
 }
 
 /// Returns a copy of a name, or an error if there is no memory for it.

@@ -58,6 +58,7 @@ impl Optimizer {
     /// fills the master.
     pub fn reset(&mut self, number: u32) -> Result<(), Error> {
         let id = self.params.id(number)?;
+        self.check_whole(id)?;
         self.fetch_anew(id)?;
         self.catch_up_rows(id)?;
         self.backend.zero_moments(self.params.revise_operands(id))?;

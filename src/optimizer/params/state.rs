@@ -105,6 +105,7 @@ impl Optimizer {
             return Ok(View { tensor: None, is_host_owned: false });
         };
         self.check_state_is_there(id, role)?;
+        self.check_memory(id, role)?;
         self.catch_up_rows(id)?;
         if role == Role::Master && self.params[id].master == Master::Stale {
             self.fill_master(id)?;

@@ -129,6 +129,10 @@ impl Optimizer {
             if params.operands(id).n_accumulated() > 0 {
                 return Err(Error::Accumulating(params.label(id)));
             }
+            if with_params || params[id].master == Master::Stale {
+                self.check_memory(id, Role::Param)?;
+            }
+            Role::STATE.into_iter().try_for_each(|role| self.check_memory(id, role))?;
         }
         let alone = params.live().find(|&id| params[id].stepped_alone);
         let is_late = |id: &ParamId| params.operands(*id).is_due() && !params[*id].stepped_alone;

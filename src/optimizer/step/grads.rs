@@ -238,6 +238,7 @@ impl Optimizer {
         grad: Option<Grad>,
     ) -> Result<(), Error> {
         let Some(grad) = grad else { return Ok(()) };
+        self.check_whole(id)?;
         let fits = self.params.operands(id).fits_grad(&grad);
         fits.map_err(|problem| problem.of(self.params.label(id), Role::Grad))?;
         self.check_reach(id, &grad)?;

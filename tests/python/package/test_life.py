@@ -143,7 +143,7 @@ class Borrowed(unittest.TestCase):
             optimizer.add_param("w", param, state=state)
             optimizer.step(grads={"w": grad})
             model.step(grad)
-            moved, moment = param.copy(), first.copy()
+            (moved, borrowed), (moment, lent) = weakly(param), weakly(first)
             optimizer.rebind("w", param=moved, exp_avg=moment)
             param[:], first[:] = np.nan, np.nan
             optimizer.step(grads={"w": grad})
@@ -153,6 +153,20 @@ class Borrowed(unittest.TestCase):
             self.assertTrue(np.shares_memory(optimizer.state("w")["exp_avg"], moment))
             with self.assertRaisesRegex(adamw.InvalidArgumentError, "has the shape"):
                 optimizer.rebind("w", param=moved.reshape(2, 2))
+            optimizer.set_grad("w", grad)
+            optimizer.rebind("w", param=None, exp_avg=None)
+            param[:], first[:] = moved, moment
+            del moved, moment
+            gc.collect()
+            self.assertEqual([borrowed(), lent()], [None, None])
+            optimizer.step()
+            with self.assertRaisesRegex(adamw.InvalidArgumentError, "has no memory now"):
+                optimizer.set_grad("w", grad)
+            optimizer.rebind("w", exp_avg=first, param=param)
+            optimizer.step(grads={"w": grad})
+            model.step(grad)
+            self.assertEqual(bits(param), bits(model.param))
+            moved = param.copy()
             with self.assertRaisesRegex(adamw.InvalidArgumentError, "a buffer is 'grad'"):
                 optimizer.rebind("w", grad=moved)
 

@@ -32,6 +32,7 @@ impl Optimizer {
                 continue;
             }
             for role in roles(options) {
+                self.check_memory(found.matches[i].id, role)?;
                 let is_its = |piece: &&Piece| (piece.found, piece.role) == (i as u32, role);
                 let n = pieces[start..].iter().take_while(is_its).count();
                 let its = start..start + n;
@@ -42,6 +43,9 @@ impl Optimizer {
             }
         }
         found.problems.result()?;
+        for found in found.matches.iter().filter(|found| found.has_new_master) {
+            self.check_memory(found.id, Role::Param)?;
+        }
         pieces.truncate(n_taken);
         pieces.sort_unstable_by_key(|p| (p.file, p.found, p.role, p.first));
         found.pieces = pieces;
