@@ -55,6 +55,30 @@ fn adding_and_removing_again_and_again_takes_no_memory() {
     }
 }
 
+#[test]
+fn a_parameter_in_place_of_another_again_and_again_takes_no_memory_and_no_place() {
+    let _alone = alone();
+    let many = Many::new(3);
+    let handle = Handle::new(&config());
+    let grad = Array::of(Dtype::F32, &[1.0; N]);
+    let mut last = many.add(&handle, 0);
+    let mut replace = |times: usize| {
+        for i in 1..=times {
+            let number = many.add(&handle, i % 2 + 1);
+            handle.remove(last).unwrap();
+            handle.set_grad(number, &grad);
+            last = number;
+        }
+        handle.step();
+        LIVE.load(Ordering::Relaxed)
+    };
+    let before = replace(100);
+    let after = replace(300_000);
+    // A step passes over all numbers up to the highest.
+    assert!(handle.num_params() <= 2, "{} places", handle.num_params());
+    assert!(after < before + 10_000, "{before} bytes, then {after}");
+}
+
 /// The seconds of the shortest of some rounds that each add, find and remove so many parameters beside those there are.
 fn time(handle: &Handle, many: &Many, from: usize) -> f64 {
     const TIMES: usize = 200;
