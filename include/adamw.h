@@ -529,9 +529,16 @@ typedef struct adamw_data_type {
 } adamw_data_type;
 
 /// A tensor. Binary-identical to DLPack's `DLTensor`, so that a pointer to any producer's tensor
-/// can be passed. It must be contiguous (row-major) and aligned to its elements. All tensors of a
-/// parameter are in the host's memory, or on the device where the parameter is. The library keeps
-/// only the address in `data`; it reads the struct, its shape and strides during the call.
+/// can be passed. It must have no gaps and be aligned to its elements. All tensors of a parameter
+/// are in the host's memory, or on the device where the parameter is. The library keeps only the
+/// address in `data`; it reads the struct, its shape and strides during the call.
+///
+/// A parameter may have its dimensions in any order in memory (row-major, transposed, channels
+/// last), up to 8 of more than one element if they are not row-major. Its gradients and its state
+/// have the same order, or one dimension, which stands for the elements as they are in memory, as a
+/// plain array does. Whatever depends on the order of elements goes by memory: blocks of codes,
+/// random bits, norms, `first_element`, and checkpoints. Rows of sparse gradients are of row-major
+/// parameters.
 typedef struct adamw_tensor {
   /// The address of the first element, less `byte_offset`. May be NULL if there are no elements.
   void *data;
@@ -543,7 +550,7 @@ typedef struct adamw_tensor {
   struct adamw_data_type dtype;
   /// `[ndim]` The number of elements in each dimension.
   int64_t *shape;
-  /// `[ndim]` The number of elements from one index to the next, or NULL.
+  /// `[ndim]` The number of elements from one index to the next. NULL: row-major.
   int64_t *strides;
   /// The number of bytes from `data` to the first element.
   uint64_t byte_offset;
@@ -883,9 +890,9 @@ adamw_status adamw_memory_plan(const adamw_optimizer *optimizer,
 
 /* ---- Gradients ------------------------------------------------------------------------------- */
 
-/// Sets the gradient of a parameter: a tensor of as many elements, in the parameter's type or f32.
-/// Every step reads it until it is replaced or forgotten. NULL forgets it; a step skips a parameter
-/// that has no gradient.
+/// Sets the gradient of a parameter: a tensor of as many elements, in the parameter's type or f32,
+/// with the dimensions in the parameter's order in memory. Every step reads it until it is replaced
+/// or forgotten. NULL forgets it; a step skips a parameter that has no gradient.
 ///
 /// The gradient is in the host's memory, or on the device, where the parameter is; for an offloaded
 /// parameter it may be in either. It must not overlap anything that a step writes.
@@ -1650,9 +1657,10 @@ adamw_status adamw_set_found_inf(adamw_optimizer *optimizer,
 
 /// Sets a sparse gradient of a parameter `[height, ...]`, such as an embedding table. `rows [n]`
 /// has row numbers, int32 or int64 (DLPack type code 0), in any order; `values [n, ...]` has one
-/// row of the parameter for each, in the parameter's type or f32. The values of a row that is
-/// listed more than once are added up, in the compute type and in the order of the list. The
-/// group's `lazy_mode` defines what happens to rows that are not listed.
+/// row of the parameter for each, in the parameter's type or f32. A row is as wide as the shape of
+/// the parameter says; that of a plain array, or of one dimension, as the values say. The values of
+/// a row that is listed more than once are added up, in the compute type and in the order of the
+/// list. The group's `lazy_mode` defines what happens to rows that are not listed.
 ///
 /// Both tensors still belong to the host. Every step reads them until they are replaced or
 /// forgotten, like those of `adamw_set_grad`. The step checks the row numbers: a number that is

@@ -22,7 +22,7 @@ macro_rules! dtypes {
         $code:literal, $bytes:literal;)*) => {
         /// Element type of a tensor in memory, with its number in the C interface.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-        #[repr(u32)]
+        #[repr(u8)]
         pub enum Dtype {
             $($(#[$doc])* $type = $number,)*
         }

@@ -29,6 +29,7 @@
 //!              parameters take part in a step
 //! format.rs    the buffers of a parameter's state: their types and lengths
 //! role.rs      which of a parameter's buffers a buffer is
+//! order.rs     the order of a tensor's dimensions in memory
 //! device.rs    the devices in whose memory something can lie
 //! dtype.rs     element types, widening and narrowing
 //! codes.rs     moments in 8 bits; codes/nibbles.rs: in 4
@@ -85,6 +86,7 @@ mod format;
 mod math;
 mod norm;
 mod optimizer;
+mod order;
 mod philox;
 mod role;
 mod schedule;

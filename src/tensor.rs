@@ -39,6 +39,7 @@ pub use state::{Moment, Precise, State, StateOf};
 use crate::device::Device;
 use crate::dtype::{Bf16, Dtype, F16};
 use crate::error::{Error, TensorProblem};
+use crate::order::Order;
 use crate::sys::memory::Memory;
 use core::ops::Range;
 use core::ptr::with_exposed_provenance_mut;
@@ -50,7 +51,10 @@ pub struct Tensor {
     n_elements: u64,
     dtype: Dtype,
     device: Device,
+    order: Order,
 }
+
+const _: () = assert!(size_of::<Tensor>() == 24);
 
 impl Tensor {
     /// Checks what can be checked about memory without touching it.
@@ -65,7 +69,7 @@ impl Tensor {
         dtype: Dtype,
     ) -> Result<Tensor, TensorProblem> {
         check_memory(address, n_elements, dtype.bytes())?;
-        Ok(Tensor { address, n_elements, dtype, device: Device::Host })
+        Ok(Tensor { address, n_elements, dtype, device: Device::Host, order: Order::FLAT })
     }
 
     /// Returns a tensor like this one in other memory.
@@ -90,7 +94,8 @@ impl Tensor {
         device: u16,
     ) -> Result<Tensor, TensorProblem> {
         check_memory(address, n_elements, dtype.bytes())?;
-        Ok(Tensor { address, n_elements, dtype, device: Device::Cuda(device) })
+        let device = Device::Cuda(device);
+        Ok(Tensor { address, n_elements, dtype, device, order: Order::FLAT })
     }
 
     pub fn device(&self) -> Device {
@@ -104,6 +109,15 @@ impl Tensor {
     /// Returns the tensor as if it were on `device`, to compare it with others there.
     pub fn as_if_on(&self, device: Device) -> Tensor {
         Tensor { device, ..*self }
+    }
+
+    pub fn order(&self) -> Order {
+        self.order
+    }
+
+    /// Returns the tensor with its dimensions in this order in memory.
+    pub fn in_order(&self, order: Order) -> Tensor {
+        Tensor { order, ..*self }
     }
 
     pub fn n_elements(&self) -> u64 {

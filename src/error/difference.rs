@@ -10,6 +10,7 @@ pub enum Difference {
     Missing,
     Unexpected,
     Sizes,
+    Orders,
     Types,
     NoParams,
     Lacking,
@@ -19,13 +20,14 @@ pub enum Difference {
 }
 
 impl Difference {
-    pub(crate) const ALL: [Difference; 12] = [
+    pub(crate) const ALL: [Difference; 13] = [
         Difference::Settings,
         Difference::Schedule,
         Difference::Parts,
         Difference::Missing,
         Difference::Unexpected,
         Difference::Sizes,
+        Difference::Orders,
         Difference::Types,
         Difference::NoParams,
         Difference::Lacking,
@@ -46,6 +48,7 @@ impl Difference {
             Difference::Lacking => "the checkpoint lacks what the handle has",
             Difference::Extra => "the handle lacks what the checkpoint has",
             Difference::Sizes => "these have another size in the checkpoint",
+            Difference::Orders => "these lie in memory in another order than in the checkpoint",
             Difference::Types => "these are of another type in the checkpoint",
             Difference::Uncovered => "the checkpoints do not have all elements",
             Difference::Cut => "moments in codes are not cut inside a block",
@@ -75,6 +78,10 @@ impl Difference {
             }
             Difference::Extra => "; make the handle as the saved one was",
             Difference::Sizes => "; add the params with the shapes that were saved",
+            Difference::Orders => {
+                "; add the params with the strides that were saved, or as plain arrays to take the \
+                 elements as they lie"
+            }
             Difference::Types => "; options.convert 1 converts f32, f64, f16 and bf16",
             Difference::Uncovered => "; give the files of all ranks",
             Difference::Cut => "; cut at multiples of 256",

@@ -4,6 +4,7 @@
 use super::{Error as AnyError, Label, Status};
 use crate::device::Device;
 use crate::dtype::Dtype;
+use crate::order::Order;
 use crate::role::Role;
 use thiserror::Error;
 
@@ -27,10 +28,26 @@ pub enum TensorProblem {
     #[error("has more elements than fit in 64 bits")]
     CountOverflow,
     #[error(
-        "is not contiguous: stride {stride} in dimension {dimension}, expected {expected}; make it \
-         contiguous, or copy it"
+        "has gaps or elements in one place: stride {stride} in dimension {dimension}, expected \
+         {expected}; give the whole that it is a view of, or a copy"
     )]
     Strided { dimension: usize, stride: i64, expected: i64 },
+    #[error(
+        "has {dimensions} dimensions that are not row-major, expected {} or fewer of more than one \
+         element: give a plain array of its memory",
+        Order::MOST
+    )]
+    ManyStrides { dimensions: usize },
+    #[error(
+        "has its dimensions in the order {is} in memory, expected {expected}: copy it into that \
+         order"
+    )]
+    Order { is: Order, expected: Order },
+    #[error(
+        "lists rows of a param whose dimensions are in the order {0} in memory, expected \
+         row-major: give a dense one"
+    )]
+    RowsOf(Order),
     #[error("has byte_offset {0}, which leaves the address space")]
     ByteOffset(u64),
     #[error("is at {address:#x}, which is not aligned to its {bytes}-byte elements")]
@@ -63,6 +80,8 @@ pub enum TensorProblem {
     RowValues { values: u64, rows: u64 },
     #[error("has rows of {row} elements, which do not divide the {param} of param")]
     RowElements { row: u64, param: u64 },
+    #[error("has rows of {row} elements, expected {expected} as those of param have")]
+    RowWidth { row: u64, expected: u64 },
     #[error("has rows of {row} elements, expected {earlier} as earlier ones had")]
     RowsRecut { row: u64, earlier: u64 },
     #[error(

@@ -11,9 +11,9 @@ use crate::role::Role;
 use crate::tensor::{GradArray, Tensor};
 use core::ffi::c_void;
 
-/// Sets the gradient of a parameter: a tensor of as many elements, in the parameter's type or f32.
-/// Every step reads it until it is replaced or forgotten. NULL forgets it; a step skips a parameter
-/// that has no gradient.
+/// Sets the gradient of a parameter: a tensor of as many elements, in the parameter's type or f32,
+/// with the dimensions in the parameter's order in memory. Every step reads it until it is replaced
+/// or forgotten. NULL forgets it; a step skips a parameter that has no gradient.
 ///
 /// The gradient is in the host's memory, or on the device, where the parameter is; for an offloaded
 /// parameter it may be in either. It must not overlap anything that a step writes.

@@ -171,10 +171,14 @@ pub unsafe extern "C" fn adamw_add_param(
                     *slot = Some(required(from, role)?);
                 }
             }
+            let tensor = required(config.param, Role::Param)?;
+            // SAFETY: it has been read.
+            let row_elements = unsafe { tensor::row_elements(config.param, tensor.n_elements()) };
             let new = NewParam {
                 name,
                 group: config.group,
-                param: required(config.param, Role::Param)?,
+                param: tensor,
+                row_elements,
                 state,
                 shard: Shard { first_element: config.first_element, whole: config.whole_elements },
                 step: config.step,
@@ -237,6 +241,7 @@ pub unsafe extern "C" fn adamw_add_array_to_group(
                 name,
                 group,
                 param,
+                row_elements: 0,
                 state: [None; Role::STATE.len()],
                 shard: Shard::default(),
                 step: 0,

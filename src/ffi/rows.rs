@@ -9,9 +9,10 @@ use crate::tensor::{RowList, SparseGrad};
 
 /// Sets a sparse gradient of a parameter `[height, ...]`, such as an embedding table. `rows [n]`
 /// has row numbers, int32 or int64 (DLPack type code 0), in any order; `values [n, ...]` has one
-/// row of the parameter for each, in the parameter's type or f32. The values of a row that is
-/// listed more than once are added up, in the compute type and in the order of the list. The
-/// group's `lazy_mode` defines what happens to rows that are not listed.
+/// row of the parameter for each, in the parameter's type or f32. A row is as wide as the shape of
+/// the parameter says; that of a plain array, or of one dimension, as the values say. The values of
+/// a row that is listed more than once are added up, in the compute type and in the order of the
+/// list. The group's `lazy_mode` defines what happens to rows that are not listed.
 ///
 /// Both tensors still belong to the host. Every step reads them until they are replaced or
 /// forgotten, like those of `adamw_set_grad`. The step checks the row numbers: a number that is

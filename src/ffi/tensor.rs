@@ -4,7 +4,9 @@
 use crate::device::Device;
 use crate::dtype::Dtype;
 use crate::error::TensorProblem;
+use crate::order::Order;
 use crate::tensor::{RowList, RowNumber, Tensor};
+use core::cmp::Reverse;
 use core::ffi::c_void;
 
 /// The element type of a plain array.
@@ -71,9 +73,16 @@ pub struct adamw_data_type {
 }
 
 /// A tensor. Binary-identical to DLPack's `DLTensor`, so that a pointer to any producer's tensor
-/// can be passed. It must be contiguous (row-major) and aligned to its elements. All tensors of a
-/// parameter are in the host's memory, or on the device where the parameter is. The library keeps
-/// only the address in `data`; it reads the struct, its shape and strides during the call.
+/// can be passed. It must have no gaps and be aligned to its elements. All tensors of a parameter
+/// are in the host's memory, or on the device where the parameter is. The library keeps only the
+/// address in `data`; it reads the struct, its shape and strides during the call.
+///
+/// A parameter may have its dimensions in any order in memory (row-major, transposed, channels
+/// last), up to 8 of more than one element if they are not row-major. Its gradients and its state
+/// have the same order, or one dimension, which stands for the elements as they are in memory, as a
+/// plain array does. Whatever depends on the order of elements goes by memory: blocks of codes,
+/// random bits, norms, `first_element`, and checkpoints. Rows of sparse gradients are of row-major
+/// parameters.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct adamw_tensor {
@@ -87,7 +96,7 @@ pub struct adamw_tensor {
     pub dtype: adamw_data_type,
     /// `[ndim]` The number of elements in each dimension.
     pub shape: *mut i64,
-    /// `[ndim]` The number of elements from one index to the next, or NULL.
+    /// `[ndim]` The number of elements from one index to the next. NULL: row-major.
     pub strides: *mut i64,
     /// The number of bytes from `data` to the first element.
     pub byte_offset: u64,
@@ -130,18 +139,35 @@ pub(super) unsafe fn array(
 /// `from` is NULL or readable, and its shape and strides are readable for `ndim` numbers. The
 /// requirements of `Tensor::new` hold for its memory.
 pub(super) unsafe fn dlpack(from: *const adamw_tensor) -> Result<Tensor, TensorProblem> {
-    let (device, address, n_elements, adamw_data_type { code, bits, lanes }) =
-        // SAFETY: the caller guarantees it.
-        unsafe { plain(from) }?;
+    // SAFETY: the caller guarantees it.
+    let Plain { device, address, n_elements, order, dtype } = unsafe { plain(from) }?;
+    let adamw_data_type { code, bits, lanes } = dtype;
     let known = Dtype::ALL.iter().find(|dtype| dtype.dlpack() == (code, bits) && lanes == 1);
     let dtype = *known.ok_or(TensorProblem::DlpackType { code, bits, lanes })?;
     // SAFETY: the caller guarantees it.
-    unsafe {
+    let tensor = unsafe {
         match device {
             Device::Host => Tensor::new(address, n_elements, dtype),
             Device::Cuda(number) => Tensor::on_device(address, n_elements, dtype, number),
         }
+    };
+    tensor.map(|tensor| tensor.in_order(order))
+}
+
+/// Returns the number of elements of a row of a DLPack tensor of `n_elements`, which has been read;
+/// 0 if it has fewer than two dimensions, or no rows.
+///
+/// # Safety
+/// `from` is readable, and its shape is readable for `ndim` numbers.
+pub(super) unsafe fn row_elements(from: *const adamw_tensor, n_elements: u64) -> u64 {
+    // SAFETY: the caller guarantees it.
+    let tensor = unsafe { from.read_unaligned() };
+    if tensor.ndim < 2 {
+        return 0;
     }
+    // SAFETY: there are `ndim` numbers.
+    let height = unsafe { tensor.shape.read_unaligned() };
+    n_elements.checked_div(height as u64).unwrap_or(0)
 }
 
 /// Returns the row numbers in a DLPack tensor.
@@ -151,24 +177,34 @@ pub(super) unsafe fn dlpack(from: *const adamw_tensor) -> Result<Tensor, TensorP
 /// requirements of `RowList::new` hold for its memory.
 pub(super) unsafe fn rows(from: *const adamw_tensor) -> Result<RowList, TensorProblem> {
     // SAFETY: the caller guarantees it.
-    let (device, address, n_rows, adamw_data_type { code, bits, lanes }) = unsafe { plain(from) }?;
+    let Plain { device, address, n_elements, order, dtype } = unsafe { plain(from) }?;
+    if !order.is_row_major() {
+        return Err(TensorProblem::Order { is: order, expected: Order::ROW_MAJOR });
+    }
+    let adamw_data_type { code, bits, lanes } = dtype;
     let number = match (code, bits, lanes) {
         (ADAMW_CODE_INT, 32, 1) => RowNumber::I32,
         (ADAMW_CODE_INT, 64, 1) => RowNumber::I64,
         _ => return Err(TensorProblem::RowType { code, bits, lanes }),
     };
     // SAFETY: the caller guarantees it.
-    unsafe { RowList::new(address, n_rows, number, device) }
+    unsafe { RowList::new(address, n_elements, number, device) }
 }
 
-/// Returns the device, the address, the number of elements and the type of a contiguous DLPack
-/// tensor.
+/// What a DLPack tensor without gaps says.
+struct Plain {
+    device: Device,
+    address: usize,
+    n_elements: u64,
+    order: Order,
+    dtype: adamw_data_type,
+}
+
+/// Returns what a DLPack tensor says, which must have no gaps.
 ///
 /// # Safety
 /// `from` is NULL or readable, and its shape and strides are readable for `ndim` numbers.
-unsafe fn plain(
-    from: *const adamw_tensor,
-) -> Result<(Device, usize, u64, adamw_data_type), TensorProblem> {
+unsafe fn plain(from: *const adamw_tensor) -> Result<Plain, TensorProblem> {
     if from.is_null() {
         return Err(TensorProblem::Null);
     }
@@ -193,11 +229,20 @@ unsafe fn plain(
     // SAFETY: the shape has `ndim` numbers.
     let size = |dimension: usize| unsafe { tensor.shape.add(dimension).read_unaligned() };
     let n_elements = n_elements(ndim, size)?;
+    let mut dimensions = [0u8; MAX_NDIM as usize];
+    let mut n_counted = 0;
+    for dimension in (0..ndim).filter(|&dimension| size(dimension) > 1) {
+        dimensions[n_counted] = dimension as u8;
+        n_counted += 1;
+    }
+    let dimensions = &mut dimensions[..n_counted];
     if !tensor.strides.is_null() && n_elements > 0 {
         // SAFETY: the strides have `ndim` numbers.
         let stride = |dimension: usize| unsafe { tensor.strides.add(dimension).read_unaligned() };
-        check_contiguous(ndim, size, stride)?;
+        sort_by_memory(dimensions, size, stride)?;
     }
+    let order =
+        Order::of(dimensions).ok_or(TensorProblem::ManyStrides { dimensions: dimensions.len() })?;
     let address = usize::try_from(tensor.byte_offset)
         .ok()
         .and_then(|offset| tensor.data.expose_provenance().checked_add(offset))
@@ -205,7 +250,7 @@ unsafe fn plain(
     if tensor.data.is_null() && n_elements > 0 {
         return Err(TensorProblem::NullData(n_elements));
     }
-    Ok((device, address, n_elements, tensor.dtype))
+    Ok(Plain { device, address, n_elements, order, dtype: tensor.dtype })
 }
 
 fn n_elements(ndim: usize, size: impl Fn(usize) -> i64) -> Result<u64, TensorProblem> {
@@ -229,18 +274,19 @@ fn n_elements(ndim: usize, size: impl Fn(usize) -> i64) -> Result<u64, TensorPro
     }
 }
 
-/// Checks that a tensor is row-major. The stride of a dimension of one element is ignored.
-fn check_contiguous(
-    ndim: usize,
+/// Sorts the dimensions of more than one element by their place in memory, the outermost first, and
+/// checks that there are no gaps.
+fn sort_by_memory(
+    dimensions: &mut [u8],
     size: impl Fn(usize) -> i64,
     stride: impl Fn(usize) -> i64,
 ) -> Result<(), TensorProblem> {
+    let stride = |dimension: u8| stride(dimension.into());
+    dimensions.sort_unstable_by_key(|&dimension| (Reverse(stride(dimension)), dimension));
     let mut expected = 1i64;
-    for dimension in (0..ndim).rev() {
-        if size(dimension) == 1 {
-            continue;
-        }
+    for &dimension in dimensions.iter().rev() {
         let stride = stride(dimension);
+        let dimension = dimension.into();
         if stride != expected {
             return Err(TensorProblem::Strided { dimension, stride, expected });
         }

@@ -16,6 +16,7 @@ use super::{Operands, RowList, Slice, SliceMut, SparseGrad, Tensor, Total};
 use crate::dtype::Dtype;
 use crate::error::{Error, TensorProblem};
 use crate::format::Format;
+use crate::order::Order;
 use crate::role::Role;
 use core::ops::Range;
 
@@ -86,6 +87,13 @@ impl Operands {
     pub fn fits_grad(&self, grad: &Grad) -> Result<(), TensorProblem> {
         let Grad::Sparse(sparse) = grad else { return self.fits(Role::Grad, grad.values()) };
         self.fits_type(Role::Grad, &sparse.values)?;
+        let (is, expected) = (sparse.values.order, Order::ROW_MAJOR);
+        if !self.param.order.is_row_major() {
+            return Err(TensorProblem::RowsOf(self.param.order));
+        }
+        if !is.is_row_major() {
+            return Err(TensorProblem::Order { is, expected });
+        }
         let (values, rows) = (sparse.values.n_elements, sparse.rows.len() as u64);
         if rows == 0 && values == 0 {
             return Ok(());
@@ -257,6 +265,7 @@ impl Operands {
             n_elements: self.param.n_elements,
             dtype: self.param.dtype.compute(),
             device: self.param.device,
+            order: self.param.order,
         })
     }
 

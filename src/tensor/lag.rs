@@ -7,6 +7,9 @@
 //! `end_turn`), and no row lags further than the log reaches.
 #![forbid(unsafe_code)]
 
+use super::Operands;
+use super::operands::Rare;
+use super::rows::RowIndex;
 use crate::error::Error;
 use crate::sys::memory::reserve;
 use core::ops::Range;
@@ -76,6 +79,31 @@ impl Lag {
     /// Counts a step, which no row has taken yet.
     pub fn count_step(&mut self) {
         self.steps += 1;
+    }
+}
+
+impl Operands {
+    pub fn lag(&self) -> Option<&Lag> {
+        self.rare.as_ref()?.lag.as_ref()
+    }
+
+    /// Returns the lag of the rows, to be changed, and the rows that were last read.
+    pub fn lag_and_index(&mut self) -> Option<(&mut Lag, &RowIndex)> {
+        let Rare { lag, index, .. } = &mut **self.rare.as_mut()?;
+        Some((lag.as_mut()?, index))
+    }
+
+    /// Lets rows lag from now on.
+    pub fn set_lag(&mut self, lag: Lag) -> Result<(), Error> {
+        self.rare()?.lag = Some(lag);
+        Ok(())
+    }
+
+    /// Lets no row lag from now on.
+    pub fn forget_lag(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            rare.lag = None;
+        }
     }
 }
 

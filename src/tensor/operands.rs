@@ -14,6 +14,7 @@ use crate::device::Device;
 use crate::dtype::Dtype;
 use crate::error::{Error, TensorProblem};
 use crate::format::Format;
+use crate::order::Order;
 use crate::philox::Key;
 use crate::role::Role;
 use crate::sys::memory::Boxed;
@@ -129,7 +130,8 @@ impl Operands {
 
     /// Returns what takes the place of a removed parameter: a parameter of no elements.
     pub fn none() -> Operands {
-        let param = Tensor { address: 0, n_elements: 0, dtype: Dtype::F32, device: Device::Host };
+        let (device, order) = (Device::Host, Order::FLAT);
+        let param = Tensor { address: 0, n_elements: 0, dtype: Dtype::F32, device, order };
         Operands::new(param, Format::plain(Dtype::F32))
     }
 
@@ -178,7 +180,8 @@ impl Operands {
                 let dtype = self.format.buffer(role).ok()?;
                 let address = self.buffer(role)?.address();
                 let n_elements = self.format.n_elements(role, self.param.n_elements);
-                Some(Tensor { address, n_elements, dtype, device: self.param.device })
+                let Tensor { device, order, .. } = self.param;
+                Some(Tensor { address, n_elements, dtype, device, order })
             }
         }
     }
@@ -199,9 +202,12 @@ impl Operands {
         })
     }
 
-    /// Checks that a tensor has the length and the type that its role asks for.
+    /// Checks that a tensor has the length, the type and the order that its role asks for.
     pub fn fits(&self, role: Role, tensor: &Tensor) -> Result<(), TensorProblem> {
         self.fits_type(role, tensor)?;
+        if !tensor.order.fits(self.param.order) {
+            return Err(TensorProblem::Order { is: tensor.order, expected: self.param.order });
+        }
         let (is, param) = (tensor.n_elements, self.param.n_elements);
         match self.format.n_elements(role, param) {
             expected if is == expected => Ok(()),
@@ -248,32 +254,9 @@ impl Operands {
         self.rare.as_deref_mut().ok_or(Error::OutOfMemory { what: "a parameter's rows", bytes: 0 })
     }
 
-    pub fn lag(&self) -> Option<&Lag> {
-        self.rare.as_ref()?.lag.as_ref()
-    }
-
-    /// Returns the lag of the rows, to be changed, and the rows that were last read.
-    pub fn lag_and_index(&mut self) -> Option<(&mut Lag, &RowIndex)> {
-        let Rare { lag, index, .. } = &mut **self.rare.as_mut()?;
-        Some((lag.as_mut()?, index))
-    }
-
-    /// Lets rows lag from now on.
-    pub fn set_lag(&mut self, lag: Lag) -> Result<(), Error> {
-        self.rare()?.lag = Some(lag);
-        Ok(())
-    }
-
-    /// Lets no row lag from now on.
-    pub fn forget_lag(&mut self) {
-        if let Some(rare) = &mut self.rare {
-            rare.lag = None;
-        }
-    }
-
     /// Moves the parameter to a tensor that fits it.
     pub fn set_param(&mut self, param: Tensor) {
-        self.param = param;
+        self.param = param.in_order(self.param.order);
     }
 
     /// Replaces a state buffer by memory of the host that fits.

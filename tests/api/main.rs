@@ -16,3 +16,4 @@ mod parked;
 mod single;
 mod stack;
 mod state;
+mod strides;

@@ -63,7 +63,7 @@ static const struct spoil {
     {product_wraps_to_12, "2^64 + 12 elements", ADAMW_STATUS_INVALID_ARGUMENT, "elements", true},
     {quarter_of_memory, "2^63 elements", ADAMW_STATUS_INVALID_ARGUMENT, "9223372036854775804",
      true},
-    {column_major, "column-major", ADAMW_STATUS_INVALID_ARGUMENT, "contiguous", true},
+    {column_major, "column-major", ADAMW_STATUS_INVALID_ARGUMENT, "order 1,0", false},
     {padded_rows, "padded rows", ADAMW_STATUS_INVALID_ARGUMENT, "stride 5", true},
     {broadcast, "a broadcast stride", ADAMW_STATUS_INVALID_ARGUMENT, "stride 0", true},
     {backwards, "a negative stride", ADAMW_STATUS_INVALID_ARGUMENT, "stride -1", true},

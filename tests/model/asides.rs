@@ -130,12 +130,24 @@ impl World {
 /// A parameter of the side, and its length.
 type Wrong = fn(&Side, u32, usize) -> Answer;
 
-const WRONG: [(&str, Wrong); 21] = [
+const WRONG: [(&str, Wrong); 22] = [
     ("a gradient that is too long", |side, number, n| {
         side.handle.try_set_grad(number, &Array::zeros(Dtype::F32, n + 1))
     }),
     ("a gradient of another type", |side, number, n| {
         side.handle.try_set_grad(number, &Array::zeros(Dtype::I16, n))
+    }),
+    ("a gradient in another order", |side, number, n| {
+        let grad = Array::zeros(side.dtype(number), n);
+        let (shape, strides) = ([2, n as i64 / 2], [1, 2]);
+        let (shape, strides) = (shape.as_ptr().cast_mut(), strides.as_ptr().cast_mut());
+        match n {
+            4.. if n.is_multiple_of(2) => {
+                let turned = adamw_tensor { ndim: 2, shape, strides, ..grad.tensor() };
+                side.handle.set_grad_tensor(number, &turned)
+            }
+            _ => side.handle.try_set_lr(-1.0),
+        }
     }),
     ("a micro-batch that is too long", |side, number, n| {
         side.handle.accumulate_grad(number, &Array::zeros(Dtype::F32, n + 1))

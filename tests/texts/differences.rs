@@ -54,6 +54,24 @@ fn differences(rows: &mut Refusals) {
         "these have another size in the checkpoint: param_groups.w.n_elements is 1 (saved: 2); add the \
          params with the shapes that were saved",
     );
+    let (shape, strides) = ([2i64, 2], [1i64, 2]);
+    let square = Array::of(Dtype::F32, &[1.0; 4]);
+    let mut tensors = [None; 9];
+    tensors[0] = Some(adamw_tensor {
+        ndim: 2,
+        shape: shape.as_ptr().cast_mut(),
+        strides: strides.as_ptr().cast_mut(),
+        ..square.tensor()
+    });
+    let turned = Handle::new(&config());
+    turned.try_add_tensors(&Param::new("w", &square), tensors).unwrap();
+    let plain = trained(&config(), "w", &ones(Dtype::F32, 4)).saved(false);
+    differ(
+        turned.load_bytes(&plain, &load_options()),
+        "these lie in memory in another order than in the checkpoint: param_groups.w.order is 1,0 \
+         (saved: row-major); add the params with the strides that were saved, or as plain arrays to \
+         take the elements as they lie",
+    );
     differ(
         into(&config(), "w", &same, &state),
         "the checkpoint was saved without params: param.w; save with args.params 1, or load with \

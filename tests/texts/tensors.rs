@@ -31,13 +31,20 @@ fn one_by_itself(rows: &mut Refusals) {
     rows.invalid(add(None), "param \"w\": param is NULL");
 
     let shapes = [vec![2i64, 3], vec![6, -1], vec![1 << 40; 2], vec![1 << 61]];
-    let strides = [1i64, 2];
+    let (strides, deep) = ([1i64, 4], [2i64; 9]);
+    let turned = [1i64, 2, 4, 8, 16, 32, 64, 128, 256];
     let shaped = |of: usize| adamw_tensor {
         ndim: shapes[of].len() as i32,
         shape: shapes[of].as_ptr().cast_mut(),
         ..plain
     };
     let strided = adamw_tensor { strides: strides.as_ptr().cast_mut(), ..shaped(0) };
+    let many = adamw_tensor {
+        ndim: 9,
+        shape: deep.as_ptr().cast_mut(),
+        strides: turned.as_ptr().cast_mut(),
+        ..plain
+    };
     let nowhere = adamw_tensor { data: null_mut(), ..plain };
     let beyond = adamw_tensor { byte_offset: u64::MAX, ..plain };
     let of =
@@ -53,7 +60,13 @@ fn one_by_itself(rows: &mut Refusals) {
         (shaped(3), "has 2305843009213693952 elements, more than fit in memory"),
         (
             strided,
-            "is not contiguous: stride 2 in dimension 1, expected 1; make it contiguous, or copy it",
+            "has gaps or elements in one place: stride 4 in dimension 1, expected 2; give the whole \
+             that it is a view of, or a copy",
+        ),
+        (
+            many,
+            "has 9 dimensions that are not row-major, expected 8 or fewer of more than one element: \
+             give a plain array of its memory",
         ),
         (nowhere, "has data NULL and 6 elements, expected a pointer to them"),
         (beyond, "has byte_offset 18446744073709551615, which leaves the address space"),
@@ -116,6 +129,14 @@ fn one_beside_its_param(rows: &mut Refusals) {
         handle.try_set_grad(h, &grad(Dtype::F16)),
         "param \"h\": grad is f16, expected bf16 as the param, or f32",
     );
+    let (shape, strides) = ([2i64, 3], [1i64, 2]);
+    let (shape, strides) = (shape.as_ptr().cast_mut(), strides.as_ptr().cast_mut());
+    let square = adamw_tensor { ndim: 2, shape, ..grad(Dtype::F32).tensor() };
+    rows.invalid(
+        handle.set_grad_tensor(s, &adamw_tensor { strides, ..square }),
+        "param \"s\": grad has its dimensions in the order 1,0 in memory, expected row-major: copy it \
+         into that order",
+    );
     rows.invalid(
         handle.set_grad_tensor(s, &on(2, 0, grad(Dtype::F32).tensor())),
         "param \"s\": grad is in the memory of CUDA device 0, expected that of the host, as param is",
@@ -138,6 +159,25 @@ fn rows_of_one(rows: &mut Refusals) {
         set(&two, 10),
         "param \"t\": grad has rows of 5 elements, which do not divide the 12 of param",
     );
+    let (shape, strides) = ([4i64, 3], [1i64, 4]);
+    let tensor = adamw_tensor { ndim: 2, shape: shape.as_ptr().cast_mut(), ..table.tensor() };
+    let turned = adamw_tensor { strides: strides.as_ptr().cast_mut(), ..tensor };
+    for (tensor, n, text) in [
+        (tensor, 4, "has rows of 2 elements, expected 3 as those of param have"),
+        (
+            turned,
+            6,
+            "lists rows of a param whose dimensions are in the order 1,0 in memory, expected \
+             row-major: give a dense one",
+        ),
+    ] {
+        let handle = Handle::new(&config());
+        let mut tensors = [None; 9];
+        tensors[0] = Some(tensor);
+        handle.try_add_tensors(&Param::new("t", &table), tensors).unwrap();
+        let set = handle.try_set_sparse_grad(0, &two, &Array::of(Dtype::F32, &vec![1.0; n]));
+        rows.invalid(set, &format!("param \"t\": grad {text}"));
+    }
     let bytes =
         adamw_tensor { dtype: adamw_data_type { code: 1, bits: 8, lanes: 1 }, ..two.tensor() };
     let values = Array::of(Dtype::F32, &[1.0; 6]);
@@ -184,8 +224,8 @@ fn one_of_several(rows: &mut Refusals) {
             (first, ADAMW_BUFFER_PARAM, strided),
             (9, ADAMW_BUFFER_PARAM, strided),
         ]),
-        "buffers[0]: param \"a\": param is not contiguous: stride 2 in dimension 0, expected 1; \
-         make it contiguous, or copy it",
+        "buffers[0]: param \"a\": param has gaps or elements in one place: stride 2 in dimension 0, \
+         expected 1; give the whole that it is a view of, or a copy",
     );
 }
 

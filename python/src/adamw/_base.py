@@ -18,6 +18,8 @@ class Param(NamedTuple):
 
     number: int
     shape: tuple[int, ...]
+    #: As those of a view.
+    strides: tuple[float, ...] | None
     #: Whether its state is in the host's memory.
     on_host: bool
     #: Of a shard: where it begins in the whole, and the length of that, or 0 if nobody has said it.
@@ -65,9 +67,16 @@ def c_string(text: str, what: str) -> bytes:
     return text.encode()
 
 
-def check_shape(seen: View, shape: tuple[int, ...], what: str) -> None:
-    """Checks that an array has the shape of its parameter."""
-    if seen.shape != shape:
+def check_like(seen: View, param: Param, what: str) -> None:
+    """Checks that an array has the shape of its parameter, and its order in memory."""
+    if seen.shape != param.shape:
         raise InvalidArgumentError(
-            f"{what} has the shape {seen.shape}, expected {shape}, that of the param: reshape it"
+            f"{what} has the shape {seen.shape}, expected {param.shape}, that of the param: "
+            f"reshape it"
+        )
+    if seen.strides != param.strides:
+        is_, expected = (one.strides or "row-major ones" for one in (seen, param))
+        raise InvalidArgumentError(
+            f"{what} has another order of axes in memory than the param (strides {is_}, expected "
+            f"{expected}): copy it into an array like the param, as numpy.empty_like makes it"
         )

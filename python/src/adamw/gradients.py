@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import _abi
-from ._base import Base, check_shape
+from ._base import Base, check_like
 from ._library import check, library
 from .errors import InvalidArgumentError
 from .settings import unsigned
@@ -20,7 +20,7 @@ class Gradients(Base):
     def _grad(self, name: str, grad: Any, writable: bool) -> View:
         what = f'param "{name}": grad'
         seen = self._view(grad, what, writable=writable)
-        check_shape(seen, self._param(name).shape, what)
+        check_like(seen, self._param(name), what)
         return seen
 
     def _grads(self, grads: Mapping[str, Any]) -> tuple[list[int], Tensors]:
@@ -29,8 +29,9 @@ class Gradients(Base):
         return [self._params[name].number for name in grads], Tensors(seen)
 
     def set_grad(self, name: str, grad: Any) -> None:
-        """Sets the gradient of a parameter: an array of its shape, in its type or float32. Every
-        step reads it until it is replaced. None forgets it, and a step skips the parameter."""
+        """Sets the gradient of a parameter: an array of its shape and its order of axes in memory,
+        in its type or float32. Every step reads it until it is replaced. None forgets it, and a
+        step skips the parameter."""
         number = self._param(name).number
         if grad is None:
             with self._handle.used() as core:

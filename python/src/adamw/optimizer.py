@@ -32,7 +32,7 @@ class AdamW(Parameters, Gradients, Hyper, State, Checkpoints, Cuda):
     of groups: dicts with such "params" and with hyper-parameters of their own. More can be added
     later, by `add_param` and `add_group`.
 
-    Arrays are kept alive as long as the optimizer uses them, and must be writable and contiguous.
+    Arrays are kept alive as long as the optimizer uses them, and must be writable and without gaps.
     An optimizer is used by one thread at a time; it is closed by `close`, by the end of a `with`
     block, or when nobody refers to it any more.
 

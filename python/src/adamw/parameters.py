@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Unpack
 
 from . import _abi, settings
-from ._base import Base, Param, c_string, check_shape
+from ._base import Base, Param, c_string, check_like
 from ._library import check, library
 from .errors import InvalidArgumentError
 from .groups import Group, lr_of, scaled
@@ -98,7 +98,8 @@ class Parameters(Base):
             number = ctypes.c_uint32()
             check(library.adamw_add_param(core.number, config, number))
             on_host = offload or seen.on_host
-            param = Param(number.value, seen.shape, on_host, first_element, whole_elements)
+            place = first_element, whole_elements
+            param = Param(number.value, seen.shape, seen.strides, on_host, *place)
             try:
                 if lr_scale != 1.0 or frozen:
                     self._write_options(param, lr_scale=lr_scale, frozen=int(frozen))
@@ -196,7 +197,7 @@ class Parameters(Base):
                 continue
             one = self._view(array, what, writable=True, dtypes=STATE_TYPES)
             if part == "param":
-                check_shape(one, param.shape, what)
+                check_like(one, param, what)
             seen[part] = one
         count = len(seen)
         tensors: Any = [one and ctypes.pointer(one.tensor()) for one in seen.values()]

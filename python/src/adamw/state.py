@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from . import _abi
-from ._base import Base, c_string
+from ._base import Base, Param, c_string
 from ._library import library
 from ._optional import optional
 from .errors import NotFoundError, TensorTypeError, UnsupportedError
 from .settings import choice
 from .statistics import DTYPES as TYPES
-from .tensors import DTYPES
+from .tensors import DTYPES, as_in_memory
 
 #: The buffers of a parameter, and the library's numbers for them.
 BUFFERS = {
@@ -52,13 +52,16 @@ Array = np.ndarray[Any, Any]
 class Memory:
     """Memory of a part of a parameter's state, for numpy, and what keeps it where it is."""
 
-    def __init__(self, owner: Any, info: _abi.StateInfo, shape: tuple[int, ...]) -> None:
+    def __init__(self, owner: Any, info: _abi.StateInfo, param: Param) -> None:
         self._owner = owner
+        whole = math.prod(param.shape) == info.n_elements
+        typestr, strides = NUMPY[info.dtype], param.strides if whole else None
         self.__array_interface__ = {
             "version": 3,
             "data": (info.data or 0, False),
-            "shape": shape,
-            "typestr": NUMPY[info.dtype],
+            "shape": param.shape if whole else (info.n_elements,),
+            "strides": strides and tuple(int(typestr[2:]) * int(stride) for stride in strides),
+            "typestr": typestr,
         }
 
 
@@ -92,12 +95,10 @@ class State(Base):
                 self._locate(param.number, BUFFERS[part], info)
             except NotFoundError:
                 return None
-            whole = math.prod(param.shape) == info.n_elements
-            shape = param.shape if whole else (info.n_elements,)
             if info.is_hosts:
-                memory = Memory(core.kept[param.number, part], info, shape)
+                memory = Memory(core.kept[param.number, part], info, param)
             else:
-                memory = Memory(core, info, shape)
+                memory = Memory(core, info, param)
                 core.add_view(param.number, memory)
             array = np.asarray(memory)
         return array.view(_bf16()) if info.dtype == _abi.DTYPE_BF16 else array
@@ -115,7 +116,8 @@ class State(Base):
 
     def get_state(self, name: str) -> Array:
         """Returns a copy of the part of the state of this name, such as `state.w.exp_avg`, or of a
-        counter, such as `state.w.step`, which is one float64. Paddle's names are known, too."""
+        counter, such as `state.w.step`, which is one float64. Paddle's names are known, too. The
+        elements come in the order that they have in memory."""
         own, info = self._named(name)
         values = np.empty(info.n_elements, NUMPY[info.dtype])
         arguments = values.ctypes.data, values.size, info.dtype
@@ -124,9 +126,14 @@ class State(Base):
 
     def set_state(self, name: str, values: Any) -> None:
         """Copies values into the part of the state of this name. They have its length and element
-        type; bits of bf16 may be uint16. Setting a step also sets the powers of the betas."""
+        type; bits of bf16 may be uint16. Setting a step also sets the powers of the betas. Values
+        in the shape of the parameter may lie in any order, others lie as the state does."""
         own, info = self._named(name)
-        given = np.ascontiguousarray(values)
+        given = np.asarray(values)
+        for param in self._params.values():
+            if param.number == info.param and param.strides and param.shape == given.shape:
+                given = as_in_memory(given, param.strides)
+        given = np.ascontiguousarray(given)
         dtype = DTYPES.get(given.dtype.name, 0)
         if given.dtype == np.uint16 and info.dtype == _abi.DTYPE_BF16:
             dtype = _abi.DTYPE_BF16

@@ -52,8 +52,8 @@ class View(NamedTuple):
     owner: Any
     address: int
     shape: tuple[int, ...]
-    #: In elements, or NaN if it is no multiple of one. None: the memory has no gaps and no other
-    #: order of axes.
+    #: In elements, or NaN if it is no multiple of one; those of axes of one element are 1. None:
+    #: the memory is row-major.
     strides: tuple[float, ...] | None
     dtype: str
     device: tuple[int, int]
@@ -66,14 +66,15 @@ class View(NamedTuple):
 
     def tensor(self) -> _abi.Tensor:
         """Returns the library's description, which keeps no memory alive."""
-        dimensions = len(self.shape)
+        sizes = ctypes.c_int64 * len(self.shape)
         code, bits = TYPES[self.dtype]
         return _abi.Tensor(
             self.address,
             _abi.Device(*self.device),
-            dimensions,
+            len(self.shape),
             _abi.DataType(code, bits, 1),
-            (ctypes.c_int64 * dimensions)(*self.shape),
+            sizes(*self.shape),
+            None if self.strides is None else sizes(*map(int, self.strides)),
         )
 
 
@@ -94,7 +95,7 @@ TENSOR = np.dtype(
 
 
 class Tensors:
-    """The library's description of many views, each as one row of elements."""
+    """The library's description of many views, each as the elements that are in memory."""
 
     def __init__(self, views: Sequence[View]) -> None:
         self.views, count = views, len(views)
@@ -146,27 +147,48 @@ def view(
             f"{what} is read-only, but the optimizer writes it: give a writable array, such as a "
             f"copy of this one"
         )
-    _check_contiguous(seen, what)
-    return seen
+    return seen._replace(strides=_without_gaps(seen, what))
 
 
-def _check_contiguous(seen: View, what: str) -> None:
-    if seen.strides is None:
-        return
-    strides = _row_major(seen.shape)
-    axes = [axis for axis, size in enumerate(seen.shape) if size > 1]
-    if 0 in seen.shape or all(seen.strides[axis] == strides[axis] for axis in axes):
-        return
-    if any(seen.strides[axis] == 0 for axis in axes):
+def _without_gaps(seen: View, what: str) -> tuple[float, ...] | None:
+    """Returns the strides of an array whose elements fill its memory."""
+    shape, strides = seen.shape, seen.strides
+    if strides is None or 0 in shape:
+        return None
+    # From the innermost axis out.
+    inner = sorted((stride, axis) for axis, stride in enumerate(strides) if shape[axis] > 1)
+    if any(stride == 0 for stride, _ in inner):
         raise InvalidArgumentError(
-            f"{what} repeats its elements (shape {seen.shape}, strides {seen.strides}), expected "
-            f"a place in memory for each: give a copy, not what a broadcast or expand returns"
+            f"{what} repeats its elements (shape {shape}, strides {strides}), expected a place in "
+            f"memory for each: give a copy, not what a broadcast or expand returns"
         )
-    raise InvalidArgumentError(
-        f"{what} has gaps or another order of axes (shape {seen.shape}, strides {seen.strides} "
-        f"elements, expected {strides}): give the whole array that it is a view of, or train a "
-        f"copy by numpy.ascontiguousarray"
-    )
+    expected = 1
+    for stride, axis in inner:
+        if stride != expected:
+            raise InvalidArgumentError(
+                f"{what} has gaps, or runs backwards (shape {shape}, strides {strides} elements): "
+                f"give the whole array that it is a view of, or train a copy by "
+                f"numpy.ascontiguousarray"
+            )
+        expected *= shape[axis]
+    axes = [axis for _, axis in reversed(inner)]
+    if axes == sorted(axes):
+        return None
+    return tuple(stride if size > 1 else 1 for stride, size in zip(strides, shape))
+
+
+def as_in_memory(
+    array: np.ndarray[Any, Any], strides: tuple[float, ...]
+) -> np.ndarray[Any, Any]:
+    """Returns an array with its axes in the order that these strides have in memory."""
+    return array.transpose(sorted(range(len(strides)), key=lambda axis: -strides[axis]))
+
+
+def order_of(shape: tuple[int, ...], strides: tuple[float, ...]) -> str:
+    """Returns the order that axes have in memory, as checkpoints say it."""
+    axes = [axis for axis, size in enumerate(shape) if size > 1]
+    lying = sorted(axes, key=lambda axis: -strides[axis])
+    return ",".join(str(axes.index(axis)) for axis in lying)
 
 
 def _seen(array: Any, what: str, stream: int | None) -> View:
@@ -226,10 +248,3 @@ def _of_dlpack(array: Any, what: str, stream: int | None) -> View:
         (tensor.device.device_type, tensor.device.device_id),
         bool(flags & (_dlpack.READ_ONLY | _dlpack.IS_COPIED)),
     )
-
-
-def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
-    strides = [1]
-    for size in reversed(shape[1:]):
-        strides.append(strides[-1] * size)
-    return tuple(reversed(strides))[: len(shape)]

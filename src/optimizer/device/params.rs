@@ -58,6 +58,7 @@ impl Optimizer {
         }
         let copy = cuda.new_copy(&new.param)?;
         let stepped = copy.tensor().map_err(|problem| problem.of(param, Role::Param))?;
+        let stepped = stepped.in_order(new.param.order());
         Ok((stepped, NewOnDevice { copy: Some(copy), memory: None }))
     }
 

@@ -82,6 +82,8 @@ pub struct NewParam<'a> {
     pub name: &'a CStr,
     pub group: u32,
     pub param: Tensor,
+    /// The number of elements of a row, if the host has given a shape that has rows; otherwise 0.
+    pub row_elements: u64,
     /// The host's buffers, in the order of `Role::STATE`.
     pub state: [Option<Tensor>; Role::STATE.len()],
     pub shard: Shard,
@@ -150,7 +152,8 @@ impl Optimizer {
             return Err(error);
         }
 
-        let id = self.params.put(NewEntry { hash, param, operands, shard: new.shard });
+        let NewParam { shard, row_elements, .. } = new;
+        let id = self.params.put(NewEntry { hash, param, operands, shard, row_elements });
         self.keep_on_device(id, on_device);
         self.grads_unchecked = true;
         Ok(number)

@@ -51,6 +51,8 @@ pub struct Params {
     logs: Vec<Log>,
     /// The part of a larger tensor that each is.
     shards: Vec<Shard>,
+    /// The number of elements of a row of each; 0 if the host has not given it.
+    row_elements: Vec<u64>,
     slots: Slots,
     by_name: ByName,
     pub occupied: Occupied,
@@ -72,6 +74,7 @@ pub struct NewEntry {
     pub param: Param,
     pub operands: Operands,
     pub shard: Shard,
+    pub row_elements: u64,
 }
 
 impl Index<ParamId> for Params {
@@ -137,6 +140,11 @@ impl Params {
 
     pub fn shard(&self, id: ParamId) -> Shard {
         self.shards[id.place()]
+    }
+
+    /// Returns the number of elements of a row of a parameter, if the host has given it.
+    pub fn row_elements(&self, id: ParamId) -> Option<u64> {
+        Some(self.row_elements[id.place()]).filter(|row| *row > 0)
     }
 
     /// Returns the name of a parameter, for an error.
@@ -226,6 +234,7 @@ impl Params {
         reserve(&mut self.operands, 1, WHAT)?;
         reserve(&mut self.logs, 1, WHAT)?;
         reserve(&mut self.shards, 1, WHAT)?;
+        reserve(&mut self.row_elements, 1, WHAT)?;
         self.slots.reserve()?;
         self.by_name.reserve()
     }
@@ -239,6 +248,7 @@ impl Params {
         put(&mut self.operands, number, new.operands);
         put(&mut self.logs, number, Log::default());
         put(&mut self.shards, number, new.shard);
+        put(&mut self.row_elements, number, new.row_elements);
         self.revision += 1;
         ParamId(number)
     }
@@ -258,6 +268,7 @@ impl Params {
         give_back(&mut self.operands, n_params);
         give_back(&mut self.logs, n_params);
         give_back(&mut self.shards, n_params);
+        give_back(&mut self.row_elements, n_params);
         self.revision += 1;
         operands
     }

@@ -14,7 +14,7 @@ use crate::schedule::State;
 use core::fmt::{self, Write};
 
 /// Words about a parameter that say where its elements lie, not how it is stepped.
-pub const PLACE: [&str; 4] = ["dtype", "n_elements", "first_element", "whole"];
+pub const PLACE: [&str; 5] = ["dtype", "n_elements", "first_element", "whole", "order"];
 
 impl Optimizer {
     /// Writes the choices about the handle, which are fixed when it is made.
@@ -51,6 +51,9 @@ impl Optimizer {
         let shard = self.params.shard(id);
         if shard != Shard::default() {
             write!(to, " first_element={} whole={}", shard.first_element, shard.whole)?;
+        }
+        if !tensor.order().is_row_major() {
+            write!(to, " order={}", tensor.order())?;
         }
         write!(to, " group={} decays={}", param.group, u8::from(param.decays))?;
         if param.lr_scale.to_bits() != 1f64.to_bits() {

@@ -56,8 +56,13 @@ impl Optimizer {
         operands.set_grad(Some(grad)).map_err(|problem| problem.of(name, Role::Grad))
     }
 
-    /// Checks that rows of a parameter on the device have as many elements as those that lag there.
+    /// Checks that rows have as many elements as those of the parameter, where the host has given a
+    /// shape, and as those that lag on the device.
     fn check_cut(&mut self, id: ParamId, row: u64) -> Result<(), Error> {
+        if let Some(expected) = self.params.row_elements(id).filter(|&own| row != 0 && row != own) {
+            let problem = TensorProblem::RowWidth { row, expected };
+            return Err(problem.of(self.params.label(id), Role::Grad));
+        }
         let lagging = self.row_elements_on_device(id);
         match lagging.filter(|&earlier| row != 0 && row != earlier) {
             None => Ok(()),

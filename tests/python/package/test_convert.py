@@ -168,5 +168,34 @@ class Command(unittest.TestCase):
         self.assertEqual(command("--version"), (0, adamw.__version__ + "\n"))
 
 
+
+class Orders(unittest.TestCase):
+    def test_gives_parameters_of_any_order_back_in_their_shape(self):
+        whole = np.arange(24, dtype=np.float32).reshape(2, 1, 3, 4)
+        for axes in ((0, 1, 2, 3), (0, 2, 3, 1), (3, 1, 0, 2), (2, 3, 0, 1)):
+            turned = np.ascontiguousarray(whole.transpose(axes)).transpose(np.argsort(axes))
+            with tempfile.TemporaryDirectory() as folder, adamw.AdamW({"w": turned}) as optimizer:
+                path = pathlib.Path(folder) / "run.safetensors"
+                grad = np.empty_like(turned)
+                grad[...] = whole
+                optimizer.step(grads={"w": grad})
+                optimizer.save(path)
+                moment = optimizer.state("w")["exp_avg"].copy()
+                saved = convert.to_torch(path, [["w"]], {"w": whole.shape})
+                of_torch = saved["state"][0]
+                of_paddle = convert.to_paddle(path, {"w": whole.shape})
+                for given in (of_torch["exp_avg"], of_paddle["w_moment1_0"]):
+                    self.assertEqual(given.shape, whole.shape)
+                    self.assertTrue(np.array_equal(given, moment))
+                with adamw.AdamW({"w": grad}) as other:
+                    convert.from_torch(other, ["w"], saved)
+                    self.assertTrue(np.array_equal(other.state("w")["exp_avg"], moment))
+                is_turned = "order=" in convert.read(path)[0]["param_groups.w"]
+                self.assertEqual(is_turned, axes in ((3, 1, 0, 2), (2, 3, 0, 1)))
+                if is_turned:
+                    with self.assertRaisesRegex(ValueError, "'w' has its axes in the order"):
+                        convert.to_torch(path, [["w"]], {"w": -1})
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -34,6 +34,8 @@ class State(NamedTuple):
     n_elements: int
     #: Flat arrays by part.
     parts: Mapping[str, Array]
+    #: The order of the parameter's axes in memory, if that is not row-major.
+    order: str | None
     #: The parameter itself, if its state says what it is.
     param: Array | None = None
 
@@ -52,7 +54,10 @@ def checkpoint(states: Mapping[str, State]) -> bytes:
             tensors[f"state.{name}.{part}"] = np.atleast_1d(np.asarray(values))
         if state.param is not None:
             tensors[f"param.{name}"] = state.param
-        texts[f"param_groups.{name}"] = f"n_elements={state.n_elements}"
+        words = f"n_elements={state.n_elements}"
+        if state.order is not None:
+            words += f" order={state.order}"
+        texts[f"param_groups.{name}"] = words
     # The largest elements first, so that all are aligned.
     order = sorted(tensors, key=lambda name: -tensors[name].itemsize)
     header: dict[str, Any] = {"__metadata__": {}}

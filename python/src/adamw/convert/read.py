@@ -91,7 +91,25 @@ def settings_of(texts: dict[str, str], name: str) -> tuple[dict[str, str], dict[
     return own, words(texts[f"groups.{own['group']}"])
 
 
-def moments(tensors: dict[str, Array], name: str, shape: Any) -> Iterator[tuple[str, Array]]:
+def in_shape(values: Array, texts: dict[str, str], name: str, shape: Any) -> Array:
+    """Returns a tensor of a parameter in the parameter's shape; -1: flat. A checkpoint has the
+    elements in the order that they have in memory."""
+    order = words(texts[f"param_groups.{name}"]).get("order")
+    if order is None:
+        return values.reshape(shape)
+    if shape == -1:
+        raise ValueError(
+            f"{name!r} has its axes in the order {order} in memory, expected row-major, as flat "
+            f"parts of it are"
+        )
+    sizes, axes = [size for size in shape if size > 1], [int(axis) for axis in order.split(",")]
+    lying = values.reshape([sizes[axis] for axis in axes])
+    return lying.transpose(np.argsort(axes)).reshape(shape)
+
+
+def moments(
+    texts: dict[str, str], tensors: dict[str, Array], name: str, shape: Any
+) -> Iterator[tuple[str, Array]]:
     """Returns the moments of a parameter in the types that other frameworks have them in."""
     for part in ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"):
         values = tensors.get(f"state.{name}.{part}")
@@ -102,4 +120,4 @@ def moments(tensors: dict[str, Array], name: str, shape: Any) -> Iterator[tuple[
                 f"state.{name}.{part} is in codes, which no other framework knows; expected "
                 f"floating point"
             )
-        yield part, widened(values).reshape(shape)
+        yield part, in_shape(widened(values), texts, name, shape)

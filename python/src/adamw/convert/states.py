@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Collection
 
 import numpy as np
 
 from .. import _abi
+from .._base import Param as Own
 from ..errors import AdamWError, NotFoundError
 from ..groups import Group
 from ..optimizer import AdamW
 from ..settings import Moments
 from ..state import BUFFERS
+from ..tensors import as_in_memory, order_of
 from .arrays import Array, array_of, number_of
 from .draft import State
 from .formats import codes, halves
@@ -53,9 +56,10 @@ def state_of(
         parts["max_exp_avg_sq"] = parts["exp_avg_sq"]
     check_values(optimizer, name, parts, ignore)
     n = parts["exp_avg"].size
+    order = in_memory(optimizer._param(name), parts)
     itself = complete(optimizer, name, parts)
     encode(optimizer, name, parts)
-    return State(step, powers(step, beta1, beta2), n, parts, itself)
+    return State(step, powers(step, beta1, beta2), n, parts, order, itself)
 
 
 def betas_of(optimizer: AdamW, name: str) -> tuple[float, float]:
@@ -122,12 +126,23 @@ def check_values(
             raise ValueError(f"{what} is negative in {np.argmin(values)}, a mean of squares never")
 
 
-def complete(optimizer: AdamW, name: str, parts: dict[str, Array]) -> Array | None:
-    """Flattens the parts, and adds what the optimizer keeps of 16-bit parameters and no other
-    framework has: what rounding has lost of them, which is nothing yet, or is in a master. Then
-    that says what the parameter is, which is returned."""
+def in_memory(param: Own, parts: dict[str, Array]) -> str | None:
+    """Flattens the parts as the parameter lies in memory. Returns the order of its axes there, if
+    that is not row-major."""
+    strides, size = param.strides, math.prod(param.shape)
+    if any(values.size != size for values in parts.values()):
+        strides = None  # those of a shard are of the whole
     for part, values in parts.items():
+        if strides is not None:
+            values = as_in_memory(values.reshape(param.shape), strides)
         parts[part] = values.reshape(-1)
+    return None if strides is None else order_of(param.shape, strides)
+
+
+def complete(optimizer: AdamW, name: str, parts: dict[str, Array]) -> Array | None:
+    """Adds what the optimizer keeps of 16-bit parameters and no other framework has: what rounding
+    has lost of them, which is nothing yet, or is in a master. Then that says what the parameter is,
+    which is returned."""
     n = parts["exp_avg"].size
     info = located(optimizer, name, "remainder")
     is_split = info is not None and info.dtype == _abi.DTYPE_I16

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .of_deepspeed import pieces
-from .read import Array, moments, read, settings_of, words
+from .read import Array, in_shape, moments, read, settings_of, words
 
 Path = str | os.PathLike[str]
 
@@ -25,7 +25,8 @@ def to_torch(path: Path, groups: Sequence[Sequence[str]], shapes: Mapping[str, A
         first = len(state)
         for name in names:
             step = np.float32(tensors[f"state.{name}.step"])
-            state[len(state)] = {"step": step, **dict(moments(tensors, name, shapes[name]))}
+            values = dict(moments(texts, tensors, name, shapes[name]))
+            state[len(state)] = {"step": step, **values}
         settings = [torch_settings(texts, tensors, name) for name in names]
         for name, its in zip(names, settings):
             if its != settings[0]:
@@ -71,8 +72,9 @@ def to_paddle(path: Path, shapes: Mapping[str, Any]) -> dict[str, Any]:
             )
         if f"state.{name}.master" in tensors:
             own = f"{name}_fp32_master_0"
-            masters[name] = own, tensors[f"state.{name}.master"].reshape(shape)
-        values = dict(moments(tensors, name, shape))
+            master = tensors[f"state.{name}.master"]
+            masters[name] = own, in_shape(master, texts, name, shape)
+        values = dict(moments(texts, tensors, name, shape))
         for beta in ("beta1", "beta2"):
             power = tensors[f"state.{name}.{beta}_power"] * float(settings_of(texts, name)[1][beta])
             state[f"{own}_{beta}_pow_acc_0"] = np.array([power], values["exp_avg"].dtype)
@@ -91,7 +93,7 @@ def to_deepspeed(path: Path, ranks: Sequence[Mapping[str, Any]], params: Mapping
     same parameters, on as many ranks as it is to go on: `ranks` are as for `from_deepspeed`, but as
     `torch.load` gives them, and are written in place. `params` are the parameters by name, in f32,
     where the checkpoint has no masters of them."""
-    _, tensors = read(path)
+    texts, tensors = read(path)
     steps: dict[int, int] = {}
     taken: dict[str, int] = {}
     for name, state, parts in pieces(ranks):
@@ -103,7 +105,7 @@ def to_deepspeed(path: Path, ranks: Sequence[Mapping[str, Any]], params: Mapping
             )
         state["step"] = state["step"] * 0 + step  # a tensor or an int
         master = tensors.get(f"state.{name}.master")
-        whole = dict(moments(tensors, name, -1))
+        whole = dict(moments(texts, tensors, name, -1))
         whole["master"] = params[name].reshape(-1) if master is None else master
         first = taken.setdefault(name, 0)
         taken[name] += len(parts["master"])

@@ -20,10 +20,12 @@ use crate::optimizer::params::names::{neutral_name, neutral_reading, tensor_name
 use crate::optimizer::params::table::ParamId;
 use crate::optimizer::saved::settings::PLACE;
 use crate::optimizer::{Item, Optimizer};
+use crate::order::Order;
 use crate::role::Role;
 use crate::steps::Clock;
 use crate::sys::memory::reserve;
 use crate::tensor::Operands;
+use core::fmt::Write;
 use core::ops::Range;
 
 /// A parameter of the handle, and its clock if a checkpoint has it.
@@ -122,6 +124,7 @@ impl Optimizer {
             wanted.clock = Some(clock);
             let candidate = Candidate { optimizer: self, name, held, options };
             candidate.check_size(wanted, problems);
+            candidate.check_order(wanted, &mut text, problems)?;
             if options.scope != LoadScope::Shared {
                 let ours = text.set(|text| self.write_param(text, wanted.id))?;
                 let words = words::differences(ours, candidate.held.words);
@@ -180,6 +183,27 @@ impl Candidate<'_> {
                 format_args!("param_groups.{name}.n_elements is {ours} (saved: {theirs})"),
             );
         }
+    }
+
+    /// Checks that both have their elements in one order in memory. A plain array takes any.
+    fn check_order(
+        &self,
+        wanted: &Match,
+        text: &mut Text,
+        problems: &mut Problems,
+    ) -> Result<(), Error> {
+        let order = self.optimizer.params.operands(wanted.id).param().order();
+        if order == Order::FLAT {
+            return Ok(());
+        }
+        let ours = text.set(|text| write!(text, "{order}"))?;
+        let theirs = words::value(self.held.words, "order").unwrap_or("row-major");
+        if ours != theirs {
+            let name = self.name;
+            let differ = format_args!("param_groups.{name}.order is {ours} (saved: {theirs})");
+            problems.add(Difference::Orders, differ);
+        }
+        Ok(())
     }
 
     /// Returns whether a tensor of the checkpoint has the type and the length that the handle
