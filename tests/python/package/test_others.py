@@ -6,6 +6,7 @@ environment: LIBADAMW
 
 import json
 import pathlib
+import struct
 import sys
 import tempfile
 import unittest
@@ -14,6 +15,7 @@ from case import bits, np
 
 import adamw
 from adamw import convert
+from adamw.convert import of_onnxruntime
 
 try:
     import h5py  # noqa: F401  (what Keras's files are read with)
@@ -186,6 +188,27 @@ class Others(unittest.TestCase):
                 with self.assertRaisesRegex(ValueError, text):
                     take(optimizer)
                 self.assertEqual(optimizer.to_bytes(), before)
+
+    def test_takes_the_largest_squares_of_mindspore_unless_they_are_0(self):
+        ones = np.ones(2, np.float32)
+        state = {"state_step": 3, "exp_avg.w": ones, "exp_avg_sq.w": ones}
+        for largest, amsgrad in (ones * 2, True), (ones * 0, False):
+            optimizer = adamw.AdamW({"w": np.ones(2, np.float32)}, amsgrad=amsgrad)
+            convert.from_mindspore(optimizer, {**state, "max_exp_avg_sq.w": largest})
+            if amsgrad:
+                self.assertEqual(bits(optimizer.state("w")["max_exp_avg_sq"]), bits(largest))
+
+    def test_refuses_tables_of_onnxruntime_that_are_there_twice(self):
+        whole = bytearray((GOLDEN / "states-onnxruntime.ckpt").read_bytes())
+        root = of_onnxruntime.Table(memoryview(bytes(whole)), whole[0], set())
+        start, length = root.tables(2)[0]._vector(3)
+        self.assertEqual(length, 2)
+        (first,) = struct.unpack_from("<I", whole, start)
+        struct.pack_into("<I", whole, start + 4, first - 4)  # places count from where they stand
+        path = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()), "file")
+        path.write_bytes(whole)
+        with self.assertRaisesRegex(ValueError, "a table is there in several places"):
+            convert.load_onnxruntime(path)
 
     def test_files_that_are_damaged_are_called_so(self):
         random = np.random.default_rng(6)

@@ -55,6 +55,13 @@ class Same:
         return *made, (1, (len(self.data) // 4,), np.dtype("<f4"), False, self.data)
 
 
+class Thing:
+    """An object of attributes."""
+
+    def __init__(self, **attributes):
+        self.__dict__.update(attributes)
+
+
 class Files(unittest.TestCase):
     def setUp(self):
         self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
@@ -85,6 +92,10 @@ class Files(unittest.TestCase):
                 self.assertEqual(saved["ordered"], {"a": 1})
                 self.assertEqual(saved["loss"], 0.5)
                 self.assertIsInstance(saved["args"], made.Held)
+
+    def test_keeps_storages_of_other_types_as_what_cannot_be_used(self):
+        other = described().replace(b"FloatStorage", b"UntypedStorage")
+        self.assertIsInstance(self.loaded(convert.load_torch, archive(other)), made.Held)
 
     def test_reads_arrays_of_every_protocol(self):
         saved = {
@@ -120,6 +131,8 @@ class Files(unittest.TestCase):
             (pickle.dumps(1), "is no file of PyTorch's, but a pickle"),
             (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "of PyTorch before 1.6: torch.save"),
             (b"", "but something else"),
+            (one[:-30], "is no whole file of PyTorch's: File is not a zip file"),
+            (one.replace(bytes(16), b"1" * 16), "the file is damaged: BadZipFile: .Bad CRC-32"),
             (archive(described(b"}X\x03\x00\x00\x00neg\x88stR.")), "save its resolve_neg"),
         ]:
             self.assert_refused(convert.load_torch, contents, text)
@@ -258,6 +271,35 @@ class Tensors(unittest.TestCase):
         whole.write_bytes(contents)
         with self.assertRaisesRegex(ValueError, "no whole safetensors file: buffer size"):
             convert.read(whole)
+
+    def assert_folder(self, text, *parts, size=(4,)):
+        """Checks what is said of a folder whose tensor has these parts: their offset in it, and
+        where they lie in the file."""
+        one = archive(described())
+        (self.folder / "__0_0.distcp").write_bytes(one * 2)
+        places = {
+            Thing(fqn="w", offset=(offset,)): Thing(
+                relative_path=path, offset=start * len(one), length=len(one)
+            )
+            for offset, start, path in parts
+        }
+        whole = Thing(state_dict_metadata={"w": Thing(size=size)}, storage_data=places)
+        (self.folder / ".metadata").write_bytes(pickle.dumps(whole, 2))
+        with self.assertRaisesRegex(ValueError, text):
+            convert.read_folder(self.folder)
+
+    def test_puts_a_tensor_together_only_of_parts_that_are_it(self):
+        file = "__0_0.distcp"
+        for text, parts, options in [
+            ("parts of '__0_0.distcp' share bytes", [(0, 0, file), (4, 0, file)], {"size": (8,)}),
+            ("has 4 elements in its parts, expected .8,.", [(0, 0, file)], {"size": (8,)}),
+            ("w is not whole: parts", [(0, 0, file), (0, 1, file)], {"size": (8,)}),
+            ("has a part of .4,. at .6,.", [(0, 0, file), (6, 1, file)], {"size": (8,)}),
+            ("expected a file of the folder", [(0, 0, "../x")], {}),
+            ("ends in the middle of w", [(0, 2, file)], {}),
+        ]:
+            with self.subTest(text):
+                self.assert_folder(text, *parts, **options)
 
     def test_refuses_a_folder_that_is_no_distributed_checkpoint(self):
         with self.assertRaisesRegex(ValueError, "has no .metadata"):

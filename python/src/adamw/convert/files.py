@@ -76,22 +76,30 @@ def load_torch(path: Path | IO[bytes]) -> Any:
             start = opened.read(16)
         if not start.startswith(b"PK"):
             raise ValueError(f"{path} is no file of PyTorch's, but {seems(start)}")
-    with zipfile.ZipFile(path) as file:
-        entries = entries_of(file, path)
-        if "byteorder" in entries and file.read(entries["byteorder"]) != b"little":
-            raise ValueError(f"{path}: the tensors are big-endian")
+    what = path if isinstance(path, (str, os.PathLike)) else "the archive"
+    try:
+        with zipfile.ZipFile(path) as file:
+            return _load(file, entries_of(file, what))
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{what} is no whole file of PyTorch's: {error}") from error
 
-        @functools.cache
-        def data(key: str) -> bytes:
-            return file.read(entries[f"data/{key}"])
 
-        @functools.cache
-        def storage(kind: str, key: str) -> Array:
-            if STORAGES[kind] is None:
-                return (np.frombuffer(data(key), "<u2").astype(np.uint32) << 16).view(np.float32)
-            return np.frombuffer(data(key), STORAGES[kind])
+def _load(file: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo]) -> Any:
+    """Returns what is in an archive of PyTorch's."""
+    if "byteorder" in entries and file.read(entries["byteorder"]) != b"little":
+        raise ValueError(f"{file.filename}: the tensors are big-endian")
 
-        return Reader(io.BytesIO(file.read(entries["data.pkl"])), storage).load()
+    @functools.cache
+    def data(key: str) -> bytes:
+        return file.read(entries[f"data/{key}"])
+
+    @functools.cache
+    def storage(kind: str, key: str) -> Array:
+        if STORAGES[kind] is None:
+            return (np.frombuffer(data(key), "<u2").astype(np.uint32) << 16).view(np.float32)
+        return np.frombuffer(data(key), STORAGES[kind])
+
+    return Reader(io.BytesIO(file.read(entries["data.pkl"])), storage).load()
 
 
 def array_in(value: Any) -> Any:

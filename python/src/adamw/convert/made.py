@@ -108,8 +108,10 @@ def scalar(kind: Dtype, data: bytes) -> Any:
 
 def tensor(
     storage: Any, offset: int, shape: Any, strides: Any, _: Any = None, __: Any = None, *rest: Any
-) -> Array:
+) -> Array | Held:
     """Returns a tensor as PyTorch describes it: a view of a storage."""
+    if isinstance(storage, Held):  # of a type that is not known
+        return storage
     if not (isinstance(storage, np.ndarray) and storage.ndim == 1 and storage.flags.c_contiguous):
         raise pickle.UnpicklingError("a tensor is a view of what is no storage")
     if rest and rest[0]:

@@ -58,8 +58,11 @@ class Reader(pickle._Unpickler):
         return self.encoded[id(text)][1]
 
     def persistent_load(self, saved: Any) -> Any:
-        if self.storage is None or saved[0] != "storage":
+        is_known = isinstance(saved, tuple) and all(type(part) is str for part in saved[:3:2])
+        if self.storage is None or not is_known or saved[0] != "storage":
             raise pickle.UnpicklingError(f"the file refers to {short(saved)}, expected a storage")
+        if type(saved[1]) is not str:
+            return Held(saved[1], None)
         return self.storage(*saved[1:3])
 
     def load(self) -> Any:
