@@ -22,10 +22,10 @@ CTEST := .venv/bin/ctest
 CMAKE_PACKAGE := cmake==$(CMAKE_VERSION)
 endif
 
-.PHONY: help demo wheel test test-cuda test-rust test-hosts test-long test-peers test-torch test-libtorch test-paddle test-others fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-python bench-quick quantization header ptx ptx-check clean
+.PHONY: help demo wheel test test-cuda test-rust test-hosts test-aarch64 test-long test-peers test-torch test-libtorch test-paddle test-others fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-python bench-quick quantization header ptx ptx-check clean
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z0-9-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
 
 demo: ## train a network on handwritten digits
 	cargo build --release --locked --lib --target-dir target
@@ -66,6 +66,9 @@ test-long: .venv/plots fuzz ## 11 million random calls beside the model, 10 of t
 	$(CMAKE) -S . -B build -DPython3_EXECUTABLE=$(CURDIR)/.venv/bin/python
 	$(CMAKE) --build build --parallel 2
 	.venv/bin/python tests/long/training.py build/examples-c docs/training.svg
+
+test-aarch64: ## that aarch64 has the same bits, under qemu (fetches Debian's Rust, and unpacks it under build/)
+	tests/aarch64.sh
 
 fuzz: ## a minute of damaged and hostile checkpoints (needs a nightly Rust and cargo-fuzz)
 	mkdir -p build/fuzz
