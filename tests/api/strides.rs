@@ -170,6 +170,11 @@ fn what_lies_in_another_order_is_refused_and_changes_nothing() {
     }
     handle.step();
     assert_eq!(handle.info(0).step, 0);
+    // Memory that it moves to as a plain array has its order.
+    let elsewhere = Array::zeros(Dtype::F32, N);
+    handle.rebind(&[(0, ADAMW_BUFFER_PARAM, &elsewhere)]).unwrap();
+    handle.set_grad_tensor(0, &row_major.of(grad.tensor())).unwrap_err();
+    handle.set_grad_tensor(0, &layouts[1].of(grad.tensor())).unwrap();
     // Of a plain array nobody knows the order: what has one is refused.
     let plain = Array::zeros(Dtype::F32, N);
     handle.add_array("plain", &plain);
