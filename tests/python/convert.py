@@ -49,7 +49,7 @@ for run in golden["runs"]:
     elif run["framework"] == "torch's distributed names":
         convert.from_distributed(ours.optimizer, convert.read(files[0])[1])
     elif run["framework"] == "paddle":
-        convert.from_paddle(ours.optimizer, NAMES, convert.load_paddle(files[0]))
+        convert.from_paddle(ours.optimizer, convert.load_paddle(files[0]))
     else:
         ranks = [convert.load_torch(file)["optimizer_state_dict"] for file in files]
         params = convert.from_deepspeed(ours.optimizer, ranks, masters=False)
@@ -116,17 +116,17 @@ with tempfile.TemporaryDirectory() as folder:
 
 saved = convert.load_paddle(path_of("states-paddle-1000.pdopt"))
 ours = Ours(["long"], [np.zeros(5, np.float32)])
-convert.from_paddle(ours.optimizer, ["long"], saved)
+convert.from_paddle(ours.optimizer, saved)
 assert ours.state("state.long.step") == 1000
 assert np.array_equal(ours.state("state.long.exp_avg"), saved["long_moment1_0"])
-refused("beta2_pow_acc of 'long' is 0.36733", convert.from_paddle, ours.optimizer, ["long"], saved, (0.9, 0.99))
+refused("beta2_pow_acc of 'long' is 0.36733", convert.from_paddle, ours.optimizer, saved, (0.9, 0.99))
 saved["long_beta2_pow_acc_0"] = np.zeros(1, np.float32)
-convert.from_paddle(ours.optimizer, ["long"], saved)
+convert.from_paddle(ours.optimizer, saved)
 assert 80_000 < ours.state("state.long.step") < 90_000  # at least
 
 saved = convert.load_paddle(path_of("states-paddle-master.pdopt"))
 ours = Ours(["w"], [np.zeros(5, np.uint16)])
-convert.from_paddle(ours.optimizer, ["w"], saved)
+convert.from_paddle(ours.optimizer, saved)
 assert np.array_equal(ours.state("state.w.master"), np.array(golden["master"], np.float32))
 ours.step([np.ones(5, np.float32)])
 with tempfile.TemporaryDirectory() as folder:
@@ -137,7 +137,7 @@ with tempfile.TemporaryDirectory() as folder:
     with open(f"{folder}/state.pdopt", "wb") as file:
         pickle.dump(own, file)
     again = Ours(["w"], ours.weights)
-    convert.from_paddle(again.optimizer, ["w"], convert.load_paddle(f"{folder}/state.pdopt"))
+    convert.from_paddle(again.optimizer, convert.load_paddle(f"{folder}/state.pdopt"))
 for part in ("master", "exp_avg", "exp_avg_sq"):
     assert np.array_equal(*(each.state(f"state.w.{part}") for each in (ours, again))), part
 assert again.state("state.w.step") == 1

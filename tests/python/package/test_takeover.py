@@ -70,7 +70,7 @@ def distributed(state, **options):
 
 
 def paddle(state, *betas, **options):
-    return lambda optimizer: convert.from_paddle(optimizer, ["a"], state, *betas, **options)
+    return lambda optimizer: convert.from_paddle(optimizer, state, *betas, **options)
 
 
 def bitsandbytes(state):
@@ -304,6 +304,29 @@ class Takeover(unittest.TestCase):
                 optimizer = made()
                 take(optimizer)
                 self.assert_has(optimizer)
+
+    def test_takes_parameters_that_the_file_calls_otherwise(self):
+        swapped = {"x": "b", "b": "a"}
+        for take in (
+            distributed(flat(x=OTHER, b=FULL), rename=swapped),
+            torch(numbered(OTHER, FULL), "xb", rename=swapped),
+            lambda own: convert.from_optax(
+                own,
+                {
+                    "count": 3,
+                    "mu": {"x": FIRST + 1, "b": FIRST},
+                    "nu": {"x": SECOND + 1, "b": SECOND},
+                },
+                rename=swapped,
+            ),
+        ):
+            optimizer = made("ab")
+            take(optimizer)
+            self.assert_has(optimizer)
+            self.assert_has(optimizer, "b", **OTHER)
+        for names, text in ({"y": "a"}, "rename has 'y'"), ({"x": "b"}, "two of them one name"):
+            take = distributed(flat(x=OTHER, b=FULL), rename=names)
+            self.assert_refused(made("ab"), take, text)
 
     def test_takes_names_with_the_word_state_in_them(self):
         state = {f"optim.{key}": value for key, value in flat(**{"x.state.y": FULL}).items()}

@@ -163,7 +163,7 @@ def with_paddle(dtype, steps):
         paddle.save(begun.optimizer.state_dict(), f"{folder}/state.pdopt")
         for state_dict in (begun.optimizer.state_dict(), convert.load_paddle(f"{folder}/state.pdopt")):
             ours = Ours(names, middle)
-            convert.from_paddle(ours.optimizer, names, state_dict)
+            convert.from_paddle(ours.optimizer, state_dict)
             for name in names:
                 assert ours.state(f"state.{name}.step") == steps
         for _ in range(3):
@@ -204,7 +204,7 @@ def with_masters_of_paddle():
         paddle.save(optimizer.state_dict(), f"{folder}/again.pdopt")
 
         resumed = Ours(["w"], ours.weights)
-        convert.from_paddle(resumed.optimizer, ["w"], convert.load_paddle(f"{folder}/again.pdopt"))
+        convert.from_paddle(resumed.optimizer, convert.load_paddle(f"{folder}/again.pdopt"))
         for part in ("master", "exp_avg", "exp_avg_sq"):
             assert np.array_equal(*(each.state(f"state.w.{part}") for each in (ours, resumed))), part
         assert resumed.state("state.w.step") == 1

@@ -32,21 +32,17 @@ OTHER = ("LR_Scheduler", "master_weights", "StructuredToParameterName@@")
 
 def from_paddle(
     optimizer: AdamW,
-    names: Mapping[str, str] | Sequence[str],
     state_dict: State,
     betas: tuple[float, float] | None = None,
     *,
     own_name: str = "",
     **options: Unpack[Options],
 ) -> None:
-    """Takes over `paddle.optimizer.AdamW.state_dict()`, of parameters whose names here are those
-    that they have in Paddle, or what the dict `names` makes of them. Paddle saves neither steps nor
-    betas, but their powers, in which the steps are found: `betas` are those of the optimizer unless
-    they are given. `own_name` is the name of Paddle's optimizer, if it was given one. `Options` are
-    those of `from_torch`."""
+    """Takes over `paddle.optimizer.AdamW.state_dict()`, by Paddle's names of parameters. It has
+    neither steps nor betas, but their powers, in which the steps are found: `betas` are those of
+    the optimizer unless they are given. `own_name` is the name of Paddle's optimizer, if it was
+    given one. `Options` are those of `from_torch`."""
     found = paddle_found(state_dict, betas or optimizer.groups[0].betas, own_name)
-    here = names if isinstance(names, Mapping) else {}
-    found.params = {here.get(name, name): param for name, param in found.params.items()}
     take(optimizer, found, options)
 
 

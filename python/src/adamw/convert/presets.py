@@ -91,10 +91,12 @@ def take_preset(
     rule = PRESETS.get(preset) if isinstance(preset, str) else preset
     if rule is None:
         raise ValueError(f"preset is {preset!r}, expected a Preset, or one of {', '.join(PRESETS)}")
-    for name, param in found.params.items():
+    here = options.get("rename") or {}
+    for theirs, param in found.params.items():
+        name = here.get(theirs, theirs)
         if name in optimizer and not param.is_fresh:
             betas = betas_of(optimizer, name)
-            found.params[name] = plain(name, param, rule, betas, calls_per_update)
+            found.params[theirs] = plain(name, param, rule, betas, calls_per_update)
     take(optimizer, found, options)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple, TypedDict
 
 from .. import _abi
@@ -41,6 +42,8 @@ class Options(TypedDict, total=False):
     #: The optimizer may have amsgrad where the file has not: its largest second moments start as
     #: the second moments are.
     extend: bool
+    #: The names here of parameters that the file calls otherwise, by the file's.
+    rename: Mapping[str, str]
 
 
 class Limits(NamedTuple):
@@ -50,12 +53,24 @@ class Limits(NamedTuple):
     fresh: Collection[str] = ()
     ignore: Collection[str] = ()
     extend: bool = False
+    rename: Mapping[str, str] = {}
+
+
+def renamed(found: Found, options: Options) -> Found:
+    """Returns what was found, by the names that parameters have here."""
+    names = options.get("rename") or {}
+    params = {names.get(name, name): param for name, param in found.params.items()}
+    unknown = [name for name in names if name not in found.params]
+    if unknown or len(params) < len(found.params):
+        what = f"rename has {some(unknown)}" if unknown else "rename gives two of them one name"
+        raise ValueError(f"{found.what} has the params {some(list(found.params))}, but {what}")
+    return replace(found, params=params)
 
 
 def take(optimizer: AdamW, found: Found, options: Options) -> None:
     """Gives state that was found to an optimizer. ValueError, and nothing has changed, if anything
     does not fit; it lists all that does not."""
-    limits = Limits(**options)
+    limits, found = Limits(**options), renamed(found, options)
     wanted, problems = matched(optimizer, found, limits)
     states: dict[str, State] = {}
     differ: dict[tuple[str, str], list[str]] = {}
