@@ -8,7 +8,7 @@ endfunction()
 
 # Looks for a program, also beside the Python that runs the tests, and sets the variable to its path.
 function(find_tool variable program what)
-  cmake_path(GET Python3_EXECUTABLE PARENT_PATH beside_python)
+  get_filename_component(beside_python "${Python3_EXECUTABLE}" DIRECTORY)
   find_program(${variable} ${program} PATHS ${beside_python} NO_CMAKE_FIND_ROOT_PATH)
   mark_as_advanced(${variable})
   if(NOT ${variable})
