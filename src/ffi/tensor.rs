@@ -229,20 +229,20 @@ unsafe fn plain(from: *const adamw_tensor) -> Result<Plain, TensorProblem> {
     // SAFETY: the shape has `ndim` numbers.
     let size = |dimension: usize| unsafe { tensor.shape.add(dimension).read_unaligned() };
     let n_elements = n_elements(ndim, size)?;
-    let mut dimensions = [0u8; MAX_NDIM as usize];
-    let mut n_counted = 0;
-    for dimension in (0..ndim).filter(|&dimension| size(dimension) > 1) {
-        dimensions[n_counted] = dimension as u8;
+    // SAFETY: the strides have `ndim` numbers.
+    let stride = |dimension: usize| unsafe { tensor.strides.add(dimension).read_unaligned() };
+    let has_strides = !tensor.strides.is_null() && n_elements > 0;
+    let (mut n_counted, mut expected, mut is_row_major) = (0, 1i64, true);
+    for dimension in (0..ndim).rev().filter(|&dimension| size(dimension) != 1) {
+        is_row_major &= !has_strides || stride(dimension) == expected;
+        expected = expected.saturating_mul(size(dimension));
         n_counted += 1;
     }
-    let dimensions = &mut dimensions[..n_counted];
-    if !tensor.strides.is_null() && n_elements > 0 {
-        // SAFETY: the strides have `ndim` numbers.
-        let stride = |dimension: usize| unsafe { tensor.strides.add(dimension).read_unaligned() };
-        sort_by_memory(dimensions, size, stride)?;
-    }
-    let order =
-        Order::of(dimensions).ok_or(TensorProblem::ManyStrides { dimensions: dimensions.len() })?;
+    let order = match (is_row_major, n_counted) {
+        (true, 0 | 1) => Order::FLAT,
+        (true, _) => Order::ROW_MAJOR,
+        (false, _) => order(ndim, size, stride)?,
+    };
     let address = usize::try_from(tensor.byte_offset)
         .ok()
         .and_then(|offset| tensor.data.expose_provenance().checked_add(offset))
@@ -274,13 +274,21 @@ fn n_elements(ndim: usize, size: impl Fn(usize) -> i64) -> Result<u64, TensorPro
     }
 }
 
-/// Sorts the dimensions of more than one element by their place in memory, the outermost first, and
-/// checks that there are no gaps.
-fn sort_by_memory(
-    dimensions: &mut [u8],
+/// Returns the order in memory of the dimensions of more than one element, between which there must
+/// be no gaps.
+#[cold]
+fn order(
+    ndim: usize,
     size: impl Fn(usize) -> i64,
     stride: impl Fn(usize) -> i64,
-) -> Result<(), TensorProblem> {
+) -> Result<Order, TensorProblem> {
+    let mut dimensions = [0u8; MAX_NDIM as usize];
+    let mut n_counted = 0;
+    for dimension in (0..ndim).filter(|&dimension| size(dimension) > 1) {
+        dimensions[n_counted] = dimension as u8;
+        n_counted += 1;
+    }
+    let dimensions = &mut dimensions[..n_counted];
     let stride = |dimension: u8| stride(dimension.into());
     dimensions.sort_unstable_by_key(|&dimension| (Reverse(stride(dimension)), dimension));
     let mut expected = 1i64;
@@ -292,5 +300,5 @@ fn sort_by_memory(
         }
         expected = expected.saturating_mul(size(dimension));
     }
-    Ok(())
+    Order::of(dimensions).ok_or(TensorProblem::ManyStrides { dimensions: n_counted })
 }
