@@ -20,7 +20,7 @@ extern void *__libc_memalign(size_t alignment, size_t bytes);
 extern void __libc_free(void *block);
 
 static atomic_long first_to_fail = LONG_MAX, last_to_fail = -1, first_thread_to_fail = LONG_MAX;
-static atomic_long n_allocations, n_threads, n_failed, n_live;
+static atomic_long n_allocations, n_threads, n_failed, n_live, mapped_bytes;
 
 static bool is_from_libadamw(const void *return_address) {
   Dl_info info;
@@ -76,13 +76,20 @@ void free(void *block) {
   __libc_free(block);
 }
 
+/* Mappings are counted by their bytes, because they are given back in parts. */
 void *mmap(void *address, size_t bytes, int access, int kind, int file, off_t offset) {
-  return FAILS ? MAP_FAILED : (void *)syscall(SYS_mmap, address, bytes, access, kind, file, offset);
+  if (is_from_libadamw(__builtin_return_address(0))) {
+    if (fails())
+      return MAP_FAILED;
+    atomic_fetch_sub(&n_live, 1);
+    atomic_fetch_add(&mapped_bytes, (long)bytes);
+  }
+  return (void *)syscall(SYS_mmap, address, bytes, access, kind, file, offset);
 }
 
 int munmap(void *address, size_t bytes) {
   if (is_from_libadamw(__builtin_return_address(0)))
-    atomic_fetch_sub(&n_live, 1);
+    atomic_fetch_sub(&mapped_bytes, (long)bytes);
   return (int)syscall(SYS_munmap, address, bytes);
 }
 
@@ -118,4 +125,4 @@ void fail_nothing(void) {
 
 long fail_n_allocations(void) { return atomic_load(&n_allocations); }
 long fail_n_failed(void) { return atomic_load(&n_failed); }
-long fail_n_live(void) { return atomic_load(&n_live); }
+long fail_n_live(void) { return atomic_load(&n_live) + atomic_load(&mapped_bytes); }

@@ -16,6 +16,6 @@ void fail_nothing(void);
 
 long fail_n_allocations(void); /* since the last `fail_alloc` */
 long fail_n_failed(void);      /* how many of them, and of the threads, were made to fail */
-long fail_n_live(void);        /* blocks and mappings that libadamw.so has and has not given back */
+long fail_n_live(void);        /* blocks and mapped bytes that libadamw.so has not given back */
 
 #endif
