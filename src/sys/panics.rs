@@ -7,6 +7,7 @@
 
 use super::fp;
 use crate::error::Label;
+use core::any::Any;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Once, OnceLock};
 
@@ -19,20 +20,25 @@ static PREVIOUS: OnceLock<Hook> = OnceLock::new();
 pub fn caught<R>(work: impl FnOnce() -> R) -> Result<R, Label> {
     install_hook();
     // A handle that a panic leaves half changed is poisoned: see `ffi/handle.rs`.
-    let result = panic::catch_unwind(AssertUnwindSafe(work));
-    result.map_err(|payload| {
-        let text = payload
-            .downcast_ref::<&str>()
-            .copied()
-            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-            .unwrap_or("a panic without a text");
-        let label = Label::new(text.as_bytes());
-        // A payload may panic again when it is dropped.
-        core::mem::forget(payload);
-        label
-    })
+    panic::catch_unwind(AssertUnwindSafe(work)).map_err(text)
 }
 
+/// Returns the message of a panic.
+#[cold]
+#[inline(never)] // so that calls run on a smaller stack
+fn text(payload: Box<dyn Any + Send>) -> Label {
+    let text = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("a panic without a text");
+    let label = Label::new(text.as_bytes());
+    // A payload may panic again when it is dropped.
+    core::mem::forget(payload);
+    label
+}
+
+#[inline(never)] // the same
 fn install_hook() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
