@@ -1,7 +1,10 @@
-foreach(example minimal param_groups bf16_master embedding training)
+foreach(example minimal param_groups bf16_master embedding region training)
   add_test(NAME example.${example} COMMAND ${example})
 endforeach()
 
+if(TARGET openmp)
+  add_test(NAME example.openmp COMMAND openmp)
+endif()
 if(TARGET classes)
   add_test(NAME example.classes COMMAND classes)
 endif()

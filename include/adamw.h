@@ -18,13 +18,14 @@
  * FUNCTIONS, without the prefix adamw_
  *
  *   Library and errors: last_error, status_name, version, get_capabilities
- *   Handle: config_init, create, destroy
+ *   Handle: team_create, team_destroy, config_init, create, destroy
  *   Parameters and tensors: add_param, add_array, add_array_to_group, num_params, find_param,
  *       get_param_info, get_param_options, set_param_options, reset_param, remove_param, rebind,
  *       sync_master, memory_plan
  *   Gradients: set_grad, set_grad_array, set_grad_data, set_grads, accumulate_grad,
  *       accumulate_grad_array, set_accumulation_window, clear_grad
- *   Step: step, grad_ready, step_param, set_statistics, get_step_info, minimize, apply_gradients
+ *   Step: step, grad_ready, step_param, set_statistics, get_step_info, step_begin, step_work,
+ *       step_end, minimize, apply_gradients
  *   Hyper-parameters and groups: set_lr, get_lr, get_param_lr, set_decay_filter, set_lr_ratio,
  *       group_config_init, add_group, num_groups, get_group, set_group
  *   Schedules: set_lr_schedule, schedule_advance, schedule_advance_with_metric, get_schedule_state,
@@ -74,13 +75,16 @@
  * Threads. Different handles are independent. If a handle is in use, by another thread or by the
  * call that runs one of its callbacks (except the closure of adamw_minimize), a second call on it
  * is refused with ADAMW_STATUS_BUSY. From the start of a step to its end the library may use its
- * own threads, which belong to the handle, block all signals, and are joined by adamw_destroy. A
- * forked child steps on the calling thread alone. Callbacks must not throw or longjmp. The tasks of
- * parallel_for may run on any thread; all other callbacks run on the caller's thread, each in the
- * host's own floating-point environment. Cancellation (pthread_cancel) is held off during a call
- * and during a task. Callbacks run with it held off and must not allow it themselves. So a call is
- * never interrupted; a thread that was cancelled ends when the call returns, whatever its cancel
- * type. The library allocates no memory for a thread, except for the text of its first error.
+ * own threads, which belong to the handle, block all signals, and are joined by adamw_destroy, or
+ * those of a team that handles share (adamw_team_create). A forked child steps on the calling
+ * thread alone. Threads of the host take a step together by adamw_step_begin. Callbacks must not
+ * throw or longjmp. The tasks of parallel_for may run on any thread; all other callbacks run on the
+ * caller's thread (that of the first adamw_step_work, where threads take a step together), each in
+ * the host's own floating-point environment. Cancellation (pthread_cancel) is held off during a
+ * call and during a task. Callbacks run with it held off and must not allow it themselves. So a
+ * call is never interrupted; a thread that was cancelled ends when the call returns, whatever its
+ * cancel type. The library allocates no memory for a thread, except for the text of its first
+ * error.
  *
  * Stack. A call takes at most 16 KiB of its thread's stack, and so does a task of parallel_for and
  * each of the library's own threads, on every instruction set. CUDA's driver and the host's
@@ -88,7 +92,7 @@
  *
  * Quiet. The library never prints, aborts, installs signal handlers, or reads an environment
  * variable other than ADAMW_ISA. adamw_step allocates nothing, except that the first step that is
- * large enough to be shared starts the threads of the handle.
+ * large enough to be shared starts the threads of the handle or of its team.
  *
  * Exact. The same inputs give the same bits on every instruction set and with any number of
  * threads, however tensors are cut, and whatever rounding mode, denormal mode or traps the host has
@@ -129,9 +133,10 @@ enum adamw_status_code {
   ADAMW_STATUS_OUT_OF_MEMORY = 3,
   /// The handle does not have what was asked for, such as a parameter or group of this number.
   ADAMW_STATUS_NOT_FOUND = 5,
-  /// The handle is NULL, was destroyed, or never was a handle.
+  /// The handle (of an optimizer or a team) is NULL, was destroyed, or never was a handle.
   ADAMW_STATUS_BAD_HANDLE = 7,
-  /// The handle is in use by another thread, or by the call that is running this callback.
+  /// The handle is in use by another thread, by the call that is running this callback, or by a
+  /// step that has begun and not ended.
   ADAMW_STATUS_BUSY = 8,
   /// An earlier call failed in the middle of its writes. The handle can only be destroyed or, if
   /// that call was a load, loaded again.
@@ -212,6 +217,31 @@ adamw_status adamw_get_capabilities(struct adamw_capabilities *out_capabilities,
                                     size_t struct_size);
 
 /* ---- Handle ---------------------------------------------------------------------------------- */
+
+/// Threads that handles share: a handle from `adamw_team_create`.
+typedef struct adamw_team adamw_team;
+
+/// Creates a team of threads for the handles that name it in `config.team`, and writes its handle
+/// to `out_team`. `num_threads` counts the thread that calls a step: 1 is that thread alone, and 0
+/// stands for as many as there are processors in the affinity mask of the process. Any other number
+/// is used as given.
+///
+/// The first step that is shared starts the other threads; they wait between steps and block all
+/// signals. Handles may step at the same time: the threads work for the one that came first, and
+/// the other steps run on their callers' threads alone. No step waits for another one, and the bits
+/// are the same.
+///
+/// The team belongs to the caller, who ends it with `adamw_team_destroy`, and to the handles that
+/// name it. The threads are joined when neither is left.
+///
+/// The caller ensures:
+/// `out_team` is NULL or writable.
+adamw_status adamw_team_create(uint32_t num_threads, adamw_team **out_team);
+
+/// Ends the caller's part in a team: its handle cannot be used any more. The handles of optimizers
+/// that name it keep the threads until the last of them is destroyed, so that the order does not
+/// matter; if there is none, the threads are joined before this returns. NULL does nothing.
+adamw_status adamw_team_destroy(adamw_team *team);
 
 /// A piece of the library's work, which the threads of the host run.
 typedef void (*adamw_task)(void *task_data, size_t index);
@@ -443,6 +473,10 @@ typedef struct adamw_config {
   adamw_bias_correction bias_correction;
   /// `[0]` In what the update differs from the formula of this header.
   adamw_formula formula;
+  /// `[NULL]` A team of threads that other handles use, too, in place of threads of this handle's
+  /// own. `num_threads` must then be 0, because the team has its number, and `parallel_for` NULL.
+  /// The handle keeps the threads until it is destroyed, also if the team is destroyed before.
+  adamw_team *team;
 } adamw_config;
 
 /// Fills `config` with the defaults. `struct_size` is the caller's `sizeof(adamw_config)`.
@@ -462,9 +496,9 @@ typedef struct adamw_optimizer adamw_optimizer;
 /// `config` is NULL or readable; `out_optimizer` is NULL or writable.
 adamw_status adamw_create(const struct adamw_config *config, adamw_optimizer **out_optimizer);
 
-/// Destroys an optimizer. Its threads are joined and its own memory is freed before this returns;
-/// the host's buffers stay as they are. NULL does nothing. Any further use of the handle is
-/// `ADAMW_STATUS_BAD_HANDLE`.
+/// Destroys an optimizer. Its threads are joined, if no other handle has a part in them, and its
+/// own memory is freed before this returns; the host's buffers stay as they are. NULL does nothing.
+/// Any further use of the handle is `ADAMW_STATUS_BAD_HANDLE`.
 adamw_status adamw_destroy(adamw_optimizer *optimizer);
 
 /* ---- Parameters and tensors ------------------------------------------------------------------ */
@@ -1086,6 +1120,36 @@ typedef struct adamw_step_info {
 adamw_status adamw_get_step_info(const adamw_optimizer *optimizer,
                                  struct adamw_step_info *out_info,
                                  size_t struct_size);
+
+/// Begins a step that threads of the host take together, inside a parallel region of theirs, in
+/// place of one `adamw_step` that would start threads of its own:
+///
+/// one thread:   adamw_step_begin(optimizer)
+/// all threads:  adamw_step_work(optimizer)
+/// one thread:   adamw_step_end(optimizer)
+///
+/// The step has the bits of `adamw_step`, and uses none of the threads that `adamw_config` names.
+/// This call looks at no gradient and at no number that the host keeps: they may be written until
+/// the first `adamw_step_work` or `adamw_step_end`. From this call to `adamw_step_end`, every other
+/// call on the handle is `ADAMW_STATUS_BUSY`.
+adamw_status adamw_step_begin(adamw_optimizer *optimizer);
+
+/// Works on the step that has begun, and returns when it is over. Any number of threads call it, at
+/// the same time or one after the other, each as often as it likes. The first one to come leads: it
+/// does what one thread has to do, calls the host's callbacks, and hands out the rest to those that
+/// are there. It waits for no thread that has not come; the others wait, asleep, for the leader.
+///
+/// If no step has begun, or the last one is over, it does nothing: a thread that comes late does no
+/// harm. How the step ended is what `adamw_step_end` returns. The status here is
+/// `ADAMW_STATUS_BAD_HANDLE`, or `ADAMW_STATUS_BUSY` in a callback of the step itself.
+adamw_status adamw_step_work(adamw_optimizer *optimizer);
+
+/// Ends the step that has begun, and returns what `adamw_step` would have returned. If the step is
+/// not over yet, the thread first works on it as in `adamw_step_work`; alone, if no other has come.
+/// So a step that has begun is always taken whole, or fails and changes nothing.
+///
+/// `ADAMW_STATUS_NOT_FOUND` if no step has begun.
+adamw_status adamw_step_end(adamw_optimizer *optimizer);
 
 /// Computes the loss and the gradients, writes the loss to `out_loss` and returns 0. The gradients
 /// go into the memory that the handle knows, or are set by calls on the handle. Any other return

@@ -290,6 +290,34 @@ using decay_filter = std::function<bool(std::string_view name)>;
 using lr_ratio = std::function<double(const adamw_param_info &info)>;
 using schedule_function = std::function<double(std::uint64_t index)>;
 
+// Threads that several optimizers share: config.team = team.get(). They stay until the team and the
+// last of these optimizers are gone.
+class team {
+public:
+  // The number counts the thread that calls a step; 0 is as many as there are processors.
+  explicit team(std::uint32_t num_threads = 0) {
+    detail::check(adamw_team_create(num_threads, &handle_));
+  }
+
+  ~team() { adamw_team_destroy(handle_); }
+
+  team(team &&other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+
+  team &operator=(team &&other) noexcept {
+    std::swap(handle_, other.handle_);
+    return *this;
+  }
+
+  team(const team &) = delete;
+  team &operator=(const team &) = delete;
+
+  // Returns the handle, which still belongs to this object.
+  adamw_team *get() const noexcept { return handle_; }
+
+private:
+  adamw_team *handle_ = nullptr;
+};
+
 // adamw_config with the defaults, and a loop of the host in place of the library's threads.
 struct config : adamw_config {
   config() : adamw_config() { detail::check(adamw_config_init(this, sizeof(adamw_config))); }
@@ -727,6 +755,13 @@ public:
   // If the loop (config.loop) throws after work has begun, its exception is rethrown when the step
   // has been taken.
   void step() { detail::call(adamw_step, handle_); }
+
+  // A step that threads of the host take together: one begins it, any number of them work on it at
+  // the same time, and one ends it. An exception of a callback does not leave step_work, which may
+  // be on a thread where nobody catches it, and step_end throws ADAMW_STATUS_CALLBACK.
+  void step_begin() { detail::check(adamw_step_begin(handle_)); }
+  void step_work() const { detail::check(adamw_step_work(handle_)); }
+  void step_end() { detail::check(adamw_step_end(handle_)); }
 
   // Measures a gradient now if the next step would. The step has the same result without it.
   void grad_ready(param number) { detail::call(adamw_grad_ready, handle_, raw(number)); }

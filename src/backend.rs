@@ -10,7 +10,7 @@
 //! `copy_state`, `set_state`, `read_bytes` and `write_bytes` carry state to and from the host.
 #![forbid(unsafe_code)]
 
-use crate::config::{Config, IsaCap};
+use crate::config::{IsaCap, Threads};
 use crate::cpu::Cpu;
 pub use crate::cpu::Refused;
 use crate::cpu::isa::Isa;
@@ -18,6 +18,7 @@ use crate::cuda::{self, Cuda};
 use crate::error::{Error, Label};
 use crate::role::Role;
 use crate::steps::Steps;
+use crate::sys::meeting::Meeting;
 use crate::tensor::{Buffer, Chunks, GradBlocks, Operands, SparseGrad, Tensor};
 use core::ops::Range;
 
@@ -28,8 +29,8 @@ pub struct Backend {
 }
 
 impl Backend {
-    pub fn new(config: &Config) -> Result<Backend, Error> {
-        Ok(Backend { cpu: Cpu::new(config.isa, config.threads)?, cuda: None })
+    pub fn new(isa: IsaCap, threads: Threads) -> Result<Backend, Error> {
+        Ok(Backend { cpu: Cpu::new(isa, threads)?, cuda: None })
     }
 
     /// Steps every chunk. An error means that nothing was written.
@@ -45,6 +46,11 @@ impl Backend {
     /// Measures every block of the gradients. An error means that nothing was measured.
     pub fn measure(&mut self, blocks: &GradBlocks) -> Result<(), Error> {
         self.cpu.measure(blocks)
+    }
+
+    /// Has work done by threads of the host that meet here, or (`None`) by the handle's.
+    pub fn invite(&mut self, guests: Option<&'static Meeting>) {
+        self.cpu.invite(guests);
     }
 
     /// Runs work that claims tasks until none is left, on at most as many threads as tasks.

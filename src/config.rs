@@ -16,6 +16,7 @@ use crate::clip::{Clip, ClipNumbers, NormScope};
 use crate::dtype::Dtype;
 use crate::error::{Error, Label};
 use crate::format::{MomentFormat, Precision};
+use crate::sys::team::Team;
 use crate::tensor::HostNumber;
 use core::ops::RangeInclusive;
 
@@ -34,7 +35,6 @@ pub struct Config {
     pub clear_grads: bool,
     pub clip_scope: NormScope,
     pub nonfinite: Nonfinite,
-    pub threads: Threads,
     pub isa: IsaCap,
     /// The seed of the random bits of stochastic rounding.
     pub seed: u64,
@@ -62,13 +62,15 @@ choice! {
 }
 
 /// The threads on which a step's work runs.
-#[derive(Clone, Copy)]
 pub struct Threads {
     /// The number of threads that work, the caller's included; `None` for as many as the affinity
     /// mask has.
     pub count: Option<usize>,
     /// The host's parallel loop, which replaces the library's own threads.
     pub host: Option<ParallelFor>,
+    /// The library's own threads; `None` if other handles have no part in them, until they are
+    /// first needed.
+    pub team: Option<Team>,
 }
 
 choice! {

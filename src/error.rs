@@ -304,6 +304,14 @@ pub enum Error {
          callback"
     )]
     Busy,
+    #[error("no such team: {0:#x} was destroyed, or never came from adamw_team_create")]
+    BadTeam(usize),
+    #[error("config.team and config.parallel_for are set, expected one of them at most")]
+    TeamAndLoop,
+    #[error("a step has begun on this handle: adamw_step_end ends it")]
+    StepBegun,
+    #[error("no step has begun on this handle: adamw_step_begin begins one")]
+    NoStepBegun,
     #[error(
         "an earlier call was interrupted in the middle of its writes: destroy this handle, or load \
          again if that call was a load"

@@ -23,6 +23,7 @@ mod weights;
 use crate::config;
 use crate::error::Error;
 use crate::steps::Steps;
+use crate::sys::meeting::Meeting;
 use crate::tensor::{Chunks, GradBlocks, Operands, Tensor};
 use isa::Isa;
 use stepper::Stepper;
@@ -63,6 +64,11 @@ impl Cpu {
                 block.tally.set(sum_squares, n_nonfinite);
             }) {}
         })
+    }
+
+    /// Has work done by threads of the host that meet here, or (`None`) by the handle's.
+    pub fn invite(&mut self, guests: Option<&'static Meeting>) {
+        self.threads.invite(guests);
     }
 
     /// Runs work that claims tasks until none is left, on at most as many threads as tasks.

@@ -1,10 +1,11 @@
-//! The threads of one handle: the caller's alone, the caller's and a team, or those of the host's
-//! loop.
+//! The threads of one handle: the caller's alone, the caller's and a team, those of the host's
+//! loop, or those of the host that take a step together.
 #![forbid(unsafe_code)]
 
 use crate::config;
 use crate::error::Error;
 use crate::sys;
+use crate::sys::meeting::Meeting;
 use crate::sys::team::Team;
 use crate::tensor::Line;
 
@@ -31,12 +32,18 @@ impl Refused {
 /// The threads on which the tasks of a step run.
 pub struct Threads {
     config: config::Threads,
-    team: Option<Team>,
+    /// Where threads of the host wait that take this step in place of those.
+    guests: Option<&'static Meeting>,
 }
 
 impl Threads {
     pub fn new(config: config::Threads) -> Threads {
-        Threads { config, team: None }
+        Threads { config, guests: None }
+    }
+
+    /// Has work done by threads that meet here, or (`None`) by those of the handle again.
+    pub fn invite(&mut self, guests: Option<&'static Meeting>) {
+        self.guests = guests;
     }
 
     /// Runs `drain`, which claims tasks of `line` until none is left, on as many threads as the
@@ -47,11 +54,10 @@ impl Threads {
         refused: Refused,
         drain: &(dyn Fn() + Sync),
     ) -> Result<(), Error> {
-        let count = self.count();
-        if count > 1 && line.n_elements() >= SERIAL_BELOW {
+        if line.n_elements() >= SERIAL_BELOW && !self.is_alone() {
             line.share();
             let n_tasks = usize::try_from(line.n_tasks()).unwrap_or(usize::MAX);
-            let answer = match self.hand_out(count, n_tasks, drain) {
+            let answer = match self.hand_out(n_tasks, drain) {
                 Ok(answer) if answer != 0 && !line.started() => Err(Error::ParallelFor(answer)),
                 other => other.map(|_| ()),
             };
@@ -67,41 +73,37 @@ impl Threads {
     /// Runs `drain`, which claims `n_tasks` tasks until none is left; the caller does those that no
     /// other thread takes.
     pub fn share(&mut self, n_tasks: usize, drain: &(dyn Fn() + Sync)) {
-        let count = self.count();
-        if count > 1 && n_tasks > 1 {
-            let _ = self.hand_out(count, n_tasks, drain);
+        if n_tasks > 1 && !self.is_alone() {
+            let _ = self.hand_out(n_tasks, drain);
         }
         drain();
     }
 
-    /// Runs `drain` on `count` threads, and returns the answer of the host's loop; 0 if there is
+    /// Runs `drain` on other threads, too, and returns the answer of the host's loop; 0 if there is
     /// none.
-    fn hand_out(
-        &mut self,
-        count: usize,
-        n_tasks: usize,
-        drain: &(dyn Fn() + Sync),
-    ) -> Result<i32, Error> {
+    fn hand_out(&mut self, n_tasks: usize, drain: &(dyn Fn() + Sync)) -> Result<i32, Error> {
+        if let Some(guests) = self.guests {
+            guests.run(drain);
+            return Ok(0);
+        }
+        let count = self.count();
         if let Some(host) = self.config.host {
             return Ok(host.run(count.min(n_tasks), drain));
         }
-        if let Some(team) = self.team(count)? {
-            team.run(drain);
-        }
+        let team = match self.config.team.take() {
+            Some(team) => team,
+            None => Team::new(count)?,
+        };
+        self.config.team.insert(team).run(drain)?;
         Ok(0)
+    }
+
+    fn is_alone(&self) -> bool {
+        self.guests.is_none() && self.count() == 1
     }
 
     /// Returns the number of threads that share a large step.
     pub fn count(&self) -> usize {
         self.config.count.unwrap_or_else(sys::affinity_count)
-    }
-
-    /// Returns the team, which the first use starts; `None` in a forked child, which lacks its
-    /// threads.
-    fn team(&mut self, count: usize) -> Result<Option<&Team>, Error> {
-        if self.team.is_none() {
-            self.team = Some(Team::start(count - 1)?);
-        }
-        Ok(self.team.as_ref().filter(|team| team.is_here()))
     }
 }

@@ -18,9 +18,10 @@ pub enum Status {
     OutOfMemory = 3,
     /// The handle does not have what was asked for, such as a parameter or group of this number.
     NotFound = 5,
-    /// The handle is NULL, was destroyed, or never was a handle.
+    /// The handle (of an optimizer or a team) is NULL, was destroyed, or never was a handle.
     BadHandle = 7,
-    /// The handle is in use by another thread, or by the call that is running this callback.
+    /// The handle is in use by another thread, by the call that is running this callback, or by a
+    /// step that has begun and not ended.
     Busy = 8,
     /// An earlier call failed in the middle of its writes. The handle can only be destroyed or, if
     /// that call was a load, loaded again.
@@ -114,7 +115,8 @@ impl Error {
             Error::NoSchedule | Error::NoScaler | Error::NoDevice(_) | Error::NoDeviceYet => {
                 Status::NotFound
             }
-            Error::NoState { .. }
+            Error::NoStepBegun
+            | Error::NoState { .. }
             | Error::NoStateNamed(_)
             | Error::NoParamNamed(_)
             | Error::NoName { .. } => Status::NotFound,
@@ -137,8 +139,8 @@ impl Error {
                 Status::OutOfMemory
             }
             Error::Nonfinite { .. } | Error::NormOverflow { .. } => Status::Nonfinite,
-            Error::NullHandle | Error::BadHandle(_) => Status::BadHandle,
-            Error::Busy => Status::Busy,
+            Error::NullHandle | Error::BadHandle(_) | Error::BadTeam(_) => Status::BadHandle,
+            Error::Busy | Error::StepBegun => Status::Busy,
             Error::Poisoned | Error::HalfLoaded => Status::Poisoned,
             Error::Panic(_) => Status::Internal,
             _ => Status::InvalidArgument,

@@ -2,7 +2,7 @@
 #![allow(non_camel_case_types)]
 
 use super::sized::{self, sized_struct};
-use super::{ADAMW_ISA_BEST, Status, adamw_isa, guard};
+use super::{ADAMW_ISA_BEST, Status, Team, adamw_isa, guard};
 use core::ffi::c_void;
 
 pub use crate::callback::{adamw_parallel_for, adamw_task};
@@ -220,11 +220,15 @@ pub struct adamw_config {
     pub bias_correction: adamw_bias_correction,
     /// `[0]` In what the update differs from the formula of this header.
     pub formula: adamw_formula,
+    /// `[NULL]` A team of threads that other handles use, too, in place of threads of this handle's
+    /// own. `num_threads` must then be 0, because the team has its number, and `parallel_for` NULL.
+    /// The handle keeps the threads until it is destroyed, also if the team is destroyed before.
+    pub team: *mut Team,
 }
 
 sized_struct!(
     adamw_config, "config",
-    6 of 8, 6 of 4, 5 of 8, 4 of 4, 4 of 8, 2 of 4, 1 of 8, 4 of 4
+    6 of 8, 6 of 4, 5 of 8, 4 of 4, 4 of 8, 2 of 4, 1 of 8, 4 of 4, 1 of 8
 );
 
 impl adamw_config {
@@ -263,6 +267,7 @@ impl adamw_config {
         independent_weight_decay: 0,
         bias_correction: ADAMW_BIAS_CORRECTION_PRODUCTS,
         formula: 0,
+        team: core::ptr::null_mut(),
     };
 }
 

@@ -4,7 +4,7 @@
 use super::sized;
 use super::{
     ADAMW_FORMULA_DECAYS_NEW_VALUE, ADAMW_FORMULA_EPS_BEFORE_CORRECTION, Status, adamw_clip,
-    adamw_config, adamw_formula, flag, guard, handle,
+    adamw_config, adamw_formula, flag, guard, handle, team,
 };
 use crate::callback::ParallelFor;
 use crate::clip::{Clip, ClipKind, NormScope};
@@ -38,26 +38,52 @@ pub unsafe extern "C" fn adamw_create(
             return Err(Error::Null("out_optimizer"));
         }
         // SAFETY: the header requires that the host's `parallel_for` and addresses are valid.
-        let config = unsafe { checked(&config) }?;
-        let handle = handle::insert(Optimizer::new(config)?)?;
+        let (config, threads) = unsafe { (checked(&config)?, threads(&config)?) };
+        let handle = handle::insert(Optimizer::new(config, threads)?)?;
         // SAFETY: not NULL, and the caller guarantees the rest.
         unsafe { out_optimizer.write_unaligned(handle) };
         Ok(())
     })
 }
 
-/// Destroys an optimizer. Its threads are joined and its own memory is freed before this returns;
-/// the host's buffers stay as they are. NULL does nothing. Any further use of the handle is
-/// `ADAMW_STATUS_BAD_HANDLE`.
+/// Destroys an optimizer. Its threads are joined, if no other handle has a part in them, and its
+/// own memory is freed before this returns; the host's buffers stay as they are. NULL does nothing.
+/// Any further use of the handle is `ADAMW_STATUS_BAD_HANDLE`.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_destroy(optimizer: *mut Optimizer) -> Status {
     guard(|| if optimizer.is_null() { Ok(()) } else { handle::remove(optimizer) })
 }
 
+/// Returns the threads that C code asked for.
+///
+/// # Safety
+/// The requirements of `ParallelFor::new` hold.
+unsafe fn threads(config: &adamw_config) -> Result<Threads, Error> {
+    // SAFETY: the caller guarantees it.
+    let host = unsafe { ParallelFor::new(config.parallel_for, config.parallel_for_data) };
+    let count = (config.num_threads > 0).then_some(config.num_threads as usize);
+    if config.team.is_null() {
+        return Ok(Threads { count, host, team: None });
+    }
+    if host.is_some() {
+        return Err(Error::TeamAndLoop);
+    }
+    if config.num_threads > 0 {
+        let expected = "0 where config.team is set, which has a number of its own";
+        return Err(Error::Constant {
+            name: "config.num_threads",
+            value: config.num_threads,
+            expected,
+        });
+    }
+    let team = team::of(config.team)?;
+    Ok(Threads { count: Some(team.n_threads()), host, team: Some(team) })
+}
+
 /// Checks the values that C code gave.
 ///
 /// # Safety
-/// The requirements of `ParallelFor::new` and `HostNumber::new` hold.
+/// The requirements of `HostNumber::new` hold.
 unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
     let [eps_before_correction, decays_new_value] = formula("config.formula", config.formula)?;
     Ok(Config {
@@ -101,11 +127,6 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
         multi_precision: flag("config.multi_precision", config.multi_precision)?,
         average_grads: flag("config.average_grads", config.average_grads)?,
         clear_grads: flag("config.clear_grads", config.clear_grads)?,
-        threads: Threads {
-            count: (config.num_threads > 0).then_some(config.num_threads as usize),
-            // SAFETY: the caller guarantees it.
-            host: unsafe { ParallelFor::new(config.parallel_for, config.parallel_for_data) },
-        },
         nonfinite: Nonfinite::of("config.nonfinite", config.nonfinite)?,
         clip_scope: NormScope::of("config.clip_scope", config.clip_scope)?,
         isa: IsaCap::of("config.isa", config.isa)?,

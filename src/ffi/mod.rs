@@ -4,6 +4,7 @@
 mod choices;
 mod handle;
 mod sized;
+mod slots;
 
 // The sections of the header, in its order: `tests/house/generated.rs` takes them from here. A
 // type is declared above the functions that take it.
@@ -12,6 +13,8 @@ mod sized;
 mod library;
 
 // == Handle
+mod team;
+
 mod config;
 
 mod lifecycle;
@@ -32,6 +35,8 @@ mod grads;
 
 // == Step
 mod step;
+
+mod together;
 
 mod subset;
 
@@ -113,7 +118,9 @@ pub use schedule_kinds::*;
 pub use state::*;
 pub use step::*;
 pub use subset::*;
+pub use team::{Team, adamw_team_create, adamw_team_destroy};
 pub use tensor::*;
+pub use together::*;
 
 use crate::error::Error;
 use crate::sys::thread::{BytesPerThread, PerThread};

@@ -22,7 +22,7 @@ pub use step::report::Report;
 
 use crate::backend::Backend;
 use crate::callback::{DecayFilter, LrRatio};
-use crate::config::{Config, GroupConfig, IsaCap};
+use crate::config::{Config, GroupConfig, IsaCap, Threads};
 use crate::error::{Error, Label};
 use crate::schedule::Schedule;
 use crate::sys::memory::reserve;
@@ -62,7 +62,7 @@ pub struct Optimizer {
 
 impl Optimizer {
     /// Returns an optimizer without parameters, with one group.
-    pub fn new(config: Config) -> Result<Optimizer, Error> {
+    pub fn new(config: Config, threads: Threads) -> Result<Optimizer, Error> {
         config.validate()?;
         let mut groups = Vec::new();
         reserve(&mut groups, 1, "the groups")?;
@@ -85,7 +85,7 @@ impl Optimizer {
             report: Report::NONE,
             statistics: false,
             schedule: None,
-            backend: Backend::new(&config)?,
+            backend: Backend::new(config.isa, threads)?,
             on_device: OnDevice::default(),
             scratch: Scratch::default(),
             is_half_loaded: false,

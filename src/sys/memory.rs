@@ -1,7 +1,7 @@
 //! Memory whose lack is an error, never the end of the process.
 //!
-//! `reserve` makes room in a `Vec` and `Boxed::new` allocates one value; both return an error if
-//! there is no memory. `give_back` returns room that is no longer needed.
+//! `reserve` makes room in a `Vec`; `Boxed::new` and `leaked` allocate one value. They return an
+//! error if there is no memory. `give_back` returns room that is no longer needed.
 //!
 //! `Memory::zeroed` is the zeroed memory of optimizer state. `allocated` takes less than a huge
 //! page from the allocator, and aligns it to a cache line by hand. `mapped` maps more than that on
@@ -64,6 +64,14 @@ pub fn give_back<T>(vec: &mut Vec<T>, length: usize) {
             *vec = smaller;
         }
     }
+}
+
+/// Returns a value that stays for as long as the process.
+pub fn leaked<T>(value: T, what: &'static str) -> Result<&'static T, Error> {
+    let mut values = Vec::new();
+    reserve(&mut values, 1, what)?;
+    values.push(value);
+    Ok(&values.leak()[0])
 }
 
 /// A box whose allocation can fail.

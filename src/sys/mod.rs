@@ -1,12 +1,15 @@
 //! The system: files, the floating-point environment, memory, processors, threads, signals, panics.
 
 pub mod cancel;
+mod counted;
 pub mod files;
 pub mod fp;
+pub mod meeting;
 pub mod memory;
 pub mod panics;
 pub mod team;
 pub mod thread;
+pub mod together;
 
 use core::ffi::CStr;
 

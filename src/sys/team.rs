@@ -1,166 +1,130 @@
-//! Threads that wait, parked, for one borrowed piece of work at a time.
+//! Threads for the work of one handle or of several: the caller's, and workers that wait, parked.
 //!
-//! `Team::start` creates workers, which run `work_until_the_end`. `Team::run` opens a piece of work
-//! under the lock, wakes the workers and works itself. A worker that sees work that it has not
-//! joined yet counts itself as running, works, and counts itself out again. When the caller has run
-//! out of work, dropping `Open` closes it, so that no further worker joins, and waits until no
-//! worker is running. Dropping the team ends the workers and joins them.
+//! The first `Team::run` starts the workers, which join a session of the team's meeting; the last
+//! owner of the team ends the session and joins them. They are created by `pthread_create`, which
+//! reports that there is no memory, where `std::thread` would abort.
 //!
-//! So the caller works from the moment it asks, and waits only for workers that are in the middle
-//! of something: a worker that wakes late finds the work closed, and costs nothing. Waking and
-//! waiting allocate nothing. The threads are created by `pthread_create`, which reports that there
-//! is no memory, where `std::thread` would abort.
+//! No thread waits for another one's work, nor for another one that is starting the workers: it
+//! works alone. So does a forked child, which does not have its parent's workers. Hence no lock
+//! that such a child inherits can stop it.
 
+use super::counted::Counted;
+use super::meeting::Meeting;
 use super::memory::reserve;
-use super::{fp, panics, process_id, with_signals_blocked};
+use super::{process_id, with_signals_blocked};
 use crate::error::{Errno, Error};
 use core::ffi::c_void;
-use core::mem::{forget, take, transmute};
 use core::ptr::{null, null_mut};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use core::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::Mutex;
 
-/// The workers of one handle; joined when dropped.
-pub struct Team {
-    /// A single one, in memory that can be allocated fallibly and stays in its place.
-    shared: Vec<Shared>,
-    workers: Vec<libc::pthread_t>,
-    /// The process that has these threads. A forked child does not have them.
-    process: i32,
-}
+/// One owner of a team. The last one joins the workers.
+#[derive(Clone)]
+pub struct Team(Counted<Crew>);
 
-#[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
-    /// Signalled when there is new work, or the end.
-    wake: Condvar,
-    /// Signalled when the last worker has left the work.
-    left: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    /// The work, or `None` when it is closed. See `Team::run` for its true lifetime.
-    work: Option<&'static (dyn Fn() + Sync)>,
-    /// The number of pieces of work so far, so that a worker joins each only once.
-    round: u64,
-    /// Workers that are running `work`.
-    running: usize,
-    panicked: bool,
-    end: bool,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it holds the lock.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+struct Crew {
+    /// The number of threads that work, a caller included.
+    n_threads: usize,
+    meeting: Meeting,
+    /// The session that the workers join.
+    session: AtomicU64,
+    workers: Mutex<Vec<libc::pthread_t>>,
+    /// The process that has the workers; 0 before they are started.
+    process: AtomicI32,
 }
 
 impl Team {
-    /// Starts `count` workers. If one of them does not start, the others are joined again.
-    pub fn start(count: usize) -> Result<Team, Error> {
-        let mut team = Team { shared: Vec::new(), workers: Vec::new(), process: process_id() };
-        reserve(&mut team.shared, 1, "the threads")?;
-        reserve(&mut team.workers, count, "the threads")?;
-        team.shared.push(Shared::default());
+    /// Returns a team of so many threads, the caller's included.
+    pub fn new(n_threads: usize) -> Result<Team, Error> {
+        let crew = Crew {
+            n_threads,
+            meeting: Meeting::default(),
+            session: AtomicU64::new(0),
+            workers: Mutex::new(Vec::new()),
+            process: AtomicI32::new(0),
+        };
+        Ok(Team(Counted::new(crew, "the threads")?))
+    }
+
+    /// Returns the number of threads that work, the caller's included.
+    pub fn n_threads(&self) -> usize {
+        self.0.n_threads
+    }
+
+    /// Calls `work` on this thread and on every worker that is free and wakes in time. It returns
+    /// when all those calls have returned. An error means that the workers could not be started,
+    /// and that there was no call.
+    pub fn run(&self, work: &(dyn Fn() + Sync)) -> Result<(), Error> {
+        match self.0.has_workers()? {
+            true => self.0.meeting.run(work),
+            false => work(),
+        }
+        Ok(())
+    }
+}
+
+impl Crew {
+    /// Returns whether this process has the workers, which the first call starts.
+    fn has_workers(&self) -> Result<bool, Error> {
+        if self.process.load(Ordering::Acquire) == 0 {
+            let Ok(mut workers) = self.workers.try_lock() else { return Ok(false) };
+            // Another thread may have started them since.
+            if self.process.load(Ordering::Acquire) == 0 {
+                self.start(&mut workers)?;
+                self.process.store(process_id(), Ordering::Release);
+            }
+        }
+        Ok(self.is_here())
+    }
+
+    fn is_here(&self) -> bool {
+        self.process.load(Ordering::Acquire) == process_id()
+    }
+
+    /// Starts the workers. If one of them does not start, the others are joined again.
+    fn start(&self, workers: &mut Vec<libc::pthread_t>) -> Result<(), Error> {
+        let count = self.n_threads.saturating_sub(1);
+        reserve(workers, count, "the threads")?;
+        self.session.store(self.meeting.session(), Ordering::Relaxed);
         for _ in 0..count {
-            let shared = (&raw const team.shared[0]).cast_mut().cast();
             let mut worker = 0;
-            // SAFETY: the team joins the worker before it drops `shared`, which the worker uses.
+            let crew = (&raw const *self).cast_mut().cast();
+            // SAFETY: the crew joins the worker, which uses it, before it is dropped.
             let refused = with_signals_blocked(|| unsafe {
-                libc::pthread_create(&mut worker, null(), enter, shared)
+                libc::pthread_create(&mut worker, null(), enter, crew)
             });
             if refused != 0 {
+                self.stop(workers);
                 return Err(Error::Threads(count, Errno(refused)));
             }
-            team.workers.push(worker);
+            workers.push(worker);
         }
-        Ok(team)
+        Ok(())
     }
 
-    /// Returns whether this process is the one that started the team.
-    pub fn is_here(&self) -> bool {
-        self.process == process_id()
-    }
-
-    /// Calls `work` on this thread and on every worker that wakes in time. It returns when all
-    /// those calls have returned.
-    pub fn run(&self, work: &(dyn Fn() + Sync)) {
-        // SAFETY: `Open` takes the reference back before this function returns or unwinds: it
-        // closes the work, under the lock that workers take it with, and waits for those that run.
-        let shared_work: &'static (dyn Fn() + Sync) = unsafe { transmute(work) };
-        let shared = &self.shared[0];
-        let mut state = shared.lock();
-        state.work = Some(shared_work);
-        state.round += 1;
-        drop(state);
-        shared.wake.notify_all();
-        let open = Open(shared);
-        work();
-        drop(open);
-        if take(&mut shared.lock().panicked) {
-            panic!("a worker panicked");
+    /// Ends the session, and joins the workers.
+    fn stop(&self, workers: &mut Vec<libc::pthread_t>) {
+        self.meeting.end();
+        for worker in workers.drain(..) {
+            // SAFETY: `start` created the worker, and `drain` yields it once.
+            unsafe { libc::pthread_join(worker, null_mut()) };
         }
     }
 }
 
-/// Work that workers may join; closed when dropped.
-struct Open<'a>(&'a Shared);
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        let mut state = self.0.lock();
-        state.work = None;
-        while state.running > 0 {
-            state = self.0.left.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-}
-
-extern "C" fn enter(shared: *mut c_void) -> *mut c_void {
-    // SAFETY: `Team::start` passed its `Shared`, which is only ever shared, and outlives the
-    // worker.
-    work_until_the_end(unsafe { &*shared.cast::<Shared>() });
+extern "C" fn enter(crew: *mut c_void) -> *mut c_void {
+    // SAFETY: `Crew::start` passed the crew, which is only ever shared, and outlives the worker.
+    let crew = unsafe { &*crew.cast::<Crew>() };
+    crew.meeting.join(crew.session.load(Ordering::Relaxed));
     null_mut()
 }
 
-fn work_until_the_end(shared: &Shared) {
-    let mut seen = 0;
-    let mut state = shared.lock();
-    while !state.end {
-        match state.work.filter(|_| state.round != seen) {
-            None => state = shared.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
-            Some(work) => {
-                seen = state.round;
-                state.running += 1;
-                drop(state);
-                let result = panics::caught(|| fp::standard(work));
-                state = shared.lock();
-                state.running -= 1;
-                state.panicked |= result.is_err();
-                if state.running == 0 {
-                    shared.left.notify_all();
-                }
-            }
-        }
-    }
-}
-
-impl Drop for Team {
+impl Drop for Crew {
     fn drop(&mut self) {
-        if !self.is_here() {
-            // A forked child has no workers to stop or to join, and a lock that one of them held is
-            // held for good.
-            forget(take(&mut self.shared));
-            return;
-        }
-        if let Some(shared) = self.shared.first() {
-            shared.lock().end = true;
-            shared.wake.notify_all();
-        }
-        for worker in self.workers.drain(..) {
-            // SAFETY: `start` created the worker, and `drain` yields it once.
-            unsafe { libc::pthread_join(worker, null_mut()) };
+        if self.is_here()
+            && let Ok(mut workers) = self.workers.try_lock()
+        {
+            self.stop(&mut workers);
         }
     }
 }
@@ -168,18 +132,20 @@ impl Drop for Team {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use crate::sys::panics;
+    use std::sync::atomic::AtomicUsize;
 
     #[test]
     fn everyone_who_joins_has_returned_when_run_returns() {
-        let team = Team::start(3).unwrap();
+        let team = Team::new(4).unwrap();
         for _ in 0..2_000 {
             let (entered, left) = (AtomicUsize::new(0), AtomicUsize::new(0));
             team.run(&|| {
                 entered.fetch_add(1, Ordering::SeqCst);
                 std::thread::yield_now();
                 left.fetch_add(1, Ordering::SeqCst);
-            });
+            })
+            .unwrap();
             let entered = entered.into_inner();
             assert!((1..=4).contains(&entered), "{entered} calls for 4 threads");
             assert_eq!(entered, left.into_inner());
@@ -188,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_panic_of_a_worker_reaches_the_caller_and_the_team_works_on() {
-        let team = Team::start(1).unwrap();
+        let team = Team::new(2).unwrap();
         let caller = std::thread::current().id();
         let came = AtomicUsize::new(0);
         let result = panics::caught(|| {
@@ -203,7 +169,32 @@ mod tests {
                 }
             })
         });
-        assert_eq!(result, Err(crate::error::Label::new(b"a worker panicked")));
-        team.run(&|| {});
+        let text = b"another thread panicked in its part of the work";
+        assert_eq!(result.map(drop), Err(crate::error::Label::new(text)));
+        team.run(&|| {}).unwrap();
+    }
+
+    #[test]
+    fn a_caller_whose_team_is_at_work_for_another_works_alone() {
+        let team = Team::new(3).unwrap();
+        let calls = AtomicUsize::new(0);
+        let first = std::thread::current().id();
+        team.run(&|| {
+            if std::thread::current().id() == first {
+                let other = team.clone();
+                std::thread::scope(|scope| {
+                    scope.spawn(|| {
+                        let work = || {
+                            calls.fetch_add(1, Ordering::SeqCst);
+                        };
+                        for _ in 0..100 {
+                            other.run(&work).unwrap();
+                        }
+                    });
+                });
+            }
+        })
+        .unwrap();
+        assert_eq!(calls.into_inner(), 100);
     }
 }

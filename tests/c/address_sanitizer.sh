@@ -44,6 +44,10 @@ for name in misuse_config misuse_tensor misuse_overlap misuse_param misuse_handl
 done
 compile fork_child "$tests/fork_child.c" "$tests/large.c" "$tests/process.c"
 check fork_child
+compile team "$tests/team.c" "$tests/harness.c" "$tests/large.c" "$tests/process.c"
+check team
+compile together "$tests/together.c" "$tests/harness.c" "$tests/calls.c" "$tests/large.c"
+check together
 for name in minimal param_groups bf16_master embedding; do
   compile $name "$source/examples-c/$name.c"
   check $name

@@ -31,7 +31,8 @@ struct threads {
 
 struct run {
   struct memory memory;
-  adamw_optimizer *optimizer;
+  adamw_optimizer *optimizer, *of_team;
+  adamw_team *team;
   struct threads threads;
   uint32_t group;
   uint32_t numbers[2 * KINDS + 1], coded_group, coded;
@@ -74,6 +75,43 @@ static adamw_status create(struct run *run, int unused) {
   config.num_threads = run->threads.num_threads;
   config.parallel_for = run->threads.parallel_for;
   return adamw_create(&config, &run->optimizer);
+}
+
+static adamw_status create_team(struct run *run, int num_threads) {
+  return adamw_team_create((uint32_t)num_threads, &run->team);
+}
+
+static adamw_status create_of_team(struct run *run, int unused) {
+  adamw_config config;
+  (void)unused;
+  adamw_config_init(&config, sizeof config);
+  config.team = run->team;
+  return adamw_create(&config, &run->of_team);
+}
+
+static adamw_status destroy_of_team(struct run *run, int unused) {
+  (void)unused;
+  return adamw_destroy(run->of_team);
+}
+
+static adamw_status destroy_team(struct run *run, int unused) {
+  (void)unused;
+  return adamw_team_destroy(run->team);
+}
+
+static adamw_status begin_step(struct run *run, int unused) {
+  (void)unused;
+  return adamw_step_begin(run->optimizer);
+}
+
+static adamw_status work_on_step(struct run *run, int unused) {
+  (void)unused;
+  return adamw_step_work(run->optimizer);
+}
+
+static adamw_status end_step(struct run *run, int unused) {
+  (void)unused;
+  return adamw_step_end(run->optimizer);
 }
 
 static adamw_status add_group(struct run *run, int unused) {
@@ -342,6 +380,10 @@ static const struct {
   int argument;
 } calls[] = {
     {"create", create, 0},
+    {"team_create", create_team, 3},
+    {"create with a team", create_of_team, 0},
+    {"team_destroy", destroy_team, 0},
+    {"destroy with a team", destroy_of_team, 0},
     {"add_group", add_group, 0},
     {"set_decay_filter without parameters", set_filter, 0},
     {"add_param f32", add_hosts, 0},
@@ -388,6 +430,9 @@ static const struct {
     {"set_group that lets rows lag", set_lazy, ADAMW_LAZY_EXACT},
     {"step", step, 0},
     {"sparse_flush", flush_rows, 0},
+    {"step_begin", begin_step, 0},
+    {"step_work", work_on_step, 0},
+    {"step_end", end_step, 0},
     {"set another lr_schedule", set_schedule, 9},
     {"accumulate_grad", accumulate, 0},
     {"apply_gradients", apply, 0},

@@ -322,6 +322,8 @@ const struct call every_call[] = {
     {"adamw_clear_grad", clear_grad},
     {"adamw_sync_master", sync_master},
     {"adamw_step", adamw_step},
+    {"adamw_step_begin", adamw_step_begin},
+    {"adamw_step_end", adamw_step_end},
     {"adamw_grad_ready", grad_ready},
     {"adamw_step_param", step_param},
     {"adamw_set_lr", set_lr},

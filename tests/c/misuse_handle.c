@@ -17,6 +17,8 @@ static void is_no_handle(const char *what, void *handle) {
     else
       refused(call->call(handle), ADAMW_STATUS_BAD_HANDLE, handle ? "handle" : "");
   }
+  row("adamw_step_work(%s)", what);
+  refused(adamw_step_work(handle), ADAMW_STATUS_BAD_HANDLE, handle ? "handle" : "");
 }
 
 static void handles_that_are_none(void) {

@@ -17,6 +17,10 @@ static adamw_config config;
 
 static adamw_status create(void) { return adamw_create(&config, &optimizer); }
 static adamw_status step(void) { return adamw_step(optimizer); }
+static adamw_status step_together(void) {
+  adamw_status status = adamw_step_begin(optimizer);
+  return status ? status : adamw_step_end(optimizer);
+}
 static adamw_status save(void) { return adamw_save(optimizer, path); }
 static adamw_status load(void) { return adamw_load(optimizer, path, NULL); }
 static adamw_status refused(void) {
@@ -29,7 +33,8 @@ static struct call {
   adamw_status (*call)(void);
   long most;
 } calls[] = {{"create", create, 0}, {"step", step, 0}, {"save", save, 0}, {"load", load, 0},
-             {"a refused call", refused, 0}};
+             {"a refused call", refused, 0},
+             {"a step that is begun and ended", step_together, 0}};
 enum { CREATE, STEP, OTHERS, N_CALLS = sizeof calls / sizeof calls[0] };
 
 struct work {

@@ -15,15 +15,23 @@ static void wrong(const char *call, const char *what) {
   fprintf(stderr, "%s: %s (last error: %s)\n", call, what, adamw_last_error());
 }
 
-static adamw_optimizer *create_large(uint32_t num_threads, adamw_parallel_for parallel_for) {
+/* Whose the threads of a handle are. */
+enum threads { ITS_OWN, OF_A_TEAM, OF_THE_HOST };
+
+static adamw_optimizer *create_large(uint32_t num_threads, enum threads threads,
+                                     adamw_parallel_for parallel_for) {
   adamw_optimizer *optimizer = NULL;
   adamw_config config;
   adamw_config_init(&config, sizeof config);
-  config.num_threads = num_threads;
+  config.num_threads = threads == OF_A_TEAM ? 0 : num_threads;
   config.parallel_for = parallel_for;
+  if (threads == OF_A_TEAM && adamw_team_create(num_threads, &config.team) != ADAMW_STATUS_OK)
+    wrong("adamw_team_create", "failed");
   large_fill(&large);
   if (large_create(&large, &config, &optimizer) != ADAMW_STATUS_OK)
     wrong("large_create", "failed");
+  if (adamw_team_destroy(config.team) != ADAMW_STATUS_OK) /* the handle keeps the threads */
+    wrong("adamw_team_destroy", "failed");
   return optimizer;
 }
 
@@ -42,20 +50,23 @@ static void a_thread_that_cannot_be_started_fails_the_step(void) {
     const char *name;
     uint32_t num_threads;
     long n_given; /* threads that the system gives */
+    enum threads threads;
   } rows[] = {
-      {"no thread of 2", 2, 0},
-      {"no thread of 4", 4, 0},
-      {"2 threads of 4", 4, 2},
-      {"8 threads of as many as a number holds", UINT32_MAX, 8},
+      {"no thread of 2", 2, 0, ITS_OWN},
+      {"no thread of 4", 4, 0, ITS_OWN},
+      {"2 threads of 4", 4, 2, ITS_OWN},
+      {"8 threads of as many as a number holds", UINT32_MAX, 8, ITS_OWN},
+      {"no thread of a team of 2", 2, 0, OF_A_TEAM},
+      {"2 threads of a team of 4", 4, 2, OF_A_TEAM},
   };
-  adamw_optimizer *optimizer = create_large(1, NULL);
+  adamw_optimizer *optimizer = create_large(1, ITS_OWN, NULL);
   if (adamw_step(optimizer) != ADAMW_STATUS_OK || adamw_destroy(optimizer) != ADAMW_STATUS_OK)
     wrong("one thread", "failed");
   expected = large;
 
   int n_threads = process_threads();
   for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-    optimizer = create_large(rows[i].num_threads, NULL);
+    optimizer = create_large(rows[i].num_threads, rows[i].threads, NULL);
     before = large;
     fail_thread(rows[i].n_given);
     adamw_status status = adamw_step(optimizer);
@@ -79,29 +90,41 @@ static void a_thread_that_cannot_be_started_fails_the_step(void) {
   }
 }
 
+static adamw_status step_together(adamw_optimizer *optimizer) {
+  adamw_status status = adamw_step_begin(optimizer);
+  if (status == ADAMW_STATUS_OK)
+    status = adamw_step_work(optimizer);
+  return status == ADAMW_STATUS_OK ? adamw_step_end(optimizer) : status;
+}
+
 static void a_step_allocates_nothing_after_the_first(void) {
   enum { STEPS = 1000 };
   static const struct {
     const char *name;
     uint32_t num_threads;
+    enum threads threads;
     adamw_parallel_for parallel_for;
+    adamw_status (*step)(adamw_optimizer *optimizer);
   } rows[] = {
-      {"one thread", 1, NULL},
-      {"the host's parallel_for", 3, loop},
-      {"two threads of the library's", 2, NULL},
+      {"one thread", 1, ITS_OWN, NULL, adamw_step},
+      {"the host's parallel_for", 3, OF_THE_HOST, loop, adamw_step},
+      {"two threads of the library's", 2, ITS_OWN, NULL, adamw_step},
+      {"a team of two", 2, OF_A_TEAM, NULL, adamw_step},
+      {"a step that the host begins and ends", 2, ITS_OWN, NULL, step_together},
   };
-  for (int i = 0; i < 3; i++) {
-    adamw_optimizer *optimizer = create_large(rows[i].num_threads, rows[i].parallel_for);
+  for (int i = 0; i < 5; i++) {
+    adamw_optimizer *optimizer =
+        create_large(rows[i].num_threads, rows[i].threads, rows[i].parallel_for);
     const adamw_schedule schedule = {.struct_size = sizeof schedule,
                                      .kind = ADAMW_SCHEDULE_COSINE_ANNEALING,
                                      .lr = 0.001,
                                      .period = STEPS};
     if (adamw_set_lr_schedule(optimizer, &schedule) != ADAMW_STATUS_OK ||
-        adamw_step(optimizer) != ADAMW_STATUS_OK)
+        rows[i].step(optimizer) != ADAMW_STATUS_OK)
       wrong(rows[i].name, "the first step failed");
     fail_alloc(LONG_MAX, false);
     for (int step = 0; step < STEPS; step++)
-      if (adamw_step(optimizer) != ADAMW_STATUS_OK)
+      if (rows[i].step(optimizer) != ADAMW_STATUS_OK)
         wrong(rows[i].name, "a step failed");
     long number = fail_n_allocations();
     if (rows[i].parallel_for && n_loops != STEPS + 1)

@@ -189,6 +189,13 @@ impl Info {
     }
 }
 
+/// A team that stays for as long as the process.
+pub fn team(num_threads: u32) -> *mut ffi::Team {
+    let mut team = null_mut();
+    call!(adamw_team_create(num_threads, &mut team)).unwrap();
+    team
+}
+
 /// A handle that is destroyed with its owner.
 pub struct Handle(*mut ffi::Optimizer);
 
@@ -462,6 +469,20 @@ impl Handle {
 
     pub fn step_param(&self, param: u32) -> Answer {
         call!(adamw_step_param(self.0, param))
+    }
+
+    /// A step of `n_others` threads and this one together.
+    pub fn step_together(&self, n_others: usize) -> Answer {
+        call!(adamw_step_begin(self.0))?;
+        let handle = self.0.addr(); // a number, which any thread may use
+        std::thread::scope(|scope| {
+            for _ in 0..n_others {
+                scope.spawn(move || {
+                    call!(adamw_step_work(core::ptr::without_provenance_mut(handle))).unwrap()
+                });
+            }
+            call!(adamw_step_end(self.0))
+        })
     }
 
     pub fn try_step(&self) -> Answer {

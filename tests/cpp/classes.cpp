@@ -370,6 +370,45 @@ static void the_hosts_loop_and_what_it_throws() {
   HOLDS(optimizer.info(number).step == 3);
 }
 
+static void threads_are_shared_and_step_together() {
+  std::vector<float> first(300000), second(first), grad(300000, 1.0f);
+  std::vector<adamw::optimizer> optimizers;
+  adamw::config config;
+  {
+    adamw::team team(3), moved(std::move(team));
+    HOLDS(!team.get() && moved.get());
+    config.team = moved.get();
+    optimizers.emplace_back(config);
+    optimizers.emplace_back(config);
+    config.num_threads = 2;
+    HOLDS(fails([&] { adamw::optimizer other(config); }, ADAMW_STATUS_INVALID_ARGUMENT));
+    config.num_threads = 0;
+  }
+  HOLDS(fails([&] { adamw::optimizer late(config); }, ADAMW_STATUS_BAD_HANDLE));
+  optimizers[0].set_grad(optimizers[0].add("w", first), grad);
+  const adamw::param number = optimizers[1].add("w", second);
+  optimizers[1].set_grad(number, grad);
+  optimizers[0].step();
+  HOLDS(optimizers[0].step_info().num_threads == 3);
+
+  adamw::optimizer &together = optimizers[1];
+  const auto step = [&] {
+    together.step_begin();
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 3; i++)
+      threads.emplace_back([&] { together.step_work(); });
+    HOLDS(fails([&] { together.step(); }, ADAMW_STATUS_BUSY));
+    for (std::thread &thread : threads)
+      thread.join();
+    together.step_end();
+  };
+  step();
+  HOLDS(first == second && together.info(number).step == 1);
+  together.set_lr_ratio([](const adamw_param_info &) -> double { throw mine{1}; });
+  HOLDS(fails(step, ADAMW_STATUS_CALLBACK) && together.info(number).step == 1);
+  HOLDS(fails([&] { together.step_end(); }, ADAMW_STATUS_NOT_FOUND));
+}
+
 static void minimize_and_pairs() {
   world w;
   const auto closure = [&] {
@@ -648,6 +687,7 @@ int main() {
   what_a_callback_throws_belongs_to_its_call();
   schedules_of_both_kinds();
   the_hosts_loop_and_what_it_throws();
+  threads_are_shared_and_step_together();
   minimize_and_pairs();
   arrays_in_a_group_and_gradients_that_are_const();
   gradients_of_every_kind();

@@ -116,6 +116,7 @@ fn in_c(name: &str) -> &str {
     match name {
         "Optimizer" => "adamw_optimizer",
         "Status" => "adamw_status",
+        "Team" => "adamw_team",
         name => name,
     }
 }
@@ -144,12 +145,16 @@ fn translated(root: &Path, sections: &[Section]) -> String {
 
 /// Cuts cbindgen's output, which has a blank line after each declaration.
 fn declarations(header: &str) -> Vec<Declaration> {
-    let mut declarations = vec![Declaration {
-        name: "adamw_optimizer".into(),
-        text: "/// An optimizer: a handle from `adamw_create`, opaque to the host.\n\
-               typedef struct adamw_optimizer adamw_optimizer;\n"
-            .into(),
-    }];
+    let opaque = [
+        ("adamw_optimizer", "An optimizer: a handle from `adamw_create`, opaque to the host."),
+        ("adamw_team", "Threads that handles share: a handle from `adamw_team_create`."),
+    ];
+    let mut declarations: Vec<_> = opaque
+        .map(|(name, comment)| Declaration {
+            name: name.into(),
+            text: format!("/// {comment}\ntypedef struct {name} {name};\n"),
+        })
+        .into();
     let mut text = String::new();
     for line in header.lines().chain([""]) {
         if line.starts_with("#include") {

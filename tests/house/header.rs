@@ -206,6 +206,7 @@ fn fields() {
         independent_weight_decay: u32,
         bias_correction: u32,
         formula: u32,
+        team: *mut Team,
     });
     assert_without_holes!(adamw_group_config {
         struct_size: usize,

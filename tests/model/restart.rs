@@ -71,6 +71,7 @@ impl World {
             let config = adamw_config {
                 isa: old.config.isa,
                 num_threads: old.config.num_threads,
+                team: old.config.team,
                 ..self.model.config
             };
             let mut side = Side::new(&config, old.places, &self.numbers, is_twin).unwrap();

@@ -318,6 +318,14 @@ impl Side {
         (0..).zip(&self.params).filter(|(_, mine)| mine.is_some()).map(|(i, _)| i).collect()
     }
 
+    /// A step: by threads of the host together, on the side that would have three.
+    pub fn step(&mut self) -> Answer {
+        match self.config.num_threads {
+            3 => self.handle.step_together(2),
+            _ => self.handle.try_step(),
+        }
+    }
+
     pub fn step_param(&mut self, number: u32) -> Answer {
         self.handle.step_param(number)?;
         self.takes_place_of(number, None);

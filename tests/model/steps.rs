@@ -3,6 +3,7 @@
 use crate::call::{Call, Spoiled};
 use crate::common::array::Array;
 use crate::common::model::{Grad, Verdict};
+use crate::side::Side;
 use crate::world::World;
 use adamw::ffi::*;
 
@@ -13,7 +14,7 @@ impl World {
                 self.before_a_step();
                 let mut after = self.model.clone();
                 let verdict = after.step();
-                if self.tell(verdict != Verdict::Refused, |side| side.handle.try_step()).is_some() {
+                if self.tell(verdict != Verdict::Refused, Side::step).is_some() {
                     self.model = after;
                     self.count(verdict);
                 }

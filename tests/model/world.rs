@@ -12,6 +12,7 @@ use crate::side::Side;
 use crate::state::Checkpoint;
 use adamw::ffi::*;
 use std::rc::Rc;
+use std::sync::OnceLock;
 
 pub struct World {
     pub model: Model,
@@ -31,6 +32,12 @@ pub struct World {
     pub is_replayed: bool,
     /// How many parameters there have been: no two have one name.
     pub n_named: u32,
+}
+
+/// Two threads for all twins that use a team.
+fn shared_team() -> *mut Team {
+    static TEAM: OnceLock<usize> = OnceLock::new();
+    core::ptr::without_provenance_mut(*TEAM.get_or_init(|| handle::team(2).addr()))
 }
 
 /// What only parameters on a device refuse.
@@ -80,7 +87,11 @@ impl World {
             num_threads: 1,
             ..handle::config()
         };
-        let other = adamw_config { isa: isa(1), num_threads: setup.threads, ..config };
+        let other = adamw_config { isa: isa(1), ..config };
+        let other = match setup.threads {
+            2 => adamw_config { num_threads: 0, team: shared_team(), ..other },
+            num_threads => adamw_config { num_threads, ..other },
+        };
         let plain = Side::new(&config, setup.places, &numbers, false).ok()?;
         let twin = Side::new(&other, setup.places, &numbers, true).unwrap();
         let groups = vec![plain.handle.group(0)];

@@ -3,7 +3,7 @@
 use crate::Refusals;
 use crate::common::array::{Array, Dtype};
 use crate::common::handle::{Answer, Failure, Handle, answer, config};
-use adamw::ffi::Status::{BadHandle, Busy, InvalidArgument};
+use adamw::ffi::Status::{BadHandle, Busy, InvalidArgument, NotFound};
 use adamw::ffi::*;
 use core::ffi::c_void;
 use core::ptr::{null, null_mut};
@@ -13,6 +13,8 @@ use std::process::Command;
 pub fn refusals(rows: &mut Refusals) {
     ones_that_are_none(rows);
     one_in_use(rows);
+    steps_together(rows);
+    teams(rows);
     environment(rows);
 }
 
@@ -68,6 +70,49 @@ fn one_in_use(rows: &mut Refusals) {
         "the handle is in use by another call: of another thread, or by the one that led to this \
          callback",
     );
+}
+
+fn steps_together(rows: &mut Refusals) {
+    let handle = Handle::new(&config());
+    rows.row(
+        answer(adamw_step_end(handle.raw())),
+        NotFound,
+        "no step has begun on this handle: adamw_step_begin begins one",
+    );
+    answer(adamw_step_begin(handle.raw())).unwrap();
+    rows.row(handle.try_step(), Busy, "a step has begun on this handle: adamw_step_end ends it");
+    answer(adamw_step_end(handle.raw())).unwrap();
+}
+
+unsafe extern "C" fn no_loop(_: usize, _: adamw_task, _: *mut c_void, _: *mut c_void) -> i32 {
+    0
+}
+
+fn teams(rows: &mut Refusals) {
+    let mut team = null_mut();
+    // SAFETY: the library sees that there is nowhere to write to.
+    rows.invalid(answer(unsafe { adamw_team_create(2, null_mut()) }), "out_team is NULL");
+    // SAFETY: the pointer is to the handle.
+    answer(unsafe { adamw_team_create(2, &mut team) }).unwrap();
+    let made = |edit: fn(&mut adamw_config)| {
+        let mut config = adamw_config { team, ..config() };
+        edit(&mut config);
+        Handle::try_new(&config).map(drop)
+    };
+    rows.invalid(
+        made(|config| config.num_threads = 4),
+        "config.num_threads is 4, expected 0 where config.team is set, which has a number of its own",
+    );
+    rows.invalid(
+        made(|config| config.parallel_for = Some(no_loop)),
+        "config.team and config.parallel_for are set, expected one of them at most",
+    );
+    answer(adamw_team_destroy(team)).unwrap();
+    let text = format!(
+        "no such team: {:#x} was destroyed, or never came from adamw_team_create",
+        team.addr()
+    );
+    rows.row(made(|_| ()), BadHandle, &text);
 }
 
 const INSIDE: &str = "ADAMW_TEST_ENVIRONMENT";

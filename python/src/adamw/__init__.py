@@ -37,6 +37,7 @@ from .parameters import Memory
 from .schedules import Schedule
 from .settings import Settings
 from .statistics import Capabilities, ParamInfo, StepInfo, capabilities
+from .team import Team
 
 __version__ = version()
 
@@ -69,6 +70,7 @@ __all__ = [
     "ScheduleState",
     "Settings",
     "StepInfo",
+    "Team",
     "TensorTypeError",
     "UnsupportedError",
     "capabilities",

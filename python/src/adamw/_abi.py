@@ -148,6 +148,7 @@ class Config(ctypes.Structure):
     independent_weight_decay: int
     bias_correction: int
     formula: int
+    team: int | None
 
 
 Config._fields_ = [
@@ -183,6 +184,7 @@ Config._fields_ = [
     ("independent_weight_decay", c_uint32),
     ("bias_correction", c_uint32),
     ("formula", c_uint32),
+    ("team", c_void_p),
 ]
 
 DTYPE_F32 = 1
@@ -911,6 +913,8 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "adamw_status_name": (c_char_p, [c_int32]),
     "adamw_version": (c_char_p, []),
     "adamw_get_capabilities": (c_int32, [POINTER(Capabilities), c_size_t]),
+    "adamw_team_create": (c_int32, [c_uint32, POINTER(c_void_p)]),
+    "adamw_team_destroy": (c_int32, [c_void_p]),
     "adamw_config_init": (c_int32, [POINTER(Config), c_size_t]),
     "adamw_create": (c_int32, [POINTER(Config), POINTER(c_void_p)]),
     "adamw_destroy": (c_int32, [c_void_p]),
@@ -952,6 +956,9 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "adamw_step_param": (c_int32, [c_void_p, c_uint32]),
     "adamw_set_statistics": (c_int32, [c_void_p, c_uint32]),
     "adamw_get_step_info": (c_int32, [c_void_p, POINTER(StepInfo), c_size_t]),
+    "adamw_step_begin": (c_int32, [c_void_p]),
+    "adamw_step_work": (c_int32, [c_void_p]),
+    "adamw_step_end": (c_int32, [c_void_p]),
     "adamw_minimize": (
         c_int32,
         [c_void_p, POINTER(MinimizeArgs), POINTER(c_double), POINTER(c_size_t)],

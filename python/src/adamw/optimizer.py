@@ -19,12 +19,14 @@ from .parameters import Parameters
 from .settings import assign, choice, sized
 from .state import State
 from .statistics import StepInfo, step_info
+from .team import Team
+from .together import Together
 
 #: Arrays by name, arrays, or groups: dicts of arrays ("params") and of hyper-parameters.
 Params = Mapping[str, Any] | Iterable[Any]
 
 
-class AdamW(Parameters, Gradients, Hyper, State, Checkpoints, Cuda):
+class AdamW(Parameters, Gradients, Together, Hyper, State, Checkpoints, Cuda):
     """AdamW over arrays that stay yours and are stepped in place.
 
     `params` has arrays of float32, float64, float16 or bfloat16: numpy's, or of any library that
@@ -70,6 +72,8 @@ class AdamW(Parameters, Gradients, Hyper, State, Checkpoints, Cuda):
         A step subtracts weight_decay times the parameter, whatever the learning rate is.
     num_threads:
         How many threads work in a large step. 0: as many as this process has processors.
+    team:
+        Threads that other optimizers use, too, in place of `num_threads` of its own.
     seed:
         That of the random bits for rounding at random.
     isa:
@@ -101,6 +105,7 @@ class AdamW(Parameters, Gradients, Hyper, State, Checkpoints, Cuda):
         decays_new_value: bool = False,
         independent_weight_decay: bool = False,
         num_threads: int = 0,
+        team: Team | None = None,
         seed: int = 0,
         isa: settings.Isa = None,
     ) -> None:
@@ -130,6 +135,7 @@ class AdamW(Parameters, Gradients, Hyper, State, Checkpoints, Cuda):
             lr=lr,
             multi_precision=self._master,
             num_threads=num_threads,
+            team=None if team is None else team.number,
             isa=choice("isa", isa, settings.ISAS),
             nonfinite=choice("nonfinite", nonfinite, settings.NONFINITE),
             clip_scope=choice("clip_scope", clip_scope, settings.CLIP_SCOPES),

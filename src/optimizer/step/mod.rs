@@ -30,6 +30,7 @@ use crate::optimizer::step::decide::Decisions;
 use crate::optimizer::step::gather::StepNeeds;
 use crate::optimizer::step::seen::Seen;
 use crate::schedule;
+use crate::sys::meeting::Meeting;
 use crate::sys::memory::{give_back, reserve};
 use crate::tensor::{Changes, GradArray, Pass, Tallies};
 use core::ops::Range;
@@ -96,6 +97,15 @@ impl Optimizer {
     /// Steps every parameter that has a gradient.
     pub fn step(&mut self) -> Result<(), Error> {
         self.step_then(|_| ())
+    }
+
+    /// Steps every parameter that has a gradient, on this thread and on those of the host that meet
+    /// here.
+    pub fn step_with(&mut self, guests: &'static Meeting) -> Result<(), Error> {
+        self.backend.invite(Some(guests));
+        let stepped = self.step();
+        self.backend.invite(None);
+        stepped
     }
 
     /// Steps every parameter that has a gradient. If the step is taken, `taken` then sees the

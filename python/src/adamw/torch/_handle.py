@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import weakref
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import torch
 from .. import _abi
 from .._library import check, library
 from ..settings import MOMENTS, PRECISIONS
+from ..team import Team
 from ._state import STATE
 from ._tensors import described
 
@@ -44,6 +46,18 @@ class Settings(NamedTuple):
     seed: int
 
 
+_TEAMS: weakref.WeakValueDictionary[tuple[int, int], Team] = weakref.WeakValueDictionary()
+
+
+def _team(num_threads: int) -> Team:
+    """Returns the threads that all handles of this process with so many threads share."""
+    key = os.getpid(), num_threads  # a forked child has none of its parent's threads
+    team = _TEAMS.get(key)
+    if team is None:
+        team = _TEAMS[key] = Team(num_threads)
+    return team
+
+
 class Handle:
     """A handle with its groups, and the gradients of its parameters in the order of one call."""
 
@@ -51,7 +65,8 @@ class Handle:
         config = _abi.Config()
         check(library.adamw_config_init(config, ctypes.sizeof(config)))
         config.multi_precision = kind.multi_precision
-        config.num_threads, config.clear_grads = settings.num_threads, settings.clear_grads
+        self._team = _team(settings.num_threads)
+        config.team, config.clear_grads = self._team.number, settings.clear_grads
         config.seed = settings.seed
         handle = ctypes.c_void_p()
         check(library.adamw_create(config, handle))
