@@ -22,7 +22,7 @@ CTEST := .venv/bin/ctest
 CMAKE_PACKAGE := cmake==$(CMAKE_VERSION)
 endif
 
-.PHONY: help demo wheel test test-cuda test-rust test-hosts test-aarch64 test-long test-peers test-torch test-libtorch test-paddle test-others fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-python bench-quick quantization header ptx ptx-check clean
+.PHONY: help demo wheel test test-cuda test-rust test-hosts test-aarch64 test-long test-peers test-torch test-libtorch test-paddle test-others fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-python bench-quick quantization finetune header ptx ptx-check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -144,6 +144,10 @@ test-paddle: .venv-peers/ready ## adamw.paddle.AdamW beside paddle.optimizer.Ada
 bench-python: .venv-peers/ready $(WALKER) ## adamw.torch.AdamW beside torch.optim.AdamW(fused=True)
 	cargo build --release --locked --lib --target-dir target
 	$(OVER_SOURCE) .venv-peers/bin/python benches/peers/torch_class.py
+
+finetune: .venv-peers/ready ## fine-tune a transformer with adamw.torch.AdamW beside torch.optim.AdamW, and draw docs/finetune.svg
+	cargo build --release --locked --lib --target-dir target
+	$(OVER_SOURCE) .venv-peers/bin/python python/examples/finetune.py docs/finetune.svg
 
 bench-quick: ## the cases that have a bound, within a minute, as one JSON object a line
 	@cargo bench --quiet --locked --bench compare -- --quick
