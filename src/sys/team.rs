@@ -175,24 +175,31 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_whose_team_is_at_work_for_another_works_alone() {
-        let team = Team::new(3).unwrap();
-        let calls = AtomicUsize::new(0);
+    fn a_caller_whose_team_is_at_work_for_another_works_alone_and_waits_for_nobody() {
+        let team = Team::new(2).unwrap();
+        let (n_inside, calls) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let first = std::thread::current().id();
-        team.run(&|| {
-            if std::thread::current().id() == first {
-                let other = team.clone();
-                std::thread::scope(|scope| {
-                    scope.spawn(|| {
-                        let work = || {
-                            calls.fetch_add(1, Ordering::SeqCst);
-                        };
-                        for _ in 0..100 {
-                            other.run(&work).unwrap();
-                        }
-                    });
-                });
+        let waits_until = |holds: &dyn Fn() -> bool| {
+            while !holds() {
+                std::thread::yield_now();
             }
+        };
+        team.run(&|| {
+            n_inside.fetch_add(1, Ordering::SeqCst);
+            if std::thread::current().id() != first {
+                return waits_until(&|| calls.load(Ordering::SeqCst) == 100);
+            }
+            waits_until(&|| n_inside.load(Ordering::SeqCst) == 2);
+            let other = team.clone();
+            let another_caller = || {
+                for _ in 0..100 {
+                    let work = || {
+                        calls.fetch_add(1, Ordering::SeqCst);
+                    };
+                    other.run(&work).unwrap();
+                }
+            };
+            std::thread::scope(|scope| scope.spawn(another_caller).join().unwrap());
         })
         .unwrap();
         assert_eq!(calls.into_inner(), 100);
