@@ -5,6 +5,7 @@
 #include "large.h"
 #include <math.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -210,9 +211,18 @@ static void *computes(void *optimizer) {
 }
 
 static void those_who_do_not_lead_take_a_part_of_the_work(void) {
-  enum { MOST_STEPS = 2000, MUCH = 200000000 }; /* a thread that only waits takes 0.00002 s */
-  adamw_optimizer *optimizer = create(0, &large);
+  /* A step takes some ms, and a thread that only waits 0.02 ms of a processor. */
+  enum { N = 1 << 22, MOST_STEPS = 200, MUCH = 20000000 };
+  float *param = calloc(N, sizeof *param), *grad = calloc(N, sizeof *grad);
+  adamw_optimizer *optimizer = NULL;
+  adamw_config config;
+  uint32_t number;
   row("threads beside the one that leads");
+  adamw_config_init(&config, sizeof config);
+  plain(&config);
+  accepted(adamw_create(&config, &optimizer));
+  accepted(adamw_add_array(optimizer, "w", param, N, ADAMW_DTYPE_F32, &number));
+  accepted(adamw_set_grad_array(optimizer, number, grad, N, ADAMW_DTYPE_F32));
   accepted(adamw_set_lr_ratio(optimizer, tells_the_leader, NULL));
   for (int step = 0; step < MOST_STEPS && computed < MUCH; step++) {
     pthread_t threads[THREADS];
@@ -224,6 +234,8 @@ static void those_who_do_not_lead_take_a_part_of_the_work(void) {
   }
   holds(computed >= MUCH);
   accepted(adamw_destroy(optimizer));
+  free(param);
+  free(grad);
 }
 
 static void a_forked_child_cannot_end_what_its_parent_began(void) {
