@@ -73,8 +73,10 @@ impl World {
                 self.twin.read_there(*reads);
                 self.write_inputs();
             }
+            // Both read the numbers that the host keeps: what is saved where the next is none.
             Aside::PrepareStep => {
                 let _ = self.twin.handle.prepare();
+                let _ = self.plain.handle.prepare();
             }
             Aside::Wrong { what, param } => self.wrong(*what, *param),
         }

@@ -31,7 +31,8 @@ impl Optimizer {
     }
 
     /// Returns the learning rate for a checkpoint. If the host keeps one that no step would take,
-    /// it is the one that the last step took, so that the checkpoint can be loaded.
+    /// it is the one that was read last, for a step or by `prepare`, so that the checkpoint can be
+    /// loaded.
     pub(in crate::optimizer) fn saved_lr(&self) -> f64 {
         let lr = self.lr();
         config::learning_rate(lr).map_or(self.lr, |()| lr)
