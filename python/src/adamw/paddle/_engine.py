@@ -248,3 +248,8 @@ def check_steppable(param: Any) -> None:
         raise InvalidArgumentError(
             f"parameter {param.name} has {param.dtype}, expected one of {expected}"
         )
+    if not param.is_contiguous():
+        raise InvalidArgumentError(
+            f"parameter {param.name} has another order of axes in memory than its moments (strides "
+            f"{param.strides}): make it of a tensor's contiguous()"
+        )
