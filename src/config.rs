@@ -134,6 +134,10 @@ pub struct GroupConfig {
     pub host_values: HostValues,
 }
 
+/// The flags of a formula, as the host and the kernels have them.
+pub const EPS_BEFORE_CORRECTION: u32 = 1;
+pub const DECAYS_NEW_VALUE: u32 = 2;
+
 /// Hyper-parameters that the host keeps.
 #[derive(Clone, Copy, PartialEq, Default, Debug)]
 pub struct HostValues {
@@ -179,6 +183,12 @@ impl GroupConfig {
         };
         current.validate()?;
         Ok(current)
+    }
+
+    /// Returns in what the update differs from the usual one, as flags.
+    pub fn formula(&self) -> u32 {
+        u32::from(self.eps_before_correction) * EPS_BEFORE_CORRECTION
+            + u32::from(self.decays_new_value) * DECAYS_NEW_VALUE
     }
 
     /// Checks that a parameter of this type can be stepped with this group: each number must be

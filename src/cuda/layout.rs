@@ -10,7 +10,7 @@
 //! `make ptx-check`. Addresses are numbers here; 0 stands for memory that is not there.
 #![forbid(unsafe_code)]
 
-use crate::config::{BiasCorrection, GroupConfig};
+use crate::config::{BiasCorrection, DECAYS_NEW_VALUE, EPS_BEFORE_CORRECTION, GroupConfig};
 use crate::format::{Kept, MomentFormat};
 use crate::math::Regularizer;
 use crate::role::Role;
@@ -104,7 +104,7 @@ pub struct Hyper {
     pub independent_weight_decay: u32,
     /// A `BiasCorrection`, as a number.
     pub bias_correction: u32,
-    /// `FORMULA` constants added up.
+    /// Flags, as `GroupConfig::formula` returns them.
     pub formula: u32,
 }
 
@@ -112,11 +112,6 @@ assert_layout!(Hyper, 136: 0 group_lr_scale, 8 lr_scale, 16 beta1, 24 beta2, 32 
     40 weight_decay, 48 mean, 56 min, 64 max, 72 coefficient, 80 largest_norm, 88 clip_factor,
     96 clip, 100 scope, 104 regularizer, 108 limited, 112 maximize, 116 stepped, 120 is_f64,
     124 independent_weight_decay, 128 bias_correction, 132 formula);
-
-/// `eps` is added before the correction.
-pub const FORMULA_EPS_BEFORE_CORRECTION: u32 = 1;
-/// The parameter decays after it has moved.
-pub const FORMULA_DECAYS_NEW_VALUE: u32 = 2;
 
 /// Clipping by the norm of each tensor.
 pub const CLIP_NORM: u32 = 1;
@@ -139,8 +134,7 @@ impl Hyper {
             clip_factor: 1.0,
             maximize: group.maximize.into(),
             bias_correction: group.bias_correction.number(),
-            formula: u32::from(group.eps_before_correction) * FORMULA_EPS_BEFORE_CORRECTION
-                + u32::from(group.decays_new_value) * FORMULA_DECAYS_NEW_VALUE,
+            formula: group.formula(),
             stepped: 1,
             ..Hyper::default()
         }
@@ -184,10 +178,11 @@ impl Tensor {
     }
 }
 
-// `Kept` and `MomentFormat` of layout.cuh have these numbers, too.
+// `Kept`, `Formula`, `BiasCorrection` and `MomentFormat` of the kernels have these numbers, too.
 const _: () = assert!(Kept::Itself as u32 == 0 && Kept::Master as u32 == 1);
 const _: () = assert!(Kept::Split as u32 == 2 && Kept::Kahan as u32 == 3);
 const _: () = assert!(Kept::Stochastic as u32 == 4);
+const _: () = assert!(EPS_BEFORE_CORRECTION == 1 && DECAYS_NEW_VALUE == 2);
 const _: () = assert!(BiasCorrection::Products.number() == 0);
 const _: () = assert!(BiasCorrection::Current.number() == 1 && BiasCorrection::None.number() == 2);
 const _: () = assert!(MomentFormat::Full as u32 == 0 && MomentFormat::Bf16 as u32 == 1);

@@ -38,9 +38,7 @@ mod workspace;
 
 pub use driver::{Memory, is_installed};
 pub use lag::RowSet;
-pub use layout::{
-    CLIP_GLOBAL_NORM, CLIP_NORM, FORMULA_DECAYS_NEW_VALUE, Hyper, Inputs, InputsAt, Outside,
-};
+pub use layout::{CLIP_GLOBAL_NORM, CLIP_NORM, Hyper, Inputs, InputsAt, Outside};
 pub use offload::HostCopy;
 pub use step::Decider;
 

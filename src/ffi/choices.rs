@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::clip::{ClipKind, NormScope};
-use crate::config::{BiasCorrection, IsaCap, Lazy, Nonfinite, Penalty};
+use crate::config::{self, BiasCorrection, IsaCap, Lazy, Nonfinite, Penalty};
 use crate::dtype::Dtype;
 use crate::format::{MomentFormat, Precision};
 use crate::optimizer::{self, Clear, Scheme};
@@ -98,3 +98,6 @@ types! {
     ADAMW_DTYPE_I16 ADAMW_CODE_INT: I16;
     ADAMW_DTYPE_U8 ADAMW_CODE_UINT: U8;
 }
+
+const _: () = assert!(ADAMW_FORMULA_EPS_BEFORE_CORRECTION == config::EPS_BEFORE_CORRECTION);
+const _: () = assert!(ADAMW_FORMULA_DECAYS_NEW_VALUE == config::DECAYS_NEW_VALUE);

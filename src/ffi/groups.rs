@@ -4,9 +4,8 @@
 use super::lifecycle::{clip, formula, host_values};
 use super::sized::{self, sized_struct};
 use super::{
-    ADAMW_FORMULA_DECAYS_NEW_VALUE, ADAMW_FORMULA_EPS_BEFORE_CORRECTION, Optimizer, Status,
-    adamw_bias_correction, adamw_clip, adamw_formula, adamw_lazy, adamw_moments, adamw_precision,
-    flag, guard, handle, put, reserved,
+    Optimizer, Status, adamw_bias_correction, adamw_clip, adamw_formula, adamw_lazy, adamw_moments,
+    adamw_precision, flag, guard, handle, put, reserved,
 };
 use crate::clip::ClipNumbers;
 use crate::config::{BiasCorrection, GroupConfig, Lazy};
@@ -245,8 +244,7 @@ fn as_c(group: GroupConfig) -> adamw_group_config {
         amsgrad: group.amsgrad.into(),
         bias_correction: group.bias_correction.number(),
         lr_scale_ptr: pointer(host_values.lr_scale),
-        formula: u32::from(group.eps_before_correction) * ADAMW_FORMULA_EPS_BEFORE_CORRECTION
-            + u32::from(group.decays_new_value) * ADAMW_FORMULA_DECAYS_NEW_VALUE,
+        formula: group.formula(),
         reserved: 0,
     }
 }

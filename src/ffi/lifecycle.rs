@@ -2,10 +2,7 @@
 #![allow(non_camel_case_types)]
 
 use super::sized;
-use super::{
-    ADAMW_FORMULA_DECAYS_NEW_VALUE, ADAMW_FORMULA_EPS_BEFORE_CORRECTION, Status, adamw_clip,
-    adamw_config, adamw_formula, flag, guard, handle, team,
-};
+use super::{Status, adamw_clip, adamw_config, adamw_formula, flag, guard, handle, team};
 use crate::callback::ParallelFor;
 use crate::clip::{Clip, ClipKind, NormScope};
 use crate::config::{
@@ -155,7 +152,7 @@ pub(super) unsafe fn host_values(
 
 /// Returns whether eps is added before the correction, and whether the new value decays.
 pub(super) fn formula(name: &'static str, value: adamw_formula) -> Result<[bool; 2], Error> {
-    let flags = [ADAMW_FORMULA_EPS_BEFORE_CORRECTION, ADAMW_FORMULA_DECAYS_NEW_VALUE];
+    let flags = [config::EPS_BEFORE_CORRECTION, config::DECAYS_NEW_VALUE];
     if value & !(flags[0] | flags[1]) != 0 {
         let expected = "ADAMW_FORMULA constants added up, 0 to 3";
         return Err(Error::Constant { name, value, expected });

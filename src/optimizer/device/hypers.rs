@@ -3,7 +3,7 @@
 
 use crate::clip::Clip;
 use crate::config::{self, BiasCorrection};
-use crate::cuda::{CLIP_GLOBAL_NORM, CLIP_NORM, FORMULA_DECAYS_NEW_VALUE, Hyper, Inputs, InputsAt};
+use crate::cuda::{CLIP_GLOBAL_NORM, CLIP_NORM, Hyper, Inputs, InputsAt};
 use crate::dtype::Dtype;
 use crate::error::Error;
 use crate::optimizer::Optimizer;
@@ -142,7 +142,7 @@ fn largest_lr(hyper: &Hyper, largest: f64) -> f64 {
     let decay = hyper.weight_decay.abs();
     let corrects = hyper.bias_correction != BiasCorrection::None.number();
     let per_lr = scale * if corrects { 1.0 / (1.0 - hyper.beta1) } else { 1.0 };
-    let decays_new_value = hyper.formula & FORMULA_DECAYS_NEW_VALUE != 0;
+    let decays_new_value = hyper.formula & config::DECAYS_NEW_VALUE != 0;
     match (hyper.independent_weight_decay != 0, decays_new_value) {
         (true, false) => largest / per_lr,
         (false, false) => largest / per_lr.max(scale * decay),
