@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from . import _abi, _callbacks, settings
+from ._closing import Closing
 from ._handle import Handle
 from ._library import check, library
 from .checkpoints import Checkpoints
@@ -26,7 +26,7 @@ from .together import Together
 Params = Mapping[str, Any] | Iterable[Any]
 
 
-class AdamW(Parameters, Gradients, Together, Hyper, State, Checkpoints, Cuda):
+class AdamW(Closing, Parameters, Gradients, Together, Hyper, State, Checkpoints, Cuda):
     """AdamW over arrays that stay yours and are stepped in place.
 
     `params` has arrays of float32, float64, float16 or bfloat16: numpy's, or of any library that
@@ -222,17 +222,6 @@ class AdamW(Parameters, Gradients, Together, Hyper, State, Checkpoints, Cuda):
         """Ends the optimizer: its threads are joined and its memory is freed, except for state that
         an array of `state` still shows. The parameters stay as they are."""
         self._handle.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         if self._handle.closed:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from types import TracebackType
-from typing import Self
 
+from ._closing import Closing
 from ._library import check, library
 from .errors import BadHandleError
 
 
-class Team:
+class Team(Closing):
     """Threads for the large steps of all optimizers that are made with `team=` this.
 
     Each optimizer has threads of its own otherwise. The first large step starts them; they are
@@ -42,17 +41,6 @@ class Team:
     def close(self) -> None:
         """Gives the team up. Its optimizers keep the threads. Closing twice does nothing."""
         self._destroy()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __reduce__(self) -> str:
         raise TypeError("a Team cannot be pickled or copied: make another one")
