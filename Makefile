@@ -115,6 +115,7 @@ test-others: .venv-others/ready ## state of further libraries, with the librarie
 	cargo build --release --locked --lib --target-dir target
 	for library in optax keras mlx mindspore mindspore_adam_weight_decay onnxruntime optimi heavyball; do \
 	  $(OVER_SOURCE) .venv-others/bin/python tests/python/peers/others.py $$library || exit 1; done
+
 # What runs over the package's source and the library that is built here.
 OVER_SOURCE := LIBADAMW=$(CURDIR)/target/release/libadamw.so PYTHONPATH=$(CURDIR)/python/src
 

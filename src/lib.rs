@@ -44,7 +44,8 @@
 //!
 //! ```text
 //! include/     adamw.h, generated from ffi/; adamw.hpp, C++ on top of it, and adamw/libtorch.hpp
-//! examples-c/  programs to start from, which the tests run
+//! examples-c/  programs to start from, which the tests run; examples/, one in each language
+//! cmake/       what CMake builds, installs and tells those who look for the package
 //! python/      the Python package over the C interface; state of other frameworks, to and from
 //!              checkpoints
 //! tests/       model/: random calls beside an obvious optimizer; bits/, api/, step/, checkpoint/,
