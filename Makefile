@@ -22,7 +22,7 @@ CTEST := .venv/bin/ctest
 CMAKE_PACKAGE := cmake==$(CMAKE_VERSION)
 endif
 
-.PHONY: help demo wheel test test-cuda test-rust test-hosts test-aarch64 test-long test-peers test-torch test-libtorch test-paddle test-others fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-python bench-quick quantization finetune header ptx ptx-check clean
+.PHONY: help demo wheel test test-cuda test-rust test-hosts test-aarch64 test-long test-peers test-torch test-libtorch test-paddle test-others fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-python bench-quick quantization finetune header ptx ptx-check instructions clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -163,6 +163,9 @@ ptx: .venv-cuda/ready ## regenerate src/cuda/kernels/kernels.ptx
 
 ptx-check: .venv-cuda/ready ## that src/cuda/kernels/kernels.ptx is what the source gives, and what each GPU's machine code is (no GPU needed)
 	.venv-cuda/bin/python tools/ptx.py --check
+
+instructions: .venv-cuda/ready ## what a step executes for each element on a GPU, counted in machine code (no GPU needed)
+	@.venv-cuda/bin/python tools/instructions.py
 
 clean: ## remove what was built and fetched
 	cargo clean

@@ -4,8 +4,6 @@
     ptx.py --check    says whether the committed file is what the source gives now, and holds the machine code that
                       ptxas makes of it for each architecture to what src/cuda promises
 
-    ptx.py --estimate prints what a step of 10^9 elements would take on an H100, from its machine code: no measurement
-
 The compiler is NVRTC 11.8, whose PTX (7.8) drivers from R520 on accept; contraction is off, so that a driver's own compiler
 cannot fuse either. None of it needs a GPU. `make ptx` and `make ptx-check` install the packages.
 """
@@ -63,25 +61,34 @@ def compiled():
 WAYS = {"f32": ["itself"], "f16": ["itself", "master", "kahan"], "bf16": ["itself", "master", "split", "kahan", "stochastic"]}
 
 
+def elements(kernel):
+    """How many elements a thread steps at a time."""
+    return 8 if kernel.endswith("bit") else 4
+
+
+def ways(kernel):
+    """The ways to keep parameters that a kernel serves."""
+    words = kernel.split("_")
+    if kernel.endswith("bit"):
+        return WAYS[words[1]]
+    return [word for word in words[2:] if word in WAYS["bf16"]] or ["itself"]
+
+
 def streams(kernel):
     """The vectors of four elements that a step reads and writes, by bytes of an element: with amsgrad, and gradients of both types
     of which one is there. Every tensor that is written is read but for a parameter beside its master. Where moments are codes, a
     thread takes eight elements, and a word has four or eight codes: they are no vectors."""
     words = kernel.split("_")
-    param, keep, moments = words[1], "itself", "full"
-    for word in words[2:]:
-        keep, moments = (word, moments) if word in ("master", "split", "kahan", "stochastic") else (keep, word)
-    size = {"f32": 4, "f64": 8}.get(param, 2)
-    coded = moments.endswith("bit")
+    size = {"f32": 4, "f64": 8}.get(words[1], 2)
     loads, stores = [], []
-    for way in WAYS[param] if coded else [keep]:
+    for way in ways(kernel):
         rest = {"master": [4], "split": [2], "kahan": [size]}.get(way, [])
         loads += ([] if way == "master" else [size]) + rest
         stores += [size] + rest
     grads = [size] if size == 4 else [size, 4]
-    if coded:
+    if kernel.endswith("bit"):
         return 2 * (loads + grads), 2 * (stores + grads)
-    kept = [2] * 3 if moments == "bf16" else [8 if size == 8 else 4] * 3
+    kept = [2] * 3 if words[-1] == "bf16" and len(words) > 2 else [8 if size == 8 else 4] * 3
     return loads + grads + kept, stores + grads + kept
 
 
@@ -131,32 +138,8 @@ def look_at(architecture, ptx):
     return [f"{architecture}: {what}" for what in wrong]
 
 
-def estimate(ptx):
-    """A table of bounds: the bytes of an element at 3.35 TB/s, and all instructions of a kernel, those of its side paths too, at
-    four a cycle on each of 132 multiprocessors at 1.755 GHz. A thread takes four elements at a time, eight where moments are codes."""
-    report, kernels = assembled("sm_90", ptx)
-    registers = dict(re.findall(r"properties for (\w+)\n.*?\n.*?Used (\d+) registers", report))
-    print("| kernel | registers | bytes an element | memory, ms | instructions an element, at most | issue, ms, at most |\n|---|---|---|---|---|---|")
-    for kernel in sorted(k for k in kernels if k.startswith("step_")):
-        coded = kernel.endswith("bit")
-        n = len(re.findall(r"^\s*/\*[0-9a-f]{4,}\*/\s+[^N;]", kernels[kernel], re.M)) / (8 if coded else 4)
-        if coded:
-            size = 4 if "f32" in kernel else 2
-            bytes_each = 3 * size + (4 if "8bit" in kernel else 2) + 4 * 4 / (256 if "8bit" in kernel else 128)
-        else:
-            loads, stores = streams(kernel)
-            moments = loads[-1]
-            # Without amsgrad, and with one gradient, of the parameter's type, which is not cleared.
-            of_grads = stores[0] if kernel.startswith("step_f32") else stores[0] + 4
-            bytes_each = sum(loads) + sum(stores) - 2 * moments - 2 * of_grads + stores[0]
-        memory, issue = bytes_each / 3.35, n / 32 / (132 * 4 * 1.755) * 1e3
-        print(f"| {kernel} | {registers[kernel]} | {bytes_each:.2f} | {memory:.2f} | {n:.0f} | {issue:.2f} |")
-
-
 def main():
     ptx = compiled()
-    if sys.argv[1:] == ["--estimate"]:
-        return estimate(PTX)
     if sys.argv[1:] != ["--check"]:
         PTX.write_bytes(ptx)
         print(f"{PTX.name}: {len(ptx)} bytes, {ptx.count(b'.entry')} kernels")
