@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -58,3 +59,11 @@ def number_of(value: Any, what: str) -> float:
     if values.size != 1 or values.dtype.kind not in "fiub":
         raise ValueError(f"{what} has {values.size} elements of {values.dtype}, expected a number")
     return float(values.reshape(())[()])
+
+
+def rate_in(state: Mapping[str, Any], key: str) -> dict[str, float]:
+    """Returns the learning rate as a setting, if a state has one number under this key."""
+    value = state.get(key)
+    if value is None or np.size(value) != 1:
+        return {}
+    return {"lr": number_of(value, key)}

@@ -3,149 +3,74 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import pickle
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+import textwrap
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from .._optional import optional
 from ..optimizer import AdamW
-from . import files, written
-from .arrays import array_of
-from .folder import read_folder
-from .found import Found
-from .of_deepspeed import deepspeed_found
-from .of_distributed import distributed_found
-from .of_paddle import paddle_found
-from .of_torch import bitsandbytes_found, parts_of, torch_found
-from .read import NUMPY, read
-from .take import Options, take
+from . import written
+from .built import NEEDED, RULES, described, groups_of, zeros
+from .presets import PRESETS, Preset, take_preset
+from .sources import SOURCES, Given, found_in
 
-#: The settings that an optimizer can have for each of its groups.
-OF_GROUPS = ("lr", "betas", "eps", "weight_decay", "maximize", "amsgrad")
-
-
-class Tensor(NamedTuple):
-    """The type, as safetensors names it, and the shape of a parameter."""
-
-    dtype: str
-    shape: tuple[int, ...]
+TARGETS = ("torch", "paddle")
+HELP = """
+Makes a checkpoint of what another library has saved of its AdamW, or, with --to, a file for another
+library of a checkpoint. None of the libraries is needed. What a file does not say has to be given;
+what it says otherwise is an error.
+"""
+OTHERS = """
+Others: write their moments as state.<param>.exp_avg, .exp_avg_sq and .step into a safetensors file,
+which is taken as of distributed, with the --preset of the library, or with what --corrected,
+--counts and --rule say of it.
+"""
 
 
-def described(path: str | None) -> dict[str, Tensor]:
-    """Returns the tensors of a safetensors file, of which only the header is read."""
+def names_in(path: str | None) -> list[str] | None:
+    """Returns the lines of a file that are not empty."""
     if path is None:
-        return {}
-    with open(path, "rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    header.pop("__metadata__", None)
-    return {name: Tensor(one["dtype"], tuple(one["shape"])) for name, one in header.items()}
+        return None
+    with open(path, encoding="utf-8") as file:
+        return [line.strip() for line in file if line.strip()]
 
 
-def torch_file(args: argparse.Namespace) -> Found:
-    """Reads `torch.save(optimizer.state_dict())`, or that of bitsandbytes' optimizers."""
-    saved = files.load_torch(args.source)
-    if args.key is not None:
-        saved = saved[args.key]
-    try:
-        groups, _ = parts_of(saved)
-    except ValueError as error:
-        raise ValueError(f"{args.source}: {error} (--key names an entry)") from None
-    names = None
-    if args.names is not None:
-        with open(args.names, encoding="utf-8") as file:
-            names = [line.strip() for line in file if line.strip()]
-    elif not all("param_names" in group for group in groups):
-        raise ValueError(
-            "PyTorch numbers its parameters: give their names by --names FILE, one a line, in the "
-            "order of its groups (for one group: that of model.named_parameters())"
-        )
-    options: Options = {"ignore": args.ignore}
-    find = bitsandbytes_found if args.kind == "bitsandbytes" else torch_found
-    return find(names, saved, options)
-
-
-def distributed_file(args: argparse.Namespace) -> Found:
-    """Reads safetensors files, or a folder, with the names of distributed checkpoints."""
-    is_folder = os.path.isdir(args.source)
-    return distributed_found((), read_folder(args.source) if is_folder else read(args.source)[1])
-
-
-def paddle_file(args: argparse.Namespace) -> Found:
-    """Reads `paddle.save(optimizer.state_dict())`."""
-    found = paddle_found(files.load_paddle(args.source), args.betas)
-    for param in found.params.values():
-        param.settings = {**param.settings, "betas": args.betas}
-    return found
-
-
-def deepspeed_files(args: argparse.Namespace) -> Found:
-    """Reads the folder in which ZeRO's ranks (stages 1 and 2) have saved theirs."""
-    return deepspeed_found(files.load_deepspeed(args.source))
-
-
-READERS: dict[str, Callable[[argparse.Namespace], Found]] = {
-    "torch": torch_file,
-    "bitsandbytes": torch_file,
-    "distributed": distributed_file,
-    "paddle": paddle_file,
-    "deepspeed": deepspeed_files,
-}
-
-
-def zeros(name: str, found: Found, tensors: Mapping[str, Tensor]) -> Any:
-    """Returns memory in place of a parameter."""
-    parts = found.params[name].parts
-    if name in tensors:
-        dtype, shape = tensors[name]
-    elif "master" in parts:
-        raise ValueError(
-            f"{name} has an f32 master: give the types of the parameters by --params FILE"
-        )
-    elif "exp_avg" in parts:
-        values = array_of(parts["exp_avg"], f"exp_avg of {name!r}")
-        dtype, shape = "F64" if values.dtype == np.float64 else "F32", values.shape
-    else:
-        raise ValueError(f"{name} has no exp_avg, so its length is unknown: give --params FILE")
-    if dtype == "BF16":
-        bf16 = optional("ml_dtypes")
-        if bf16 is None:
-            raise ValueError(f"{name} is in bf16: install ml_dtypes")
-        return np.zeros(shape, bf16.bfloat16)
-    return np.zeros(shape, NUMPY[dtype])
-
-
-def groups_of(found: Found, params: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns the groups of an optimizer that has these parameters, with the settings found."""
-    groups: dict[tuple[int, str], dict[str, Any]] = {}
-    for name, param in found.params.items():
-        own = {key: param.settings[key] for key in OF_GROUPS if key in param.settings}
-        if "max_exp_avg_sq" in param.parts:
-            own["amsgrad"] = True
-        group = groups.setdefault((param.group, str(own)), {**own, "params": {}})
-        group["params"][name] = params[name]
-    return [groups[key] for key in sorted(groups)]
+def preset_of(name: str, args: argparse.Namespace) -> Preset:
+    """Returns what the moments of a file are: what was given, or else what its library does."""
+    preset = PRESETS.get(args.preset or name, PRESETS["torch"])
+    knobs = {"corrected": args.corrected, "max_corrected": args.max_corrected}
+    knobs["counts"] = args.counts
+    if args.rule is not None:
+        rule = dict.fromkeys(set(args.rule) - {"usual", "uncorrected"}, True)
+        knobs["rule"] = rule | ({"bias_corrected": False} if "uncorrected" in args.rule else {})
+    return replace(preset, **{key: value for key, value in knobs.items() if value is not None})
 
 
 def checkpoint(args: argparse.Namespace) -> str:
     """Writes a checkpoint of what another framework has saved; returns what to print."""
-    found, tensors = READERS[args.kind](args), described(args.params)
+    given = {key: getattr(args, key) for key in NEEDED if getattr(args, key) is not None}
+    beside = Given(names_in(args.names), given.get("betas"), args.ignore)
+    name, found = found_in(args.source, args.key, args.whose, beside)
+    preset, tensors = preset_of(name, args), described(args.params)
     values = {}
-    if args.kind == "deepspeed":  # whose masters are the parameters
+    if name == "deepspeed":  # whose masters are the parameters
         values = {name: param.parts.pop("master") for name, param in found.params.items()}
+    if "master" in args.ignore:
+        for param in found.params.values():
+            param.parts.pop("master", None)
     params = {name: zeros(name, found, tensors) for name in found.params}
     has_masters = any("master" in param.parts for param in found.params.values())
-    groups = groups_of(found, params)
-    lr = next((group["lr"] for group in groups if "lr" in group), 1e-3)
+    groups = groups_of(found, params, preset, given, args.ignore)
+    lr = groups[0]["lr"] if groups else 1e-3
     with AdamW(groups, lr=lr, precision="master" if has_masters else None) as optimizer:
-        take(optimizer, found, {"ignore": args.ignore})
+        take_preset(optimizer, found, preset, {"ignore": args.ignore}, args.calls_per_update)
         for name, value in values.items():
             params[name].reshape(-1)[:] = value
         saved = optimizer.save(args.target, params=bool(values))
-    return f"{args.target}: {len(params)} params, {saved.num_bytes} bytes"
+    return f"{args.target}: {len(params)} params of {name}, {saved.num_bytes} bytes"
 
 
 def shapes_of(args: argparse.Namespace) -> dict[str, tuple[int, ...]]:
@@ -159,7 +84,7 @@ def to_torch(args: argparse.Namespace) -> str:
     """Writes a checkpoint as `torch.save` would; returns what to print."""
     torch = optional("torch")
     if torch is None:
-        raise ValueError("to-torch writes with torch, which is not installed")
+        raise ValueError("--to torch writes with torch, which is not installed")
     if args.names is None:
         raise ValueError(
             "PyTorch numbers its parameters: give their names by --names FILE, one a line, in its "
@@ -185,31 +110,71 @@ def to_paddle(args: argparse.Namespace) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
-    kinds = (*READERS, "to-torch", "to-paddle")
-    parser.add_argument("kind", choices=kinds, help="whose file the source (or the target) is")
-    parser.add_argument("source", help="the file to read; for deepspeed a folder")
+    width = max(map(len, SOURCES)) + 2
+    listed = [f"  {name:{width}}{source.written_by}" for name, source in SOURCES.items()]
+    parser.description = HELP
+    parser.epilog = "\n".join(["sources:", *listed, "", *textwrap.wrap(OTHERS, 98)])
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("source", help="the file or folder to read")
     parser.add_argument("target", help="the file to write")
-    parser.add_argument("--key", help="the entry of a file of torch.save that has the state_dict")
-    parser.add_argument("--names", help="a file with the names of PyTorch's parameters, one a line")
-    parser.add_argument("--params", help="a safetensors file with the model's parameters")
-    parser.add_argument(
-        "--betas",
-        type=float,
-        nargs=2,
-        default=(0.9, 0.999),
-        help="Paddle's, which it does not save",
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument(
+        "--from",
+        dest="whose",
+        choices=SOURCES,
+        metavar="NAME",
+        help="whose file it is; otherwise what it seems to be",
     )
+    ways.add_argument("--to", choices=TARGETS, help="for whom to write, out of a checkpoint")
+    parser.add_argument("--key", help="the entry of a file of torch.save that has the state_dict")
+    parser.add_argument(
+        "--names", metavar="FILE", help="the names of parameters that a file numbers, one a line"
+    )
+    parser.add_argument(
+        "--params", metavar="FILE", help="a safetensors file with the model's parameters"
+    )
+    beside = parser.add_argument_group("settings of the run, where the file does not have them")
+    beside.add_argument("--lr", type=float)
+    beside.add_argument("--betas", type=float, nargs=2, metavar=("BETA1", "BETA2"))
+    beside.add_argument("--eps", type=float)
+    beside.add_argument("--weight-decay", type=float)
     parser.add_argument(
         "--ignore",
         nargs="+",
         default=(),
-        help="settings or parts of the state that are not taken over, such as bias_corrected",
+        metavar="WHAT",
+        help="settings or parts of the state that are not taken over, such as eps_floor",
+    )
+    knobs = parser.add_argument_group("what no file says, where it is otherwise than in the files of that library")
+    knobs.add_argument("--preset", choices=PRESETS, metavar="NAME", help=", ".join(PRESETS))
+    yes_or_no = argparse.BooleanOptionalAction
+    knobs.add_argument("--corrected", action=yes_or_no, help="moments are divided by 1 - beta^t")
+    knobs.add_argument("--max-corrected", action=yes_or_no, help="so are the largest squares")
+    knobs.add_argument(
+        "--counts",
+        choices=("updates", "calls", "beta2"),
+        help="what the step counts; beta2: it is the power of beta2 that has been reached",
+    )
+    knobs.add_argument(
+        "--calls-per-update",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how many calls accumulate gradients for an update, where calls are counted",
+    )
+    knobs.add_argument(
+        "--rule",
+        nargs="+",
+        choices=("usual", "uncorrected", *RULES),
+        metavar="WHAT",
+        help="in what the update is not the usual one: " + ", ".join(("uncorrected", *RULES)),
     )
 
 
 def run(args: argparse.Namespace) -> str:
     """Converts, and returns what to print."""
-    args.betas = tuple(args.betas)
-    if args.kind == "to-torch":
-        return to_torch(args)
-    return to_paddle(args) if args.kind == "to-paddle" else checkpoint(args)
+    if args.betas is not None:
+        args.betas = tuple(args.betas)
+    if args.to is None:
+        return checkpoint(args)
+    return to_torch(args) if args.to == "torch" else to_paddle(args)

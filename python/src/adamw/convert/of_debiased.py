@@ -19,14 +19,18 @@ def from_optimi(
     optimizer: AdamW, names: Sequence[str] | None, state_dict: State, **options: Unpack[Options]
 ) -> None:
     """Takes over `optimi.AdamW.state_dict()`, as `from_torch` does that of PyTorch."""
+    take_preset(optimizer, optimi_found(names, state_dict, options), "optimi", options)
+
+
+def optimi_found(names: Sequence[str] | None, state_dict: State, options: Options) -> Found:
+    """Returns what is in a state_dict of optimi's."""
     groups, states = parts_of(state_dict)
     own = [{**group, "betas": (group.get("beta1"), group.get("beta2"))} for group in groups]
     parts = {
         number: {part: value for part, value in state.items() if value is not None}
         for number, state in states.items()
     }
-    found = stepped(names, own, parts, "step", options)
-    take_preset(optimizer, found, "optimi", options)
+    return stepped(names, own, parts, "step", options)
 
 
 def from_heavyball(
@@ -34,10 +38,14 @@ def from_heavyball(
 ) -> None:
     """Takes over `heavyball.AdamW.state_dict()`, as `from_torch` does that of PyTorch. Its epsilon
     is the least that a root may be, which nothing here does: `ignore=["eps_floor"]` adds it."""
+    take_preset(optimizer, heavyball_found(names, state_dict, options), "heavyball", options)
+
+
+def heavyball_found(names: Sequence[str] | None, state_dict: State, options: Options) -> Found:
+    """Returns what is in a state_dict of heavyball's."""
     groups, states = parts_of(state_dict)
     parts = {number: of_view(number, state) for number, state in states.items()}
-    found = stepped(names, groups, parts, "step_count", options)
-    take_preset(optimizer, found, "heavyball", options)
+    return stepped(names, groups, parts, "step_count", options)
 
 
 def of_view(number: Any, state: Mapping[Any, Any]) -> dict[str, Any]:

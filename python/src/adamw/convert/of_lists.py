@@ -12,6 +12,7 @@ import numpy as np
 
 from .._optional import optional
 from ..optimizer import AdamW
+from .arrays import number_of, rate_in
 from .found import Found, Param, entries
 from .presets import take_preset
 from .take import Options
@@ -64,9 +65,10 @@ def keras_found(names: Sequence[str], variables: Sequence[Any]) -> Found:
             f"there are {len(variables)} variables, expected 2 and 2 (with amsgrad 3) for each of "
             f"the {n} names"
         )
+    settings = {"lr": number_of(variables[1], "the learning rate")}
     for number, name in enumerate(names):
         first, second = variables[2 + 2 * number : 4 + 2 * number]
-        param = Param(variables[0], {"exp_avg": first, "exp_avg_sq": second})
+        param = Param(variables[0], {"exp_avg": first, "exp_avg_sq": second}, settings)
         if kinds[len(variables)]:
             param.parts["max_exp_avg_sq"] = variables[2 + 2 * n + number]
         found.params[name] = param
@@ -92,8 +94,9 @@ def tinygrad_found(names: Sequence[str], state: Mapping[str, Any]) -> Found:
             f"expected b2_t, and m.0 to m.{len(names) - 1} for the {len(names)} names, but this is "
             f"{entries(state)}"
         )
+    settings = rate_in(state, "lr")
     for number, name in enumerate(names):
         keys = {"exp_avg": f"m.{number}", "exp_avg_sq": f"v.{number}"}
         parts = {part: state[key] for part, key in keys.items() if key in state}
-        found.params[name] = Param(state["b2_t"], parts)
+        found.params[name] = Param(state["b2_t"], parts, settings)
     return found

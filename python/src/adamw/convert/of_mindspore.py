@@ -9,6 +9,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from ..optimizer import AdamW
+from .arrays import rate_in
 from .found import Found, Param, entries
 from .made import Array
 from .presets import take_preset
@@ -120,10 +121,13 @@ def mindspore_found(state: Mapping[str, Any]) -> tuple[str, Found]:
             f"is {entries(state)}"
         )
     found = Found("MindSpore's checkpoint")
+    # That of a schedule is a list of all.
+    settings = rate_in(state, "learning_rate")
     for key, value in state.items():
         for before, part in names.items():
             # Largest squares are there without amsgrad, too, and 0.
             if key.startswith(before) and (part != "max_exp_avg_sq" or np.any(value)):
-                param = found.params.setdefault(key.removeprefix(before), Param(state[step]))
+                name = key.removeprefix(before)
+                param = found.params.setdefault(name, Param(state[step], settings=settings))
                 param.parts[part] = value
     return preset, found

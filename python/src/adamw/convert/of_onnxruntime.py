@@ -101,6 +101,11 @@ def from_onnxruntime(
 ) -> None:
     """Takes over the state that `load_onnxruntime` reads. The learning rate is not in it. `Options`
     are those of `from_torch`."""
+    take_preset(optimizer, onnxruntime_found(state), "onnxruntime", options)
+
+
+def onnxruntime_found(state: Mapping[str, Any]) -> Found:
+    """Returns what is in a checkpoint."""
     if not state:
         raise ValueError(
             f"expected ONNX Runtime's state by parameter, but this is {entries(state)}"
@@ -110,4 +115,4 @@ def from_onnxruntime(
         called = {"momentum0": "exp_avg", "momentum1": "exp_avg_sq"}
         parts = {called.get(key, key): value for key, value in own["momentums"].items()}
         found.params[name] = Param(own["step"], parts)
-    take_preset(optimizer, found, "onnxruntime", options)
+    return found

@@ -9,7 +9,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from ..optimizer import AdamW
-from .arrays import array_of
+from .arrays import array_of, rate_in
 from .found import Found, Param, entries
 from .take import USUAL, Options, take
 
@@ -52,6 +52,7 @@ def paddle_found(state_dict: State, betas: tuple[float, float], own_name: str = 
         raise ValueError(f"expected Paddle's state_dict, but this is {entries(state_dict)}")
     found = Found("Paddle's state_dict")
     masters = state_dict.get("master_weights") or {}
+    settings = {**USUAL, **rate_in(state_dict.get("LR_Scheduler") or {}, "last_lr")}
     for key, value in state_dict.items():
         match = KEY.fullmatch(key) if isinstance(key, str) else None
         if match is None:
@@ -59,7 +60,7 @@ def paddle_found(state_dict: State, betas: tuple[float, float], own_name: str = 
                 found.rest.append(key)
             continue
         name = owner(match[1], own_name)
-        parts = found.params.setdefault(name, Param(settings=USUAL)).parts
+        parts = found.params.setdefault(name, Param(settings=settings)).parts
         part = PARTS[match[2]]
         if part in parts:
             raise ValueError(

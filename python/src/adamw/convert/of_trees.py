@@ -10,6 +10,7 @@ import numpy as np
 
 from .._optional import optional
 from ..optimizer import AdamW
+from .arrays import rate_in
 from .found import Found, Param, entries, some
 from .presets import take_preset
 from .take import Options
@@ -130,10 +131,12 @@ def mlx_found(state: Mapping[str, Any]) -> Found:
     found = Found("MLX's state")
     if "step" not in state:
         raise ValueError(f"MLX's state has a step, but this is {entries(state)}")
+    settings = rate_in(state, "learning_rate")
     for key, value in leaves("", state):
         name, _, part = key.rpartition(".")
         if part in MLX and name:
-            found.params.setdefault(name, Param(state["step"])).parts[MLX[part]] = value
+            param = found.params.setdefault(name, Param(state["step"], settings=settings))
+            param.parts[MLX[part]] = value
         elif key not in ("step", "learning_rate"):
             found.rest.append(key)
     if not found.params:
