@@ -1031,10 +1031,10 @@ adamw_status adamw_clear_grad(adamw_optimizer *optimizer, adamw_clear mode);
 
 /// Steps every parameter that has a gradient, in place, and counts the step for it:
 ///
-/// exp_avg    += (1 - beta1) * (grad - exp_avg)
-/// exp_avg_sq += (1 - beta2) * (grad * grad - exp_avg_sq)
-/// denom       = sqrt(exp_avg_sq) / sqrt(1 - beta2^step) + eps
-/// param      -= lr * weight_decay * param + lr / (1 - beta1^step) * exp_avg / denom
+///     exp_avg    += (1 - beta1) * (grad - exp_avg)
+///     exp_avg_sq += (1 - beta2) * (grad * grad - exp_avg_sq)
+///     denom       = sqrt(exp_avg_sq) / sqrt(1 - beta2^step) + eps
+///     param      -= lr * weight_decay * param + lr / (1 - beta1^step) * exp_avg / denom
 ///
 /// The bits of the result do not depend on the instruction set, the number of threads, or how
 /// tensors are cut (except for the bits of a NaN). Gradients are only read. If no parameter has a
@@ -1124,9 +1124,9 @@ adamw_status adamw_get_step_info(const adamw_optimizer *optimizer,
 /// Begins a step that threads of the host take together, inside a parallel region of theirs, in
 /// place of one `adamw_step` that would start threads of its own:
 ///
-/// one thread:   adamw_step_begin(optimizer)
-/// all threads:  adamw_step_work(optimizer)
-/// one thread:   adamw_step_end(optimizer)
+///     one thread:   adamw_step_begin(optimizer)
+///     all threads:  adamw_step_work(optimizer)
+///     one thread:   adamw_step_end(optimizer)
 ///
 /// The step has the bits of `adamw_step`, and uses none of the threads that `adamw_config` names.
 /// This call looks at no gradient and at no number that the host keeps: they may be written until
@@ -2215,12 +2215,12 @@ adamw_status adamw_set_device_inputs(adamw_optimizer *optimizer,
 /// step of the same parameters with the same gradients consists of kernel launches alone, and can
 /// be captured into a graph:
 ///
-/// adamw_set_stream(optimizer, stream);       the stream that will be captured
-/// adamw_set_device_inputs(optimizer, &at);   lr comes from device memory
-/// adamw_prepare(optimizer);                  before the capture begins
-/// cudaStreamBeginCapture(stream, ...);
-/// adamw_step(optimizer);                     recorded; each launch of the graph is a step
-/// cudaStreamEndCapture(stream, &graph);
+///     adamw_set_stream(optimizer, stream);       the stream that will be captured
+///     adamw_set_device_inputs(optimizer, &at);   lr comes from device memory
+///     adamw_prepare(optimizer);                  before the capture begins
+///     cudaStreamBeginCapture(stream, ...);
+///     adamw_step(optimizer);                     recorded; each launch of the graph is a step
+///     cudaStreamEndCapture(stream, &graph);
 ///
 /// The device counts the steps that the graph takes; `adamw_get_param_info` and the state by name
 /// read these counts.

@@ -137,10 +137,25 @@ fn translated(root: &Path, sections: &[Section]) -> String {
         files.iter().fold(cbindgen::Builder::new(), |builder, file| builder.with_src(file));
     let mut header = Vec::new();
     builder.with_config(config).generate().unwrap().write(&mut header);
-    // Rust's heading for what a caller vouches for means nothing to a reader of C, nor do fences.
-    let header =
-        String::from_utf8(header).unwrap().replace("/// # Safety", "/// The caller ensures:");
-    header.replace("/// ```text\n", "").replace("/// ```\n", "")
+    // Rust's heading for what a caller vouches for means nothing to a reader of C.
+    let header = String::from_utf8(header).unwrap();
+    without_fences(&header.replace("/// # Safety", "/// The caller ensures:"))
+}
+
+/// Comments whose code is indented by four, and not between fences.
+fn without_fences(header: &str) -> String {
+    let mut inside = false;
+    let mut lines = String::new();
+    for line in header.lines() {
+        if line.starts_with("/// ```") {
+            inside = !inside;
+        } else if let Some(code) = line.strip_prefix("/// ").filter(|_| inside) {
+            lines += &format!("///     {code}\n");
+        } else {
+            lines += &format!("{line}\n");
+        }
+    }
+    lines
 }
 
 /// Cuts cbindgen's output, which has a blank line after each declaration.
