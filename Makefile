@@ -50,7 +50,7 @@ test-rust:
 	cargo test --locked --workspace --lib $(patsubst %,--test %,$(filter-out cuda,$(PROGRAMS)))
 
 test-hosts: .venv/ready
-	$(CMAKE) -S . -B build -DPython3_EXECUTABLE=$(CURDIR)/.venv/bin/python -DCMAKE_COMPILE_WARNING_AS_ERROR=ON
+	$(CMAKE) -S . -B build -DPython3_EXECUTABLE=$(CURDIR)/.venv/bin/python -DCMAKE_COMPILE_WARNING_AS_ERROR=ON -DADAMW_MAN_PAGES=ON
 	$(CMAKE) --build build --parallel 2
 	$(CTEST) --test-dir build --output-on-failure --parallel 2 --no-tests=error --output-junit ctest.xml
 ifeq ($(CI),true)

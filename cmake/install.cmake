@@ -11,6 +11,16 @@ install(FILES include/adamw.h include/adamw.hpp DESTINATION ${CMAKE_INSTALL_INCL
 install(FILES include/adamw/libtorch.hpp DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/adamw ${development})
 install(FILES LICENSE-MIT LICENSE-APACHE DESTINATION ${CMAKE_INSTALL_DATAROOTDIR}/licenses/adamw ${runtime})
 
+if(ADAMW_MAN_PAGES)
+  find_package(Python3 REQUIRED COMPONENTS Interpreter)
+  execute_process(
+    COMMAND ${Python3_EXECUTABLE} tools/docs/man.py include/adamw.h ${PROJECT_VERSION} ${PROJECT_BINARY_DIR}/man
+    WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
+    COMMAND_ERROR_IS_FATAL ANY)
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS include/adamw.h tools/docs/man.py)
+  install(DIRECTORY ${PROJECT_BINARY_DIR}/man/ DESTINATION ${CMAKE_INSTALL_MANDIR} ${development})
+endif()
+
 # `cmake --install --strip` strips what CMake has linked, and no other file.
 function(strip_installed file component)
   install(CODE "
