@@ -8,9 +8,12 @@ PACKAGE_TOOLS := cffi==2.1.1 ctypesgen==1.1.1 hatchling==1.33.0 h5py==3.16.0 mes
 PEERS := ml_dtypes==$(ML_DTYPES_VERSION) safetensors==$(SAFETENSORS_VERSION) torch==2.15.0 deepspeed==0.19.8 paddlepaddle==3.3.1 bitsandbytes==0.50.2 expecttest==0.3.0 mypy==2.4.1 accelerate==1.15.0 lightning==2.6.6 setuptools wheel ninja
 OTHERS := ml_dtypes==$(ML_DTYPES_VERSION) torch==2.15.0 optax==0.2.8 flax==0.12.8 jax==0.10.2 keras==3.15.1 h5py==3.16.0 msgpack==1.2.4 mlx[cpu]==0.32.4 mindspore==2.10.0 onnxruntime-training==1.19.2 onnx==1.16.2 torch-optimi==0.3.3 heavyball==3.2.1
 MATPLOTLIB_VERSION := 3.11.2
+BOOK := sphinx==9.0.4 myst-parser==5.2.0 furo==2025.12.19
 # The compiler decides which drivers accept its PTX; the assembler and the disassembler only look at it.
 NVRTC := nvidia-cuda-nvrtc-cu11==11.8.89
 CUDA_TOOLS := nvidia-cuda-nvcc-cu12==12.9.86 nvidia-cuda-nvdisasm==13.5.37
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 
 # The system's CMake if it knows what CMake 3.21 brought, otherwise one from PyPI.
 ifeq ($(shell cmake --help-variable PROJECT_IS_TOP_LEVEL >/dev/null 2>&1 && echo yes),yes)
@@ -22,7 +25,7 @@ CTEST := .venv/bin/ctest
 CMAKE_PACKAGE := cmake==$(CMAKE_VERSION)
 endif
 
-.PHONY: help demo wheel test test-cuda test-rust test-hosts test-aarch64 test-long test-peers test-torch test-libtorch test-paddle test-others fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-python bench-quick quantization finetune header ptx ptx-check instructions clean
+.PHONY: help demo docs wheel test test-cuda test-rust test-hosts test-aarch64 test-long test-peers test-torch test-libtorch test-paddle test-others fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-python bench-quick quantization finetune header ptx ptx-check instructions clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -33,6 +36,13 @@ demo: ## train a network on handwritten digits
 	$(CC) -std=c99 -O3 -ffp-contract=off -Iinclude -DADAMW_EXAMPLES_DATA='"examples-c/data"' \
 	  examples-c/digits*.c examples-c/precision.c examples-c/command_line.c target/release/libadamw.a -lpthread -ldl -lm -lgcc_s -o build/demo
 	build/demo --svg build/digits-loss.svg
+
+docs: .venv-docs/ready ## the guide and the reference as build/docs/html, and man pages as build/docs/man (needs Doxygen)
+	rm -rf build/docs
+	mkdir -p build/docs/html
+	ADAMW_VERSION=$(VERSION) doxygen tools/docs/Doxyfile
+	.venv-docs/bin/sphinx-build --quiet --fail-on-warning --keep-going -c tools/docs -d build/docs/read . build/docs/html
+	python3 tools/docs/man.py include/adamw.h $(VERSION) build/docs/man
 
 wheel: .venv/ready ## the Python package with the library in it, as build/libadamw-*.whl
 	.venv/bin/pip wheel --quiet --no-build-isolation --no-deps --wheel-dir build ./python
@@ -169,7 +179,7 @@ instructions: .venv-cuda/ready ## what a step executes for each element on a GPU
 
 clean: ## remove what was built and fetched
 	cargo clean
-	rm -rf build .venv .venv-peers .venv-others .venv-cuda $(WALKER)
+	rm -rf build .venv .venv-docs .venv-peers .venv-others .venv-cuda $(WALKER)
 
 .venv-peers/ready: Makefile
 	python3 -m venv .venv-peers
@@ -180,6 +190,12 @@ clean: ## remove what was built and fetched
 	python3 -m venv .venv-others
 	.venv-others/bin/pip install --quiet $(OTHERS)
 	touch $@
+
+.venv-docs/ready: Makefile
+	python3 -m venv .venv-docs
+	.venv-docs/bin/pip install --quiet $(BOOK)
+	touch $@
+
 .venv-cuda/ready: Makefile
 	python3 -m venv .venv-cuda
 	.venv-cuda/bin/pip install --quiet $(NVRTC) $(CUDA_TOOLS)

@@ -54,7 +54,7 @@
 //!              hosts that misbehave; golden/: what others have computed
 //! fuzz/        hostile checkpoints
 //! benches/     the step beside its references, and other libraries (peers/)
-//! tools/       what makes and checks the PTX; docs/: what makes man pages of the header
+//! tools/       what makes and checks the PTX; docs/: what makes a book and a reference
 //! docs/        a page for each subject, which the README links to
 //! ```
 //!
