@@ -7,6 +7,7 @@ ML_DTYPES_VERSION := 0.6.0
 PACKAGE_TOOLS := cffi==2.1.1 ctypesgen==1.1.1 hatchling==1.33.0 h5py==3.16.0 meson==1.12.1 ml_dtypes==$(ML_DTYPES_VERSION) msgpack==1.2.4 mypy==2.4.1 ninja==1.13.2 tqdm==4.70.1 ziglang==0.17.1
 PEERS := ml_dtypes==$(ML_DTYPES_VERSION) safetensors==$(SAFETENSORS_VERSION) torch==2.15.0 deepspeed==0.19.8 paddlepaddle==3.3.1 bitsandbytes==0.50.2 expecttest==0.3.0 mypy==2.4.1 accelerate==1.15.0 lightning==2.6.6 setuptools wheel ninja
 OTHERS := ml_dtypes==$(ML_DTYPES_VERSION) torch==2.15.0 optax==0.2.8 flax==0.12.8 jax==0.10.2 keras==3.15.1 h5py==3.16.0 msgpack==1.2.4 mlx[cpu]==0.32.4 mindspore==2.10.0 onnxruntime-training==1.19.2 onnx==1.16.2 torch-optimi==0.3.3 heavyball==3.2.1
+TFJS := @tensorflow/tfjs-core@4.22.0 @tensorflow/tfjs-layers@4.22.0 @tensorflow/tfjs-backend-cpu@4.22.0
 MATPLOTLIB_VERSION := 3.11.2
 BOOK := sphinx==9.0.4 myst-parser==5.2.0 furo==2025.12.19
 # The compiler decides which drivers accept its PTX; the assembler and the disassembler only look at it.
@@ -25,7 +26,7 @@ CTEST := .venv/bin/ctest
 CMAKE_PACKAGE := cmake==$(CMAKE_VERSION)
 endif
 
-.PHONY: help demo docs wheel test test-cuda test-rust test-hosts test-aarch64 test-long test-peers test-torch test-libtorch test-paddle test-others fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-python bench-quick quantization finetune header ptx ptx-check instructions clean
+.PHONY: help demo docs wheel test test-cuda test-rust test-hosts test-aarch64 test-long test-peers test-torch test-libtorch test-paddle test-others test-burn fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-python bench-quick quantization finetune header ptx ptx-check instructions clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -123,8 +124,15 @@ test-peers: .venv-peers/ready test-torch test-libtorch test-paddle ## state of o
 
 test-others: .venv-others/ready ## state of further libraries, with the libraries themselves (fetches some GB)
 	cargo build --release --locked --lib --target-dir target
-	for library in optax keras mlx mindspore mindspore_adam_weight_decay onnxruntime optimi heavyball; do \
-	  $(OVER_SOURCE) .venv-others/bin/python tests/python/peers/others.py $$library || exit 1; done
+	for library in optax keras mlx mindspore mindspore_adam_weight_decay onnxruntime optimi heavyball tfjs; do \
+	  NODE_PATH=$(CURDIR)/.venv-others/node_modules $(OVER_SOURCE) .venv-others/bin/python tests/python/peers/others.py $$library || exit 1; done
+
+test-burn: .venv/ready ## state of burn, with burn itself (builds it, which takes some minutes)
+	cargo build --release --locked --lib --target-dir target
+	mkdir -p build/burn
+	cp -r tests/golden/make_burn/. build/burn
+	cargo build --manifest-path build/burn/Cargo.toml --target-dir build/burn/target
+	MAKE_BURN=$(CURDIR)/build/burn/target/debug/make_burn $(OVER_SOURCE) .venv/bin/python tests/python/peers/others.py burn
 
 # What runs over the package's source and the library that is built here.
 OVER_SOURCE := LIBADAMW=$(CURDIR)/target/release/libadamw.so PYTHONPATH=$(CURDIR)/python/src
@@ -189,6 +197,7 @@ clean: ## remove what was built and fetched
 .venv-others/ready: Makefile
 	python3 -m venv .venv-others
 	.venv-others/bin/pip install --quiet $(OTHERS)
+	npm install --silent --no-audit --no-fund --prefix .venv-others $(TFJS)
 	touch $@
 
 .venv-docs/ready: Makefile

@@ -7,6 +7,7 @@ usage: make_others.py LIBRARY...    (in the folder of this file; each library ne
 import importlib.metadata
 import json
 import os
+import subprocess
 import sys
 
 import numpy as np
@@ -228,6 +229,30 @@ def heavyball():
     # Its epsilon is a floor: too small an one to tell.
     make = lambda params: heavyball.AdamW(params, LR, BETAS, 1e-12, DECAY)  # noqa: E731
     of_torch("heavyball", "heavyball", make, eps=1e-12)
+
+
+def of_program(library, program, files, **settings):
+    """Runs a program in the library's own language: it is told of the run, saves, and prints what the parameters are."""
+    grads = [plain(grads) for grads in GRADS]
+    settings = {"lr": LR, "betas": BETAS, "eps": EPS, "weight_decay": DECAY, **settings}
+    given = {"start": plain(START), "grads": grads, "before": BEFORE, "file": files[0], **settings}
+    done = subprocess.run(program, input=json.dumps(given), capture_output=True, text=True, check=True)
+    described = {"library": library, "names": NAMES, "files": files, "settings": settings, "grads": grads[BEFORE:]}
+    with open(f"states-{library}.json", "w") as file:
+        json.dump({**described, **json.loads(done.stdout.splitlines()[-1])}, file, indent=1)
+        print(file=file)
+
+
+def tfjs():
+    """TensorFlow.js, which has no decay, is run by node, with its packages in NODE_PATH."""
+    os.makedirs("states-tfjs", exist_ok=True)
+    program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "make_tfjs.js")
+    of_program("tfjs", ["node", program], ["states-tfjs/model.json"], weight_decay=0.0)
+
+
+def burn():
+    """burn is run by the program that cargo has built in make_burn: MAKE_BURN is its path."""
+    of_program("burn", [os.environ["MAKE_BURN"]], ["states-burn.bpk"], amsgrad=True)
 
 
 def torchao():

@@ -6,6 +6,7 @@ environment: LIBADAMW
 
 import json
 import pathlib
+import shutil
 import struct
 import sys
 import tempfile
@@ -45,6 +46,8 @@ TAKE = {
     ),
     "keras": lambda own, names, path: convert.from_keras(own, names, convert.load_keras(path)),
     "mlx": lambda own, names, path: convert.from_mlx(own, convert.read(path)[1]),
+    "burn": lambda own, names, path: convert.from_burn(own, convert.load_burn(path)),
+    "tfjs": lambda own, names, path: convert.from_tfjs(own, convert.load_tfjs(path)),
     "tinygrad": lambda own, names, path: convert.from_tinygrad(own, names, convert.read(path)[1]),
 }
 
@@ -129,6 +132,11 @@ class Others(unittest.TestCase):
         ones = np.ones(2, np.float32)
         parts = {"exp_avg": ones, "exp_avg_sq": ones}
         adam = {"count": 3, "mu": {"w": ones}, "nu": {"w": ones}}
+        usual = {"learningRate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
+        js = {
+            "config": {"class_name": "Adam", "config": usual},
+            "weights": {"iter": 1, "w/m": ones, "w/v": ones},
+        }
         for take, text in [
             (
                 lambda own: convert.from_moments(own, {"w": parts}, "torch"),
@@ -154,6 +162,11 @@ class Others(unittest.TestCase):
             ),
             (lambda own: convert.from_optax(own, (adam, adam)), "there are 2 states of Adam"),
             (lambda own: convert.from_onnxruntime(own, {}), "this is an empty dict"),
+            (lambda own: convert.from_burn(own, {}), "this is an empty dict"),
+            (
+                lambda own: convert.from_burn(own, {"w": {"velocity": ones}}),
+                "'w' has no 'step', 'exp_avg'",
+            ),
             (lambda own: convert.from_optax(own, ({},)), "there are 0 states of Adam"),
             (lambda own: convert.from_optax(own, {**adam, "nu": {}}), "'w' has no 'exp_avg_sq'"),
             (lambda own: convert.from_mlx(own, {"w.m": ones}), "but this is a dict of 'w.m'"),
@@ -174,6 +187,15 @@ class Others(unittest.TestCase):
             (
                 lambda own: convert.from_tinygrad(own, ["w"], {"m.0": ones}),
                 "expected b2_t, and m.0",
+            ),
+            (
+                lambda own: convert.from_tfjs(own, {**js, "config": {"class_name": "SGD"}}),
+                "expected Adam with its numbers and the weight iter, but this is SGD with an",
+            ),
+            (lambda own: convert.from_tfjs(own, js), "weight_decay of 'w' is 0.01 .in the file: 0.0"),
+            (
+                lambda own: convert.from_tfjs(own, {**js, "weights": {"iter": 1, "w": ones}}),
+                "nothing is known of 'w'",
             ),
             (
                 lambda own: convert.from_heavyball(
@@ -213,10 +235,13 @@ class Others(unittest.TestCase):
     def test_files_that_are_damaged_are_called_so(self):
         random = np.random.default_rng(6)
         path = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()), "file")
+        shutil.copy(GOLDEN / "states-tfjs" / "model.weights.bin", path.parent)
         for file, load in [
             ("states-mindspore.ckpt", convert.load_mindspore),
             ("states-onnxruntime.ckpt", convert.load_onnxruntime),
             ("states-optax.msgpack", convert.load_flax),
+            ("states-tfjs/model.json", convert.load_tfjs),
+            ("states-burn.bpk", convert.load_burn),
         ]:
             whole = (GOLDEN / file).read_bytes()
             for number in range(300):
@@ -227,8 +252,28 @@ class Others(unittest.TestCase):
                 )
                 try:
                     load(path)
+                except FileNotFoundError:
+                    self.assertIs(load, convert.load_tfjs)  # which names another file
                 except ValueError as error:
                     self.assertIn(str(path), str(error))
+
+    def test_models_of_tensorflow_js_name_each_file_beside_them_once(self):
+        folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        path = shutil.copytree(GOLDEN / "states-tfjs", folder / "model") / "model.json"
+        whole = json.loads(path.read_text())
+        own = whole["weightsManifest"][0]["paths"]
+        for paths, text in [
+            (own + ["model.weights.bin"], "it names a file twice"),
+            (["../model.weights.bin"], "expected a file beside it"),
+        ]:
+            whole["weightsManifest"][0]["paths"] = paths
+            path.write_text(json.dumps(whole))
+            with self.assertRaisesRegex(ValueError, text):
+                convert.load_tfjs(path)
+        del whole["trainingConfig"]
+        path.write_text(json.dumps(whole))
+        with self.assertRaisesRegex(ValueError, "save the model with includeOptimizer"):
+            convert.load_tfjs(path)
 
     def test_optax_is_found_inside_of_what_wraps_it(self):
         ones = np.ones(2, np.float32)

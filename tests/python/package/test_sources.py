@@ -48,12 +48,15 @@ MISSING = {
     "heavyball": ("names",),
     "keras": ("names", *OF_RUN),
     "mlx": OF_RUN,
+    "burn": ("lr", *OF_RUN),
+    "tfjs": (),
     "tinygrad": ("names", *OF_RUN),
 }
 #: What the command calls them.
 CALLED = {
     "torch-folder": "distributed",
     "mindspore_adam_weight_decay": "mindspore.AdamWeightDecay",
+    "tfjs": "tensorflow.js",
 }
 EXTRA = {"heavyball": ["--ignore", "eps_floor"]}
 
@@ -82,6 +85,8 @@ class Sources(unittest.TestCase):
         own = GOLDEN / run["files"][0]
         if own.is_dir():
             return own
+        if own.parent != GOLDEN:  # with files beside it
+            return shutil.copytree(own.parent, self.folder / "of", dirs_exist_ok=True) / own.name
         return shutil.copy(own, self.folder / "file")
 
     def arguments(self, run, missing):
@@ -182,6 +187,23 @@ class Sources(unittest.TestCase):
                     for part, value in ("exp_avg", first), ("exp_avg_sq", second):
                         self.assertEqual(state[part][0], np.float32(value))
 
+    def test_parameters_keep_the_settings_that_they_have_of_their_own(self):
+        parts = {"exp_avg": 1.0, "exp_avg_sq": 1.0, "step": 3.0}
+        state = {f"state.{name}.{part}": parts[part] for name in "ab" for part in parts}
+        settings = {"a.lr": 0.5, "a.eps": 0.25, "b.lr": 0.125}
+        own = {f"param_groups.{key}": value for key, value in settings.items()}
+        write_tensors(self.folder / "file", {**state, **own})
+        given = SETTINGS["betas"] + SETTINGS["eps"] + SETTINGS["weight_decay"]
+        status, said = command(self.folder / "file", self.target, *given)
+        self.assertEqual(status, 0, said)
+        entries = {entry.name: entry for entry in adamw.inspect(self.target)}
+        for name, lr, eps in ("a", 0.5, 0.25), ("b", 0.125, 1e-3):
+            self.assertEqual(entries[f"param_groups.{name}.lr"].value, lr)
+            number = dict(
+                word.split("=") for word in entries[f"param_groups.{name}"].text.split(" ")
+            )["group"]
+            self.assertIn(f"eps={eps}", entries[f"groups.{number}"].text.split(" "))
+
     def test_calls_are_counted_where_that_is_said(self):
         write(self.folder / "file", {"exp_avg": 1.0, "exp_avg_sq": 1.0, "step": 6.0})
         usual = [word for words in SETTINGS.values() for word in words]
@@ -229,10 +251,15 @@ class Sources(unittest.TestCase):
 
 def write(path, parts):
     """Writes a safetensors file with the parts of the state of a parameter of one element."""
+    write_tensors(path, {f"state.w.{part}": value for part, value in parts.items()})
+
+
+def write_tensors(path, tensors):
+    """Writes a safetensors file with tensors of one element."""
     header, data = {}, b""
-    for part, value in parts.items():
+    for name, value in tensors.items():
         place = [len(data), len(data) + 4]
-        header[f"state.w.{part}"] = {"dtype": "F32", "shape": [1], "data_offsets": place}
+        header[name] = {"dtype": "F32", "shape": [1], "data_offsets": place}
         data += np.float32(value).tobytes()
     text = json.dumps(header).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text + data)

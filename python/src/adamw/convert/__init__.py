@@ -8,6 +8,7 @@ functions that begin with `load` and `read` find in files.
 
 from .files import load_deepspeed, load_paddle, load_torch
 from .folder import read_folder
+from .of_burn import from_burn, load_burn
 from .of_debiased import from_heavyball, from_optimi
 from .of_deepspeed import from_deepspeed
 from .of_distributed import from_distributed
@@ -15,6 +16,7 @@ from .of_lists import from_keras, from_tinygrad, load_keras
 from .of_mindspore import from_mindspore, load_mindspore
 from .of_onnxruntime import from_onnxruntime, load_onnxruntime
 from .of_paddle import from_paddle
+from .of_tfjs import from_tfjs, load_tfjs
 from .of_torch import from_bitsandbytes, from_torch
 from .of_trees import from_mlx, from_optax, load_flax
 from .presets import PRESETS, Preset, from_moments
@@ -27,6 +29,7 @@ __all__ = [
     "Options",
     "Preset",
     "from_bitsandbytes",
+    "from_burn",
     "from_deepspeed",
     "from_distributed",
     "from_heavyball",
@@ -38,14 +41,17 @@ __all__ = [
     "from_optax",
     "from_optimi",
     "from_paddle",
+    "from_tfjs",
     "from_tinygrad",
     "from_torch",
+    "load_burn",
     "load_deepspeed",
     "load_flax",
     "load_keras",
     "load_mindspore",
     "load_onnxruntime",
     "load_paddle",
+    "load_tfjs",
     "load_torch",
     "read",
     "read_folder",

@@ -84,22 +84,34 @@ def groups_of(
     preset: Preset,
     given: Mapping[str, Any],
     ignore: Collection[str],
-) -> list[dict[str, Any]]:
-    """Returns the groups of an optimizer that has these parameters."""
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Returns the groups of an optimizer that has these parameters, and the settings that all of
+    them share, which are those of the optimizer."""
     groups: dict[tuple[int, str], dict[str, Any]] = {}
     unused = set(given)
     for name, param in found.params.items():
-        own = settings_of(param, preset, given, ignore)
-        missing = [f"--{key.replace('_', '-')}" for key in NEEDED if key not in own]
+        settings = settings_of(param, preset, given, ignore)
+        missing = [f"--{key.replace('_', '-')}" for key in NEEDED if key not in settings]
         if missing:
             raise ValueError(
                 f"{found.what} does not say all settings of {name!r}, which a checkpoint has: give "
                 f"{', '.join(missing)} of the run"
             )
         unused -= {key for key in given if key not in param.settings or key in ignore}
-        group = groups.setdefault((param.group, str(own)), {**own, "params": {}})
+        group = groups.setdefault((param.group, str(settings)), {**settings, "params": {}})
         group["params"][name] = params[name]
     if unused:
         key = min(unused)
         raise ValueError(f"{found.what} says {key} itself: --ignore {key} takes the one given")
-    return [groups[key] for key in sorted(groups)]
+    own = [groups[key] for key in sorted(groups)]
+    first: dict[str, Any] = own[0] if own else {}
+    shared = {
+        key: value
+        for key, value in first.items()
+        if key != "params" and all(group.get(key) == value for group in own)
+    }
+    for group in own:
+        for key in shared:
+            del group[key]
+    shared.setdefault("lr", first.get("lr", 1e-3))
+    return own, shared

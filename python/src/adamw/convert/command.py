@@ -63,9 +63,10 @@ def checkpoint(args: argparse.Namespace) -> str:
             param.parts.pop("master", None)
     params = {name: zeros(name, found, tensors) for name in found.params}
     has_masters = any("master" in param.parts for param in found.params.values())
-    groups = groups_of(found, params, preset, given, args.ignore)
-    lr = groups[0]["lr"] if groups else 1e-3
-    with AdamW(groups, lr=lr, precision="master" if has_masters else None) as optimizer:
+    groups, shared = groups_of(found, params, preset, given, args.ignore)
+    if has_masters:
+        shared["precision"] = "master"
+    with AdamW(groups, **shared) as optimizer:
         take_preset(optimizer, found, preset, {"ignore": args.ignore}, args.calls_per_update)
         for name, value in values.items():
             params[name].reshape(-1)[:] = value

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from .files import Path, load_deepspeed, load_paddle, load_torch, seems
 from .folder import read_folder
 from .found import Found
+from .of_burn import MAGIC, burn_found, load_burn
 from .of_debiased import heavyball_found, optimi_found
 from .of_deepspeed import deepspeed_found
 from .of_distributed import distributed_found
@@ -18,6 +19,7 @@ from .of_lists import keras_found, load_keras, tinygrad_found
 from .of_mindspore import load_mindspore, mindspore_found
 from .of_onnxruntime import load_onnxruntime, onnxruntime_found
 from .of_paddle import paddle_found
+from .of_tfjs import load_tfjs, tfjs_found
 from .of_torch import bitsandbytes_found, parts_of, torch_found
 from .of_trees import load_flax, mlx_found, optax_found
 from .read import INDEX, read
@@ -131,6 +133,12 @@ SOURCES = {
         ("a checkpoint of ONNX Runtime's",),
         lambda own, _: onnxruntime_found(own),
     ),
+    "burn": Source("optimizer.save", ("a record of burn's",), lambda own, _: burn_found(own)),
+    "tensorflow.js": Source(
+        "the model.json of model.save with includeOptimizer",
+        ("a model of TensorFlow.js's",),
+        lambda own, _: tfjs_found(own),
+    ),
 }
 
 
@@ -171,6 +179,8 @@ KINDS = {
     "a file of Keras's": Kind(load_keras, lambda _: "keras"),
     "a checkpoint of MindSpore's": Kind(load_mindspore, lambda own: mindspore_found(own)[0]),
     "a checkpoint of ONNX Runtime's": Kind(load_onnxruntime, lambda _: "onnxruntime"),
+    "a record of burn's": Kind(load_burn, lambda _: "burn"),
+    "a model of TensorFlow.js's": Kind(load_tfjs, lambda _: "tensorflow.js"),
 }
 
 
@@ -189,6 +199,10 @@ def kind_of(path: str) -> str:
         start = file.read(16)
     if path.endswith(INDEX) or start[8:9] == b"{":
         return "a safetensors file"
+    if start.startswith(MAGIC):
+        return "a record of burn's"
+    if start.startswith(b"{"):
+        return "a model of TensorFlow.js's"
     if start.startswith(b"PK"):
         try:
             with zipfile.ZipFile(path) as archive:
