@@ -1,5 +1,5 @@
 //! The pages keep their promises: the README stays short, every table renders, every link and path
-//! leads somewhere, and every block of C or C++ is part of a program that the tests run.
+//! leads somewhere, and every block is run by a test, or part of a program that the tests run.
 
 use std::fs::{read_dir, read_to_string};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,24 @@ const WIDTH: usize = 100;
 const MINIMAL_LINES: usize = 50;
 
 /// Folders whose programs CTest runs.
-const PROGRAMS: [&str; 4] = ["examples-c", "examples-c/consumer", "tests/c", "tests/cpp"];
+const PROGRAMS: [&str; 5] =
+    ["examples-c", "examples-c/consumer", "tests/c", "tests/cpp", "tests/install/engine"];
+
+/// Tests that run all the blocks of a page in a language, as they stand there.
+const RUN: [(&str, &str, &str); 12] = [
+    ("README.md", "cmake", "tests/install/pages.sh"),
+    ("README.md", "python", "tests/python/readme.py"),
+    ("docs/embedding.md", "sh", "tests/install/pages.sh"),
+    ("docs/other-frameworks.md", "python", "tests/python/package/test_docs.py"),
+    ("docs/other-frameworks.md", "sh", "tests/python/package/test_docs.py"),
+    ("docs/other-frameworks.md", "text", "tests/python/package/test_docs.py"),
+    ("docs/paddle.md", "python", "tests/python/peers/paddle_docs.py"),
+    ("docs/python.md", "python", "tests/python/package/test_docs.py"),
+    ("docs/python.md", "sh", "tests/python/package/test_docs.py"),
+    ("docs/pytorch.md", "python", "tests/python/peers/torch_docs.py"),
+    ("docs/pytorch.md", "text", "tests/python/package/test_docs.py"),
+    ("python/README.md", "python", "tests/python/package/test_docs.py"),
+];
 
 /// What the path of a file of the repository begins with.
 const PLACES: [&str; 12] = [
@@ -52,6 +69,12 @@ fn files(folder: &str, endings: &[&str]) -> Vec<String> {
         paths.filter(|path| endings.iter().any(|ending| path.ends_with(ending))).collect();
     paths.sort();
     paths
+}
+
+/// What is in the book, but for the changes, and the page of the Python package.
+fn pages_with_blocks() -> Vec<Page> {
+    let others = ["python/README.md", "tests/cuda-standin/README.md"];
+    pages().into_iter().chain(others.map(page)).collect()
 }
 
 fn pages() -> Vec<Page> {
@@ -100,26 +123,41 @@ fn without_indent(lines: &[&str]) -> Vec<String> {
     lines.iter().map(|line| line.trim().to_owned()).collect()
 }
 
-/// Blocks of C and C++ that are not, but for their indent, part of one of the programs.
+/// Blocks that no test runs, and that are not, but for their indent, part of one of the programs.
 fn strange_blocks(page: &Page, programs: &[Vec<String>]) -> Vec<String> {
-    let of_c = |(language, _): &(&str, Vec<&str>)| matches!(*language, "c" | "cpp");
+    let is_run = |language: &str| RUN.iter().any(|run| (run.0, run.1) == (&page.path, language));
     let is_part = |lines: &[String]| {
         programs.iter().any(|program| program.windows(lines.len()).any(|window| window == lines))
     };
-    let blocks = blocks(&page.text).into_iter().filter(of_c);
+    let blocks = blocks(&page.text).into_iter().filter(|(language, _)| !is_run(language));
     let strange = blocks.filter(|(_, lines)| lines.is_empty() || !is_part(&without_indent(lines)));
     strange.map(|(_, lines)| format!("{}:\n{}", page.path, lines.join("\n"))).collect()
 }
 
 #[test]
-fn every_block_of_c_is_part_of_a_program_that_the_tests_run() {
-    let paths = PROGRAMS.iter().flat_map(|folder| files(folder, &[".c", ".cpp"]));
+fn every_block_is_run_or_part_of_a_program_that_the_tests_run() {
+    let paths =
+        PROGRAMS.iter().flat_map(|folder| files(folder, &[".c", ".cpp", "/CMakeLists.txt"]));
     let programs: Vec<Vec<String>> = paths
         .map(|path| {
             without_indent(&read_to_string(inside(&path)).unwrap().lines().collect::<Vec<_>>())
         })
         .collect();
-    assert_none(pages().iter().flat_map(|page| strange_blocks(page, &programs)).collect());
+    let pages = pages_with_blocks();
+    assert_none(pages.iter().flat_map(|page| strange_blocks(page, &programs)).collect());
+}
+
+#[test]
+fn what_runs_blocks_names_their_page() {
+    let names = |&&(path, language, test): &&(&str, &str, &str)| {
+        let blocks = page(path).text.contains(&format!("```{language}\n"));
+        let name = path.rsplit('/').next().unwrap();
+        blocks && read_to_string(inside(test)).unwrap().contains(name)
+    };
+    let broken = RUN.iter().filter(|run| !names(run));
+    assert_none(
+        broken.map(|run| format!("{} does not run {} of {}", run.2, run.1, run.0)).collect(),
+    );
 }
 
 #[test]
@@ -131,15 +169,18 @@ fn the_readme_opens_with_a_whole_program_that_is_short() {
 }
 
 #[test]
-fn a_block_that_no_program_has_is_found() {
+fn a_block_that_no_test_runs_and_no_program_has_is_found() {
     let program = [without_indent(&["int main(void) {", "  a();", "  b();", "}"])];
-    let strange = |text: &str| {
-        strange_blocks(&Page { path: "x.md".into(), text: text.into() }, &program).len()
+    let of = |path: &str, text: &str| {
+        strange_blocks(&Page { path: path.into(), text: text.into() }, &program).len()
     };
+    let strange = |text: &str| of("x.md", text);
     assert_eq!(strange("```c\na();\nb();\n```\n"), 0);
     assert_eq!(strange("```c\nb();\na();\n```\n"), 1);
     assert_eq!(strange("```cpp\na()\n```\n```c\n```\n"), 2);
-    assert_eq!(strange("```cmake\nc()\n```\n"), 0);
+    assert_eq!(strange("```cmake\nc()\n```\n"), 1);
+    assert_eq!(strange("```\nc()\n```\n"), 1);
+    assert_eq!(of("docs/python.md", "```python\nc()\n```\n```cmake\nc()\n```\n"), 1);
 }
 
 // ---------------------------------------------------------------------------------- form

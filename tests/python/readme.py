@@ -13,7 +13,7 @@ except ImportError:
     sys.exit(77)
 
 with open(readme, encoding="utf-8") as text:
-    block = re.search(r"```python\n(.*?)```", text.read(), re.DOTALL).group(1)
+    (block,) = re.findall(r"```python\n(.*?)```", text.read(), re.DOTALL)
 path = "target/release/libadamw.so"
 assert path in block
 names = {}

@@ -7,14 +7,18 @@ import contextlib
 import io
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
 import unittest
 
-from case import np  # noqa: F401  (the blocks' own import)
+from case import np
+
+import adamw
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
+FORMULAS = "docs/pytorch.md", "docs/other-frameworks.md"
 
 
 def blocks(page, language):
@@ -56,15 +60,39 @@ class Docs(unittest.TestCase):
 
     def test_commands_work(self):
         self.run_blocks("docs/python.md")
-        text = "".join(block for _, block in blocks("docs/python.md", "sh"))
-        commands = [line.split() for line in text.splitlines() if line.startswith("python -m")]
-        self.assertEqual([command[3] for command in commands], ["inspect", "convert"])
         golden = ROOT / "tests" / "golden"
         pathlib.Path("optimizer.pt").write_bytes((golden / "states-torch.pt").read_bytes())
+        pathlib.Path("model.keras").write_bytes((golden / "states-keras.keras").read_bytes())
         pathlib.Path("names.txt").write_text("first.weight\nsecond.bias\n")
-        for command in commands:
-            done = subprocess.run([sys.executable, *command[1:]], capture_output=True, check=False)
-            self.assertEqual((done.returncode, done.stderr), (0, b""), command)
+        pages = "docs/python.md", "docs/other-frameworks.md"
+        text = "".join(block for page in pages for _, block in blocks(page, "sh"))
+        lines = text.replace("\\\n", "").splitlines()
+        commands = [shlex.split(line, comments=True) for line in lines]
+        # test_wheel.py does what these two do.
+        self.assertEqual(commands[:2], [["pip", "install", "./python"], ["make", "wheel"]])
+        self.assertEqual([line[3] for line in commands[2:]], ["inspect", "convert", "convert"])
+        for python, *arguments in commands[2:]:
+            self.assertEqual(python, "python")
+            done = subprocess.run([sys.executable, *arguments], capture_output=True, check=False)
+            self.assertEqual((done.returncode, done.stderr), (0, b""), arguments)
+
+    def test_formulas_are_what_a_step_computes(self):
+        header = (ROOT / "include" / "adamw.h").read_text()
+        formulas = [block for page in FORMULAS for _, block in blocks(page, "text")]
+        formulas.append("".join(re.findall(r"^///     (\w+ +[+-]?= .*\n)", header, re.MULTILINE)))
+        self.assertEqual([formula.count("\n") for formula in formulas], [4, 3, 4])
+        random = np.random.default_rng(1)
+        options = {"lr": 0.05, "betas": (0.8, 0.9), "eps": 0.03, "weight_decay": 0.4}
+        for formula in formulas:
+            param = random.standard_normal(100)
+            names = {"sqrt": np.sqrt, "param": param.copy(), "beta1": 0.8, "beta2": 0.9} | options
+            names |= dict.fromkeys(["m", "v", "exp_avg", "exp_avg_sq"], 0.0)
+            with adamw.AdamW({"param": param}, **options) as optimizer:
+                for step in range(1, 6):
+                    names |= {"grad": random.standard_normal(100), "t": step, "step": step}
+                    exec(formula.replace("^", "**"), names)
+                    optimizer.step(grads={"param": names["grad"]})
+            np.testing.assert_allclose(names["param"], param, rtol=1e-12, atol=1e-13)
 
 
 if __name__ == "__main__":
