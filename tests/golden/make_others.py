@@ -255,6 +255,47 @@ def burn():
     of_program("burn", [os.environ["MAKE_BURN"]], ["states-burn.bpk"], amsgrad=True)
 
 
+def pytorch_optimizer_sn():
+    import pytorch_optimizer
+
+    make = lambda params: pytorch_optimizer.AdamWSN(params, LR, BETAS, DECAY, eps=EPS)  # noqa: E731
+    rule = {"eps_before_correction": True, "decays_new_value": True}
+    of_torch("pytorch_optimizer_sn", "pytorch_optimizer", make, **rule)
+
+
+def pytorch_optimizer_flash():
+    """Without its codes, of which it makes others in each step."""
+    import pytorch_optimizer
+
+    make = lambda params: pytorch_optimizer.FlashAdamW(params, LR, BETAS, DECAY, quantize=False, eps=EPS)  # noqa: E731
+    of_torch("pytorch_optimizer_flash", "pytorch_optimizer", make)
+
+
+def pytorch_optimizer_codes():
+    """What codes stand for, and what corrected moments were before, is saved beside them."""
+    import pytorch_optimizer
+    import torch
+    from pytorch_optimizer.optimizer.flash_adamw import materialize_state
+
+    values = {}
+    for kind in ("FlashAdamW", "StableAdamW"):
+        param = torch.nn.Parameter(torch.tensor(random.standard_normal((2, 50)).astype(np.float32)))
+        optimizer = getattr(pytorch_optimizer, kind)([param], LR, BETAS, weight_decay=DECAY, eps=EPS)
+        raw = {part: np.zeros((2, 50)) for part in ("exp_avg", "exp_avg_sq")}
+        for _ in range(3):
+            grad = random.standard_normal((2, 50)).astype(np.float32)
+            for beta, part, power in (BETAS[0], "exp_avg", 1), (BETAS[1], "exp_avg_sq", 2):
+                raw[part] = beta * raw[part] + (1 - beta) * grad.astype(np.float64) ** power
+            param.grad = torch.tensor(grad)
+            optimizer.step()
+        values[kind] = {"state_dict": optimizer.state_dict()}
+        for part in raw:
+            is_coded = kind == "FlashAdamW"
+            values[kind][part] = materialize_state(optimizer.state[param], part) if is_coded else torch.tensor(raw[part])
+    values["version"] = importlib.metadata.version("pytorch_optimizer")
+    torch.save(values, "states-pytorch_optimizer.pt")
+
+
 def torchao():
     """What codes stand for is saved beside them, because torchao codes again in each step."""
     os.environ["TORCHDYNAMO_DISABLE"] = "1"

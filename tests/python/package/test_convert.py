@@ -155,7 +155,7 @@ class Command(unittest.TestCase):
             (("convert", "/nowhere", self.target), "No such file"),
             (
                 ("convert", torch, self.target, "--from", "paddle"),
-                "is an archive of PyTorch's, expected a pickle, as paddle has",
+                "it is an archive of PyTorch's, by what it holds of torch, not of paddle",
             ),
             (("convert", torch, self.target, "--to", "paddle"), "give the model's parameters"),
             (("inspect", torch), "python -m adamw: "),

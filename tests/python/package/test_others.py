@@ -44,6 +44,12 @@ TAKE = {
     "heavyball": lambda own, names, path: convert.from_heavyball(
         own, names, convert.load_torch(path), ignore=["eps_floor"]
     ),
+    "pytorch_optimizer_sn": lambda own, names, path: convert.from_pytorch_optimizer(
+        own, names, convert.load_torch(path)
+    ),
+    "pytorch_optimizer_flash": lambda own, names, path: convert.from_pytorch_optimizer(
+        own, names, convert.load_torch(path)
+    ),
     "keras": lambda own, names, path: convert.from_keras(own, names, convert.load_keras(path)),
     "mlx": lambda own, names, path: convert.from_mlx(own, convert.read(path)[1]),
     "burn": lambda own, names, path: convert.from_burn(own, convert.load_burn(path)),
@@ -122,7 +128,7 @@ class Others(unittest.TestCase):
                 with self.assertRaisesRegex(ValueError, f"{text} of 'w' is"):
                     taken("torch", **settings)
                 taken(preset, **settings)
-        for preset, rule in ("heavyball", "eps_floor"), ("stable_adamw", "clipped_lr"):
+        for preset, rule in ("heavyball", "eps_floor"), ("pytorch_optimizer.StableAdamW", "clipped_lr"):
             with self.assertRaisesRegex(ValueError, f"{rule} of 'w' is False"):
                 taken(preset)
         taken("torch")
@@ -282,6 +288,47 @@ class Others(unittest.TestCase):
             optimizer = adamw.AdamW({f"a.{i}": np.ones(2, np.float32) for i in (0, 1)})
             convert.from_optax(optimizer, state)
             self.assertEqual(set(optimizer.steps.values()), {3})
+
+    def test_moments_of_pytorch_optimizer_become_what_they_stand_for(self):
+        saved = convert.load_torch(GOLDEN / "states-pytorch_optimizer.pt")
+        for kind, ignore, off in ("FlashAdamW", [], 0), ("StableAdamW", ["clipped_lr"], 1e-6):
+            with self.subTest(kind):
+                settings = {"betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.1}
+                optimizer = adamw.AdamW({"w": np.ones((2, 50), np.float32)}, **settings)
+                state = saved[kind]["state_dict"]
+                convert.from_pytorch_optimizer(optimizer, ["w"], state, ignore=ignore)
+                self.assertEqual(optimizer.param("w").step, 3)
+                for part in "exp_avg", "exp_avg_sq":
+                    seen, expected = optimizer.state("w")[part], saved[kind][part]
+                    error = np.max(np.abs(seen - expected)) / np.max(np.abs(expected))
+                    self.assertLessEqual(error, off)
+
+    def test_settings_of_pytorch_optimizer_are_compared(self):
+        group = {"step": 1, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01}
+        ones = np.ones(32, np.float32)
+        parts = {"exp_avg": ones, "exp_avg_sq": ones}
+        codes = {f"{part}::quantized": ones.astype(np.uint8) for part in parts}
+        flash = {"master_byte_width": 0, "decouple_lr": False}
+        for own, state, text in [
+            ({}, parts, "the groups are not those of AdamWSN, FlashAdamW or StableAdamW"),
+            ({"kahan_sum": True}, parts, "clipped_lr of 'w' is False"),
+            (flash | {"decouple_lr": True}, parts, "decouple_lr of 'w' is False"),
+            (flash | {"weight_decouple": False}, parts, "decoupled_weight_decay of 'w' is True"),
+            (flash | {"fixed_decay": True}, parts, "independent_weight_decay of 'w' is False"),
+            (flash, {**parts, "error_bits": ones}, "nothing is known of 'error_bits'"),
+            (
+                flash,
+                codes | {f"{part}::scales": ones[:2] for part in parts},
+                "has 2 elements for 32 codes",
+            ),
+        ]:
+            with self.subTest(text):
+                optimizer = adamw.AdamW({"w": np.ones(32, np.float32)})
+                groups = [{**group, **own, "params": [0]}]
+                with self.assertRaisesRegex(ValueError, text):
+                    convert.from_pytorch_optimizer(
+                        optimizer, ["w"], {"state": {0: state}, "param_groups": groups}
+                    )
 
     def test_codes_of_torchao_become_what_they_stand_for(self):
         saved = convert.load_torch(GOLDEN / "states-torchao.pt")

@@ -46,6 +46,8 @@ MISSING = {
     "onnxruntime": ("lr", *OF_RUN),
     "optimi": ("names",),
     "heavyball": ("names",),
+    "pytorch_optimizer_sn": ("names",),
+    "pytorch_optimizer_flash": ("names",),
     "keras": ("names", *OF_RUN),
     "mlx": OF_RUN,
     "burn": ("lr", *OF_RUN),
@@ -56,6 +58,8 @@ MISSING = {
 CALLED = {
     "torch-folder": "distributed",
     "mindspore_adam_weight_decay": "mindspore.AdamWeightDecay",
+    "pytorch_optimizer_sn": "pytorch_optimizer.AdamWSN",
+    "pytorch_optimizer_flash": "pytorch_optimizer.FlashAdamW",
     "tfjs": "tensorflow.js",
 }
 EXTRA = {"heavyball": ["--ignore", "eps_floor"]}
@@ -235,7 +239,7 @@ class Sources(unittest.TestCase):
         (self.folder / "empty").mkdir()
         self.assert_refused("is a folder without .metadata", self.folder / "empty", self.target)
         self.assert_refused(
-            "is a checkpoint of MindSpore's, expected a file of Keras's, as keras has",
+            "it is a checkpoint of MindSpore's, by what it holds of mindspore, not of keras",
             GOLDEN / "states-mindspore.ckpt",
             self.target,
             "--from",

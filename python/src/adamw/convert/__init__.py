@@ -16,6 +16,7 @@ from .of_lists import from_keras, from_tinygrad, load_keras
 from .of_mindspore import from_mindspore, load_mindspore
 from .of_onnxruntime import from_onnxruntime, load_onnxruntime
 from .of_paddle import from_paddle
+from .of_pytorch_optimizer import from_pytorch_optimizer
 from .of_tfjs import from_tfjs, load_tfjs
 from .of_torch import from_bitsandbytes, from_torch
 from .of_trees import from_mlx, from_optax, load_flax
@@ -41,6 +42,7 @@ __all__ = [
     "from_optax",
     "from_optimi",
     "from_paddle",
+    "from_pytorch_optimizer",
     "from_tfjs",
     "from_tinygrad",
     "from_torch",

@@ -124,7 +124,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="whose",
         choices=SOURCES,
         metavar="NAME",
-        help="whose file it is; otherwise what it seems to be",
+        help="whose file it has to be, which is seen in the file",
     )
     ways.add_argument("--to", choices=TARGETS, help="for whom to write, out of a checkpoint")
     parser.add_argument("--key", help="the entry of a file of torch.save that has the state_dict")

@@ -19,6 +19,7 @@ from .of_lists import keras_found, load_keras, tinygrad_found
 from .of_mindspore import load_mindspore, mindspore_found
 from .of_onnxruntime import load_onnxruntime, onnxruntime_found
 from .of_paddle import paddle_found
+from .of_pytorch_optimizer import SIGNS, class_of, pytorch_optimizer_found
 from .of_tfjs import load_tfjs, tfjs_found
 from .of_torch import bitsandbytes_found, parts_of, torch_found
 from .of_trees import load_flax, mlx_found, optax_found
@@ -41,8 +42,6 @@ class Source(NamedTuple):
 
     #: What writes them, for those who read the help.
     written_by: str
-    #: Of what kinds they are: keys of `KINDS`.
-    kinds: tuple[str, ...]
     find: Callable[[Any, Given], Found]
 
 
@@ -67,6 +66,11 @@ def of_torch(find: Callable[..., Found]) -> Callable[[Any, Given], Found]:
     return found
 
 
+def pytorch_optimizer_of_class(*of: Any) -> Found:
+    """Returns what is in a state_dict of pytorch_optimizer, whose class is known already."""
+    return pytorch_optimizer_found(*of)[1]
+
+
 def of_paddle(state: State, given: Given) -> Found:
     """Returns what is in a file of Paddle's."""
     if given.betas is None:
@@ -74,69 +78,59 @@ def of_paddle(state: State, given: Given) -> Found:
     return paddle_found(state, given.betas)
 
 
-ARCHIVE = ("an archive of PyTorch's",)
-SAFETENSORS = ("a safetensors file",)
-FOLDER = ("a folder of torch.distributed.checkpoint",)
-MINDSPORE = ("a checkpoint of MindSpore's",)
+ARCHIVE = "an archive of PyTorch's"
 SOURCES = {
     "torch": Source(
         "torch.save of state_dict(), also of torchao's and pytorch_optimizer's AdamW",
-        ARCHIVE,
         of_torch(torch_found),
     ),
     "distributed": Source(
         "state.<param>.exp_avg and so on: safetensors, or a folder of torch.distributed.checkpoint",
-        SAFETENSORS + FOLDER,
         lambda own, _: distributed_found((), own),
     ),
-    "bitsandbytes": Source("torch.save of state_dict()", ARCHIVE, of_torch(bitsandbytes_found)),
+    "bitsandbytes": Source("torch.save of state_dict()", of_torch(bitsandbytes_found)),
     "deepspeed": Source(
         "the folder of a tag, with the files of ZeRO's ranks (stages 1 and 2)",
-        ("a folder of DeepSpeed's",),
         lambda own, _: deepspeed_found(own),
     ),
-    "paddle": Source("paddle.save of state_dict(); needs --betas", ("a pickle",), of_paddle),
+    "paddle": Source("paddle.save of state_dict(); needs --betas", of_paddle),
     "optax": Source(
         "flax.serialization.to_bytes of the state",
-        ("a file of flax's",),
         lambda own, _: optax_found(own),
     ),
     "keras": Source(
         "model.save or model.save_weights; needs --names",
-        ("a file of Keras's",),
         lambda own, given: keras_found(numbered(given), own),
     ),
     "mlx": Source(
         "mx.save_safetensors of dict(tree_flatten(optimizer.state))",
-        SAFETENSORS,
         lambda own, _: mlx_found(own),
     ),
     "tinygrad": Source(
         "safe_save of get_state_dict(optimizer); needs --names",
-        SAFETENSORS,
         lambda own, given: tinygrad_found(numbered(given), own),
     ),
-    "optimi": Source("torch.save of state_dict()", ARCHIVE, of_torch(optimi_found)),
-    "heavyball": Source("torch.save of state_dict()", ARCHIVE, of_torch(heavyball_found)),
+    "optimi": Source("torch.save of state_dict()", of_torch(optimi_found)),
+    "heavyball": Source("torch.save of state_dict()", of_torch(heavyball_found)),
+    **{
+        name: Source("torch.save of state_dict()", of_torch(pytorch_optimizer_of_class))
+        for name in SIGNS.values()
+    },
     "mindspore": Source(
         "save_checkpoint of mindspore.experimental.optim.AdamW",
-        MINDSPORE,
         lambda own, _: mindspore_found(own)[1],
     ),
     "mindspore.AdamWeightDecay": Source(
         "save_checkpoint of mindspore.nn.AdamWeightDecay",
-        MINDSPORE,
         lambda own, _: mindspore_found(own)[1],
     ),
     "onnxruntime": Source(
         "CheckpointState.save_checkpoint with include_optimizer_state",
-        ("a checkpoint of ONNX Runtime's",),
         lambda own, _: onnxruntime_found(own),
     ),
-    "burn": Source("optimizer.save", ("a record of burn's",), lambda own, _: burn_found(own)),
+    "burn": Source("optimizer.save", lambda own, _: burn_found(own)),
     "tensorflow.js": Source(
         "the model.json of model.save with includeOptimizer",
-        ("a model of TensorFlow.js's",),
         lambda own, _: tfjs_found(own),
     ),
 }
@@ -150,6 +144,9 @@ def of_state_dict(saved: Any) -> str:
         return "bitsandbytes"
     if keys == {0}:
         return "heavyball"
+    own = class_of(groups)
+    if own is not None:
+        return own
     if "exp_avg" in keys and "step" not in keys and any("step" in group for group in groups):
         return "optimi"
     return "torch"
@@ -170,7 +167,7 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "an archive of PyTorch's": Kind(load_torch, of_state_dict),
+    ARCHIVE: Kind(load_torch, of_state_dict),
     "a safetensors file": Kind(lambda path: read(path)[1], of_names),
     "a folder of torch.distributed.checkpoint": Kind(read_folder, lambda _: "distributed"),
     "a folder of DeepSpeed's": Kind(load_deepspeed, lambda _: "deepspeed"),
@@ -224,23 +221,21 @@ def kind_of(path: str) -> str:
 
 
 def found_in(path: str, key: str | None, name: str | None, given: Given) -> tuple[str, Found]:
-    """Returns whose a file is, and what is in it: `name` says whose, or else the file. `key` is
-    that of the entry that has the state."""
+    """Returns whose a file is, and what is in it; ValueError if it is not that of `name`, which may
+    be None. `key` is that of the entry that has the state."""
     kind = kind_of(path)
-    if name is not None and kind not in SOURCES[name].kinds:
-        raise ValueError(
-            f"{path} is {kind}, expected {' or '.join(SOURCES[name].kinds)}, as {name} has"
-        )
     saved = KINDS[kind].load(path)
     if key is not None:
         saved = saved[key]
-    if (kind,) == ARCHIVE:
+    if kind == ARCHIVE:
         try:
             parts_of(saved)
         except ValueError as error:
             raise ValueError(f"{path}: {error} (--key names an entry)") from None
     try:
-        name = name or KINDS[kind].whose(saved)
-        return name, SOURCES[name].find(saved, given)
+        whose = KINDS[kind].whose(saved)
+        if name not in (None, whose):
+            raise ValueError(f"it is {kind}, by what it holds of {whose}, not of {name}")
+        return whose, SOURCES[whose].find(saved, given)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
