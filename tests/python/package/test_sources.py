@@ -15,7 +15,7 @@ import tempfile
 import unittest
 from unittest import mock
 
-from case import np
+from case import bits, np
 
 import adamw
 from adamw import convert
@@ -24,6 +24,7 @@ from adamw.convert.sources import SOURCES
 
 try:
     import h5py  # noqa: F401  (what Keras's files are read with)
+    import ml_dtypes  # noqa: F401  (the command's own import)
     import msgpack  # noqa: F401  (and flax's)
 except ImportError as missing:
     print(missing)
@@ -228,6 +229,57 @@ class Sources(unittest.TestCase):
         entries = {entry.name: entry for entry in adamw.inspect(self.target)}
         self.assertIn("lr=0.25", entries["state"].text.split(" "))
 
+    def test_takes_the_files_that_the_source_of_llm_c_writes(self):
+        shapes = {"wte": (8, 4), "wpe": (6, 4), "ln1w": (2, 4), "ln1b": (2, 4)}
+        shapes |= {"qkvw": (2, 12, 4), "qkvb": (2, 12), "attprojw": (2, 4, 4), "attprojb": (2, 4)}
+        shapes |= {"ln2w": (2, 4), "ln2b": (2, 4), "fcw": (2, 16, 4), "fcb": (2, 16)}
+        shapes |= {"fcprojw": (2, 4, 16), "fcprojb": (2, 4), "lnfw": (4,), "lnfb": (4,)}
+        random = np.random.default_rng(5)
+        tensors = [
+            {name: random.random(shape, np.float32) for name, shape in shapes.items()}
+            for _ in ("m", "v", "master")
+        ]
+        header, config = np.zeros(256, "<i4"), np.zeros(256, "<i4")
+        header[[0, 1, 2, 4, 10]] = 20240527, 1, 1, 1, 7
+        config[:8] = 20240326, 3, 6, 7, 2, 2, 4, 8
+        data = b"".join(value.tobytes() for part in tensors for value in part.values())
+        source, model = self.folder / "state_00000007_00000.bin", self.folder / "model_00000007.bin"
+        given = [*SETTINGS["lr"], *SETTINGS["weight_decay"]]
+        for precision in 3, 5:
+            config[1] = precision
+            source.write_bytes(header.tobytes() + data)
+            model.write_bytes(config.tobytes() + bytes(100))
+            options = given
+            if precision == 5:
+                self.assert_refused("has an f32 master", source, self.target, *given)
+                params = {name: {"dtype": "BF16", "shape": shape} for name, shape in shapes.items()}
+                write_safetensors(self.folder / "params", params)
+                options = [*given, "--params", self.folder / "params"]
+            status, said = command(source, self.target, *options)
+            self.assertEqual(status, 0, said)
+            texts, seen = convert.read(self.target)
+            for name in shapes:
+                parts = [f"state.{name}.exp_avg", f"state.{name}.exp_avg_sq"]
+                parts += [f"state.{name}.master"] if precision == 5 else []
+                for part, values in zip(parts, tensors):
+                    self.assertEqual(bits(seen[part]), bits(values[name].reshape(-1)))
+                self.assertEqual(seen[f"state.{name}.step"], 7)
+                group = dict(word.split("=") for word in texts[f"param_groups.{name}"].split(" "))
+                settings = texts[f"groups.{group['group']}"]
+                decay = 0.1 if len(shapes[name]) == 3 or name in ("wte", "wpe") else 0.0
+                self.assertIn(f"weight_decay={decay} beta1=0.9 beta2=0.95 eps=1e-8", settings)
+            self.target.unlink()
+        for wrong in data[4:], data + bytes(4):
+            source.write_bytes(header.tobytes() + wrong)
+            self.assert_refused("bytes, expected", source, self.target, *given)
+        header[2] = 2
+        source.write_bytes(header.tobytes() + data)
+        self.assert_refused("of 2 processes, expected 1", source, self.target, *given)
+        model.unlink()
+        header[2] = 1
+        source.write_bytes(header.tobytes() + data)
+        self.assert_refused("model_00000007.bin", source, self.target, *given)
+
     def test_says_what_a_file_is(self):
         for contents, text in [
             (b"PK\x03\x04 and no more", "is no whole archive"),
@@ -265,6 +317,11 @@ def write_tensors(path, tensors):
         place = [len(data), len(data) + 4]
         header[name] = {"dtype": "F32", "shape": [1], "data_offsets": place}
         data += np.float32(value).tobytes()
+    write_safetensors(path, header, data)
+
+
+def write_safetensors(path, header, data=b""):
+    """Writes a safetensors file."""
     text = json.dumps(header).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text + data)
 

@@ -13,6 +13,7 @@ from .of_debiased import from_heavyball, from_optimi
 from .of_deepspeed import from_deepspeed
 from .of_distributed import from_distributed
 from .of_lists import from_keras, from_tinygrad, load_keras
+from .of_llmc import from_llmc, load_llmc
 from .of_mindspore import from_mindspore, load_mindspore
 from .of_onnxruntime import from_onnxruntime, load_onnxruntime
 from .of_paddle import from_paddle
@@ -35,6 +36,7 @@ __all__ = [
     "from_distributed",
     "from_heavyball",
     "from_keras",
+    "from_llmc",
     "from_mindspore",
     "from_mlx",
     "from_moments",
@@ -50,6 +52,7 @@ __all__ = [
     "load_deepspeed",
     "load_flax",
     "load_keras",
+    "load_llmc",
     "load_mindspore",
     "load_onnxruntime",
     "load_paddle",

@@ -41,6 +41,7 @@ PRESETS = {
     "chainer": Preset(rule=EPS_BEFORE | INDEPENDENT),
     "heavyball": Preset(corrected=True, rule={"eps_floor": True}),
     "keras": Preset(counts="calls", rule=EPS_BEFORE),
+    "llm.c": Preset(),
     "megengine": Preset(),
     "mindspore": Preset(),
     "mindspore.AdamWeightDecay": Preset(rule=UNCORRECTED),

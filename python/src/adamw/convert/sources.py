@@ -16,6 +16,7 @@ from .of_debiased import heavyball_found, optimi_found
 from .of_deepspeed import deepspeed_found
 from .of_distributed import distributed_found
 from .of_lists import keras_found, load_keras, tinygrad_found
+from .of_llmc import STATE, llmc_found, load_llmc
 from .of_mindspore import load_mindspore, mindspore_found
 from .of_onnxruntime import load_onnxruntime, onnxruntime_found
 from .of_paddle import paddle_found
@@ -128,6 +129,10 @@ SOURCES = {
         "CheckpointState.save_checkpoint with include_optimizer_state",
         lambda own, _: onnxruntime_found(own),
     ),
+    "llm.c": Source(
+        "state_<step>_00000.bin of train_gpt2cu, with model_<step>.bin beside it",
+        lambda own, _: llmc_found(own),
+    ),
     "burn": Source("optimizer.save", lambda own, _: burn_found(own)),
     "tensorflow.js": Source(
         "the model.json of model.save with includeOptimizer",
@@ -176,6 +181,7 @@ KINDS = {
     "a file of Keras's": Kind(load_keras, lambda _: "keras"),
     "a checkpoint of MindSpore's": Kind(load_mindspore, lambda own: mindspore_found(own)[0]),
     "a checkpoint of ONNX Runtime's": Kind(load_onnxruntime, lambda _: "onnxruntime"),
+    "a state of llm.c's": Kind(load_llmc, lambda _: "llm.c"),
     "a record of burn's": Kind(load_burn, lambda _: "burn"),
     "a model of TensorFlow.js's": Kind(load_tfjs, lambda _: "tensorflow.js"),
 }
@@ -196,6 +202,8 @@ def kind_of(path: str) -> str:
         start = file.read(16)
     if path.endswith(INDEX) or start[8:9] == b"{":
         return "a safetensors file"
+    if start.startswith(STATE.to_bytes(4, "little")):
+        return "a state of llm.c's"
     if start.startswith(MAGIC):
         return "a record of burn's"
     if start.startswith(b"{"):
