@@ -79,7 +79,8 @@ test-long: .venv/plots fuzz ## 11 million random calls beside the model, 10 of t
 	.venv/bin/python tests/long/training.py build/examples-c docs/training.svg
 
 test-aarch64: ## that aarch64 has the same bits, under qemu (fetches Debian's Rust, and unpacks it under build/)
-	tests/aarch64.sh
+	tests/aarch64.sh --test bits
+	tests/aarch64.sh --test checkpoint golden::
 
 fuzz: ## a minute of damaged and hostile checkpoints (needs a nightly Rust and cargo-fuzz)
 	mkdir -p build/fuzz

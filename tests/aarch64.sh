@@ -3,12 +3,14 @@
 # Rust's standard library for aarch64 and the compiler that it belongs to are Debian's, unpacked under build/.
 #
 # usage: tests/aarch64.sh [arguments of cargo test, such as --test bits: runs these tests there, too]
+#
+# The loops of the library must be as wide as NEON, and fuse nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 triple=aarch64-unknown-linux-gnu
 out=$PWD/build/aarch64
 for tool in aarch64-linux-gnu-gcc qemu-aarch64; do
-  command -v $tool >/dev/null || { echo "$tool is missing: apt-get install gcc-aarch64-linux-gnu qemu-user"; exit 1; }
+  command -v $tool >/dev/null || { echo "$tool is missing: apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"; exit 1; }
 done
 
 if ! [[ -x $out/rustc ]]; then
@@ -37,6 +39,11 @@ programs() { # the compiler, the folder of libadamw.a, the folder for the progra
     echo "$source"
     "$@" "$program" "$program.safetensors"
   done
+  $cc -O3 -ffp-contract=off -Iinclude -DADAMW_EXAMPLES_DATA='"examples-c/data"' \
+    examples-c/digits*.c examples-c/precision.c examples-c/command_line.c "$library/libadamw.a" \
+    -lpthread -ldl -lm -lgcc_s -o "$into/demo"
+  echo "the demo, a fifth of its epochs"
+  "$@" "$into/demo" --epochs 6 --svg "$into/demo.svg" | grep hash
 }
 cargo build --release --locked --lib --target-dir target
 programs "${CC:-cc}" target/release "$out/here" env >"$out/here.txt"
@@ -45,9 +52,15 @@ export RUSTC=$out/rustc
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -L /usr/aarch64-linux-gnu"
 cargo build --release --locked --lib --target $triple --target-dir "$out/target"
-programs aarch64-linux-gnu-gcc "$out/target/$triple/release" "$out/there" $CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER >"$out/there.txt"
+programs aarch64-linux-gnu-gcc "$out/target/$triple/release" "$out/there" $CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER >"$out/there.txt" &
+if (($#)); then # beside the emulator, which has one thread
+  cargo test --locked --target $triple --target-dir "$out/target" --no-run "$@"
+fi
+wait $!
 diff "$out/here.txt" "$out/there.txt"
 cat "$out/there.txt"
+env -u RUSTC ADAMW_AARCH64="$out/target/$triple/release/libadamw.so" \
+  cargo test --locked --test house of_aarch64_is_as_wide_as_neon -- --ignored
 
 if (($#)); then
   cargo test --locked --target $triple --target-dir "$out/target" "$@"

@@ -1,8 +1,7 @@
-//! The library as a linker, a loader and a processor see it: what it exports and needs, and that
-//! its loops are as wide as their instruction set and fuse nothing. Reads what binutils print.
+//! The library as a linker and a loader see it: what it exports and needs, and what may be written
+//! and executed. Reads what binutils print.
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
-use crate::disassembly::{Function, Instruction, functions};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -25,14 +24,14 @@ fn library() -> &'static Path {
 }
 
 /// What a tool prints about the library.
-fn printed_by(tool: &str, arguments: &[&str]) -> String {
+pub fn printed_by(tool: &str, arguments: &[&str]) -> String {
     let output = Command::new(tool).args(arguments).arg(library()).output().unwrap();
     assert!(output.status.success(), "{tool}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
 #[track_caller]
-fn assert_none(broken: Vec<String>) {
+pub fn assert_none(broken: Vec<String>) {
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
 }
 
@@ -157,123 +156,4 @@ fn a_writable_and_executable_segment_is_found() {
     {
         assert_eq!(broken_segments(&good.replace(from, to)).len(), 1, "{from}");
     }
-}
-
-// ---------------------------------------------------------------------------------- loops
-
-const WIDEST: [(&str, &str); 3] = [("portable", "%xmm"), ("avx2", "%ymm"), ("avx512", "%zmm")];
-
-/// Does a loop do the kernel's work in registers of one width?
-type Works = fn(&[Instruction], &str) -> bool;
-
-const KERNELS: [(&str, Works); 26] = [
-    ("update_f32", |l, register| packed(l, register, "ps")),
-    ("update_f64", |l, register| packed(l, register, "pd")),
-    ("update_f32_amsgrad", |l, register| packed(l, register, "ps")),
-    ("update_f64_amsgrad", |l, register| packed(l, register, "pd")),
-    ("widen_f16", |l, register| l.iter().any(|i| i.stores(register))),
-    ("widen_bf16", |l, register| l.iter().any(|i| i.stores(register))),
-    ("widen_f32", |l, register| l.iter().any(|i| i.stores(register))),
-    ("narrow_f16", |l, register| l.iter().any(|i| i.loads(register))),
-    ("narrow_bf16", |l, register| l.iter().any(|i| i.loads(register))),
-    ("join", |l, register| l.iter().any(|i| i.stores(register))),
-    ("split", |l, register| l.iter().any(|i| i.loads(register))),
-    ("join_kahan_f16", |l, register| l.iter().any(|i| i.stores(register))),
-    ("join_kahan_bf16", |l, register| l.iter().any(|i| i.stores(register))),
-    ("split_kahan_f16", |l, register| l.iter().any(|i| i.loads(register))),
-    ("split_kahan_bf16", |l, register| l.iter().any(|i| i.loads(register))),
-    ("fill_noise", |l, register| l.iter().any(|i| i.stores(register))),
-    ("narrow_randomly", |l, register| l.iter().any(|i| i.loads(register))),
-    ("decode_signed", |l, register| l.iter().any(|i| i.stores(register))),
-    ("decode_unsigned", |l, register| l.iter().any(|i| i.stores(register))),
-    ("encode_signed", |l, register| l.iter().any(|i| i.loads(register))),
-    ("encode_unsigned", |l, register| l.iter().any(|i| i.loads(register))),
-    ("encode_unsigned_randomly", |l, register| l.iter().any(|i| i.loads(register))),
-    ("decode_signed_nibbles", |l, register| l.iter().any(|i| i.stores(register))),
-    ("decode_unsigned_nibbles", |l, register| l.iter().any(|i| i.stores(register))),
-    ("encode_signed_nibbles", |l, register| l.iter().any(|i| i.loads(register))),
-    ("encode_unsigned_nibbles", |l, register| l.iter().any(|i| i.loads(register))),
-];
-
-fn packed(instructions: &[Instruction], register: &str, suffix: &str) -> bool {
-    ["sqrt", "div", "mul", "add", "sub"].iter().all(|operation| {
-        let name = format!("{operation}{suffix}");
-        instructions.iter().any(|i| i.name == name && i.operands.contains(register))
-    })
-}
-
-/// What is wrong with the kernels of a library, or fused anywhere in it.
-fn broken_kernels(functions: &[Function]) -> Vec<String> {
-    let mut broken = Vec::new();
-    for (isa, register) in WIDEST {
-        for (kernel, works) in KERNELS {
-            let name = format!("adamw::cpu::isa::{isa}::{kernel}");
-            let Some(function) = functions.iter().find(|function| function.name == name) else {
-                broken.push(format!("{name} is not there"));
-                continue;
-            };
-            let loops = function.loops();
-            if loops.iter().any(|l| l.iter().any(Instruction::is_call)) {
-                broken.push(format!("{name} calls something in a loop"));
-            }
-            let is_wide =
-                |l: &&[Instruction]| works(l, register) && !l.iter().any(Instruction::is_scalar);
-            // SSE2 multiplies two words at a time, which is no more than one after the other.
-            let is_excused = isa == "portable" && kernel == "fill_noise";
-            if !is_excused && !loops.iter().any(is_wide) {
-                broken.push(format!("{name} has no loop over {register} registers"));
-            }
-        }
-    }
-    for function in functions {
-        if function.instructions.iter().any(Instruction::is_fused) {
-            broken.push(format!("{} fuses multiply and add", function.name));
-        }
-    }
-    broken
-}
-
-#[test]
-fn every_kernel_is_as_wide_as_its_instruction_set_and_fuses_nothing() {
-    let arguments = ["--disassemble", "--demangle", "--no-show-raw-insn"];
-    assert_none(broken_kernels(&functions(&printed_by("objdump", &arguments))));
-}
-
-/// A disassembly in which every kernel is as it should be.
-fn sample() -> String {
-    let kernel = |isa: &str, register: &str, kernel: &str| {
-        let suffix = if kernel.contains("f64") { "pd" } else { "ps" };
-        let arithmetic = ["sqrt", "div", "mul", "add", "sub"];
-        let arithmetic = arithmetic.map(|name| format!("v{name}{suffix} {register}1,{register}2"));
-        let mut lines = vec![format!("vmovups (%rsi,%rax,4),{register}1")];
-        if kernel.starts_with("update") {
-            lines.extend(arithmetic);
-        }
-        lines.push(format!("vmovups {register}2,(%rdi,%rax,4)"));
-        lines.extend(["jne    1000 <back>", "call   9000 <panic>", "ret"].map(String::from));
-        let lines =
-            (0x1000..).zip(lines).map(|(address, line)| format!("    {address:x}:\t{line}\n"));
-        format!(
-            "0000000000001000 <adamw::cpu::isa::{isa}::{kernel}>:\n{}\n",
-            lines.collect::<String>()
-        )
-    };
-    let of_isa = |(isa, register)| KERNELS.map(|(name, _)| kernel(isa, register, name)).concat();
-    WIDEST.map(of_isa).concat()
-}
-
-#[test]
-fn a_kernel_that_is_narrow_scalar_fused_calling_or_missing_is_found() {
-    let broken = |from: &str, to: &str| {
-        let changed = sample().replacen(from, to, 1);
-        assert_ne!(changed, sample(), "{from}");
-        broken_kernels(&functions(&changed)).len()
-    };
-    assert_none(broken_kernels(&functions(&sample())));
-    assert_eq!(broken("vsqrtps %zmm1,%zmm2", "vsqrtps %ymm1,%ymm2"), 1);
-    assert_eq!(broken("vdivpd %ymm1,%ymm2", "vdivpd %xmm1,%xmm2"), 1);
-    assert_eq!(broken("vmulps %xmm1", "vmulss %xmm1"), 1);
-    assert_eq!(broken("vsubps %zmm1", "vfmadd231ps %zmm1"), 2);
-    assert_eq!(broken("call   9000 <panic>", "call   9000\n    1fff:\tjne    1000"), 1);
-    assert_eq!(broken("avx2::narrow_f16", "avx2::narrow"), 1);
 }

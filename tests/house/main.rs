@@ -8,4 +8,5 @@ mod docs;
 mod generated;
 mod header;
 mod library;
+mod loops;
 mod structs;
