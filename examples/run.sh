@@ -13,6 +13,16 @@ rpath=-Wl,-rpath,$lib
 case $language in
 c) "${CC:-cc}" "$here/c/train.c" "-I$include" "-L$lib" -ladamw "$rpath" -o train ;;
 fortran) gfortran -Wall -Wno-unused-dummy-argument "$here/fortran/train.f90" "-L$lib" -ladamw "$rpath" -o train ;;
+ocaml)
+  cp "$here/ocaml/train.ml" .
+  ocamlfind ocamlopt -thread -package threads.posix,ctypes.foreign -linkpkg train.ml -o ocaml_train
+  set -- ./ocaml_train "$so"
+  ;;
+r)
+  cp "$here/r/glue.c" .
+  PKG_CPPFLAGS=-I$include PKG_LIBS="-L$lib -ladamw $rpath" R CMD SHLIB glue.c
+  set -- Rscript "$here/r/train.R" ./glue.so
+  ;;
 go) GO111MODULE=off CGO_CFLAGS=-I$include CGO_LDFLAGS="-L$lib -ladamw $rpath" go build -o train "$here/go/train.go" ;;
 rust)
   bindgen "$include/adamw.h" -o adamw.rs --allowlist-function 'adamw_.*' --allowlist-var 'ADAMW_.*'
@@ -24,6 +34,8 @@ zig)
   ${ZIG:-zig} build-exe train.zig -lc "-L$lib" -ladamw -rpath "$lib"
   ;;
 cffi) set -- "${PYTHON:-python3}" "$here/cffi/train.py" "$so" "$include/adamw.h" ;;
+java) set -- java -cp /usr/share/java/jna.jar "$here/java/Train.java" "$so" ;;
+php) set -- php -d ffi.enable=1 "$here/php/train.php" "$so" ;;
 luajit) set -- luajit "$here/luajit/train.lua" "$so" ;;
 node) set -- node "$here/node/train.js" "$so" ;;
 perl) set -- perl "$here/perl/train.pl" "$so" ;;
