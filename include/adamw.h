@@ -54,23 +54,26 @@
  *
  * Memory. Tensors are borrowed and still belong to the host. A parameter, and state that the host
  * gives, must be valid, without gaps, aligned to its elements, and must not overlap any other
- * buffer of the handle, from the call that names it until adamw_destroy, or until adamw_rebind
- * names another place or none. A gradient must be so until it is replaced or forgotten. Forget it
- * before its memory is freed (adamw_set_grad with NULL, or adamw_clear_grad with
- * ADAMW_CLEAR_FORGET), because otherwise the next step reads freed memory. Gradients may overlap
- * each other, because they are only read, except by ADAMW_CLEAR_ZERO and config.clear_grads. Memory
- * that a garbage collector may move or free must be pinned for as long, or allocated outside the
- * collector's heap: the library keeps the address, and no reference that a collector sees. If a new
- * buffer overlaps a gradient that is already set, the next step reports it. Nobody but the library
- * may write any of this memory during a call. Strings that are returned belong to the library.
+ * buffer of the handle, from the call that names it until adamw_remove_param or adamw_destroy, or
+ * until adamw_rebind names another place or none. A gradient must be so until it is replaced or
+ * forgotten. Forget it before its memory is freed (adamw_set_grad with NULL, or adamw_clear_grad
+ * with ADAMW_CLEAR_FORGET), because otherwise the next step reads freed memory. Gradients may
+ * overlap each other, because they are only read, except by ADAMW_CLEAR_ZERO and
+ * config.clear_grads. Memory that a garbage collector may move or free must be pinned for as long,
+ * or allocated outside the collector's heap: the library keeps the address, and no reference that
+ * a collector sees. If a new buffer overlaps a gradient that is already set, the next step reports
+ * it. Nobody but the library may write any of this memory during a call. Strings that are returned
+ * belong to the library.
  *
  * Structs start with struct_size, which the caller sets to the sizeof that it was compiled with.
  * (adamw_tensor, its parts and adamw_param_grad have none.) Structs only grow at the end. A struct
- * may end behind any of its fields, if a host declares it by hand or was compiled with an older
- * version: a field that it lacks has its default, and a struct that the library writes is filled
- * that far. A longer struct is accepted if the part that this library does not know is zero. Fill
- * adamw_config and adamw_group_config with their _init functions first, because zeros are not their
- * defaults. Enumerations are passed as uint32_t; an unknown value is an error.
+ * may end behind any of its fields but the first, if a host declares it by hand or was compiled
+ * with an older version: a field that it lacks has its default, and a struct that the library
+ * writes is filled that far. A longer struct is accepted if the part that this library does not
+ * know is zero, which the library writes there. Fill adamw_config and adamw_group_config with
+ * their _init functions first, because zeros are not their defaults. Enumerations are passed as
+ * uint32_t (those of DLPack as DLPack declares them), and so are flags, which are 0 or 1; any
+ * other value is an error.
  *
  * Threads. Different handles are independent. If a handle is in use, by another thread or by the
  * call that runs one of its callbacks (except the closure of adamw_minimize), a second call on it
@@ -131,7 +134,8 @@ enum adamw_status_code {
   ADAMW_STATUS_UNSUPPORTED = 2,
   /// Memory or threads could not be allocated.
   ADAMW_STATUS_OUT_OF_MEMORY = 3,
-  /// The handle does not have what was asked for, such as a parameter or group of this number.
+  /// The handle does not have what was asked for, such as a parameter of this number, state of
+  /// this name, a schedule, or a loss scaler.
   ADAMW_STATUS_NOT_FOUND = 5,
   /// The handle (of an optimizer or a team) is NULL, was destroyed, or never was a handle.
   ADAMW_STATUS_BAD_HANDLE = 7,
@@ -179,7 +183,8 @@ const char *adamw_version(void);
 /// not above it. All of them give the same bits, except for the sign and the payload of a NaN.
 typedef uint32_t adamw_isa;
 /// The highest that the processor has. The environment variable `ADAMW_ISA` (`portable`, `avx2` or
-/// `avx512`) limits this choice and every other one.
+/// `avx512`) limits this choice and every other one; with another value in it, no optimizer can be
+/// created.
 #define ADAMW_ISA_BEST 0
 /// The baseline of the target: SSE2 on x86-64, NEON on aarch64.
 #define ADAMW_ISA_PORTABLE 1
@@ -390,13 +395,13 @@ typedef struct adamw_config {
   double lr;
   /// `[0.9]` Decay rate of the mean of the gradient; 0 <= beta1 < 1.
   double beta1;
-  /// `[0.999]` Decay rate of the mean of the squared gradient; 0 <= beta2 < 1. Not below 0.01 in
-  /// f32: where a gradient falls by 1e4 from one step to the next, exp_avg_sq cancels to 0 there,
-  /// and the step is as large as eps allows.
+  /// `[0.999]` Decay rate of the mean of the squared gradient; 0 <= beta2 < 1. Below 0.01, f32
+  /// is too coarse: where a gradient falls by 1e4 from one step to the next, exp_avg_sq cancels
+  /// to 0, and the step is as large as eps allows.
   double beta2;
   /// `[1e-8]` Added to the root of the bias-corrected second moment; finite, >= 0, also in f32,
   /// in which all parameters but f64 ones compute. The same holds for the numbers below. With 0,
-  /// an element whose gradients have all been 0 becomes NaN.
+  /// an element whose gradients have all been 0 becomes NaN; not 0 if beta2 is 0.
   double eps;
   /// `[0.01]` Decoupled weight decay: a step subtracts lr * weight_decay times the parameter.
   /// Finite; a negative value makes the parameter grow.
@@ -673,8 +678,9 @@ typedef struct adamw_param_config {
 } adamw_param_config;
 
 /// Adds a parameter and writes its number to `*out_param`, by which other calls refer to it. The
-/// memory still belongs to the host: it must be valid until `adamw_destroy`, or until
-/// `adamw_rebind` names another place or none, and must not overlap any buffer of the handle.
+/// memory still belongs to the host: it must be valid until `adamw_remove_param` or
+/// `adamw_destroy`, or until `adamw_rebind` names another place or none, and must not overlap any
+/// buffer of the handle.
 ///
 /// The number is the lowest that no parameter has: 0, 1, 2, ... until a parameter is removed, whose
 /// number is then used again. Sums over parameters, such as a global norm, are in the order of the
@@ -1024,7 +1030,8 @@ typedef uint32_t adamw_clear;
 /// Forgets every gradient. A step skips a parameter until it has a gradient again.
 #define ADAMW_CLEAR_FORGET 1
 
-/// Clears every gradient, in the way that an `ADAMW_CLEAR` constant selects.
+/// Clears every gradient, in the way that an `ADAMW_CLEAR` constant selects. A sum of accumulated
+/// gradients is forgotten in either way.
 adamw_status adamw_clear_grad(adamw_optimizer *optimizer, adamw_clear mode);
 
 /* ---- Step ------------------------------------------------------------------------------------ */
@@ -1112,8 +1119,9 @@ typedef struct adamw_step_info {
   uint64_t n_unchanged;
 } adamw_step_info;
 
-/// Writes the report of the last successful `adamw_step` to `out_info`. `struct_size` is the
-/// caller's `sizeof(adamw_step_info)`.
+/// Writes the report of the last successful step to `out_info`, whichever call has taken it; before
+/// the first, that of a step without gradients. `struct_size` is the caller's
+/// `sizeof(adamw_step_info)`.
 ///
 /// The caller ensures:
 /// `out_info` is NULL, or writable for `struct_size` bytes.
@@ -1475,7 +1483,7 @@ typedef struct adamw_schedule {
   /// The formula, an ADAMW_SCHEDULE constant.
   adamw_schedule_kind kind;
   /// `[ADAMW_ADVANCE_ON_STEP]` When the schedule advances. Only that of the outermost schedule is
-  /// used. REDUCE_ON_PLATEAU always advances by its own call.
+  /// used. REDUCE_ON_PLATEAU advances by its own call, except during its warmup.
   adamw_schedule_advances advance;
   /// The initial learning rate, or the one that a warmup leads to. 0 means that of the handle,
   /// except for CYCLIC, which may start from 0, and for NOAM. (`adamw_schedule_trace` has no
@@ -1564,8 +1572,9 @@ typedef struct adamw_schedule {
 /// learning rate stays at its last value.
 ///
 /// With a schedule, `adamw_get_lr` returns its learning rate for the next step, and `adamw_set_lr`
-/// is `ADAMW_STATUS_LR_CONFLICT`. The function of a schedule is called for index 0 now, and in each
-/// step for the index after it, before the step writes anything.
+/// is `ADAMW_STATUS_LR_CONFLICT`; so is this call, if the learning rate comes from `config.lr_ptr`.
+/// The function of a schedule is called for index 0 now, and in each step for the index after it,
+/// before the step writes anything.
 ///
 /// The caller ensures:
 /// `schedule` is NULL or readable, with what it points to. Its function may be called with its
@@ -1621,7 +1630,8 @@ adamw_status adamw_set_schedule_state(adamw_optimizer *optimizer,
 adamw_status adamw_set_schedule_index(adamw_optimizer *optimizer, uint64_t index);
 
 /// Writes the first `n` learning rates of a schedule to `out_lrs` `[n]`. It needs no optimizer: use
-/// it for a plot, or in a host that sets the learning rate itself. Not for REDUCE_ON_PLATEAU.
+/// it for a plot, or in a host that sets the learning rate itself. REDUCE_ON_PLATEAU has those of
+/// its warmup only.
 ///
 /// The caller ensures:
 /// `schedule` is NULL or readable, with what it points to. `out_lrs` is NULL, or writable for `n`

@@ -16,7 +16,8 @@ pub enum Status {
     Unsupported = 2,
     /// Memory or threads could not be allocated.
     OutOfMemory = 3,
-    /// The handle does not have what was asked for, such as a parameter or group of this number.
+    /// The handle does not have what was asked for, such as a parameter of this number, state of
+    /// this name, a schedule, or a loss scaler.
     NotFound = 5,
     /// The handle (of an optimizer or a team) is NULL, was destroyed, or never was a handle.
     BadHandle = 7,

@@ -137,13 +137,13 @@ pub struct adamw_config {
     pub lr: f64,
     /// `[0.9]` Decay rate of the mean of the gradient; 0 <= beta1 < 1.
     pub beta1: f64,
-    /// `[0.999]` Decay rate of the mean of the squared gradient; 0 <= beta2 < 1. Not below 0.01 in
-    /// f32: where a gradient falls by 1e4 from one step to the next, exp_avg_sq cancels to 0 there,
-    /// and the step is as large as eps allows.
+    /// `[0.999]` Decay rate of the mean of the squared gradient; 0 <= beta2 < 1. Below 0.01, f32
+    /// is too coarse: where a gradient falls by 1e4 from one step to the next, exp_avg_sq cancels
+    /// to 0, and the step is as large as eps allows.
     pub beta2: f64,
     /// `[1e-8]` Added to the root of the bias-corrected second moment; finite, >= 0, also in f32,
     /// in which all parameters but f64 ones compute. The same holds for the numbers below. With 0,
-    /// an element whose gradients have all been 0 becomes NaN.
+    /// an element whose gradients have all been 0 becomes NaN; not 0 if beta2 is 0.
     pub eps: f64,
     /// `[0.01]` Decoupled weight decay: a step subtracts lr * weight_decay times the parameter.
     /// Finite; a negative value makes the parameter grow.

@@ -204,7 +204,8 @@ pub const ADAMW_CLEAR_ZERO: adamw_clear = 0;
 /// Forgets every gradient. A step skips a parameter until it has a gradient again.
 pub const ADAMW_CLEAR_FORGET: adamw_clear = 1;
 
-/// Clears every gradient, in the way that an `ADAMW_CLEAR` constant selects.
+/// Clears every gradient, in the way that an `ADAMW_CLEAR` constant selects. A sum of accumulated
+/// gradients is forgotten in either way.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_clear_grad(optimizer: *mut Optimizer, mode: adamw_clear) -> Status {
     guard(|| {

@@ -40,7 +40,8 @@ pub extern "C" fn adamw_version() -> *const c_char {
 /// not above it. All of them give the same bits, except for the sign and the payload of a NaN.
 pub type adamw_isa = u32;
 /// The highest that the processor has. The environment variable `ADAMW_ISA` (`portable`, `avx2` or
-/// `avx512`) limits this choice and every other one.
+/// `avx512`) limits this choice and every other one; with another value in it, no optimizer can be
+/// created.
 pub const ADAMW_ISA_BEST: adamw_isa = 0;
 /// The baseline of the target: SSE2 on x86-64, NEON on aarch64.
 pub const ADAMW_ISA_PORTABLE: adamw_isa = 1;

@@ -124,8 +124,9 @@ impl adamw_param_config {
 }
 
 /// Adds a parameter and writes its number to `*out_param`, by which other calls refer to it. The
-/// memory still belongs to the host: it must be valid until `adamw_destroy`, or until
-/// `adamw_rebind` names another place or none, and must not overlap any buffer of the handle.
+/// memory still belongs to the host: it must be valid until `adamw_remove_param` or
+/// `adamw_destroy`, or until `adamw_rebind` names another place or none, and must not overlap any
+/// buffer of the handle.
 ///
 /// The number is the lowest that no parameter has: 0, 1, 2, ... until a parameter is removed, whose
 /// number is then used again. Sums over parameters, such as a global norm, are in the order of the

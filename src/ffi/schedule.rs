@@ -16,8 +16,9 @@ const DEEPEST: usize = 8;
 /// learning rate stays at its last value.
 ///
 /// With a schedule, `adamw_get_lr` returns its learning rate for the next step, and `adamw_set_lr`
-/// is `ADAMW_STATUS_LR_CONFLICT`. The function of a schedule is called for index 0 now, and in each
-/// step for the index after it, before the step writes anything.
+/// is `ADAMW_STATUS_LR_CONFLICT`; so is this call, if the learning rate comes from `config.lr_ptr`.
+/// The function of a schedule is called for index 0 now, and in each step for the index after it,
+/// before the step writes anything.
 ///
 /// # Safety
 /// `schedule` is NULL or readable, with what it points to. Its function may be called with its
@@ -126,7 +127,8 @@ pub extern "C" fn adamw_set_schedule_index(optimizer: *mut Optimizer, index: u64
 }
 
 /// Writes the first `n` learning rates of a schedule to `out_lrs` `[n]`. It needs no optimizer: use
-/// it for a plot, or in a host that sets the learning rate itself. Not for REDUCE_ON_PLATEAU.
+/// it for a plot, or in a host that sets the learning rate itself. REDUCE_ON_PLATEAU has those of
+/// its warmup only.
 ///
 /// # Safety
 /// `schedule` is NULL or readable, with what it points to. `out_lrs` is NULL, or writable for `n`

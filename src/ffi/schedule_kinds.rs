@@ -102,7 +102,7 @@ pub struct adamw_schedule {
     /// The formula, an ADAMW_SCHEDULE constant.
     pub kind: adamw_schedule_kind,
     /// `[ADAMW_ADVANCE_ON_STEP]` When the schedule advances. Only that of the outermost schedule is
-    /// used. REDUCE_ON_PLATEAU always advances by its own call.
+    /// used. REDUCE_ON_PLATEAU advances by its own call, except during its warmup.
     pub advance: adamw_schedule_advances,
     /// The initial learning rate, or the one that a warmup leads to. 0 means that of the handle,
     /// except for CYCLIC, which may start from 0, and for NOAM. (`adamw_schedule_trace` has no

@@ -108,8 +108,9 @@ pub struct adamw_step_info {
 
 sized_struct!(adamw_step_info, "out_info", 4 of 8, 2 of 4, 4 of 8, 4 of 4, 1 of 8);
 
-/// Writes the report of the last successful `adamw_step` to `out_info`. `struct_size` is the
-/// caller's `sizeof(adamw_step_info)`.
+/// Writes the report of the last successful step to `out_info`, whichever call has taken it; before
+/// the first, that of a step without gradients. `struct_size` is the caller's
+/// `sizeof(adamw_step_info)`.
 ///
 /// # Safety
 /// `out_info` is NULL, or writable for `struct_size` bytes.

@@ -600,6 +600,8 @@ fn a_plateau_may_come_after_a_warmup() {
         let owned = plain(ADAMW_SCHEDULE_REDUCE_ON_PLATEAU, |s| {
             (s.lr, s.factor, s.warmup_steps, s.advance) = (1.0, 0.5, 4, advance);
         });
+        assert_eq!(schedule_trace(&owned.schedule, 5).unwrap(), [0.0, 0.25, 0.5, 0.75, 1.0]);
+        assert!(schedule_trace(&owned.schedule, 6).is_err());
         let handle = Handle::new(&config());
         handle.set_schedule(&owned.schedule).unwrap();
         let further = || match advance {

@@ -164,6 +164,8 @@ fn the_rest_of_the_report_says_how_the_step_was_taken() {
     grads[1].set(0, f64::NAN);
     handle.step();
     assert!(handle.step_info().clip_factor.is_nan());
+    handle.step_param(0).unwrap();
+    assert_eq!((handle.step_info().n_elements, handle.step_info().clip_factor), (1, 1.0));
     assert_eq!(handle.set_statistics(2).unwrap_err().text, "statistics is 2, expected 0 or 1");
 }
 
