@@ -8,13 +8,13 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 from docutils import nodes
+from pygments.lexers import get_lexer_for_filename
 from sphinx.util import logging
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAMS = "tools/docs/programs"
 PAGES = [f"{PROGRAMS}.md", "tools/docs/reference.md"]
-PROGRAMS_OF = ["examples-c/*.c", "examples-c/*.cpp", "examples/*/train.*"]
-LANGUAGES = {"f90": "fortran", "zig": "text"}
+PROGRAMS_OF = ["examples-c/*.c", "examples-c/*.cpp", "examples/*/[Tt]rain.*"]
 
 project = "libadamw"
 version = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
@@ -70,9 +70,9 @@ def complete(app, docname, source):
 
 def program(path):
     """Returns a program under its name."""
-    name, ending = path.relative_to(ROOT), path.suffix[1:]
-    options = f":language: {LANGUAGES.get(ending, ending)}"
-    return f"\n## {name}\n\n```{{literalinclude}} ../../{name}\n{options}\n```\n"
+    name = path.relative_to(ROOT)
+    language = get_lexer_for_filename(path.name, path.read_text()).aliases[0]
+    return f"\n## {name}\n\n```{{literalinclude}} ../../{name}\n:language: {language}\n```\n"
 
 
 def setup(app):
