@@ -49,8 +49,9 @@
  * callback is a function and its user_data, which is its last parameter; callbacks return an
  * int32_t.
  *
- * Handles. An adamw_optimizer * is a number and never an address: a destroyed or garbage handle
- * gives ADAMW_STATUS_BAD_HANDLE and no crash. Handles belong to the caller, who destroys them.
+ * Handles. An adamw_optimizer * and an adamw_team * are numbers and never addresses: a destroyed
+ * or garbage handle gives ADAMW_STATUS_BAD_HANDLE and no crash. Handles belong to the caller, who
+ * destroys them.
  *
  * Memory. Tensors are borrowed and still belong to the host. A parameter, and state that the host
  * gives, must be valid, without gaps, aligned to its elements, and must not overlap any other

@@ -13,7 +13,7 @@ from sphinx.util import logging
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAMS = "tools/docs/programs"
-PAGES = [f"{PROGRAMS}.md", "tools/docs/reference.md"]
+PAGES = [f"{PROGRAMS}.md", "tools/docs/reference.md", "tools/docs/cpp.md"]
 PROGRAMS_OF = ["examples-c/*.c", "examples-c/*.cpp", "examples/*/[Tt]rain.*"]
 
 project = "libadamw"

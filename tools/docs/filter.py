@@ -89,7 +89,8 @@ def main(path):
     declarations = [declaration for section in sections for declaration in section.declarations]
     names = {declaration.name for declaration in declarations}
     names |= {m.name for d in declarations if d.kind == "enumeration" for m in d.members}
-    print("/** @mainpage\n" + "\n".join(overview(conventions, names)) + " */")
+    guide = '<a href="../README.html">The guide</a> tells how all this is used.'
+    print("/** @mainpage", guide, *overview(conventions, names), "*/", sep="\n")
     for section in sections:
         group = re.sub(r"\W+", "_", section.title.lower())
         introduction = paragraphs(section.introduction, names)
