@@ -26,7 +26,11 @@ CTEST := .venv/bin/ctest
 CMAKE_PACKAGE := cmake==$(CMAKE_VERSION)
 endif
 
+<<<<<<< HEAD
 .PHONY: help demo docs wheel test test-cuda test-rust test-hosts test-aarch64 test-long test-peers test-torch test-libtorch test-paddle test-others test-burn fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-python bench-quick quantization finetune header ptx ptx-check instructions clean
+=======
+.PHONY: help demo docs wheel deb test test-cuda test-rust test-hosts test-aarch64 test-long test-peers test-torch test-libtorch test-paddle test-others fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-python bench-quick quantization finetune header ptx ptx-check instructions clean
+>>>>>>> 0c1a5e2 (wip)
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -47,6 +51,9 @@ docs: .venv-docs/ready ## the guide and the reference as build/docs/html, and ma
 
 wheel: .venv/ready ## the Python package with the library in it, as build/libadamw-*.whl
 	.venv/bin/pip wheel --quiet --no-build-isolation --no-deps --wheel-dir build ./python
+
+deb: .venv/ready ## Debian packages, as build/deb/libadamw*.deb (needs dpkg-dev and debhelper)
+	PATH=$(CURDIR)/.venv/bin:$$PATH packaging/deb.sh build/deb
 
 test: .venv/ready ## everything: Rust, C, the header, Python
 	$(MAKE) --no-print-directory --jobs 3 --output-sync=line test-cuda test-rust test-hosts

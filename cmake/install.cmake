@@ -42,9 +42,14 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/adamwConfigVersion.cmake
 install(FILES ${PROJECT_BINARY_DIR}/adamwConfig.cmake ${PROJECT_BINARY_DIR}/adamwConfigVersion.cmake
   DESTINATION ${package} ${development})
 
-# The package of pkg-config finds everything from where it is itself, so that an installation can be moved.
+# The package of pkg-config finds everything from where it is itself, so that an installation can be moved. In /usr it names
+# that folder: pkg-config knows it, and leaves out of its flags what compilers search anyway.
 set(pkgconfig ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
-cmake_path(RELATIVE_PATH CMAKE_INSTALL_PREFIX BASE_DIRECTORY ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig OUTPUT_VARIABLE up)
+set(pc_prefix /usr)
+if(NOT CMAKE_INSTALL_PREFIX STREQUAL pc_prefix)
+  cmake_path(RELATIVE_PATH CMAKE_INSTALL_PREFIX BASE_DIRECTORY ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig OUTPUT_VARIABLE up)
+  set(pc_prefix "\${pcfiledir}/${up}")
+endif()
 set(pc_includedir "\${prefix}")
 set(pc_libdir "\${prefix}")
 cmake_path(APPEND pc_includedir ${CMAKE_INSTALL_INCLUDEDIR})

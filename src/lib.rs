@@ -46,6 +46,7 @@
 //! include/     adamw.h, generated from ffi/; adamw.hpp, C++ on top of it, and adamw/libtorch.hpp
 //! examples-c/  programs to start from, which the tests run; examples/, one in each language
 //! cmake/       what CMake builds, installs and tells those who look for the package
+//! packaging/   how others package that
 //! python/      the Python package over the C interface; state of other frameworks, to and from
 //!              checkpoints
 //! tests/       model/: random calls beside an obvious optimizer; bits/, api/, step/, checkpoint/,

@@ -30,7 +30,7 @@ const RUN: [(&str, &str, &str); 12] = [
 ];
 
 /// What the path of a file of the repository begins with.
-const PLACES: [&str; 12] = [
+const PLACES: [&str; 13] = [
     ".ci/",
     "benches/",
     "cmake/",
@@ -39,6 +39,7 @@ const PLACES: [&str; 12] = [
     "examples-c/",
     "fuzz/",
     "include/",
+    "packaging/",
     "python/",
     "src/",
     "tests/",

@@ -9,4 +9,5 @@ mod generated;
 mod header;
 mod library;
 mod loops;
+mod packages;
 mod structs;
