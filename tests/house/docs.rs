@@ -311,11 +311,19 @@ fn dead_paths(page: &Page) -> Vec<String> {
     paths.filter(|path| !exists(path)).map(|path| format!("{}: {path}", page.path)).collect()
 }
 
+/// Targets between backticks that make does not have.
+fn dead_targets(page: &Page) -> Vec<String> {
+    let makefile = read_to_string(inside("Makefile")).unwrap();
+    let quoted = page.text.split('`').skip(1).step_by(2);
+    let targets = quoted.filter_map(|code| code.strip_prefix("make ")?.split(' ').next());
+    let dead = targets.filter(|target| !makefile.contains(&format!("\n{target}:")));
+    dead.map(|target| format!("{}: make {target}", page.path)).collect()
+}
+
 #[test]
-fn every_link_and_every_path_leads_somewhere() {
-    assert_none(
-        pages().iter().flat_map(|page| [dead_links(page), dead_paths(page)].concat()).collect(),
-    );
+fn every_link_every_path_and_every_target_leads_somewhere() {
+    let dead = |page: &Page| [dead_links(page), dead_paths(page), dead_targets(page)].concat();
+    assert_none(pages().iter().flat_map(dead).collect());
 }
 
 #[test]
@@ -335,4 +343,5 @@ fn dead_links_and_paths_are_found() {
     let paths = |text: &str| dead_paths(&of(text)).len();
     assert_eq!(paths("`src/math.rs` `src/cpu/*.rs` `tests/gpu/run.sh --dry` `make`"), 0);
     assert_eq!(paths("`src/nothing.rs` `src/nothing/*.rs` `tests/none.sh --dry`"), 3);
+    assert_eq!(dead_targets(&of("`make` `make test` `make tea` `make bench BEFORE=1`")).len(), 1);
 }

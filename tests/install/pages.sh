@@ -1,6 +1,6 @@
 #!/bin/sh
-# What the pages say of building and installing works as it stands there, where `libadamw` is the source: the README's program, with
-# its lines of CMake, and the commands of docs/embedding.md, staged by DESTDIR.
+# What the pages say of building and installing works as it stands there, where `libadamw` is the source: the commands of
+# docs/embedding.md, staged by DESTDIR, and the README's program, with its lines of CMake, and with a compiler alone.
 # usage: pages.sh <source> <build folder> <lib>
 set -eu
 source=$1 build=$2 lib=$3
@@ -27,3 +27,9 @@ program/build/my_program | grep -x 'slope 2.0000, intercept -1.0000'
 blocks docs/embedding.md sh >install.sh
 DESTDIR=$build/stage sh -e install.sh
 ls "stage/opt/adamw/$lib/libadamw.so" "stage/opt/adamw/$lib/libadamw.a" stage/opt/adamw/include/adamw.h
+
+cd program
+ln -s "$source/include" "$source/target" .
+cp program.c my_program.c
+sh -e -c "$(sed -n 's/.*`\(cc my_program.c -I.*\)`.*/\1/p' "$source/README.md")"
+./a.out | grep -x 'slope 2.0000, intercept -1.0000'
