@@ -1,12 +1,18 @@
 /* How fast a step is on a device: the bytes that it must move over its time, as queued up call by call and as a graph, beside a copy
- * in the device's memory that moves as many. Prints a Markdown table. (tests/gpu/run.sh builds and runs it.)
+ * in the device's memory that moves as many. Prints how long the first and the second handle take to open the device, and a Markdown
+ * table. (tests/gpu/bundle.sh builds it, tests/gpu/run.sh runs it.)
  * usage: bandwidth <elements>... */
 #include "cuda_driver.h"
 #include <adamw.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 enum { ROUNDS = 11, STEPS = 10 }; /* of a round, each after the other */
+
+/* What a step is asked to do. */
+typedef enum task { DENSE, ZEROS, CLIPPED, SPARSE, OFFLOADED } task;
+enum { WIDTH = 64, LISTED = 8 }; /* of the rows of a sparse gradient's parameter; one row in so many is listed */
 
 typedef struct format {
   const char *name;
@@ -14,16 +20,29 @@ typedef struct format {
   uint32_t multi_precision;
   adamw_precision precision;
   adamw_moments moments;
-  size_t traffic; /* bytes that a step reads and writes for an element: docs/performance.md */
+  double traffic; /* bytes that a step reads and writes for an element: docs/performance.md */
+  task task;
 } format;
 
+#define F32 2, 32, 0, ADAMW_PRECISION_DEFAULT
+#define BF16(precision) 4, 16, 0, precision
 static const format formats[] = {
-    {"f32", 2, 32, 0, ADAMW_PRECISION_DEFAULT, ADAMW_MOMENTS_F32, 28},
-    {"bf16, master", 4, 16, 1, ADAMW_PRECISION_DEFAULT, ADAMW_MOMENTS_F32, 28},
-    {"bf16, remainder", 4, 16, 0, ADAMW_PRECISION_SPLIT, ADAMW_MOMENTS_F32, 26},
-    {"f32, 8-bit moments", 2, 32, 0, ADAMW_PRECISION_DEFAULT, ADAMW_MOMENTS_8BIT, 16},
-    {"bf16, remainder, 8-bit moments", 4, 16, 0, ADAMW_PRECISION_SPLIT, ADAMW_MOMENTS_8BIT, 14},
+    {"f32", F32, ADAMW_MOMENTS_F32, 28, DENSE},
+    {"bf16, master", 4, 16, 1, ADAMW_PRECISION_DEFAULT, ADAMW_MOMENTS_F32, 28, DENSE},
+    {"bf16, remainder", BF16(ADAMW_PRECISION_SPLIT), ADAMW_MOMENTS_F32, 26, DENSE},
+    {"bf16, stochastic", BF16(ADAMW_PRECISION_STOCHASTIC), ADAMW_MOMENTS_F32, 22, DENSE},
+    {"f32, bf16 moments", F32, ADAMW_MOMENTS_BF16, 20, DENSE},
+    {"bf16, stochastic, bf16 moments", BF16(ADAMW_PRECISION_STOCHASTIC), ADAMW_MOMENTS_BF16, 14, DENSE},
+    {"f32, 8-bit moments", F32, ADAMW_MOMENTS_8BIT, 16, DENSE},
+    {"bf16, remainder, 8-bit moments", BF16(ADAMW_PRECISION_SPLIT), ADAMW_MOMENTS_8BIT, 14, DENSE},
+    {"f32, 4-bit moments", F32, ADAMW_MOMENTS_4BIT, 14, DENSE},
+    {"bf16, remainder, 4-bit moments", BF16(ADAMW_PRECISION_SPLIT), ADAMW_MOMENTS_4BIT, 12, DENSE},
+    {"f32, gradients of zero", F32, ADAMW_MOMENTS_F32, 28, ZEROS},
+    {"f32, global norm", F32, ADAMW_MOMENTS_F32, 32, CLIPPED},
+    {"f32, one row of 64 in 8", F32, ADAMW_MOMENTS_F32, 28. / LISTED, SPARSE},
+    {"f32, offloaded", F32, ADAMW_MOMENTS_F32, 28, OFFLOADED},
 };
+static const int64_t many[] = {1000, 10000}; /* tensors, of the first format */
 
 static CUstream stream;
 static CUevent start, end;
@@ -85,14 +104,30 @@ static double copy_speed(size_t n_bytes) {
   return speed;
 }
 
+/* Sets the first rows of a parameter, each once. They are listed in the order of a generator that visits all. */
+static void set_rows(adamw_optimizer *optimizer, uint32_t number, int64_t n, CUdeviceptr grads, CUdeviceptr rows) {
+  int64_t shape[2] = {n / WIDTH / LISTED, WIDTH}, *listed = malloc((size_t)shape[0] * sizeof *listed);
+  if (!listed) exit(1);
+  for (int64_t i = 0, row = 0; i < shape[0]; i++, row = (row + 7919) % shape[0]) listed[i] = row * LISTED;
+  CUDA(cuMemcpyHtoDAsync(rows, listed, (size_t)shape[0] * sizeof *listed, stream));
+  CUDA(cuStreamSynchronize(stream));
+  free(listed);
+  adamw_tensor numbers = {pointer(rows), {2, 0}, 1, {0, 64, 1}, shape, NULL, 0};
+  adamw_tensor values = {pointer(grads), {2, 0}, 2, {2, 32, 1}, shape, NULL, 0};
+  check(adamw_set_sparse_grad(optimizer, number, &numbers, &values));
+}
+
 /* An optimizer of so many tensors, cut from one parameter and one gradient. NULL: they do not fit. */
-static adamw_optimizer *create(const format *format, int64_t n_tensors, int64_t n, CUdeviceptr params, CUdeviceptr grads) {
+static adamw_optimizer *create(const format *format, int64_t n_tensors, int64_t n, CUdeviceptr params, CUdeviceptr grads,
+                               CUdeviceptr rows) {
   adamw_optimizer *optimizer;
   adamw_config config;
   check(adamw_config_init(&config, sizeof config));
   config.multi_precision = format->multi_precision;
   config.precision = format->precision;
   config.moments = format->moments;
+  if (format->task == CLIPPED) config.clip = ADAMW_CLIP_GLOBAL_NORM, config.clip_norm = 1;
+  if (format->task == SPARSE) config.lazy_mode = ADAMW_LAZY_ROWS;
   check(adamw_create(&config, &optimizer));
   for (int64_t i = 0; i < n_tensors; i++) {
     char name[32];
@@ -100,7 +135,10 @@ static adamw_optimizer *create(const format *format, int64_t n_tensors, int64_t 
     size_t offset = (size_t)(i * n) * format->bits / 8;
     adamw_tensor param = {pointer(params + offset), {2, 0}, 1, {format->code, format->bits, 1}, &n, NULL, 0};
     adamw_tensor grad = {pointer(grads + offset), {2, 0}, 1, {format->code, format->bits, 1}, &n, NULL, 0};
+    int64_t shape[2] = {n / WIDTH, WIDTH};
+    if (format->task == SPARSE) param.ndim = 2, param.shape = shape;
     adamw_param_config added = {.struct_size = sizeof added, .name = name, .param = &param};
+    added.offload = format->task == OFFLOADED;
     snprintf(name, sizeof name, "w%d", (int)i);
     adamw_status status = adamw_add_param(optimizer, &added, &number);
     if (status == ADAMW_STATUS_OUT_OF_MEMORY) {
@@ -108,7 +146,10 @@ static adamw_optimizer *create(const format *format, int64_t n_tensors, int64_t 
       return NULL;
     }
     check(status);
-    check(adamw_set_grad(optimizer, number, &grad));
+    if (format->task == SPARSE)
+      set_rows(optimizer, number, n, grads, rows);
+    else
+      check(adamw_set_grad(optimizer, number, &grad));
   }
   check(adamw_set_stream(optimizer, stream));
   return optimizer;
@@ -129,27 +170,52 @@ static CUgraphExec capture(adamw_optimizer *optimizer, CUdeviceptr lr) {
 }
 
 static void measure(const format *format, int64_t n_elements, int64_t n_tensors) {
-  size_t n_bytes = (size_t)n_elements * format->bits / 8, moved = (size_t)n_elements * format->traffic;
+  size_t n_bytes = (size_t)n_elements * format->bits / 8, row_bytes = (size_t)(n_elements / WIDTH / LISTED * 8 + 8);
+  double moved = (double)n_elements * format->traffic;
   printf("| %s | %lld | %lld | ", format->name, (long long)n_elements, (long long)n_tensors);
-  double copied = copy_speed(moved);
+  double copied = copy_speed((size_t)moved);
   CUdeviceptr params = allocate(n_bytes), grads = params ? allocate(n_bytes) : 0, lr = grads ? allocate(4) : 0;
+  CUdeviceptr rows = lr ? allocate(row_bytes) : 0;
   work work = {0};
-  if (lr) work.optimizer = create(format, n_tensors, n_elements / n_tensors, params, grads);
+  if (rows && format->task == ZEROS) CUDA(cuMemsetD8Async(grads, 0, n_bytes, stream));
+  if (rows) work.optimizer = create(format, n_tensors, n_elements / n_tensors, params, grads, rows);
   if (work.optimizer) {
     double called = seconds(step, &work);
-    work.graph = capture(work.optimizer, lr);
-    double replayed = seconds(launch, &work);
-    printf("%.4f | %.1f | %.4f | %.1f | %.2f |\n", called * 1e3, moved / called / 1e9, replayed * 1e3, copied / 1e9,
-           moved / called / copied);
-    CUDA(cuGraphExecDestroy(work.graph)); /* before what it launches is unloaded */
+    printf("%.4f | %.1f | ", called * 1e3, moved / called / 1e9);
+    if (format->task == OFFLOADED) { /* the processor's part cannot be captured */
+      printf("- ");
+    } else {
+      work.graph = capture(work.optimizer, lr);
+      printf("%.4f ", seconds(launch, &work) * 1e3);
+      CUDA(cuGraphExecDestroy(work.graph)); /* before what it launches is unloaded */
+    }
+    printf("| %.1f | %.2f |\n", copied / 1e9, moved / called / copied);
     check(adamw_destroy(work.optimizer));
   } else {
     printf("does not fit | - | - | %.1f | - |\n", copied / 1e9);
   }
-  CUDA(cuMemFree(params));
-  CUDA(cuMemFree(grads));
-  CUDA(cuMemFree(lr));
+  CUdeviceptr all[] = {params, grads, lr, rows};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) CUDA(cuMemFree(all[i]));
   fflush(stdout);
+}
+
+/* Milliseconds until a handle has its first parameter on the device. */
+static double opening(adamw_optimizer **optimizer, CUdeviceptr memory) {
+  struct timespec before, after;
+  clock_gettime(CLOCK_MONOTONIC, &before);
+  *optimizer = create(&formats[0], 1, 1, memory, memory + 4, 0);
+  clock_gettime(CLOCK_MONOTONIC, &after);
+  return (double)(after.tv_sec - before.tv_sec) * 1e3 + (double)(after.tv_nsec - before.tv_nsec) / 1e6;
+}
+
+static void measure_opening(void) {
+  adamw_optimizer *first, *second;
+  CUdeviceptr memory = allocate(8);
+  double cold = opening(&first, memory), warm = opening(&second, memory);
+  printf("The first handle of the process opened the device within %.1f ms, the second within %.1f ms.\n\n", cold, warm);
+  check(adamw_destroy(first));
+  check(adamw_destroy(second));
+  CUDA(cuMemFree(memory));
 }
 
 int main(int argc, char **argv) {
@@ -166,11 +232,12 @@ int main(int argc, char **argv) {
   CUDA(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
   CUDA(cuEventCreate(&start, 0));
   CUDA(cuEventCreate(&end, 0));
+  measure_opening();
   printf("| parameters | elements | tensors | step, ms | GB/s | from a graph, ms | copy, GB/s | of the copy |\n|---|---|---|---|---|---|---|---|\n");
   for (int i = 1; i < argc; i++) {
     int64_t n_elements = (int64_t)strtod(argv[i], NULL); /* 1e9 is one of the ways to write it */
     for (size_t k = 0; k < sizeof formats / sizeof *formats; k++) measure(&formats[k], n_elements, 1);
-    measure(&formats[0], n_elements, 1000);
+    for (size_t k = 0; k < sizeof many / sizeof *many && many[k] <= n_elements; k++) measure(&formats[0], n_elements, many[k]);
   }
   CUDA(cuEventDestroy(start));
   CUDA(cuEventDestroy(end));

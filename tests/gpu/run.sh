@@ -1,108 +1,125 @@
 #!/usr/bin/env bash
-# What only a GPU can show: that the kernels have the CPU's bits there too, that the checkers of CUDA find nothing, and how fast a step is.
-# Needs NVIDIA's driver, Rust, cc and python3; uses compute-sanitizer, PyTorch and apex where they are installed (PYTHON names the
-# interpreter that has them). The report is docs/gpu.md, to which docs/cuda.md then links.
+# What only a GPU can show: that the kernels have the processor's bits there too, how fast a step is, that the checkers of CUDA find
+# nothing. It runs in the folder that tests/gpu/bundle.sh makes, and needs NVIDIA's driver and python3; it uses PyTorch and apex (PYTHON
+# names the interpreter that has them), compute-sanitizer and ncu where they are installed.
 #
-# usage: tests/gpu/run.sh          on the first device that the driver finds
-#        tests/gpu/run.sh --dry    that this script works: all of it once, small, on the driver that interprets kernels
-set -euo pipefail
-cd "$(dirname "$0")/../.."
-python=${PYTHON:-python3}
-out=build/gpu
-mkdir -p $out
+# The parts come most wanted first, each within its own time. One that fails or hangs ends itself alone, and the report is written as
+# they go: report.md, which becomes docs/gpu.md, and log.txt, with all that they print.
+#
+# usage: run.sh [--seconds <of all, 540>] [--part <seconds that none may exceed>] [--out <folder, $OUT or out>] [--small]
+set -uo pipefail
+cd "$(dirname "$0")"
+seconds=540 longest=540 out=${OUT:-out} lengths=(1e6 1e7 1e8 1e9) torch_device=cuda long=(--test-threads 1)
+while (($#)); do
+  case $1 in
+  --seconds) seconds=$2 && shift 2 ;;
+  --part) longest=$2 && shift 2 ;;
+  --out) out=$2 && shift 2 ;;
+  --small) lengths=(5120) torch_device=cpu long=(--list) && shift ;; # on a driver that interprets kernels: long tests are named alone
+  *) sed -n 's/^# usage: /usage: /p' "$0" && exit 2 ;;
+  esac
+done
+mkdir -p "$out"
+report=$out/report.md log=$out/log.txt python=${PYTHON:-python3} end=$((SECONDS + seconds)) failures=0
+: >"$report" >"$log"
+# ADAMW_TEST_GPU has the tests refuse the stand-in. The driver keeps the kernels that it has compiled, and forgets none.
+export ADAMW_TEST_GPU=1 PYTHONUNBUFFERED=1 CUDA_CACHE_PATH CUDA_CACHE_MAXSIZE=1073741824
+CUDA_CACHE_PATH=$(mktemp -d)
 
-cargo build --release --locked --lib --target-dir target
-cc="${CC:-cc} -std=c99 -O2 -Wall -Wextra -pedantic -Iinclude -Iexamples-c"
-libraries="target/release/libadamw.a -lpthread -ldl -lm -lgcc_s"
-$cc examples-c/cuda_stream.c examples-c/cuda_driver.c $libraries -o $out/cuda_stream
-$cc tests/gpu/bandwidth.c examples-c/cuda_driver.c $libraries -o $out/bandwidth
+say() { echo "$@" | tee -a "$report"; }
+everything() { cat; }
+last_lines() { tail -8; }
+tests() { sed -n 's/^test \(.*\) \.\.\. \(.*\)/- `\1`: \2/p'; }
 
-# cargo test would run these beside the stand-in: they are run by themselves. ADAMW_TEST_GPU has them refuse it.
-export ADAMW_TEST_GPU=1
-cuda=$(cargo test --locked --no-run --target-dir target --test cuda 2>&1 | tee /dev/stderr | sed -n 's/.*Executable.*(\(.*\))$/\1/p')
-# Those that look at nothing but bits and statuses; the others need the stand-in's log.
-calls=(
-  calls::a_graph_that_is_launched_ten_times_is_ten_steps
-  calls::captures_of_other_streams_stay_whole_whatever_a_handle_does
-  calls::nothing_that_waits_or_allocates_breaks_a_capture
-  calls::the_context_that_was_current_is_current_after_every_call
-  calls::what_cannot_be_replayed_is_refused_inside_a_capture_and_changes_nothing
-  calls::work_that_runs_late_and_in_any_allowed_order_has_the_same_bits
-)
-offload=(offload::the_processors_steps_have_the_same_bits offload::what_the_host_writes_into_a_parameter_is_fetched_when_it_says_so)
-checkpoint=(checkpoint::what_a_device_saves_a_host_loads_and_the_other_way_round)
-checked=(steps::clipping_has_the_same_bits_wherever_norms_are_summed steps::statistics_have_the_same_bits)
+# part <name> <seconds at most> <what shows its output> <command...>
+part() {
+  local name=$1 most=$2 show=$3 left=$((end - SECONDS)) began=$SECONDS status=0
+  shift 3
+  say && say "## $name" && say
+  ((most > longest)) && most=$longest
+  ((most > left)) && most=$left
+  ((most > 0)) || { say "Not run: no time was left." && return; }
+  echo "== $name: $*" >>"$log"
+  timeout --kill-after 5 "$most" "$@" >"$out/part" 2>&1 || status=$?
+  cat "$out/part" >>"$log"
+  grep -qE '^(running )?0 tests' "$out/part" && status=1 # a filter that is no test's name
+  $show <"$out/part" | tee -a "$report"
+  case $status in
+  0) say && say "Done within $((SECONDS - began)) s." ;;
+  124 | 137) say && say "STOPPED after $most s." ;;
+  *)
+    say && say "FAILED with $status after $((SECONDS - began)) s:" && say
+    tail -25 "$out/part" | sed 's/^/    /' | tee -a "$report"
+    ;;
+  esac
+  ((status == 0)) || ((++failures))
+  rm -f "$out/part"
+}
 
-if [[ ${1:-} == --dry ]]; then
-  # Without its name nobody knows it for what it is. It is slow, and has the time for a part of the tests only.
-  sed 's/standin_name/standin_mane/' target/debug/deps/libcuda.so >$out/libcuda.so
-  export LD_LIBRARY_PATH=$out
-  kernels=(--exact kernels::every_alignment_of_every_operand_steps_to_the_processors_bits)
-  lengths=(5e3) device=cpu report=$out/dry.md
+bits() { # <name> <seconds at most> <filters of tests...>
+  local name=$1 most=$2
+  shift 2
+  part "Bits: $name" "$most" tests ./tests --test-threads 1 "$@"
+}
+
+long_bits() {
+  local name=$1 most=$2
+  shift 2
+  part "Bits: $name" "$most" tests ./tests "${long[@]}" "$@"
+}
+
+sanitized() { # <tool> <seconds at most> <tests...>
+  local tool=$1 most=$2
+  shift 2
+  part "compute-sanitizer $tool" "$most" last_lines compute-sanitizer --tool "$tool" --error-exitcode 9 ./tests --test-threads 1 --exact "$@"
+}
+
+say "# On a GPU"
+say
+say "What \`tests/gpu/run.sh\` said last. libadamw at $(cat version); $($python machine.py 2>&1)."
+
+part "The example, with kernels new to the driver" 60 everything ./cuda_stream
+part "The example again" 60 everything ./cuda_stream
+bits "steps" 60 steps::
+long_bits "gradients of rows" 60 sparse:: --skip a_step_is_launches_and_one_upload_where_a_list_has_moved
+# Of the rest those that look at nothing but bits and statuses: others need the stand-in's log.
+bits "graphs, streams, offload, checkpoints" 60 --exact $(./tests --list | sed -n 's/^\(graphs::.*\): test$/\1/p') \
+  calls::a_graph_that_is_launched_ten_times_is_ten_steps \
+  calls::captures_of_other_streams_stay_whole_whatever_a_handle_does \
+  calls::nothing_that_waits_or_allocates_breaks_a_capture \
+  calls::the_context_that_was_current_is_current_after_every_call \
+  calls::what_cannot_be_replayed_is_refused_inside_a_capture_and_changes_nothing \
+  calls::work_that_runs_late_and_in_any_allowed_order_has_the_same_bits \
+  offload::the_processors_steps_have_the_same_bits \
+  offload::what_the_host_writes_into_a_parameter_is_fetched_when_it_says_so \
+  checkpoint::what_a_device_saves_a_host_loads_and_the_other_way_round
+long_bits "every format" 60 --exact kernels::every_format_steps_to_the_processors_bits
+
+part "Bandwidth: a step, called ten times in a row and from a graph, beside a copy of as many bytes; medians of 11 rounds" 120 \
+  everything ./bandwidth "${lengths[@]}"
+if $python -c 'import torch' 2>/dev/null; then
+  part "Beside PyTorch" 100 everything $python pytorch.py ./libadamw.so $torch_device "${lengths[@]}"
 else
-  kernels=(kernels::) lengths=(1e6 1e7 1e8 1e9) device=cuda report=docs/gpu.md
+  say && say "## Beside PyTorch" && say && say "Not run: $python has no PyTorch."
 fi
-machine=$($python tests/gpu/machine.py)
 
-section() { printf '\n## %s\n\n' "$1"; }
+if command -v compute-sanitizer >/dev/null; then
+  checked=(steps::clipping_has_the_same_bits_wherever_norms_are_summed steps::statistics_have_the_same_bits)
+  sanitized memcheck 60 "${checked[@]}"
+  sanitized racecheck 60 "${checked[@]}"
+  sanitized initcheck 40 "${checked[@]}"
+else
+  say && say "## compute-sanitizer" && say && say "Not run: it is not installed."
+fi
+if command -v ncu >/dev/null; then
+  part "Profile of steps" 60 last_lines ncu --clock-control none --set base --section SpeedOfLight --section Occupancy \
+    --section ComputeWorkloadAnalysis --kernel-name 'regex:^step_' --launch-count 5 ./bandwidth "${lengths[-1]}"
+else
+  say && say "## Profile of steps" && say && say "Not run: ncu is not installed."
+fi
+long_bits "every length" 60 --exact kernels::every_length_steps_to_the_processors_bits
+long_bits "every alignment" 400 --exact kernels::every_alignment_of_every_operand_steps_to_the_processors_bits
 
-# The lines that say what came of some of the tests; all of them, if one failed.
-tests() {
-  local said
-  if ! said=$("$cuda" --test-threads 1 "$@" 2>&1); then
-    echo "$said"
-    return 1
-  fi
-  sed -n 's/^test \(.*\) \.\.\. \(.*\)/- `\1`: \2/p' <<<"$said"
-}
-
-sanitized() {
-  local tool=$1
-  shift
-  compute-sanitizer --tool "$tool" --error-exitcode 1 "$@" >$out/$tool.txt 2>&1 || { cat $out/$tool.txt; return 1; }
-  echo "- $tool: nothing found"
-}
-
-everything() {
-  echo "# On a GPU"
-  printf '\nWhat `tests/gpu/run.sh` said last. %s; libadamw at %s.\n' "$machine" "$(git describe --always --dirty)"
-
-  section "The example"
-  $out/cuda_stream | sed 's/^/    /'
-
-  section "Bits"
-  tests steps::
-  tests "${kernels[@]}"
-  tests sparse:: --skip a_step_is_launches_and_one_upload_where_a_list_has_moved
-  tests graphs::
-  tests --exact "${calls[@]}" "${offload[@]}" "${checkpoint[@]}"
-
-  section "compute-sanitizer"
-  if command -v compute-sanitizer >/dev/null; then
-    sanitized memcheck "$cuda" --test-threads 1 --exact "${checked[@]}"
-    sanitized initcheck "$cuda" --test-threads 1 --exact "${checked[@]}"
-    sanitized racecheck "$cuda" --test-threads 1 --exact "${checked[@]}"
-  else
-    echo "Not installed: not run."
-  fi
-
-  section "Bandwidth"
-  echo "A step, called ten times in a row and from a graph, beside a copy in the device's memory that moves as many bytes: medians of 11 rounds."
-  echo
-  $out/bandwidth "${lengths[@]}"
-
-  section "Beside PyTorch"
-  if $python -c 'import torch' 2>/dev/null; then
-    $python tests/gpu/pytorch.py target/release/libadamw.so $device "${lengths[@]}"
-  else
-    echo "Not installed: not run."
-  fi
-}
-
-# A report is only kept whole. (A function that `if` asks about would go on after a failure.)
-set +e
-(set -e; everything) 2>&1 | tee $out/report.md
-status=${PIPESTATUS[0]}
-set -e
-[[ $status == 0 ]] || { echo "failed: no report is kept" >&2; exit 1; }
-mv $out/report.md $report
+rm -rf "$CUDA_CACHE_PATH"
+say && say "$((SECONDS)) s in all; $failures parts did not end well."
+((failures == 0))
