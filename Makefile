@@ -26,11 +26,7 @@ CTEST := .venv/bin/ctest
 CMAKE_PACKAGE := cmake==$(CMAKE_VERSION)
 endif
 
-<<<<<<< HEAD
-.PHONY: help demo docs wheel test test-cuda test-rust test-hosts test-aarch64 test-long test-peers test-torch test-libtorch test-paddle test-others test-burn fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-python bench-quick quantization finetune header ptx ptx-check instructions clean
-=======
-.PHONY: help demo docs wheel deb test test-cuda test-rust test-hosts test-aarch64 test-long test-peers test-torch test-libtorch test-paddle test-others fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-python bench-quick quantization finetune header ptx ptx-check instructions clean
->>>>>>> 0c1a5e2 (wip)
+.PHONY: help demo docs wheel deb test test-cuda test-rust test-hosts test-aarch64 test-long test-peers test-torch test-libtorch test-paddle test-others test-burn fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-python bench-quick quantization finetune header ptx ptx-check instructions clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
