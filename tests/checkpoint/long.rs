@@ -1,7 +1,7 @@
 //! Long tensors are read by several threads at once, and what is damaged is found wherever it is; so are long headers.
 
 use crate::common::array::{Array, Dtype};
-use crate::common::checkpoint::{Folder, load_options};
+use crate::common::checkpoint::{Folder, load_options, save_args};
 use crate::common::handle::{Handle, config};
 use crate::common::random::Random;
 use adamw::ffi::*;
@@ -63,6 +63,32 @@ fn long_tensors_are_looked_at_everywhere_whoever_reads_them() {
         }
         assert!(handle.saved(false) == saved);
     }
+}
+
+unsafe extern "C" fn counts(_: u64, _: u64, calls: *mut c_void) -> i32 {
+    // SAFETY: registered with a `Cell`.
+    let calls = unsafe { &*calls.cast::<Cell<usize>>() };
+    calls.set(calls.get() + 1);
+    0
+}
+
+#[test]
+fn progress_is_told_as_often_as_its_comment_says() {
+    let params = [33 << 18, 4].map(|n| Array::zeros(Dtype::F32, n));
+    let (handle, calls) = (handle(&config(), &params), Cell::new(0_usize));
+    let (progress, progress_data): (adamw_progress, _) =
+        (Some(counts), core::ptr::from_ref(&calls).cast_mut().cast());
+    let bytes = handle.saved(false);
+    let mut copy = vec![0; bytes.len()];
+    let (data, capacity) = (copy.as_mut_ptr().cast(), copy.len());
+    let args = adamw_save_args { data, capacity, progress, progress_data, ..save_args() };
+    handle.save_to(&args).unwrap();
+    let saving = calls.replace(0);
+    let options = adamw_load_options { progress, progress_data, ..load_options() };
+    handle.load_bytes(&bytes, &options).unwrap();
+    // Two moments are long: 33 pieces of each are saved; two are checked, and a copy is made.
+    let loading = calls.get();
+    assert!((2 * 33..2 * 35).contains(&saving) && (2 * 3..2 * 6).contains(&loading), "{loading}");
 }
 
 /// A file, and which of its bytes another process changes once it has been checked.
