@@ -4,6 +4,7 @@ KOFFI := koffi@3.3.4
 NUMPY_VERSION := 2.4.6
 SAFETENSORS_VERSION := 0.8.0
 ML_DTYPES_VERSION := 0.6.0
+CONAN_VERSION := 2.34.0
 PACKAGE_TOOLS := cffi==2.1.1 ctypesgen==1.1.1 hatchling==1.33.0 h5py==3.16.0 meson==1.12.1 ml_dtypes==$(ML_DTYPES_VERSION) msgpack==1.2.4 mypy==2.4.1 ninja==1.13.2 tqdm==4.70.1 ziglang==0.17.1
 PEERS := ml_dtypes==$(ML_DTYPES_VERSION) safetensors==$(SAFETENSORS_VERSION) torch==2.15.0 deepspeed==0.19.8 paddlepaddle==3.3.1 bitsandbytes==0.50.2 expecttest==0.3.0 mypy==2.4.1 accelerate==1.15.0 lightning==2.6.6 setuptools wheel ninja
 OTHERS := ml_dtypes==$(ML_DTYPES_VERSION) torch==2.15.0 optax==0.2.8 flax==0.12.8 jax==0.10.2 keras==3.15.1 h5py==3.16.0 msgpack==1.2.4 mlx[cpu]==0.32.4 mindspore==2.10.0 onnxruntime-training==1.19.2 onnx==1.16.2 torch-optimi==0.3.3 heavyball==3.2.1 pytorch_optimizer==4.1.0
@@ -26,7 +27,7 @@ CTEST := .venv/bin/ctest
 CMAKE_PACKAGE := cmake==$(CMAKE_VERSION)
 endif
 
-.PHONY: help demo docs wheel deb test test-cuda test-rust test-hosts test-aarch64 test-long test-peers test-torch test-libtorch test-paddle test-others test-burn fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-python bench-quick quantization finetune header ptx ptx-check instructions clean
+.PHONY: help demo docs wheel deb test test-cuda test-rust test-hosts test-aarch64 test-conan test-long test-peers test-torch test-libtorch test-paddle test-others test-burn fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-python bench-quick quantization finetune header ptx ptx-check instructions clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -84,6 +85,13 @@ test-long: .venv/plots fuzz ## 11 million random calls beside the model, 10 of t
 test-aarch64: ## that aarch64 has the same bits, under qemu (fetches Debian's Rust, and unpacks it under build/)
 	tests/aarch64.sh --test bits
 	tests/aarch64.sh --test checkpoint golden::
+
+test-conan: .venv/ready .venv-conan/ready ## the package of Conan, with either library, and programs over it
+	.venv-conan/bin/conan profile detect --exist-ok
+	for shared in True False; do \
+	  PATH=$(CURDIR)/.venv/bin:$$PATH .venv-conan/bin/conan create packaging/conan --no-remote --options '&:shared='$$shared \
+	    --conf tools.cmake.cmake_layout:test_folder=$(CURDIR)/build/conan-test || exit 1; done
+test-conan: export CONAN_HOME := $(CURDIR)/build/conan
 
 fuzz: ## a minute of damaged and hostile checkpoints (needs a nightly Rust and cargo-fuzz)
 	mkdir -p build/fuzz
@@ -191,7 +199,7 @@ instructions: .venv-cuda/ready ## what a step executes for each element on a GPU
 
 clean: ## remove what was built and fetched
 	cargo clean
-	rm -rf build .venv .venv-docs .venv-peers .venv-others .venv-cuda $(WALKER)
+	rm -rf build .venv .venv-conan .venv-docs .venv-peers .venv-others .venv-cuda $(WALKER)
 
 .venv-peers/ready: Makefile
 	python3 -m venv .venv-peers
@@ -202,6 +210,11 @@ clean: ## remove what was built and fetched
 	python3 -m venv .venv-others
 	.venv-others/bin/pip install --quiet $(OTHERS)
 	npm install --silent --no-audit --no-fund --prefix .venv-others $(TFJS)
+	touch $@
+
+.venv-conan/ready: Makefile
+	python3 -m venv .venv-conan
+	.venv-conan/bin/pip install --quiet conan==$(CONAN_VERSION)
 	touch $@
 
 .venv-docs/ready: Makefile
