@@ -119,12 +119,12 @@ def with_commands_for_torch():
         safetensors.torch.save_file(dict(begun.named_parameters()), f"{folder}/params")
         with open(f"{folder}/names", "w") as names:
             names.write("\n\n".join(NAMES))
-        for kind, source, target, *options in [
-            ("torch", "run.pt", "run.safetensors", "--key", "optimizer"),
-            ("to-torch", "run.safetensors", "again.pt", "--params", f"{folder}/params"),
+        for source, target, *options in [
+            ("run.pt", "run.safetensors", "--key", "optimizer"),
+            ("run.safetensors", "again.pt", "--to", "torch", "--params", f"{folder}/params"),
         ]:
             paths = f"{folder}/{source}", f"{folder}/{target}", "--names", f"{folder}/names"
-            subprocess.run([sys.executable, "-m", "adamw", "convert", kind, *paths, *options], check=True)
+            subprocess.run([sys.executable, "-m", "adamw", "convert", *paths, *options], check=True)
         again, whole = torch.load(f"{folder}/again.pt"), begun.optimizer.state_dict()
     for number, state in whole["state"].items():
         for part, values in state.items():
