@@ -51,6 +51,12 @@ impl Role {
         Role::SCALES.contains(&self)
     }
 
+    /// Returns the moment that the scales are of; a moment itself.
+    pub fn moment(self) -> Role {
+        let of_scale = Role::SCALES.iter().position(|&scale| scale == self);
+        of_scale.map_or(self, |i| Role::MOMENTS[i])
+    }
+
     /// Returns whether the buffer holds means of squares, of which a step takes roots, or their
     /// scales.
     pub fn is_of_squares(self) -> bool {

@@ -9,7 +9,7 @@
 mod accumulate;
 mod block;
 pub mod isa;
-mod loops;
+pub mod loops;
 mod masters;
 mod moments;
 mod noise;

@@ -66,7 +66,10 @@ pub struct adamw_load_options {
     pub params: u32,
     /// `[0]` 1: where the checkpoint has f32, f64, f16 or bf16 and the handle has another of these
     /// types, elements are converted, exactly if the new type can represent them and otherwise by
-    /// rounding to nearest (from f64 to 16 bits by way of f32). 0: such a difference is an error.
+    /// rounding to nearest (from f64 to 16 bits by way of f32). Where it has moments of these types
+    /// and the handle codes, codes are made, the nearest, out of whole blocks. Where it has an f32
+    /// master and no remainder, and the handle a master that is split, the master is split, and
+    /// writes the parameter too, whatever `params` is. 0: such a difference is an error.
     pub convert: u32,
     /// `[0]` 1: the schedule and the learning rate of the handle stay, and may differ from the
     /// saved ones. The schedule continues at the saved index as if the run had used it from the

@@ -7,6 +7,7 @@ mod files;
 mod golden;
 mod hostile;
 mod long;
+mod made;
 mod options;
 mod ranks;
 mod resume;

@@ -135,3 +135,30 @@ fn what_a_load_adds_to_a_device_is_what_it_adds_in_the_hosts_memory() {
         assert_eq!(after.host.info(0).step, 4);
     }
 }
+
+#[test]
+fn a_device_takes_codes_and_halves_that_a_load_makes() {
+    let _device = Device::new();
+    let (amsgrad, multi_precision) = (1, 1);
+    let mut plain = several(&adamw_config { amsgrad, multi_precision, ..config() });
+    steps(&mut plain, 2);
+    let bytes = plain.host.saved(true);
+    let (precision, moments) = (ADAMW_PRECISION_SPLIT, ADAMW_MOMENTS_8BIT);
+    for (amsgrad, moments) in [(1, moments), (0, ADAMW_MOMENTS_4BIT)] {
+        let from = if amsgrad == 1 { bytes.clone() } else { without_maxima() };
+        let mut other = several(&adamw_config { precision, moments, amsgrad, ..config() });
+        let scope = ADAMW_LOAD_SHARED;
+        let options = adamw_load_options { scope, convert: 1, ..load_options() };
+        other.both(|handle| handle.load_bytes(&from, &options).unwrap());
+        other.assert_same();
+        assert!(other.host.saved(true) == other.device.saved(true));
+        steps(&mut other, 2);
+    }
+}
+
+/// What a host has saved of the same parameters without amsgrad.
+fn without_maxima() -> Vec<u8> {
+    let mut twin = several(&adamw_config { multi_precision: 1, ..config() });
+    steps(&mut twin, 1);
+    twin.host.saved(true)
+}

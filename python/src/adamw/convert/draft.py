@@ -1,4 +1,5 @@
-"""A checkpoint in memory, so that one load, which is whole or not at all, takes the state over."""
+"""A checkpoint in memory, so that one load, which is whole or not at all, takes the state over and
+brings it into the formats of the optimizer."""
 
 from __future__ import annotations
 
@@ -17,8 +18,6 @@ DTYPES = {
     "float16": "F16",
     "uint64": "U64",
     "int16": "I16",
-    "uint16": "BF16",
-    "uint8": "U8",
 }
 #: Stands in the place of the header's own checksum while that is computed.
 ZEROS = "00000000"
@@ -36,8 +35,6 @@ class State(NamedTuple):
     parts: Mapping[str, Array]
     #: The order of the parameter's axes in memory, if that is not row-major.
     order: str | None
-    #: The parameter itself, if its state says what it is.
-    param: Array | None = None
 
 
 def checkpoint(states: Mapping[str, State]) -> bytes:
@@ -52,8 +49,6 @@ def checkpoint(states: Mapping[str, State]) -> bytes:
         }
         for part, values in {**counters, **state.parts}.items():
             tensors[f"state.{name}.{part}"] = np.atleast_1d(np.asarray(values))
-        if state.param is not None:
-            tensors[f"param.{name}"] = state.param
         words = f"n_elements={state.n_elements}"
         if state.order is not None:
             words += f" order={state.order}"

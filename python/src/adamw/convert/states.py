@@ -13,12 +13,10 @@ from .._base import Param as Own
 from ..errors import AdamWError, NotFoundError
 from ..groups import Group
 from ..optimizer import AdamW
-from ..settings import Moments
 from ..state import BUFFERS
 from ..tensors import as_in_memory, order_of
 from .arrays import Array, array_of, number_of
 from .draft import State
-from .formats import codes, halves
 from .found import PARTS, Param, seems, some
 
 MOMENTS = PARTS[:3]
@@ -57,9 +55,8 @@ def state_of(
     check_values(optimizer, name, parts, ignore)
     n = parts["exp_avg"].size
     order = in_memory(optimizer._param(name), parts)
-    itself = complete(optimizer, name, parts)
-    encode(optimizer, name, parts)
-    return State(step, powers(step, beta1, beta2), n, parts, order, itself)
+    complete(optimizer, name, parts)
+    return State(step, powers(step, beta1, beta2), n, parts, order)
 
 
 def betas_of(optimizer: AdamW, name: str) -> tuple[float, float]:
@@ -139,16 +136,15 @@ def in_memory(param: Own, parts: dict[str, Array]) -> str | None:
     return None if strides is None else order_of(param.shape, strides)
 
 
-def complete(optimizer: AdamW, name: str, parts: dict[str, Array]) -> Array | None:
+def complete(optimizer: AdamW, name: str, parts: dict[str, Array]) -> None:
     """Adds what the optimizer keeps of 16-bit parameters and no other framework has: what rounding
-    has lost of them, which is nothing yet, or is in a master. Then that says what the parameter is,
-    which is returned."""
+    has lost of them, which is nothing yet, or is in a master, which the load splits."""
     n = parts["exp_avg"].size
     info = located(optimizer, name, "remainder")
     is_split = info is not None and info.dtype == _abi.DTYPE_I16
     if "master" in parts and is_split:
-        upper, parts["remainder"] = halves(parts.pop("master").astype(np.float32))
-        return upper
+        parts["master"] = parts["master"].astype(np.float32)
+        return
     has_master = optimizer._master and optimizer.param(name).dtype in ("float16", "bfloat16")
     if "master" in parts and not has_master:
         raise ValueError(
@@ -159,19 +155,6 @@ def complete(optimizer: AdamW, name: str, parts: dict[str, Array]) -> Array | No
         raise ValueError(f"{name!r} has a remainder, but here it has none (ignore leaves it)")
     if info is not None and "remainder" not in parts:
         parts["remainder"] = np.zeros(n, np.int16 if is_split else np.float32)
-    return None
-
-
-def encode(optimizer: AdamW, name: str, parts: dict[str, Array]) -> None:
-    """Makes codes of the moments, if the optimizer has them in codes."""
-    info = located(optimizer, name, "exp_avg")
-    if info is None or info.dtype != _abi.DTYPE_U8:
-        return
-    is_whole_bytes = info.n_elements == optimizer.param(name).n_elements
-    kind: Moments = "8bit" if is_whole_bytes else "4bit"
-    for part in MOMENTS:
-        if part in parts:
-            parts[part], parts[f"{part}_scale"] = codes(name, part, parts[part], kind)
 
 
 def located(optimizer: AdamW, name: str, part: str) -> _abi.StateInfo | None:

@@ -88,14 +88,7 @@ def take(optimizer: AdamW, found: Found, options: Options) -> None:
     if problems:
         shown = problems[:8] + [f"and {len(problems) - 8} more"] * (len(problems) > 8)
         raise ValueError(f"{found.what} does not fit, and nothing was taken: {'; '.join(shown)}")
-    # Those first that bring parameters along: all has been checked, so that both loads work.
-    for params in (True, False):
-        some_states = {
-            n: state for n, state in states.items() if (state.param is not None) == params
-        }
-        if some_states:
-            data = checkpoint(some_states)
-            optimizer.load(data, scope="shared", params=params, convert=True, extend=True)
+    optimizer.load(checkpoint(states), scope="shared", convert=True, extend=True)
 
 
 def matched(optimizer: AdamW, found: Found, limits: Limits) -> tuple[dict[str, Param], list[str]]:

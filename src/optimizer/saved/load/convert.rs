@@ -1,7 +1,27 @@
-//! Conversion of elements from one floating type to another.
+//! Conversion of elements: from one floating type to another, of moments to codes, of a master to
+//! its halves.
 #![forbid(unsafe_code)]
 
-use crate::dtype::{Bf16, Dtype, F16, Narrow, Widen};
+use crate::codes::{BLOCK, nibbles};
+use crate::cpu::loops;
+use crate::dtype::{self, Bf16, Dtype, F16, Narrow, Widen};
+use crate::format::MomentFormat;
+use crate::role::Role;
+
+/// What becomes of elements of a checkpoint on their way into a tensor of the handle.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// They stay as they are, or become the nearest of another floating type.
+    Plain,
+    /// Moments become codes,
+    Codes,
+    /// and the scales of those.
+    Scales,
+    /// An f32 master becomes the bf16 parameter to which it rounds,
+    Upper,
+    /// and the rest.
+    Rest,
+}
 
 /// Returns the floating type that has this name in safetensors.
 pub fn from_name(name: &str) -> Option<Dtype> {
@@ -24,6 +44,54 @@ pub fn convert((from, dtype): (&[u8], Dtype), (to, to_dtype): (&mut [u8], Dtype)
             Dtype::Bf16 => to.copy_from_slice(&Bf16::narrow(value as f32).0.to_le_bytes()),
             _ => to.copy_from_slice(&(value as f32).to_le_bytes()),
         }
+    }
+}
+
+/// Appends elements as f32 to what there is room for.
+pub fn widened((from, dtype): (&[u8], Dtype), wide: &mut Vec<f32>) {
+    wide.extend(from.chunks_exact(dtype.bytes()).map(|bytes| widen(bytes, dtype) as f32));
+}
+
+/// Rounds moments to the nearest codes, or writes the scales of those. All blocks but the last are
+/// whole.
+pub fn encode(way: Way, role: Role, format: MomentFormat, wide: &[f32], to: &mut [u8]) {
+    let is_first = role.moment() == Role::ExpAvg;
+    let (block, bytes) = match format {
+        MomentFormat::Nibbles => (nibbles::BLOCK, nibbles::BYTES),
+        _ => (BLOCK, BLOCK),
+    };
+    let size = if way == Way::Scales { size_of::<f32>() } else { bytes };
+    for (wide, to) in wide.chunks(block).zip(to.chunks_mut(size)) {
+        let (mut codes, mut scale) = ([0; BLOCK], [0.0]);
+        let of_block = &mut codes[..bytes];
+        // Half of a code, which rounds to nearest.
+        let half = &[0x8000u16.to_le_bytes(); nibbles::BLOCK];
+        match (format, is_first) {
+            (MomentFormat::Nibbles, true) => {
+                loops::encode_signed_nibbles(wide, &half[..wide.len()], of_block, &mut scale)
+            }
+            (MomentFormat::Nibbles, false) => {
+                loops::encode_unsigned_nibbles(wide, &half[..wide.len()], of_block, &mut scale)
+            }
+            (_, true) => loops::encode_signed(wide, of_block, &mut scale),
+            (_, false) => loops::encode_unsigned(wide, of_block, &mut scale),
+        }
+        match way {
+            Way::Scales => to.copy_from_slice(&scale[0].to_le_bytes()),
+            _ => to.copy_from_slice(&codes[..to.len()]),
+        }
+    }
+}
+
+/// Writes one of the halves of masters.
+pub fn halve(way: Way, masters: &[f32], to: &mut [u8]) {
+    for (master, to) in masters.iter().zip(to.chunks_exact_mut(2)) {
+        let (upper, rest) = dtype::split(*master);
+        to.copy_from_slice(&if way == Way::Upper {
+            upper.0.to_le_bytes()
+        } else {
+            rest.to_le_bytes()
+        });
     }
 }
 

@@ -9,13 +9,14 @@
 #![forbid(unsafe_code)]
 
 use super::LoadOptions;
-use super::convert::{convert, converts, from_name};
+use super::convert::{Way, convert, converts, encode, from_name, halve, widened};
 use super::cover::{Placed, placed};
 use super::found::{Found, Match, part};
-use super::pieces::Piece;
+use super::pieces::{Piece, Unit};
 use crate::checkpoint::{Checkpoint, Entry, PIECE, Progress, Share, alone};
 use crate::dtype::Dtype;
 use crate::error::Error;
+use crate::format::MomentFormat;
 use crate::optimizer::Optimizer;
 use crate::optimizer::params::masters::Master;
 use crate::optimizer::params::table::ParamId;
@@ -51,7 +52,12 @@ impl Optimizer {
             files[pieces[0].file as usize].opened(|file| {
                 pieces.iter().try_for_each(|piece| {
                     let id = found.matches[piece.found as usize].id;
-                    self.copy_piece(id, piece, file, progress, buffers)
+                    let n_bytes = self.copy_piece(id, piece, file, buffers)?;
+                    // A parameter that a master wrote, unasked, is not in the total.
+                    let is_counted = piece.role != Role::Param || options.params;
+                    // The host cannot stop a load that has begun to write.
+                    let _ = progress.add(if is_counted { n_bytes } else { 0 });
+                    Ok(())
                 })
             })?;
         }
@@ -61,21 +67,21 @@ impl Optimizer {
         }
         for found in &found.matches {
             if let Some(clock) = found.clock {
-                self.take_up_on_device(found.id, &clock, options.params)?;
+                let has_param = options.params || found.is_half_of_master;
+                self.take_up_on_device(found.id, &clock, has_param)?;
             }
         }
         Ok(())
     }
 
-    /// Copies the elements of a piece to where they belong.
+    /// Copies the elements of a piece to where they belong, and returns how many bytes that takes.
     fn copy_piece(
         &mut self,
         id: ParamId,
         piece: &Piece,
         file: &Checkpoint,
-        progress: &mut Progress,
         buffers: &mut CopyBuffers,
-    ) -> Result<(), Error> {
+    ) -> Result<u64, Error> {
         let (shard, role) = (self.params.shard(id), piece.role);
         let operands = self.params.revise_operands(id);
         let ours = part(operands, shard);
@@ -86,25 +92,25 @@ impl Optimizer {
             return Err(Error::HalfLoaded);
         };
         let tensor = operands.tensor(role).ok_or(Error::HalfLoaded)?;
-        let (from, dtype) = (Stored { file, entry, first: theirs.start }, tensor.dtype());
+        let (way, unit, dtype) = (piece.way, Unit::of(&operands.format(), role), tensor.dtype());
+        let into = Into { role, dtype, moments: operands.format().moments(), unit };
+        let from = Stored { file, entry, elements: theirs, way };
         let to = bytes(&ours, dtype);
         if operands.is_on_device() {
             for start in to.clone().step_by(PIECE) {
                 let mut for_device = core::mem::take(&mut buffers.for_device);
                 for_device.resize(PIECE.min(to.end - start), 0);
-                from.read(dtype, start - to.start, &mut for_device, buffers, &mut alone)?;
+                from.read(&into, start - to.start, &mut for_device, buffers, &mut alone)?;
                 self.backend.write_bytes(&tensor, start, &for_device)?;
                 buffers.for_device = for_device;
             }
         } else {
             let to = &mut operands.bytes_mut(role)[to.clone()];
-            from.read(dtype, 0, to, buffers, &mut |n_tasks, work| {
+            from.read(&into, 0, to, buffers, &mut |n_tasks, work| {
                 self.backend.share(n_tasks, work)
             })?;
         }
-        // The host cannot stop a load that has begun to write.
-        let _ = progress.add(to.len() as u64);
-        Ok(())
+        Ok(to.len() as u64)
     }
 
     /// Sets the clock of a parameter that has been loaded. All its rows are up to date, and what
@@ -131,39 +137,54 @@ fn bytes(elements: &Range<u64>, dtype: Dtype) -> Range<usize> {
 pub struct CopyBuffers {
     /// For elements that are converted.
     stored: Vec<u8>,
+    /// For elements of which codes or halves are made.
+    wide: Vec<f32>,
     /// For elements that go to a device.
     for_device: Vec<u8>,
 }
 
 impl CopyBuffers {
     pub fn new() -> Result<CopyBuffers, Error> {
-        let (mut stored, mut for_device) = (Vec::new(), Vec::new());
+        let (mut stored, mut wide, mut for_device) = (Vec::new(), Vec::new(), Vec::new());
+        reserve(&mut wide, PIECE / 8, "a buffer for making codes")?;
         reserve(&mut stored, PIECE, "a buffer for converting")?;
         reserve(&mut for_device, PIECE, "a buffer for what goes to the device")?;
-        Ok(CopyBuffers { stored, for_device })
+        Ok(CopyBuffers { stored, wide, for_device })
     }
 }
 
-/// The elements of a tensor in a checkpoint, from `first` on.
+/// The tensor of the handle that elements go into.
+struct Into {
+    role: Role,
+    dtype: Dtype,
+    moments: MomentFormat,
+    unit: Unit,
+}
+
+/// Some elements of a tensor in a checkpoint.
 struct Stored<'a> {
     file: &'a Checkpoint<'a>,
     entry: Entry,
-    first: u64,
+    elements: Range<u64>,
+    way: Way,
 }
 
 impl Stored<'_> {
-    /// Reads elements and converts them to a type, from `skipped` bytes of that type after the
-    /// first on.
+    /// Reads elements and brings them into the form of a tensor, from `skipped` bytes of that after
+    /// the first on.
     fn read(
         &self,
-        dtype: Dtype,
+        into: &Into,
         skipped: usize,
         to: &mut [u8],
         buffers: &mut CopyBuffers,
         share: Share,
     ) -> Result<(), Error> {
-        let Stored { file, entry, first } = self;
-        let first = first + (skipped / dtype.bytes()) as u64;
+        if self.way != Way::Plain {
+            return self.read_made(into, skipped, to, buffers, share);
+        }
+        let (Stored { file, entry, elements, .. }, dtype) = (self, into.dtype);
+        let first = elements.start + (skipped / dtype.bytes()) as u64;
         let stored = from_name(entry.dtype()).filter(|&from| from != dtype && converts(dtype));
         let Some(from) = stored else {
             return file.read(entry, first * dtype.bytes() as u64, to, share);
@@ -175,6 +196,37 @@ impl Stored<'_> {
             file.read(entry, at, &mut buffers.stored, share)?;
             at += n as u64;
             convert((&buffers.stored, from), (to, dtype));
+        }
+        Ok(())
+    }
+
+    /// As `read`, for codes, scales and halves, which are made of floating-point elements.
+    fn read_made(
+        &self,
+        into: &Into,
+        skipped: usize,
+        to: &mut [u8],
+        buffers: &mut CopyBuffers,
+        share: Share,
+    ) -> Result<(), Error> {
+        let Stored { file, entry, elements, way } = self;
+        let CopyBuffers { stored, wide, .. } = buffers;
+        // The first pass has found that it has one of these types.
+        let Some(from) = from_name(entry.dtype()) else { return Err(Error::HalfLoaded) };
+        let of_unit = into.unit.elements;
+        let size = into.unit.stored as usize * into.dtype.bytes();
+        let mut at = elements.start + (skipped / size) as u64 * of_unit;
+        for to in to.chunks_mut(PIECE / 8 / of_unit as usize * size) {
+            let n = (to.len().div_ceil(size) as u64 * of_unit).min(elements.end - at);
+            stored.resize(n as usize * from.bytes(), 0);
+            file.read(entry, at * from.bytes() as u64, stored, share)?;
+            wide.clear();
+            widened((stored, from), wide);
+            match way {
+                Way::Upper | Way::Rest => halve(*way, wide, to),
+                _ => encode(*way, into.role, into.moments, wide, to),
+            }
+            at += n;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::LoadOptions;
+use super::convert::Way;
 use super::found::{Found, name_of, part, roles};
 use super::pieces::{Part, Piece, Unit, cover};
 use super::{Checkpoint, LoadScope};
@@ -32,9 +33,12 @@ impl Optimizer {
                 continue;
             }
             for role in roles(options) {
-                self.check_memory(found.matches[i].id, role)?;
                 let is_its = |piece: &&Piece| (piece.found, piece.role) == (i as u32, role);
                 let n = pieces[start..].iter().take_while(is_its).count();
+                if n == 0 && role == Role::Param && !options.params {
+                    continue;
+                }
+                self.check_memory(found.matches[i].id, role)?;
                 let its = start..start + n;
                 start += n;
                 let taken = self.cover(found, i, role, &mut pieces[its.clone()], files, options);
@@ -110,7 +114,10 @@ pub fn placed(operands: &Operands, ours: Part, piece: &Piece, n_theirs: u64) -> 
     let unit = Unit::of(&operands.format(), piece.role);
     let n_ours = operands.tensor(piece.role)?.n_elements();
     let elements = piece.first..piece.end;
-    let theirs = unit.stored(piece.part, &elements, n_theirs)?;
+    let theirs = match piece.way {
+        Way::Plain => unit.stored(piece.part, &elements, n_theirs)?,
+        _ => elements.start - piece.part.first..elements.end - piece.part.first,
+    };
     Some(Placed { theirs, ours: unit.stored(ours, &elements, n_ours)? })
 }
 

@@ -9,12 +9,13 @@
 //! all checkpoints have been looked through, and `cover.rs` has found what none of them has.
 #![forbid(unsafe_code)]
 
-use super::convert;
+use super::convert::{self, Way};
 use super::pieces::{Part, Piece};
 use super::problems::Problems;
 use super::{LoadOptions, LoadScope};
 use crate::checkpoint::{Checkpoint, Entry, Text, Window, words};
 use crate::error::{Difference, Error, FileProblem, Label};
+use crate::format::Kept;
 use crate::optimizer::params::Shard;
 use crate::optimizer::params::names::{neutral_name, neutral_reading, tensor_name};
 use crate::optimizer::params::table::ParamId;
@@ -36,6 +37,8 @@ pub struct Match {
     pub name: Range<usize>,
     /// Its master was not saved, and is to be begun.
     pub has_new_master: bool,
+    /// It is written, though the parameters are not asked for.
+    pub is_half_of_master: bool,
     /// A bit for each tensor, which is set if the tensor is among the problems.
     reported: u32,
 }
@@ -61,9 +64,10 @@ pub struct Found {
     seen: Vec<bool>,
 }
 
-/// Returns the tensors of a parameter that are looked for in checkpoints.
+/// Returns the tensors of a parameter that are looked for in checkpoints: itself, too, where a
+/// master may be split.
 pub fn roles(options: &LoadOptions) -> impl Iterator<Item = Role> + use<> {
-    let itself = options.params.then_some(Role::Param);
+    let itself = (options.params || options.convert).then_some(Role::Param);
     itself.into_iter().chain(Role::STATE)
 }
 
@@ -90,7 +94,14 @@ impl Optimizer {
                 None => take(self.params[id].name())?,
             }
             let name = start..names.len();
-            matches.push(Match { id, clock: None, name, has_new_master: false, reported: 0 });
+            matches.push(Match {
+                id,
+                clock: None,
+                name,
+                has_new_master: false,
+                is_half_of_master: false,
+                reported: 0,
+            });
         }
         let (pieces, problems, seen) = (Vec::new(), Problems::none(), Vec::new());
         Ok(Found { matches, pieces, problems, names, seen })
@@ -135,16 +146,12 @@ impl Optimizer {
             }
             reserve(pieces, Role::STATE.len() + 1, "what the checkpoints hold")?;
             for role in roles(options) {
-                let place = |role| file.header().place(&tensor_name(name, role));
-                // Maxima that were not saved begin as the squares that they are of.
-                let is_ours = self.params.operands(wanted.id).tensor(role).is_some();
-                let instead = role.maximum_of().filter(|_| options.extend && is_ours);
-                let entry = place(role).or_else(|| place(instead?));
-                let Some(entry) = entry else { continue };
-                if candidate.fits(wanted, role, &file.header().entries()[entry], problems) {
+                let Some((entry, way)) = candidate.source(wanted.id, role, file) else { continue };
+                if candidate.fits(wanted, role, way, &file.header().entries()[entry], problems) {
+                    wanted.is_half_of_master |= way == Way::Upper;
                     let (file, found, entry) = (number as u32, i as u32, entry as u32);
                     let part = candidate.held.part;
-                    pieces.push(Piece { file, found, entry, role, part, first: 0, end: 0 });
+                    pieces.push(Piece { file, found, entry, role, way, part, first: 0, end: 0 });
                 }
             }
         }
@@ -206,9 +213,49 @@ impl Candidate<'_> {
         Ok(())
     }
 
+    /// Returns the number of the tensor from which one of the handle comes, and what becomes of it.
+    fn source(&self, id: ParamId, role: Role, file: &Checkpoint) -> Option<(usize, Way)> {
+        let LoadOptions { convert, extend, params, .. } = *self.options;
+        let operands = self.optimizer.params.operands(id);
+        let format = operands.format();
+        let place = |role| file.header().place(&tensor_name(self.name, role));
+        let dtype = |entry: usize| file.header().entries()[entry].dtype();
+        // Maxima that were not saved begin as the squares that they are of.
+        let is_ours = operands.tensor(role).is_some();
+        let instead = |role: Role| role.maximum_of().filter(|_| extend && is_ours);
+        let of = |role| place(role).or_else(|| place(instead(role)?));
+        if convert && is_ours && format.moments().block().is_some() {
+            let is_float = |&entry: &usize| convert::from_name(dtype(entry)).is_some();
+            let floats = of(role.moment()).filter(is_float);
+            match floats {
+                Some(entry) if role.is_moment() => return Some((entry, Way::Codes)),
+                Some(entry) if role.is_scale() => return Some((entry, Way::Scales)),
+                _ => {}
+            }
+        }
+        if convert && format.kept() == Kept::Split && place(Role::Remainder).is_none() {
+            let master = place(Role::Master).filter(|&entry| dtype(entry) == "F32");
+            match (role, master) {
+                (Role::Param, Some(entry)) => return Some((entry, Way::Upper)),
+                (Role::Remainder, Some(entry)) => return Some((entry, Way::Rest)),
+                (Role::Master, Some(_)) => return None,
+                _ => {}
+            }
+        }
+        let is_asked = role != Role::Param || params;
+        of(role).filter(|_| is_asked).map(|entry| (entry, Way::Plain))
+    }
+
     /// Returns whether a tensor of the checkpoint has the type and the length that the handle
     /// needs.
-    fn fits(&self, wanted: &mut Match, role: Role, entry: &Entry, problems: &mut Problems) -> bool {
+    fn fits(
+        &self,
+        wanted: &mut Match,
+        role: Role,
+        way: Way,
+        entry: &Entry,
+        problems: &mut Problems,
+    ) -> bool {
         let operands = self.optimizer.params.operands(wanted.id);
         let [a, b, c] = tensor_name(self.name, role);
         let Some(tensor) = operands.tensor(role) else {
@@ -218,11 +265,11 @@ impl Candidate<'_> {
             return false;
         };
         let (ours, theirs) = (tensor.dtype().safetensors_name(), entry.dtype());
-        let converts = self.options.convert
-            && convert::from_name(theirs).is_some()
-            && convert::converts(tensor.dtype());
+        let is_float = convert::from_name(theirs).is_some() && convert::converts(tensor.dtype());
+        let converts = way != Way::Plain || (self.options.convert && is_float);
         let n = match role {
             Role::Param => self.held.part.n_elements,
+            _ if way != Way::Plain => self.held.part.n_elements,
             role => operands.format().n_elements(role, self.held.part.n_elements),
         };
         let fits = (ours == theirs || converts) && entry.n_elements() == n;

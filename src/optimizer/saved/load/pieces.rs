@@ -2,6 +2,7 @@
 //! when it was saved.
 #![forbid(unsafe_code)]
 
+use super::convert::Way;
 use crate::format::{Format, MomentFormat};
 use crate::role::Role;
 use core::ops::Range;
@@ -66,6 +67,7 @@ pub struct Piece {
     /// The number of the match.
     pub found: u32,
     pub role: Role,
+    pub way: Way,
     /// The elements of the whole that the checkpoint has.
     pub part: Part,
     /// The first element that is taken, and the one after the last.
@@ -108,7 +110,8 @@ mod tests {
     fn taken(ours: Part, parts: &[Part]) -> Result<Vec<(u32, u64, u64)>, u64> {
         let piece = |(i, &part): (usize, &Part)| {
             let role = Role::ExpAvg;
-            Piece { file: i as u32, entry: 0, found: 0, role, part, first: 0, end: 0 }
+            let (file, way) = (i as u32, Way::Plain);
+            Piece { file, entry: 0, found: 0, role, way, part, first: 0, end: 0 }
         };
         let mut pieces: Vec<_> = parts.iter().enumerate().map(piece).collect();
         let n = cover(ours, &mut pieces)?;
