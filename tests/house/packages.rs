@@ -11,4 +11,7 @@ fn packages_have_the_version_of_the_crate() {
     let version = env!("CARGO_PKG_VERSION");
     let debian = read("packaging/debian/changelog");
     assert!(debian.starts_with(&format!("libadamw ({version}-")), "{debian}");
+    let vcpkg: serde_json::Value =
+        serde_json::from_str(&read("packaging/vcpkg/libadamw/vcpkg.json")).unwrap();
+    assert_eq!(vcpkg["version"], version);
 }
