@@ -57,12 +57,13 @@ add_cuda_stream(no-driver "SKIP: no CUDA driver is installed" LD_LIBRARY_PATH=${
 add_cuda_stream(no-device "SKIP: the CUDA driver finds no device" LD_LIBRARY_PATH=${standin} STANDIN_NO_DEVICE=1)
 add_cuda_stream(standin "the bits of the processor's steps" LD_LIBRARY_PATH=${standin})
 add_cuda_stream(lazy "the bits of the processor's steps" LD_LIBRARY_PATH=${standin} STANDIN_LAZY=1)
-add_test(NAME valgrind.cuda_stream COMMAND sh ${PROJECT_SOURCE_DIR}/tests/c/valgrind.sh $<TARGET_FILE:cuda_stream>)
-set_tests_properties(valgrind.cuda_stream PROPERTIES
-  FIXTURES_REQUIRED standin
-  ENVIRONMENT LD_LIBRARY_PATH=${standin}
-  LABELS valgrind
-  SKIP_RETURN_CODE 77)
+if(VALGRIND)
+  add_test(NAME valgrind.cuda_stream COMMAND sh ${PROJECT_SOURCE_DIR}/tests/c/valgrind.sh $<TARGET_FILE:cuda_stream>)
+  set_tests_properties(valgrind.cuda_stream PROPERTIES
+    FIXTURES_REQUIRED standin
+    ENVIRONMENT LD_LIBRARY_PATH=${standin}
+    LABELS valgrind)
+endif()
 
 # A run that is killed three times ends with the bits of one that is not, and its checkpoint can be looked at. (137: killed.)
 add_test(NAME example.resume

@@ -1,4 +1,5 @@
-# Some tests need tools that not everybody has. Where one is missing, its tests are left out, and CMake says so; CI must have all.
+# Some tests need tools that not everybody has. Where one is missing, its tests are left out, and CMake says so, as `make test`
+# does at its start; CI must have all.
 function(report_missing tool what)
   if("$ENV{CI}" STREQUAL true)
     message(FATAL_ERROR "CI has everything, but not ${tool}, which is needed to test ${what}")
