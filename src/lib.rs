@@ -57,6 +57,7 @@
 //! benches/     the step beside its references, and other libraries (peers/)
 //! tools/       what makes and checks the PTX; docs/: what makes a book and a reference
 //! docs/        a page for each subject, which the README links to
+//! findings/    what other libraries do that nobody expects of them: a script shows each
 //! ```
 //!
 //! CONTRIBUTING.md says what a change touches, and what must hold.

@@ -9,5 +9,6 @@ mod generated;
 mod header;
 mod library;
 mod loops;
+mod map;
 mod packages;
 mod structs;
