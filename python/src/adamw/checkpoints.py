@@ -134,9 +134,10 @@ class Checkpoints(Base):
 
         `scope`: "all" (the same parameters in both), "subset" (the checkpoint may have more) or
         "shared" (the state of those that both have, and nothing else). `params` loads parameters
-        that were saved. `convert` allows other floating types, `extend` amsgrad or masters that the
-        saved optimizer had not; with `keep_schedule`, schedule and learning rate stay. `rename`
-        gives the name in the checkpoint of a parameter here.
+        that were saved. `convert` allows other floating types, and makes codes or split masters of
+        them; `extend` allows amsgrad or masters that the saved optimizer had not; with
+        `keep_schedule`, schedule and learning rate stay. `rename` gives the name in the checkpoint
+        of a parameter here.
         """
         if isinstance(sources, (str, os.PathLike, bytes, bytearray, memoryview)):
             sources = [sources]
