@@ -234,6 +234,11 @@ pub enum Call {
         part: u8,
         seed: u64,
     },
+    SetSteps {
+        /// `None`: of those from 0 on.
+        params: Option<Vec<u8>>,
+        steps: Vec<u64>,
+    },
     Save,
     Load {
         params: bool,
@@ -331,7 +336,7 @@ enum Draw {
 use Draw::Call as C;
 type Drawn = (u64, Draw);
 const STEP: usize = 25;
-const CALLS: [Drawn; 40] = [
+const CALLS: [Drawn; 41] = [
     (2, C(|r| Call::AddGroup(Hyper::draw(r)))),
     (3, C(|r| Call::SetGroup(byte(r), Hyper::draw(r)))),
     (4, C(Call::add)),
@@ -415,6 +420,16 @@ const CALLS: [Drawn; 40] = [
     (2, C(|r| Call::Write { param: byte(r), seed: r.next() })),
     (2, C(|r| Call::SyncMaster(byte(r)))),
     (2, C(|r| Call::SetState { param: byte(r), part: byte(r), seed: r.next() })),
+    (
+        2,
+        C(|r| {
+            // Two counts, of which most parameters of a group share one, or one too large.
+            let counts = [r.below(9), if r.once_in(12) { (1 << 32) + 1 } else { r.below(300) }];
+            let steps: Vec<u64> = (0..r.below(5)).map(|_| r.one_of(&counts)).collect();
+            let named: Vec<u8> = steps.iter().map(|_| byte(r)).collect();
+            Call::SetSteps { params: (!r.once_in(3)).then_some(named), steps }
+        }),
+    ),
     (4, C(|_| Call::Save)),
     (5, C(|r| Call::Load { params: r.once_in(2), keep: r.once_in(3) })),
     (

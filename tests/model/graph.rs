@@ -41,6 +41,7 @@ pub fn keeps_graph(call: &Call) -> bool {
         | Call::Write { .. }
         | Call::SyncMaster(_)
         | Call::SetState { .. }
+        | Call::SetSteps { .. }
         | Call::SetLr(_)
         | Call::SetGrad { .. }
         | Call::SetRows { .. }

@@ -75,6 +75,7 @@ impl World {
                 }
             }
             Call::SetState { param, part, seed } => self.set_state(*param, *part, *seed),
+            Call::SetSteps { params, steps } => self.set_steps(params.as_deref(), steps),
             Call::Save => self.save(),
             Call::Load { params, keep } => self.load(*params, *keep),
             _ => return false,
@@ -165,6 +166,24 @@ impl World {
             0 => param.set_step(values.get(0) as u64, &group.unwrap()),
             1 => param.exp_avg = values.values(),
             _ => param.exp_avg_sq = values.values(),
+        }
+    }
+
+    fn set_steps(&mut self, params: Option<&[u8]>, steps: &[u64]) {
+        let named: Option<Vec<u32>> =
+            params.map(|bytes| bytes.iter().map(|byte| self.param(*byte).0).collect());
+        let numbers: Vec<u32> = named.clone().unwrap_or((0..steps.len() as u32).collect());
+        let group = |number: &u32| {
+            let param = self.model.params.get(*number as usize).filter(|param| !param.removed)?;
+            self.model.current(&self.model.groups[param.options.group as usize])
+        };
+        let groups: Option<Vec<adamw_group_config>> = numbers.iter().map(group).collect();
+        let is_good = groups.is_some() && steps.iter().all(|step| *step <= 1 << 32);
+        if self.tell(is_good, |side| side.handle.set_steps(named.as_deref(), steps)).is_none() {
+            return;
+        }
+        for ((number, step), group) in numbers.iter().zip(steps).zip(groups.unwrap()) {
+            self.model.params[*number as usize].set_step(*step, &group);
         }
     }
 
