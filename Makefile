@@ -4,7 +4,6 @@ KOFFI := koffi@3.3.4
 NUMPY_VERSION := 2.4.6
 SAFETENSORS_VERSION := 0.8.0
 ML_DTYPES_VERSION := 0.6.0
-CARGO_C := 0.10.24+cargo-0.98.0
 CONAN_VERSION := 2.34.0
 PACKAGE_TOOLS := cffi==2.1.1 ctypesgen==1.1.1 hatchling==1.33.0 h5py==3.16.0 meson==1.12.1 ml_dtypes==$(ML_DTYPES_VERSION) msgpack==1.2.4 mypy==2.4.1 ninja==1.13.2 tqdm==4.70.1 ziglang==0.17.1
 PEERS := ml_dtypes==$(ML_DTYPES_VERSION) safetensors==$(SAFETENSORS_VERSION) torch==2.15.0 deepspeed==0.19.8 paddlepaddle==3.3.1 bitsandbytes==0.50.2 expecttest==0.3.0 mypy==2.4.1 accelerate==1.15.0 lightning==2.6.6 setuptools wheel ninja
@@ -28,7 +27,7 @@ CTEST := .venv/bin/ctest
 CMAKE_PACKAGE := cmake==$(CMAKE_VERSION)
 endif
 
-.PHONY: help demo docs wheel deb test test-cuda test-rust test-hosts test-aarch64 test-cargo-c test-conan test-long test-peers test-torch test-libtorch test-paddle test-others test-burn fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-python bench-quick quantization finetune header ptx ptx-check instructions clean
+.PHONY: help demo docs wheel deb test test-cuda test-rust test-hosts test-aarch64 test-conan test-long test-peers test-torch test-libtorch test-paddle test-others test-burn fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-python bench-quick quantization finetune header ptx ptx-check instructions clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -91,9 +90,6 @@ test-long: .venv/plots fuzz ## 11 million random calls beside the model, 10 of t
 test-aarch64: ## that aarch64 has the same bits, under qemu (fetches Debian's Rust, and unpacks it under build/)
 	tests/aarch64.sh --test bits
 	tests/aarch64.sh --test checkpoint golden::
-
-test-cargo-c: .venv/ready build/cargo-c/bin/cargo-cinstall ## that cargo-c installs what CMake does (builds cargo-c, which takes long)
-	PATH=$(CURDIR)/.venv/bin:$(CURDIR)/build/cargo-c/bin:$$PATH tests/install/cargo_c.sh build/cargo-c
 
 test-conan: .venv/ready .venv-conan/ready ## the package of Conan, with either library, and programs over it
 	.venv-conan/bin/conan profile detect --exist-ok
@@ -220,9 +216,6 @@ clean: ## remove what was built and fetched
 	.venv-others/bin/pip install --quiet $(OTHERS)
 	npm install --silent --no-audit --no-fund --prefix .venv-others $(TFJS)
 	touch $@
-
-build/cargo-c/bin/cargo-cinstall:
-	cargo install --locked --version $(CARGO_C) --root build/cargo-c cargo-c
 
 .venv-conan/ready: Makefile
 	python3 -m venv .venv-conan

@@ -51,8 +51,9 @@
 //!              checkpoints
 //! tests/       model/: random calls beside an obvious optimizer; bits/, api/, step/, checkpoint/,
 //!              cuda/, growth/, house/: a program each, of one file a subject; cuda-standin/: the
-//!              driver that interprets kernels; gpu/: what only a GPU can show; c/, cpp/, python/:
-//!              hosts that misbehave; golden/: what others have computed
+//!              driver that interprets kernels; cuda-host/: one that runs their sources, compiled
+//!              for the processor; gpu/: what only a GPU can show; c/, cpp/, python/: hosts that
+//!              misbehave; golden/: what others have computed
 //! fuzz/        hostile checkpoints
 //! benches/     the step beside its references, and other libraries (peers/)
 //! tools/       what makes and checks the PTX; docs/: what makes a book and a reference

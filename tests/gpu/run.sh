@@ -6,17 +6,19 @@
 # The parts come most wanted first, each within its own time. One that fails or hangs ends itself alone, and the report is written as
 # they go: report.md, which becomes docs/gpu.md, and log.txt, with all that they print.
 #
-# usage: run.sh [--seconds <of all, 540>] [--part <seconds that none may exceed>] [--out <folder, $OUT or out>] [--small]
+# usage: run.sh [--seconds <of all, 540>] [--part <seconds that none may exceed>] [--parts <expression, for those of such a name>]
+#               [--out <folder, $OUT or out>] [--small]
 set -uo pipefail
 cd "$(dirname "$0")"
-seconds=540 longest=540 out=${OUT:-out} lengths=(1e6 1e7 1e8 1e9) torch_device=cuda long=(--test-threads 1)
+seconds=540 longest=540 parts= out=${OUT:-out} lengths=(1e6 1e7 1e8 1e9) torch_device=cuda long=(--test-threads 1)
 while (($#)); do
   case $1 in
   --seconds) seconds=$2 && shift 2 ;;
   --part) longest=$2 && shift 2 ;;
+  --parts) parts=$2 && shift 2 ;;
   --out) out=$2 && shift 2 ;;
   --small) lengths=(5120) torch_device=cpu long=(--list) && shift ;; # on a driver that interprets kernels: long tests are named alone
-  *) sed -n 's/^# usage: /usage: /p' "$0" && exit 2 ;;
+  *) sed -n '/^# usage/,/^[^#]/s/^# //p' "$0" && exit 2 ;;
   esac
 done
 mkdir -p "$out"
@@ -35,6 +37,7 @@ tests() { sed -n 's/^test \(.*\) \.\.\. \(.*\)/- `\1`: \2/p'; }
 part() {
   local name=$1 most=$2 show=$3 left=$((end - SECONDS)) began=$SECONDS status=0
   shift 3
+  [[ $name =~ $parts ]] || return 0
   say && say "## $name" && say
   ((most > longest)) && most=$longest
   ((most > left)) && most=$left
@@ -54,6 +57,11 @@ part() {
   esac
   ((status == 0)) || ((++failures))
   rm -f "$out/part"
+}
+
+absent() { # <name> <why>
+  [[ $1 =~ $parts ]] || return 0
+  say && say "## $1" && say && say "Not run: $2."
 }
 
 bits() { # <name> <seconds at most> <filters of tests...>
@@ -81,7 +89,7 @@ say "What \`tests/gpu/run.sh\` said last. libadamw at $(cat version); $($python 
 part "The example, with kernels new to the driver" 60 everything ./cuda_stream
 part "The example again" 60 everything ./cuda_stream
 bits "steps" 60 steps::
-long_bits "gradients of rows" 60 sparse:: --skip a_step_is_launches_and_one_upload_where_a_list_has_moved
+long_bits "gradients of rows" 90 sparse:: --skip a_step_is_launches_and_one_upload_where_a_list_has_moved
 # Of the rest those that look at nothing but bits and statuses: others need the stand-in's log.
 bits "graphs, streams, offload, checkpoints" 60 --exact $(./tests --list | sed -n 's/^\(graphs::.*\): test$/\1/p') \
   calls::a_graph_that_is_launched_ten_times_is_ten_steps \
@@ -93,14 +101,14 @@ bits "graphs, streams, offload, checkpoints" 60 --exact $(./tests --list | sed -
   offload::the_processors_steps_have_the_same_bits \
   offload::what_the_host_writes_into_a_parameter_is_fetched_when_it_says_so \
   checkpoint::what_a_device_saves_a_host_loads_and_the_other_way_round
-long_bits "every format" 60 --exact kernels::every_format_steps_to_the_processors_bits
+long_bits "every format" 90 --exact kernels::every_format_steps_to_the_processors_bits
 
 part "Bandwidth: a step, called ten times in a row and from a graph, beside a copy of as many bytes; medians of 11 rounds" 120 \
   everything ./bandwidth "${lengths[@]}"
 if $python -c 'import torch' 2>/dev/null; then
   part "Beside PyTorch" 100 everything $python pytorch.py ./libadamw.so $torch_device "${lengths[@]}"
 else
-  say && say "## Beside PyTorch" && say && say "Not run: $python has no PyTorch."
+  absent "Beside PyTorch" "$python has no PyTorch"
 fi
 
 if command -v compute-sanitizer >/dev/null; then
@@ -109,15 +117,15 @@ if command -v compute-sanitizer >/dev/null; then
   sanitized racecheck 60 "${checked[@]}"
   sanitized initcheck 40 "${checked[@]}"
 else
-  say && say "## compute-sanitizer" && say && say "Not run: it is not installed."
+  absent compute-sanitizer "it is not installed"
 fi
 if command -v ncu >/dev/null; then
   part "Profile of steps" 60 last_lines ncu --clock-control none --set base --section SpeedOfLight --section Occupancy \
     --section ComputeWorkloadAnalysis --kernel-name 'regex:^step_' --launch-count 5 ./bandwidth "${lengths[-1]}"
 else
-  say && say "## Profile of steps" && say && say "Not run: ncu is not installed."
+  absent "Profile of steps" "ncu is not installed"
 fi
-long_bits "every length" 60 --exact kernels::every_length_steps_to_the_processors_bits
+long_bits "every length" 120 --exact kernels::every_length_steps_to_the_processors_bits
 long_bits "every alignment" 400 --exact kernels::every_alignment_of_every_operand_steps_to_the_processors_bits
 
 rm -rf "$CUDA_CACHE_PATH"
