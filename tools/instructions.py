@@ -8,6 +8,7 @@ of which a number is near the ends of its range.
 """
 
 import re
+import sys
 from collections import Counter, deque
 
 import ptx
@@ -18,8 +19,15 @@ PROCESSORS, CLOCK, BYTES = 132, 1.98e9, 4.3e12
 ISSUED, CHOICES = 4, 2
 # What other units execute.
 OTHERS = re.compile(r"FADD|FMUL|FFMA|D(ADD|MUL|FMA)|IMAD|MUFU|LD|ST|SHFL|BRA|BS|WARPSYNC|NOP|U[A-Z]")
-# A factor that stands once in a round of Philox.
-ROUND = "-0x2daee0ad"
+# The most instructions that kernels which memory should bound may execute for an element.
+MOST = {
+    "step_f32": 40,
+    "step_bf16_bf16": 95,
+    "step_bf16_stochastic_bf16": 110,
+    "step_f32_8bit": 100,
+    "step_bf16_8bit, split": 115,
+    "step_f32_4bit": 130,
+}
 REGISTERS, THREADS, MOST_BLOCKS = 65536, 256, 8
 
 
@@ -27,17 +35,17 @@ class Code:
     """The instructions of a kernel, and which can come after each."""
 
     def __init__(self, text):
-        self.names, self.operands, self.after = [], [], []
-        labels, predicates = {}, []
+        self.names, self.predicates, self.after = [], [], []
+        labels, operands = {}, []
         for line in text.splitlines():
             if label := re.match(r"(\S+):$", line):
                 labels[label[1]] = len(self.names)
             elif found := re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(@!?U?P\d\s+)?(\S+?)(?:\s+(.*?))?\s*;", line):
                 self.names.append(found[2])
-                self.operands.append(found[3] or "")
-                predicates.append(found[1])
-        for i, (name, operands, predicate) in enumerate(zip(self.names, self.operands, predicates)):
-            target = name.startswith("BRA") and re.match(r"(.*)`\((.*)\)$", operands)
+                self.predicates.append(found[1])
+                operands.append(found[3] or "")
+        for i, (name, operand, predicate) in enumerate(zip(self.names, operands, self.predicates)):
+            target = name.startswith("BRA") and re.match(r"(.*)`\((.*)\)$", operand)
             after = [labels[target[2]]] if target else []
             goes_on = predicate or (target and target[1]) or not (target or name == "EXIT")
             if goes_on and not name.startswith(("CALL", "RET", "BRX")) and i + 1 < len(self.names):
@@ -45,12 +53,12 @@ class Code:
             self.after.append(after)
 
     def access(self, i):
-        """The kind of access to elements that an instruction is, such as ("LDG", 16)."""
+        """The kind of access to elements that an instruction is, such as ("LDG", 16). One with a predicate is left out in a plain step."""
         found = re.match(r"(LDG|STG)\.E\.EF(?:\.(128|64|U8|U16))?$", self.names[i])
-        return found and (found[1], {"128": 16, "64": 8, "U8": 1, "U16": 2, None: 4}[found[2]])
+        return found and not self.predicates[i] and (found[1], {"128": 16, "64": 8, "U8": 1, "U16": 2, None: 4}[found[2]])
 
-    def round_trip(self, head, needed):
-        """The instructions of the shortest way from one back to it that has these accesses; of 4 bytes it may have more."""
+    def round_trip(self, head, end, needed):
+        """The instructions of the shortest way from one to another that leads back, within their span, that has these accesses; of 4 bytes it may have more."""
         start = (head, frozenset())
         queue, before = deque([start]), {start: None}
         while queue:
@@ -69,22 +77,18 @@ class Code:
                         state = before[state]
                         way.append(state[0])
                     return way[::-1]
-                if (after, counts) not in before:
+                if head < after <= end and (after, counts) not in before:
                     before[after, counts] = state
                     queue.append((after, counts))
         return None
 
     def loop(self, needed):
-        """The names of the instructions of the shortest loop that has these accesses. Random bits take ten rounds of a loop in it."""
-        heads = {after for i, ways in enumerate(self.after) for after in ways if after <= i}
-        way = min(filter(None, (self.round_trip(head, needed) for head in heads)), key=len)
-        rounds = []
-        for place, i in enumerate(way):
-            for after in set(self.after[i]) & set(way[: place + 1]):
-                segment = way[way.index(after) : place + 1]
-                if len(segment) < 30 and any(ROUND in self.operands[j] for j in segment):
-                    rounds += 9 * segment
-        return [self.names[i] for i in way + rounds]
+        """The names of the instructions of the shortest way round the first loop that has these accesses."""
+        ends = {after: i for i, ways in enumerate(self.after) for after in ways if after <= i}
+        for head, end in sorted(ends.items(), key=lambda span: span[1] - span[0]):
+            if way := self.round_trip(head, end, needed):
+                return [self.names[i] for i in way]
+        raise LookupError(f"no loop has {dict(needed)}")
 
 
 def tensors(kernel, way):
@@ -104,8 +108,8 @@ def needed(loads, stores, codes, elements):
         for width, n in ptx.accesses(sizes).items():
             found[name, width] += n * elements // 4
         if codes:
-            # Words of four codes, and a scale of each moment.
-            found[name, 4] += 2 * elements // 4 + (2 if name == "LDG" else 0)
+            # Words of four codes, and a scale of each moment; of 4 bits, only some threads store.
+            found[name, 4] += {"LDG": 2 * elements // 4 + 2, "STG": 2 * elements // 4 * (codes == 2)}[name]
     return found
 
 
@@ -122,6 +126,8 @@ def row(kernel, way, text, registers):
     cycles = lambda n, at_once: n * 1e9 / 32 / at_once / PROCESSORS / CLOCK
     times = " | ".join(f"{1e3 * time:.2f}" for time in (memory, cycles(n, ISSUED), cycles(choices, CHOICES)))
     name = kernel if way in kernel or way == "itself" else f"{kernel}, {way}"
+    if n > MOST.get(name, n):
+        sys.exit(f"{name}: {n} instructions an element, at most {MOST[name]}")
     return f"| {name} | {registers} | {blocks} | {n:.0f} | {choices:.0f} | {times} |"
 
 

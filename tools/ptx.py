@@ -63,7 +63,7 @@ WAYS = {"f32": ["itself"], "f16": ["itself", "master", "kahan"], "bf16": ["itsel
 
 def elements(kernel):
     """How many elements a thread steps at a time."""
-    return 8 if kernel.endswith("bit") else 4
+    return 4 if "f64" in kernel else 8
 
 
 def ways(kernel):
@@ -75,9 +75,9 @@ def ways(kernel):
 
 
 def streams(kernel):
-    """The vectors of four elements that a step reads and writes, by bytes of an element: with amsgrad, and gradients of both types
-    of which one is there. Every tensor that is written is read but for a parameter beside its master. Where moments are codes, a
-    thread takes eight elements, and a word has four or eight codes: they are no vectors."""
+    """The vectors of four elements that a kernel reads and writes, by bytes of an element, with gradients of both types of which one
+    is there: in the loop over whole runs, and in the one over any, which has amsgrad too and takes one run at a time. Every tensor
+    that is written is read but for a parameter beside its master. Codes take two runs at a time, and are no vectors."""
     words = kernel.split("_")
     size = {"f32": 4, "f64": 8}.get(words[1], 2)
     loads, stores = [], []
@@ -86,10 +86,13 @@ def streams(kernel):
         loads += ([] if way == "master" else [size]) + rest
         stores += [size] + rest
     grads = [size] if size == 4 else [size, 4]
+    loads, stores = loads + grads, stores + grads
     if kernel.endswith("bit"):
-        return 2 * (loads + grads), 2 * (stores + grads)
-    kept = [2] * 3 if words[-1] == "bf16" and len(words) > 2 else [8 if size == 8 else 4] * 3
-    return loads + grads + kept, stores + grads + kept
+        return 4 * loads, 4 * stores
+    moment = [2] if words[-1] == "bf16" and len(words) > 2 else [8 if size == 8 else 4]
+    runs = elements(kernel) // 4
+    both = lambda others: runs * (others + 2 * moment) + others + 3 * moment
+    return both(loads), both(stores)
 
 
 def accesses(sizes):
@@ -133,7 +136,8 @@ def look_at(architecture, ptx):
                 expected, seen = accesses(sizes), vectors(name)
                 if kernel == "step_f64":
                     del seen[8]  # single elements, which are as long as vectors of 16-bit ones
-                if seen != expected:
+                # There are more where ptxas has copied the end of a loop.
+                if expected - seen:
                     wrong.append(f"{kernel}: {name} {dict(seen)}, expected {dict(expected)}")
     return [f"{architecture}: {what}" for what in wrong]
 

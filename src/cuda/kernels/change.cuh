@@ -15,8 +15,8 @@ template <class P> __device__ __forceinline__ void keep_chunk(const Tensor &t, c
   const u64 start = (u64)chunk.number * CHUNK;
   const u32 n = (u32)min(t.n_elements - start, (u64)CHUNK);
   for (u32 at = 4 * threadIdx.x; at < n; at += 4 * THREADS) {
-    const u32 left = min(4u, n - at);
-    Compute<P> wide[4];
+    const u32 left[1] = {min(4u, n - at)};
+    Compute<P> wide[1][4];
     Weights<P>::template open<P>(t, start + at, left, wide);
     store(before, number * CHUNK + at, left, wide);
   }
@@ -36,18 +36,18 @@ template <class P> __device__ __forceinline__ Change tally_change(const Tensor &
   u32 n_unchanged = 0;
   double updates[4] = {0.0, 0.0, 0.0, 0.0}, params[4] = {0.0, 0.0, 0.0, 0.0};
   for (u32 at = 4 * (threadIdx.x % WARP); at < n; at += NORM_LANES) {
-    const u32 left = min(4u, n - at);
-    Compute<P> was[4], is[4], exp_avg[4];
+    const u32 left[1] = {min(4u, n - at)};
+    Compute<P> was[1][4], is[1][4], exp_avg[1][4];
     load(before, at, left, was);
     Weights<P>::template open<P>(t, start + at, left, is);
     open_exp_avg(t, format, start + at, left, exp_avg);
 #pragma unroll
     for (u32 i = 0; i < 4; i++) {
-      const double change = (double)is[i] - (double)was[i], value = is[i];
-      if (i < left) {
+      const double change = (double)is[0][i] - (double)was[0][i], value = is[0][i];
+      if (i < left[0]) {
         updates[i] = updates[i] + change * change;
         params[i] = params[i] + value * value;
-        n_unchanged += moves && is[i] == was[i] && exp_avg[i] != Compute<P>(0);
+        n_unchanged += moves && is[0][i] == was[0][i] && exp_avg[0][i] != Compute<P>(0);
       }
     }
   }

@@ -76,8 +76,8 @@ __device__ __forceinline__ void step_chunks(const Tensor *tensors, const Chunk *
 
 // All ways to keep a parameter, with moments in codes.
 #define CODED(name, P, ...)                                                                        \
-  STEP(name##_8bit, CodedStepper<P, OneOf<__VA_ARGS__>, InBytes>)                                  \
-  STEP(name##_4bit, CodedStepper<P, OneOf<__VA_ARGS__>, InNibbles>)
+  STEP(name##_8bit, Stepper<P, OneOf<__VA_ARGS__>, Coded<InBytes>>)                                \
+  STEP(name##_4bit, Stepper<P, OneOf<__VA_ARGS__>, Coded<InNibbles>>)
 
 STEP(f64, Stepper<double, Itself, Full>)
 KEPT(f32, float, Itself)

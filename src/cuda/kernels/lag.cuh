@@ -66,8 +66,9 @@ __device__ __forceinline__ void step_row(const Tensor &tensor, const Lag &lag, u
       const Scalars *scalars = logged ? lag.logged(step) : now;
       const Work work = {tensor, scalars, random_of(tensor, scalars),
                          0,      0,       logged ? flags | FLAG_NO_GRADS : flags};
-      step_four<P, Keep, Moments, GivenOrNone>(work, row * lag.row_elements + column,
-                                               (u32)min(4ull, lag.row_elements - column));
+      const u32 n[1] = {(u32)min(4ull, lag.row_elements - column)};
+      step_runs<P, Keep, Moments, GivenOrNone>(work, scalars->of(Compute<P>()),
+                                               row * lag.row_elements + column, n);
     }
   }
 }

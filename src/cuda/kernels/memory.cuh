@@ -4,6 +4,10 @@
 #pragma once
 #include "storage.cuh"
 
+const u32 THREADS = 256;
+const u32 WARP = 32;
+const u32 EVERYONE = 0xffffffff;
+
 #define LOAD_4(type, suffix, letter)                                                               \
   __device__ __forceinline__ void load_4(u64 at, type *x) {                                        \
     asm volatile("ld.global.cs.v4." suffix " {%0, %1, %2, %3}, [%4];"                              \
@@ -118,4 +122,63 @@ __device__ __forceinline__ void store(u64 base, u64 element, u32 n, const S (&x)
 #pragma unroll
   for (u32 i = 0; i < 4; i++)
     if (i < n) store_1(at + i * sizeof(S), &x[i]);
+}
+
+// A thread steps one or two runs of four elements. The runs of a warp lie side by side, so that a
+// thread's second run is this much behind its first.
+const u32 RUN = 4 * WARP;
+
+// The length of a run in a plain step: all four elements are there, and their tensors are aligned
+// for vectors.
+struct Whole {};
+
+__device__ __forceinline__ constexpr bool may_be_amsgrad(u32) { return true; }
+__device__ __forceinline__ constexpr bool may_be_amsgrad(Whole) { return false; }
+
+// Sets the length of a run, if so many elements are left from its first on.
+__device__ __forceinline__ void set_length(u32 &n, u32 left) { n = min(4u, left); }
+__device__ __forceinline__ void set_length(Whole, u32) {}
+
+// Returns whether a run has an element.
+__device__ __forceinline__ bool has(u32 n, u32 element) { return element < n; }
+__device__ __forceinline__ bool has(Whole, u32) { return true; }
+
+template <class S> __device__ __forceinline__ void load(u64 base, u64 element, Whole, S (&x)[4]) {
+  load_4(base + element * sizeof(S), x);
+}
+template <class S>
+__device__ __forceinline__ void store(u64 base, u64 element, Whole, const S (&x)[4]) {
+  store_4(base + element * sizeof(S), x);
+}
+
+// Loads and stores the runs of a thread.
+template <class S, class N, int R>
+__device__ __forceinline__ void load(u64 base, u64 at, const N (&n)[R], S (&x)[R][4]) {
+#pragma unroll
+  for (int run = 0; run < R; run++) load(base, at + RUN * run, n[run], x[run]);
+}
+template <class S, class N, int R>
+__device__ __forceinline__ void store(u64 base, u64 at, const N (&n)[R], const S (&x)[R][4]) {
+#pragma unroll
+  for (int run = 0; run < R; run++) store(base, at + RUN * run, n[run], x[run]);
+}
+
+// Visits each element of the runs of a thread.
+template <int R, class Visit> __device__ __forceinline__ void each(const Visit &visit) {
+#pragma unroll
+  for (int run = 0; run < R; run++)
+#pragma unroll
+    for (int i = 0; i < 4; i++) visit(run, i);
+}
+template <class S, class T, int R>
+__device__ __forceinline__ void widen(const S (&stored)[R][4], T (&wide)[R][4]) {
+  each<R>([&](int run, int i) { widen(stored[run][i], wide[run][i]); });
+}
+template <class S, class T, int R>
+__device__ __forceinline__ void narrow(const T (&wide)[R][4], S (&stored)[R][4]) {
+  each<R>([&](int run, int i) { narrow(wide[run][i], stored[run][i]); });
+}
+template <int R> __device__ __forceinline__ void
+narrow_randomly(const float (&wide)[R][4], const u32 (&noise)[R][4], bf16 (&stored)[R][4]) {
+  each<R>([&](int run, int i) { stored[run][i] = narrow_randomly(wide[run][i], noise[run][i]); });
 }

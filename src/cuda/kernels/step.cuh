@@ -1,11 +1,7 @@
-// The step of one chunk by one block of threads.
+// The step of one chunk by one block of threads. A warp steps one or two runs of elements at a
+// time.
 #pragma once
-#include "codes.cuh"
 #include "weights.cuh"
-
-const u32 THREADS = 256;
-const u32 WARP = 32;
-const u32 EVERYONE = 0xffffffff;
 
 // A chunk and the means to step it.
 struct Work {
@@ -17,133 +13,168 @@ struct Work {
   u32 flags;
 
   __device__ __forceinline__ bool amsgrad() const { return flags & FLAG_AMSGRAD; }
+
+  // Returns whether whole runs can be stepped: every tensor is aligned for vectors, random bits
+  // start with an octet, and it is no amsgrad, which would take registers.
+  __device__ __forceinline__ bool is_whole() const {
+    const Tensor &t = tensor;
+    return (t.param | t.grad | t.exp_avg | t.exp_avg_sq | t.rest) % 16 == 0 &&
+           random.first % 8 == 0 && !amsgrad();
+  }
 };
 
 __device__ __forceinline__ Random random_of(const Tensor &tensor, const Scalars *scalars) {
   return {{tensor.key[0], tensor.key[1]}, scalars->step, tensor.first_element};
 }
 
-// Loads four gradients of one type in the compute type, and writes zeros over them if they are to
-// be cleared.
-template <class G, class T>
-__device__ __forceinline__ void take_stored(const Work &work, u64 at, u32 n, T (&wide)[4]) {
-  G stored[4];
+// Loads gradients of one type in the compute type, and writes zeros over them if they are to be
+// cleared.
+template <class G, class T, class N, int R> __device__ __forceinline__ void
+take_stored(const Work &work, u64 at, const N (&n)[R], T (&wide)[R][4]) {
+  G stored[R][4];
   load(work.tensor.grad, at, n, stored);
-#pragma unroll
-  for (int i = 0; i < 4; i++) widen(stored[i], wide[i]);
+  widen(stored, wide);
   if (work.flags & FLAG_CLEAR_GRADS) {
-    const G zero[4] = {};
+    const G zero[R][4] = {};
     store(work.tensor.grad, at, n, zero);
   }
 }
 
-// Loads gradients, which have the parameter's type or f32.
-template <class P, class T>
-__device__ __forceinline__ void take_grad(const Work &work, u64 at, u32 n, T (&wide)[4]) {
-  if (work.flags & FLAG_F32_GRADS) take_stored<float>(work, at, n, wide);
-  else take_stored<P>(work, at, n, wide);
-}
-template <> __device__ __forceinline__ void take_grad<float>(const Work &work, u64 at, u32 n,
-                                                             float (&wide)[4]) {
-  take_stored<float>(work, at, n, wide);
-}
-
-// The source of gradients: the tensor, or none in a step without a gradient.
+// The source of gradients: the tensor, whose type is the parameter's or f32.
 struct Given {
-  template <class P, class T>
-  static __device__ __forceinline__ void take(const Work &work, u64 at, u32 n, T (&wide)[4]) {
-    take_grad<P>(work, at, n, wide);
-  }
-};
-struct GivenOrNone {
-  template <class P, class T>
-  static __device__ __forceinline__ void take(const Work &work, u64 at, u32 n, T (&wide)[4]) {
-    if (!(work.flags & FLAG_NO_GRADS)) return take_grad<P>(work, at, n, wide);
-#pragma unroll
-    for (int i = 0; i < 4; i++) wide[i] = T(0);
+  template <class P, class T, class N, int R> static __device__ __forceinline__ void
+  take(const Work &work, u64 at, const N (&n)[R], T (&wide)[R][4]) {
+    if (sizeof(P) != sizeof(float) && work.flags & FLAG_F32_GRADS)
+      take_stored<float>(work, at, n, wide);
+    else take_stored<P>(work, at, n, wide);
   }
 };
 
-// Updates four elements.
-template <class T> __device__ __forceinline__ void update(const Work &work, T (&param)[4],
-                                                          T (&grad)[4], T (&exp_avg)[4],
-                                                          T (&exp_avg_sq)[4],
-                                                          T (&max_exp_avg_sq)[4]) {
-  const StepScalars<T> scalars = work.scalars->of(T());
-  if (scalars.prepares) {
-#pragma unroll
-    for (int i = 0; i < 4; i++) grad[i] = prepared(scalars, grad[i], param[i]);
+// The tensor, or none in a step without a gradient.
+struct GivenOrNone {
+  template <class P, class T, class N, int R> static __device__ __forceinline__ void
+  take(const Work &work, u64 at, const N (&n)[R], T (&wide)[R][4]) {
+    if (!(work.flags & FLAG_NO_GRADS)) return Given::take<P>(work, at, n, wide);
+    each<R>([&](int run, int i) { wide[run][i] = T(0); });
   }
-#pragma unroll
-  for (int i = 0; i < 4; i++) {
-    const Element<T> before = {param[i], exp_avg[i], exp_avg_sq[i], max_exp_avg_sq[i]};
-    const Element<T> after = adamw(scalars, work.amsgrad(), before, grad[i]);
-    param[i] = after.param, exp_avg[i] = after.exp_avg, exp_avg_sq[i] = after.exp_avg_sq;
-    max_exp_avg_sq[i] = after.max_exp_avg_sq;
-  }
-}
+};
 
 // Moments in the compute type.
 struct Full {
-  template <class T>
-  static __device__ __forceinline__ void open(u64 base, u64 at, u32 n, T (&wide)[4]) {
-    load(base, at, n, wide);
+  static const int RUNS = 1; // of a thread, where some elements are not there
+  template <class T, class N, int R> static __device__ __forceinline__ void
+  open(const Tensor &t, u64 at, const N (&n)[R], T (&exp_avg)[R][4], T (&exp_avg_sq)[R][4]) {
+    load(t.exp_avg, at, n, exp_avg);
+    load(t.exp_avg_sq, at, n, exp_avg_sq);
   }
-  template <class T>
-  static __device__ __forceinline__ void close(u64 base, u64 at, u32 n, const T (&wide)[4]) {
-    store(base, at, n, wide);
+  template <class T, class N, int R>
+  static __device__ __forceinline__ void close(const Tensor &t, const Random &, u64 at,
+                                               const N (&n)[R], const T (&exp_avg)[R][4],
+                                               const T (&exp_avg_sq)[R][4]) {
+    store(t.exp_avg, at, n, exp_avg);
+    store(t.exp_avg_sq, at, n, exp_avg_sq);
   }
-  template <class T> static __device__ __forceinline__ void
-  close_randomly(u64 base, u64 at, u32 n, const T (&wide)[4], const Random &) {
-    store(base, at, n, wide);
+  template <class T, class N, int R> static __device__ __forceinline__ void
+  open_max(const Tensor &t, u64 at, const N (&n)[R], T (&wide)[R][4]) {
+    load(t.max_exp_avg_sq, at, n, wide);
+  }
+  template <class T, class N, int R> static __device__ __forceinline__ void
+  close_max(const Tensor &t, u64 at, const N (&n)[R], const T (&wide)[R][4]) {
+    store(t.max_exp_avg_sq, at, n, wide);
   }
 };
 
 // Moments in bf16: exp_avg_sq is rounded at random.
 struct Half {
-  static __device__ __forceinline__ void open(u64 base, u64 at, u32 n, float (&wide)[4]) {
-    bf16 stored[4];
+  static const int RUNS = 1;
+  template <class N, int R> static __device__ __forceinline__ void
+  open_one(u64 base, u64 at, const N (&n)[R], float (&wide)[R][4]) {
+    bf16 stored[R][4];
     load(base, at, n, stored);
-#pragma unroll
-    for (int i = 0; i < 4; i++) widen(stored[i], wide[i]);
+    widen(stored, wide);
   }
-  static __device__ __forceinline__ void close(u64 base, u64 at, u32 n, const float (&wide)[4]) {
-    bf16 stored[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++) narrow(wide[i], stored[i]);
+  template <class N, int R> static __device__ __forceinline__ void
+  close_one(u64 base, u64 at, const N (&n)[R], const float (&wide)[R][4]) {
+    bf16 stored[R][4];
+    narrow(wide, stored);
     store(base, at, n, stored);
   }
-  static __device__ __forceinline__ void
-  close_randomly(u64 base, u64 at, u32 n, const float (&wide)[4], const Random &random) {
-    bf16 stored[4];
-    u32 noise[4];
-    random.bits(NOISE_EXP_AVG_SQ, at, noise);
-#pragma unroll
-    for (int i = 0; i < 4; i++) stored[i] = narrow_randomly(wide[i], noise[i]);
-    store(base, at, n, stored);
+  template <class N, int R>
+  static __device__ __forceinline__ void open(const Tensor &t, u64 at, const N (&n)[R],
+                                              float (&exp_avg)[R][4], float (&exp_avg_sq)[R][4]) {
+    open_one(t.exp_avg, at, n, exp_avg);
+    open_one(t.exp_avg_sq, at, n, exp_avg_sq);
+  }
+  template <class N, int R>
+  static __device__ __forceinline__ void close(const Tensor &t, const Random &random, u64 at,
+                                               const N (&n)[R], const float (&exp_avg)[R][4],
+                                               const float (&exp_avg_sq)[R][4]) {
+    close_one(t.exp_avg, at, n, exp_avg);
+    u32 noise[R][4];
+    random.bits(NOISE_EXP_AVG_SQ, at, n, noise);
+    bf16 stored[R][4];
+    narrow_randomly(exp_avg_sq, noise, stored);
+    store(t.exp_avg_sq, at, n, stored);
+  }
+  template <class N, int R> static __device__ __forceinline__ void
+  open_max(const Tensor &t, u64 at, const N (&n)[R], float (&wide)[R][4]) {
+    open_one(t.max_exp_avg_sq, at, n, wide);
+  }
+  template <class N, int R> static __device__ __forceinline__ void
+  close_max(const Tensor &t, u64 at, const N (&n)[R], const float (&wide)[R][4]) {
+    close_one(t.max_exp_avg_sq, at, n, wide);
   }
 };
 
-// Steps four elements of a chunk whose moments are not codes; `n` of them are there.
-template <class P, class Keep, class Moments, class Grads = Given>
-__device__ __forceinline__ void step_four(const Work &work, u64 at, u32 n) {
+// Steps runs of elements, of which `n` are there.
+template <class P, class Keep, class Moments, class Grads = Given, class N, int R>
+__device__ __forceinline__ void step_runs(const Work &work, const StepScalars<Compute<P>> &scalars,
+                                          u64 at, const N (&n)[R]) {
+  typedef Compute<P> T;
   const Tensor &t = work.tensor;
-  Compute<P> param[4], grad[4], exp_avg[4], exp_avg_sq[4], max_exp_avg_sq[4] = {};
+  const bool amsgrad = may_be_amsgrad(n[0]) && work.amsgrad();
+  T param[R][4], grad[R][4], exp_avg[R][4], exp_avg_sq[R][4], max_exp_avg_sq[R][4] = {};
   Keep::template open<P>(t, at, n, param);
   Grads::template take<P>(work, at, n, grad);
-  Moments::open(t.exp_avg, at, n, exp_avg);
-  Moments::open(t.exp_avg_sq, at, n, exp_avg_sq);
-  if (work.amsgrad()) Moments::open(t.max_exp_avg_sq, at, n, max_exp_avg_sq);
-  update(work, param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq);
-  Keep::template close<P>(t, at, n, param, work.random);
-  Moments::close(t.exp_avg, at, n, exp_avg);
-  Moments::close_randomly(t.exp_avg_sq, at, n, exp_avg_sq, work.random);
-  if (work.amsgrad()) Moments::close(t.max_exp_avg_sq, at, n, max_exp_avg_sq);
+  Moments::open(t, at, n, exp_avg, exp_avg_sq);
+  if (amsgrad) Moments::open_max(t, at, n, max_exp_avg_sq);
+  if (scalars.prepares)
+    each<R>([&](int run, int i) { grad[run][i] = prepared(scalars, grad[run][i], param[run][i]); });
+  each<R>([&](int run, int i) {
+    const Element<T> before = {param[run][i], exp_avg[run][i], exp_avg_sq[run][i],
+                               max_exp_avg_sq[run][i]};
+    const Element<T> after = adamw(scalars, amsgrad, before, grad[run][i]);
+    param[run][i] = after.param, exp_avg[run][i] = after.exp_avg;
+    exp_avg_sq[run][i] = after.exp_avg_sq, max_exp_avg_sq[run][i] = after.max_exp_avg_sq;
+  });
+  Keep::template close<P>(t, work.random, at, n, param);
+  Moments::close(t, work.random, at, n, exp_avg, exp_avg_sq);
+  if (amsgrad) Moments::close_max(t, at, n, max_exp_avg_sq);
 }
 
 template <class P, class Keep, class Moments> struct Stepper {
+  typedef Compute<P> T;
+  // The runs of a thread: two doubles would take more registers than there are.
+  static const int R = sizeof(T) == 8 ? 1 : 2;
+
   static __device__ __forceinline__ void step(const Work &work) {
-    for (u32 at = 4 * threadIdx.x; at < work.n; at += 4 * THREADS)
-      step_four<P, Keep, Moments>(work, work.start + at, min(4u, work.n - at));
+    const StepScalars<T> scalars = work.scalars->of(T());
+    const u32 whole = work.is_whole() ? work.n / (R * RUN) * (R * RUN) : 0;
+    step_rows<R, Whole>(work, scalars, 0, whole);
+    step_rows<Moments::RUNS, u32>(work, scalars, whole, work.n);
+  }
+
+  // Steps the elements from `begin` to `end` by rows of R runs, a warp each.
+  template <int R, class N> static __device__ __forceinline__ void
+  step_rows(const Work &work, const StepScalars<T> &scalars, u32 begin, u32 end) {
+    const u32 first = threadIdx.x / WARP * R * RUN, own = threadIdx.x % WARP * 4,
+              stride = THREADS / WARP * R * RUN;
+    u64 at = work.start + begin + first + own;
+    for (u32 row = begin + first; row < end; row += stride, at += stride) {
+      N n[R];
+#pragma unroll
+      for (int run = 0; run < R; run++) set_length(n[run], end - min(end, row + own + RUN * run));
+      step_runs<P, Keep, Moments>(work, scalars, at, n);
+    }
   }
 };

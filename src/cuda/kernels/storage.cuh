@@ -1,5 +1,5 @@
 // Element types in memory: `src/dtype.rs` mirrored. The f16 conversions are the processor's own,
-// which give the same bits.
+// which give the same bits. NaN stays NaN, but not the same one.
 #pragma once
 
 typedef unsigned char u8;
@@ -27,16 +27,12 @@ template <class S> using Compute = typename ComputeOf<S>::type;
 
 __device__ __forceinline__ u32 bits_of(float x) { return __float_as_uint(x); }
 __device__ __forceinline__ float float_of(u32 bits) { return __uint_as_float(bits); }
-__device__ __forceinline__ bool is_nan(u32 bits) { return (bits & 0x7fffffff) > 0x7f800000; }
-__device__ __forceinline__ u32 quiet_nan(u32 bits) {
-  return is_nan(bits) ? bits | 0x00400000 : bits;
-}
 
 __device__ __forceinline__ void widen(float stored, float &wide) { wide = stored; }
 __device__ __forceinline__ void widen(float stored, double &wide) { wide = stored; }
 __device__ __forceinline__ void widen(double stored, double &wide) { wide = stored; }
 __device__ __forceinline__ void widen(bf16 stored, float &wide) {
-  wide = float_of(quiet_nan((u32)stored.bits << 16));
+  wide = float_of((u32)stored.bits << 16);
 }
 __device__ __forceinline__ void widen(f16 stored, float &wide) {
   asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(stored.bits));
@@ -51,15 +47,14 @@ __device__ __forceinline__ void narrow(float wide, f16 &stored) {
 __device__ __forceinline__ void narrow(float wide, bf16 &stored) {
   const u32 bits = bits_of(wide);
   const u32 rounded = (bits + (0x7fff + (bits >> 16 & 1))) >> 16;
-  stored.bits = (u16)(is_nan(bits) ? bits >> 16 | 0x40 : rounded);
+  stored.bits = (u16)(wide != wide ? 0x7fc0 : rounded);
 }
 
 // Returns the bf16 above or below, each as likely as `wide` is near it. `noise` is 16 random bits.
+// A NaN that arithmetic has made is one in its upper half, too.
 __device__ __forceinline__ bf16 narrow_randomly(float wide, u32 noise) {
-  const u32 bits = bits_of(wide);
-  const bool is_finite = (bits & 0x7f800000) != 0x7f800000;
-  const u32 other = is_nan(bits) ? bits >> 16 | 0x40 : bits >> 16;
-  return {(u16)(is_finite ? (bits + noise) >> 16 : other)};
+  const bool is_finite = fabsf(wide) < float_of(0x7f800000);
+  return {(u16)((bits_of(wide) + (is_finite ? noise : 0)) >> 16)};
 }
 
 // Returns the f32 of which a bf16 and its remainder are the halves.
@@ -70,7 +65,7 @@ __device__ __forceinline__ float join(bf16 upper, i16 remainder) {
 // Splits an f32 into the bf16 to which it rounds, half away from zero, and the signed rest.
 __device__ __forceinline__ void split(float wide, bf16 &upper, i16 &remainder) {
   u32 bits = bits_of(wide);
-  bits = is_nan(bits) ? 0x7fc00000 : bits;
+  bits = wide != wide ? 0x7fc00000 : bits;
   const u32 above = (bits + 0x8000) >> 16;
   upper.bits = (u16)above;
   remainder = (i16)(bits - (above << 16));

@@ -1,4 +1,4 @@
-// Four elements of a parameter in the compute type, out of the form in which they are kept and
+// Runs of elements of a parameter in the compute type, out of the form in which they are kept and
 // back. It mirrors `src/cpu/weights.rs`. Elements that are not there read as 0 and are not written.
 #pragma once
 #include "memory.cuh"
@@ -8,18 +8,16 @@
 // The parameter itself; a 16-bit one is rounded to nearest.
 struct Itself {
   static const Kept KEPT = KEPT_ITSELF;
-  template <class P> static __device__ __forceinline__ void open(const Tensor &t, u64 at, u32 n,
-                                                                 Compute<P> (&wide)[4]) {
-    P stored[4];
+  template <class P, class N, int R> static __device__ __forceinline__ void
+  open(const Tensor &t, u64 at, const N (&n)[R], Compute<P> (&wide)[R][4]) {
+    P stored[R][4];
     load(t.param, at, n, stored);
-#pragma unroll
-    for (int i = 0; i < 4; i++) widen(stored[i], wide[i]);
+    widen(stored, wide);
   }
-  template <class P> static __device__ __forceinline__ void
-  close(const Tensor &t, u64 at, u32 n, const Compute<P> (&wide)[4], const Random &) {
-    P stored[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++) narrow(wide[i], stored[i]);
+  template <class P, class N, int R> static __device__ __forceinline__ void
+  close(const Tensor &t, const Random &, u64 at, const N (&n)[R], const Compute<P> (&wide)[R][4]) {
+    P stored[R][4];
+    narrow(wide, stored);
     store(t.param, at, n, stored);
   }
 };
@@ -27,35 +25,33 @@ struct Itself {
 // An f32 master beside a 16-bit parameter.
 struct Master {
   static const Kept KEPT = KEPT_MASTER;
-  template <class P>
-  static __device__ __forceinline__ void open(const Tensor &t, u64 at, u32 n, float (&wide)[4]) {
+  template <class P, class N, int R> static __device__ __forceinline__ void
+  open(const Tensor &t, u64 at, const N (&n)[R], float (&wide)[R][4]) {
     load(t.rest, at, n, wide);
   }
-  template <class P> static __device__ __forceinline__ void
-  close(const Tensor &t, u64 at, u32 n, const float (&wide)[4], const Random &random) {
+  template <class P, class N, int R> static __device__ __forceinline__ void
+  close(const Tensor &t, const Random &random, u64 at, const N (&n)[R], const float (&wide)[R][4]) {
     store(t.rest, at, n, wide);
-    Itself::close<P>(t, at, n, wide, random);
+    Itself::close<P>(t, random, at, n, wide);
   }
 };
 
 // A bf16 parameter and a remainder, which together are the master.
 struct Split {
   static const Kept KEPT = KEPT_SPLIT;
-  template <class P>
-  static __device__ __forceinline__ void open(const Tensor &t, u64 at, u32 n, float (&wide)[4]) {
-    bf16 upper[4];
-    i16 remainder[4];
+  template <class P, class N, int R> static __device__ __forceinline__ void
+  open(const Tensor &t, u64 at, const N (&n)[R], float (&wide)[R][4]) {
+    bf16 upper[R][4];
+    i16 remainder[R][4];
     load(t.param, at, n, upper);
     load(t.rest, at, n, remainder);
-#pragma unroll
-    for (int i = 0; i < 4; i++) wide[i] = join(upper[i], remainder[i]);
+    each<R>([&](int run, int i) { wide[run][i] = join(upper[run][i], remainder[run][i]); });
   }
-  template <class P> static __device__ __forceinline__ void
-  close(const Tensor &t, u64 at, u32 n, const float (&wide)[4], const Random &) {
-    bf16 upper[4];
-    i16 remainder[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++) split(wide[i], upper[i], remainder[i]);
+  template <class P, class N, int R> static __device__ __forceinline__ void
+  close(const Tensor &t, const Random &, u64 at, const N (&n)[R], const float (&wide)[R][4]) {
+    bf16 upper[R][4];
+    i16 remainder[R][4];
+    each<R>([&](int run, int i) { split(wide[run][i], upper[run][i], remainder[run][i]); });
     store(t.param, at, n, upper);
     store(t.rest, at, n, remainder);
   }
@@ -64,24 +60,20 @@ struct Split {
 // A 16-bit parameter and its rounding error.
 struct Kahan {
   static const Kept KEPT = KEPT_KAHAN;
-  template <class P>
-  static __device__ __forceinline__ void open(const Tensor &t, u64 at, u32 n, float (&wide)[4]) {
-    P stored[4], rest[4];
+  template <class P, class N, int R> static __device__ __forceinline__ void
+  open(const Tensor &t, u64 at, const N (&n)[R], float (&wide)[R][4]) {
+    P stored[R][4], rest[R][4];
+    float left_over[R][4];
     load(t.param, at, n, stored);
     load(t.rest, at, n, rest);
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-      float left_over;
-      widen(stored[i], wide[i]);
-      widen(rest[i], left_over);
-      wide[i] = wide[i] + left_over;
-    }
+    widen(stored, wide);
+    widen(rest, left_over);
+    each<R>([&](int run, int i) { wide[run][i] = wide[run][i] + left_over[run][i]; });
   }
-  template <class P> static __device__ __forceinline__ void
-  close(const Tensor &t, u64 at, u32 n, const float (&wide)[4], const Random &) {
-    P stored[4], rest[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++) compensated(wide[i], stored[i], rest[i]);
+  template <class P, class N, int R> static __device__ __forceinline__ void
+  close(const Tensor &t, const Random &, u64 at, const N (&n)[R], const float (&wide)[R][4]) {
+    P stored[R][4], rest[R][4];
+    each<R>([&](int run, int i) { compensated(wide[run][i], stored[run][i], rest[run][i]); });
     store(t.param, at, n, stored);
     store(t.rest, at, n, rest);
   }
@@ -90,17 +82,16 @@ struct Kahan {
 // A bf16 parameter that is rounded at random.
 struct Stochastic {
   static const Kept KEPT = KEPT_STOCHASTIC;
-  template <class P>
-  static __device__ __forceinline__ void open(const Tensor &t, u64 at, u32 n, float (&wide)[4]) {
+  template <class P, class N, int R> static __device__ __forceinline__ void
+  open(const Tensor &t, u64 at, const N (&n)[R], float (&wide)[R][4]) {
     Itself::open<P>(t, at, n, wide);
   }
-  template <class P> static __device__ __forceinline__ void
-  close(const Tensor &t, u64 at, u32 n, const float (&wide)[4], const Random &random) {
-    bf16 stored[4];
-    u32 noise[4];
-    random.bits(NOISE_PARAM, at, noise);
-#pragma unroll
-    for (int i = 0; i < 4; i++) stored[i] = narrow_randomly(wide[i], noise[i]);
+  template <class P, class N, int R> static __device__ __forceinline__ void
+  close(const Tensor &t, const Random &random, u64 at, const N (&n)[R], const float (&wide)[R][4]) {
+    bf16 stored[R][4];
+    u32 noise[R][4];
+    random.bits(NOISE_PARAM, at, n, noise);
+    narrow_randomly(wide, noise, stored);
     store(t.param, at, n, stored);
   }
 };
@@ -108,15 +99,15 @@ struct Stochastic {
 // One of several forms, as the tensor says: for kernels that do so much for each element that a
 // branch costs nothing.
 template <class Keep, class... Others> struct OneOf {
-  template <class P>
-  static __device__ __forceinline__ void open(const Tensor &t, u64 at, u32 n, float (&wide)[4]) {
+  template <class P, class N, int R> static __device__ __forceinline__ void
+  open(const Tensor &t, u64 at, const N (&n)[R], float (&wide)[R][4]) {
     if (t.kept == Keep::KEPT) Keep::template open<P>(t, at, n, wide);
     else OneOf<Others...>::template open<P>(t, at, n, wide);
   }
-  template <class P> static __device__ __forceinline__ void
-  close(const Tensor &t, u64 at, u32 n, const float (&wide)[4], const Random &random) {
-    if (t.kept == Keep::KEPT) Keep::template close<P>(t, at, n, wide, random);
-    else OneOf<Others...>::template close<P>(t, at, n, wide, random);
+  template <class P, class N, int R> static __device__ __forceinline__ void
+  close(const Tensor &t, const Random &random, u64 at, const N (&n)[R], const float (&wide)[R][4]) {
+    if (t.kept == Keep::KEPT) Keep::template close<P>(t, random, at, n, wide);
+    else OneOf<Others...>::template close<P>(t, random, at, n, wide);
   }
 };
 template <class Keep> struct OneOf<Keep> : Keep {};
