@@ -2,8 +2,8 @@
 is measured. `make instructions` installs the packages.
 
 What is counted is the way once round the loop in which a step spends its time: whole vectors, no amsgrad, gradients of the
-parameter's type that are neither prepared nor cleared, roots and quotients of ordinary numbers. Of all ways round a loop it is the
-shortest that reads and writes in vectors exactly what such a step must, and that calls nothing: calls are for roots and quotients
+parameter's type that are neither prepared nor cleared, roots and quotients of ordinary numbers. It is the shortest way round the
+shortest loop that reads and writes in vectors exactly what such a step must and calls nothing: calls are for roots and quotients
 of which a number is near the ends of its range.
 """
 

@@ -253,10 +253,12 @@ impl Cuda {
             }
             let chunks = first_chunk + launch.first_chunk * size_of::<Chunk>() as u64;
             let (n_chunks, flags) = (launch.n_chunks, launch.flags);
+            // Few chunks are shared out in quarters.
+            let blocks = 4 * n_chunks;
             // SAFETY: as above. Parameters and state overlap nothing.
             unsafe {
                 launch!(
-                    device, launch.step, n_chunks;
+                    device, launch.step, blocks;
                     tensors, chunks, n_chunks, scalars, flags, verdict
                 )
             }?;

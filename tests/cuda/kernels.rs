@@ -21,6 +21,17 @@ fn every_format_steps_to_the_processors_bits() {
 }
 
 #[test]
+fn many_chunks_are_shared_out_whole_and_few_in_quarters() {
+    let device = Device::with(&[("blocks", "1")]);
+    let cases = Case::all();
+    for moments in [ADAMW_MOMENTS_F32, ADAMW_MOMENTS_8BIT] {
+        let case = cases.iter().find(|case| case.moments == moments).unwrap();
+        assert_same(&device, case, &[6 * CHUNK + 300, CHUNK + 4097, 5], |_| 0);
+        assert_same(&device, case, &[2 * CHUNK + 4096, CHUNK + 4097, 5], |_| 0);
+    }
+}
+
+#[test]
 fn every_length_steps_to_the_processors_bits() {
     let device = Device::new();
     let lengths: Vec<usize> = (0..=131).chain(CHUNK - 1..=CHUNK + 1).collect();

@@ -60,7 +60,7 @@ const MUTATIONS: [Mutation; 65] = [
         "shfl.sync.bfly.b32",
         "shfl.sync.down.b32",
     ),
-    mutation("half a warp", "step_f32_8bit", 0, "-1;", "65535;"),
+    mutation("half a warp", "step_f32_8bit", 1, "-1;", "65535;"),
     mutation(
         "the other half of a byte",
         "step_f32_4bit",

@@ -50,15 +50,16 @@ __device__ __forceinline__ void step_chunks(const Tensor *tensors, const Chunk *
                                             u64 n_chunks, const Scalars *scalars, u32 flags,
                                             const Verdict *verdict) {
   if (is_skipped(verdict)) return;
-  for (u64 i = blockIdx.x; i < n_chunks; i += gridDim.x) {
-    const Chunk chunk = chunks[i];
+  // Few chunks are shared out in quarters, so that more blocks have some and all end together.
+  const u32 shift = n_chunks < 8ull * gridDim.x ? 2 : 0, length = CHUNK >> shift;
+  for (u64 i = blockIdx.x; i < n_chunks << shift; i += gridDim.x) {
+    const Chunk chunk = chunks[i >> shift];
     const Tensor tensor = tensors[chunk.tensor];
+    const u64 start = (u64)chunk.number * CHUNK + (i & ((1 << shift) - 1)) * length;
+    if (start >= tensor.n_elements) continue;
     const Scalars *of_tensor = &scalars[chunk.tensor];
-    const u64 start = (u64)chunk.number * CHUNK;
-    const u64 left = tensor.n_elements - start;
-    const Work work = {
-        tensor, of_tensor, random_of(tensor, of_tensor), start, (u32)min(left, (u64)CHUNK), flags};
-    Stepper::step(work);
+    const u32 n = (u32)min(tensor.n_elements - start, (u64)length);
+    Stepper::step({tensor, of_tensor, random_of(tensor, of_tensor), start, n, flags});
   }
 }
 
