@@ -258,7 +258,7 @@ impl Model {
             return None;
         }
         let options = &self.params[i].options;
-        let group = &self.groups[options.group as usize];
+        let group = self.current(&self.groups[options.group as usize])?;
         Some(self.lr() * group.lr_scale * (options.lr_scale * self.ratio_of(i)?))
     }
 

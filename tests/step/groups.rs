@@ -109,9 +109,13 @@ fn a_group_reads_its_learning_rate_where_the_host_keeps_it() {
         });
         assert_eq!(handle.param_lr(number).unwrap(), rate(4));
         if reads {
+            rates.set(0, 0.25);
+            assert_eq!(handle.param_lr(number).unwrap(), 0.25, "what a step would read now");
             rates.set(0, -1.0);
-            let text = handle.try_step().unwrap_err().text;
-            assert!(text.contains("lr_scale") && text.contains("-1"), "{text}");
+            for failure in [handle.try_step().err(), handle.param_lr(number).err()] {
+                let text = failure.unwrap().text;
+                assert!(text.contains("lr_scale") && text.contains("-1"), "{text}");
+            }
         }
         param
     };

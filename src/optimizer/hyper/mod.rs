@@ -70,7 +70,7 @@ impl Optimizer {
         let ratio = self.ratio(id)?;
         let lr = self.lr();
         config::learning_rate(lr)?;
-        self.scaled_lr(lr, self.params[id].group, ratio)
+        finite_lr(lr * self.current_group_of(id)?.lr_scale * ratio)
     }
 
     /// Returns what the learning rate of a parameter is multiplied by, beside its group's scale.
@@ -100,9 +100,7 @@ impl Optimizer {
         group: u32,
         scale: f64,
     ) -> Result<f64, Error> {
-        let value = self.lr_product(lr, group, scale);
-        let (name, expected) = ("lr * lr_scale * lr_ratio", "a finite number");
-        if value.is_finite() { Ok(value) } else { Err(Error::Number { name, value, expected }) }
+        finite_lr(self.lr_product(lr, group, scale))
     }
 
     /// Reads the hyper-parameters that the host keeps, each once, and takes them if all are valid.
@@ -188,4 +186,11 @@ impl Optimizer {
         self.lr_ratio = lr_ratio;
         self.params.revise();
     }
+}
+
+/// Returns a learning rate of a parameter, or an error if it is not finite.
+#[inline]
+fn finite_lr(value: f64) -> Result<f64, Error> {
+    let (name, expected) = ("lr * lr_scale * lr_ratio", "a finite number");
+    if value.is_finite() { Ok(value) } else { Err(Error::Number { name, value, expected }) }
 }
