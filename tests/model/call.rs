@@ -78,7 +78,7 @@ pub struct Hyper {
     pub amsgrad: bool,
     pub bias_correction: adamw_bias_correction,
     pub formula: adamw_formula,
-    /// By bit, whether beta1, beta2 and weight_decay are read where the host keeps them.
+    /// By bit, whether beta1, beta2, weight_decay and lr_scale are read where the host keeps them.
     pub reads: u8,
 }
 
@@ -385,16 +385,20 @@ const CALLS: [Drawn; 41] = [
     (1, C(|_| Call::Advance)),
     (
         2,
-        C(|r| match r.below(4) {
+        C(|r| match r.below(5) {
             0 => {
                 let value = r.one_of(&[0.125, 0.2, 0.25, 0.03, 0.0, 0.1, -1.0, f32::NAN]);
                 Call::HostNumber { which: 0, value }
             }
             1 => Call::HostNumber { which: 1, value: r.one_of(&[0.0, 0.5, 0.9, 0.8, 1.0]) },
             2 => Call::HostNumber { which: 2, value: r.one_of(&[0.1, 0.5, 0.99, 0.999, 1.5]) },
-            _ => {
+            3 => {
                 let value = r.one_of(&[0.0, 0.125, 0.01, -0.1, 0.3, f32::INFINITY]);
                 Call::HostNumber { which: 3, value }
+            }
+            _ => {
+                let value = r.one_of(&[0.0, 0.5, 0.7, 1.0, 2.5, -1.0, f32::NAN]);
+                Call::HostNumber { which: 4, value }
             }
         }),
     ),

@@ -5,16 +5,17 @@ use crate::world::World;
 use adamw::ffi::*;
 use core::cell::Cell;
 
-/// The learning rate, beta1, beta2 and weight_decay.
+/// The learning rate, beta1, beta2, weight_decay and lr_scale.
 #[derive(Default)]
-pub struct Numbers([Cell<f32>; 4]);
+pub struct Numbers([Cell<f32>; 5]);
 
 impl Numbers {
     pub fn new(lr: f64, group: &adamw_group_config) -> Numbers {
-        Numbers([lr, group.beta1, group.beta2, group.weight_decay].map(|n| Cell::new(n as f32)))
+        let adamw_group_config { beta1, beta2, weight_decay, lr_scale, .. } = *group;
+        Numbers([lr, beta1, beta2, weight_decay, lr_scale].map(|n| Cell::new(n as f32)))
     }
 
-    pub fn values(&self) -> [f64; 4] {
+    pub fn values(&self) -> [f64; 5] {
         self.0.each_ref().map(|number| number.get().into())
     }
 
@@ -31,13 +32,14 @@ impl Numbers {
         group.beta1_ptr = pointer(0);
         group.beta2_ptr = pointer(1);
         group.weight_decay_ptr = pointer(2);
+        group.lr_scale_ptr = pointer(3);
     }
 }
 
 impl World {
     pub fn write_number(&mut self, call: &Call) -> bool {
         let Call::HostNumber { which, value } = call else { return false };
-        self.numbers.0[*which as usize % 4].set(*value);
+        self.numbers.0[*which as usize].set(*value);
         self.model.hosts = self.numbers.values();
         self.counts.calls += 1;
         true
