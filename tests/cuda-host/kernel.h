@@ -46,6 +46,10 @@ template <class T> T __shfl_down_sync(unsigned, T x, unsigned lanes) {
   const unsigned lane = threadIdx.x % WARP_SIZE;
   return from_lane(x, lane + lanes < WARP_SIZE ? lane + lanes : lane);
 }
+inline bool __any_sync(unsigned, bool x) {
+  for (unsigned lanes = 1; lanes < WARP_SIZE; lanes *= 2) x |= from_lane(x, threadIdx.x % WARP_SIZE ^ lanes);
+  return x;
+}
 
 // A thread goes on with no other between both halves: no call comes between them.
 template <class T, class U> T atomicAdd(T *at, U x) {
