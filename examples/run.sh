@@ -33,7 +33,7 @@ zig)
   ${ZIG:-zig} translate-c "$include/adamw.h" -lc >adamw.zig
   ${ZIG:-zig} build-exe train.zig -lc "-L$lib" -ladamw -rpath "$lib"
   ;;
-cffi) set -- "${PYTHON:-python3}" "$here/cffi/train.py" "$so" "$include/adamw.h" ;;
+cffi) set -- "${PYTHON:-python3}" "$here/cffi/train.py" "$so" "$include/adamw.cffi.h" ;;
 java) set -- java -cp /usr/share/java/jna.jar "$here/java/Train.java" "$so" ;;
 php) set -- php -d ffi.enable=1 "$here/php/train.php" "$so" ;;
 luajit) set -- luajit "$here/luajit/train.lua" "$so" ;;

@@ -1,4 +1,5 @@
-"""Writes python/src/adamw/_abi.py from include/adamw.h, or with --check says whether it is current.
+"""Writes python/src/adamw/_abi.py and include/adamw.cffi.h from include/adamw.h, or with --check says
+whether they are current.
 
 usage: generate_abi.py [--check]
 """
@@ -10,6 +11,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 HEADER = ROOT / "include" / "adamw.h"
 ABI = ROOT / "python" / "src" / "adamw" / "_abi.py"
+CFFI = ROOT / "include" / "adamw.cffi.h"
 
 WIDTH = 100
 
@@ -176,13 +178,24 @@ def generated(header):
     return "\n".join(lines) + "\n" + END
 
 
+def for_cffi(header):
+    """Returns what cffi takes of the header: no comment, no directive but numbers, nothing of C++."""
+    header = re.sub(r"/\*.*?\*/|//[^\n]*", "", header, flags=re.DOTALL)
+    header = re.sub(r"#ifdef __cplusplus.*?#endif", "", header, flags=re.DOTALL)
+    header = re.sub(r"#(ifndef|include|endif|define ADAMW_H\b).*", "", header)
+    lines = [line.rstrip() for line in header.splitlines() if line.strip()]
+    start = "/* include/adamw.h for cffi, without its comments: python/generate_abi.py makes it. */"
+    return "\n".join([start, *lines]) + "\n"
+
+
 def main():
-    """Writes or checks the file; the exit status says whether it was current."""
-    text = generated(HEADER.read_text())
-    if sys.argv[1:] != ["--check"]:
-        ABI.write_text(text)
-    elif ABI.read_text() != text:
-        sys.exit(f"{ABI} is not what {HEADER} gives: `make header` writes it anew")
+    """Writes or checks the files; the exit status says whether they were current."""
+    header = HEADER.read_text()
+    for path, text in (ABI, generated(header)), (CFFI, for_cffi(header)):
+        if sys.argv[1:] != ["--check"]:
+            path.write_text(text)
+        elif path.read_text() != text:
+            sys.exit(f"{path} is not what {HEADER} gives: `make header` writes it anew")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
-"""As examples/c/train.c, with cffi, which reads the header. usage: train.py <libadamw.so> <adamw.h> <checkpoint>"""
+"""As examples/c/train.c, with cffi. usage: train.py <libadamw.so> <adamw.cffi.h> <checkpoint>"""
 
-import re
 import sys
 import zlib
 
@@ -8,17 +7,10 @@ import cffi
 
 N, NUM_STEPS = 64, 50
 
-
-def definitions(header):
-    """Returns what cffi takes of the header: neither its guards, its includes, nor what is for C++."""
-    header = re.sub(r"#ifdef __cplusplus.*?#endif", "", header, flags=re.DOTALL)
-    return re.sub(r"#(ifndef|include|endif|define ADAMW_H\b).*", "", header)
-
-
 library, header, checkpoint = sys.argv[1:]
 ffi = cffi.FFI()
 with open(header) as file:
-    ffi.cdef(definitions(file.read()))
+    ffi.cdef(file.read())
 adamw = ffi.dlopen(library)
 
 

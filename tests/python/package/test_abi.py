@@ -1,4 +1,4 @@
-"""`adamw._abi` is what the header gives now, and what a C compiler makes of the header.
+"""`adamw._abi` and adamw.cffi.h are what the header gives now, and what a C compiler makes of the header.
 
 environment: CC
 """
