@@ -175,6 +175,31 @@ mod tests {
     }
 
     #[test]
+    fn a_forked_child_works_alone_and_waits_for_no_lock_that_it_inherits() {
+        let team = Team::new(2).unwrap();
+        team.run(&|| {}).unwrap(); // starts the worker
+        // SAFETY: the child calls nothing but the team, and ends by `_exit`.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: `alarm` has no precondition; it ends a child that waits.
+            unsafe { libc::alarm(10) };
+            team.0.meeting.lock_for_good();
+            let calls = AtomicUsize::new(0);
+            let count = || {
+                calls.fetch_add(1, Ordering::SeqCst);
+            };
+            let is_alone = team.run(&count).is_ok() && calls.into_inner() == 1;
+            drop(team);
+            // SAFETY: `_exit` has no precondition.
+            unsafe { libc::_exit((!is_alone).into()) };
+        }
+        let mut status = 0;
+        // SAFETY: `status` is writable.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        assert_eq!(status, 0, "the child's end");
+    }
+
+    #[test]
     fn a_caller_whose_team_is_at_work_for_another_works_alone_and_waits_for_nobody() {
         let team = Team::new(2).unwrap();
         let (n_inside, calls) = (AtomicUsize::new(0), AtomicUsize::new(0));
