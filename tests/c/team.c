@@ -1,5 +1,5 @@
-/* Threads that several handles share: the bits of one thread, no more threads than the team has,
-   and joined when the last of its owners is gone, whoever that is. */
+/* Threads that several handles share: the bits of one thread, as many threads as the team has been
+   asked for, and joined when the last of its owners is gone, whoever that is. */
 #define _GNU_SOURCE
 #include "harness.h"
 #include "large.h"
@@ -72,6 +72,36 @@ static void handles_share_the_threads_until_the_last_owner_is_gone(void) {
       holds(has_threads(THREADS));
       accepted(adamw_team_destroy(team));
     }
+    holds(has_threads(1));
+  }
+}
+
+/* A large step of a handle with its own threads, or with a team's, is taken by so many. */
+static void the_number_of_threads_is_taken_at_its_word(void) {
+  adamw_capabilities here;
+  adamw_step_info info;
+  accepted(adamw_get_capabilities(&here, sizeof here));
+  expect(1);
+  for (int i = 0; i < 6; i++) {
+    const uint32_t asked[] = {0, 1, here.num_cpus + 5};
+    uint32_t number = asked[i / 2], threads = number ? number : here.num_cpus;
+    adamw_optimizer *optimizer = NULL;
+    adamw_config config;
+    row("%u threads %s", number, i % 2 ? "of a team" : "of its own");
+    adamw_config_init(&config, sizeof config);
+    if (i % 2)
+      accepted(adamw_team_create(number, &config.team));
+    else
+      config.num_threads = number;
+    large_fill(&memory[0]);
+    accepted(large_create(&memory[0], &config, &optimizer));
+    accepted(adamw_step(optimizer));
+    holds(has_threads((int)threads));
+    accepted(adamw_get_step_info(optimizer, &info, sizeof info));
+    holds(info.num_threads == threads);
+    holds(memcmp(&memory[0], &expected, sizeof expected) == 0);
+    accepted(adamw_destroy(optimizer));
+    accepted(adamw_team_destroy(config.team));
     holds(has_threads(1));
   }
 }
@@ -236,6 +266,7 @@ static void a_forked_child_steps_alone(void) {
 int main(void) {
   start();
   handles_share_the_threads_until_the_last_owner_is_gone();
+  the_number_of_threads_is_taken_at_its_word();
   handles_step_at_the_same_time();
   handles_are_made_at_the_same_time();
   what_contradicts_a_team_is_refused();
