@@ -591,6 +591,38 @@ fn step_counts_that_are_set_go_on_there_with_the_same_bits() {
 }
 
 #[test]
+fn a_groups_learning_rate_that_the_host_keeps_is_read_and_checked_for_those_there() {
+    let _device = Device::new();
+    let rate = Array::of(Dtype::F32, &[1.0]);
+    let mut twin = Twin::new(&config());
+    several(&mut twin);
+    twin.both(|handle| {
+        let lr_scale_ptr = rate.data().cast();
+        handle.set_group(0, &adamw_group_config { lr_scale_ptr, ..handle.group(0) }).unwrap();
+    });
+    steps(&mut twin, 1);
+    for scale in [0.25, 3.0] {
+        rate.set(0, scale);
+        twin.step(); // of which nothing else is new
+        twin.assert_same();
+    }
+    for wrong in [f64::NAN, -0.5, f64::INFINITY] {
+        rate.set(0, wrong);
+        twin.both(|handle| {
+            let answers = [handle.try_step(), handle.step_param(0), handle.prepare()];
+            for failure in answers.map(Result::unwrap_err) {
+                assert_eq!(failure.status, Status::InvalidArgument);
+                assert!(failure.text.contains("lr_scale"), "{}", failure.text);
+            }
+            assert_eq!(handle.steps(3), [3; 3]);
+        });
+        twin.assert_same();
+    }
+    rate.set(0, 0.5);
+    steps(&mut twin, 1);
+}
+
+#[test]
 fn every_formula_has_the_same_bits_there() {
     let _device = Device::new();
     for formula in 0..=3 {
