@@ -146,7 +146,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="WHAT",
         help="settings or parts of the state that are not taken over, such as eps_floor",
     )
-    knobs = parser.add_argument_group("what no file says, where it is otherwise than in the files of that library")
+    knobs = parser.add_argument_group(
+        "what no file says, where it is otherwise than in the files of that library"
+    )
     knobs.add_argument("--preset", choices=PRESETS, metavar="NAME", help=", ".join(PRESETS))
     yes_or_no = argparse.BooleanOptionalAction
     knobs.add_argument("--corrected", action=yes_or_no, help="moments are divided by 1 - beta^t")
