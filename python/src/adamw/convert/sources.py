@@ -49,7 +49,9 @@ class Source(NamedTuple):
 def numbered(given: Given) -> Sequence[str]:
     """Returns the names of parameters that a file numbers."""
     if given.names is None:
-        raise ValueError("its parameters have numbers: give their names by --names FILE, one a line")
+        raise ValueError(
+            "its parameters have numbers: give their names by --names FILE, one a line"
+        )
     return given.names
 
 
