@@ -17,7 +17,7 @@ for source in examples-c/cuda_stream.c tests/gpu/bandwidth.c; do
   $cc "$source" examples-c/cuda_driver.c $libraries -o "$out/$(basename "$source" .c)"
 done
 cp target/release/libadamw.so "$out/"
-tests=$(cargo test --locked --no-run --target-dir target --test cuda 2>&1 | tee /dev/stderr | sed -n 's/.*Executable.*(\(.*\))$/\1/p')
+tests=$(cargo test --locked --no-run --target-dir target --test cuda 2>&1 | tee >(cat >&2) | sed -n 's/.*Executable.*(\(.*\))$/\1/p')
 cp "$tests" "$out/tests"
 strip "$out"/{cuda_stream,bandwidth,libadamw.so,tests}
 cp tests/gpu/{run.sh,machine.py,pytorch.py} "$out/"
