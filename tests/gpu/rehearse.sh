@@ -23,7 +23,7 @@ stub() { # <name> <options that take a value...>: it refuses others, and runs th
   known=$(IFS='|' && echo "$*")
   cat >"$away/bin/$name" <<STUB
 #!/bin/bash
-while (($#)); do
+while ((\$#)); do
   case \$1 in
   $known) shift 2 ;;
   -*) echo "$name has no option \$1" && exit 64 ;;
@@ -31,7 +31,6 @@ while (($#)); do
   esac
 done
 STUB
-  sed -i 's/(($#))/((\$#))/' "$away/bin/$name"
   chmod +x "$away/bin/$name"
 }
 stub compute-sanitizer --tool --error-exitcode
@@ -61,5 +60,5 @@ grep -q '^FAILED with 7' "$report" || wrong "a part that failed is not in the re
 grep -q '^STOPPED after 3 s' "$report" || wrong "a part that hung is not in the report"
 tail -1 "$report" | grep '4 parts did not end well' || wrong "other parts failed, too"
 ! grep -q 'Bits: every alignment' "$report" && wrong "the parts after them are not in the report"
-! run "$away/broken" --out "$away/late" --seconds 0 >/dev/null
+run "$away/broken" --out "$away/late" --seconds 0 >/dev/null
 grep -c '^Not run: no time was left' "$away/late/report.md"
