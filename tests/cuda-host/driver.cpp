@@ -64,16 +64,11 @@ struct Range {
   size_t mapped, num_bytes;
 };
 
-struct Bound {
-  const Kernel *kernel;
-};
-
 std::recursive_mutex lock;
 std::map<uint64_t, Range> device_memory; // by the address
 std::map<uint64_t, size_t> pinned;
 Stream legacy;
 std::set<Stream *> streams{&legacy};
-std::vector<Bound> functions;
 uint64_t num_records;
 thread_local std::vector<void *> contexts;
 thread_local int thread_mode = GLOBAL;
@@ -220,9 +215,7 @@ Result cuCtxSynchronize() {
 
 Result cuModuleLoadDataEx(void **module, const void *, unsigned, int *, void **) {
   ENTER_UNSAFE;
-  if (functions.empty())
-    for (size_t i = 0; i < num_kernels; i++) functions.push_back({&kernels[i]});
-  return *module = &functions, SUCCESS;
+  return *module = (void *)kernels, SUCCESS;
 }
 Result cuModuleUnload(void *) {
   ENTER_UNSAFE;
@@ -231,8 +224,8 @@ Result cuModuleUnload(void *) {
   return SUCCESS;
 }
 Result cuModuleGetFunction(void **function, void *, const char *name) {
-  for (Bound &bound : functions)
-    if (!strcmp(bound.kernel->name, name)) return *function = &bound, SUCCESS;
+  for (size_t i = 0; i < num_kernels; i++)
+    if (!strcmp(kernels[i].name, name)) return *function = (void *)&kernels[i], SUCCESS;
   return NOT_FOUND;
 }
 Result cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, void *, int, size_t) {
@@ -242,7 +235,7 @@ Result cuLaunchKernel(void *function, unsigned blocks, unsigned y, unsigned z, u
                       unsigned block_z, unsigned dynamic, void *stream, void **arguments, void **) {
   ENTER;
   if (!blocks || y != 1 || z != 1 || block_y != 1 || block_z != 1 || dynamic) return INVALID_VALUE;
-  Work bound = ((Bound *)function)->kernel->bind(arguments);
+  Work bound = ((const Kernel *)function)->bind(arguments);
   return queue(stream_of(stream), {[=] { run_grid(blocks, threads, bound); }});
 }
 
