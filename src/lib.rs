@@ -43,7 +43,8 @@
 //! Outside of `src/`:
 //!
 //! ```text
-//! include/     adamw.h, generated from ffi/; adamw.hpp, C++ on top of it, and adamw/libtorch.hpp
+//! include/     adamw.h, generated from ffi/, and of that adamw.cffi.h, for cffi; adamw.hpp, C++ on
+//!              top of it, and adamw/libtorch.hpp
 //! examples-c/  programs to start from, which the tests run; examples/, one in each language
 //! cmake/       what CMake builds, installs and tells those who look for the package
 //! packaging/   how others package that
