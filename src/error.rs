@@ -216,6 +216,11 @@ pub enum Error {
          the {whole} of whole_elements"
     )]
     Shard { param: Label, first_element: u64, n_elements: u64, whole: u64 },
+    #[error(
+        "param \"{param}\": it {edge} at element {at} of its whole, which is no multiple of \
+         {block}: its moments are codes in blocks of {block}, so cut the whole between blocks"
+    )]
+    CutBlock { param: Label, edge: &'static str, at: u64, block: u64 },
     #[error("file \"{path}\": {call} failed: {errno}")]
     File { path: Label, call: &'static str, errno: Errno },
     #[error("file \"{0}\" is not a regular file, as a checkpoint is")]

@@ -75,8 +75,9 @@ pub struct adamw_param_config {
     /// `[NULL]` Like exp_avg_scale; only with amsgrad.
     pub max_exp_avg_sq_scale: *const adamw_tensor,
     /// `[0]` For a host that has cut a parameter into shards of one name: the index in the whole of
-    /// this shard's first element, which gives the shard the random bits of the whole. Moments in
-    /// codes have the bits of the whole if it is a multiple of 256, or of 128 for 4 bits.
+    /// this shard's first element, which gives the shard the random bits of the whole. Where
+    /// moments are codes, the whole is cut at multiples of 256 elements, or of 128 for 4 bits, so
+    /// that they have the bits of the whole; anything else is an error.
     pub first_element: u64,
     /// `[0]` The number of elements of the whole, which is recorded in checkpoints; 0: not
     /// recorded. It decides whether moments are codes, and so which state must be given: give the

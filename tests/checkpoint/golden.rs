@@ -64,7 +64,8 @@ impl World {
             let name = ["a.weight", "\"b\"\\", "ä", "codes", "kahan", "random", "empty"][i];
             let coeff = if i == WITH_L2 as usize { L2 } else { 0.0 };
             let regularizer = (ADAMW_REGULARIZER_L2, coeff);
-            let (first_element, whole_elements) = if i == 3 { (256, 8192) } else { (0, 0) };
+            let (first_element, whole_elements) =
+                if i == 3 { (256, 256 + n as u64) } else { (0, 0) };
             let param = Param {
                 group,
                 regularizer,

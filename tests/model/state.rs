@@ -110,6 +110,7 @@ impl World {
         model.decays = !self.model.filters || functions::decays(&name);
         model.set_step(given.steps(), &values);
         let (state, fits) = given.state(&mut model);
+        let fits = fits && (!has_room || model.format.is_whole_blocks(array.len() as u64));
         let param = Param {
             group,
             step: given.steps(),

@@ -2,7 +2,7 @@
 
 use crate::Refusals;
 use crate::common::array::{Array, Dtype};
-use crate::common::checkpoint::{in_memory, load_options};
+use crate::common::checkpoint::{in_memory, load_options, with_header};
 use crate::common::handle::{Answer, Handle, Param, config, schedule};
 use adamw::ffi::Status::Mismatch;
 use adamw::ffi::*;
@@ -152,14 +152,16 @@ fn wholes(rows: &mut Refusals) {
         "the checkpoints are not parts of one: state.lr; give files of one save",
     );
     let coded = adamw_config { moments: ADAMW_MOMENTS_8BIT, ..config() };
-    let odd = part(&coded, 0, 4100).0.saved(false);
-    let rest = part(&coded, 4100, 4092).0.saved(false);
+    // No handle has a part that is cut inside a block; a file may say so.
+    let moved = |text: String| text.replace("first_element=4096", "first_element=4000");
+    let odd = with_header(&part(&coded, 4096, 4096).0.saved(false), moved);
+    let [start, rest] =
+        [(0, 4096), (7936, 256)].map(|(first, n)| part(&coded, first, n).0.saved(false));
     rows.row(
-        load(&part(&coded, 0, 8192), &[&odd, &rest]),
+        load(&part(&coded, 0, 8192), &[&start, &odd, &rest]),
         Mismatch,
-        "moments in codes are not cut inside a block: state.w.exp_avg from element 0 on, \
-         state.w.exp_avg_sq from element 0 on, state.w.exp_avg_scale from element 0 on and 1 more; cut \
-         at multiples of 256",
+        "moments in codes are not cut inside a block: state.w.exp_avg from element 4096 on, \
+         state.w.exp_avg_sq from element 4096 on and 2 more; cut at multiples of 256",
     );
 }
 

@@ -250,6 +250,24 @@ fn numbers(rows: &mut Refusals) {
         part(6, 8),
         "param \"w\": its 4 elements from first_element 6 on leave the 8 of whole_elements",
     );
+    let codes = adamw_config { moments: ADAMW_MOMENTS_8BIT, ..config() };
+    let codes = Handle::new(&codes);
+    let nibbles = codes.add_group(|group| group.moments = ADAMW_MOMENTS_4BIT);
+    let in_codes = |group, first_element, n: usize| {
+        let param = Array::zeros(Dtype::F32, n);
+        let whole_elements = 8192;
+        codes.try_add(&Param { group, first_element, whole_elements, ..Param::new("c", &param) })
+    };
+    rows.invalid(
+        in_codes(0, 128, 256),
+        "param \"c\": it begins at element 128 of its whole, which is no multiple of 256: its moments \
+         are codes in blocks of 256, so cut the whole between blocks",
+    );
+    rows.invalid(
+        in_codes(nibbles, 128, 130),
+        "param \"c\": it ends at element 258 of its whole, which is no multiple of 128: its moments \
+         are codes in blocks of 128, so cut the whole between blocks",
+    );
     let penalized = |regularizer| handle.try_add(&Param { regularizer, ..Param::new("w", &param) });
     rows.invalid(
         penalized((ADAMW_REGULARIZER_L1, f64::NAN)),

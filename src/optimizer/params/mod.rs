@@ -26,6 +26,7 @@ use crate::callback::{DecayFilter, adamw_param_info};
 use crate::config::{self, GroupConfig};
 use crate::dtype::Dtype;
 use crate::error::{Error, Label};
+use crate::format::MomentFormat;
 use crate::math::Regularizer;
 use crate::optimizer::params::by_name::Hash;
 use crate::optimizer::params::masters::Master;
@@ -238,6 +239,26 @@ impl Shard {
             return Ok(());
         }
         Err(Error::Shard { param, first_element, n_elements, whole })
+    }
+
+    /// Checks that a parameter of so many elements, which lies inside the whole, cuts no block of
+    /// elements that share a scale.
+    pub fn check_blocks(
+        &self,
+        param: Label,
+        n_elements: u64,
+        moments: MomentFormat,
+    ) -> Result<(), Error> {
+        let Some(block) = moments.block().filter(|_| n_elements > 0) else { return Ok(()) };
+        let Shard { first_element, whole } = *self;
+        let end = first_element + n_elements;
+        if !first_element.is_multiple_of(block) {
+            return Err(Error::CutBlock { param, edge: "begins", at: first_element, block });
+        }
+        if whole != 0 && end != whole && !end.is_multiple_of(block) {
+            return Err(Error::CutBlock { param, edge: "ends", at: end, block });
+        }
+        Ok(())
     }
 }
 

@@ -61,6 +61,7 @@ impl Optimizer {
         let param = label(new.name);
         let n_elements = new.param.n_elements();
         let format = self.format(param, new.group, (new.param.dtype(), n_elements), new.shard)?;
+        new.shard.check_blocks(param, n_elements, format.moments())?;
         let mut operands = Operands::new(stepped, format);
         let given = Role::STATE.into_iter().zip(&new.state);
         for (buffer, given) in given.filter(|(_, given)| given.is_some() || new.step > 0) {

@@ -62,6 +62,20 @@ pub fn round(dtype: Dtype, value: f64) -> f64 {
     if dtype == Dtype::F64 { value } else { (value as f32).into() }
 }
 
+impl Format {
+    /// Whether a parameter of so many elements cuts no block of its codes.
+    pub fn is_whole_blocks(&self, n: u64) -> bool {
+        let Shard { first, whole } = self.shard;
+        let block = match self.moments {
+            ADAMW_MOMENTS_8BIT => 256,
+            ADAMW_MOMENTS_4BIT => 128,
+            _ => 1,
+        };
+        let ends_well = whole == 0 || first + n == whole || (first + n).is_multiple_of(block);
+        n == 0 || first.is_multiple_of(block) && ends_well
+    }
+}
+
 impl Param {
     pub fn new(
         name: String,
