@@ -51,7 +51,8 @@ fn small_shards_of_coded_moments_have_the_same_bits() {
     let _device = Device::new();
     for (moments, block) in [(ADAMW_MOMENTS_8BIT, 256), (ADAMW_MOMENTS_4BIT, 128)] {
         let mut twin = Twin::new(&adamw_config { moments, seed: 7, ..config() });
-        for (n, offload) in [(2048, false), (block, false), (77, false), (0, false), (block, true)]
+        for (n, offload) in
+            [(2048usize, false), (block, false), (77, false), (0, false), (block, true)]
         {
             // Only the last of a whole has a block that is not full.
             let is_last = !n.is_multiple_of(block);
