@@ -4,9 +4,11 @@
 use super::call;
 use super::code::Code;
 use super::raw::{Out, Text, elements};
+use super::settings::Settings;
 use super::state::{Driver, Handle};
 use crate::machine::RangeKind;
 use crate::ptx::{self, Module};
+use std::borrow::Cow;
 use std::ffi::{c_char, c_int, c_uint, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -38,24 +40,48 @@ pub const SHARED_LIMIT: usize = 48 << 10;
 /// The compute capability, as a target's number.
 const DEVICE_TARGET: u32 = 90;
 
-/// Where a module's text is; images of machine code begin with numbers instead.
+/// Where a module's text is, or machine code.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
 pub struct Image(*const c_void);
 
+/// The first bytes of ELF and of a fat binary; what they begin is machine code.
+const ELF: u8 = 0x7F;
+const FAT_BINARY: u8 = 0x50;
+
 impl Image {
-    fn text(&self) -> Result<&str, Code> {
-        let start = elements(self.0.cast::<u8>(), 1)?[0];
-        match start {
-            // The first bytes of ELF and of a fat binary.
-            0x7F | 0x50 => Err(Code::NO_BINARY_FOR_GPU),
+    /// The text, or the one that the settings have for machine code.
+    fn text(&self, settings: &Settings) -> Result<Cow<'_, str>, Code> {
+        match elements(self.0.cast::<u8>(), 1)?[0] {
+            ELF => Err(Code::NO_BINARY_FOR_GPU),
+            FAT_BINARY => match &settings.machine_code {
+                None => Err(Code::NO_BINARY_FOR_GPU),
+                Some((known, _)) if self.fat_binary()? != read(known)? => Err(Code::INVALID_IMAGE),
+                Some((_, ptx)) => match String::from_utf8(read(ptx)?) {
+                    Ok(text) => Ok(text.into()),
+                    Err(_) => Err(Code::INVALID_PTX),
+                },
+            },
             _ => {
                 // SAFETY: an image that is no machine code is a text that ends.
                 let text = unsafe { std::ffi::CStr::from_ptr(self.0.cast()) };
-                text.to_str().map_err(|_| Code::INVALID_PTX)
+                text.to_str().map(Cow::from).map_err(|_| Code::INVALID_PTX)
             }
         }
     }
+
+    /// The bytes of a fat binary, whose header says how long it and the rest are.
+    fn fat_binary(&self) -> Result<Vec<u8>, Code> {
+        if !self.0.addr().is_multiple_of(align_of::<u64>()) {
+            return Err(Code::INVALID_IMAGE);
+        }
+        let header = elements(self.0.cast::<u64>(), 2)?;
+        elements(self.0.cast(), (header[0] >> 48) as usize + header[1] as usize)
+    }
+}
+
+fn read(path: &str) -> Result<Vec<u8>, Code> {
+    std::fs::read(path).map_err(|_| Code::INVALID_VALUE)
 }
 
 impl From<&std::ffi::CStr> for Image {
@@ -82,12 +108,12 @@ impl Driver {
             Err(code)
         };
         let other = self.settings.ptx.as_ref().map(std::fs::read_to_string);
-        let text = match &other {
-            None => image.text()?,
-            Some(Ok(text)) => text,
+        let text = match other {
+            None => image.text(&self.settings)?,
+            Some(Ok(text)) => text.into(),
             Some(Err(_)) => return Err(Code::INVALID_VALUE),
         };
-        let parsed = match decoded(text) {
+        let parsed = match decoded(&text) {
             Ok(parsed) => parsed,
             Err(error) => return refuse(self, Code::INVALID_PTX, error.to_string()),
         };

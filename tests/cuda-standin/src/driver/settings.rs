@@ -3,7 +3,7 @@
 use super::code::Code;
 
 /// The settings' names; the environment has them in capitals behind `STANDIN_`.
-pub const NAMES: [&str; 11] = [
+pub const NAMES: [&str; 12] = [
     "no_device",
     "stub",
     "max_ptx",
@@ -15,6 +15,7 @@ pub const NAMES: [&str; 11] = [
     "echo",
     "blocks",
     "ptx",
+    "machine_code",
 ];
 
 /// An error that a call is to return.
@@ -51,6 +52,8 @@ pub struct Settings {
     pub blocks: Option<i32>,
     /// A file that is loaded in place of any module.
     pub ptx: Option<String>,
+    /// A file with machine code, and one with the PTX that is loaded in its place.
+    pub machine_code: Option<(String, String)>,
     planned: Vec<Planned>,
 }
 
@@ -68,6 +71,7 @@ impl Settings {
             echo: false,
             blocks: None,
             ptx: None,
+            machine_code: None,
             planned: Vec::new(),
         }
     }
@@ -108,6 +112,11 @@ impl Settings {
             "blocks" if value.is_empty() => self.blocks = None,
             "blocks" => self.blocks = Some(number()?.clamp(1, 1 << 20) as i32),
             "ptx" => self.ptx = Some(value.to_owned()).filter(|path| !path.is_empty()),
+            "machine_code" if value.is_empty() => self.machine_code = None,
+            "machine_code" => {
+                let (image, ptx) = value.split_once('=').ok_or(Code::INVALID_VALUE)?;
+                self.machine_code = Some((image.to_owned(), ptx.to_owned()));
+            }
             "fail" if value.is_empty() => self.planned.clear(),
             "fail" => {
                 let planned: Option<Vec<_>> = value.split(';').map(plan).collect();
