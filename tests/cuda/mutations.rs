@@ -8,10 +8,9 @@ use crate::common::inputs::{Input, Reading, UNUSABLE};
 use crate::common::kernels::{CHUNK, Case, compare};
 use crate::common::rows::{Rows, RowsOnDevice};
 use crate::common::twin::Twin;
+use crate::ptx::PTX;
 use adamw::ffi::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-
-const PTX: &str = include_str!("../../src/cuda/kernels/kernels.ptx");
 
 /// A way to break a kernel: where it says the first, it says the second.
 struct Mutation {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-const PTX: &str = include_str!("../../src/cuda/kernels/kernels.ptx");
+pub static PTX: &str = include_str!("../../src/cuda/kernels/kernels.ptx");
 
 /// Instructions, without labels, directives and the predicate before them.
 fn instructions() -> impl Iterator<Item = &'static str> {

@@ -12,7 +12,7 @@ mkdir -p "$out"
 
 cargo build --release --locked --lib --target-dir target
 cc="${CC:-cc} -std=c99 -O2 -D_POSIX_C_SOURCE=199309L -Wall -Wextra -Werror -pedantic -Iinclude -Iexamples-c"
-libraries="target/release/libadamw.a -lpthread -ldl -lm -lgcc_s"
+libraries="target/release/libadamw.a -lpthread -ldl -lm -lgcc_s -Wl,--gc-sections"
 for source in examples-c/cuda_stream.c tests/gpu/bandwidth.c; do
   $cc "$source" examples-c/cuda_driver.c $libraries -o "$out/$(basename "$source" .c)"
 done
