@@ -11,9 +11,9 @@ OTHERS := ml_dtypes==$(ML_DTYPES_VERSION) torch==2.15.0 optax==0.2.8 flax==0.12.
 TFJS := @tensorflow/tfjs-core@4.22.0 @tensorflow/tfjs-layers@4.22.0 @tensorflow/tfjs-backend-cpu@4.22.0
 MATPLOTLIB_VERSION := 3.11.2
 BOOK := sphinx==9.0.4 myst-parser==5.2.0 furo==2025.12.19
-# The compiler decides which drivers accept its PTX; the assembler and the disassembler only look at it.
+# The compiler decides which drivers accept its PTX, the assembler and nvFatbin which read the machine code.
 NVRTC := nvidia-cuda-nvrtc-cu11==11.8.89
-CUDA_TOOLS := nvidia-cuda-nvcc-cu12==12.9.86 nvidia-cuda-nvdisasm==13.5.37
+CUDA_TOOLS := nvidia-cuda-nvcc-cu12==12.9.86 nvidia-nvfatbin-cu12==12.9.82 nvidia-cuda-nvdisasm==13.5.37
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 
@@ -193,10 +193,10 @@ header: ## regenerate include/adamw.h, what Python knows of it, and what program
 	python3 python/generate_abi.py
 	python3 tests/header/promises.py
 
-ptx: .venv-cuda/ready ## regenerate src/cuda/kernels/kernels.ptx
+ptx: .venv-cuda/ready ## regenerate src/cuda/kernels/kernels.ptx and kernels.fatbin
 	.venv-cuda/bin/python tools/ptx.py
 
-ptx-check: .venv-cuda/ready ## that src/cuda/kernels/kernels.ptx is what the source gives, and what each GPU's machine code is (no GPU needed)
+ptx-check: .venv-cuda/ready ## that kernels.ptx and kernels.fatbin are what the source gives, and what each GPU's machine code is (no GPU needed)
 	.venv-cuda/bin/python tools/ptx.py --check
 
 instructions: .venv-cuda/ready ## what a step executes for each element on a GPU, counted in machine code (no GPU needed)

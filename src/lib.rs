@@ -16,7 +16,7 @@
 //! cpu/         loops, one copy per instruction set; blocks, their weights, moments and random
 //!              bits; threads
 //! cuda/        a device: its driver, tables, launches, and copies that the processor steps;
-//!              kernels/: CUDA C++ that mirrors math.rs and the loops, and the PTX made of it
+//!              kernels/: CUDA C++ that mirrors math.rs and the loops, and the PTX and machine code
 //! steps.rs     the scalars with which each parameter is stepped
 //! math.rs      the AdamW update of one element: the only place where the formula stands
 //!
@@ -57,7 +57,8 @@
 //!              misbehave; golden/: what others have computed
 //! fuzz/        hostile checkpoints
 //! benches/     the step beside its references, and other libraries (peers/)
-//! tools/       what makes and checks the PTX; docs/: what makes a book and a reference
+//! tools/       what makes and checks PTX and machine code; docs/: what makes a book and
+//!              a reference
 //! docs/        a page for each subject, which the README links to
 //! findings/    what other libraries do that nobody expects of them: a script shows each
 //! ```

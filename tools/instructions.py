@@ -132,7 +132,8 @@ def row(kernel, way, text, registers):
 
 
 def main():
-    report, kernels = ptx.assembled("sm_90", ptx.PTX)
+    report, cubin = ptx.assembled("sm_90", ptx.PTX)
+    kernels = ptx.disassembled(cubin)
     registers = dict(re.findall(r"properties for (\w+)\n.*?\n.*?Used (\d+) registers", report))
     print("| kernel | registers | blocks | instructions | choices | memory, ms | issue, ms | choices, ms |\n|---|---|---|---|---|---|---|---|")
     for kernel in sorted(name for name in kernels if name.startswith("step_")):

@@ -1,7 +1,7 @@
-"""Compiles src/cuda/kernels/kernels.cu to the PTX that the library carries, and looks at what becomes of it.
+"""Compiles src/cuda/kernels/kernels.cu to the PTX and the machine code that the library carries, and looks at what becomes of it.
 
-    ptx.py            writes src/cuda/kernels/kernels.ptx
-    ptx.py --check    says whether the committed file is what the source gives now, and holds the machine code that
+    ptx.py            writes src/cuda/kernels/kernels.ptx and kernels.fatbin
+    ptx.py --check    says whether the committed files are what the source gives now, and holds the machine code that
                       ptxas makes of it for each architecture to what src/cuda promises
 
 The compiler is NVRTC 11.8, whose PTX (7.8) drivers from R520 on accept; contraction is off, so that a driver's own compiler
@@ -15,27 +15,23 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import fatbin
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "src" / "cuda" / "kernels"
 PTX = FOLDER / "kernels.ptx"
+FATBIN = FOLDER / "kernels.fatbin"
 OPTIONS = ["--gpu-architecture=compute_70", "--fmad=false", "--std=c++17", "-default-device"]
 ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"]
 # With 256 threads a block, so that two blocks or more fit a multiprocessor's 65,536 registers.
 MOST_REGISTERS = 128
 
 
-def package(path):
-    """A file of an installed nvidia wheel."""
-    for folder in sys.path:
-        for found in sorted(pathlib.Path(folder).glob(f"nvidia/{path}")):
-            return found
-    sys.exit(f"nvidia/{path} is not installed: run `make ptx-check`")
-
-
 def compiled():
     """The PTX of kernels.cu."""
-    ctypes.CDLL(str(package("cuda_nvrtc/lib/libnvrtc-builtins.so*")), mode=ctypes.RTLD_GLOBAL)
-    nvrtc = ctypes.CDLL(str(package("cuda_nvrtc/lib/libnvrtc.so*")))
+    ctypes.CDLL(str(fatbin.package("cuda_nvrtc/lib/libnvrtc-builtins.so*")), mode=ctypes.RTLD_GLOBAL)
+    nvrtc = ctypes.CDLL(str(fatbin.package("cuda_nvrtc/lib/libnvrtc.so*")))
     headers = sorted(FOLDER.glob("*.cuh"))
     strings = lambda values: (ctypes.c_char_p * len(values))(*values)
     program = ctypes.c_void_p()
@@ -101,20 +97,28 @@ def accesses(sizes):
 
 
 def assembled(architecture, ptx):
-    """What ptxas reports, and the machine code of each kernel."""
+    """What ptxas reports, and its machine code."""
     with tempfile.TemporaryDirectory() as folder:
-        cubin = f"{folder}/kernels.cubin"
-        ptxas = [package("cuda_nvcc/bin/ptxas"), "-v", f"-arch={architecture}", ptx, "-o", cubin]
+        cubin = pathlib.Path(folder, "kernels.cubin")
+        ptxas = [fatbin.package("cuda_nvcc/bin/ptxas"), "-v", f"-arch={architecture}", ptx, "-o", cubin]
         report = subprocess.run(ptxas, capture_output=True, text=True, check=True).stderr
-        code = subprocess.run([package("cu13/bin/nvdisasm"), "-c", cubin], capture_output=True, text=True, check=True).stdout
+        return report, cubin.read_bytes()
+
+
+def disassembled(cubin):
+    """The machine code of each kernel as a text."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(cubin)
+        file.flush()
+        command = [fatbin.package("cu13/bin/nvdisasm"), "-c", file.name]
+        code = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     kernels = re.split(r"^\s*\.text\.(\w+):", code, flags=re.M)
-    return report, dict(zip(kernels[1::2], kernels[2::2]))
+    return dict(zip(kernels[1::2], kernels[2::2]))
 
 
-def look_at(architecture, ptx):
+def look_at(architecture, report, cubin):
     """What is wrong with the machine code of one architecture."""
-    report, kernels = assembled(architecture, ptx)
-    wrong = []
+    kernels, wrong = disassembled(cubin), []
     for kernel, spilled, registers in re.findall(
         r"properties for (\w+)\n\s+(\d+ bytes stack frame, \d+ bytes spill stores, \d+ bytes spill loads).*?Used (\d+) registers", report, re.S
     ):
@@ -143,15 +147,26 @@ def look_at(architecture, ptx):
 
 
 def main():
-    ptx = compiled()
-    if sys.argv[1:] != ["--check"]:
+    check, ptx = sys.argv[1:] == ["--check"], compiled()
+    if check and PTX.read_bytes() != ptx:
+        sys.exit(f"{PTX.name} is not what kernels.cu gives: run `make ptx`")
+    if not check:
         PTX.write_bytes(ptx)
-        print(f"{PTX.name}: {len(ptx)} bytes, {ptx.count(b'.entry')} kernels")
-        return
-    if PTX.read_bytes() != ptx:
-        sys.exit("src/cuda/kernels/kernels.ptx is not what kernels.cu gives: run `make ptx`")
-    wrong = [what for architecture in ARCHITECTURES for what in look_at(architecture, PTX)]
-    print("\n".join(wrong) or f"{PTX.name} is what the source gives, and holds on {', '.join(ARCHITECTURES)}")
+    architectures = ARCHITECTURES if check else fatbin.PACKED
+    with ThreadPoolExecutor() as pool:
+        made = dict(zip(architectures, pool.map(lambda architecture: assembled(architecture, PTX), architectures)))
+        cubins = {architecture: cubin for architecture, (_, cubin) in made.items()}
+        packed = fatbin.packed(cubins, ptx)
+        if not check:
+            FATBIN.write_bytes(packed)
+            print(f"{PTX.name}: {len(ptx)} bytes, {ptx.count(b'.entry')} kernels; {FATBIN.name}: {len(packed)} bytes")
+            return
+        if FATBIN.read_bytes() != packed:
+            sys.exit(f"{FATBIN.name} is not what ptxas makes of {PTX.name}: run `make ptx`")
+        wrong = fatbin.wrong(cubins, packed)
+        for found in pool.map(lambda architecture: look_at(architecture, *made[architecture]), architectures):
+            wrong += found
+    print("\n".join(wrong) or f"{PTX.name} and {FATBIN.name} are what the source gives, and hold on {', '.join(architectures)}")
     sys.exit(bool(wrong))
 
 

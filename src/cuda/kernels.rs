@@ -16,7 +16,7 @@ use crate::format::{Format, Kept, MomentFormat};
 #[cfg(feature = "cuda")]
 use core::ffi::CStr;
 
-/// The PTX of all kernels, NUL-terminated. A driver compiles it when a handle first needs them.
+/// The PTX of all kernels, NUL-terminated. A driver compiles it, and keeps the result on disk.
 #[cfg(feature = "cuda")]
 pub const PTX: &str = concat!(include_str!("kernels/kernels.ptx"), "\0");
 

@@ -6,6 +6,7 @@ mod common;
 mod calls;
 mod checkpoint;
 mod graphs;
+mod images;
 mod inputs;
 mod kernels;
 mod mutations;

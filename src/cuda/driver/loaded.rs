@@ -1,17 +1,17 @@
-//! The kernels, compiled and loaded once for each device of a process.
+//! The kernels, loaded once for each device of a process.
 //!
 //! `LOADED` lists the modules that are loaded, with the number of handles that use each. `Kernels`
-//! is one handle's use: the first on a device loads the module, which takes the driver's compiler,
-//! and the last one unloads it, so that a host that has destroyed its handles has the device to
-//! itself again. A forked child has none of them, because a context does not survive a fork.
+//! is one handle's use: the first on a device loads the module (`images.rs`), and the last one
+//! unloads it, so that a host that has destroyed its handles has the device to itself again. A
+//! forked child has none of them, because a context does not survive a fork.
 
 use super::find::{call, checked};
-use super::{Relaxed, THREADS, Within, relaxed, within};
-use crate::cuda::kernels::{NAMES, PTX};
-use crate::error::{Error, Label};
+use super::{Relaxed, THREADS, Within, images, relaxed, within};
+use crate::cuda::kernels::NAMES;
+use crate::error::Error;
 use crate::sys::memory::reserve;
 use crate::sys::process_id;
-use core::ffi::{c_int, c_uint, c_void};
+use core::ffi::{c_int, c_uint};
 use core::ptr::null_mut;
 use cudarc::driver::sys;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -95,27 +95,13 @@ impl Drop for Kernels {
 impl Loaded {
     fn new(device: sys::CUdevice, context: sys::CUcontext) -> Result<Loaded, Error> {
         let _current: (Within, Relaxed) = (within(context)?, relaxed()?);
-        let mut log = [0u8; 256];
-        let mut options = [
-            sys::CUjit_option::CU_JIT_ERROR_LOG_BUFFER,
-            sys::CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES,
-        ];
-        let mut values: [*mut c_void; 2] =
-            [log.as_mut_ptr().cast(), core::ptr::without_provenance_mut(log.len())];
-        let (mut module, mut multiprocessors) = (null_mut(), 0);
-        const MULTIPROCESSORS: sys::CUdevice_attribute =
-            sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
-        // SAFETY: the image ends with a NUL, the log has the length that the options say, and the
-        // rest is written to places of ours.
-        unsafe {
-            let ptx = PTX.as_ptr().cast();
-            let (options, values) = (options.as_mut_ptr(), values.as_mut_ptr());
-            let loaded = call!(cuModuleLoadDataEx(&mut module, ptx, 2, options, values));
-            loaded.map_err(|error| refused(error, &log))?;
-        }
+        let module = images::load()?;
         // From here on `drop` unloads it.
         let none = Function { function: null_mut(), most_blocks: 0 };
         let mut loaded = Loaded { context, module, functions: [none; NAMES.len()], n_users: 1 };
+        const MULTIPROCESSORS: sys::CUdevice_attribute =
+            sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+        let mut multiprocessors = 0;
         // SAFETY: written to a place of ours.
         unsafe { call!(cuDeviceGetAttribute(&mut multiprocessors, MULTIPROCESSORS, device)) }?;
         for (name, loaded_function) in NAMES.iter().zip(&mut loaded.functions) {
@@ -145,14 +131,5 @@ impl Drop for Loaded {
             // SAFETY: `new` loaded the module, and each handle has waited for its kernels.
             let _ = unsafe { sys::cuModuleUnload(self.module) };
         }
-    }
-}
-
-/// Returns an error with the first line of the compiler's log, if the compiler failed.
-fn refused(error: Error, log: &[u8]) -> Error {
-    let end = log.iter().position(|&byte| byte == 0 || byte == b'\n').unwrap_or(log.len());
-    match error {
-        Error::Cuda { code, .. } if end > 0 => Error::Jit { code, log: Label::new(&log[..end]) },
-        other => other,
     }
 }

@@ -6,6 +6,7 @@
 
 mod entered;
 mod find;
+mod images;
 mod loaded;
 mod owned;
 
