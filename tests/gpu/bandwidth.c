@@ -1,7 +1,7 @@
 /* How fast a step is on a device: the bytes that it must move over its time, as queued up call by call and as a graph, beside a copy
  * in the device's memory that moves as many. Prints how long the first and the second handle take to open the device, and a Markdown
- * table. (tests/gpu/bundle.sh builds it, tests/gpu/run.sh runs it.)
- * usage: bandwidth <elements>... */
+ * table if there are numbers of elements. (tests/gpu/bundle.sh builds it, tests/gpu/run.sh runs it.)
+ * usage: bandwidth [elements]... */
 #include "cuda_driver.h"
 #include <adamw.h>
 #include <stdio.h>
@@ -233,7 +233,8 @@ int main(int argc, char **argv) {
   CUDA(cuEventCreate(&start, 0));
   CUDA(cuEventCreate(&end, 0));
   measure_opening();
-  printf("| parameters | elements | tensors | step, ms | GB/s | from a graph, ms | copy, GB/s | of the copy |\n|---|---|---|---|---|---|---|---|\n");
+  if (argc > 1)
+    printf("| parameters | elements | tensors | step, ms | GB/s | from a graph, ms | copy, GB/s | of the copy |\n|---|---|---|---|---|---|---|---|\n");
   for (int i = 1; i < argc; i++) {
     int64_t n_elements = (int64_t)strtod(argv[i], NULL); /* 1e9 is one of the ways to write it */
     for (size_t k = 0; k < sizeof formats / sizeof *formats; k++) measure(&formats[k], n_elements, 1);

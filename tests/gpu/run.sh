@@ -86,8 +86,9 @@ say "# On a GPU"
 say
 say "What \`tests/gpu/run.sh\` said last. libadamw at $(cat version); $($python machine.py 2>&1)."
 
-part "The example, with kernels new to the driver" 60 everything ./cuda_stream
-part "The example again" 60 everything ./cuda_stream
+part "Opening the device with machine code, with PTX that is new to the driver, and with PTX that it has compiled before" 60 everything \
+  bash -c './bandwidth && export CUDA_FORCE_PTX_JIT=1 && ./bandwidth && ./bandwidth'
+part "The example" 60 everything ./cuda_stream
 bits "steps" 60 steps::
 long_bits "gradients of rows" 90 sparse:: --skip a_step_is_launches_and_one_upload_where_a_list_has_moved
 # Of the rest those that look at nothing but bits and statuses: others need the stand-in's log.
@@ -102,6 +103,7 @@ bits "graphs, streams, offload, checkpoints" 60 --exact $(./tests --list | sed -
   offload::what_the_host_writes_into_a_parameter_is_fetched_when_it_says_so \
   checkpoint::what_a_device_saves_a_host_loads_and_the_other_way_round
 long_bits "every format" 90 --exact kernels::every_format_steps_to_the_processors_bits
+CUDA_FORCE_PTX_JIT=1 long_bits "every format, of PTX" 90 --exact kernels::every_format_steps_to_the_processors_bits
 
 part "Bandwidth: a step, called ten times in a row and from a graph, beside a copy of as many bytes; medians of 11 rounds" 120 \
   everything ./bandwidth "${lengths[@]}"
