@@ -112,8 +112,9 @@ bench: ## the step beside a loop that moves the same bytes, and Criterion's figu
 	cargo bench --locked --bench new_grads
 	cargo bench --locked --bench step
 
-bench-checkpoint: ## saving and loading 1.5 GB beside what the disk does with the same bytes
+bench-checkpoint: ## saving and loading 1.5 GB beside what the disk does with the same bytes, and saves beside steps
 	cargo bench --locked --bench checkpoint
+	cargo bench --locked --bench saves
 
 bench-checkpoint-peers: .venv-peers/ready ## the same beside torch.save and safetensors (fetches some GB)
 	cargo build --release --locked --lib --target-dir target
@@ -187,6 +188,7 @@ finetune: .venv-peers/ready ## fine-tune a transformer with adamw.torch.AdamW be
 
 bench-quick: ## the cases that have a bound, within a minute, as one JSON object a line
 	@cargo bench --quiet --locked --bench compare -- --quick
+	@cargo bench --quiet --locked --bench saves -- --quick
 
 header: ## regenerate include/adamw.h, what Python knows of it, and what programs rely on
 	ADAMW_UPDATE_HEADER=1 cargo test --locked --test house header::

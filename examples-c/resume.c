@@ -70,9 +70,11 @@ int main(int argc, char **argv) {
   for (uint64_t step = info.step; step < NUM_STEPS; step++) {
     compute_grad(step);
     check(adamw_step(optimizer));
-    if ((step + 1) % SAVE_EVERY == 0) check(adamw_save_to(optimizer, &save, NULL));
+    /* A thread writes a copy of this moment while the steps go on. */
+    if ((step + 1) % SAVE_EVERY == 0) check(adamw_save_begin(optimizer, &save));
     if (step == last) raise(SIGKILL);
   }
+  check(adamw_save_wait(optimizer, NULL, NULL)); /* the last file is whole now */
 
   for (int i = 0; i < N; i += 100)
     printf("%a\n", weights[i]); /* every bit */

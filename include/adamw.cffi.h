@@ -598,6 +598,14 @@ adamw_status adamw_save(adamw_optimizer *optimizer, const char *path);
 adamw_status adamw_save_to(adamw_optimizer *optimizer,
                            const struct adamw_save_args *args,
                            uint64_t *out_num_bytes);
+adamw_status adamw_save_begin(adamw_optimizer *optimizer, const struct adamw_save_args *args);
+adamw_status adamw_save_poll(adamw_optimizer *optimizer,
+                             uint32_t *out_running,
+                             uint64_t *out_done,
+                             uint64_t *out_total);
+adamw_status adamw_save_wait(adamw_optimizer *optimizer,
+                             uint64_t *out_num_bytes,
+                             uint32_t *out_durable);
 typedef int32_t (*adamw_rename)(const char *name, const char **out_name, void *user_data);
 typedef int32_t (*adamw_read)(uint64_t offset, void *out_data, size_t num_bytes, void *user_data);
 typedef struct adamw_source {

@@ -34,7 +34,7 @@
  *       set_loss_scaler_state, set_found_inf
  *   Sparse gradients: set_sparse_grad, sparse_prepare, sparse_flush
  *   State: get_state_info, get_state_name, find_state, get_state, set_state, get_steps, set_steps
- *   Checkpoints: save, save_to, load, load_from, inspect
+ *   Checkpoints: save, save_to, save_begin, save_poll, save_wait, load, load_from, inspect
  *   CUDA: set_stream, set_device_inputs, prepare
  *
  * CONVENTIONS
@@ -78,17 +78,18 @@
  *
  * Threads. Different handles are independent. If a handle is in use, by another thread or by the
  * call that runs one of its callbacks (except the closure of adamw_minimize), a second call on it
- * is refused with ADAMW_STATUS_BUSY. From the start of a step to its end the library may use its
- * own threads, which belong to the handle, block all signals, and are joined by adamw_destroy, or
- * those of a team that handles share (adamw_team_create). A forked child steps on the calling
- * thread alone. Threads of the host take a step together by adamw_step_begin. Callbacks must not
- * throw or longjmp. The tasks of parallel_for may run on any thread; all other callbacks run on the
- * caller's thread (that of the first adamw_step_work, where threads take a step together), each in
- * the host's own floating-point environment. Cancellation (pthread_cancel) is held off during a
- * call and during a task. Callbacks run with it held off and must not allow it themselves. So a
- * call is never interrupted; a thread that was cancelled ends when the call returns, whatever its
- * cancel type. The library allocates no memory for a thread, except for the text of its first
- * error.
+ * is refused with ADAMW_STATUS_BUSY. From the start of a step to its end, and while it writes a
+ * save that was begun (adamw_save_begin), the library may use its own threads, which belong to the
+ * handle, block all signals, and are joined by adamw_destroy, or those of a team that handles share
+ * (adamw_team_create). A forked child steps on the calling thread alone. Threads of the host take a
+ * step together by adamw_step_begin. Callbacks must not throw or longjmp. The tasks of parallel_for
+ * may run on any thread, and those of adamw_save_begin on a thread of the handle; all other
+ * callbacks run on the caller's thread (that of the first adamw_step_work, where threads take a
+ * step together), each in the host's own floating-point environment. Cancellation (pthread_cancel)
+ * is held off during a call and during a task. Callbacks run with it held off and must not allow it
+ * themselves. So a call is never interrupted; a thread that was cancelled ends when the call
+ * returns, whatever its cancel type. The library allocates no memory for a thread, except for the
+ * text of its first error.
  *
  * Stack. A call takes at most 16 KiB of its thread's stack, and so does a task of parallel_for and
  * each of the library's own threads, on every instruction set. CUDA's driver and the host's
@@ -1989,6 +1990,62 @@ adamw_status adamw_save(adamw_optimizer *optimizer, const char *path);
 adamw_status adamw_save_to(adamw_optimizer *optimizer,
                            const struct adamw_save_args *args,
                            uint64_t *out_num_bytes);
+
+/// Begins to save what `adamw_save_to` saves, and returns while it is being written. It takes a
+/// snapshot, which takes as long as a copy of what is saved; a thread of the handle writes from
+/// that. Steps and all other calls go on meanwhile. The file has the bytes that `adamw_save_to`
+/// would have given in place of this call, whatever happens after it, and is whole or not there as
+/// with `adamw_save`.
+///
+/// `args` names a `path` or a `write` function. The path is opened here, so that most mistakes are
+/// an error of this call. `write` and `progress` are called on the handle's thread, with all
+/// signals blocked and in the default floating-point environment, and their `user_data` must live
+/// until the save is over: until `adamw_save_wait`, `adamw_destroy` or another call that waits for
+/// it has returned. A progress function that does not return 0 ends the save. In these functions,
+/// calls that wait for the save are `ADAMW_STATUS_BUSY`.
+///
+/// One save is written at a time: this call waits for the one that was begun before, and so do
+/// `adamw_save`, `adamw_save_to`, the loads and `adamw_destroy`. If that save has failed and
+/// neither `adamw_save_wait` nor `adamw_save_poll` has told, its error is returned here, the text
+/// says so, and nothing is begun: call again.
+///
+/// The snapshot takes as much memory as the file, and is kept for the next one until
+/// `adamw_destroy`, because memory that was used before takes copies faster.
+/// `ADAMW_STATUS_OUT_OF_MEMORY` if there is not enough of it: nothing has changed, and `adamw_save`
+/// needs none. State on a device is copied down on the stream, which is waited for.
+///
+/// A forked child does not have the thread: its parent goes on writing. In the child
+/// `adamw_save_wait` and `adamw_save_poll` are `ADAMW_STATUS_NOT_FOUND`, and every other call does
+/// what it does if nothing was begun.
+///
+/// The caller ensures:
+/// `args` is NULL, or readable with all that it points to. Its functions may be called on another
+/// thread until the save is over.
+adamw_status adamw_save_begin(adamw_optimizer *optimizer, const struct adamw_save_args *args);
+
+/// Tells how far the save that was begun last has come, without waiting: writes 1 to `out_running`
+/// while it is being written and 0 when it has ended, and the number of bytes of tensors that are
+/// done and their total (twice what is saved, where a function takes it) to `out_done` and
+/// `out_total`. Any of them may be NULL. If it has failed, its error is returned, as
+/// `adamw_save_wait` would. If none was begun, all three are 0.
+///
+/// The caller ensures:
+/// The outputs are NULL or writable.
+adamw_status adamw_save_poll(adamw_optimizer *optimizer,
+                             uint32_t *out_running,
+                             uint64_t *out_done,
+                             uint64_t *out_total);
+
+/// Waits until the save that was begun last has been written, and returns its result. Writes the
+/// size of the checkpoint in bytes to `out_num_bytes`, and to `out_durable` what
+/// `adamw_save_args.out_durable` receives; both may be NULL. It may be called again, and returns
+/// the same until the next save is begun. If none was begun, it returns at once, and writes 0.
+///
+/// The caller ensures:
+/// The outputs are NULL or writable.
+adamw_status adamw_save_wait(adamw_optimizer *optimizer,
+                             uint64_t *out_num_bytes,
+                             uint32_t *out_durable);
 
 /// Gives the name of a parameter in the checkpoint: writes a NUL-terminated name to `out_name`,
 /// which holds the parameter's own name on entry, and returns 0. Any other return value fails the

@@ -713,6 +713,49 @@ public:
     return num_bytes;
   }
 
+  // Begins to save to a file, or to what `args` names, and returns while a thread of the handle
+  // writes it.
+  void save_begin(const std::string &path, bool params = false) {
+    adamw_save_args args{};
+    args.path = path.c_str();
+    args.params = params;
+    save_begin(args);
+  }
+
+  void save_begin(adamw_save_args args) {
+    args.struct_size = sizeof args;
+    detail::call(adamw_save_begin, handle_, &args);
+  }
+
+  // How far a save has come that was begun.
+  struct save_progress {
+    bool running;
+    std::uint64_t done, total;
+  };
+
+  // Does not wait. Throws the error of a save that has failed.
+  save_progress save_poll() {
+    std::uint32_t running;
+    save_progress progress;
+    detail::call(adamw_save_poll, handle_, &running, &progress.done, &progress.total);
+    progress.running = running != 0;
+    return progress;
+  }
+
+  // What was saved.
+  struct saved {
+    std::uint64_t num_bytes;
+    bool durable;
+  };
+
+  // Waits for the save that was begun last.
+  saved save_wait() {
+    std::uint64_t num_bytes;
+    std::uint32_t durable;
+    detail::call(adamw_save_wait, handle_, &num_bytes, &durable);
+    return {num_bytes, durable != 0};
+  }
+
   // Returns the size of a checkpoint in bytes.
   std::uint64_t saved_size(bool params = false) {
     adamw_save_args args{};

@@ -239,6 +239,13 @@ pub enum Error {
          gradient"
     )]
     BetweenSteps { alone: Label, late: Label },
+    #[error(
+        "the process that this one was forked from has begun the save, and writes it: \
+         adamw_save_begin begins another"
+    )]
+    BegunByParent,
+    #[error("{0} is set, which adamw_save_begin does not take: adamw_save_to does")]
+    NotBegun(&'static str),
     #[error("{name} returned {returned}, expected 0")]
     Transfer { name: &'static str, returned: i32 },
     #[error(

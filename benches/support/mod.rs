@@ -308,6 +308,10 @@ impl Optimizer {
         }
     }
 
+    pub fn raw(&self) -> *mut adamw::ffi::Optimizer {
+        self.0
+    }
+
     pub fn new(config: &adamw_config) -> Self {
         let mut handle = null_mut();
         // SAFETY: plain calls with valid pointers.
@@ -358,7 +362,7 @@ impl Drop for Optimizer {
     }
 }
 
-fn check(status: Status) {
+pub fn check(status: Status) {
     // SAFETY: the text is NUL-terminated.
     let text = || unsafe { std::ffi::CStr::from_ptr(adamw_last_error()) };
     assert_eq!(status, Status::Ok, "{:?}", text());

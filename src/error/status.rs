@@ -117,6 +117,7 @@ impl Error {
                 Status::NotFound
             }
             Error::NoStepBegun
+            | Error::BegunByParent
             | Error::NoState { .. }
             | Error::NoStateNamed(_)
             | Error::NoParamNamed(_)

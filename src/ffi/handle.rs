@@ -64,6 +64,10 @@ pub fn load(
 
 /// Drops the optimizer. Its handle is stale from now on.
 pub fn remove(handle: *const Optimizer) -> Result<(), Error> {
+    // In a function of the host's that the thread of a save has called.
+    if let Ok(true) = OPTIMIZERS.read(handle, Optimizer::is_saved_by_this_thread) {
+        return Err(Error::Busy);
+    }
     OPTIMIZERS.remove(handle)
 }
 

@@ -146,6 +146,15 @@ unsafe fn target<'a>(args: &adamw_save_args, out_num_bytes: *mut u64) -> Result<
         return Ok(Target::Memory(data));
     }
     // SAFETY: the caller guarantees it.
+    unsafe { written(args) }
+}
+
+/// Returns the target that is a file or a function of the host's.
+///
+/// # Safety
+/// `args.path` is NULL or NUL-terminated, and `args.write` may be called.
+pub(super) unsafe fn written<'a>(args: &adamw_save_args) -> Result<Target<'a>, Error> {
+    // SAFETY: the caller guarantees it.
     if let Some(writer) = unsafe { HostWriter::new(args.write, args.write_data) } {
         return Ok(Target::Host(writer));
     }

@@ -16,7 +16,7 @@ pub use params::names::{Item, Scheme};
 pub use params::options::Options;
 pub use params::{NewParam, Shard};
 pub use saved::load::{LoadOptions, LoadScope};
-pub use saved::save::Target;
+pub use saved::write::Target;
 pub use step::grads::Clear;
 pub use step::report::Report;
 
@@ -29,6 +29,7 @@ use crate::sys::memory::reserve;
 use device::OnDevice;
 use hyper::scaler::Scaler;
 use params::table::{ParamId, Params};
+use saved::begun::Begun;
 use step::Scratch;
 use step::window::Window;
 
@@ -58,6 +59,8 @@ pub struct Optimizer {
     scratch: Scratch,
     /// A load failed in the middle of its writes.
     is_half_loaded: bool,
+    /// The save that was begun last.
+    begun: Begun,
 }
 
 impl Optimizer {
@@ -89,6 +92,7 @@ impl Optimizer {
             on_device: OnDevice::default(),
             scratch: Scratch::default(),
             is_half_loaded: false,
+            begun: Begun::default(),
         })
     }
 

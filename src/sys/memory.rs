@@ -7,7 +7,7 @@
 //! page from the allocator, and aligns it to a cache line by hand. `mapped` maps more than that on
 //! huge pages. A mapping costs nothing until it is touched, so that the pages of a large state are
 //! allocated by the thread that first steps them; they go back to the system at once when it is
-//! dropped.
+//! dropped. A `Block` is the same for bytes that one owner reads and writes.
 
 use crate::error::Error;
 use core::ops::{Deref, DerefMut};
@@ -42,6 +42,25 @@ impl Memory {
 
     pub fn address(&self) -> usize {
         self.start.expose_provenance().get()
+    }
+}
+
+/// Memory that is reached only through its owner.
+pub struct Block(Memory);
+
+impl Block {
+    pub fn zeroed(bytes: usize, what: &'static str) -> Result<Block, Error> {
+        Ok(Block(Memory::zeroed(bytes, what)?))
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the bytes are initialised, and nobody else knows the address.
+        unsafe { core::slice::from_raw_parts(self.0.start.as_ptr(), self.0.bytes) }
+    }
+
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above.
+        unsafe { core::slice::from_raw_parts_mut(self.0.start.as_ptr(), self.0.bytes) }
     }
 }
 

@@ -1,7 +1,8 @@
 //! The system: files, the floating-point environment, memory, processors, threads, signals, panics.
 
+pub mod background;
 pub mod cancel;
-mod counted;
+pub mod counted;
 pub mod files;
 pub mod fp;
 pub mod meeting;

@@ -295,6 +295,19 @@ static adamw_status save_to(adamw_optimizer *optimizer) {
   return adamw_save_to(optimizer, &args, NULL);
 }
 
+static adamw_status save_begin(adamw_optimizer *optimizer) {
+  const adamw_save_args args = {.struct_size = sizeof args, .path = "calls.safetensors"};
+  return adamw_save_begin(optimizer, &args);
+}
+
+static adamw_status save_poll(adamw_optimizer *optimizer) {
+  return adamw_save_poll(optimizer, NULL, NULL, NULL);
+}
+
+static adamw_status save_wait(adamw_optimizer *optimizer) {
+  return adamw_save_wait(optimizer, NULL, NULL);
+}
+
 static adamw_status load(adamw_optimizer *optimizer) {
   return adamw_load(optimizer, "calls.safetensors", NULL);
 }
@@ -371,6 +384,9 @@ const struct call every_call[] = {
     {"adamw_get_step_info", get_step_info},
     {"adamw_save", save},
     {"adamw_save_to", save_to},
+    {"adamw_save_begin", save_begin},
+    {"adamw_save_poll", save_poll},
+    {"adamw_save_wait", save_wait},
     {"adamw_load", load},
     {"adamw_load_from", load_from},
     {"adamw_destroy", adamw_destroy},

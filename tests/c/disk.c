@@ -190,11 +190,24 @@ static struct file in_memory(void) {
 
 /* ---- promises */
 
+/* Saves are begun, and written by a thread of the handle. Nothing else runs meanwhile. */
+static bool begins;
+
+static adamw_status save_to_path(uint32_t *out_durable) {
+  adamw_save_args args = {.struct_size = sizeof args, .path = path};
+  if (!begins) {
+    args.out_durable = out_durable;
+    return adamw_save_to(optimizer, &args, NULL);
+  }
+  adamw_status begun = adamw_save_begin(optimizer, &args);
+  return begun ? begun : adamw_save_wait(optimizer, NULL, out_durable);
+}
+
 /* Every write goes to the file that was made; it is synced after the last of them, renamed after that,
    and then its directory is synced. */
 static void the_order_is_that_of_a_durable_file(void) {
   forget();
-  holds(!adamw_save(optimizer, path));
+  holds(!save_to_path(NULL));
   int created = -1, last_write = -1, synced = -1, renamed = -1, synced_folder = -1;
   for (int i = 0; i < n_calls; i++) {
     if (trace[i].call == OPEN && trace[i].creates)
@@ -234,7 +247,7 @@ static void a_failing_call_leaves_the_old_file(bool there) {
         fault_in = calls[c];
         fault_at = number;
         fault_errno = errors[e];
-        adamw_status status = adamw_save(optimizer, path);
+        adamw_status status = save_to_path(NULL);
         bool hit = n_of[calls[c]] > number;
         bool is_last_fsync = calls[c] == FSYNC && number == 1;
         int n_fsyncs = n_of[FSYNC];
@@ -253,7 +266,7 @@ static void a_failing_call_leaves_the_old_file(bool there) {
         else
           holds(same(after, before));
         holds(is_alone(there || is_last_fsync));
-        holds(!adamw_save(optimizer, path));
+        holds(!save_to_path(NULL));
         struct file again = file();
         holds(same(again, expected));
         free(before.bytes);
@@ -266,8 +279,7 @@ static void a_failing_call_leaves_the_old_file(bool there) {
 /* A save to the file; 1: it is durable, 0: it is not, -1: it failed. */
 static int save(void) {
   uint32_t durable = 7;
-  const adamw_save_args args = {.struct_size = sizeof args, .path = path, .out_durable = &durable};
-  adamw_status status = adamw_save_to(optimizer, &args, NULL);
+  adamw_status status = save_to_path(&durable);
   holds(status == ADAMW_STATUS_OK ? durable < 2 : durable == 7);
   return status == ADAMW_STATUS_OK ? (int)durable : -1;
 }
@@ -344,7 +356,7 @@ static void short_and_interrupted_writes_go_on(void) {
     for (int interrupts = 0; interrupts < 2; interrupts++) {
       longest_write = most[i];
       interrupted = interrupts;
-      holds(!adamw_save(optimizer, path));
+      holds(!save_to_path(NULL));
       struct file seen = file();
       holds(same(seen, expected));
       free(seen.bytes);
@@ -358,7 +370,7 @@ static void short_and_interrupted_writes_go_on(void) {
    can only be loaded again or destroyed. */
 static void a_failing_read_is_an_error(void) {
   struct file expected = in_memory();
-  holds(!adamw_save(optimizer, path));
+  holds(!save_to_path(NULL));
   forget();
   holds(!adamw_load(optimizer, path, NULL));
   int n_reads = n_of[READ], n_poisoned = 0;
@@ -401,26 +413,34 @@ static void a_limit_on_files_is_an_error(void) {
   for (rlim_t bytes = 0; bytes < expected.n; bytes += 1000003) {
     low.rlim_cur = bytes;
     holds(!setrlimit(RLIMIT_FSIZE, &low));
-    adamw_status status = adamw_save(optimizer, path);
+    adamw_status status = save_to_path(NULL);
     holds(status == ADAMW_STATUS_IO && strstr(adamw_last_error(), "File too large"));
     holds(!setrlimit(RLIMIT_FSIZE, &limit));
     struct file seen = file();
     holds(same(seen, expected) && is_alone(true));
     free(seen.bytes);
   }
-  holds(!adamw_save(optimizer, path));
+  holds(!save_to_path(NULL));
   /* The host's own signal is still its own. */
   sigset_t pending;
   holds(!sigpending(&pending) && !sigismember(&pending, SIGXFSZ));
   free(expected.bytes);
 }
 
-static void a_failing_allocation_changes_nothing(void) {
+static void a_failing_allocation_or_thread_changes_nothing(void) {
   struct file expected = in_memory();
   long failed = 1;
+  if (begins) {
+    fail_thread(0);
+    holds(save_to_path(NULL) == ADAMW_STATUS_OUT_OF_MEMORY && is_alone(true));
+    fail_nothing();
+    holds(!adamw_step(optimizer) && !save_to_path(NULL));
+    free(expected.bytes);
+    expected = in_memory();
+  }
   for (long number = 0; failed; number++) {
     fail_alloc(number, false);
-    adamw_status saved = adamw_save(optimizer, path);
+    adamw_status saved = save_to_path(NULL);
     failed = fail_n_failed();
     fail_nothing();
     holds(saved == (failed ? ADAMW_STATUS_OUT_OF_MEMORY : ADAMW_STATUS_OK));
@@ -440,9 +460,7 @@ static void a_failing_allocation_changes_nothing(void) {
   free(expected.bytes);
 }
 
-int main(void) {
-  set_up();
-  holds(!adamw_step(optimizer));
+static void a_save_is_whole_or_not_there(void) {
   the_order_is_that_of_a_durable_file();
   holds(!adamw_step(optimizer));
   a_failing_call_leaves_the_old_file(true);
@@ -451,8 +469,16 @@ int main(void) {
   no_file_is_left_whatever_fails();
   short_and_interrupted_writes_go_on();
   a_limit_on_files_is_an_error();
+  a_failing_allocation_or_thread_changes_nothing();
+}
+
+int main(void) {
+  set_up();
+  holds(!adamw_step(optimizer));
+  a_save_is_whole_or_not_there();
   a_failing_read_is_an_error();
-  a_failing_allocation_changes_nothing();
+  begins = true;
+  a_save_is_whole_or_not_there();
   holds(!adamw_step(optimizer));
   holds(!adamw_destroy(optimizer));
   unlink(path);

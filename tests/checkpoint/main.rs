@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod begun;
 mod files;
 mod golden;
 mod hostile;

@@ -168,6 +168,20 @@ fn a_file_and_memory_hold_the_same_bytes_and_load_alike() {
     assert_eq!(folder.names(), ["state.safetensors"]);
 }
 
+#[test]
+fn a_begun_save_has_the_bytes_of_a_save_whatever_steps_follow() {
+    for mode in modes() {
+        let run = Run::new(&mode.config(), start(mode.param), &|_| ());
+        for params in [false, true] {
+            run.train(0..3);
+            let expected = run.handle.saved(params);
+            let begun = run.handle.saved_beside(params, || run.train(3..6));
+            assert!(begun == expected, "{mode:?}, params: {params}");
+            assert!(run.handle.saved(params) != expected, "{mode:?}");
+        }
+    }
+}
+
 /// Means of squares that are negative are the host's to see to: what was saved loads, as it was.
 #[test]
 fn whatever_the_host_had_in_its_state_is_given_back() {

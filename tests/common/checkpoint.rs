@@ -8,6 +8,7 @@ use core::ffi::c_void;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A directory that is removed with its owner.
@@ -112,7 +113,61 @@ unsafe extern "C" fn read(
     0
 }
 
+/// The bytes that a save gives to a function of the host's, on whichever thread.
+#[derive(Default)]
+pub struct Gathered(Mutex<Vec<u8>>);
+
+impl Gathered {
+    /// It outlives the save.
+    pub fn args(&self) -> adamw_save_args {
+        adamw_save_args { write: Some(gather), write_data: user_data(self), ..save_args() }
+    }
+
+    pub fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+unsafe extern "C" fn gather(data: *const c_void, num_bytes: usize, to: *mut c_void) -> i32 {
+    // SAFETY: `args`' own, and the library's bytes.
+    let (to, bytes) = unsafe {
+        let bytes = core::slice::from_raw_parts(data.cast::<u8>(), num_bytes);
+        (from_user_data::<Gathered>(to), bytes)
+    };
+    to.0.lock().unwrap().extend_from_slice(bytes);
+    0
+}
+
 impl Handle {
+    pub fn save_begin(&self, args: &adamw_save_args) -> Answer {
+        call!(adamw_save_begin(self.raw(), args))
+    }
+
+    /// The number of bytes, and whether they are durable.
+    pub fn save_wait(&self) -> Answer<(u64, u32)> {
+        let (mut n_bytes, mut durable) = (u64::MAX, u32::MAX);
+        call!(adamw_save_wait(self.raw(), &mut n_bytes, &mut durable))?;
+        Ok((n_bytes, durable))
+    }
+
+    /// Whether a save is running, and the numbers of bytes that are done and of all.
+    pub fn save_poll(&self) -> Answer<(u32, u64, u64)> {
+        let (mut running, mut done, mut total) = (u32::MAX, u64::MAX, u64::MAX);
+        call!(adamw_save_poll(self.raw(), &mut running, &mut done, &mut total))?;
+        Ok((running, done, total))
+    }
+
+    /// The checkpoint as the handle's thread writes it while `meanwhile` goes on.
+    pub fn saved_beside(&self, params: bool, meanwhile: impl FnOnce()) -> Vec<u8> {
+        let gathered = Gathered::default();
+        self.save_begin(&adamw_save_args { params: params.into(), ..gathered.args() }).unwrap();
+        meanwhile();
+        let (n_bytes, durable) = self.save_wait().unwrap();
+        let bytes = gathered.take();
+        assert_eq!((n_bytes, durable), (bytes.len() as u64, 0));
+        bytes
+    }
+
     pub fn save(&self, path: &Path) -> Answer {
         call!(adamw_save(self.raw(), c_path(path).as_ptr()))
     }

@@ -662,6 +662,15 @@ static void checkpoints_of_every_kind() {
   other.optimizer.load("classes.safetensors");
   HOLDS(other.optimizer.info(other.second).step == 2);
   HOLDS(fails([&] { other.optimizer.load("no/such/file"); }, ADAMW_STATUS_IO));
+  w.optimizer.save_begin("classes.safetensors");
+  w.optimizer.step();
+  const adamw::optimizer::saved saved = w.optimizer.save_wait();
+  HOLDS(saved.num_bytes == n && saved.durable);
+  const adamw::optimizer::save_progress progress = w.optimizer.save_poll();
+  HOLDS(!progress.running && progress.done == progress.total && progress.total > 0);
+  other.optimizer.load("classes.safetensors");
+  HOLDS(other.optimizer.info(other.second).step == 2);
+  HOLDS(fails([&] { w.optimizer.save_begin("no/such/file"); }, ADAMW_STATUS_IO));
   bytes[bytes.size() - 1] ^= 1;
   HOLDS(fails([&] { other.optimizer.load({source}); }, ADAMW_STATUS_CORRUPT));
   bytes[bytes.size() - 1] ^= 1;

@@ -48,6 +48,7 @@ fn what_a_device_saves_a_host_loads_and_the_other_way_round() {
         let mut twin = several(&config);
         // Before the first step masters are what the parameters are.
         assert!(twin.host.saved(true) == twin.device.saved(true));
+        assert!(twin.host.saved(true) == twin.device.saved_beside(true, || ()));
         steps(&mut twin, 2);
         let (host, device) = (twin.host.saved(true), twin.device.saved(true));
         assert!(host == device, "{config:?}");

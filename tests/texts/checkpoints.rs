@@ -14,6 +14,7 @@ use core::ptr::null;
 
 pub fn refusals(rows: &mut Refusals) {
     arguments(rows);
+    begun(rows);
     files(rows);
     bytes(rows);
     moments(rows);
@@ -67,6 +68,32 @@ fn arguments(rows: &mut Refusals) {
         "source.num_bytes is 9.223372036854776e18, expected at most 2^63 - 1",
     );
     rows.invalid(handle.load_from(&[], &load_options()), "sources is NULL");
+}
+
+fn begun(rows: &mut Refusals) {
+    let param = ones(Dtype::F32, 2);
+    let handle = trained(&config(), "w", &param);
+    let write = adamw_save_args { write: Some(keeps_nothing), ..save_args() };
+    rows.invalid(
+        handle.save_begin(&save_args()),
+        "args has 0 of path and write, expected one of them",
+    );
+    let (mut byte, mut durable) = (0u8, 0u32);
+    let others = [
+        ("data", adamw_save_args { data: (&raw mut byte).cast(), ..write }),
+        ("size_only", adamw_save_args { size_only: 1, ..write }),
+        ("out_durable", adamw_save_args { out_durable: &mut durable, ..write }),
+    ];
+    for (name, args) in others {
+        let text = "is set, which adamw_save_begin does not take: adamw_save_to does";
+        rows.invalid(handle.save_begin(&args), &format!("args.{name} {text}"));
+    }
+    handle.save_begin(&write).unwrap();
+    rows.row(
+        handle.save_begin(&write),
+        Callback,
+        "the save that was begun before has failed: write returned 7, expected 0",
+    );
 }
 
 fn files(rows: &mut Refusals) {

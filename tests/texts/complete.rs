@@ -7,18 +7,19 @@ use crate::{
 use crate::{headers, said, tensors};
 
 /// What no test can bring about, or only where the program around it is made to fail.
-const NOT_HERE: [(&str, &str); 7] = [
+const NOT_HERE: [(&str, &str); 8] = [
     ("there are {0} params or groups already", "it takes 2^32 of them"),
     ("could not start {0} threads", "the system has to refuse"),
     (
         "caught a panic, which is a bug",
-        "no call is known to panic: src/ffi/mod.rs has one that does",
+        "no call is known to panic: src/ffi/guard.rs has one that does",
     ),
     ("the CUDA driver did not accept the kernels", "they are right: a driver has to fail"),
     (
         "param \"{param}\" is on a device, where there is no {what}",
         "rows without end take 16 GiB of a device",
     ),
+    ("the process that this one was forked from", "tests/c/begun.c forks"),
     ("no memory for its header", "the system has to refuse"),
     ("it is no state", "nobody asks for the state that a parameter itself is"),
 ];

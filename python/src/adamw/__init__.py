@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from . import schedules
 from ._library import version
-from .checkpoints import Entry, Saved, inspect
+from .checkpoints import Entry, Saved, SaveProgress, inspect
 from .errors import (
     AdamWError,
     BadHandleError,
@@ -65,6 +65,7 @@ __all__ = [
     "OutOfMemoryError",
     "ParamInfo",
     "PoisonedError",
+    "SaveProgress",
     "Saved",
     "Schedule",
     "ScheduleState",

@@ -1005,6 +1005,12 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "adamw_set_steps": (c_int32, [c_void_p, POINTER(c_uint32), POINTER(c_uint64), c_size_t]),
     "adamw_save": (c_int32, [c_void_p, c_char_p]),
     "adamw_save_to": (c_int32, [c_void_p, POINTER(SaveArgs), POINTER(c_uint64)]),
+    "adamw_save_begin": (c_int32, [c_void_p, POINTER(SaveArgs)]),
+    "adamw_save_poll": (
+        c_int32,
+        [c_void_p, POINTER(c_uint32), POINTER(c_uint64), POINTER(c_uint64)],
+    ),
+    "adamw_save_wait": (c_int32, [c_void_p, POINTER(c_uint64), POINTER(c_uint32)]),
     "adamw_load": (c_int32, [c_void_p, c_char_p, POINTER(LoadOptions)]),
     "adamw_load_from": (
         c_int32,

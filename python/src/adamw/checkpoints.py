@@ -38,6 +38,16 @@ class Saved:
 
 
 @dataclass(frozen=True)
+class SaveProgress:
+    """How far a save has come that was begun."""
+
+    running: bool
+    #: The number of bytes of tensors that are done, and of all.
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class Entry:
     """An entry of a checkpoint: a text, or a tensor."""
 
@@ -102,6 +112,28 @@ class Checkpoints(Base):
         else:
             args.write = _callbacks.write(target)
         return Saved(self._save(args, progress), bool(durable.value))
+
+    def save_begin(self, path: Path, *, params: bool = False) -> None:
+        """Begins to save what `save` saves, as it is now, and returns while a thread writes the
+        file: steps go on meanwhile. One save is written at a time, so that this waits for the one
+        before. If that one has failed and nobody has been told, its error is raised here, and
+        nothing is begun."""
+        args = sized(_abi.SaveArgs, params=int(params), path=_path(path))
+        self._handle.call(library.adamw_save_begin, args)
+
+    def save_poll(self) -> SaveProgress:
+        """Returns how far the save that was begun last has come, without waiting. Raises its error
+        if it has failed."""
+        running, done, total = ctypes.c_uint32(), ctypes.c_uint64(), ctypes.c_uint64()
+        self._handle.call(library.adamw_save_poll, running, done, total)
+        return SaveProgress(bool(running.value), done.value, total.value)
+
+    def save_wait(self) -> Saved:
+        """Waits for the save that was begun last, and returns what was saved or raises its
+        error."""
+        num_bytes, durable = ctypes.c_uint64(), ctypes.c_uint32()
+        self._handle.call(library.adamw_save_wait, num_bytes, durable)
+        return Saved(num_bytes.value, bool(durable.value))
 
     def to_bytes(self, *, params: bool = False) -> bytes:
         """Returns what `save` would write to a file."""

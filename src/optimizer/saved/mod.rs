@@ -1,6 +1,9 @@
 //! Saving and loading the state of a handle.
 #![forbid(unsafe_code)]
 
+pub(in crate::optimizer) mod begun;
 pub(in crate::optimizer) mod load;
-pub(in crate::optimizer) mod save;
+mod save;
 pub(in crate::optimizer) mod settings;
+mod snapshot;
+pub(in crate::optimizer) mod write;

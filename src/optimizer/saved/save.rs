@@ -1,16 +1,13 @@
-//! Saving: what a checkpoint contains, and in which order.
+//! What a checkpoint contains, and in which order.
 //!
-//! `save` brings the state up to date and drafts the header, in which the checksums are still
-//! missing (`draft`). It then writes the tensors and computes the checksum of each on its way
-//! (`sum_up`); the header comes last. A writer of the host's has to get the header first: for it
-//! the tensors are read twice.
-//!
-//! `each_tensor` visits the tensors in the order of the file, and `pieces` visits their bytes.
-//! Those on a device are read into a buffer, a piece at a time. `settings.rs` writes what a
-//! checkpoint says in words.
+//! `bring_up_to_date` brings the state up to date, and `draft` the header, in which the checksums
+//! are still missing. `each_tensor` visits the tensors in the order of the file; `Live` visits
+//! their bytes, where they are. `write.rs` writes all that, `begun.rs` on a thread of its own, out
+//! of a snapshot (`snapshot.rs`). `settings.rs` writes what a checkpoint says in words.
 #![forbid(unsafe_code)]
 
-use crate::callback::{HostProgress, HostWriter};
+use super::write::{Destination, Pieces, Target, Visit, Written, write};
+use crate::callback::HostProgress;
 use crate::checkpoint::{Draft, PIECE, Progress, Text};
 use crate::error::Error;
 use crate::optimizer::params::masters::Master;
@@ -19,52 +16,24 @@ use crate::optimizer::params::table::ParamId;
 use crate::optimizer::saved::settings::{write_group, write_scaler_state, write_schedule_state};
 use crate::optimizer::{Item, Optimizer};
 use crate::role::Role;
-use crate::sys::files::NewFile;
 use crate::sys::memory::reserve;
 use crate::tensor::Tensor;
-use core::ffi::CStr;
-
-/// Where a checkpoint goes.
-pub enum Target<'a> {
-    /// A file, which is replaced whole or not at all.
-    File(&'a CStr),
-    Memory(&'a mut [u8]),
-    Host(HostWriter),
-    /// Nowhere, because only its size is asked for.
-    Size,
-}
-
-/// What a save has written.
-#[derive(Clone, Copy)]
-pub struct Written {
-    pub n_bytes: u64,
-    /// The checkpoint is in a file that outlives a power cut.
-    pub is_durable: bool,
-}
 
 /// A tensor as it is saved.
-struct Saved<'a> {
+pub struct Saved<'a> {
     /// The parts of its name.
     name: [&'a str; 3],
     dtype: &'static str,
     /// `None` for a number.
     n_elements: Option<u64>,
-    bytes: Bytes<'a>,
+    pub bytes: Bytes,
+    pub n_bytes: usize,
 }
 
 /// The bytes of a tensor.
-enum Bytes<'a> {
-    Here(&'a [u8]),
-    OnDevice(Tensor),
-}
-
-impl Bytes<'_> {
-    fn len(&self) -> usize {
-        match self {
-            Bytes::Here(bytes) => bytes.len(),
-            Bytes::OnDevice(tensor) => tensor.addresses().len(),
-        }
-    }
+pub enum Bytes {
+    Number([u8; 8]),
+    Of(ParamId, Role),
 }
 
 /// The sizes of elements. Those of one size lie together, the largest first, so that all are
@@ -79,51 +48,22 @@ impl Optimizer {
         params: bool,
         progress: Option<HostProgress>,
     ) -> Result<Written, Error> {
+        self.wait_for_begun()?;
         self.bring_up_to_date(params)?;
         let mut draft = self.draft(params)?;
-        let n_bytes = draft.n_bytes() + draft.n_tensor_bytes();
-        let total = draft.n_tensor_bytes();
-        let mut is_durable = false;
-        match target {
-            Target::Size => {}
-            Target::File(path) => {
-                let file = NewFile::create(path)?;
-                let mut progress = Progress::new(progress, total);
-                let mut to = FileBuffer::new(&file, draft.n_bytes())?;
-                self.sum_up(&mut draft, params, &mut progress, |bytes| to.write(bytes))?;
-                to.flush()?;
-                file.write(0, draft.sealed())?;
-                is_durable = file.commit()?;
-            }
-            Target::Memory(to) => {
-                let n = n_bytes as usize;
-                if to.len() < n {
-                    return Err(Error::Count { name: "capacity", count: to.len(), wanted: n });
-                }
-                let mut progress = Progress::new(progress, total);
-                let (header, mut rest) = to.split_at_mut(draft.n_bytes() as usize);
-                self.sum_up(&mut draft, params, &mut progress, |bytes| {
-                    let (next, behind) = core::mem::take(&mut rest).split_at_mut(bytes.len());
-                    next.copy_from_slice(bytes);
-                    rest = behind;
-                    Ok(())
-                })?;
-                header.copy_from_slice(draft.sealed());
-            }
-            Target::Host(writer) => {
-                let mut progress = Progress::new(progress, 2 * total);
-                // The header, which has the checksums, comes first.
-                self.sum_up(&mut draft, params, &mut progress, |_| Ok(()))?;
-                writer.write(draft.sealed())?;
-                self.pieces(params, &mut progress, |_, bytes| writer.write(bytes))?;
-            }
-        }
-        Ok(Written { n_bytes, is_durable })
+        let Some(destination) = Destination::open(target, &draft)? else {
+            return Ok(Written {
+                n_bytes: draft.n_bytes() + draft.n_tensor_bytes(),
+                is_durable: false,
+            });
+        };
+        let mut progress = Progress::new(progress, destination.n_visited(&draft));
+        write(&mut draft, &Live { optimizer: self, params }, destination, &mut progress)
     }
 
     /// Brings all that is saved up to date, as `view` does for one tensor. Refuses to save in the
     /// middle of an accumulation, or between steps of single parameters.
-    fn bring_up_to_date(&mut self, with_params: bool) -> Result<(), Error> {
+    pub(super) fn bring_up_to_date(&mut self, with_params: bool) -> Result<(), Error> {
         let params = &self.params;
         for id in params.live() {
             if params.operands(id).n_accumulated() > 0 {
@@ -152,7 +92,7 @@ impl Optimizer {
     }
 
     /// Returns the header without the checksums.
-    fn draft(&self, params: bool) -> Result<Draft, Error> {
+    pub(super) fn draft(&self, params: bool) -> Result<Draft, Error> {
         let mut n_tensors = 0;
         self.each_tensor(params, |_| {
             n_tensors += 1;
@@ -180,15 +120,18 @@ impl Optimizer {
             let key = format_args!("param_groups.{}", self.params[id].name());
             draft.pair(key, text.set(|text| self.write_param(text, id))?)?;
         }
-        self.each_tensor(params, |Saved { name: [a, b, c], dtype, n_elements, bytes }| {
-            draft.tensor(format_args!("{a}{b}{c}"), dtype, n_elements, bytes.len() as u64)
-        })?;
+        self.each_tensor(
+            params,
+            |Saved { name: [a, b, c], dtype, n_elements, n_bytes, .. }| {
+                draft.tensor(format_args!("{a}{b}{c}"), dtype, n_elements, n_bytes as u64)
+            },
+        )?;
         draft.end()?;
         Ok(draft)
     }
 
     /// Visits every tensor in the order of the file.
-    fn each_tensor(
+    pub(super) fn each_tensor(
         &self,
         params: bool,
         mut visit: impl FnMut(Saved) -> Result<(), Error>,
@@ -207,17 +150,20 @@ impl Optimizer {
                             name: tensor_name(name, role),
                             dtype: tensor.dtype().safetensors_name(),
                             n_elements: Some(tensor.n_elements()),
-                            bytes: if operands.is_on_device() {
-                                Bytes::OnDevice(tensor)
-                            } else {
-                                Bytes::Here(operands.bytes(role))
-                            },
+                            bytes: Bytes::Of(id, role),
+                            n_bytes: tensor.addresses().len(),
                         })?;
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    /// Returns a tensor of a parameter that is on the device.
+    pub(super) fn on_device(&self, id: ParamId, role: Role) -> Option<Tensor> {
+        let operands = self.params.operands(id);
+        operands.tensor(role).filter(|_| operands.is_on_device())
     }
 
     /// Visits the counters of a parameter.
@@ -236,100 +182,44 @@ impl Optimizer {
             (state(Item::Beta2Power), "F64", param.clock.beta2_power.to_bits()),
             (["param_groups.", name, ".lr"], "F64", lr.to_bits()),
         ] {
-            visit(Saved {
-                name,
-                dtype,
-                n_elements: None,
-                bytes: Bytes::Here(&bits.to_le_bytes()),
-            })?;
+            let (bytes, n_bytes) = (Bytes::Number(bits.to_le_bytes()), 8);
+            visit(Saved { name, dtype, n_elements: None, bytes, n_bytes })?;
         }
         Ok(())
     }
+}
 
-    /// Visits the bytes of all tensors, piece by piece, with the number of the tensor.
-    fn pieces(
-        &self,
-        params: bool,
-        progress: &mut Progress,
-        mut visit: impl FnMut(usize, &[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let mut number = 0;
-        let mut room = Vec::new();
-        self.each_tensor(params, |saved| {
-            let mut visit_piece = |piece: &[u8]| {
-                visit(number, piece)?;
-                progress.add(piece.len() as u64)
-            };
+/// The state of an optimizer as it is now, and the parameters themselves if `params`.
+struct Live<'a> {
+    optimizer: &'a Optimizer,
+    params: bool,
+}
+
+impl Pieces for Live<'_> {
+    fn each(&self, visit: &mut Visit) -> Result<(), Error> {
+        let Live { optimizer: Optimizer { params, backend, .. }, .. } = self;
+        let (mut number, mut room) = (0, Vec::new());
+        self.optimizer.each_tensor(self.params, |saved| {
             match saved.bytes {
-                Bytes::Here(bytes) => bytes.chunks(PIECE).try_for_each(visit_piece)?,
-                Bytes::OnDevice(tensor) => {
-                    room.clear();
-                    reserve(&mut room, PIECE, "a buffer for what is on the device")?;
-                    let n_bytes = tensor.addresses().len();
-                    for start in (0..n_bytes).step_by(PIECE) {
-                        room.resize(PIECE.min(n_bytes - start), 0);
-                        self.backend.read_bytes(&tensor, start, &mut room)?;
-                        visit_piece(&room)?;
+                Bytes::Number(bytes) => visit(number, &bytes)?,
+                Bytes::Of(id, role) => match self.optimizer.on_device(id, role) {
+                    None => {
+                        let mut pieces = params.operands(id).bytes(role).chunks(PIECE);
+                        pieces.try_for_each(|piece| visit(number, piece))?;
                     }
-                }
+                    Some(tensor) => {
+                        room.clear();
+                        reserve(&mut room, PIECE, "a buffer for what is on the device")?;
+                        for start in (0..saved.n_bytes).step_by(PIECE) {
+                            room.resize(PIECE.min(saved.n_bytes - start), 0);
+                            backend.read_bytes(&tensor, start, &mut room)?;
+                            visit(number, &room)?;
+                        }
+                    }
+                },
             }
             number += 1;
             Ok(())
         })
-    }
-
-    /// Visits the bytes of all tensors, and puts the checksum of each tensor into the header.
-    fn sum_up(
-        &self,
-        draft: &mut Draft,
-        params: bool,
-        progress: &mut Progress,
-        mut visit: impl FnMut(&[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let (mut current, mut crc) = (0, crc32fast::Hasher::new());
-        self.pieces(params, progress, |number, bytes| {
-            if number != current {
-                (current, crc) = (number, crc32fast::Hasher::new());
-            }
-            crc.update(bytes);
-            draft.set_crc(number, crc.clone().finalize());
-            visit(bytes)
-        })
-    }
-}
-
-/// A writer that gathers small tensors into one write. Large ones go straight from their own
-/// memory.
-struct FileBuffer<'a> {
-    file: &'a NewFile,
-    at: u64,
-    buffer: Vec<u8>,
-}
-
-impl FileBuffer<'_> {
-    fn new(file: &NewFile, at: u64) -> Result<FileBuffer<'_>, Error> {
-        let mut buffer = Vec::new();
-        reserve(&mut buffer, PIECE, "a buffer for writing")?;
-        Ok(FileBuffer { file, at, buffer })
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        if self.buffer.len() + bytes.len() > PIECE || bytes.len() == PIECE {
-            self.flush()?;
-        }
-        if bytes.len() == PIECE {
-            self.file.write(self.at, bytes)?;
-            self.at += bytes.len() as u64;
-        } else {
-            self.buffer.extend_from_slice(bytes); // there is room: see `new` and above
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), Error> {
-        self.file.write(self.at, &self.buffer)?;
-        self.at += self.buffer.len() as u64;
-        self.buffer.clear();
-        Ok(())
     }
 }

@@ -80,6 +80,18 @@ class Checkpoints(unittest.TestCase):
             load = lambda optimizer: optimizer.load(source)
             self.assertEqual(self.continued(load), self.whole.bits())
 
+    def test_are_written_while_steps_go_on(self):
+        data = self.half.optimizer.to_bytes(params=True)
+        self.half.optimizer.save_begin(self.path, params=True)
+        self.half.steps(2, 4)
+        self.assertEqual(self.half.optimizer.save_wait(), adamw.Saved(len(data), True))
+        self.assertEqual(self.path.read_bytes(), data)
+        progress = self.half.optimizer.save_poll()
+        self.assertFalse(progress.running)
+        self.assertEqual(progress.done, progress.total)
+        with self.assertRaises(adamw.IoError):
+            self.half.optimizer.save_begin(self.folder / "no" / "such")
+
     def test_may_have_the_parameters_too(self):
         self.half.optimizer.save(self.path, params=True)
         self.assertGreater(self.path.stat().st_size, len(self.half.optimizer.to_bytes()))

@@ -69,6 +69,7 @@ impl Optimizer {
         if self.is_half_loaded && options.scope == LoadScope::Shared {
             return Err(Error::HalfLoaded);
         }
+        self.wait_for_begun()?;
         self.wait_to_load()?;
         if sources.is_empty() {
             return Err(Error::Null("sources"));

@@ -1,0 +1,148 @@
+//! What a save costs the training beside it, and what many parameters cost a save and a load: one
+//! JSON object a line, each with the reference of the same run and the largest ratio that is good
+//! enough.
+//!
+//! `cargo bench --bench saves [-- --quick]`; files are in `ADAMW_BENCH_FOLDER`, or in the folder for
+//! temporary files.
+
+mod support;
+
+use adamw::ffi::*;
+use rayon::ThreadPoolBuilder;
+use std::ffi::CString;
+use std::ptr::null_mut;
+use std::time::Instant;
+use support::{Elements, Optimizer, Owned, check};
+
+const MI: usize = 1 << 20;
+
+fn main() {
+    let quick = std::env::args().any(|argument| argument == "--quick");
+    let folder = std::env::var_os("ADAMW_BENCH_FOLDER").map_or(std::env::temp_dir(), Into::into);
+    let path = folder.join(format!("adamw-saves-{}", std::process::id()));
+    let file = CString::new(path.to_str().unwrap()).unwrap();
+    let (elements, rounds) = if quick { (32 * MI, 5) } else { (64 * MI, 15) };
+    for threads in [1, 2] {
+        stop_beside_copy(elements, rounds, threads, &file);
+    }
+    steps_beside_write(elements, rounds, &file);
+    std::fs::remove_file(&path).unwrap();
+}
+
+fn seconds(work: impl FnOnce()) -> f64 {
+    let start = Instant::now();
+    work();
+    start.elapsed().as_secs_f64()
+}
+
+/// The lower quartile, the median and the upper quartile.
+fn spread(mut values: Vec<f64>) -> [f64; 3] {
+    values.sort_by(f64::total_cmp);
+    [1, 2, 3].map(|quarter| values[(values.len() - 1) * quarter / 4])
+}
+
+fn report(case: &str, reference_is: &str, ours: &[f64], reference: &[f64], bound: f64) {
+    let ratios = ours.iter().zip(reference).map(|(ours, reference)| ours / reference);
+    let [low, ratio, high] = spread(ratios.collect());
+    let object = serde_json::json!({
+        "case": case,
+        "seconds": spread(ours.to_vec())[1],
+        "reference": spread(reference.to_vec())[1],
+        "reference_is": reference_is,
+        "ratio": ratio,
+        "quartiles": [low, high],
+        "bound": bound,
+    });
+    println!("{object}");
+}
+
+fn args(path: &CString) -> adamw_save_args {
+    // SAFETY: a struct of numbers and nullable pointers.
+    let zeros: adamw_save_args = unsafe { std::mem::zeroed() };
+    adamw_save_args { struct_size: size_of_val(&zeros), path: path.as_ptr(), ..zeros }
+}
+
+fn begin(optimizer: &Optimizer, path: &CString) {
+    // SAFETY: the path outlives the call.
+    check(unsafe { adamw_save_begin(optimizer.raw(), &args(path)) });
+}
+
+fn wait(optimizer: &Optimizer) {
+    // SAFETY: nothing is written.
+    check(unsafe { adamw_save_wait(optimizer.raw(), null_mut(), null_mut()) });
+}
+
+fn is_running(optimizer: &Optimizer) -> bool {
+    let mut running = 0;
+    // SAFETY: the output outlives the call.
+    check(unsafe { adamw_save_poll(optimizer.raw(), &mut running, null_mut(), null_mut()) });
+    running == 1
+}
+
+/// How long `adamw_save_begin` keeps its caller, beside a copy of what it saves.
+fn stop_beside_copy(elements: usize, rounds: usize, threads: u32, path: &CString) {
+    let config = adamw_config { num_threads: threads, ..Optimizer::defaults() };
+    let mut owned = Owned::<f32>::new(elements);
+    let mut optimizer = owned.optimizer(&config);
+    optimizer.step();
+    let (mut from, mut to) = (Elements::new(8 * elements, 1u8), Elements::new(8 * elements, 2u8));
+    let pool = ThreadPoolBuilder::new().num_threads(threads as usize).build().unwrap();
+    let copy = |from: &[u8], to: &mut [u8]| {
+        if threads == 1 {
+            return to.copy_from_slice(from);
+        }
+        let half = from.len() / 2;
+        let (left, right) = to.split_at_mut(half);
+        pool.install(|| {
+            rayon::join(
+                || left.copy_from_slice(&from[..half]),
+                || right.copy_from_slice(&from[half..]),
+            )
+        });
+    };
+    let (mut ours, mut reference) = (vec![], vec![]);
+    for round in 0..=rounds {
+        let stop = seconds(|| begin(&optimizer, path));
+        wait(&optimizer);
+        let copied = seconds(|| copy(from.slice(), to.slice()));
+        // The first has pages to fault in, which the later ones have.
+        if round == 0 {
+            eprintln!("the first stop: {stop:.3} s, later ones as below");
+            continue;
+        }
+        ours.push(stop);
+        reference.push(copied);
+    }
+    let case = format!("adamw_save_begin, f32 x {} Mi, {threads} threads", elements / MI);
+    report(&case, "a copy of what is saved", &ours, &reference, 1.15);
+}
+
+/// Steps of one thread while the last save is being written, beside steps while none is.
+fn steps_beside_write(elements: usize, rounds: usize, path: &CString) {
+    let config = adamw_config { num_threads: 1, ..Optimizer::defaults() };
+    let mut owned = Owned::<f32>::new(elements);
+    let mut optimizer = owned.optimizer(&config);
+    optimizer.step();
+    let (mut ours, mut reference) = (vec![], vec![]);
+    for _ in 0..rounds {
+        let alone =
+            |optimizer: &mut Optimizer| seconds(|| (0..4).for_each(|_| optimizer.step())) / 4.0;
+        let before = alone(&mut optimizer);
+        begin(&optimizer, path);
+        let (mut beside, mut n) = (0.0, 0);
+        loop {
+            let step = seconds(|| optimizer.step());
+            if !is_running(&optimizer) {
+                break;
+            }
+            (beside, n) = (beside + step, n + 1);
+        }
+        wait(&optimizer);
+        if n > 0 {
+            ours.push(beside / f64::from(n));
+            reference.push((before + alone(&mut optimizer)) / 2.0);
+        }
+    }
+    let case = format!("steps beside a save, f32 x {} Mi, 1 thread", elements / MI);
+    report(&case, "steps beside none", &ours, &reference, 1.1);
+}
