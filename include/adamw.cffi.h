@@ -352,6 +352,13 @@ adamw_status adamw_apply_gradients(adamw_optimizer *optimizer,
                                    const uint32_t *params,
                                    const struct adamw_tensor *const *grads,
                                    size_t num_grads);
+adamw_status adamw_shard_ranges(const uint64_t *n_elements,
+                                size_t num_params,
+                                uint64_t align,
+                                uint32_t rank,
+                                uint32_t num_ranks,
+                                uint64_t *out_first_elements,
+                                uint64_t *out_n_elements);
 adamw_status adamw_set_lr(adamw_optimizer *optimizer, double lr);
 adamw_status adamw_get_lr(const adamw_optimizer *optimizer, double *out_lr);
 adamw_status adamw_get_param_lr(const adamw_optimizer *optimizer, uint32_t param, double *out_lr);

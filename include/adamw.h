@@ -26,6 +26,7 @@
  *       accumulate_grad_array, set_accumulation_window, clear_grad
  *   Step: step, grad_ready, step_param, set_statistics, get_step_info, step_begin, step_work,
  *       step_end, minimize, apply_gradients
+ *   Ranks: shard_ranges
  *   Hyper-parameters and groups: set_lr, get_lr, get_param_lr, set_decay_filter, set_lr_ratio,
  *       group_config_init, add_group, num_groups, get_group, set_group
  *   Schedules: set_lr_schedule, schedule_advance, schedule_advance_with_metric, get_schedule_state,
@@ -1228,6 +1229,33 @@ adamw_status adamw_apply_gradients(adamw_optimizer *optimizer,
                                    const uint32_t *params,
                                    const struct adamw_tensor *const *grads,
                                    size_t num_grads);
+
+/* ---- Ranks ----------------------------------------------------------------------------------- */
+
+/// Cuts a list of parameters into a range of each for every rank, and writes those of one rank. It
+/// needs no handle, and all ranks get the same cut.
+///
+/// `n_elements [num_params]` are the lengths of the parameters. `out_first_elements [num_params]`
+/// and `out_n_elements [num_params]` get the range of each parameter that rank `rank` of
+/// `num_ranks` has; they are `first_element` of `adamw_param_config` and the length of its `param`,
+/// with the whole length as `whole_elements`. A range may be empty: 0 elements from 0 on.
+///
+/// The parameters are laid end to end, so that the ranges of a rank lie side by side, too, and
+/// those of rank 0 come first. The ranks have about as many elements: `align` more than the
+/// num_ranks-th part of all, rounded up, is the most. Parameters are cut only at multiples of
+/// `align`. 0 stands for 4,096, which suits every format and every norm; moments in codes need
+/// multiples of 256, or of 128 for 4 bits. To keep every parameter on one rank, give UINT64_MAX.
+///
+/// The caller ensures:
+/// `n_elements` is readable, and `out_first_elements` and `out_n_elements` are writable, for
+/// `num_params` values, or any of them NULL.
+adamw_status adamw_shard_ranges(const uint64_t *n_elements,
+                                size_t num_params,
+                                uint64_t align,
+                                uint32_t rank,
+                                uint32_t num_ranks,
+                                uint64_t *out_first_elements,
+                                uint64_t *out_n_elements);
 
 /* ---- Hyper-parameters and groups ------------------------------------------------------------- */
 

@@ -365,6 +365,18 @@ inline void inspect(adamw_source source, const std::function<void(const adamw_en
                const_cast<std::function<void(const adamw_entry &)> *>(&visit));
 }
 
+// Returns the first element and the length of what one of `num_ranks` ranks has of each parameter.
+inline std::vector<std::pair<std::uint64_t, std::uint64_t>>
+shard_ranges(const std::vector<std::uint64_t> &n_elements, std::uint32_t rank,
+             std::uint32_t num_ranks, std::uint64_t align = 0) {
+  std::vector<std::uint64_t> firsts(n_elements.size()), lengths(n_elements.size());
+  detail::call(adamw_shard_ranges, n_elements.data(), n_elements.size(), align, rank, num_ranks,
+               firsts.data(), lengths.data());
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> ranges;
+  for (std::size_t i = 0; i < firsts.size(); i++) ranges.emplace_back(firsts[i], lengths[i]);
+  return ranges;
+}
+
 // A new parameter and the state that the host gives for it. The library allocates the rest.
 struct param_config {
   std::string name;

@@ -28,6 +28,7 @@
 //! tensor.rs    memory as tensors and rows, cut into disjoint chunks; tensor/part.rs: which
 //!              parameters take part in a step
 //! format.rs    the buffers of a parameter's state: their types and lengths
+//! ranges.rs    a list of parameters, cut into a part for each rank
 //! role.rs      which of a parameter's buffers a buffer is
 //! order.rs     the order of a tensor's dimensions in memory
 //! device.rs    the devices in whose memory something can lie
@@ -50,11 +51,11 @@
 //! packaging/   how others package that
 //! python/      the Python package over the C interface; state of other frameworks, to and from
 //!              checkpoints
-//! tests/       model/: random calls beside an obvious optimizer; bits/, api/, step/, checkpoint/,
-//!              cuda/, growth/, house/: a program each, of one file a subject; cuda-standin/: the
-//!              driver that interprets kernels; cuda-host/: one that runs their sources, compiled
-//!              for the processor; gpu/: what only a GPU can show; c/, cpp/, python/: hosts that
-//!              misbehave; golden/: what others have computed
+//! tests/       model/: random calls beside an obvious optimizer; bits/, api/, step/, ranks/,
+//!              checkpoint/, cuda/, growth/, house/: a program each, of one file a subject;
+//!              cuda-standin/: the driver that interprets kernels; cuda-host/: one that runs their
+//!              sources, compiled for the processor; gpu/: what only a GPU can show; c/, cpp/,
+//!              python/: hosts that misbehave; golden/: what others have computed
 //! fuzz/        hostile checkpoints
 //! benches/     the step beside its references, and other libraries (peers/)
 //! tools/       what makes and checks PTX and machine code; docs/: what makes a book and
@@ -94,6 +95,7 @@ mod norm;
 mod optimizer;
 mod order;
 mod philox;
+mod ranges;
 mod role;
 mod schedule;
 mod steps;

@@ -41,6 +41,9 @@ mod together;
 
 mod subset;
 
+// == Ranks
+mod ranks;
+
 // == Hyper-parameters and groups
 mod hyper;
 
@@ -114,6 +117,7 @@ pub use load::*;
 pub use memory::*;
 pub use options::*;
 pub use params::*;
+pub use ranks::*;
 pub use rows::*;
 pub use save::*;
 pub use scaler::*;

@@ -174,6 +174,20 @@ static void state_by_name(void) {
           ADAMW_STATUS_INVALID_ARGUMENT, "i16");
   refused(adamw_memory_plan(world.optimizer, 0, ADAMW_DTYPE_F32, N, N - 1, &memory, sizeof memory),
           ADAMW_STATUS_INVALID_ARGUMENT, "of whole_elements");
+  row("adamw_shard_ranges");
+  uint64_t lengths[2] = {N, UINT64_MAX}, firsts[2], counts[2];
+  refused(adamw_shard_ranges(NULL, 1, 0, 0, 1, firsts, counts), ADAMW_STATUS_INVALID_ARGUMENT,
+          "n_elements is NULL");
+  refused(adamw_shard_ranges(lengths, 1, 0, 0, 1, NULL, counts), ADAMW_STATUS_INVALID_ARGUMENT,
+          "out_first_elements is NULL");
+  refused(adamw_shard_ranges(lengths, 1, 0, 0, 1, firsts, NULL), ADAMW_STATUS_INVALID_ARGUMENT,
+          "out_n_elements is NULL");
+  refused(adamw_shard_ranges(lengths, 1, 0, 2, 2, firsts, counts), ADAMW_STATUS_INVALID_ARGUMENT,
+          "rank is 2, expected less than num_ranks");
+  refused(adamw_shard_ranges(lengths, 1, 0, 0, 0, firsts, counts), ADAMW_STATUS_INVALID_ARGUMENT,
+          "rank is 0, expected less than num_ranks");
+  refused(adamw_shard_ranges(lengths, 2, 0, 0, 1, firsts, counts), ADAMW_STATUS_INVALID_ARGUMENT,
+          "the sum of n_elements is inf, expected less than 2^64");
   row("state");
   refused(adamw_get_state_name(world.optimizer, W1, ADAMW_BUFFER_EXP_AVG, 0, name, sizeof name,
                                &length),

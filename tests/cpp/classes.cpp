@@ -534,6 +534,9 @@ static void state_is_seen_and_named() {
   HOLDS(w.optimizer.state_name(w.first, ADAMW_BUFFER_EXP_AVG, ADAMW_NAMES_PADDLE) == "a_moment1_0");
   HOLDS(w.optimizer.find_state(name) == std::make_pair(w.first, adamw_buffer(ADAMW_BUFFER_EXP_AVG)));
   HOLDS(w.optimizer.memory_plan(adamw::dtype::f32, 3).total == 24);
+  const auto ranges = adamw::shard_ranges({1000, 2000, 600}, 1, 3, 256);
+  HOLDS(ranges.size() == 3 && ranges[0].second == 0);
+  HOLDS(ranges[1] == std::make_pair(std::uint64_t{256}, std::uint64_t{1024}));
   std::vector<float> copy(3);
   w.optimizer.get_state(name, copy);
   HOLDS(copy[2] == exp_avg.as<float>()[2]);

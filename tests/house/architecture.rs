@@ -9,9 +9,9 @@ const LAYERS: [&str; 9] =
     ["ffi", "optimizer", "checkpoint", "schedule", "backend", "cuda", "cpu", "steps", "math"];
 
 /// Imported by every layer but `math`; imports nothing but itself.
-const VOCABULARY: [&str; 15] = [
+const VOCABULARY: [&str; 16] = [
     "config", "choice", "clip", "norm", "tensor", "format", "role", "order", "device", "dtype",
-    "codes", "philox", "error", "callback", "sys",
+    "codes", "philox", "ranges", "error", "callback", "sys",
 ];
 
 /// Files and folders in which `unsafe` may stand.

@@ -34,6 +34,7 @@ from .groups import Group
 from .hyper import LossScalerState, ScheduleState
 from .optimizer import AdamW
 from .parameters import Memory
+from .ranks import shard_ranges
 from .schedules import Schedule
 from .settings import Settings
 from .statistics import Capabilities, ParamInfo, StepInfo, capabilities
@@ -77,5 +78,6 @@ __all__ = [
     "capabilities",
     "inspect",
     "schedules",
+    "shard_ranges",
     "version",
 ]

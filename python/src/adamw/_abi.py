@@ -967,6 +967,10 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
         c_int32,
         [c_void_p, POINTER(c_uint32), POINTER(POINTER(Tensor)), c_size_t],
     ),
+    "adamw_shard_ranges": (
+        c_int32,
+        [POINTER(c_uint64), c_size_t, c_uint64, c_uint32, c_uint32, POINTER(c_uint64), POINTER(c_uint64)],
+    ),
     "adamw_set_lr": (c_int32, [c_void_p, c_double]),
     "adamw_get_lr": (c_int32, [c_void_p, POINTER(c_double)]),
     "adamw_get_param_lr": (c_int32, [c_void_p, c_uint32, POINTER(c_double)]),

@@ -11,6 +11,16 @@ import adamw
 from adamw import AdamW
 
 
+class Ranges(unittest.TestCase):
+    def test_of_ranks_cut_the_whole(self):
+        lengths, ranks = (1000, 2000, 600), range(3)
+        ranges = [adamw.shard_ranges(lengths, rank=r, num_ranks=3, align=256) for r in ranks]
+        self.assertEqual(ranges[1], [(0, 0), (256, 1024), (0, 0)])
+        self.assertEqual(ranges[2], [(0, 0), (1280, 720), (0, 600)])
+        with self.assertRaisesRegex(adamw.InvalidArgumentError, "less than num_ranks"):
+            adamw.shard_ranges([4], rank=1, num_ranks=1)
+
+
 class Options(unittest.TestCase):
     def setUp(self):
         self.param, self.other, self.grad = arrays(1, (4,), (4,), (4,))

@@ -1,0 +1,7 @@
+//! Ranks that each step a part of the same parameters have the bits of one that steps all of them.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod ranges;
+mod world;
