@@ -103,8 +103,9 @@
  * Exact. The same inputs give the same bits on every instruction set and with any number of
  * threads, however tensors are cut, and whatever rounding mode, denormal mode or traps the host has
  * set. Only the sign and the payload of a NaN may differ between instruction sets and devices;
- * whether a value is a NaN does not. Subnormal numbers are exact: a step over subnormal moments
- * (those of a gradient that has been 0 for some hundred steps) takes 2 to 6 times as long in cache.
+ * whether a value is a NaN does not. Subnormal numbers are exact, but arithmetic on them is slow:
+ * so at every 64th step of a parameter an exp_avg below the smallest normal number of the compute
+ * type becomes 0, and a second moment below it does where exp_avg is 0 and eps is not.
  *
  * The paragraphs "The caller ensures" say what the library cannot check.
  */

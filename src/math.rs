@@ -14,6 +14,8 @@
 //! denom      = sqrt(exp_avg_sq or max_sq) * (1 / sqrt(1 - beta2^t)) + eps # lines 10, 12
 //! param      = param - (lr * weight_decay * param + lr / (1 - beta1^t) * (exp_avg / denom))
 //!                       weight_decay * param, where decay is independent of lr
+//! exp_avg    = 0 if |exp_avg| < the smallest normal number         # at every 64th step, t = 64,
+//! exp_avg_sq = 0 if exp_avg_sq < that, exp_avg = 0 and eps > 0     # 128, ...; max_sq likewise
 //! ```
 //!
 //! `scale` and `grad_scale` are the clip factor, negated to maximize.
@@ -21,6 +23,10 @@
 //! The moments move towards the gradient by a difference, and decay is summed into the update
 //! before it meets the parameter: `beta2 * v + (1 - beta2) * g * g` and `param * (1 - lr * wd)`
 //! would round away what a small `1 - beta2` or `lr * wd` asks for.
+//!
+//! The last two lines end the fall of an element whose gradient stays 0: `(1 - beta1) * exp_avg`
+//! rounds to 0 at last, so that exp_avg would never be 0, and arithmetic on subnormal numbers is
+//! slow. A second moment is in a divisor, and waits until nothing is divided by it.
 #![forbid(unsafe_code)]
 
 use core::ops::{Add, Div, Mul, Sub};
@@ -35,22 +41,34 @@ pub trait Real:
     + Div<Output = Self>
 {
     const ZERO: Self;
+    const SMALLEST_NORMAL: Self;
     fn sqrt(self) -> Self;
+    fn abs(self) -> Self;
 }
 
 impl Real for f32 {
     const ZERO: f32 = 0.0;
+    const SMALLEST_NORMAL: f32 = f32::MIN_POSITIVE;
     #[inline(always)]
     fn sqrt(self) -> f32 {
         f32::sqrt(self)
+    }
+    #[inline(always)]
+    fn abs(self) -> f32 {
+        f32::abs(self)
     }
 }
 
 impl Real for f64 {
     const ZERO: f64 = 0.0;
+    const SMALLEST_NORMAL: f64 = f64::MIN_POSITIVE;
     #[inline(always)]
     fn sqrt(self) -> f64 {
         f64::sqrt(self)
+    }
+    #[inline(always)]
+    fn abs(self) -> f64 {
+        f64::abs(self)
     }
 }
 
@@ -126,6 +144,18 @@ fn larger_or_nan<T: Real>(new: T, max: T) -> T {
     if new > max || new != new { new } else { max }
 }
 
+/// The steps of a parameter from one at which it forgets to the next.
+const FORGETS_EVERY: u64 = 64;
+
+/// Returns exp_avg and a second moment after a step that forgets: 0 for what is too small.
+#[inline(always)]
+pub fn forgotten<T: Real>(eps: T, exp_avg: T, second: T) -> (T, T) {
+    let exp_avg = if exp_avg.abs() < T::SMALLEST_NORMAL { T::ZERO } else { exp_avg };
+    let is_idle = exp_avg == T::ZERO && eps > T::ZERO;
+    let second = if second < T::SMALLEST_NORMAL && is_idle { T::ZERO } else { second };
+    (exp_avg, second)
+}
+
 /// The hyper-parameters of a step, before they become the constants of the loop.
 #[derive(Clone, Copy)]
 pub struct Step {
@@ -178,6 +208,8 @@ pub struct StepScalars<T> {
     pub eps: T,
     pub lr_weight_decay: T,
     pub step_size: T,
+    /// Moments that are too small become 0 after this step.
+    pub forgets: bool,
     /// `None` if the gradient goes straight into the update.
     pub preparation: Option<Preparation<T>>,
 }
@@ -213,6 +245,7 @@ impl StepScalars<f64> {
                 false => step_size,
                 true => step_size * (1.0 - lr_weight_decay),
             },
+            forgets: step.number.is_multiple_of(FORGETS_EVERY),
             preparation,
         }
     }
@@ -226,6 +259,7 @@ impl StepScalars<f64> {
             eps: self.eps as f32,
             lr_weight_decay: self.lr_weight_decay as f32,
             step_size: self.step_size as f32,
+            forgets: self.forgets,
             preparation: self.preparation.map(|p| Preparation {
                 scale: p.scale as f32,
                 min: p.min as f32,

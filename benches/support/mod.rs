@@ -4,6 +4,9 @@
 #![allow(dead_code, reason = "each bench is a crate of its own and uses a part of this")]
 
 pub mod bare;
+pub mod idle;
+pub mod modes;
+pub mod report;
 pub mod rows;
 
 use adamw::ffi::*;
@@ -79,11 +82,20 @@ impl<P: Param> Owned<P> {
     }
 
     pub fn optimizer(&mut self, config: &adamw_config) -> Optimizer {
+        self.optimizer_with(config, &adamw_param_config::DEFAULT)
+    }
+
+    /// The same with state of the host's.
+    pub fn optimizer_with(
+        &mut self,
+        config: &adamw_config,
+        state: &adamw_param_config,
+    ) -> Optimizer {
         let mut optimizer = Optimizer::new(config);
         let mut n = self.param.count as i64;
         let param = tensor(self.param.slice().as_mut_ptr(), P::CODE, &mut n);
         let grad = tensor(self.grad.slice().as_mut_ptr(), P::CODE, &mut n);
-        optimizer.add(0, &param, &grad, [null(); 4]);
+        optimizer.add(0, &param, &grad, state);
         optimizer
     }
 }
@@ -233,8 +245,14 @@ impl<P: Param> Streams<P> {
                 .as_mut()
                 .map(|remainder| tensor(remainder.slice()[start..].as_mut_ptr(), 0, &mut n));
             let pointer = |tensor: &Option<adamw_tensor>| tensor.as_ref().map_or(null(), from_ref);
-            let state = [&raw const exp_avg, &exp_avg_sq, pointer(&master), pointer(&remainder)];
-            optimizer.add(start, &param, &grad, state);
+            let state = adamw_param_config {
+                exp_avg: &exp_avg,
+                exp_avg_sq: &exp_avg_sq,
+                master: pointer(&master),
+                remainder: pointer(&remainder),
+                ..adamw_param_config::DEFAULT
+            };
+            optimizer.add(start, &param, &grad, &state);
         }
     }
 
@@ -324,7 +342,7 @@ impl Optimizer {
         number: usize,
         param: &adamw_tensor,
         grad: &adamw_tensor,
-        [exp_avg, exp_avg_sq, master, remainder]: [*const adamw_tensor; 4],
+        state: &adamw_param_config,
     ) {
         let name = CString::new(format!("param.{number}")).unwrap();
         // SAFETY: the streams outlive the bench's use of the optimizer.
@@ -333,11 +351,7 @@ impl Optimizer {
                 struct_size: size_of::<adamw_param_config>(),
                 name: name.as_ptr(),
                 param,
-                exp_avg,
-                exp_avg_sq,
-                master,
-                remainder,
-                ..std::mem::zeroed()
+                ..*state
             };
             let mut number = 0;
             check(adamw_add_param(self.0, &config, &mut number));

@@ -98,6 +98,8 @@ loops! {
     ) = loops::update_amsgrad;
     prepare_f32(p: &Preparation<f32>, grad: &mut [f32], param: &[f32]) = loops::prepare;
     prepare_f64(p: &Preparation<f64>, grad: &mut [f64], param: &[f64]) = loops::prepare;
+    forget_f32(eps: f32, exp_avg: &mut [f32], second: &mut [f32]) = loops::forget;
+    forget_f64(eps: f64, exp_avg: &mut [f64], second: &mut [f64]) = loops::forget;
 
     widen_f16(stored: &[F16], wide: &mut [f32]) = loops::widen;
     widen_bf16(stored: &[Bf16], wide: &mut [f32]) = loops::widen;
@@ -202,6 +204,9 @@ pub trait Compute: InBlocks + 'static {
         max_exp_avg_sq: Option<&mut [Self]>,
     );
 
+    /// Has exp_avg and a second moment forget what is too small.
+    fn forget(isa: &Isa, eps: Self, exp_avg: &mut [Self], second: &mut [Self]);
+
     /// Clamps `grad [n]` and adds the regularizer of `param [n]`.
     fn prepare(isa: &Isa, preparation: &Preparation<Self>, grad: &mut [Self], param: &[Self]);
 
@@ -216,8 +221,8 @@ pub trait Compute: InBlocks + 'static {
 }
 
 macro_rules! compute {
-    ($type:ident, $narrow:ty, $buffers:expr, $update:ident, $update_amsgrad:ident, $prepare:ident,
-     $add_squares:ident, $add_changes:ident, $f32s:expr) => {
+    ($type:ident, $narrow:ty, $buffers:expr, $update:ident, $update_amsgrad:ident, $forget:ident,
+     $prepare:ident, $add_squares:ident, $add_changes:ident, $f32s:expr) => {
         impl Compute for $type {
             type Narrow = $narrow;
             fn buffers(narrow: &mut $narrow) -> Option<&mut [BlockBuffer<$type>; 2]> {
@@ -242,6 +247,9 @@ macro_rules! compute {
                     }
                 }
             }
+            fn forget(isa: &Isa, eps: $type, exp_avg: &mut [$type], second: &mut [$type]) {
+                isa.$forget(eps, exp_avg, second)
+            }
             fn prepare(isa: &Isa, p: &Preparation<$type>, grad: &mut [$type], param: &[$type]) {
                 isa.$prepare(p, grad, param)
             }
@@ -264,6 +272,7 @@ compute!(
     Some,
     update_f32,
     update_f32_amsgrad,
+    forget_f32,
     prepare_f32,
     add_squares_f32,
     add_changes_f32,
@@ -275,6 +284,7 @@ compute!(
     |_| None,
     update_f64,
     update_f64_amsgrad,
+    forget_f64,
     prepare_f64,
     add_squares_f64,
     add_changes_f64,

@@ -1,7 +1,8 @@
 //! The loops over elements: plain scalar code, inlined into one copy per instruction set
 //! (`isa.rs`).
 //!
-//! `update` and `update_amsgrad` are the step, `prepare` clips and regularizes gradients before it.
+//! `update` and `update_amsgrad` are the step, `prepare` clips and regularizes gradients before it,
+//! and `forget` ends the fall of moments after it, now and then.
 //! The other loops carry a block from memory to the compute type and back: `widen` and `narrow` for
 //! floats, `join` and `split` for split masters, `join_kahan` and `split_kahan` for compensated
 //! parameters, and `decode_*` and `encode_*` for coded moments, which need the block's largest
@@ -13,7 +14,7 @@
 
 use crate::codes::{self, nibbles, signed, unsigned};
 use crate::dtype::{self, Bf16, Bits, Narrow, Widen};
-use crate::math::{Element, Preparation, Real, StepScalars, adamw, prepared};
+use crate::math::{Element, Preparation, Real, StepScalars, adamw, forgotten, prepared};
 use crate::philox::{Key, NoiseStream};
 
 #[inline(always)]
@@ -71,6 +72,13 @@ pub fn update_amsgrad<T: Real>(
 pub fn prepare<T: Real>(preparation: &Preparation<T>, grad: &mut [T], param: &[T]) {
     for (grad, param) in grad.iter_mut().zip(param) {
         *grad = prepared(preparation, *grad, *param);
+    }
+}
+
+#[inline(always)]
+pub fn forget<T: Real>(eps: T, exp_avg: &mut [T], second: &mut [T]) {
+    for (exp_avg, second) in exp_avg.iter_mut().zip(second) {
+        (*exp_avg, *second) = forgotten(eps, *exp_avg, *second);
     }
 }
 

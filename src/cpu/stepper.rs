@@ -2,14 +2,15 @@
 //!
 //! `Visitor::plain` takes a chunk that is all f32 straight to the loop. For any other `update`
 //! finds the types and calls `take_steps`, which takes the logged steps that the rows have missed,
-//! without a gradient, and then this one. A step goes to `step_in_place` if nothing has to be
-//! widened, otherwise to `step_blocks`, which does for each block:
+//! without a gradient, and then this one. A step goes to `step_in_place` if it is its loop and
+//! nothing else, otherwise to `step_blocks`, which does for each block:
 //!
 //! ```text
 //! weights::open                     widens the parameter, or joins it with its remainder
 //! grad.widened | grad.copied        widens the gradient, or gathers its rows
 //! T::prepare                        clips and regularizes it, where that is asked for
 //! MomentKind::open, T::step         widens the moments, and runs the loop
+//! T::forget                         at every 64th step, ends the fall of moments
 //! weights::close, MomentKind::close store all of them again
 //! ```
 //!
@@ -55,7 +56,7 @@ impl Visitor for Stepper<'_> {
     fn plain(&mut self, chunk: PlainChunk) {
         match self.steps.now(chunk.index) {
             None => {}
-            Some(now) if now.f32.preparation.is_some() => self.any(chunk.into()),
+            Some(now) if !is_plain(&now.f32) => self.any(chunk.into()),
             Some(now) => {
                 let PlainChunk { param, grad, exp_avg, exp_avg_sq, .. } = chunk;
                 self.isa.update_f32(&now.f32, param, grad, exp_avg, exp_avg_sq)
@@ -236,7 +237,13 @@ fn step<T, P, G>(
     step_blocks(isa, scalars, elements, grad, space, None);
 }
 
-/// Steps the elements where they lie; `None` if one of them has to be widened or prepared.
+/// Returns whether a step is nothing but its loop.
+fn is_plain<T>(scalars: &StepScalars<T>) -> bool {
+    scalars.preparation.is_none() && !scalars.forgets
+}
+
+/// Steps the elements where they lie; `None` if there is more to do than the
+/// loop.
 fn step_in_place<T: Compute, P: StoredParam<T>>(
     isa: &'static Isa,
     scalars: &StepScalars<T>,
@@ -247,7 +254,7 @@ fn step_in_place<T: Compute, P: StoredParam<T>>(
     let (Moment::Full(exp_avg), Moment::Full(exp_avg_sq)) = (exp_avg, exp_avg_sq) else {
         return None;
     };
-    let (Precise::Nothing, None) = (precise, &scalars.preparation) else { return None };
+    let (Precise::Nothing, true) = (precise, is_plain(scalars)) else { return None };
     let max_exp_avg_sq = match max_exp_avg_sq {
         None => None,
         Some(Moment::Full(max)) => Some(&mut **max),
@@ -308,17 +315,18 @@ fn step_blocks<T, P, G>(
                 prepared
             }
         };
-        T::step(
-            isa,
-            scalars,
-            weights,
-            grad,
-            MomentKind::First.open(isa, n, &mut exp_avg, &mut exp_avg_buffer),
-            MomentKind::Second.open(isa, n, &mut exp_avg_sq, &mut exp_avg_sq_buffer),
-            max_exp_avg_sq
-                .as_mut()
-                .map(|max| MomentKind::Largest.open(isa, n, max, &mut max_buffer)),
-        );
+        let first = MomentKind::First.open(isa, n, &mut exp_avg, &mut exp_avg_buffer);
+        let second = MomentKind::Second.open(isa, n, &mut exp_avg_sq, &mut exp_avg_sq_buffer);
+        let mut largest = max_exp_avg_sq
+            .as_mut()
+            .map(|max| MomentKind::Largest.open(isa, n, max, &mut max_buffer));
+        T::step(isa, scalars, weights, grad, first, second, largest.as_deref_mut());
+        if scalars.forgets {
+            T::forget(isa, scalars.eps, first, second);
+            if let Some(largest) = largest {
+                T::forget(isa, scalars.eps, first, largest);
+            }
+        }
 
         let random = elements.random.map(|(key, first)| (key, first + start as u64));
         let noise = &mut NoiseSource { isa, random, step, buffer: &mut grad_buffer };

@@ -251,7 +251,7 @@ pub const FLAG_CLEAR_GRADS: u32 = 2;
 pub const FLAG_F32_GRADS: u32 = 4;
 
 /// The bytes of `Scalars`, which only the device looks into.
-pub const SCALARS: usize = 160;
+pub const SCALARS: usize = 168;
 
 assert_layout!(Clock, 24: 0 step, 8 beta1_power, 16 beta2_power);
 assert_layout!(Total, 16: 0 sum_squares, 8 n_nonfinite);

@@ -290,6 +290,30 @@ fn gradients_of_zero_for_ten_thousand_steps_leave_finite_parameters() {
 }
 
 #[test]
+fn moments_are_0_in_the_end_where_gradients_stay_0() {
+    for mode in MODES {
+        let (beta1, beta2) = if mode.param == Dtype::F64 { (0.1, 0.2) } else { (0.8, 0.7) };
+        let handle = Handle::new(&adamw_config { beta1, beta2, ..mode.config() });
+        let mut random = Random::new(6);
+        let param = Array::ordinary(mode.param, 4500, &mut random);
+        let grad = Array::ordinary(mode.param, 4500, &mut random);
+        let number = handle.add_array("w", &param);
+        handle.set_grad(number, &grad);
+        handle.step();
+        let zero = Array::zeros(mode.param, 4500);
+        handle.set_grad(number, &zero);
+        for _ in 1..576 {
+            handle.step();
+        }
+        for (part, array) in state(&handle, number, "w") {
+            let falls = part.starts_with("exp_avg") && !part.ends_with("scale");
+            let is_zero = |i| array.bits(i) == 0;
+            assert!(!falls || (0..array.len()).all(is_zero), "{part}, {mode:?}");
+        }
+    }
+}
+
+#[test]
 fn state_takes_the_memory_that_is_planned_and_documented() {
     const N: u64 = 5001;
     for mode in MODES {

@@ -430,6 +430,9 @@ impl Model {
             (p.exp_avg[at], p.exp_avg_sq[at]) = (m, v);
             p.master.as_mut().unwrap_or(&mut p.param)[at] = param;
         }
+        if p.step.is_multiple_of(64) {
+            (0..p.param.len()).filter(|at| touched(*at)).for_each(|at| p.forget(at, eps > 0.0));
+        }
         p.store(self.config.seed, touched);
         let after = p.master.as_ref().unwrap_or(&p.param);
         let is_lost = |at: &usize| before[*at] == after[*at] && p.exp_avg[*at] != 0.0;

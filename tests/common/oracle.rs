@@ -18,6 +18,7 @@ pub struct Hyper {
 pub struct Oracle {
     hyper: Hyper,
     kind: Kind,
+    step: u64,
     beta1_power: f64,
     beta2_power: f64,
 }
@@ -25,12 +26,13 @@ pub struct Oracle {
 impl Oracle {
     /// An optimizer whose parameter has taken `steps` steps already.
     pub fn after(hyper: Hyper, kind: Kind, steps: u64) -> Oracle {
-        let mut oracle = Oracle { hyper, kind, beta1_power: 1.0, beta2_power: 1.0 };
+        let mut oracle = Oracle { hyper, kind, step: 0, beta1_power: 1.0, beta2_power: 1.0 };
         (0..steps).for_each(|_| oracle.advance());
         oracle
     }
 
     fn advance(&mut self) {
+        self.step += 1;
         self.beta1_power *= self.hyper.beta1;
         self.beta2_power *= self.hyper.beta2;
     }
@@ -80,15 +82,22 @@ macro_rules! element {
                         } else {
                             max
                         };
-                        array.set(i, max.into());
                         max
                     }
                 };
                 let denom = second_moment.sqrt() * correction2 + eps;
                 let param = param - (lr_weight_decay * param + step_size * (exp_avg / denom));
 
+                let is_small =
+                    |moment: $real| self.step % 64 == 0 && moment < <$real>::MIN_POSITIVE;
+                let exp_avg = if is_small(exp_avg.abs()) { 0.0 } else { exp_avg };
+                let is_idle = exp_avg == 0.0 && eps != 0.0;
+                let second = |moment| if is_small(moment) && is_idle { 0.0 } else { moment };
                 tensors.exp_avg.set(i, exp_avg.into());
-                tensors.exp_avg_sq.set(i, exp_avg_sq.into());
+                tensors.exp_avg_sq.set(i, second(exp_avg_sq).into());
+                if let Some(max) = &tensors.max_exp_avg_sq {
+                    max.set(i, second(second_moment).into());
+                }
                 truth.set(i, param.into());
                 tensors.param.set(i, param.into());
             }

@@ -19,13 +19,28 @@ impl Tensors {
     /// Every element random, the state's too: what no training would ever hold must step alike.
     pub fn random(kind: Kind, n: usize, random: &mut Random) -> Tensors {
         let compute = kind.param.compute();
-        Tensors {
+        let tensors = Tensors {
             param: Array::random(kind.param, n, random),
             master: kind.master.then(|| Array::random(compute, n, random)),
             exp_avg: Array::random(compute, n, random),
             exp_avg_sq: second_moment(compute, n, random),
             max_exp_avg_sq: kind.amsgrad.then(|| second_moment(compute, n, random)),
+        };
+        let smallest = if compute == Dtype::F64 { 1 << 52 } else { 1 << 23 };
+        let largest = tensors.max_exp_avg_sq.iter();
+        for moment in [&tensors.exp_avg, &tensors.exp_avg_sq].into_iter().chain(largest) {
+            (0..n).filter(|i| is_idle(*i)).for_each(|i| {
+                moment.set_bits(i, random.next() % (2 * smallest));
+            });
         }
+        tensors
+    }
+
+    /// A gradient for these tensors, 0 where moments have fallen to the smallest numbers.
+    pub fn random_grad(kind: Kind, n: usize, random: &mut Random) -> Array {
+        let grad = Array::random(kind.grad, n, random);
+        (0..n).filter(|i| is_idle(*i)).for_each(|i| grad.set_bits(i, 0));
+        grad
     }
 
     /// A parameter at the start of its training: moments of zero, a master equal to it.
@@ -95,6 +110,11 @@ impl Tensors {
             }
         }
     }
+}
+
+/// Whether an element has had no gradient for long.
+fn is_idle(i: usize) -> bool {
+    i % 16 == 7
 }
 
 /// Random elements, of which one in 64 may be negative: more would make NaN of most that follows.

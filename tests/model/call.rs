@@ -427,8 +427,10 @@ const CALLS: [Drawn; 41] = [
     (
         2,
         C(|r| {
-            // Two counts, of which most parameters of a group share one, or one too large.
-            let counts = [r.below(9), if r.once_in(12) { (1 << 32) + 1 } else { r.below(300) }];
+            // Two counts, of which most parameters of a group share one; one may be too large, or
+            // the next step is one after which moments that are too small become 0.
+            let more = [(1 << 32) + 1, 63, 127, 191];
+            let counts = [r.below(9), if r.once_in(3) { r.one_of(&more) } else { r.below(300) }];
             let steps: Vec<u64> = (0..r.below(5)).map(|_| r.one_of(&counts)).collect();
             let named: Vec<u8> = steps.iter().map(|_| byte(r)).collect();
             Call::SetSteps { params: (!r.once_in(3)).then_some(named), steps }

@@ -209,7 +209,7 @@ struct Scalars {
   __device__ __forceinline__ const StepScalars<float> &of(float) const { return f32; }
   __device__ __forceinline__ const StepScalars<double> &of(double) const { return f64; }
 };
-static_assert(sizeof(Scalars) == 8 + 52 + 4 + 96, "as layout.rs has it");
+static_assert(sizeof(Scalars) == 8 + 56 + 104, "as layout.rs has it");
 
 // Flags that all tensors of a launch have in common.
 enum Flags : u32 { FLAG_AMSGRAD = 1, FLAG_CLEAR_GRADS = 2, FLAG_F32_GRADS = 4, FLAG_NO_GRADS = 8 };

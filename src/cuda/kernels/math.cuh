@@ -15,6 +15,7 @@ enum Regularizer : unsigned { REGULARIZER_NONE, REGULARIZER_L1, REGULARIZER_L2 }
 template <class T> struct StepScalars {
   T grad_scale, one_minus_beta1, one_minus_beta2, inv_sqrt_bias_correction2, eps, lr_weight_decay,
       step_size;
+  unsigned forgets; // moments that are too small become 0 after this step
   // The preparation of a gradient before the update, if `prepares`.
   T scale, min, max, coefficient;
   Regularizer regularizer;
@@ -53,6 +54,18 @@ template <class T> __device__ __forceinline__ Element<T> adamw(const StepScalars
   const T denom = root(second_moment) * s.inv_sqrt_bias_correction2 + s.eps;
   const T param = e.param - (s.lr_weight_decay * e.param + s.step_size * (exp_avg / denom));
   return {param, exp_avg, exp_avg_sq, max_exp_avg_sq};
+}
+
+// The steps of a parameter from one at which it forgets to the next.
+const unsigned FORGETS_EVERY = 64;
+
+__device__ __forceinline__ float smallest_normal(float) { return 0x1p-126f; }
+__device__ __forceinline__ double smallest_normal(double) { return 0x1p-1022; }
+
+// Has exp_avg and a second moment forget what is too small.
+template <class T> __device__ __forceinline__ void forget(T eps, T &exp_avg, T &second) {
+  if ((exp_avg < T(0) ? -exp_avg : exp_avg) < smallest_normal(T())) exp_avg = T(0);
+  if (second < smallest_normal(T()) && exp_avg == T(0) && eps > T(0)) second = T(0);
 }
 
 // Returns base^exponent by squaring, from the lowest bit of the exponent up.
@@ -101,6 +114,7 @@ __device__ __forceinline__ StepScalars<double> scalars_of(const Step &step) {
       step.independent_weight_decay ? step.weight_decay : step.lr * step.weight_decay;
   s.step_size = step.lr / (1.0 - step.beta1_power);
   if (step.formula & FORMULA_DECAYS_NEW_VALUE) s.step_size *= 1.0 - s.lr_weight_decay;
+  s.forgets = step.number % FORGETS_EVERY == 0;
   s.coefficient = step.coefficient;
   s.regularizer = step.regularizer;
   s.prepares = needed;
@@ -115,6 +129,7 @@ __device__ __forceinline__ StepScalars<float> rounded(const StepScalars<double> 
           (float)s.eps,
           (float)s.lr_weight_decay,
           (float)s.step_size,
+          s.forgets,
           (float)s.scale,
           (float)s.min,
           (float)s.max,

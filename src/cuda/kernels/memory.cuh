@@ -132,8 +132,8 @@ const u32 RUN = 4 * WARP;
 // for vectors.
 struct Whole {};
 
-__device__ __forceinline__ constexpr bool may_be_amsgrad(u32) { return true; }
-__device__ __forceinline__ constexpr bool may_be_amsgrad(Whole) { return false; }
+__device__ __forceinline__ constexpr bool may_do_more(u32) { return true; }
+__device__ __forceinline__ constexpr bool may_do_more(Whole) { return false; }
 
 // Sets the length of a run, if so many elements are left from its first on.
 __device__ __forceinline__ void set_length(u32 &n, u32 left) { n = min(4u, left); }

@@ -15,11 +15,11 @@ struct Work {
   __device__ __forceinline__ bool amsgrad() const { return flags & FLAG_AMSGRAD; }
 
   // Returns whether whole runs can be stepped: every tensor is aligned for vectors, random bits
-  // start with an octet, and it is no amsgrad, which would take registers.
-  __device__ __forceinline__ bool is_whole() const {
+  // start with an octet, and nothing is done that would take registers: amsgrad and forgetting.
+  template <class T> __device__ __forceinline__ bool is_whole(const StepScalars<T> &of_step) const {
     const Tensor &t = tensor;
     return (t.param | t.grad | t.exp_avg | t.exp_avg_sq | t.rest) % 16 == 0 &&
-           random.first % 8 == 0 && !amsgrad();
+           random.first % 8 == 0 && !amsgrad() && !of_step.forgets;
   }
 };
 
@@ -132,7 +132,8 @@ __device__ __forceinline__ void step_runs(const Work &work, const StepScalars<Co
                                           u64 at, const N (&n)[R]) {
   typedef Compute<P> T;
   const Tensor &t = work.tensor;
-  const bool amsgrad = may_be_amsgrad(n[0]) && work.amsgrad();
+  const bool amsgrad = may_do_more(n[0]) && work.amsgrad();
+  const bool forgets = may_do_more(n[0]) && scalars.forgets;
   T param[R][4], grad[R][4], exp_avg[R][4], exp_avg_sq[R][4], max_exp_avg_sq[R][4] = {};
   Keep::template open<P>(t, at, n, param);
   Grads::template take<P>(work, at, n, grad);
@@ -147,6 +148,11 @@ __device__ __forceinline__ void step_runs(const Work &work, const StepScalars<Co
     param[run][i] = after.param, exp_avg[run][i] = after.exp_avg;
     exp_avg_sq[run][i] = after.exp_avg_sq, max_exp_avg_sq[run][i] = after.max_exp_avg_sq;
   });
+  if (forgets)
+    each<R>([&](int run, int i) {
+      forget(scalars.eps, exp_avg[run][i], exp_avg_sq[run][i]);
+      if (amsgrad) forget(scalars.eps, exp_avg[run][i], max_exp_avg_sq[run][i]);
+    });
   Keep::template close<P>(t, work.random, at, n, param);
   Moments::close(t, work.random, at, n, exp_avg, exp_avg_sq);
   if (amsgrad) Moments::close_max(t, at, n, max_exp_avg_sq);
@@ -159,7 +165,7 @@ template <class P, class Keep, class Moments> struct Stepper {
 
   static __device__ __forceinline__ void step(const Work &work) {
     const StepScalars<T> scalars = work.scalars->of(T());
-    const u32 whole = work.is_whole() ? work.n / (R * RUN) * (R * RUN) : 0;
+    const u32 whole = work.is_whole(scalars) ? work.n / (R * RUN) * (R * RUN) : 0;
     step_rows<R, Whole>(work, scalars, 0, whole);
     step_rows<Moments::RUNS, u32>(work, scalars, whole, work.n);
   }

@@ -210,6 +210,21 @@ impl Param {
         }
     }
 
+    /// Makes moments 0 that are below the smallest normal number: the second ones only with the
+    /// first one, and where they are not all that is divided by.
+    pub fn forget(&mut self, at: usize, has_eps: bool) {
+        let exponent = if self.dtype == Dtype::F64 { -1022 } else { -126 };
+        let smallest = 2f64.powi(exponent);
+        if self.exp_avg[at].abs() < smallest {
+            self.exp_avg[at] = 0.0;
+        }
+        for second in [&mut self.exp_avg_sq[at], &mut self.max_exp_avg_sq[at]] {
+            if has_eps && self.exp_avg[at] == 0.0 && *second < smallest {
+                *second = 0.0;
+            }
+        }
+    }
+
     /// Stores what a step has made of the elements that it touched.
     pub fn store(&mut self, seed: u64, touched: impl Fn(usize) -> bool) {
         let n = self.param.len();
