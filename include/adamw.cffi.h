@@ -324,6 +324,11 @@ typedef struct adamw_step_info {
 adamw_status adamw_get_step_info(const adamw_optimizer *optimizer,
                                  struct adamw_step_info *out_info,
                                  size_t struct_size);
+adamw_status adamw_measure_grads(adamw_optimizer *optimizer, const struct adamw_tensor *sums);
+adamw_status adamw_set_grad_sums(adamw_optimizer *optimizer, const struct adamw_tensor *sums);
+adamw_status adamw_get_grad_norm(adamw_optimizer *optimizer,
+                                 double *out_norm,
+                                 uint64_t *out_n_nonfinite);
 adamw_status adamw_step_begin(adamw_optimizer *optimizer);
 adamw_status adamw_step_work(adamw_optimizer *optimizer);
 adamw_status adamw_step_end(adamw_optimizer *optimizer);

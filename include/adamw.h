@@ -24,8 +24,8 @@
  *       sync_master, memory_plan
  *   Gradients: set_grad, set_grad_array, set_grad_data, set_grads, accumulate_grad,
  *       accumulate_grad_array, set_accumulation_window, clear_grad
- *   Step: step, grad_ready, step_param, set_statistics, get_step_info, step_begin, step_work,
- *       step_end, minimize, apply_gradients
+ *   Step: step, grad_ready, step_param, set_statistics, get_step_info, measure_grads,
+ *       set_grad_sums, get_grad_norm, step_begin, step_work, step_end, minimize, apply_gradients
  *   Ranks: shard_ranges
  *   Hyper-parameters and groups: set_lr, get_lr, get_param_lr, set_decay_filter, set_lr_ratio,
  *       group_config_init, add_group, num_groups, get_group, set_group
@@ -1133,6 +1133,59 @@ typedef struct adamw_step_info {
 adamw_status adamw_get_step_info(const adamw_optimizer *optimizer,
                                  struct adamw_step_info *out_info,
                                  size_t struct_size);
+
+/// Measures the gradients that the next step would use, and steps nothing. It writes to `sums`, a
+/// tensor `[num_params, 2] f64`, the two numbers that a step measures of each parameter: the sum
+/// of the squares of its gradient (or of the mean, if the handle averages accumulated ones), with
+/// the loss scale in it, and the number of elements that are not finite. Both are 0 for a parameter
+/// that the step would not step. num_params is the number of parameters ever added, as
+/// `adamw_num_params` returns it.
+///
+/// Hosts that have parts of a model each add up their sums, element by element, as an all-reduce
+/// does, and give the result to `adamw_set_grad_sums`. Then all of them clip by the same factor and
+/// skip the same steps.
+///
+/// `sums` is in the host's memory, or on the device of the handle. If it is there, and so are all
+/// parameters with a gradient, the call waits for nothing: the sums are written in the order of the
+/// stream, and the call can be captured into a graph as a step can, after `adamw_prepare`.
+///
+/// The caller ensures:
+/// `sums` is NULL, or a tensor that meets the conventions of the header and is writable; on a
+/// device, until the stream has reached the call, or as long as a graph that has captured it is
+/// launched.
+adamw_status adamw_measure_grads(adamw_optimizer *optimizer, const struct adamw_tensor *sums);
+
+/// Gives the sums by which the next steps clip and decide what to skip: a tensor as for
+/// `adamw_measure_grads`. These steps measure nothing, and read `sums` instead, whose numbers count
+/// for all parameters, also for those that are not stepped. If they are what `adamw_measure_grads`
+/// has written, the step has the same bits as one that measures. NULL: steps measure again.
+///
+/// Only the norms of the sums count that a step needs. So a host that knows the norm of all
+/// gradients alone, and clips by global norm, can give its square for one parameter and zeros for
+/// all others. A count that is NaN or below 0 stands for one element that is not finite, and so do
+/// squares that are, beside a count of 0.
+///
+/// On the device of the handle they are read there in the order of the stream, and the step waits
+/// for nothing that a step that measures does not wait for. In the host's memory they are read
+/// during the call, and the step need not wait for norms at all. After `adamw_add_param` the tensor
+/// is too short, and steps fail until another one is given.
+///
+/// The caller ensures:
+/// `sums` is NULL, or a tensor that meets the conventions of the header and stays readable until
+/// another one is given or the handle is destroyed, and on a device as long as work that reads it
+/// is queued up or captured.
+adamw_status adamw_set_grad_sums(adamw_optimizer *optimizer, const struct adamw_tensor *sums);
+
+/// Writes the norm of all gradients that the next step would use, unscaled and before clipping, and
+/// the number of their elements that are not finite, as `adamw_step_info` has them, and steps
+/// nothing. They are those of the sums of `adamw_set_grad_sums`, if there are any; otherwise the
+/// gradients are measured now. Waits for the device.
+///
+/// The caller ensures:
+/// `out_norm` and `out_n_nonfinite` are NULL or writable.
+adamw_status adamw_get_grad_norm(adamw_optimizer *optimizer,
+                                 double *out_norm,
+                                 uint64_t *out_n_nonfinite);
 
 /// Begins a step that threads of the host take together, inside a parallel region of theirs, in
 /// place of one `adamw_step` that would start threads of its own:

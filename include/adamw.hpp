@@ -821,6 +821,27 @@ public:
   // Measures a gradient now if the next step would. The step has the same result without it.
   void grad_ready(param number) { detail::call(adamw_grad_ready, handle_, raw(number)); }
 
+  // Measures the gradients of the next step and writes the sums, two doubles for each parameter:
+  // `sums [num_params, 2]`.
+  void measure_grads(const tensor &sums) { measure_grads(sums.get()); }
+  void measure_grads(const adamw_tensor &sums) {
+    detail::call(adamw_measure_grads, handle_, &sums);
+  }
+
+  // Has the next steps take these sums, and measure nothing; or measure again.
+  void set_grad_sums(const tensor &sums) { set_grad_sums(sums.get()); }
+  void set_grad_sums(const adamw_tensor &sums) {
+    detail::call(adamw_set_grad_sums, handle_, &sums);
+  }
+  void measure_again() { detail::call(adamw_set_grad_sums, handle_, nullptr); }
+
+  // The norm of the gradients of the next step, and the count of what is not finite in them.
+  std::pair<double, std::uint64_t> grad_norm() {
+    std::pair<double, std::uint64_t> found{};
+    detail::call(adamw_get_grad_norm, handle_, &found.first, &found.second);
+    return found;
+  }
+
   // Steps one parameter alone, and forgets its gradient.
   void step(param number) { detail::call(adamw_step_param, handle_, raw(number)); }
 

@@ -74,6 +74,10 @@ pub enum Error {
         "there is no param {number}: numbers are below {count}, and free where a param was removed"
     )]
     NoParam { number: u32, count: usize },
+    #[error("sums {0}")]
+    GradSums(TensorProblem),
+    #[error("sums has {is} elements, expected {expected}: two for each of the handle's params")]
+    GradSumsLength { is: u64, expected: u64 },
     #[error("there is no group {number}: the handle has {count} (adamw_add_group adds one)")]
     NoGroup { number: u32, count: usize },
     #[error("param \"{param}\" has no {buffer}: {reason}")]

@@ -168,16 +168,18 @@ impl Tensor {
         }
     }
 
-    /// Reads the first element of one or more f64s.
-    pub fn f64(&self) -> f64 {
+    /// Reads an element of f64s.
+    pub fn f64(&self, i: usize) -> f64 {
+        assert!((i as u64) < self.n_elements);
         // SAFETY: `new`'s caller vouched for the memory.
-        unsafe { with_exposed_provenance_mut::<f64>(self.address).read() }
+        unsafe { with_exposed_provenance_mut::<f64>(self.address).add(i).read() }
     }
 
-    /// Writes the first element of one or more f64s.
-    pub fn set_f64(&self, value: f64) {
+    /// Writes an element of f64s.
+    pub fn set_f64(&self, i: usize, value: f64) {
+        assert!((i as u64) < self.n_elements);
         // SAFETY: `new`'s caller vouched for the memory.
-        unsafe { with_exposed_provenance_mut::<f64>(self.address).write(value) }
+        unsafe { with_exposed_provenance_mut::<f64>(self.address).add(i).write(value) }
     }
 
     /// Returns the elements `range` as `T`s.

@@ -52,6 +52,7 @@ kernels! {
     alone = {
         prepare
         decide
+        put_sums
         join_sums
         clear_skipped
         list_rows

@@ -98,7 +98,8 @@ pub struct Hyper {
     pub regularizer: u32,
     pub limited: u32,
     pub maximize: u32,
-    pub stepped: u32,
+    /// `PART_STEPPED`, `PART_COUNTED`, or 0 for no part in the step.
+    pub part: u32,
     /// The parameter is stepped in f64.
     pub is_f64: u32,
     pub independent_weight_decay: u32,
@@ -110,8 +111,13 @@ pub struct Hyper {
 
 assert_layout!(Hyper, 136: 0 group_lr_scale, 8 lr_scale, 16 beta1, 24 beta2, 32 eps,
     40 weight_decay, 48 mean, 56 min, 64 max, 72 coefficient, 80 largest_norm, 88 clip_factor,
-    96 clip, 100 scope, 104 regularizer, 108 limited, 112 maximize, 116 stepped, 120 is_f64,
+    96 clip, 100 scope, 104 regularizer, 108 limited, 112 maximize, 116 part, 120 is_f64,
     124 independent_weight_decay, 128 bias_correction, 132 formula);
+
+/// The parameter is stepped.
+pub const PART_STEPPED: u32 = 1;
+/// The parameter is not stepped, but its sums count, which come from outside.
+pub const PART_COUNTED: u32 = 2;
 
 /// Clipping by the norm of each tensor.
 pub const CLIP_NORM: u32 = 1;
@@ -135,7 +141,7 @@ impl Hyper {
             maximize: group.maximize.into(),
             bias_correction: group.bias_correction.number(),
             formula: group.formula(),
-            stepped: 1,
+            part: PART_STEPPED,
             ..Hyper::default()
         }
     }

@@ -38,7 +38,7 @@ mod workspace;
 
 pub use driver::{Memory, is_installed};
 pub use lag::RowSet;
-pub use layout::{CLIP_GLOBAL_NORM, CLIP_NORM, Hyper, Inputs, InputsAt, Outside};
+pub use layout::{CLIP_GLOBAL_NORM, CLIP_NORM, Hyper, Inputs, InputsAt, Outside, PART_COUNTED};
 pub use offload::HostCopy;
 pub use step::Decider;
 

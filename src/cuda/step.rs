@@ -17,7 +17,7 @@
 use super::driver::Entered;
 use super::kernels::Kernel;
 use super::launch::launch;
-use super::layout::{self, Chunk, FLAG_CLEAR_GRADS, Hyper, Inputs, SHARES};
+use super::layout::{self, Chunk, FLAG_CLEAR_GRADS, Hyper, Inputs, PART_STEPPED, SHARES};
 use super::workspace::Workspace;
 use super::{Cuda, Stale};
 use crate::error::Error;
@@ -37,7 +37,9 @@ pub enum Decider {
     /// The device, by the inputs that it reads.
     Inputs,
     /// The device, by the gradients, which have been measured, and by the inputs.
-    Norms { skips: bool },
+    ///
+    /// `outside`: where the sums over the gradients are instead, if it is not 0.
+    Norms { skips: bool, outside: u64 },
 }
 
 impl Cuda {
@@ -116,7 +118,7 @@ impl Cuda {
         let n_params = self.plan.hypers.len().max(self.in_graphs.len());
         self.in_graphs.resize(n_params, false); // `reserve` has made room
         for (is_there, hyper) in self.in_graphs.iter_mut().zip(&self.plan.hypers) {
-            *is_there |= hyper.stepped != 0;
+            *is_there |= hyper.part == PART_STEPPED;
         }
         Ok(())
     }
@@ -159,6 +161,22 @@ impl Cuda {
         // SAFETY: the arguments are what the kernel takes, and the tables describe memory that the
         // host vouched for.
         unsafe { launch!(device, Kernel::join_sums, n; tensors, n, sums, counts, totals) }
+    }
+
+    /// Queues up the sums over each gradient, which have been measured, for the host: squares and
+    /// the count of what is not finite, two f64s for each parameter.
+    pub fn put_sums(&mut self, to: u64) -> Result<(), Error> {
+        let (_, hypers, _) = self.tables();
+        let totals = self.workspace()?.places.totals;
+        let device = self.driver.enter()?;
+        let n = self.plan.hypers.len() as u32;
+        // SAFETY: the arguments are what the kernel takes, and the host vouched for its memory.
+        unsafe {
+            launch!(
+                device, Kernel::put_sums, u64::from(n).div_ceil(256);
+                hypers, totals, n, to
+            )
+        }
     }
 
     /// Refuses all further steps, because half a step is queued up and the other half failed.
@@ -205,7 +223,7 @@ impl Cuda {
         match decider {
             Decider::Host => {}
             Decider::Inputs => verdict = self.clocks.verdict(),
-            Decider::Norms { skips } => {
+            Decider::Norms { skips, outside } => {
                 (factors, verdict) = (places.factors, self.clocks.verdict());
                 let skips = u32::from(skips);
                 // SAFETY: the arguments are what the kernel takes, and the host vouched for the
@@ -213,7 +231,8 @@ impl Cuda {
                 unsafe {
                     launch!(
                         device, Kernel::decide, 1;
-                        hypers, totals, n, n_scopes, skips, inputs, scope_sums, factors, verdict
+                        hypers, totals, outside, n, n_scopes, skips, inputs, scope_sums, factors,
+                        verdict
                     )
                 }?;
             }

@@ -152,6 +152,16 @@ impl Cuda {
         self.read("a step that looks at the gradients of the host's parameters too", at, to)
     }
 
+    /// Reads the sums that the host gives, by parameter. Waits for the device.
+    pub fn read_sums(&mut self, at: u64, to: &mut [[f64; 2]]) -> Result<(), Error> {
+        self.read("a step whose sums over gradients the host has to know", at, to)
+    }
+
+    /// Writes sums for the host, by parameter. Waits for the device.
+    pub fn write_sums(&mut self, to: u64, sums: &[[f64; 2]]) -> Result<(), Error> {
+        self.write(to, sums)
+    }
+
     /// Returns the verdict on the last step. Waits for the device.
     pub fn verdict(&mut self) -> Result<Verdict, Error> {
         let at = self.clocks.verdict();

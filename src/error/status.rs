@@ -122,7 +122,7 @@ impl Error {
             | Error::NoStateNamed(_)
             | Error::NoParamNamed(_)
             | Error::NoName { .. } => Status::NotFound,
-            Error::State { problem, .. } => problem.status(),
+            Error::State { problem, .. } | Error::GradSums(problem) => problem.status(),
             Error::Callback { .. }
             | Error::ParallelFor(_)
             | Error::Closure(_)

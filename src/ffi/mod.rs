@@ -37,6 +37,8 @@ mod grads;
 // == Step
 mod step;
 
+mod sums;
+
 mod together;
 
 mod subset;
@@ -126,6 +128,7 @@ pub use schedule_kinds::*;
 pub use state::*;
 pub use step::*;
 pub use subset::*;
+pub use sums::*;
 pub use team::{Team, adamw_team_create, adamw_team_destroy};
 pub use tensor::*;
 pub use together::*;

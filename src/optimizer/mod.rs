@@ -26,6 +26,7 @@ use crate::config::{Config, GroupConfig, IsaCap, Threads};
 use crate::error::{Error, Label};
 use crate::schedule::Schedule;
 use crate::sys::memory::reserve;
+use crate::tensor::Tensor;
 use device::OnDevice;
 use hyper::scaler::Scaler;
 use params::table::{ParamId, Params};
@@ -50,6 +51,8 @@ pub struct Optimizer {
     window: Window,
     scaler: Option<Scaler>,
     found_inf: FoundInf,
+    /// Where the host has the sums over the gradients, two f64s for each parameter.
+    grad_sums: Option<Tensor>,
     report: Report,
     /// Steps add up what they change.
     statistics: bool,
@@ -85,6 +88,7 @@ impl Optimizer {
             window: Window::default(),
             scaler: None,
             found_inf: FoundInf::default(),
+            grad_sums: None,
             report: Report::NONE,
             statistics: false,
             schedule: None,

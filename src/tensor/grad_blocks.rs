@@ -48,6 +48,17 @@ pub struct Total {
     pub n_nonfinite: u64,
 }
 
+impl Total {
+    /// Returns sums that come from outside of a step. A count that is NaN or below 0 is one element
+    /// that is not finite, and so are squares that are, where the count is 0.
+    pub fn from_outside(sum_squares: f64, n_nonfinite: f64) -> Total {
+        const MOST: f64 = (1u64 << f64::MANTISSA_DIGITS) as f64;
+        let n_nonfinite = if n_nonfinite >= 0.0 { n_nonfinite.min(MOST) as u64 } else { 1 };
+        let is_bad = n_nonfinite == 0 && (sum_squares.is_nan() || sum_squares < 0.0);
+        Total { sum_squares, n_nonfinite: if is_bad { 1 } else { n_nonfinite } }
+    }
+}
+
 fn n_blocks(n_elements: u64) -> u64 {
     n_elements.div_ceil(norm::BLOCK as u64)
 }

@@ -279,6 +279,26 @@ static adamw_status grad_ready(adamw_optimizer *optimizer) {
   return adamw_grad_ready(optimizer, 0);
 }
 
+static double sums[2 * 64];
+
+static adamw_status measure_grads(adamw_optimizer *optimizer) {
+  uint32_t count = 0;
+  adamw_num_params(optimizer, &count);
+  int64_t pairs[2] = {count, 2};
+  const adamw_tensor of_sums = {sums, {1, 0}, 2, {2, 64, 1}, pairs, NULL, 0};
+  return adamw_measure_grads(optimizer, &of_sums);
+}
+
+static adamw_status set_grad_sums(adamw_optimizer *optimizer) {
+  return adamw_set_grad_sums(optimizer, NULL);
+}
+
+static adamw_status get_grad_norm(adamw_optimizer *optimizer) {
+  double norm;
+  uint64_t n_nonfinite;
+  return adamw_get_grad_norm(optimizer, &norm, &n_nonfinite);
+}
+
 static adamw_status step_param(adamw_optimizer *optimizer) {
   return adamw_step_param(optimizer, 0);
 }
@@ -338,6 +358,9 @@ const struct call every_call[] = {
     {"adamw_step_begin", adamw_step_begin},
     {"adamw_step_end", adamw_step_end},
     {"adamw_grad_ready", grad_ready},
+    {"adamw_measure_grads", measure_grads},
+    {"adamw_set_grad_sums", set_grad_sums},
+    {"adamw_get_grad_norm", get_grad_norm},
     {"adamw_step_param", step_param},
     {"adamw_set_lr", set_lr},
     {"adamw_get_lr", get_lr},

@@ -716,6 +716,21 @@ impl Handle {
         call!(adamw_set_grad_scale(self.0, scale))
     }
 
+    pub fn measure_grads(&self, sums: &ffi::adamw_tensor) -> Answer {
+        call!(adamw_measure_grads(self.0, sums))
+    }
+
+    pub fn set_grad_sums(&self, sums: Option<&ffi::adamw_tensor>) -> Answer {
+        call!(adamw_set_grad_sums(self.0, sums.map_or(null(), |sums| sums)))
+    }
+
+    /// The norm of the gradients, and the count of what is not finite.
+    pub fn grad_norm(&self) -> Answer<(f64, u64)> {
+        let (mut norm, mut n_nonfinite) = (0.0, 0);
+        call!(adamw_get_grad_norm(self.0, &mut norm, &mut n_nonfinite))?;
+        Ok((norm, n_nonfinite))
+    }
+
     pub fn set_statistics(&self, statistics: u32) -> Answer {
         call!(adamw_set_statistics(self.0, statistics))
     }

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <atomic>
+#include <cmath>
 #include <cstdio>
 #include <memory>
 #include <sanitizer/lsan_interface.h>
@@ -461,6 +462,11 @@ static void gradients_of_every_kind() {
   HOLDS(w.steps() == 1);
   w.optimizer.set_grad(w.second, w.grad_b);
   w.optimizer.grad_ready(w.second);
+  std::vector<double> sums(4);
+  w.optimizer.measure_grads(sums);
+  w.optimizer.set_grad_sums(sums);
+  HOLDS(w.optimizer.grad_norm().first == std::sqrt(sums[0] + sums[2]) && sums[3] == 0);
+  w.optimizer.measure_again();
   w.optimizer.step(w.second);
   HOLDS(w.optimizer.info(w.second).step == 1);
   w.optimizer.step();

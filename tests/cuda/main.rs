@@ -17,3 +17,4 @@ mod ptx;
 mod sparse;
 mod statistics;
 mod steps;
+mod sums;

@@ -2,7 +2,7 @@
 //! its bits. So the tests of the kernels look at what they say they do.
 
 use crate::common::array::{Array, Dtype};
-use crate::common::device::Device;
+use crate::common::device::{Device, OnDevice};
 use crate::common::handle::{config, with_clip};
 use crate::common::inputs::{Input, Reading, UNUSABLE};
 use crate::common::kernels::{CHUNK, Case, compare};
@@ -33,7 +33,7 @@ const fn mutation(
 }
 
 /// Each is caught: by the driver, which will not load it or sees what it does, or by the bits.
-const MUTATIONS: [Mutation; 65] = [
+const MUTATIONS: [Mutation; 70] = [
     mutation("a root that is near", "step_f32", 0, "sqrt.rn.f32", "sqrt.approx.f32"),
     mutation("a quotient that is near", "step_f32", 0, "div.rn.f32", "div.approx.f32"),
     mutation("a product that may be fused", "step_f32", 0, "mul.rn.f32", "mul.f32"),
@@ -86,8 +86,13 @@ const MUTATIONS: [Mutation; 65] = [
     mutation("a level that does not wait", "join_sums", 0, "bar.sync", "// "),
     mutation("squares that are not there yet", "decide", 0, "bar.sync", "// "),
     mutation("squares of the next round", "decide", 1, "bar.sync", "// "),
-    mutation("a norm that is squared", "decide", 1, "sqrt.rn.f64", "mov.f64"),
-    mutation("a factor upside down", "decide", 0, "div.rn.f64", "mul.rn.f64"),
+    mutation("a norm that is squared", "decide", 2, "sqrt.rn.f64", "mov.f64"),
+    mutation("a factor upside down", "decide", 1, "div.rn.f64", "mul.rn.f64"),
+    mutation("a norm from outside that is squared", "decide", 1, "sqrt.rn.f64", "mov.f64"),
+    mutation("a factor from outside upside down", "decide", 0, "div.rn.f64", "mul.rn.f64"),
+    mutation("a count that is rounded up", "decide", 0, "cvt.rzi.u64", "cvt.rpi.u64"),
+    mutation("squares of another mean", "put_sums", 0, "mul.rn.f64", "add.rn.f64"),
+    mutation("a count that is not put", "put_sums", 1, "st.global.f64", "// "),
     mutation("a verdict that is not written", "decide", 0, "st.global.v2.u32", "// "),
     mutation("a rate that may be negative", "decide", 1, "setp.ltu.f32", "setp.nan.f32"),
     mutation("a scale that is too large", "decide", 1, "setp.gtu.f32", "setp.nan.f32"),
@@ -173,6 +178,7 @@ impl Mutation {
                     reads(ADAMW_CLIP_GLOBAL_NORM);
                 }
                 decide();
+                outside();
                 Ok(())
             }
         }));
@@ -277,6 +283,36 @@ fn decide() {
             twin.step();
             twin.assert_same();
         }
+    }
+}
+
+/// Steps by sums that are measured, and by some from outside.
+fn outside() {
+    for clip in [ADAMW_CLIP_GLOBAL_NORM, ADAMW_CLIP_NORM] {
+        let config = adamw_config { clip_norm: 0.3, average_grads: 1, ..config() };
+        let mut twin = Twin::new(&with_clip(clip, config));
+        for n in [5_000, 3] {
+            twin.add(Dtype::F32, n);
+        }
+        twin.set_grads();
+        for _ in 0..3 {
+            let grad = Array::ordinary(Dtype::F32, 3, &mut twin.random);
+            twin.accumulate(1, &grad);
+        }
+        twin.write_grad(0, &Array::of(Dtype::F32, &[f64::NAN; 5_000]));
+        let (here, there) = (Array::zeros(Dtype::F64, 4), Array::of(Dtype::F64, &[7.0; 4]));
+        let there = OnDevice::of(&there, 0);
+        twin.host.measure_grads(&here.tensor()).unwrap();
+        twin.device.measure_grads(&there.tensor()).unwrap();
+        assert_eq!(there.array().unwrap().first_difference(&here), None);
+        for (i, value) in [2.0, 2.75, 0.5, 0.0].into_iter().enumerate() {
+            here.set(i, value);
+        }
+        there.set(&here);
+        twin.host.set_grad_sums(Some(&here.tensor())).unwrap();
+        twin.device.set_grad_sums(Some(&there.tensor())).unwrap();
+        twin.step();
+        twin.assert_same();
     }
 }
 

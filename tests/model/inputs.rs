@@ -17,6 +17,10 @@ impl There {
         self.0[input as usize].is_some()
     }
 
+    pub fn reads_none(&self) -> bool {
+        self.0.iter().all(Option::is_none)
+    }
+
     fn set(&self, input: Input, value: f32) {
         if let Some(at) = &self.0[input as usize] {
             at.set(&number(value));

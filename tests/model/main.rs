@@ -24,6 +24,7 @@ mod settings;
 mod side;
 mod state;
 mod steps;
+mod sums;
 mod world;
 mod written;
 

@@ -31,6 +31,8 @@ pub struct Side {
     pub flags: Box<[Cell<f32>; 2]>,
     /// What the handle reads in the device's memory.
     pub there: There,
+    /// How often it was told to step.
+    pub n_steps: u64,
     stream: Option<Stream>,
     random: Random,
     /// What the handle reads.
@@ -112,6 +114,7 @@ impl Side {
     ) -> Answer<Side> {
         let places = if is_twin { places } else { Places::Processor };
         Ok(Side {
+            n_steps: 0,
             handle: Handle::try_new(config)?,
             config: *config,
             places,
@@ -320,6 +323,10 @@ impl Side {
 
     /// A step: by threads of the host together, on the side that would have three.
     pub fn step(&mut self) -> Answer {
+        self.with_sums(Side::step_by_itself)
+    }
+
+    fn step_by_itself(&mut self) -> Answer {
         match self.config.num_threads {
             3 => self.handle.step_together(2),
             _ => self.handle.try_step(),

@@ -15,4 +15,5 @@ mod regularizers;
 mod schedules;
 mod sparse;
 mod statistics;
+mod sums;
 mod windows;

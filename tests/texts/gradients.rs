@@ -14,6 +14,32 @@ pub fn refusals(rows: &mut Refusals) {
     steps_of_one(rows);
     steps_of_some(rows);
     loops(rows);
+    sums(rows);
+}
+
+fn sums(rows: &mut Refusals) {
+    let World { handle, grads: _grads, _params } = World::new(&config());
+    let [short, narrow, sums] = [(Dtype::F64, 3), (Dtype::F32, 4), (Dtype::F64, 4)]
+        .map(|(dtype, n)| Array::zeros(dtype, n));
+    let text = "sums has 3 elements, expected 4: two for each of the handle's params";
+    rows.invalid(handle.measure_grads(&short.tensor()), text);
+    rows.invalid(handle.set_grad_sums(Some(&short.tensor())), text);
+    rows.invalid(handle.measure_grads(&narrow.tensor()), "sums is f32, expected f64");
+    let misaligned = adamw_tensor { byte_offset: 4, ..sums.tensor() };
+    rows.invalid(
+        handle.measure_grads(&misaligned),
+        &format!(
+            "sums is at {:#x}, which is not aligned to its 8-byte elements",
+            sums.data().addr() + 4
+        ),
+    );
+    handle.set_grad_sums(Some(&sums.tensor())).unwrap();
+    let late = Array::zeros(Dtype::F32, 1);
+    handle.add_array("late", &late);
+    rows.invalid(
+        handle.grad_norm().map(|_| ()),
+        "sums has 4 elements, expected 6: two for each of the handle's params",
+    );
 }
 
 /// A handle with two parameters, and their gradients.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping
 from typing import Any
 
@@ -117,6 +118,32 @@ class Gradients(Base):
         """Tells that a gradient is complete, so that it is measured now, while it is in cache. It
         must not change until the next step."""
         self._handle.call(library.adamw_grad_ready, self._param(name).number)
+
+    def measure_grads(self, sums: Any) -> None:
+        """Measures the gradients of the next step into an array `[num_params, 2]` of float64: of
+        each parameter, in the order in which they were added, the sum of the squares, and the count
+        of what is not finite. The array may be in the memory of the device."""
+        seen = self._view(sums, "sums", writable=True, dtypes=("float64",))
+        self._handle.call(library.adamw_measure_grads, seen.tensor())
+
+    def set_grad_sums(self, sums: Any) -> None:
+        """Makes the next steps clip and skip by these sums, which are those of `measure_grads`,
+        perhaps added up over processes. The array is kept and read in each step. None: steps
+        measure again."""
+        seen = None
+        if sums is not None:
+            seen = self._view(sums, "sums", writable=False, dtypes=("float64",))
+        with self._handle.used() as core:
+            check(library.adamw_set_grad_sums(core.number, seen and seen.tensor()))
+            self._handle.keep(("grads", "sums"), seen)
+
+    def grad_norm(self) -> tuple[float, int]:
+        """Returns the norm of the gradients of the next step, unscaled and before clipping, and the
+        count of what is not finite in them."""
+        norm, n_nonfinite = ctypes.c_double(), ctypes.c_uint64()
+        pointers = ctypes.byref(norm), ctypes.byref(n_nonfinite)
+        self._handle.call(library.adamw_get_grad_norm, *pointers)
+        return norm.value, n_nonfinite.value
 
     def step_param(self, name: str) -> None:
         """Steps one parameter now, if it has a gradient, and forgets the gradient."""

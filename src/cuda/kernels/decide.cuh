@@ -48,24 +48,41 @@ __device__ __forceinline__ Verdict verdict_without_norms(const Inputs &inputs) {
   return {0.0, inv_grad_scale(inputs), 1.0, 0, invalid, invalid || is_raised(inputs)};
 }
 
-// Returns the squares that a parameter adds to a norm.
-__device__ __forceinline__ double squares_of(const Hyper &hyper, const Total &total) {
-  return total.sum_squares * (hyper.mean * hyper.mean);
+// Returns the sums over the gradient that a parameter is stepped with, which may be a mean.
+__device__ __forceinline__ Total of_mean(const Hyper &hyper, const Total &total) {
+  return {total.sum_squares * (hyper.mean * hyper.mean), total.n_nonfinite};
 }
+
+// Returns sums that come from outside, as `Total::from_outside` does.
+__device__ __forceinline__ Total from_outside(double sum_squares, double n_nonfinite) {
+  const double most = 9007199254740992.0; // 2^53
+  const u64 n = n_nonfinite >= 0.0 ? (u64)(n_nonfinite < most ? n_nonfinite : most) : 1;
+  return {sum_squares, n == 0 && !(sum_squares >= 0.0) ? 1 : n};
+}
+
+// The sums over the gradients of a step: `totals [n]`, or `outside [n, 2]` if it is not NULL.
+struct GradSums {
+  const Total *totals;
+  const double *outside;
+
+  __device__ __forceinline__ Total of(const Hyper &hyper, u32 i) const {
+    return outside == nullptr ? of_mean(hyper, totals[i])
+                              : from_outside(outside[2 * (u64)i], outside[2 * (u64)i + 1]);
+  }
+};
 
 // Returns the number of elements of a gradient that are not finite; 1 if the compute type does not
 // hold its norm.
 __device__ __forceinline__ u64 nonfinite_of(const Hyper &hyper, const Total &total,
                                             double inverse) {
   const double largest = hyper.is_f64 ? 1.7976931348623157e308 : 3.4028234663852886e38;
-  return total.n_nonfinite == 0 && root(squares_of(hyper, total)) * inverse > largest
-             ? 1
-             : total.n_nonfinite;
+  return total.n_nonfinite == 0 && root(total.sum_squares) * inverse > largest ? 1
+                                                                               : total.n_nonfinite;
 }
 
 // Decides about the step, by one block. Sums run over the parameters in their order, each by one
 // thread: a sum for each scope, and one of all.
-__device__ __forceinline__ void decide_all(const Hyper *hypers, const Total *totals, u32 n,
+__device__ __forceinline__ void decide_all(const Hyper *hypers, const GradSums &grads, u32 n,
                                            u32 n_scopes, u32 skips, const Inputs &inputs,
                                            double *sums, double *factors, Verdict *verdict) {
   __shared__ double squares[THREADS], smallest[THREADS];
@@ -82,10 +99,11 @@ __device__ __forceinline__ void decide_all(const Hyper *hypers, const Total *tot
     u64 n_bad = 0;
     for (u32 base = 0; base < n; base += THREADS) {
       const u32 i = base + thread;
-      const bool there = i < n && hypers[i].stepped;
-      squares[thread] = there ? squares_of(hypers[i], totals[i]) : 0.0;
+      const bool there = i < n && hypers[i].part != PART_NONE;
+      const Total total = there ? grads.of(hypers[i], i) : Total{0.0, 0};
+      squares[thread] = total.sum_squares;
       scopes[thread] = there && hypers[i].clip == CLIP_GLOBAL_NORM ? hypers[i].scope : NONE;
-      bad[thread] = there ? nonfinite_of(hypers[i], totals[i], inverse) : 0;
+      bad[thread] = there ? nonfinite_of(hypers[i], total, inverse) : 0;
       __syncthreads();
       for (u32 j = 0; j < min(n - base, THREADS); j++) {
         if (scope == ALL || scopes[j] == scope) sum = sum + squares[j];
@@ -101,10 +119,11 @@ __device__ __forceinline__ void decide_all(const Hyper *hypers, const Total *tot
   double least = 1.0;
   for (u32 i = thread; i < n; i += THREADS) {
     const Hyper hyper = hypers[i];
-    if (!hyper.stepped) continue;
+    if (hyper.part != PART_STEPPED) continue;
     double factor = 1.0;
     if (hyper.clip != CLIP_NONE) {
-      const double sum = hyper.clip == CLIP_NORM ? squares_of(hyper, totals[i]) : sums[hyper.scope];
+      const double sum =
+          hyper.clip == CLIP_NORM ? grads.of(hyper, i).sum_squares : sums[hyper.scope];
       factor = clip_factor(hyper.largest_norm, root(sum) * inverse);
     }
     factors[i] = factor;

@@ -11,12 +11,25 @@ __device__ __forceinline__ bool is_skipped(const Verdict *verdict) {
   return verdict != nullptr && verdict->skipped;
 }
 
-// Decides from the totals of all gradients, `totals [n]`, what each is clipped with, `factors [n]`,
-// and whether the step is taken. One block; `sums [n_scopes]` is room.
+// Decides from the totals of all gradients, `totals [n]`, or from sums that come from outside,
+// `outside [n, 2]`, what each is clipped with, `factors [n]`, and whether the step is taken. One
+// block; `sums [n_scopes]` is room.
 extern "C" __global__ void __launch_bounds__(256, 2)
-    decide(const Hyper *hypers, const Total *totals, u32 n, u32 n_scopes, u32 skips, Inputs inputs,
-           double *sums, double *factors, Verdict *verdict) {
-  decide_all(hypers, totals, n, n_scopes, skips, inputs, sums, factors, verdict);
+    decide(const Hyper *hypers, const Total *totals, const double *outside, u32 n, u32 n_scopes,
+           u32 skips, Inputs inputs, double *sums, double *factors, Verdict *verdict) {
+  decide_all(hypers, {totals, outside}, n, n_scopes, skips, inputs, sums, factors, verdict);
+}
+
+// Writes the sums over the gradients of a step for the host, `outside [n, 2]`: squares, and the
+// count of what is not finite.
+extern "C" __global__ void __launch_bounds__(256, 2)
+    put_sums(const Hyper *hypers, const Total *totals, u32 n, double *outside) {
+  for (u32 i = blockIdx.x * THREADS + threadIdx.x; i < n; i += gridDim.x * THREADS) {
+    const Total total =
+        hypers[i].part == PART_STEPPED ? of_mean(hypers[i], totals[i]) : Total{0.0, 0};
+    outside[2 * (u64)i] = total.sum_squares;
+    outside[2 * (u64)i + 1] = (double)total.n_nonfinite;
+  }
 }
 
 // Advances the clocks of the parameters that are stepped, `clocks [n]`, and makes their scalars,
@@ -34,7 +47,7 @@ extern "C" __global__ void __launch_bounds__(256, 2)
   }
   for (u32 i = blockIdx.x * THREADS + threadIdx.x; i < n; i += gridDim.x * THREADS) {
     const Hyper hyper = hypers[i];
-    if (!hyper.stepped) continue;
+    if (hyper.part != PART_STEPPED) continue;
     const Clock clock = advanced(clocks[i], hyper);
     const Step step =
         step_of(hyper, clock, inputs, factors == nullptr ? hyper.clip_factor : factors[i]);

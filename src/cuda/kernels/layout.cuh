@@ -53,6 +53,10 @@ enum BiasCorrection : u32 { CORRECTION_BY_PRODUCTS, CORRECTION_BY_CURRENT, CORRE
 // Clipping by norm; clipping by value is a limit beside it.
 enum Clip : u32 { CLIP_NONE, CLIP_NORM, CLIP_GLOBAL_NORM };
 
+// The part that a parameter has in a step: none; it is stepped; or only its sums count, which come
+// from outside.
+enum Part : u32 { PART_NONE, PART_STEPPED, PART_COUNTED };
+
 // The hyper-parameters of one parameter's step, except for what the device alone knows.
 struct Hyper {
   double group_lr_scale, lr_scale, beta1, beta2, eps, weight_decay;
@@ -64,7 +68,7 @@ struct Hyper {
   u32 scope; // the scope of the global norm
   Regularizer regularizer;
   u32 limited, maximize;
-  u32 stepped; // the parameter is stepped
+  Part part;
   u32 is_f64; // in f64
   u32 independent_weight_decay;
   BiasCorrection bias_correction;
@@ -88,7 +92,7 @@ AT(100, Hyper, scope);
 AT(104, Hyper, regularizer);
 AT(108, Hyper, limited);
 AT(112, Hyper, maximize);
-AT(116, Hyper, stepped);
+AT(116, Hyper, part);
 AT(120, Hyper, is_f64);
 AT(124, Hyper, independent_weight_decay);
 AT(128, Hyper, bias_correction);

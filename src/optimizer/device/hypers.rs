@@ -3,7 +3,7 @@
 
 use crate::clip::Clip;
 use crate::config::{self, BiasCorrection};
-use crate::cuda::{CLIP_GLOBAL_NORM, CLIP_NORM, Hyper, Inputs, InputsAt};
+use crate::cuda::{CLIP_GLOBAL_NORM, CLIP_NORM, Hyper, Inputs, InputsAt, PART_COUNTED};
 use crate::dtype::Dtype;
 use crate::error::Error;
 use crate::optimizer::Optimizer;
@@ -27,22 +27,32 @@ impl Optimizer {
         of: &Range<usize>,
     ) -> Result<(), Error> {
         if self.lr_ratio.is_some() {
-            self.set_hypers(of)?;
+            self.set_hypers(of, true)?;
         }
         self.check_lr_on_device()
     }
 
-    /// Sets the hyper-parameters of the parameters on the device. Asks the host's callback.
-    pub(in crate::optimizer) fn set_hypers(&mut self, of: &Range<usize>) -> Result<(), Error> {
+    /// Sets the hyper-parameters of the parameters on the device. `asks`: by the host's callback.
+    pub(in crate::optimizer) fn set_hypers(
+        &mut self,
+        of: &Range<usize>,
+        asks: bool,
+    ) -> Result<(), Error> {
         let mut limit = LrLimit { lr: f64::INFINITY, param: None };
         for id in self.params.ids(of) {
-            if self.params.operands(id).is_due_on_device() {
-                let hyper = self.hyper(id)?;
+            let (param, operands) = (&self.params[id], self.params.operands(id));
+            let dtype = operands.param().dtype();
+            if operands.is_due_on_device() {
+                let ratio = if asks { self.ratio(id)? } else { param.lr_scale };
+                let hyper = self.hyper(id, ratio)?;
                 self.cuda()?.set_hyper(id.number(), hyper);
-                let lr = largest_lr(&hyper, self.params.operands(id).param().dtype().largest());
+                let lr = largest_lr(&hyper, dtype.largest());
                 if lr < limit.lr {
                     limit = LrLimit { lr, param: Some(id) };
                 }
+            } else if self.grad_sums.is_some() && !param.removed {
+                let hyper = Hyper { part: PART_COUNTED, ..self.hyper(id, param.lr_scale)? };
+                self.cuda()?.set_hyper(id.number(), hyper);
             }
         }
         self.on_device.lr_limit = limit;
@@ -110,11 +120,11 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Returns the hyper-parameters of a parameter on the device.
-    fn hyper(&self, id: ParamId) -> Result<Hyper, Error> {
+    /// Returns the hyper-parameters of a parameter on the device, whose learning rate is multiplied
+    /// by `ratio`.
+    fn hyper(&self, id: ParamId, ratio: f64) -> Result<Hyper, Error> {
         let (param, operands) = (&self.params[id], self.params.operands(id));
         let group = &self.groups[param.group as usize];
-        let ratio = self.ratio(id)?;
         self.scaled_lr(self.lr, param.group, ratio)?;
         let mut hyper = Hyper::of(group, ratio, param.decays);
         hyper.is_f64 = u32::from(operands.param().dtype() == Dtype::F64);

@@ -1,22 +1,23 @@
 //! The device's part of a step, and what the host knows of it.
 //!
-//! `lay_device` lays out the parameters that are stepped there. The device then measures their
-//! gradients (`measure_on_device`) and steps them (`step_on_device`). It keeps their clocks, and
-//! decides what to clip and whether to skip. The host waits for none of that, unless it has to know
-//! (`device_step`): its own parameters share a norm with those there, or it has to fail, to tell
-//! others, or to go on by a schedule. `report` and `clock` wait for what only the device knows.
+//! `lay_device` lays out the parameters that are stepped there (`lay.rs`). The device then measures
+//! their gradients (`measure_on_device`) and steps them (`step_on_device`). It keeps their clocks,
+//! and decides what to clip and whether to skip. The host waits for none of that, unless it has to
+//! know. `report` and `clock` wait for what only the device knows.
 //!
 //! Parameters come and go in `params.rs`, `hypers.rs` sets what they are stepped with, `rows.rs` is
 //! for sparse gradients, and `offload.rs` for parameters there that the processor steps.
 #![forbid(unsafe_code)]
 
 pub(in crate::optimizer) mod hypers;
+mod lay;
 pub(in crate::optimizer) mod offload;
 pub(in crate::optimizer) mod params;
 pub(in crate::optimizer) mod rows;
+mod sums;
 
 use crate::callback::adamw_param_info;
-use crate::config::{HostValues, Lazy, Nonfinite};
+use crate::config::Nonfinite;
 pub use crate::cuda::InputsAt;
 use crate::cuda::{Cuda, Decider};
 use crate::error::Error;
@@ -140,80 +141,6 @@ impl Optimizer {
         self.backend.cuda().ok_or(Error::NoDeviceYet)
     }
 
-    /// Lays out the device's part of a step, if it has one. `steps_on_host`: the host has one too.
-    pub(in crate::optimizer) fn lay_device(
-        &mut self,
-        of: &Range<usize>,
-        steps_on_host: bool,
-    ) -> Result<Option<DeviceStep>, Error> {
-        if self.backend.cuda().is_none() {
-            return Ok(None);
-        }
-        let wanted = (of.clone(), self.params.revision());
-        let is_laid = self.on_device.laid.take().as_ref() == Some(&wanted);
-        if !is_laid {
-            self.check_laziness_on_device(of)?;
-        }
-        let clears = self.config.clear_grads;
-        let cuda = self.backend.cuda().ok_or(Error::NoDeviceYet)?;
-        if !is_laid {
-            let all = self.params.all();
-            let (params, groups) = (self.params.params_of(&all), &self.groups);
-            let is_lazy = |number: usize| groups[params[number].group as usize].lazy != Lazy::Off;
-            let operands = self.params.operands_of(&all);
-            cuda.lay(operands, |number| of.contains(&number), is_lazy, clears);
-        }
-        if cuda.is_idle() {
-            self.on_device.laid = Some(wanted);
-            return Ok(None);
-        }
-        let step = self.device_step(steps_on_host)?;
-        let has_host_values =
-            self.groups.iter().any(|group| group.host_values != HostValues::default());
-        // A ratio is asked for later, when it is known that the step is taken.
-        if (!is_laid || has_host_values) && self.lr_ratio.is_none() {
-            self.set_hypers(of)?;
-        }
-        self.on_device.laid = Some(wanted);
-        if step.is_captured {
-            self.cuda()?.record_step()?;
-        }
-        Ok(Some(step))
-    }
-
-    /// Checks that the device can do all that is asked, and returns its part of a step.
-    fn device_step(&mut self, steps_on_host: bool) -> Result<DeviceStep, Error> {
-        let cuda = self.backend.cuda().ok_or(Error::NoDeviceYet)?;
-        if self.statistics && cuda.steps_rows() {
-            return Err(Error::RowStatistics);
-        }
-        let is_captured = cuda.is_capturing()?;
-        let inputs = self.on_device.inputs;
-        let skips = self.nonfinite() == Nonfinite::Skip || inputs != InputsAt::default();
-        let goes_on_by_it = self.schedule.is_some() || self.lr_ratio.is_some() || steps_on_host;
-        let tells = self.found_inf.own_flag.is_some() || self.scaler.is_some();
-        let fails = self.nonfinite() == Nonfinite::Fail;
-        let shares = self.measures() && steps_on_host;
-        let waits = fails || tells || shares || self.statistics || skips && goes_on_by_it;
-        if waits && (inputs.found_inf != 0 || inputs.grad_scale != 0) {
-            return Err(Error::DeviceInputs);
-        }
-        let refused = [
-            (
-                inputs.lr == 0,
-                "a step whose learning rate is not read by the device (adamw_set_device_inputs)",
-            ),
-            (self.schedule.is_some(), "a step with a schedule"),
-            (self.lr_ratio.is_some(), "a step with an lr_ratio callback"),
-            (steps_on_host, "a step of parameters in the host's memory"),
-            (waits, "a step whose gradients the host has to know about"),
-        ];
-        match refused.into_iter().find(|(is_asked, _)| is_captured && *is_asked) {
-            Some((_, what)) => Err(Error::Capturing(what)),
-            None => Ok(DeviceStep { waits, is_captured }),
-        }
-    }
-
     /// Waits for the sums of the gradients there if `waits`, otherwise forgets earlier ones.
     pub(in crate::optimizer) fn learn_totals(&mut self, waits: bool) -> Result<(), Error> {
         self.on_device.totals.clear();
@@ -250,7 +177,8 @@ impl Optimizer {
             self.set_clip_factors(of)?;
             Decider::Host
         } else if self.measures() {
-            Decider::Norms { skips: self.nonfinite() == Nonfinite::Skip }
+            let outside = self.grad_sums.map_or(0, |sums| sums.address() as u64);
+            Decider::Norms { skips: self.nonfinite() == Nonfinite::Skip, outside }
         } else if self.on_device.inputs != InputsAt::default() {
             Decider::Inputs
         } else {
@@ -272,7 +200,7 @@ impl Optimizer {
         let may_skip = match decider {
             Decider::Host => false,
             Decider::Inputs => true,
-            Decider::Norms { skips } => skips || inputs.at != InputsAt::default(),
+            Decider::Norms { skips, .. } => skips || inputs.at != InputsAt::default(),
         };
         self.on_device.report_is_due = decider != Decider::Host;
         self.on_device.rows_are_due |= self.cuda()?.has_rows();

@@ -178,7 +178,7 @@ impl Optimizer {
             (Item::Beta1Power, Scheme::Paddle) => ahead(clock.beta1_power, |group| group.beta1)?,
             (Item::Beta2Power, Scheme::Paddle) => ahead(clock.beta2_power, |group| group.beta2)?,
         };
-        to.set_f64(value);
+        to.set_f64(0, value);
         Ok(())
     }
 
@@ -199,7 +199,7 @@ impl Optimizer {
             }
             return Ok(());
         }
-        let value = from.f64();
+        let value = from.f64(0);
         let mut clock = self.clock(id)?;
         let wrong = |expected| Error::StateValue { name: label(name), value, expected };
         if item == Item::Step {

@@ -99,7 +99,7 @@ impl Optimizer {
 
     /// Returns the needs of a step. It looks once at every parameter, so that what few parameters
     /// need costs nothing where none needs it.
-    fn needs_of(&self, of: &Range<usize>) -> StepNeeds {
+    pub(in crate::optimizer) fn needs_of(&self, of: &Range<usize>) -> StepNeeds {
         let mut needs = StepNeeds::default();
         for (param, operands) in self.params.iter(of) {
             needs.uses_up |= operands.is_ready();

@@ -5,6 +5,8 @@
 //! or skips it, as the host has chosen. What is clipped by a global norm is summed over its group
 //! or over the handle (`scope`).
 //!
+//! Where the host gives the sums (`sums.rs`), they take the place of those that are measured.
+//!
 //! From these sums `grad_factor` returns what a gradient is multiplied by: the inverse of the loss
 //! scale, the mean over the micro-batches, and the factor that clips. If none of that needs sums,
 //! nothing is measured (`measures`).
@@ -16,10 +18,10 @@ use crate::error::Error;
 use crate::optimizer::Optimizer;
 use crate::optimizer::params::Param;
 use crate::optimizer::params::table::ParamId;
-use crate::optimizer::step::Scratch;
 use crate::optimizer::step::gather::Plan;
 use crate::optimizer::step::report::Report;
 use crate::tensor::{GradBlocks, Operands, Total};
+use core::ops::Range;
 
 /// What a gradient is multiplied by.
 pub struct GradFactor {
@@ -47,23 +49,42 @@ impl Optimizer {
         }
         // A step that is skipped already is not decided on the device.
         let waits = on_device.as_ref().is_some_and(|step| step.waits || report.skipped);
-        if on_device.is_some() {
-            self.measure_on_device()?;
+        if self.grad_sums.is_some() {
+            self.read_grad_sums(on_device.is_none() || waits)?;
+        } else {
+            if on_device.is_some() {
+                self.measure_on_device()?;
+            }
+            self.measure_on_host(of)?;
+            self.learn_totals(waits)?;
         }
-        let (nonfinite, inv_grad_scale) = (self.nonfinite(), self.inv_grad_scale());
+        self.add_up_grads(of, self.nonfinite(), &mut report)?;
+        Ok(report)
+    }
+
+    /// Measures the gradients of parameters that the processor steps.
+    pub(in crate::optimizer) fn measure_on_host(&mut self, of: &Range<usize>) -> Result<(), Error> {
         let operands = self.params.operands_of(of);
-        let Scratch { tallies, sums, .. } = &mut self.scratch;
+        self.backend.measure(&GradBlocks::new(operands, &mut self.scratch.tallies))
+    }
+
+    /// Adds up what is known of the gradients, in the order of the parameters.
+    pub(in crate::optimizer) fn add_up_grads(
+        &mut self,
+        of: &Range<usize>,
+        nonfinite: Nonfinite,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let inv_grad_scale = self.inv_grad_scale();
+        let sums = &mut self.scratch.sums;
         sums.clear();
         sums.resize(self.groups.len(), 0.0);
-        self.backend.measure(&GradBlocks::new(operands, tallies))?;
-        self.learn_totals(waits)?;
         report.measured = true;
         let mut sum_squares = 0.0;
         for (place, id) in self.params.ids(of).enumerate() {
             let total = self.total(place, id);
             let (param, operands) = (&self.params[id], self.params.operands(id));
-            let mean = self.mean(operands);
-            let squares = total.sum_squares * (mean * mean);
+            let squares = total.sum_squares;
             let (norm, dtype) = (squares.sqrt() * inv_grad_scale, operands.param().dtype());
             let overflows = total.n_nonfinite == 0 && norm > dtype.largest();
             if nonfinite == Nonfinite::Fail {
@@ -85,7 +106,7 @@ impl Optimizer {
         }
         report.grad_norm = sum_squares.sqrt() * inv_grad_scale;
         report.skipped |= report.n_nonfinite > 0 && nonfinite == Nonfinite::Skip;
-        Ok(report)
+        Ok(())
     }
 
     /// Returns whether a step measures the gradients before it writes.
@@ -124,17 +145,32 @@ impl Optimizer {
         self.reserve_statistics_on_device(Some(operands))
     }
 
-    /// Returns the sums of a parameter's gradient; zero if the parameter has no part in the step,
-    /// whatever was measured before.
+    /// Returns the sums of the gradient that a parameter is stepped with, which may be a mean; zero
+    /// if the parameter has no part in the step, whatever was measured before. Sums of the host's
+    /// count for every parameter.
     fn total(&self, place: usize, id: ParamId) -> Total {
+        match self.grad_sums {
+            Some(_) if self.params[id].removed => Total::default(),
+            Some(_) => match self.scratch.outside.get(id.place()) {
+                Some(&[sum_squares, n_nonfinite]) => Total::from_outside(sum_squares, n_nonfinite),
+                None => Total::default(), // which the device alone knows
+            },
+            None => self.measured_total(place, id),
+        }
+    }
+
+    /// Returns the sums that were measured of the gradient that a parameter is stepped with.
+    pub(in crate::optimizer) fn measured_total(&self, place: usize, id: ParamId) -> Total {
         let operands = self.params.operands(id);
-        if !operands.is_due() {
-            Total::default()
+        let total = if !operands.is_due() {
+            return Total::default();
         } else if operands.is_on_device() {
             self.on_device.total(id.place())
         } else {
             self.scratch.tallies.total(place, operands)
-        }
+        };
+        let mean = self.mean(operands);
+        Total { sum_squares: total.sum_squares * (mean * mean), ..total }
     }
 
     /// Returns what the gradient of the parameter at a place in the step is multiplied by.
@@ -145,7 +181,7 @@ impl Optimizer {
         let scale = inv_grad_scale * mean;
         let clip = self.groups[param.group as usize].clip;
         let sum_squares = match clip {
-            Clip::Norm(_) if !param.no_clip => self.total(place, id).sum_squares * (mean * mean),
+            Clip::Norm(_) if !param.no_clip => self.total(place, id).sum_squares,
             Clip::GlobalNorm(_) if !param.no_clip => {
                 self.scratch.sums[scope(self.config.clip_scope, param)]
             }

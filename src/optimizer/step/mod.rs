@@ -19,6 +19,7 @@ pub(in crate::optimizer) mod rows;
 pub(in crate::optimizer) mod seen;
 pub(in crate::optimizer) mod single;
 pub(in crate::optimizer) mod subset;
+pub(in crate::optimizer) mod sums;
 pub(in crate::optimizer) mod update;
 pub(in crate::optimizer) mod window;
 
@@ -46,6 +47,8 @@ pub struct Scratch {
     pub changes: Changes,
     /// The sums of the gradients.
     pub tallies: Tallies,
+    /// By parameter, the sums over its gradient that the host gives.
+    pub outside: Vec<[f64; 2]>,
     /// By group, the sum of squares of the gradients that it clips together.
     pub sums: Vec<f64>,
     /// The gradients that the step writes.

@@ -216,6 +216,24 @@ class Gradients(unittest.TestCase):
         self.assertTrue(np.all(other < 1))
 
 
+    def test_sums_over_gradients_from_outside_clip_and_skip(self):
+        with AdamW({"w": self.param}, clip_norm=0.5) as optimizer:
+            optimizer.set_grad("w", self.grad)
+            sums = np.empty((1, 2))
+            optimizer.measure_grads(sums)
+            norm, n_nonfinite = optimizer.grad_norm()
+            self.assertEqual((norm, n_nonfinite), (float(np.sqrt(sums[0, 0])), 0))
+            sums[0, 0] *= 4  # of four processes
+            optimizer.set_grad_sums(sums)
+            optimizer.step()
+            self.assertEqual(optimizer.step_info().clip_factor, 0.5 / (2 * norm))
+            optimizer.set_grad_sums(None)
+            optimizer.step()
+            self.assertEqual(optimizer.step_info().clip_factor, 0.5 / norm)
+            with self.assertRaisesRegex(adamw.AdamWError, "sums has 1 elements, expected 2"):
+                optimizer.measure_grads(np.empty(1))
+
+
 class Hyper(unittest.TestCase):
     def test_the_learning_rate_is_that_of_the_next_step(self):
         param, grad = arrays(8, (4,), (4,))
