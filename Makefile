@@ -142,7 +142,7 @@ test-peers: .venv-peers/ready test-torch test-libtorch test-paddle ## state of o
 
 test-others: .venv-others/ready ## state of further libraries, with the libraries themselves (fetches some GB)
 	cargo build --release --locked --lib --target-dir target
-	for library in optax keras mlx tinygrad mindspore mindspore_adam_weight_decay onnxruntime optimi heavyball pytorch_optimizer_sn pytorch_optimizer_flash tfjs; do \
+	for library in optax keras keras_accumulated mlx tinygrad mindspore mindspore_adam_weight_decay onnxruntime optimi heavyball pytorch_optimizer_sn pytorch_optimizer_flash tfjs; do \
 	  NODE_PATH=$(CURDIR)/.venv-others/node_modules $(OVER_SOURCE) .venv-others/bin/python tests/python/peers/others.py $$library || exit 1; done
 
 test-burn: .venv/ready ## state of burn, with burn itself (builds it, which takes some minutes)

@@ -70,20 +70,31 @@ def optax(amsgrad=False):
 
 
 def keras():
+    run_keras("keras", lambda keras: LR)
+
+
+def keras_accumulated():
+    # The same rate, from a schedule: it has no variable then. An update takes two calls.
+    run_keras("keras_accumulated", lambda keras: keras.optimizers.schedules.PiecewiseConstantDecay([100], [LR, LR]), calls=2)
+
+
+def run_keras(name, rate, calls=1):
     os.environ["KERAS_BACKEND"] = "jax"
     import keras
 
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(5)])
-    optimizer = keras.optimizers.AdamW(LR, DECAY, *BETAS, epsilon=EPS)
+    accumulation = {"gradient_accumulation_steps": calls} if calls > 1 else {}
+    optimizer = keras.optimizers.AdamW(rate(keras), DECAY, *BETAS, epsilon=EPS, **accumulation)
     model.compile(optimizer=optimizer, loss="mse")
     optimizer.build(model.trainable_variables)
     for variable, start in zip(model.trainable_variables, START):
         variable.assign(start)
 
     def step(grads):
-        optimizer.apply([keras.ops.convert_to_tensor(grad) for grad in grads], model.trainable_variables)
+        for _ in range(calls):
+            optimizer.apply([keras.ops.convert_to_tensor(grad) for grad in grads], model.trainable_variables)
 
-    run("keras", "keras", step, lambda: list(model.trainable_variables), model.save, ["states-keras.keras"], eps_before_correction=True)
+    run(name, "keras", step, lambda: list(model.trainable_variables), model.save, [f"states-{name}.keras"], eps_before_correction=True)
 
 
 def mlx():

@@ -51,6 +51,9 @@ TAKE = {
         own, names, convert.load_torch(path)
     ),
     "keras": lambda own, names, path: convert.from_keras(own, names, convert.load_keras(path)),
+    "keras_accumulated": lambda own, names, path: convert.from_keras(
+        own, names, convert.load_keras(path), calls_per_update=2
+    ),
     "mlx": lambda own, names, path: convert.from_mlx(own, convert.read(path)[1]),
     "burn": lambda own, names, path: convert.from_burn(own, convert.load_burn(path)),
     "tfjs": lambda own, names, path: convert.from_tfjs(own, convert.load_tfjs(path)),
@@ -182,6 +185,19 @@ class Others(unittest.TestCase):
                 "nothing is known of 'x'",
             ),
             (lambda own: convert.from_keras(own, ["w"], [1, 2, ones]), "there are 3 variables"),
+            # Sums of gradients, or averages of parameters, where moments are expected.
+            (
+                lambda own: convert.from_keras(own, ["w"], [4, 0.1, ones, ones / 2, ones / 9]),
+                "With gradient accumulation, say calls_per_update; with use_ema",
+            ),
+            (
+                lambda own: convert.from_keras(own, ["w"], [4, 0.1, ones, -ones, ones]),
+                "the squares of 'w' are negative",
+            ),
+            (
+                lambda own: convert.from_keras(own, ["w"], [4, ones, ones], calls_per_update=2),
+                "there are 3 variables, expected 2 and 2 .with amsgrad 3. for each of the 1 names",
+            ),
             (
                 lambda own: convert.from_mindspore(own, {"moment1.w": ones}),
                 "expected state_step and",

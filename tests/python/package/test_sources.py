@@ -50,6 +50,7 @@ MISSING = {
     "pytorch_optimizer_sn": ("names",),
     "pytorch_optimizer_flash": ("names",),
     "keras": ("names", *OF_RUN),
+    "keras_accumulated": ("names", "lr", *OF_RUN),
     "mlx": OF_RUN,
     "burn": ("lr", *OF_RUN),
     "tfjs": (),
@@ -61,9 +62,13 @@ CALLED = {
     "mindspore_adam_weight_decay": "mindspore.AdamWeightDecay",
     "pytorch_optimizer_sn": "pytorch_optimizer.AdamWSN",
     "pytorch_optimizer_flash": "pytorch_optimizer.FlashAdamW",
+    "keras_accumulated": "keras",
     "tfjs": "tensorflow.js",
 }
-EXTRA = {"heavyball": ["--ignore", "eps_floor"]}
+EXTRA = {
+    "heavyball": ["--ignore", "eps_floor"],
+    "keras_accumulated": ["--calls-per-update", "2"],
+}
 
 
 def command(*arguments):

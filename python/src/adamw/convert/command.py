@@ -52,7 +52,7 @@ def preset_of(name: str, args: argparse.Namespace) -> Preset:
 def checkpoint(args: argparse.Namespace) -> str:
     """Writes a checkpoint of what another framework has saved; returns what to print."""
     given = {key: getattr(args, key) for key in NEEDED if getattr(args, key) is not None}
-    beside = Given(names_in(args.names), given.get("betas"), args.ignore)
+    beside = Given(names_in(args.names), given.get("betas"), args.ignore, args.calls_per_update)
     name, found = found_in(args.source, args.key, args.whose, beside)
     preset, tensors = preset_of(name, args), described(args.params)
     values = {}

@@ -50,29 +50,46 @@ def from_keras(
 ) -> None:
     """Takes over the variables of `keras.optimizers.AdamW`, which are a list: `optimizer.variables`
     or what `load_keras` reads. `names` are the names here of `model.trainable_variables`, in their
-    order. With gradient accumulation, Keras counts every call: `calls_per_update` is its
-    `gradient_accumulation_steps`. `Options` are those of `from_torch`."""
-    take_preset(optimizer, keras_found(names, variables), "keras", options, calls_per_update)
+    order. With gradient accumulation, Keras counts every call, and has one variable more for each
+    name: `calls_per_update` is its `gradient_accumulation_steps`. `Options` are those of
+    `from_torch`."""
+    found = keras_found(names, variables, calls_per_update)
+    take_preset(optimizer, found, "keras", options, calls_per_update)
 
 
-def keras_found(names: Sequence[str], variables: Sequence[Any]) -> Found:
-    """Returns what is in a list of Keras's variables: the count and the learning rate, then the
-    moments of each parameter, then the largest squares of all, if there are any."""
+def keras_found(names: Sequence[str], variables: Sequence[Any], calls_per_update: int) -> Found:
+    """Returns what is in a list of Keras's variables: the count; the learning rate, if it comes
+    from no schedule; the sums of gradients, where several calls make an update; the moments of each
+    parameter; the largest squares of all, if there are any."""
     found, n = Found("Keras's variables"), len(names)
-    kinds = {2 + 2 * n: False, 2 + 3 * n: True}
-    if len(variables) not in kinds:
+    has_rate = len(variables) > 1 and np.ndim(variables[1]) == 0
+    first = 1 + has_rate + (n if calls_per_update > 1 else 0)
+    moments, largest = variables[first : first + 2 * n], variables[first + 2 * n :]
+    if len(moments) < 2 * n or len(largest) not in (0, n):
         raise ValueError(
-            f"there are {len(variables)} variables, expected 2 and 2 (with amsgrad 3) for each of "
-            f"the {n} names"
+            f"there are {len(variables)} variables, expected {first} and 2 (with amsgrad 3) for "
+            f"each of the {n} names: calls_per_update is {calls_per_update}, Keras's "
+            f"gradient_accumulation_steps"
         )
-    settings = {"lr": number_of(variables[1], "the learning rate")}
+    rate = {"lr": number_of(variables[1], "the learning rate")} if has_rate else {}
     for number, name in enumerate(names):
-        first, second = variables[2 + 2 * number : 4 + 2 * number]
-        param = Param(variables[0], {"exp_avg": first, "exp_avg_sq": second}, settings)
-        if kinds[len(variables)]:
-            param.parts["max_exp_avg_sq"] = variables[2 + 2 * n + number]
-        found.params[name] = param
+        parts = {"exp_avg": moments[2 * number], "exp_avg_sq": moments[2 * number + 1]}
+        if largest:
+            parts["max_exp_avg_sq"] = largest[number]
+            require_largest(name, parts["exp_avg_sq"], largest[number])
+        found.params[name] = Param(variables[0], parts, rate)
     return found
+
+
+def require_largest(name: str, squares: Any, largest: Any) -> None:
+    """Raises ValueError if a variable that comes where Keras has the largest squares is none."""
+    squares, largest = np.asarray(squares), np.asarray(largest)
+    if squares.shape != largest.shape or np.any(squares < 0) or np.any(largest < squares):
+        raise ValueError(
+            f"the squares of {name!r} are negative, or above what should be the largest of them: "
+            f"there is a variable before the moments. With gradient accumulation, say "
+            f"calls_per_update; with use_ema, leave out the averages of the parameters"
+        )
 
 
 def from_tinygrad(

@@ -36,6 +36,7 @@ class Given(NamedTuple):
     names: Sequence[str] | None
     betas: tuple[float, float] | None
     ignore: Collection[str]
+    calls_per_update: int
 
 
 class Source(NamedTuple):
@@ -103,7 +104,7 @@ SOURCES = {
     ),
     "keras": Source(
         "model.save or model.save_weights; needs --names",
-        lambda own, given: keras_found(numbered(given), own),
+        lambda own, given: keras_found(numbered(given), own, given.calls_per_update),
     ),
     "mlx": Source(
         "mx.save_safetensors of dict(tree_flatten(optimizer.state))",
