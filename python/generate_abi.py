@@ -125,11 +125,15 @@ def struct(types, name, body):
 
 def prototype(name, result, arguments):
     """Returns the lines of a function in the table, none of them too wide."""
-    arguments = ", ".join(arguments)
-    line = f'    "{name}": ({result}, [{arguments}]),'
+    listed = ", ".join(arguments)
+    line = f'    "{name}": ({result}, [{listed}]),'
     if len(line) <= WIDTH:
         return [line]
-    return [f'    "{name}": (', f"        {result},", f"        [{arguments}],", "    ),"]
+    if len(listed) <= WIDTH - len("        [],"):
+        lines = [f"        [{listed}],"]
+    else:
+        lines = ["        [", *(f"            {argument}," for argument in arguments), "        ],"]
+    return [f'    "{name}": (', f"        {result},", *lines, "    ),"]
 
 
 def statuses(body):

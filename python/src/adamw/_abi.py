@@ -972,7 +972,15 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     ),
     "adamw_shard_ranges": (
         c_int32,
-        [POINTER(c_uint64), c_size_t, c_uint64, c_uint32, c_uint32, POINTER(c_uint64), POINTER(c_uint64)],
+        [
+            POINTER(c_uint64),
+            c_size_t,
+            c_uint64,
+            c_uint32,
+            c_uint32,
+            POINTER(c_uint64),
+            POINTER(c_uint64),
+        ],
     ),
     "adamw_set_lr": (c_int32, [c_void_p, c_double]),
     "adamw_get_lr": (c_int32, [c_void_p, POINTER(c_double)]),

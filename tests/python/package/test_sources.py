@@ -141,6 +141,7 @@ class Sources(unittest.TestCase):
             for left in missing:
                 with self.subTest(library, left=left):
                     given = self.arguments(run, [what for what in missing if what != left])
+                    given += EXTRA.get(library, [])
                     text = f"--{left.replace('_', '-')}"
                     self.assert_refused(text, self.source(run), self.target, *given)
 
