@@ -57,6 +57,7 @@ kernels! {
         clear_skipped
         list_rows
         count_digits
+        scan_counts
         sort_rows
         gather_rows
         log_step

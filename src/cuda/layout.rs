@@ -27,7 +27,7 @@ macro_rules! assert_layout {
 
 mod sparse;
 
-pub use sparse::{COUNTS, GATHERED, Outside, RowLag, Rows, SHARES, TILE, Values};
+pub use sparse::{COUNTS, GATHERED, Outside, RowLag, Rows, SHARES, SHORT, TILE, Values};
 
 /// The elements of a chunk, which one block of threads works on.
 pub const CHUNK: u64 = 16_384;

@@ -14,7 +14,7 @@ use super::driver::{Entered, Memory};
 use super::kernels::Kernel;
 use super::lag::DeviceLag;
 use super::launch::launch;
-use super::layout::{self, COUNTS, GATHERED, Outside, SHARES, TILE, Values};
+use super::layout::{self, COUNTS, GATHERED, Outside, SHARES, SHORT, TILE, Values};
 use super::workspace::Size;
 use super::{Cuda, Stale};
 use crate::error::{Error, Label};
@@ -39,7 +39,7 @@ pub struct SparseBuffers {
 impl SparseBuffers {
     /// Allocates the entries and counts of a gradient of `n_rows` rows.
     fn lists(device: &Entered, n_rows: usize) -> Result<Memory, Error> {
-        let bytes = n_rows * 2 * size_of::<u64>() + n_rows.div_ceil(TILE) * COUNTS * 4;
+        let bytes = n_rows * 2 * size_of::<u64>() + (n_rows.div_ceil(TILE) + 1) * COUNTS * 4;
         device.allocate(bytes, "the rows of a sparse gradient on the device")
     }
 
@@ -192,6 +192,7 @@ impl Cuda {
         let highest = rows.iter().map(|rows| rows.height).max().unwrap_or(0);
         let n_passes = (u64::BITS - highest.leading_zeros()).div_ceil(8) | 1;
         let blocks = n * SHARES;
+        let is_long = rows.iter().any(|rows| rows.n_rows > SHORT);
         // SAFETY: the arguments are what the kernels take. The table describes memory that the host
         // vouched for, and room for as many rows as it lists.
         unsafe {
@@ -199,6 +200,9 @@ impl Cuda {
             for pass in 0..n_passes {
                 if pass > 0 {
                     launch!(device, Kernel::count_digits, blocks; table, n, pass)?;
+                }
+                if is_long {
+                    launch!(device, Kernel::scan_counts, blocks; table, n)?;
                 }
                 launch!(device, Kernel::sort_rows, blocks; table, n, pass)?;
             }

@@ -33,7 +33,7 @@ const fn mutation(
 }
 
 /// Each is caught: by the driver, which will not load it or sees what it does, or by the bits.
-const MUTATIONS: [Mutation; 70] = [
+const MUTATIONS: [Mutation; 76] = [
     mutation("a root that is near", "step_f32", 0, "sqrt.rn.f32", "sqrt.approx.f32"),
     mutation("a quotient that is near", "step_f32", 0, "div.rn.f32", "div.approx.f32"),
     mutation("a product that may be fused", "step_f32", 0, "mul.rn.f32", "mul.f32"),
@@ -107,6 +107,12 @@ const MUTATIONS: [Mutation; 70] = [
     mutation("counts of the tile before", "list_rows", 0, "bar.sync", "// "),
     mutation("digits that are not counted", "count_digits", 0, "atom.shared.add.u32", "// "),
     mutation("counts that are not there yet", "count_digits", 1, "bar.sync", "// "),
+    mutation("counts of the round before", "scan_counts", 0, "bar.sync", "// "),
+    mutation("counts of the round after", "scan_counts", 1, "bar.sync", "// "),
+    mutation("a sum that is not there yet", "scan_counts", 16, "bar.sync", "// "),
+    mutation("a tile that counts itself", "scan_counts", 0, "sub.s32", "max.s32"),
+    mutation("sums that are not written", "scan_counts", 0, "st.global.u32", "// "),
+    mutation("sums that nobody has made", "sort_rows", 0, "setp.gt.u64", "setp.lt.u64"),
     mutation("totals that are not there yet", "sort_rows", 0, "bar.sync", "// "),
     mutation("digits that are not there yet", "sort_rows", 1, "bar.sync", "// "),
     mutation("places that are not there yet", "sort_rows", 2, "bar.sync", "// "),
@@ -137,9 +143,10 @@ const MUTATIONS: [Mutation; 70] = [
 ];
 
 /// What steps sparse gradients.
-const SPARSE: [&str; 7] = [
+const SPARSE: [&str; 8] = [
     "list_rows",
     "count_digits",
+    "scan_counts",
     "sort_rows",
     "gather_rows",
     "rows_f32",
@@ -170,7 +177,8 @@ impl Mutation {
             }
             _ if steps => self.step(&device),
             kernel if SPARSE.contains(&kernel) => {
-                sparse();
+                let n = if kernel == "scan_counts" { 17_000 } else { 5_000 };
+                sparse(n);
                 Ok(())
             }
             kernel => {
@@ -316,14 +324,15 @@ fn outside() {
     }
 }
 
-/// Steps by lists that are sorted in several passes, of which some are longer than a block sorts at once.
-fn sparse() {
+/// Steps by lists that are sorted in several passes, of which one has so many entries: more than a block sorts at
+/// once.
+fn sparse(longest: usize) {
     for lazy_mode in [ADAMW_LAZY_ROWS, ADAMW_LAZY_OFF, ADAMW_LAZY_EXACT] {
         let mut twin = Twin::new(&adamw_config { lazy_mode, ..config() });
         for (height, row) in [(300, 5), (2_000, 4)] {
             twin.add(Dtype::F32, height * row);
         }
-        for n in [700, 5_000, 3] {
+        for n in [700, longest, 3] {
             for (number, (height, row)) in [(0, (300, 5)), (1, (2_000, 4))] {
                 let rows: Vec<usize> =
                     (0..n).map(|_| twin.random.next() as usize % height).collect();

@@ -80,9 +80,11 @@ fn there_is_a_kernel_for_each_format() {
     let rows = ["f64", "f32", "f32_bf16", "f16", "f16_bf16", "bf16", "bf16_bf16"]
         .into_iter()
         .flat_map(|types| ["rows", "catch_up"].map(|what| format!("{what}_{types}")));
-    let sparse = ["list_rows", "count_digits", "sort_rows", "gather_rows", "log_step"];
+    let sparse =
+        ["list_rows", "count_digits", "scan_counts", "sort_rows", "gather_rows", "log_step"];
     let sparse = sparse.map(str::to_owned);
-    let others = ["prepare", "decide", "join_sums", "clear_skipped", "step_f64"].map(str::to_owned);
+    let others = ["prepare", "decide", "join_sums", "put_sums", "clear_skipped", "step_f64"];
+    let others = others.map(str::to_owned);
     let expected: BTreeSet<String> = steps
         .chain(coded)
         .chain(tallies)

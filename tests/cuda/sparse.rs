@@ -114,6 +114,32 @@ fn whatever_is_listed_has_the_processors_bits() {
     }
 }
 
+/// Blocks add up the counts of so many entries by themselves. A kernel does it for longer lists.
+const SHORT: usize = 8 * 2048;
+
+#[test]
+fn lists_of_any_length_have_the_processors_bits() {
+    let _device = Device::with(&[("global_races", "0")]);
+    let mut twin = Twin::new(&adamw_config { lazy_mode: ADAMW_LAZY_ROWS, ..config() });
+    // Rows whose numbers have one digit, and three.
+    let tables =
+        [(200, 1), (70_000, 1)].map(|shape| table(&mut twin, Dtype::F32, Dtype::F32, shape));
+    // The last of more tiles than a block has threads, twice.
+    for lengths in [
+        [SHORT, SHORT],
+        [SHORT + 1, 10],
+        [10, SHORT + 1],
+        [SHORT + 1, 2 * SHORT - 1],
+        [511 * 2048 + 1, 0],
+    ] {
+        for (table, n) in tables.iter().zip(lengths) {
+            table.set_some(&mut twin, n, 0);
+        }
+        twin.step();
+        twin.assert_same();
+    }
+}
+
 #[test]
 fn norms_clips_and_skips_have_the_processors_bits() {
     let _device = Device::new();
@@ -531,6 +557,21 @@ fn a_step_is_launches_and_one_upload_where_a_list_has_moved() {
                 twin.assert_same();
             }
         }
+    }
+}
+
+#[test]
+fn a_step_is_launches_of_which_a_long_list_has_one_more_for_each_pass() {
+    let _device = Device::with(&[("global_races", "0")]);
+    let mut twin = Twin::new(&adamw_config { lazy_mode: ADAMW_LAZY_ROWS, ..config() });
+    let table = table(&mut twin, Dtype::F32, Dtype::F32, (300, 1));
+    for (n, scans) in [(SHORT, 0), (SHORT + 1, 3)] {
+        table.set_some(&mut twin, n, 0);
+        take_log();
+        twin.device.step();
+        let launches = work().iter().filter(|entry| *entry == "cuLaunchKernel").count();
+        // Listed, counted and sorted three times, gathered; prepared and stepped.
+        assert_eq!(launches, 2 + 5 + 2 + scans, "{n}");
     }
 }
 

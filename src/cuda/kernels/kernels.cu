@@ -233,8 +233,8 @@ extern "C" __global__ void __launch_bounds__(256, 2)
 }
 
 // The kernels below work on sparse gradients, `tensors [n]`, and share each out over many blocks.
-// Entries are sorted digit by digit, in an odd number of passes: from `spare` to `entries` and
-// back.
+// There are as many shares as digits. Entries are sorted digit by digit, in an odd number of
+// passes: from `spare` to `entries` and back.
 template <class Work>
 __device__ __forceinline__ void each_share(const Rows *tensors, u64 n, const Work &work) {
   for (u64 i = blockIdx.x; i < n * SHARES; i += gridDim.x)
@@ -259,6 +259,11 @@ extern "C" __global__ void __launch_bounds__(256, 2)
     count_digits(const Rows *tensors, u64 n, u32 pass) {
   __shared__ u32 counts[DIGITS];
   each_tile(tensors, n, [=](const Rows &rows, u64 tile) { count_tile(rows, tile, pass, counts); });
+}
+
+// Adds up the counts of each digit, over the tiles of lists that have many.
+extern "C" __global__ void __launch_bounds__(256, 2) scan_counts(const Rows *tensors, u64 n) {
+  each_share(tensors, n, [](const Rows &rows, u32 share) { scan_digit(rows, share); });
 }
 
 extern "C" __global__ void __launch_bounds__(256, 2)

@@ -166,7 +166,7 @@ struct Rows {
   u64 values; // [n, row_elements]
   u64 grad; // [height, row_elements] in the compute type: the tensor's gradient
   u64 entries, spare; // [n] u64, the first sorted
-  u64 counts; // [tiles, 256] u32
+  u64 counts; // [tiles + 1, 256] u32
   u64 gathered; // [6] u64: `Gathered`
   u64 lag; // `Lag`; 0: no row lags
   u64 n, row_elements, height;

@@ -12,6 +12,8 @@ const u32 SHARES = 256;
 // The entries that one block sorts, and the number of digits by which it sorts them.
 const u32 TILE = 2048;
 const u32 DIGITS = THREADS;
+// So many tiles add up the counts of all by themselves.
+const u64 FEW_TILES = 8;
 
 __device__ __forceinline__ u64 row_of(u64 entry) { return entry >> 32; }
 __device__ __forceinline__ u64 place_of(u64 entry) { return entry & 0xffffffff; }
@@ -101,6 +103,50 @@ __device__ __forceinline__ void list_tile(const Rows &rows, u64 tile, u32 *count
   });
 }
 
+__device__ __forceinline__ u64 tiles_of(const Rows &rows) { return (rows.n + TILE - 1) / TILE; }
+
+// Makes of the counts of one digit how many entries have it in earlier tiles. What follows the last
+// tile becomes their number in all.
+__device__ __forceinline__ void scan_digit(const Rows &rows, u32 digit) {
+  __shared__ u32 sums[THREADS];
+  const u64 tiles = tiles_of(rows);
+  if (tiles <= FEW_TILES) return;
+  const u32 thread = threadIdx.x;
+  u32 earlier = 0;
+  for (u64 base = 0; base <= tiles; base += THREADS) {
+    const u64 tile = base + thread, at = rows.counts + 4 * (tile * DIGITS + digit);
+    const u32 count = tile < tiles ? load_u32(at) : 0;
+    u32 sum = count;
+    for (u32 distance = 1; distance < THREADS; distance *= 2) {
+      sums[thread] = sum;
+      __syncthreads();
+      if (thread >= distance) sum += sums[thread - distance];
+      __syncthreads();
+    }
+    if (tile <= tiles) store_u32(at, earlier + sum - count);
+    sums[thread] = sum;
+    __syncthreads();
+    earlier += sums[THREADS - 1];
+    __syncthreads();
+  }
+}
+
+// Counts the entries that have a digit in all tiles, and in those before one.
+__device__ __forceinline__ void count_before(const Rows &rows, u64 tile, u32 digit, u64 &total,
+                                             u64 &before) {
+  const u64 tiles = tiles_of(rows);
+  const auto count = [&](u64 of) { return load_u32(rows.counts + 4 * (of * DIGITS + digit)); };
+  if (tiles > FEW_TILES) {
+    before = count(tile), total = count(tiles); // as `scan_digit` has left them
+    return;
+  }
+  total = before = 0;
+  for (u64 other = 0; other < tiles; other++) {
+    if (other == tile) before = total;
+    total += count(other);
+  }
+}
+
 // Puts the entries of a tile where they belong by one digit: behind all that have a lower one, and
 // those of the same digit in the order that they have. Thread d finds the places of the entries
 // with the digit d.
@@ -108,12 +154,8 @@ __device__ __forceinline__ void sort_tile(const Rows &rows, u64 tile, u32 pass) 
   __shared__ u64 totals[DIGITS], places[THREADS];
   __shared__ u32 digits[THREADS];
   const u32 thread = threadIdx.x, NONE = DIGITS;
-  u64 total = 0, next = 0;
-  for (u64 other = 0; other * TILE < rows.n; other++) {
-    const u32 count = load_u32(rows.counts + 4 * (other * DIGITS + thread));
-    total += count;
-    if (other < tile) next += count;
-  }
+  u64 total, next;
+  count_before(rows, tile, thread, total, next);
   totals[thread] = total;
   __syncthreads();
   for (u32 lower = 0; lower < thread; lower++) next += totals[lower];

@@ -53,7 +53,7 @@ pub struct Rows {
     pub entries: u64,
     /// `[n_rows] u64`, between passes of the sort.
     pub spare: u64,
-    /// `[n_rows / TILE, COUNTS] u32`
+    /// `[n_rows / TILE + 1, COUNTS] u32`
     pub counts: u64,
     /// The notes on what was gathered last: `GATHERED` bytes.
     pub gathered: u64,
@@ -96,6 +96,8 @@ assert_layout!(RowLag, 24: 0 at, 8 height, 16 row_elements);
 pub const TILE: usize = 2048;
 /// The number of digits that a block counts for them.
 pub const COUNTS: usize = 256;
+/// The longest list whose counts each block adds up by itself.
+pub const SHORT: u64 = 8 * TILE as u64;
 
 /// The first row outside a parameter, since the host asked last.
 #[repr(C)]
