@@ -672,4 +672,5 @@ typedef struct adamw_device_inputs {
 adamw_status adamw_set_stream(adamw_optimizer *optimizer, void *stream);
 adamw_status adamw_set_device_inputs(adamw_optimizer *optimizer,
                                      const struct adamw_device_inputs *inputs);
+adamw_status adamw_set_device_scale(adamw_optimizer *optimizer, float *out_scale);
 adamw_status adamw_prepare(adamw_optimizer *optimizer);

@@ -36,7 +36,7 @@
  *   Sparse gradients: set_sparse_grad, sparse_prepare, sparse_flush
  *   State: get_state_info, get_state_name, find_state, get_state, set_state, get_steps, set_steps
  *   Checkpoints: save, save_to, save_begin, save_poll, save_wait, load, load_from, inspect
- *   CUDA: set_stream, set_device_inputs, prepare
+ *   CUDA: set_stream, set_device_inputs, set_device_scale, prepare
  *
  * CONVENTIONS
  *
@@ -2300,11 +2300,11 @@ adamw_status adamw_inspect(const struct adamw_source *source, adamw_visit visit,
 // is queued behind the call on the same stream.
 //
 // Waiting. adamw_step does not wait for the device, unless the host has to know what the device
-// finds. It waits with adamw_set_statistics, with ADAMW_NONFINITE_FAIL, with found_inf flags or a
-// loss scaler of the library, with a norm or a finiteness check that includes parameters in the
-// host's memory, and with ADAMW_NONFINITE_SKIP or adamw_set_device_inputs together with a schedule,
-// a callback or parameters in the host's memory. Calls that read state or step counts wait, and so
-// does adamw_get_step_info.
+// finds. It waits with adamw_set_statistics, with ADAMW_NONFINITE_FAIL, with found_inf flags, with
+// a norm or a finiteness check that includes parameters in the host's memory, and with
+// ADAMW_NONFINITE_SKIP, a loss scaler or adamw_set_device_inputs together with a schedule, a
+// callback or parameters in the host's memory. Otherwise a loss scaler adapts on the device. Calls
+// that read state, step counts or the loss scale wait, and so does adamw_get_step_info.
 //
 // Memory. An address that the driver does not know as memory of this device is refused by the call
 // that gives it. Numbers that a handle reads through a pointer (lr_ptr, the flags of
@@ -2365,6 +2365,20 @@ adamw_status adamw_set_stream(adamw_optimizer *optimizer, void *stream);
 /// `inputs` is NULL or readable. What it points to is memory of the device until it is replaced.
 adamw_status adamw_set_device_inputs(adamw_optimizer *optimizer,
                                      const struct adamw_device_inputs *inputs);
+
+/// Has the device write the scale of the next gradients, as `adamw_get_grad_scale` returns it, to
+/// `out_scale`, one f32 in its memory: now, when the host changes the scale, and behind each step
+/// on which the loss scaler adapts it. A backward pass that multiplies its loss by this number, and
+/// a loss scaler that adapts on the device (see "Waiting" above), need no wait. A graph that has
+/// captured a step goes on writing where it wrote then. NULL: it is written no more.
+///
+/// `ADAMW_STATUS_NOT_FOUND` before the first parameter on a device. `ADAMW_STATUS_INVALID_ARGUMENT`
+/// for an address that is not aligned to 4 bytes or is not memory of the device.
+///
+/// The caller ensures:
+/// `out_scale` is NULL, or memory of the device that is writable until another one is set, and as
+/// long as work that writes it is queued up or captured.
+adamw_status adamw_set_device_scale(adamw_optimizer *optimizer, float *out_scale);
 
 /// Prepares the next step for a capture: uploads what it reads, and fills masters. After that, a
 /// step of the same parameters with the same gradients consists of kernel launches alone, and can

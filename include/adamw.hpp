@@ -892,6 +892,11 @@ public:
     detail::call(adamw_set_device_inputs, handle_, &inputs);
   }
 
+  // Has the device write the loss scale to a number in its memory; nullptr: to none.
+  void set_device_scale(float *out_scale) {
+    detail::call(adamw_set_device_scale, handle_, out_scale);
+  }
+
   void prepare() { detail::call(adamw_prepare, handle_); }
 
   // Sets the number of micro-batches of a mean. 0: as many as any parameter has accumulated.

@@ -1,16 +1,17 @@
-//! The device's own record of the steps: the clock of each parameter, and the verdict on the last
-//! step. A graph that has captured a step goes on with both where they are, so neither moves after
-//! a capture.
+//! The device's own record of the steps: the clock of each parameter, the verdict on the last step,
+//! and the loss scale. A graph that has captured a step goes on with them where they are, so none
+//! moves after a capture.
 
 use super::driver::{Entered, Memory};
-use super::layout::Verdict;
+use super::layout::{Scaling, Verdict};
 use crate::error::Error;
 use crate::steps::Clock;
 use crate::sys::memory::reserve;
 use core::ops::Range;
 
-/// The clocks of all parameters, and the verdict on the last step.
+/// The clocks of all parameters, the verdict on the last step, and the loss scale.
 pub struct Clocks {
+    /// The verdict and, behind it, the loss scale.
     verdict: Memory,
     /// In the order of the parameters. There is one, unless a graph has kept the first from being
     /// replaced by a longer one.
@@ -36,14 +37,19 @@ impl Segment {
 
 impl Clocks {
     pub fn new(device: &Entered) -> Result<Clocks, Error> {
-        let verdict =
-            device.allocate(size_of::<Verdict>(), "what a step on the device comes to")?;
+        let bytes = size_of::<Verdict>() + size_of::<Scaling>();
+        let verdict = device.allocate(bytes, "what a step on the device comes to")?;
         Ok(Clocks { verdict, segments: Vec::new() })
     }
 
     /// Returns the address of the verdict.
     pub fn verdict(&self) -> u64 {
         self.verdict.address()
+    }
+
+    /// Returns the address of the loss scale.
+    pub fn scaling(&self) -> u64 {
+        self.verdict.address() + size_of::<Verdict>() as u64
     }
 
     /// Returns the address of a parameter's clock, if there is room for one.

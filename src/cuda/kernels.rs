@@ -53,6 +53,8 @@ kernels! {
         prepare
         decide
         put_sums
+        set_scale
+        adapt_scale
         join_sums
         clear_skipped
         list_rows

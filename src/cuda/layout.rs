@@ -208,9 +208,39 @@ pub struct Inputs {
     /// The largest learning rate that the device may read.
     pub largest_lr: f64,
     pub at: InputsAt,
+    /// The address of a `Scaling`; 0: the loss scale does not adapt there.
+    pub scaling: u64,
 }
 
-assert_layout!(Inputs, 48: 0 lr, 8 inv_grad_scale, 16 largest_lr, 24 at);
+assert_layout!(Inputs, 56: 0 lr, 8 inv_grad_scale, 16 largest_lr, 24 at, 48 scaling);
+
+/// The state of a loss scale that adapts.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Scaling {
+    pub scale: f64,
+    pub good_steps: u64,
+    pub bad_steps: u64,
+}
+
+assert_layout!(Scaling, 24: 0 scale, 8 good_steps, 16 bad_steps);
+
+/// How a loss scale adapts.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ScalingRule {
+    pub growth_factor: f64,
+    pub backoff_factor: f64,
+    /// Where it stops shrinking, unless it is below that already.
+    pub least: f64,
+    /// Where it stops growing.
+    pub most: f64,
+    pub growth_interval: u64,
+    pub backoff_interval: u64,
+}
+
+assert_layout!(ScalingRule, 48: 0 growth_factor, 8 backoff_factor, 16 least, 24 most,
+    32 growth_interval, 40 backoff_interval);
 
 /// The addresses of numbers that the device reads itself; 0: the host's number is meant.
 #[repr(C)]

@@ -29,6 +29,7 @@ mod leftover;
 mod offload;
 mod plan;
 mod rows;
+mod scaling;
 mod statistics;
 mod step;
 mod streams;
@@ -39,7 +40,9 @@ mod workspace;
 pub use driver::{Memory, is_installed};
 pub use lag::RowSet;
 pub use layout::{CLIP_GLOBAL_NORM, CLIP_NORM, Hyper, Inputs, InputsAt, Outside, PART_COUNTED};
+pub use layout::{Scaling, ScalingRule};
 pub use offload::HostCopy;
+pub use scaling::Adapts;
 pub use step::Decider;
 
 use crate::error::Error;

@@ -8,7 +8,8 @@
 //! 2. `prepare` advances the clocks and makes the scalars, and without norms the verdict, too;
 //! 3. rows that lag are brought up to date, where the step takes all rows of the parameter;
 //! 4. one kernel for each `Launch` steps it, and clears gradients; a skipped step clears them, too;
-//! 5. the scalars are logged for the rows that take the step later.
+//! 5. the scalars are logged for the rows that take the step later;
+//! 6. `adapt_scale` adapts the loss scale, if it does so there.
 //!
 //! Every kernel after the verdict reads it: if the step is skipped, they clear gradients and do
 //! nothing else. For a capture, `prepare_capture` has made a second workspace, and `record_step`
@@ -19,7 +20,7 @@ use super::kernels::Kernel;
 use super::launch::launch;
 use super::layout::{self, Chunk, FLAG_CLEAR_GRADS, Hyper, Inputs, PART_STEPPED, SHARES};
 use super::workspace::Workspace;
-use super::{Cuda, Stale};
+use super::{Adapts, Cuda, Stale};
 use crate::error::Error;
 use crate::sys::memory::reserve;
 use crate::tensor::Operands;
@@ -191,6 +192,7 @@ impl Cuda {
         inputs: Inputs,
         n_groups: usize,
         decider: Decider,
+        adapts: Option<Adapts>,
         statistics: bool,
     ) -> Result<(), Error> {
         self.prepare()?;
@@ -198,6 +200,9 @@ impl Cuda {
         let mut queued = self.queue(&device, inputs, n_groups, decider, statistics);
         if statistics && queued.is_ok() {
             queued = self.tally_changes(&device);
+        }
+        if let Some(adapts) = adapts.filter(|_| queued.is_ok()) {
+            queued = self.adapt_scaling(&device, &adapts);
         }
         let is_broken = queued.is_err() && device.has_launched();
         drop(device);

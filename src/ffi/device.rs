@@ -95,6 +95,34 @@ pub unsafe extern "C" fn adamw_set_device_inputs(
     })
 }
 
+/// Has the device write the scale of the next gradients, as `adamw_get_grad_scale` returns it, to
+/// `out_scale`, one f32 in its memory: now, when the host changes the scale, and behind each step
+/// on which the loss scaler adapts it. A backward pass that multiplies its loss by this number, and
+/// a loss scaler that adapts on the device (see "Waiting" above), need no wait. A graph that has
+/// captured a step goes on writing where it wrote then. NULL: it is written no more.
+///
+/// `ADAMW_STATUS_NOT_FOUND` before the first parameter on a device. `ADAMW_STATUS_INVALID_ARGUMENT`
+/// for an address that is not aligned to 4 bytes or is not memory of the device.
+///
+/// # Safety
+/// `out_scale` is NULL, or memory of the device that is writable until another one is set, and as
+/// long as work that writes it is queued up or captured.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_set_device_scale(
+    optimizer: *mut Optimizer,
+    out_scale: *mut f32,
+) -> Status {
+    guard(|| {
+        handle::with(optimizer, |optimizer| {
+            let at = out_scale.expose_provenance();
+            if !at.is_multiple_of(4) {
+                return Err(Error::MisalignedInput { name: "out_scale", at });
+            }
+            optimizer.set_scale_out(at as u64)
+        })
+    })
+}
+
 /// Prepares the next step for a capture: uploads what it reads, and fills masters. After that, a
 /// step of the same parameters with the same gradients consists of kernel launches alone, and can
 /// be captured into a graph:

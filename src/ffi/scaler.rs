@@ -27,7 +27,7 @@ pub unsafe extern "C" fn adamw_get_grad_scale(
     out_scale: *mut f64,
 ) -> Status {
     guard(|| {
-        let scale = handle::with(optimizer, |optimizer| Ok(optimizer.loss_scale()))?;
+        let scale = handle::with(optimizer, |optimizer| optimizer.next_loss_scale())?;
         // SAFETY: the caller guarantees it.
         unsafe { put("out_scale", out_scale, scale) }
     })

@@ -716,6 +716,12 @@ impl Handle {
         call!(adamw_set_grad_scale(self.0, scale))
     }
 
+    /// The address on the device of an f32 that gets the loss scale; 0: none.
+    pub fn set_device_scale(&self, address: u64) -> Answer {
+        let out = core::ptr::without_provenance_mut(address as usize);
+        call!(adamw_set_device_scale(self.0, out))
+    }
+
     pub fn measure_grads(&self, sums: &ffi::adamw_tensor) -> Answer {
         call!(adamw_measure_grads(self.0, sums))
     }

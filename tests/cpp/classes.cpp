@@ -492,6 +492,7 @@ static void nothing_is_on_a_device() {
   world w;
   HOLDS(fails([&] { w.optimizer.set_stream(nullptr); }, ADAMW_STATUS_NOT_FOUND));
   HOLDS(fails([&] { w.optimizer.set_device_inputs(); }, ADAMW_STATUS_NOT_FOUND));
+  HOLDS(fails([&] { w.optimizer.set_device_scale(nullptr); }, ADAMW_STATUS_NOT_FOUND));
   w.optimizer.prepare();
   HOLDS(w.steps() == 0);
   std::vector<float> c(2);

@@ -3,7 +3,7 @@
 
 use crate::common::array::{Array, Dtype};
 use crate::common::device::{Device, OnDevice};
-use crate::common::handle::{Failure, Handle, config, loss_scaler, schedule, with_clip};
+use crate::common::handle::{Failure, Handle, config, schedule, with_clip};
 use crate::common::inputs::{Input, Reading, UNUSABLE, USABLE};
 use crate::common::kernels::Case;
 use crate::common::rows::Rows;
@@ -178,10 +178,7 @@ extern "C" fn ratio(_: *const adamw_param_info, out: *mut f64, _: *mut core::ffi
 /// What makes the host know about a step.
 type Ask = fn(&mut Twin, &Array);
 
-const ASKS: [(&str, Ask); 7] = [
-    ("a loss scaler", |twin, _| {
-        twin.both(|handle| handle.set_scaler(&loss_scaler(8.0, 2, 1)).unwrap());
-    }),
+const ASKS: [(&str, Ask); 6] = [
     ("a flag that is told", |twin, flag| {
         twin.both(|handle| handle.set_found_inf(null(), flag.data().cast()));
     }),

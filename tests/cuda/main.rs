@@ -14,6 +14,7 @@ mod offload;
 mod parked;
 mod presence;
 mod ptx;
+mod scaler;
 mod sparse;
 mod statistics;
 mod steps;

@@ -3,7 +3,7 @@
 
 use crate::common::array::{Array, Dtype};
 use crate::common::device::{Device, OnDevice};
-use crate::common::handle::{config, with_clip};
+use crate::common::handle::{config, loss_scaler, with_clip};
 use crate::common::inputs::{Input, Reading, UNUSABLE};
 use crate::common::kernels::{CHUNK, Case, compare};
 use crate::common::rows::{Rows, RowsOnDevice};
@@ -96,6 +96,12 @@ const MUTATIONS: [Mutation; 76] = [
     mutation("a verdict that is not written", "decide", 0, "st.global.v2.u32", "// "),
     mutation("a rate that may be negative", "decide", 1, "setp.ltu.f32", "setp.nan.f32"),
     mutation("a scale that is too large", "decide", 1, "setp.gtu.f32", "setp.nan.f32"),
+    mutation("a scale that is not set", "set_scale", 0, "st.global.f64", "// "),
+    mutation("a scale that grows late", "adapt_scale", 0, "setp.lt.u64", "setp.le.u64"),
+    mutation("a scale that shrinks late", "adapt_scale", 1, "setp.lt.u64", "setp.le.u64"),
+    mutation("a scale that grows without end", "adapt_scale", 1, "setp.lt.f64", "setp.ne.f64"),
+    mutation("a scale below the least", "adapt_scale", 0, "setp.gt.f64", "setp.ne.f64"),
+    mutation("a scale that nobody is told", "adapt_scale", 0, "st.global.f32", "// "),
     mutation("a gradient that is not cleared", "clear_skipped", 0, "st.global.cs.v4.f32", "// "),
     mutation("weights that are not kept", "keep_f32", 0, "st.global.cs.v4.f32", "// "),
     mutation("a change of other lanes", "change_f32", 0, "shfl.sync.down.b32", "shfl.sync.up.b32"),
@@ -176,6 +182,10 @@ impl Mutation {
                 self.step(&device)
             }
             _ if steps => self.step(&device),
+            "set_scale" | "adapt_scale" => {
+                scales();
+                Ok(())
+            }
             kernel if SPARSE.contains(&kernel) => {
                 let n = if kernel == "scan_counts" { 17_000 } else { 5_000 };
                 sparse(n);
@@ -290,6 +300,27 @@ fn decide() {
             twin.both(|handle| handle.set_lr(lr));
             twin.step();
             twin.assert_same();
+        }
+    }
+}
+
+/// Steps after which the loss scale grows and shrinks as far as it goes.
+fn scales() {
+    let mut twin = Twin::new(&config());
+    twin.add(Dtype::F32, 3);
+    twin.set_grads();
+    let [nan, one] = [f64::NAN, 1.0].map(|value| Array::of(Dtype::F32, &[value; 3]));
+    let out = OnDevice::of(&Array::zeros(Dtype::F32, 1), 0);
+    for (start, grad) in [(2f64.powi(124), &one), (3.0, &nan)] {
+        twin.both(|handle| handle.set_scaler(&loss_scaler(start, 2, 2)).unwrap());
+        twin.device.set_device_scale(out.address()).unwrap();
+        twin.write_grad(0, grad);
+        for _ in 0..8 {
+            twin.step();
+            let scales = [&twin.host, &twin.device].map(|handle| handle.grad_scale());
+            assert_eq!(scales[0], scales[1]);
+            let told = Array::of(Dtype::F32, &[scales[0]]);
+            assert_eq!(out.array().unwrap().first_difference(&told), None);
         }
     }
 }

@@ -118,6 +118,12 @@ fn inputs(rows: &mut Refusals) {
     ] {
         rows.invalid(handle.set_device_inputs(addresses), text);
     }
+    for (address, text) in [
+        (2, "out_scale is at 0x2, which is not aligned to its 4 bytes"),
+        (here, "out_scale is at 0x1000, which is no memory of device 0"),
+    ] {
+        rows.invalid(handle.set_device_scale(address), text);
+    }
     let World { handle, param: _param, grad: _grad } =
         World::new(&adamw_config { nonfinite: ADAMW_NONFINITE_FAIL, ..config() });
     handle.set_device_inputs([0, 0, grad.address()]).unwrap();

@@ -1034,6 +1034,7 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "adamw_inspect": (c_int32, [POINTER(Source), Visit, c_void_p]),
     "adamw_set_stream": (c_int32, [c_void_p, c_void_p]),
     "adamw_set_device_inputs": (c_int32, [c_void_p, POINTER(DeviceInputs)]),
+    "adamw_set_device_scale": (c_int32, [c_void_p, POINTER(c_float)]),
     "adamw_prepare": (c_int32, [c_void_p]),
 }
 

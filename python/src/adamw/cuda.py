@@ -33,6 +33,15 @@ class Cuda(Base):
             check(library.adamw_set_device_inputs(core.number, raw if given else None))
             self._handle.keep(("device", "inputs"), seen)
 
+    def set_device_scale(self, out_scale: Any) -> None:
+        """Has the device write the loss scale to an array of one float32 in its memory, whenever it
+        changes. None: to none."""
+        seen = None if out_scale is None else self._scalar(out_scale, "out_scale", True)
+        pointer = None if seen is None else ctypes.cast(seen.address, FLOAT)
+        with self._handle.used() as core:
+            check(library.adamw_set_device_scale(core.number, pointer))
+            self._handle.keep(("device", "scale"), seen)
+
     def prepare(self) -> None:
         """Prepares the next step for its capture into a graph."""
         self._handle.call(library.adamw_prepare)

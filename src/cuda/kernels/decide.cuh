@@ -11,6 +11,7 @@ __device__ __forceinline__ bool is_loss_scale(float scale) {
 
 // Returns the inverse of the scale, or NaN if the device has read a number that is no scale.
 __device__ __forceinline__ double inv_grad_scale(const Inputs &inputs) {
+  if (inputs.scaling != nullptr) return 1.0 / inputs.scaling->scale;
   if (inputs.grad_scale_at == nullptr) return inputs.inv_grad_scale;
   const float scale = *inputs.grad_scale_at;
   return is_loss_scale(scale) ? 1.0 / (double)scale : __longlong_as_double(0x7ff8000000000000);
@@ -31,6 +32,24 @@ __device__ __forceinline__ bool are_valid(const Inputs &inputs) {
 
 __device__ __forceinline__ bool is_raised(const Inputs &inputs) {
   return inputs.found_inf_at != nullptr && *inputs.found_inf_at != 0.0f;
+}
+
+// Returns a loss scale after a step that was taken, or skipped, as `Scaler::update` does.
+__device__ __forceinline__ Scaling adapted(const Scaling &scaling, const ScalingRule &rule,
+                                           bool skipped) {
+  const u64 before = skipped ? scaling.bad_steps : scaling.good_steps;
+  const u64 steps = before == ~0ull ? before : before + 1;
+  const u64 good = skipped ? 0 : steps, bad = skipped ? steps : 0;
+  if (good >= rule.growth_interval) {
+    const double grown = scaling.scale * rule.growth_factor;
+    return {grown < rule.most ? grown : rule.most, 0, 0};
+  }
+  if (bad >= rule.backoff_interval) {
+    const double least = rule.least < scaling.scale ? rule.least : scaling.scale;
+    const double shrunk = scaling.scale * rule.backoff_factor;
+    return {shrunk > least ? shrunk : least, 0, 0};
+  }
+  return {scaling.scale, good, bad};
 }
 
 // Returns the factor that brings a norm down to the largest allowed, or NaN for a NaN.

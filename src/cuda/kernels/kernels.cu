@@ -57,6 +57,23 @@ extern "C" __global__ void __launch_bounds__(256, 2)
   }
 }
 
+// Sets a loss scale. `out [1]` gets it too, if it is not NULL. One thread does it.
+extern "C" __global__ void __launch_bounds__(256, 2)
+    set_scale(Scaling *scaling, Scaling value, float *out) {
+  if (threadIdx.x > 0) return;
+  *scaling = value;
+  if (out != nullptr) *out = (float)value.scale;
+}
+
+// Adapts a loss scale after a step, unless the step was skipped for a number that no step can use.
+extern "C" __global__ void __launch_bounds__(256, 2)
+    adapt_scale(Scaling *scaling, ScalingRule rule, const Verdict *verdict, float *out) {
+  if (threadIdx.x > 0 || verdict->invalid) return;
+  const Scaling value = adapted(*scaling, rule, verdict->skipped);
+  *scaling = value;
+  if (out != nullptr) *out = (float)value.scale;
+}
+
 // Steps all chunks of tensors that are kept alike: `chunks [n_chunks]`, shared out over the blocks.
 template <class Stepper>
 __device__ __forceinline__ void step_chunks(const Tensor *tensors, const Chunk *chunks,

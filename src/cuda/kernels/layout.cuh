@@ -108,19 +108,45 @@ AT(0, Clock, step);
 AT(8, Clock, beta1_power);
 AT(16, Clock, beta2_power);
 
+// The state of a loss scale that adapts: the steps taken, and skipped, since it last changed.
+struct Scaling {
+  double scale;
+  u64 good_steps, bad_steps;
+};
+static_assert(sizeof(Scaling) == 24, "as layout.rs has it");
+AT(0, Scaling, scale);
+AT(8, Scaling, good_steps);
+AT(16, Scaling, bad_steps);
+
+// How a loss scale adapts.
+struct ScalingRule {
+  double growth_factor, backoff_factor;
+  double least, most; // where it stops
+  u64 growth_interval, backoff_interval;
+};
+static_assert(sizeof(ScalingRule) == 48, "as layout.rs has it");
+AT(0, ScalingRule, growth_factor);
+AT(8, ScalingRule, backoff_factor);
+AT(16, ScalingRule, least);
+AT(24, ScalingRule, most);
+AT(32, ScalingRule, growth_interval);
+AT(40, ScalingRule, backoff_interval);
+
 // The inputs of the step of all parameters: numbers of the host's, or f32s in global memory.
 struct Inputs {
   double lr, inv_grad_scale;
   double largest_lr; // the largest that may be read
   const float *lr_at, *grad_scale_at, *found_inf_at; // 0: the host's number is meant
+  const Scaling *scaling; // 0: the scale does not adapt
 };
-static_assert(sizeof(Inputs) == 48, "as layout.rs has it");
+static_assert(sizeof(Inputs) == 56, "as layout.rs has it");
 AT(0, Inputs, lr);
 AT(8, Inputs, inv_grad_scale);
 AT(16, Inputs, largest_lr);
 AT(24, Inputs, lr_at);
 AT(32, Inputs, grad_scale_at);
 AT(40, Inputs, found_inf_at);
+AT(48, Inputs, scaling);
 
 // The sums over the gradient of one parameter.
 struct Total {

@@ -76,7 +76,7 @@ impl Optimizer {
     /// Checks that the numbers that the device makes of the learning rate are finite in the type
     /// that each parameter is computed in, if the host knows the learning rate.
     fn check_lr_on_device(&self) -> Result<(), Error> {
-        let inputs = self.inputs();
+        let inputs = self.inputs(0);
         let LrLimit { lr: largest, param: Some(id) } = self.on_device.lr_limit else {
             return Ok(());
         };
@@ -95,12 +95,14 @@ impl Optimizer {
     }
 
     /// Returns the numbers that all of them are stepped with, or where the device reads them.
-    pub(in crate::optimizer) fn inputs(&self) -> Inputs {
+    /// `scaling`: where the loss scale adapts there, or 0.
+    pub(in crate::optimizer) fn inputs(&self, scaling: u64) -> Inputs {
         let at = self.on_device.inputs;
         Inputs {
             lr: self.on_device.lr.unwrap_or(self.lr),
             inv_grad_scale: self.inv_grad_scale(),
             largest_lr: self.on_device.lr_limit.lr.min(f32::MAX.into()),
+            scaling,
             at: InputsAt { lr: if self.on_device.lr.is_some() { 0 } else { at.lr }, ..at },
         }
     }

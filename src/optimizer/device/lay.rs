@@ -40,6 +40,9 @@ impl Optimizer {
             self.set_hypers(of, false)?;
         }
         self.on_device.laid = Some(wanted);
+        if !step.waits {
+            self.push_scale()?;
+        }
         if step.is_captured {
             self.cuda()?.record_step()?;
         }
@@ -84,11 +87,14 @@ impl Optimizer {
         let inputs = self.on_device.inputs;
         let skips = self.nonfinite() == Nonfinite::Skip || inputs != InputsAt::default();
         let goes_on_by_it = self.schedule.is_some() || self.lr_ratio.is_some() || steps_on_host;
-        let tells = self.found_inf.own_flag.is_some() || self.scaler.is_some();
+        let tells = self.found_inf.own_flag.is_some();
         let fails = self.nonfinite() == Nonfinite::Fail;
         let gives = self.grad_sums.is_some_and(|sums| sums.device() == Device::Host);
         let shares = self.measures() && (steps_on_host || gives);
         let waits = fails || tells || shares || self.statistics || skips && goes_on_by_it;
+        if self.scaler.is_some() && inputs.grad_scale != 0 {
+            return Err(Error::ScaleConflict);
+        }
         if waits && (inputs.found_inf != 0 || inputs.grad_scale != 0) {
             return Err(Error::DeviceInputs);
         }

@@ -14,6 +14,7 @@ mod lay;
 pub(in crate::optimizer) mod offload;
 pub(in crate::optimizer) mod params;
 pub(in crate::optimizer) mod rows;
+pub(in crate::optimizer) mod scaler;
 mod sums;
 
 use crate::callback::adamw_param_info;
@@ -39,6 +40,8 @@ pub struct OnDevice {
     /// The places of the parameters that the tables are laid out for, and the revision of that.
     laid: Option<(Range<usize>, u64)>,
     pub(in crate::optimizer) lr_limit: hypers::LrLimit,
+    /// What the device does with the loss scale, and what the host knows of it.
+    scaling: scaler::Scaling,
     /// By parameter, the sums of its gradient, if the host has to know them.
     totals: Vec<Total>,
     /// By parameter, the squares of the update, and of the parameter after it.
@@ -184,10 +187,13 @@ impl Optimizer {
         } else {
             Decider::Host
         };
-        let inputs = self.inputs();
+        let adapts = self.adapts_scale(step);
+        let scaling = if adapts.is_some() { self.cuda()?.scaling() } else { 0 };
+        let inputs = self.inputs(scaling);
         let (n_groups, n_params) = (self.groups.len(), self.params.len());
         let statistics = self.statistics;
-        self.cuda()?.step(inputs, n_groups, decider, statistics)?;
+        self.cuda()?.step(inputs, n_groups, decider, adapts, statistics)?;
+        self.on_device.scaling.is_due |= adapts.is_some();
         let mut changes = core::mem::take(&mut self.on_device.changes);
         changes.iter_mut().for_each(Vec::clear);
         if statistics {

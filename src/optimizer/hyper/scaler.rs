@@ -31,11 +31,19 @@ impl Optimizer {
             return Err(Error::ScaleConflict);
         }
         self.grad_scale = scale;
+        self.change_scale();
         Ok(())
     }
 
-    /// Returns the factor that the host has to multiply the loss by.
-    pub fn loss_scale(&self) -> f64 {
+    /// Returns the factor that the host has to multiply the loss by. Waits for the device if only
+    /// the device knows it.
+    pub fn next_loss_scale(&mut self) -> Result<f64, Error> {
+        self.learn_scale()?;
+        Ok(self.loss_scale())
+    }
+
+    /// Returns the factor that the host has to multiply the loss by, as far as the host knows.
+    pub(in crate::optimizer) fn loss_scale(&self) -> f64 {
         self.scaler.as_ref().map_or(self.grad_scale, |scaler| scaler.state.scale)
     }
 
@@ -49,20 +57,24 @@ impl Optimizer {
         if let Some(config) = &config {
             config.validate()?;
         }
-        self.grad_scale = self.loss_scale();
+        self.grad_scale = self.next_loss_scale()?;
         self.scaler = config.map(Scaler::new);
+        self.change_scale();
         Ok(())
     }
 
-    /// Returns the state of the scaler.
-    pub fn scaler_state(&self) -> Result<ScalerState, Error> {
-        self.scaler.as_ref().map(|scaler| scaler.state).ok_or(Error::NoScaler)
+    /// Returns the state of the scaler. Waits for the device if only the device knows it.
+    pub fn scaler_state(&mut self) -> Result<ScalerState, Error> {
+        self.learn_scale()?;
+        self.scaler.as_ref().map(Scaler::state).ok_or(Error::NoScaler)
     }
 
     /// Sets the state of the scaler to one that was saved.
     pub fn set_scaler_state(&mut self, state: ScalerState) -> Result<(), Error> {
         let scaler = self.scaler.as_mut().ok_or(Error::NoScaler)?;
-        scaler.set_state(state)
+        scaler.set_state(state)?;
+        self.change_scale();
+        Ok(())
     }
 
     /// Sets the flags by which this handle shares what it has found.
@@ -70,13 +82,15 @@ impl Optimizer {
         self.found_inf = found_inf;
     }
 
-    /// Writes the host's flag after a step that did not fail, and has the scaler adapt.
-    pub(in crate::optimizer) fn tell(&mut self, report: &Report) {
+    /// Writes the host's flag after a step that did not fail, and has the scaler adapt, unless the
+    /// device does.
+    pub(in crate::optimizer) fn tell(&mut self, report: &Report, on_device: bool) {
         if let Some(flag) = self.found_inf.own_flag {
             flag.write(if report.raised || report.n_nonfinite > 0 { 1.0 } else { 0.0 });
         }
-        if let Some(scaler) = &mut self.scaler {
+        if let Some(scaler) = self.scaler.as_mut().filter(|_| !on_device) {
             scaler.update(report.skipped);
+            self.change_scale();
         }
     }
 }
@@ -106,6 +120,10 @@ pub struct Scaler {
 impl Scaler {
     pub fn new(config: LossScaler) -> Scaler {
         Scaler { config, state: ScalerState { scale: config.scale, good_steps: 0, bad_steps: 0 } }
+    }
+
+    pub fn state(&self) -> ScalerState {
+        self.state
     }
 
     pub fn config(&self) -> &LossScaler {

@@ -88,6 +88,7 @@ impl Optimizer {
             }
             self.clock(id)?;
         }
+        self.learn_scale()?;
         if with_params { self.fetch_all() } else { Ok(()) }
     }
 
@@ -113,7 +114,7 @@ impl Optimizer {
         }
         if let Some(scaler) = &self.scaler {
             draft.pair("scaler", text.set(|text| scaler.write_words(text))?)?;
-            let state = self.scaler_state()?;
+            let state = scaler.state();
             draft.pair("scaler_state", text.set(|text| write_scaler_state(text, &state))?)?;
         }
         for id in self.params.live() {

@@ -41,6 +41,9 @@ impl Optimizer {
         // The flag is read once: another thread of the host's may write it.
         report.raised = self.found_inf.host_flag.is_some_and(|flag| flag.read() != 0.0);
         report.skipped = report.raised;
+        if report.skipped || on_device.as_ref().is_none_or(|step| step.waits) {
+            self.learn_scale()?;
+        }
         if on_device.is_some() && (!report.skipped || self.measures()) {
             self.gather_rows_on_device()?;
         }

@@ -68,7 +68,7 @@ impl Optimizer {
         self.clear_used_on_device(&plan.of, |_| true)?;
         self.clear_on_device(&plan.of)?;
         self.clear_due_report();
-        self.set_report(plan, &mut report);
+        self.set_report(plan, &mut report, false);
         self.clear_used(&plan.of, |_| true);
         self.end_window(plan);
         Ok(())
@@ -77,13 +77,14 @@ impl Optimizer {
     /// Reports a step that has been taken.
     pub(in crate::optimizer) fn report_taken(&mut self, plan: &Plan, report: &mut Report) {
         self.add_up(&plan.of, report);
-        self.set_report(plan, report);
+        let adapts = plan.on_device.as_ref().and_then(|step| self.adapts_scale(step)).is_some();
+        self.set_report(plan, report, adapts);
     }
 
-    fn set_report(&mut self, plan: &Plan, report: &mut Report) {
+    fn set_report(&mut self, plan: &Plan, report: &mut Report, adapts_there: bool) {
         report.seconds = plan.started.map_or(0.0, |started| started.elapsed().as_secs_f64());
         self.report = *report;
-        self.tell(report);
+        self.tell(report, adapts_there);
     }
 
     /// Ends a step that has been taken, and remembers what the next may repeat.

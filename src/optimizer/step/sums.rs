@@ -57,6 +57,7 @@ impl Optimizer {
             self.begin_measurement(&of)?;
             self.learn_measured(&of)?;
         }
+        self.learn_scale()?;
         let mut report = Report::NONE;
         self.add_up_grads(&of, Nonfinite::Propagate, &mut report)?;
         Ok((report.grad_norm, report.n_nonfinite))

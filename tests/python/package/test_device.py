@@ -159,6 +159,18 @@ class Device(unittest.TestCase):
             self.model.step(self.grad)
             self.assert_like_the_model()
 
+    def test_the_loss_scale_adapts_on_the_device(self):
+        scale = OnDevice(np.zeros(1, np.float32))
+        with AdamW({"w": self.param}) as optimizer:
+            optimizer.set_loss_scaler(scale=8.0, growth_interval=1)
+            optimizer.set_device_scale(scale)
+            self.assertEqual(scale.read()[0], 8)
+            optimizer.step(grads={"w": self.on_device})
+            self.assertEqual((scale.read()[0], optimizer.grad_scale), (16, 16))
+            optimizer.set_device_scale(None)
+            with self.assertRaisesRegex(adamw.InvalidArgumentError, "out_scale has the shape"):
+                optimizer.set_device_scale(self.on_device)
+
     def test_memory_of_another_place_is_refused(self):
         with AdamW({"w": self.param, "here": self.values.copy()}) as optimizer:
             for name, grad in (("w", self.grad), ("here", self.on_device)):

@@ -137,5 +137,6 @@ impl Optimizer {
         if let (Some(scaler), Some(state)) = (&mut self.scaler, numbers.scaler) {
             scaler.go_to(state);
         }
+        self.change_scale();
     }
 }
