@@ -64,11 +64,9 @@ pub fn load(
 
 /// Drops the optimizer. Its handle is stale from now on.
 pub fn remove(handle: *const Optimizer) -> Result<(), Error> {
-    // In a function of the host's that the thread of a save has called.
-    if let Ok(true) = OPTIMIZERS.read(handle, Optimizer::is_saved_by_this_thread) {
-        return Err(Error::Busy);
-    }
-    OPTIMIZERS.remove(handle)
+    // Not in a function of the host's that the thread of a save has called.
+    let is_elsewhere = |optimizer: &Optimizer| !optimizer.is_saved_by_this_thread();
+    OPTIMIZERS.remove(handle, |optimizer| is_elsewhere(optimizer).then_some(()).ok_or(Error::Busy))
 }
 
 /// Begins a step that threads of the host take together.

@@ -128,12 +128,18 @@ impl<T, S> Slots<T, S> {
         Ok(result)
     }
 
-    /// Drops a tenant that is idle or poisoned. Its handle is stale from now on.
-    pub fn remove(&'static self, handle: *const T) -> Result<(), Error> {
-        let mut entered = self.enter(handle, IDLE).or_else(|error| match error {
-            Error::Poisoned => self.enter(handle, POISONED),
-            other => Err(other),
-        })?;
+    /// Drops a tenant that is idle or poisoned, if `may` agrees. Its handle is stale from now on.
+    pub fn remove(
+        &'static self,
+        handle: *const T,
+        may: impl FnOnce(&T) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let (mut entered, phase) = match self.enter(handle, IDLE) {
+            Err(Error::Poisoned) => (self.enter(handle, POISONED)?, POISONED),
+            entered => (entered?, IDLE),
+        };
+        entered.then = phase;
+        may(entered.tenant())?;
         let Found { index, slot, generation } = self.find(handle)?;
         (entered.generation, entered.then) = (generation + 1, FREE);
         let tenant = slot.tenant();
@@ -316,7 +322,7 @@ mod tests {
         let handle = TABLE.insert(7).unwrap();
         let read = TABLE.read(handle, |seven| {
             assert!(matches!(TABLE.enter(handle, IDLE), Err(Error::Busy)));
-            assert!(matches!(TABLE.remove(handle), Err(Error::Busy)));
+            assert!(matches!(TABLE.remove(handle, |_| Ok(())), Err(Error::Busy)));
             TABLE.read(handle, |again| seven + again)
         });
         assert!(matches!(read, Ok(Ok(14))));
@@ -326,7 +332,8 @@ mod tests {
         entered.then = IDLE;
         drop(entered);
         assert!(matches!(TABLE.read(handle, |seven| *seven), Ok(8)));
-        TABLE.remove(handle).unwrap();
+        assert!(matches!(TABLE.remove(handle, |_| Err(Error::Busy)), Err(Error::Busy)));
+        TABLE.remove(handle, |_| Ok(())).unwrap();
         assert!(matches!(TABLE.read(handle, |_| ()), Err(Error::BadHandle(_))));
     }
 }

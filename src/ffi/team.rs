@@ -43,7 +43,7 @@ pub unsafe extern "C" fn adamw_team_create(num_threads: u32, out_team: *mut *mut
 /// matter; if there is none, the threads are joined before this returns. NULL does nothing.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_team_destroy(team: *mut Team) -> Status {
-    guard(|| if team.is_null() { Ok(()) } else { TEAMS.remove(team) })
+    guard(|| if team.is_null() { Ok(()) } else { TEAMS.remove(team, |_| Ok(())) })
 }
 
 /// Returns the team of a handle.
