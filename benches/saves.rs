@@ -10,9 +10,9 @@ mod support;
 use adamw::ffi::*;
 use rayon::ThreadPoolBuilder;
 use std::ffi::CString;
-use std::ptr::null_mut;
+use std::ptr::{null, null_mut};
 use std::time::Instant;
-use support::{Elements, Optimizer, Owned, check};
+use support::{Elements, Optimizer, Owned, Streams, check};
 
 const MI: usize = 1 << 20;
 
@@ -26,6 +26,7 @@ fn main() {
         stop_beside_copy(elements, rounds, threads, &file);
     }
     steps_beside_write(elements, rounds, &file);
+    many_beside_few(64 * MI, rounds, &file);
     std::fs::remove_file(&path).unwrap();
 }
 
@@ -115,6 +116,32 @@ fn stop_beside_copy(elements: usize, rounds: usize, threads: u32, path: &CString
     }
     let case = format!("adamw_save_begin, f32 x {} Mi, {threads} threads", elements / MI);
     report(&case, "a copy of what is saved", &ours, &reference, 1.15);
+}
+
+/// Saves and loads of 100,000 parameters beside those of 100 with as many elements.
+fn many_beside_few(elements: usize, rounds: usize, path: &CString) {
+    let mut streams = [(); 2].map(|()| Streams::<f32>::new(elements));
+    let [many, few] = &mut streams;
+    let many = many.optimizer(elements.div_ceil(100_000), 1);
+    let few = few.optimizer(elements.div_ceil(100), 1);
+    let save = |of: &Optimizer| {
+        // SAFETY: the path is NUL-terminated.
+        seconds(|| check(unsafe { adamw_save(of.raw(), path.as_ptr()) }))
+    };
+    let load = |of: &Optimizer| {
+        // SAFETY: the path is NUL-terminated, and there are no options.
+        seconds(|| check(unsafe { adamw_load(of.raw(), path.as_ptr(), null()) }))
+    };
+    let [mut saves, mut loads, mut few_saves, mut few_loads] = [const { vec![] }; 4];
+    for _ in 0..rounds {
+        saves.push(save(&many));
+        loads.push(load(&many));
+        few_saves.push(save(&few));
+        few_loads.push(load(&few));
+    }
+    let what = format!("100,000 parameters, f32 x {} Mi", elements / MI);
+    report(&format!("adamw_save, {what}"), "100 parameters", &saves, &few_saves, 2.0);
+    report(&format!("adamw_load, {what}"), "100 parameters", &loads, &few_loads, 2.0);
 }
 
 /// Steps of one thread while the last save is being written, beside steps while none is.

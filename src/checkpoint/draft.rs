@@ -11,7 +11,7 @@
 //! it.
 #![forbid(unsafe_code)]
 
-use super::{AFTER_CRC, AFTER_FORMAT, CRC_DIGITS, FORMAT, LENGTH, LONGEST_HEADER, START};
+use super::{AFTER_CRC, AFTER_FORMAT, CRC_DIGITS, FORMAT, LENGTH, LONGEST_HEADER, PACKED, START};
 use super::{crc, hexadecimal};
 use crate::error::Error;
 use core::fmt::{self, Display, Write};
@@ -28,8 +28,12 @@ impl Text {
     pub fn set(&mut self, write: impl FnOnce(&mut Text) -> fmt::Result) -> Result<&str, Error> {
         self.bytes.clear();
         write(self).map_err(|_| self.lacks())?;
+        Ok(self.as_str())
+    }
+
+    pub fn as_str(&self) -> &str {
         // `write_str` takes UTF-8 only.
-        Ok(core::str::from_utf8(&self.bytes).unwrap_or_default())
+        core::str::from_utf8(&self.bytes).unwrap_or_default()
     }
 
     fn lacks(&self) -> Error {
@@ -72,10 +76,11 @@ pub struct Draft {
 }
 
 impl Draft {
-    pub fn new(n_tensors: usize) -> Result<Draft, Error> {
+    pub fn new(is_packed: bool, n_tensors: usize) -> Result<Draft, Error> {
+        let format = if is_packed { PACKED } else { FORMAT };
         let mut draft = Draft { text: Text::default(), in_tensors: false, n_bytes: 0 };
         draft.write(|text| {
-            write!(text, "{:LENGTH$}{START}{FORMAT}{AFTER_FORMAT}{:0CRC_DIGITS$}", "", 0)?;
+            write!(text, "{:LENGTH$}{START}{format}{AFTER_FORMAT}{:0CRC_DIGITS$}", "", 0)?;
             text.write_str(AFTER_CRC)?;
             (0..n_tensors).try_for_each(|_| write!(text, "{:0CRC_DIGITS$}", 0))?;
             text.write_str("\"")

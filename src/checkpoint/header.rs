@@ -42,8 +42,11 @@ const TYPES: [(&CStr, u64); 22] = [
     (c"U64", 64),
 ];
 
-/// One tensor of a file.
-#[derive(Clone, Copy)]
+/// The number of all parts of tensors.
+const PART: u32 = u32::MAX;
+
+/// One tensor of a file, or a part of one.
+#[derive(Clone, Copy, Default)]
 pub struct Entry {
     /// The start and the end of its bytes, behind the header.
     pub start: u64,
@@ -70,6 +73,20 @@ impl Entry {
 
     pub fn n_bytes(&self) -> u64 {
         self.end - self.start
+    }
+
+    /// Returns the bytes of so many elements.
+    pub fn bytes_of(&self, n_elements: u64) -> Option<u64> {
+        Some(n_elements.checked_mul(TYPES[self.dtype as usize].1)? / 8)
+    }
+
+    /// Returns a part of the tensor, which has no checksum of its own.
+    pub fn part(&self, start: u64, end: u64) -> Entry {
+        Entry { start, end, number: PART, ..*self }
+    }
+
+    pub fn is_part(&self) -> bool {
+        self.number == PART
     }
 }
 

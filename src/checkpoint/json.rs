@@ -11,7 +11,7 @@
 #![forbid(unsafe_code)]
 
 /// The place of a string in the text.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Span {
     start: u32,
     length: u32,

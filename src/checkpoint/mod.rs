@@ -6,14 +6,16 @@
 //! To save, a `Draft` collects the texts and the tensors of the header; the checksums follow when
 //! the tensors have been written (`draft.rs`). To load, `open_all` opens the sources (`source.rs`),
 //! `Checkpoint::open` reads and checks the header (`header.rs`, `json.rs`), and `verify` compares
-//! every tensor with its checksum (`reading.rs`, with several threads `shared.rs`). Only then the
-//! optimizer reads any of it. `Progress` tells the host about both.
+//! every tensor with its checksum (`reading.rs`, with several threads `shared.rs`); where the state
+//! of many parameters is packed, `packed.rs` finds that of each. Only then the optimizer reads any
+//! of it. `Progress` tells the host about both.
 #![forbid(unsafe_code)]
 
 mod draft;
 mod foreign;
 mod header;
 mod json;
+mod packed;
 mod progress;
 mod reading;
 mod shared;
@@ -22,6 +24,7 @@ pub mod words;
 
 pub use draft::{Draft, Text};
 pub use header::Entry;
+pub use packed::{Listed, Packed};
 pub use progress::Progress;
 pub use reading::{Checkpoint, Window};
 pub use shared::{Buffers, Share, alone};
@@ -33,6 +36,8 @@ use crate::sys::memory::reserve;
 /// The start of a header, up to the number of its format.
 const START: &str = "{\"__metadata__\":{\"adamw_checkpoint\":\"";
 const FORMAT: u32 = 1;
+/// The format of files in which the state of many parameters is packed.
+const PACKED: u32 = 2;
 /// The text behind that number, up to the header's checksum.
 const AFTER_FORMAT: &str = "\",\"header_crc32\":\"";
 /// The text behind that checksum, up to those of the tensors.

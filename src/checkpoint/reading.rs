@@ -13,8 +13,9 @@
 
 use super::foreign::{self, ENOUGH};
 use super::header::{Entry, Header};
+use super::packed::Packed;
 use super::shared::{self, Buffers, SHORTEST, Share};
-use super::{AFTER_FORMAT, CRC_DIGITS, FORMAT, LENGTH, LONGEST_HEADER, START};
+use super::{AFTER_FORMAT, CRC_DIGITS, FORMAT, LENGTH, LONGEST_HEADER, PACKED, START};
 use super::{PIECE, Progress, Source, hexadecimal, zeros};
 use crate::error::{Error, FileProblem, Label};
 
@@ -24,6 +25,9 @@ pub struct Checkpoint<'a> {
     header: Header,
     /// The start of the bytes of tensors.
     start: u64,
+    is_packed: bool,
+    /// What it says of many parameters, once it has been verified.
+    packed: Option<Packed>,
 }
 
 impl<'a> Checkpoint<'a> {
@@ -52,7 +56,7 @@ impl<'a> Checkpoint<'a> {
         let mut text = zeros(n_header as usize, "a checkpoint's header")?;
         source.read(LENGTH as u64, &mut text)?;
         let problem = |problem| source.problem(problem);
-        check_header(&length, &mut text).map_err(problem)?;
+        let format = check_header(&length, &mut text).map_err(problem)?;
         let header = Header::new(text, behind - n_header).map_err(problem)?;
         let sums = header.bytes(&["crc32"]).unwrap_or_default().len();
         if sums != header.entries().len() * CRC_DIGITS {
@@ -61,7 +65,8 @@ impl<'a> Checkpoint<'a> {
         if was_aside {
             source.set_aside();
         }
-        Ok(Checkpoint { source, header, start: LENGTH as u64 + n_header })
+        let (start, is_packed) = (LENGTH as u64 + n_header, format == PACKED);
+        Ok(Checkpoint { source, header, start, is_packed, packed: None })
     }
 
     /// Runs `work`, which reads the checkpoint, with its file open even if it was set aside.
@@ -101,7 +106,16 @@ impl<'a> Checkpoint<'a> {
             };
             self.check_crc(&entry, found)?;
         }
-        self.header.sort_by_name().map_err(|problem| self.source.problem(problem))
+        self.header.sort_by_name().map_err(|problem| self.source.problem(problem))?;
+        if self.is_packed {
+            self.packed = Some(Packed::read(self, window)?);
+        }
+        Ok(())
+    }
+
+    /// Returns what the checkpoint says of its parameters, if their state is packed.
+    pub fn packed(&self) -> Option<&Packed> {
+        self.packed.as_ref()
     }
 
     /// Returns the checksum of a tensor, which is read together with its neighbours.
@@ -134,8 +148,15 @@ impl<'a> Checkpoint<'a> {
 
     /// Reads a part of a tensor. If that is the whole, its checksum is compared with the bytes read
     /// now.
-    pub fn read(&self, entry: &Entry, at: u64, to: &mut [u8], share: Share) -> Result<(), Error> {
-        let is_whole = to.len() as u64 == entry.n_bytes();
+    pub fn read(
+        &self,
+        entry: &Entry,
+        at: u64,
+        to: &mut [u8],
+        window: &mut Window,
+        share: Share,
+    ) -> Result<(), Error> {
+        let is_whole = to.len() as u64 == entry.n_bytes() && !entry.is_part();
         let from = self.start + entry.start + at;
         match self.source.shared() {
             Some(source) if is_whole && to.len() >= SHORTEST => {
@@ -143,8 +164,8 @@ impl<'a> Checkpoint<'a> {
             }
             _ => {
                 let mut sum = crc32fast::Hasher::new();
-                for (at, piece) in (from..).step_by(PIECE).zip(to.chunks_mut(PIECE)) {
-                    self.source.read(at, piece)?;
+                for (at, piece) in (at..).step_by(PIECE).zip(to.chunks_mut(PIECE)) {
+                    window.read(self, entry.start + at, piece)?;
                     if is_whole {
                         sum.update(piece);
                     }
@@ -167,6 +188,10 @@ impl<'a> Checkpoint<'a> {
 
     pub fn problem(&self, problem: FileProblem) -> Error {
         self.source.problem(problem)
+    }
+
+    pub fn broken(&self, broken: &'static str) -> Error {
+        self.source.broken(broken)
     }
 
     /// Returns the start of the bytes of a tensor in the file.
@@ -206,6 +231,20 @@ impl Window {
         Ok(&self.buffer[first..last])
     }
 
+    /// Fills `to` with the bytes from `at` on: at once if they are many.
+    fn read(&mut self, of: &Checkpoint, mut at: u64, mut to: &mut [u8]) -> Result<(), Error> {
+        if to.len() > PIECE / 2 {
+            return of.source.read(of.start + at, to);
+        }
+        while !to.is_empty() {
+            let bytes = self.bytes(of, at, at + to.len() as u64)?;
+            let (now, later) = to.split_at_mut(bytes.len());
+            now.copy_from_slice(bytes);
+            (at, to) = (at + now.len() as u64, later);
+        }
+        Ok(())
+    }
+
     /// Returns the value of a tensor of one 64-bit number; NaN for any other tensor.
     pub fn number(&mut self, of: &Checkpoint, entry: &Entry) -> Result<f64, Error> {
         Ok(match (entry.dtype(), entry.n_bytes()) {
@@ -230,14 +269,14 @@ impl Window {
     }
 }
 
-/// Checks that a header has this format, and the bytes that were written.
-fn check_header(length: &[u8; LENGTH], text: &mut [u8]) -> Result<(), FileProblem> {
+/// Checks that a header has the bytes that were written, and returns its format.
+fn check_header(length: &[u8; LENGTH], text: &mut [u8]) -> Result<u32, FileProblem> {
     let foreign = FileProblem::Foreign("its header starts differently");
     let format = text.strip_prefix(START.as_bytes()).ok_or(foreign)?;
     let digits = format.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let number = core::str::from_utf8(&format[..digits]).ok().and_then(|text| text.parse().ok());
     let number: u32 = number.ok_or(foreign)?;
-    if number != FORMAT {
+    if ![FORMAT, PACKED].contains(&number) {
         return Err(FileProblem::Version(number));
     }
     format[digits..].strip_prefix(AFTER_FORMAT.as_bytes()).ok_or(foreign)?;
@@ -254,5 +293,5 @@ fn check_header(length: &[u8; LENGTH], text: &mut [u8]) -> Result<(), FileProble
         return Err(FileProblem::Damaged("the checksum of its header is not that of its bytes"));
     }
     text[at..at + CRC_DIGITS].copy_from_slice(&expected);
-    Ok(())
+    Ok(number)
 }

@@ -9,7 +9,7 @@ use thiserror::Error;
 pub enum FileProblem {
     #[error("is no checkpoint of this library: {0}")]
     Foreign(&'static str),
-    #[error("has format {0}, this version of the library reads 1: use a newer one")]
+    #[error("has format {0}, this version of the library reads 1 and 2: use a newer one")]
     Version(u32),
     #[error("is damaged: {0}")]
     Damaged(&'static str),

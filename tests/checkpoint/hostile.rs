@@ -188,9 +188,10 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("{\"__", " {\"__", "starts differently"),
     (
         "adamw_checkpoint\":\"1",
-        "adamw_checkpoint\":\"2",
-        "format 2, this version of the library reads 1",
+        "adamw_checkpoint\":\"3",
+        "format 3, this version of the library reads 1 and 2",
     ),
+    ("adamw_checkpoint\":\"1", "adamw_checkpoint\":\"2", "\"name\" is missing or not"),
 ];
 
 #[test]
@@ -211,7 +212,7 @@ fn headers_that_say_something_else_are_refused_with_its_name() {
 }
 
 /// The same file with other bytes in a tensor, and the checksums that belong to them.
-fn with_tensor(bytes: &[u8], name: &str, value: &[u8]) -> Vec<u8> {
+pub fn with_tensor(bytes: &[u8], name: &str, value: &[u8]) -> Vec<u8> {
     let (start, metadata) = (header_length(bytes), SafeTensors::read_metadata(bytes).unwrap().1);
     let info = metadata.info(name).unwrap();
     let mut tensors = bytes[start..].to_vec();

@@ -137,10 +137,10 @@ fn a_file_that_changes_between_the_two_passes_is_never_taken_for_what_was_checke
 }
 
 #[test]
-fn a_hundred_thousand_parameters_are_saved_and_loaded() {
+fn the_header_does_not_grow_with_the_number_of_parameters() {
     let mut random = Random::new(4);
     let params: Vec<_> =
-        (0..100_000).map(|_| Array::ordinary(Dtype::F32, 1, &mut random)).collect();
+        (0..200_000).map(|_| Array::ordinary(Dtype::F32, 1, &mut random)).collect();
     let many = || {
         let handle = Handle::new(&config());
         for (i, param) in params.iter().enumerate() {
@@ -153,7 +153,7 @@ fn a_hundred_thousand_parameters_are_saved_and_loaded() {
     trained.step();
     let saved = trained.saved(false);
     let header = u64::from_le_bytes(saved[..8].try_into().unwrap());
-    assert!((50_000_000..100_000_000).contains(&header), "{header}");
+    assert!(header < 10_000, "{header}");
     let other = many();
     other.load_bytes(&saved, &load_options()).unwrap();
     assert!(other.saved(false) == saved);

@@ -10,6 +10,7 @@ mod hostile;
 mod long;
 mod made;
 mod options;
+mod packed;
 mod ranks;
 mod resume;
 mod runs;

@@ -96,12 +96,13 @@ impl Optimizer {
             return Ok(self.begun.told().map(drop));
         }
         self.bring_up_to_date(params)?;
-        let draft = self.draft(params)?;
+        let layout = self.layout(params)?;
+        let draft = self.draft(&layout)?;
         let n_bytes = draft.n_tensor_bytes() as usize;
         let destination = Destination::open(target, &draft)?;
         let n_total = destination.as_ref().map_or(0, |to| to.n_visited(&draft));
         let mut snapshot = Snapshot::new(n_bytes, self.begun.snapshot.take())?;
-        let copied = self.copy_to(&mut snapshot, params);
+        let copied = self.copy_to(&mut snapshot, &layout);
         if let Err(error) = copied {
             self.begun.snapshot = Some(snapshot);
             return Err(error);

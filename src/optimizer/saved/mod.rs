@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub(in crate::optimizer) mod begun;
+mod layout;
 pub(in crate::optimizer) mod load;
 mod save;
 pub(in crate::optimizer) mod settings;

@@ -6,39 +6,18 @@
 //! of a snapshot (`snapshot.rs`). `settings.rs` writes what a checkpoint says in words.
 #![forbid(unsafe_code)]
 
+use super::layout::{Bytes, Layout, Saved};
 use super::write::{Destination, Pieces, Target, Visit, Written, write};
 use crate::callback::HostProgress;
 use crate::checkpoint::{Draft, PIECE, Progress, Text};
 use crate::error::Error;
+use crate::optimizer::Optimizer;
 use crate::optimizer::params::masters::Master;
-use crate::optimizer::params::names::{neutral_name, tensor_name};
 use crate::optimizer::params::table::ParamId;
 use crate::optimizer::saved::settings::{write_group, write_scaler_state, write_schedule_state};
-use crate::optimizer::{Item, Optimizer};
 use crate::role::Role;
 use crate::sys::memory::reserve;
 use crate::tensor::Tensor;
-
-/// A tensor as it is saved.
-pub struct Saved<'a> {
-    /// The parts of its name.
-    name: [&'a str; 3],
-    dtype: &'static str,
-    /// `None` for a number.
-    n_elements: Option<u64>,
-    pub bytes: Bytes,
-    pub n_bytes: usize,
-}
-
-/// The bytes of a tensor.
-pub enum Bytes {
-    Number([u8; 8]),
-    Of(ParamId, Role),
-}
-
-/// The sizes of elements. Those of one size lie together, the largest first, so that all are
-/// aligned.
-const ELEMENT_BYTES: [usize; 4] = [8, 4, 2, 1];
 
 impl Optimizer {
     /// Saves the state, and the parameters themselves if `params`.
@@ -50,7 +29,8 @@ impl Optimizer {
     ) -> Result<Written, Error> {
         self.wait_for_begun()?;
         self.bring_up_to_date(params)?;
-        let mut draft = self.draft(params)?;
+        let layout = self.layout(params)?;
+        let mut draft = self.draft(&layout)?;
         let Some(destination) = Destination::open(target, &draft)? else {
             return Ok(Written {
                 n_bytes: draft.n_bytes() + draft.n_tensor_bytes(),
@@ -58,7 +38,7 @@ impl Optimizer {
             });
         };
         let mut progress = Progress::new(progress, destination.n_visited(&draft));
-        write(&mut draft, &Live { optimizer: self, params }, destination, &mut progress)
+        write(&mut draft, &Live { optimizer: self, layout: &layout }, destination, &mut progress)
     }
 
     /// Brings all that is saved up to date, as `view` does for one tensor. Refuses to save in the
@@ -93,13 +73,13 @@ impl Optimizer {
     }
 
     /// Returns the header without the checksums.
-    pub(super) fn draft(&self, params: bool) -> Result<Draft, Error> {
+    pub(super) fn draft(&self, layout: &Layout) -> Result<Draft, Error> {
         let mut n_tensors = 0;
-        self.each_tensor(params, |_| {
-            n_tensors += 1;
+        self.each_tensor(layout, |saved| {
+            n_tensors += usize::from(!saved.goes_on);
             Ok(())
         })?;
-        let mut draft = Draft::new(n_tensors)?;
+        let mut draft = Draft::new(layout.packed.is_some(), n_tensors)?;
         let mut text = Text::default();
         draft.pair("optimizer", text.set(|text| self.write_config(text))?)?;
         draft.pair("state", text.set(|text| self.write_numbers(text))?)?;
@@ -117,48 +97,30 @@ impl Optimizer {
             let state = scaler.state();
             draft.pair("scaler_state", text.set(|text| write_scaler_state(text, &state))?)?;
         }
-        for id in self.params.live() {
-            let key = format_args!("param_groups.{}", self.params[id].name());
-            draft.pair(key, text.set(|text| self.write_param(text, id))?)?;
-        }
-        self.each_tensor(
-            params,
-            |Saved { name: [a, b, c], dtype, n_elements, n_bytes, .. }| {
-                draft.tensor(format_args!("{a}{b}{c}"), dtype, n_elements, n_bytes as u64)
-            },
-        )?;
-        draft.end()?;
-        Ok(draft)
-    }
-
-    /// Visits every tensor in the order of the file.
-    pub(super) fn each_tensor(
-        &self,
-        params: bool,
-        mut visit: impl FnMut(Saved) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        for element_bytes in ELEMENT_BYTES {
+        if layout.packed.is_none() {
             for id in self.params.live() {
-                let (operands, name) = (self.params.operands(id), self.params[id].name());
-                if element_bytes == 8 {
-                    self.counters(id, &mut visit)?;
-                }
-                let itself = params.then_some(Role::Param);
-                for role in itself.into_iter().chain(Role::STATE) {
-                    let Some(tensor) = operands.tensor(role) else { continue };
-                    if tensor.dtype().bytes() == element_bytes {
-                        visit(Saved {
-                            name: tensor_name(name, role),
-                            dtype: tensor.dtype().safetensors_name(),
-                            n_elements: Some(tensor.n_elements()),
-                            bytes: Bytes::Of(id, role),
-                            n_bytes: tensor.addresses().len(),
-                        })?;
-                    }
-                }
+                let key = format_args!("param_groups.{}", self.params[id].name());
+                draft.pair(key, text.set(|text| self.write_param(text, id))?)?;
             }
         }
-        Ok(())
+        // The parts of a tensor make one.
+        let mut whole: Option<Saved> = None;
+        self.each_tensor(layout, |mut next| {
+            if let Some(before) = whole.take() {
+                if next.goes_on {
+                    let sum = |n: u64| n + before.n_elements.unwrap_or(0);
+                    next.n_elements = next.n_elements.map(sum);
+                    next.n_bytes += before.n_bytes;
+                } else {
+                    add(&mut draft, &before)?;
+                }
+            }
+            whole = Some(next);
+            Ok(())
+        })?;
+        whole.iter().try_for_each(|last| add(&mut draft, last))?;
+        draft.end()?;
+        Ok(draft)
     }
 
     /// Returns a tensor of a parameter that is on the device.
@@ -166,43 +128,35 @@ impl Optimizer {
         let operands = self.params.operands(id);
         operands.tensor(role).filter(|_| operands.is_on_device())
     }
-
-    /// Visits the counters of a parameter.
-    fn counters(
-        &self,
-        id: ParamId,
-        visit: &mut impl FnMut(Saved) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let (param, name) = (&self.params[id], self.params[id].name());
-        let state = |item| neutral_name(name, item);
-        // This leaves out the host's `lr_ratio`, which a save does not call.
-        let lr = self.lr_product(self.lr(), param.group, param.lr_scale);
-        for (name, dtype, bits) in [
-            (state(Item::Step), "U64", param.clock.step),
-            (state(Item::Beta1Power), "F64", param.clock.beta1_power.to_bits()),
-            (state(Item::Beta2Power), "F64", param.clock.beta2_power.to_bits()),
-            (["param_groups.", name, ".lr"], "F64", lr.to_bits()),
-        ] {
-            let (bytes, n_bytes) = (Bytes::Number(bits.to_le_bytes()), 8);
-            visit(Saved { name, dtype, n_elements: None, bytes, n_bytes })?;
-        }
-        Ok(())
-    }
 }
 
-/// The state of an optimizer as it is now, and the parameters themselves if `params`.
+fn add(draft: &mut Draft, saved: &Saved) -> Result<(), Error> {
+    let [a, b, c] = saved.name;
+    let name = format_args!("{a}{b}{c}");
+    draft.tensor(name, saved.dtype, saved.n_elements, saved.n_bytes as u64)
+}
+
+/// The state of an optimizer as it is now.
 struct Live<'a> {
     optimizer: &'a Optimizer,
-    params: bool,
+    layout: &'a Layout,
 }
 
 impl Pieces for Live<'_> {
     fn each(&self, visit: &mut Visit) -> Result<(), Error> {
         let Live { optimizer: Optimizer { params, backend, .. }, .. } = self;
-        let (mut number, mut room) = (0, Vec::new());
-        self.optimizer.each_tensor(self.params, |saved| {
+        let (mut next, mut room) = (0, Vec::new());
+        self.optimizer.each_tensor(self.layout, |saved| {
+            next += usize::from(!saved.goes_on);
+            let number = next - 1;
             match saved.bytes {
-                Bytes::Number(bytes) => visit(number, &bytes)?,
+                Bytes::Number(bytes) => visit(number, &bytes[..saved.n_bytes])?,
+                Bytes::Name(id) => visit(number, params[id].name.to_bytes_with_nul())?,
+                Bytes::Kinds => {
+                    let words =
+                        self.layout.packed.iter().flat_map(|packed| packed.words.chunks(PIECE));
+                    words.into_iter().try_for_each(|piece| visit(number, piece))?;
+                }
                 Bytes::Of(id, role) => match self.optimizer.on_device(id, role) {
                     None => {
                         let mut pieces = params.operands(id).bytes(role).chunks(PIECE);
@@ -219,7 +173,6 @@ impl Pieces for Live<'_> {
                     }
                 },
             }
-            number += 1;
             Ok(())
         })
     }

@@ -14,7 +14,7 @@ use crate::schedule::State;
 use core::fmt::{self, Write};
 
 /// Words about a parameter that say where its elements lie, not how it is stepped.
-pub const PLACE: [&str; 5] = ["dtype", "n_elements", "first_element", "whole", "order"];
+pub const PLACE: [&str; 6] = ["dtype", "n_elements", "first_element", "whole", "order", "tensors"];
 
 impl Optimizer {
     /// Writes the choices about the handle, which are fixed when it is made.
@@ -45,15 +45,25 @@ impl Optimizer {
         to: &mut impl Write,
         id: ParamId,
     ) -> fmt::Result {
-        let (param, tensor) = (&self.params[id], self.params.operands(id).param());
+        let tensor = self.params.operands(id).param();
         let dtype = tensor.dtype();
         write!(to, "dtype={dtype} n_elements={}", tensor.n_elements())?;
         let shard = self.params.shard(id);
         if shard != Shard::default() {
             write!(to, " first_element={} whole={}", shard.first_element, shard.whole)?;
         }
-        if !tensor.order().is_row_major() {
-            write!(to, " order={}", tensor.order())?;
+        self.write_choices(to, id)
+    }
+
+    /// Writes how a parameter is stepped, and the order of its elements.
+    pub(in crate::optimizer) fn write_choices(
+        &self,
+        to: &mut impl Write,
+        id: ParamId,
+    ) -> fmt::Result {
+        let (param, order) = (&self.params[id], self.params.operands(id).param().order());
+        if !order.is_row_major() {
+            write!(to, " order={order}")?;
         }
         write!(to, " group={} decays={}", param.group, u8::from(param.decays))?;
         if param.lr_scale.to_bits() != 1f64.to_bits() {

@@ -5,7 +5,7 @@
 //! end.
 #![forbid(unsafe_code)]
 
-use super::save::{Bytes, Saved};
+use super::layout::{Bytes, Layout, Saved};
 use super::write::{Pieces, Visit};
 use crate::checkpoint::PIECE;
 use crate::error::Error;
@@ -70,19 +70,30 @@ struct Part<'a> {
 }
 
 impl Optimizer {
-    /// Copies all tensors, and the parameters themselves if `params`.
-    pub(super) fn copy_to(&mut self, snapshot: &mut Snapshot, params: bool) -> Result<(), Error> {
+    /// Copies all tensors.
+    pub(super) fn copy_to(
+        &mut self,
+        snapshot: &mut Snapshot,
+        layout: &Layout,
+    ) -> Result<(), Error> {
         let Snapshot { memory, n_bytes, ends, .. } = snapshot;
         let (mut rest, mut long) = (&mut memory.bytes_mut()[..*n_bytes], Vec::new());
         let mut end = 0;
-        self.each_tensor(params, |Saved { bytes, n_bytes, .. }| {
+        self.each_tensor(layout, |Saved { bytes, n_bytes, goes_on, .. }| {
             let (to, behind) = take(&mut rest).split_at_mut(n_bytes);
             rest = behind;
             end += n_bytes;
+            if goes_on {
+                ends.pop();
+            }
             reserve(ends, 1, "a snapshot of the state")?;
             ends.push(end);
             match bytes {
-                Bytes::Number(bytes) => to.copy_from_slice(&bytes),
+                Bytes::Number(bytes) => to.copy_from_slice(&bytes[..n_bytes]),
+                Bytes::Name(id) => to.copy_from_slice(self.params[id].name.to_bytes_with_nul()),
+                Bytes::Kinds => {
+                    layout.packed.iter().for_each(|packed| to.copy_from_slice(&packed.words));
+                }
                 Bytes::Of(id, role) => match self.on_device(id, role) {
                     Some(tensor) => self.backend.read_bytes(&tensor, 0, to)?,
                     None if n_bytes < SHORTEST => {

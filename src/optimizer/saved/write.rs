@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::sys::files::NewFile;
 use crate::sys::memory::reserve;
 use core::ffi::CStr;
+use crc32fast::Hasher;
 
 /// Where a checkpoint goes.
 pub enum Target<'a> {
@@ -118,16 +119,25 @@ fn sum_up(
     progress: &mut Progress,
     mut visit: impl FnMut(&[u8]) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let (mut current, mut crc) = (0, crc32fast::Hasher::new());
+    let mut current: Option<(usize, Hasher)> = None;
     pieces.each(&mut |number, bytes| {
-        if number != current {
-            (current, crc) = (number, crc32fast::Hasher::new());
+        match &mut current {
+            Some((of, crc)) if *of == number => crc.update(bytes),
+            before => {
+                let mut crc = Hasher::new();
+                crc.update(bytes);
+                if let Some((of, crc)) = before.replace((number, crc)) {
+                    draft.set_crc(of, crc.finalize());
+                }
+            }
         }
-        crc.update(bytes);
-        draft.set_crc(number, crc.clone().finalize());
         visit(bytes)?;
         progress.add(bytes.len() as u64)
-    })
+    })?;
+    if let Some((of, crc)) = current {
+        draft.set_crc(of, crc.finalize());
+    }
+    Ok(())
 }
 
 /// A writer that gathers small tensors into one write. Large ones go straight from their own

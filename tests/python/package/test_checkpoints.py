@@ -16,7 +16,7 @@ from unittest import mock
 from case import arrays, bits, np
 
 import adamw
-from adamw import AdamW, schedules
+from adamw import AdamW, convert, schedules
 
 SHAPES = (40, 3), (5000,)
 
@@ -91,6 +91,23 @@ class Checkpoints(unittest.TestCase):
         self.assertEqual(progress.done, progress.total)
         with self.assertRaises(adamw.IoError):
             self.half.optimizer.save_begin(self.folder / "no" / "such")
+
+    def test_of_many_parameters_are_read_by_their_names(self):
+        params = {f"p{i}": np.full(i % 3 + 1, i, np.float32) for i in range(4100)}
+        params["coded"] = np.ones(5000, np.float32)
+        with AdamW(params, moments="8bit") as optimizer:
+            optimizer.step(grads={name: param + 1 for name, param in params.items()})
+            optimizer.save(self.path, params=True)
+            texts, tensors = convert.read(self.path)
+            self.assertEqual(texts["adamw_checkpoint"], "2")
+            for name in ("p0", "p77", "p4099", "coded"):
+                np.testing.assert_array_equal(tensors[f"param.{name}"], params[name])
+                for key, values in optimizer.state(name).items():
+                    np.testing.assert_array_equal(tensors[f"state.{name}.{key}"], values)
+                self.assertEqual(tensors[f"state.{name}.step"], 1)
+                words = texts[f"param_groups.{name}"].split()
+                self.assertIn(f"n_elements={params[name].size}", words)
+                self.assertEqual(words[0], "dtype=f32")
 
     def test_may_have_the_parameters_too(self):
         self.half.optimizer.save(self.path, params=True)

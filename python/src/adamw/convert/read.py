@@ -31,6 +31,8 @@ NUMPY: dict[str, Any] = {
     "C64": np.complex64,
 }
 INDEX = ".index.json"
+#: The format of checkpoints in which the state of many parameters is packed.
+PACKED = "2"
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str, Array]]:
@@ -74,8 +76,40 @@ def _read(path: str) -> tuple[dict[str, str], dict[str, Array]]:
             if dtype is not None:
                 values = np.frombuffer(whole[start + first : start + last], dtype)
                 tensors[name] = values.reshape(entry["shape"])
+        if texts.get("adamw_checkpoint") == PACKED:
+            return _unpacked(texts, tensors)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is no whole safetensors file: {error}") from error
+    return texts, tensors
+
+
+def _unpacked(
+    texts: dict[str, str], packed: dict[str, Array]
+) -> tuple[dict[str, str], dict[str, Array]]:
+    """Returns what a checkpoint of few parameters would have of those whose state is packed."""
+    texts, tensors = dict(texts), {}
+    names = packed["params.name"].tobytes().decode().split("\0")[:-1]
+    kinds = packed["params.kinds"].tobytes().decode().split("\0")[:-1]
+    column = {name: packed[f"params.{name}"] for name in ("kind", "n_elements")}
+    places = {name: packed.get(f"params.{name}") for name in ("first_element", "whole")}
+    ends = dict.fromkeys(packed, 0)
+    for number, name in enumerate(names):
+        own = words(kinds[column["kind"][number]])
+        n_elements = int(column["n_elements"][number])
+        for listed in filter(None, own.pop("tensors", "").split(",")):
+            part, dtype, *unit = listed.split(":")
+            elements, stored = map(int, unit or (1, 1))
+            whole = f"param.{dtype}" if part == "param" else f"state.{part}.{dtype}"
+            first = ends[whole]
+            ends[whole] = last = first + -(-n_elements // elements) * stored
+            own_name = f"param.{name}" if part == "param" else f"state.{name}.{part}"
+            tensors[own_name] = packed[whole][first:last]
+        for counter in ("step", "beta1_power", "beta2_power"):
+            tensors[f"state.{name}.{counter}"] = packed[f"params.{counter}"][number].reshape(())
+        tensors[f"param_groups.{name}.lr"] = packed["params.lr"][number].reshape(())
+        own["n_elements"] = str(n_elements)
+        own |= {key: str(values[number]) for key, values in places.items() if values is not None}
+        texts[f"param_groups.{name}"] = " ".join(f"{key}={value}" for key, value in own.items())
     return texts, tensors
 
 

@@ -13,7 +13,7 @@ use super::convert::{Way, convert, converts, encode, from_name, halve, widened};
 use super::cover::{Placed, placed};
 use super::found::{Found, Match, part};
 use super::pieces::{Piece, Unit};
-use crate::checkpoint::{Checkpoint, Entry, PIECE, Progress, Share, alone};
+use crate::checkpoint::{Checkpoint, Entry, PIECE, Progress, Share, Window, alone};
 use crate::dtype::Dtype;
 use crate::error::Error;
 use crate::format::MomentFormat;
@@ -85,7 +85,7 @@ impl Optimizer {
         let (shard, role) = (self.params.shard(id), piece.role);
         let operands = self.params.revise_operands(id);
         let ours = part(operands, shard);
-        let entry = file.header().entries()[piece.entry as usize];
+        let entry = piece.entry;
         // The first pass has found them: only the types allow for an error.
         let Some(Placed { theirs, ours }) = placed(operands, ours, piece, entry.n_elements())
         else {
@@ -141,15 +141,17 @@ pub struct CopyBuffers {
     wide: Vec<f32>,
     /// For elements that go to a device.
     for_device: Vec<u8>,
+    /// For small tensors, which are read together with their neighbours.
+    window: Window,
 }
 
 impl CopyBuffers {
-    pub fn new() -> Result<CopyBuffers, Error> {
+    pub fn new(window: Window) -> Result<CopyBuffers, Error> {
         let (mut stored, mut wide, mut for_device) = (Vec::new(), Vec::new(), Vec::new());
         reserve(&mut wide, PIECE / 8, "a buffer for making codes")?;
         reserve(&mut stored, PIECE, "a buffer for converting")?;
         reserve(&mut for_device, PIECE, "a buffer for what goes to the device")?;
-        Ok(CopyBuffers { stored, wide, for_device })
+        Ok(CopyBuffers { stored, wide, for_device, window })
     }
 }
 
@@ -187,13 +189,14 @@ impl Stored<'_> {
         let first = elements.start + (skipped / dtype.bytes()) as u64;
         let stored = from_name(entry.dtype()).filter(|&from| from != dtype && converts(dtype));
         let Some(from) = stored else {
-            return file.read(entry, first * dtype.bytes() as u64, to, share);
+            let at = first * dtype.bytes() as u64;
+            return file.read(entry, at, to, &mut buffers.window, share);
         };
         let mut at = first * from.bytes() as u64;
         for to in to.chunks_mut(PIECE / 8 * dtype.bytes()) {
             let n = to.len() / dtype.bytes() * from.bytes();
             buffers.stored.resize(n, 0);
-            file.read(entry, at, &mut buffers.stored, share)?;
+            file.read(entry, at, &mut buffers.stored, &mut buffers.window, share)?;
             at += n as u64;
             convert((&buffers.stored, from), (to, dtype));
         }
@@ -210,7 +213,7 @@ impl Stored<'_> {
         share: Share,
     ) -> Result<(), Error> {
         let Stored { file, entry, elements, way } = self;
-        let CopyBuffers { stored, wide, .. } = buffers;
+        let CopyBuffers { stored, wide, window, .. } = buffers;
         // The first pass has found that it has one of these types.
         let Some(from) = from_name(entry.dtype()) else { return Err(Error::HalfLoaded) };
         let of_unit = into.unit.elements;
@@ -219,7 +222,7 @@ impl Stored<'_> {
         for to in to.chunks_mut(PIECE / 8 / of_unit as usize * size) {
             let n = (to.len().div_ceil(size) as u64 * of_unit).min(elements.end - at);
             stored.resize(n as usize * from.bytes(), 0);
-            file.read(entry, at * from.bytes() as u64, stored, share)?;
+            file.read(entry, at * from.bytes() as u64, stored, window, share)?;
             wide.clear();
             widened((stored, from), wide);
             match way {

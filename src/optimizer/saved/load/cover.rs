@@ -2,10 +2,10 @@
 #![forbid(unsafe_code)]
 
 use super::LoadOptions;
+use super::LoadScope;
 use super::convert::Way;
 use super::found::{Found, name_of, part, roles};
 use super::pieces::{Part, Piece, Unit, cover};
-use super::{Checkpoint, LoadScope};
 use crate::error::{Difference, Error};
 use crate::optimizer::Optimizer;
 use crate::optimizer::params::names::tensor_name;
@@ -15,11 +15,10 @@ use core::ops::Range;
 
 impl Optimizer {
     /// Checks that everything has been found, and keeps the pieces that are taken, in the order of
-    /// the files.
+    /// the files and of the bytes in each.
     pub(super) fn check_cover(
         &self,
         found: &mut Found,
-        files: &[Checkpoint],
         options: &LoadOptions,
     ) -> Result<(), Error> {
         let mut pieces = core::mem::take(&mut found.pieces);
@@ -41,7 +40,7 @@ impl Optimizer {
                 self.check_memory(found.matches[i].id, role)?;
                 let its = start..start + n;
                 start += n;
-                let taken = self.cover(found, i, role, &mut pieces[its.clone()], files, options);
+                let taken = self.cover(found, i, role, &mut pieces[its.clone()], options);
                 pieces.copy_within(its.start..its.start + taken, n_taken);
                 n_taken += taken;
             }
@@ -51,7 +50,7 @@ impl Optimizer {
             self.check_memory(found.id, Role::Param)?;
         }
         pieces.truncate(n_taken);
-        pieces.sort_unstable_by_key(|p| (p.file, p.found, p.role, p.first));
+        pieces.sort_unstable_by_key(|p| (p.file, p.entry.start, p.first));
         found.pieces = pieces;
         Ok(())
     }
@@ -63,7 +62,6 @@ impl Optimizer {
         i: usize,
         role: Role,
         pieces: &mut [Piece],
-        files: &[Checkpoint],
         options: &LoadOptions,
     ) -> usize {
         let id = found.matches[i].id;
@@ -89,10 +87,8 @@ impl Optimizer {
                 return 0;
             }
         };
-        let is_cut = |piece: &&Piece| {
-            let entry = &files[piece.file as usize].header().entries()[piece.entry as usize];
-            placed(operands, ours, piece, entry.n_elements()).is_none()
-        };
+        let is_cut =
+            |piece: &&Piece| placed(operands, ours, piece, piece.entry.n_elements()).is_none();
         if let Some(at) = pieces[..taken].iter().find(is_cut).map(|piece| piece.first) {
             found.report(Difference::Cut, i, role, Some(at));
         }

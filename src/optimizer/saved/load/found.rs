@@ -10,17 +10,18 @@
 #![forbid(unsafe_code)]
 
 use super::convert::{self, Way};
+use super::held::{Held, each_unseen};
 use super::pieces::{Part, Piece};
 use super::problems::Problems;
 use super::{LoadOptions, LoadScope};
-use crate::checkpoint::{Checkpoint, Entry, Text, Window, words};
-use crate::error::{Difference, Error, FileProblem, Label};
+use crate::checkpoint::{Checkpoint, Entry, Packed, Text, Window, words};
+use crate::error::{Difference, Error};
 use crate::format::Kept;
+use crate::optimizer::Optimizer;
 use crate::optimizer::params::Shard;
-use crate::optimizer::params::names::{neutral_name, neutral_reading, tensor_name};
+use crate::optimizer::params::names::tensor_name;
 use crate::optimizer::params::table::ParamId;
 use crate::optimizer::saved::settings::PLACE;
-use crate::optimizer::{Item, Optimizer};
 use crate::order::Order;
 use crate::role::Role;
 use crate::steps::Clock;
@@ -60,7 +61,7 @@ pub struct Found {
     pub problems: Problems,
     /// The names of all matches, one after the other.
     pub names: Vec<u8>,
-    /// By tensor of a checkpoint, whether it was looked for.
+    /// By tensor of a checkpoint, or by parameter where state is packed, whether it was looked for.
     seen: Vec<bool>,
 }
 
@@ -117,52 +118,52 @@ impl Optimizer {
         options: &LoadOptions,
     ) -> Result<(), Error> {
         let Found { matches, pieces, problems, names, seen } = found;
+        let n_listed = file.packed().map_or(file.header().entries().len(), Packed::len);
         seen.clear();
-        reserve(seen, file.header().entries().len(), "the state that was found")?;
-        seen.resize(file.header().entries().len(), false);
-        let mut text = Text::default();
+        reserve(seen, n_listed, "the state that was found")?;
+        seen.resize(n_listed, false);
+        let (mut text, mut next) = (Text::default(), 0);
+        let (mut agreed, mut agreed_with) = ("", Text::default());
         for (i, wanted) in matches.iter_mut().enumerate() {
             let name = name_of(names, &wanted.name);
-            let step = counter(file, name, Item::Step);
-            if let Some(step) = step {
-                seen[step.number as usize] = true;
-            }
-            let Some(held) = Held::of(file, name) else { continue };
-            let Some(clock) = clock(file, name, window)? else { continue };
+            let Some(held) = Held::of(file, name, &mut next, seen) else { continue };
+            let Some(clock) = held.clock(window)? else { continue };
             if wanted.clock.is_some_and(|found| found != clock) {
                 problems.add(Difference::Parts, format_args!("state.{name}.step"));
             }
             wanted.clock = Some(clock);
-            let candidate = Candidate { optimizer: self, name, held, options };
+            let candidate = Candidate { optimizer: self, held, options };
             candidate.check_size(wanted, problems);
             candidate.check_order(wanted, &mut text, problems)?;
             if options.scope != LoadScope::Shared {
-                let ours = text.set(|text| self.write_param(text, wanted.id))?;
-                let words = words::differences(ours, candidate.held.words);
-                for word in words.filter(|(name, ..)| !PLACE.contains(name)) {
-                    let key = format_args!("param_groups.{name}");
-                    problems.add_word(Difference::Settings, key, word);
+                let ours = text.set(|text| self.write_choices(text, wanted.id))?;
+                let theirs = candidate.held.words;
+                // Many parameters in a row have the words of the one before.
+                if !core::ptr::eq(theirs, agreed) || ours != agreed_with.as_str() {
+                    let words = words::differences(ours, theirs);
+                    let mut agrees = true;
+                    for word in words.filter(|(name, ..)| !PLACE.contains(name)) {
+                        let key = format_args!("param_groups.{name}");
+                        problems.add_word(Difference::Settings, key, word);
+                        agrees = false;
+                    }
+                    agreed = if agrees { theirs } else { "" };
+                    agreed_with.set(|text| text.write_str(ours))?;
                 }
             }
             reserve(pieces, Role::STATE.len() + 1, "what the checkpoints hold")?;
             for role in roles(options) {
-                let Some((entry, way)) = candidate.source(wanted.id, role, file) else { continue };
-                if candidate.fits(wanted, role, way, &file.header().entries()[entry], problems) {
+                let Some((entry, way)) = candidate.source(wanted.id, role) else { continue };
+                if candidate.fits(wanted, role, way, &entry, problems) {
                     wanted.is_half_of_master |= way == Way::Upper;
-                    let (file, found, entry) = (number as u32, i as u32, entry as u32);
+                    let (file, found) = (number as u32, i as u32);
                     let part = candidate.held.part;
                     pieces.push(Piece { file, found, entry, role, way, part, first: 0, end: 0 });
                 }
             }
         }
         if options.scope == LoadScope::All {
-            for entry in file.header().entries() {
-                if let Some((param, Item::Step)) = neutral_reading(file.header().name(entry))
-                    && !seen[entry.number as usize]
-                {
-                    problems.add(Difference::Unexpected, param);
-                }
-            }
+            each_unseen(file, seen, |param| problems.add(Difference::Unexpected, param));
         }
         Ok(())
     }
@@ -171,7 +172,6 @@ impl Optimizer {
 /// A parameter, and what a checkpoint has of it.
 struct Candidate<'a> {
     optimizer: &'a Optimizer,
-    name: &'a str,
     held: Held<'a>,
     options: &'a LoadOptions,
 }
@@ -184,7 +184,7 @@ impl Candidate<'_> {
         let ours = whole_of(part(operands, shard), shard.whole);
         let theirs = whole_of(self.held.part, self.held.whole);
         if ours != 0 && theirs != 0 && ours != theirs && wanted.is_first_report(Role::Param) {
-            let name = self.name;
+            let name = self.held.name;
             problems.add(
                 Difference::Sizes,
                 format_args!("param_groups.{name}.n_elements is {ours} (saved: {theirs})"),
@@ -206,26 +206,25 @@ impl Candidate<'_> {
         let ours = text.set(|text| write!(text, "{order}"))?;
         let theirs = words::value(self.held.words, "order").unwrap_or("row-major");
         if ours != theirs {
-            let name = self.name;
+            let name = self.held.name;
             let differ = format_args!("param_groups.{name}.order is {ours} (saved: {theirs})");
             problems.add(Difference::Orders, differ);
         }
         Ok(())
     }
 
-    /// Returns the number of the tensor from which one of the handle comes, and what becomes of it.
-    fn source(&self, id: ParamId, role: Role, file: &Checkpoint) -> Option<(usize, Way)> {
+    /// Returns the tensor from which one of the handle comes, and what becomes of it.
+    fn source(&self, id: ParamId, role: Role) -> Option<(Entry, Way)> {
         let LoadOptions { convert, extend, params, .. } = *self.options;
         let operands = self.optimizer.params.operands(id);
         let format = operands.format();
-        let place = |role| file.header().place(&tensor_name(self.name, role));
-        let dtype = |entry: usize| file.header().entries()[entry].dtype();
+        let place = |role| self.held.tensor(role);
         // Maxima that were not saved begin as the squares that they are of.
         let is_ours = operands.tensor(role).is_some();
         let instead = |role: Role| role.maximum_of().filter(|_| extend && is_ours);
         let of = |role| place(role).or_else(|| place(instead(role)?));
         if convert && is_ours && format.moments().block().is_some() {
-            let is_float = |&entry: &usize| convert::from_name(dtype(entry)).is_some();
+            let is_float = |entry: &Entry| convert::from_name(entry.dtype()).is_some();
             let floats = of(role.moment()).filter(is_float);
             match floats {
                 Some(entry) if role.is_moment() => return Some((entry, Way::Codes)),
@@ -234,7 +233,7 @@ impl Candidate<'_> {
             }
         }
         if convert && format.kept() == Kept::Split && place(Role::Remainder).is_none() {
-            let master = place(Role::Master).filter(|&entry| dtype(entry) == "F32");
+            let master = place(Role::Master).filter(|entry| entry.dtype() == "F32");
             match (role, master) {
                 (Role::Param, Some(entry)) => return Some((entry, Way::Upper)),
                 (Role::Remainder, Some(entry)) => return Some((entry, Way::Rest)),
@@ -257,7 +256,7 @@ impl Candidate<'_> {
         problems: &mut Problems,
     ) -> bool {
         let operands = self.optimizer.params.operands(wanted.id);
-        let [a, b, c] = tensor_name(self.name, role);
+        let [a, b, c] = tensor_name(self.held.name, role);
         let Some(tensor) = operands.tensor(role) else {
             if wanted.is_first_report(role) {
                 problems.add(Difference::Extra, format_args!("{a}{b}{c}"));
@@ -292,56 +291,7 @@ pub fn part(operands: &Operands, shard: Shard) -> Part {
     Part { first: shard.first_element, n_elements: operands.param().n_elements() }
 }
 
-/// What a checkpoint says of a parameter.
-struct Held<'a> {
-    /// The elements that the checkpoint has.
-    part: Part,
-    /// The number of elements of the whole, or 0.
-    whole: u64,
-    /// All that the checkpoint says.
-    words: &'a str,
-}
-
-impl<'a> Held<'a> {
-    fn of(file: &'a Checkpoint, name: &str) -> Option<Held<'a>> {
-        let words = file.header().text(&["param_groups.", name])?;
-        let n_elements = words::number(words, "n_elements")?;
-        let first = words::number(words, "first_element").unwrap_or(0);
-        let whole = words::number(words, "whole").unwrap_or(0);
-        Some(Held { part: Part { first, n_elements }, whole, words })
-    }
-}
-
 /// Returns the number of elements of the whole; 0 if it is not known.
 fn whole_of(part: Part, whole: u64) -> u64 {
     if whole == 0 && part.first == 0 { part.n_elements } else { whole }
-}
-
-/// Returns a counter of a parameter, if the checkpoint has it.
-fn counter<'a>(file: &'a Checkpoint, name: &str, item: Item) -> Option<&'a Entry> {
-    let entry = file.header().tensor(&neutral_name(name, item))?;
-    let dtype = if item == Item::Step { "U64" } else { "F64" };
-    (entry.dtype() == dtype && entry.n_elements() == 1).then_some(entry)
-}
-
-/// Returns the clock of a parameter, if the checkpoint has it.
-fn clock(file: &Checkpoint, name: &str, window: &mut Window) -> Result<Option<Clock>, Error> {
-    let (Some(step), Some(beta1_power), Some(beta2_power)) = (
-        counter(file, name, Item::Step),
-        counter(file, name, Item::Beta1Power),
-        counter(file, name, Item::Beta2Power),
-    ) else {
-        return Ok(None);
-    };
-    let clock = Clock {
-        step: u64::from_le_bytes(window.word(file, step)?),
-        beta1_power: f64::from_le_bytes(window.word(file, beta1_power)?),
-        beta2_power: f64::from_le_bytes(window.word(file, beta2_power)?),
-    };
-    let is_power = |power: f64| (0.0..=1.0).contains(&power);
-    if is_power(clock.beta1_power) && is_power(clock.beta2_power) {
-        Ok(Some(clock))
-    } else {
-        Err(file.problem(FileProblem::Text(Label::new(name.as_bytes()))))
-    }
 }

@@ -11,7 +11,8 @@ mod convert;
 mod copy;
 mod cover;
 mod found;
-mod pieces;
+mod held;
+pub(super) mod pieces;
 mod problems;
 
 use crate::callback::{HostProgress, Rename};
@@ -81,7 +82,7 @@ impl Optimizer {
             files.push(Checkpoint::open(source)?);
         }
         let in_files: u64 = files.iter().map(Checkpoint::n_bytes).sum();
-        let to_copy: u64 = self.n_state_bytes(options.params);
+        let to_copy = options.progress.map_or(0, |_| self.n_state_bytes(options.params));
         let mut progress = Progress::new(options.progress, in_files.saturating_add(to_copy));
         let (mut window, buffers) = (Window::new()?, Buffers::default());
         let mut numbers: Option<Numbers> = None;
@@ -102,8 +103,8 @@ impl Optimizer {
             })?;
         }
         drop(buffers);
-        self.check_cover(&mut found, &files, options)?;
-        let mut buffers = CopyBuffers::new()?;
+        self.check_cover(&mut found, options)?;
+        let mut buffers = CopyBuffers::new(window)?;
         if !options.params {
             self.flush_rows()?; // the rows lag behind the state that is about to be replaced
         }

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::convert::Way;
+use crate::checkpoint::Entry;
 use crate::format::{Format, MomentFormat};
 use crate::role::Role;
 use core::ops::Range;
@@ -62,8 +63,8 @@ impl Unit {
 pub struct Piece {
     /// The number of the checkpoint.
     pub file: u32,
-    /// The number of the tensor in the checkpoint.
-    pub entry: u32,
+    /// The tensor of the checkpoint, or the part of one.
+    pub entry: Entry,
     /// The number of the match.
     pub found: u32,
     pub role: Role,
@@ -111,7 +112,7 @@ mod tests {
         let piece = |(i, &part): (usize, &Part)| {
             let role = Role::ExpAvg;
             let (file, way) = (i as u32, Way::Plain);
-            Piece { file, entry: 0, found: 0, role, way, part, first: 0, end: 0 }
+            Piece { file, entry: Entry::default(), found: 0, role, way, part, first: 0, end: 0 }
         };
         let mut pieces: Vec<_> = parts.iter().enumerate().map(piece).collect();
         let n = cover(ours, &mut pieces)?;
