@@ -1106,7 +1106,8 @@ typedef struct adamw_step_info {
   /// With `adamw_set_statistics`: the norm of those elements after the step, taken from the
   /// master where there is one.
   double param_norm;
-  /// With `adamw_set_statistics`: the duration of the step, in seconds.
+  /// With `adamw_set_statistics`: the duration of the step, in seconds. It leaves out what a
+  /// device does after the call, which need not wait for that.
   double seconds;
   /// 1 if the step was taken with `adamw_set_statistics`.
   uint32_t has_statistics;
@@ -2300,11 +2301,11 @@ adamw_status adamw_inspect(const struct adamw_source *source, adamw_visit visit,
 // is queued behind the call on the same stream.
 //
 // Waiting. adamw_step does not wait for the device, unless the host has to know what the device
-// finds. It waits with adamw_set_statistics, with ADAMW_NONFINITE_FAIL, with found_inf flags, with
-// a norm or a finiteness check that includes parameters in the host's memory, and with
-// ADAMW_NONFINITE_SKIP, a loss scaler or adamw_set_device_inputs together with a schedule, a
-// callback or parameters in the host's memory. Otherwise a loss scaler adapts on the device. Calls
-// that read state, step counts or the loss scale wait, and so does adamw_get_step_info.
+// finds. It waits with ADAMW_NONFINITE_FAIL, with found_inf flags, with a norm or a finiteness
+// check that includes parameters in the host's memory, and with ADAMW_NONFINITE_SKIP, a loss scaler
+// or adamw_set_device_inputs together with a schedule, a callback or parameters in the host's
+// memory. Otherwise a loss scaler adapts on the device. Calls that read state, step counts or the
+// loss scale wait, and so does adamw_get_step_info, which reads statistics too.
 //
 // Memory. An address that the driver does not know as memory of this device is refused by the call
 // that gives it. Numbers that a handle reads through a pointer (lr_ptr, the flags of

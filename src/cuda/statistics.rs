@@ -89,13 +89,17 @@ impl Cuda {
         Ok(())
     }
 
-    /// Reads the sums over each parameter, of the last step: into `updates` the squares of the
-    /// changes, with the number of elements that should have changed and have not, and into
-    /// `params` the squares of the new weights. Waits for the device.
-    pub fn changes(&mut self, updates: &mut [Total], params: &mut [Total]) -> Result<(), Error> {
-        let places = self.workspace()?.places.change_totals;
-        for (at, to) in places.into_iter().zip([updates, params]) {
-            self.read("a step with adamw_set_statistics", at, to)?;
+    /// Returns where a step leaves the sums over each parameter, by number: the squares of the
+    /// changes, with the number of elements that should have changed and have not; and the squares
+    /// of the new weights.
+    pub fn changes_at(&mut self) -> Result<[u64; 2], Error> {
+        Ok(self.workspace()?.places.change_totals)
+    }
+
+    /// Reads these sums. Waits for the device.
+    pub fn changes(&mut self, at: [u64; 2], to: [&mut [Total]; 2]) -> Result<(), Error> {
+        for (at, to) in at.into_iter().zip(to) {
+            self.read("asking for statistics", at, to)?;
         }
         Ok(())
     }

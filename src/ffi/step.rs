@@ -88,7 +88,8 @@ pub struct adamw_step_info {
     /// With `adamw_set_statistics`: the norm of those elements after the step, taken from the
     /// master where there is one.
     pub param_norm: f64,
-    /// With `adamw_set_statistics`: the duration of the step, in seconds.
+    /// With `adamw_set_statistics`: the duration of the step, in seconds. It leaves out what a
+    /// device does after the call, which need not wait for that.
     pub seconds: f64,
     /// 1 if the step was taken with `adamw_set_statistics`.
     pub has_statistics: u32,

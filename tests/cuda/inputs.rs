@@ -178,11 +178,10 @@ extern "C" fn ratio(_: *const adamw_param_info, out: *mut f64, _: *mut core::ffi
 /// What makes the host know about a step.
 type Ask = fn(&mut Twin, &Array);
 
-const ASKS: [(&str, Ask); 6] = [
+const ASKS: [(&str, Ask); 5] = [
     ("a flag that is told", |twin, flag| {
         twin.both(|handle| handle.set_found_inf(null(), flag.data().cast()));
     }),
-    ("statistics", |twin, _| twin.both(|handle| handle.set_statistics(1).unwrap())),
     ("a ratio", |twin, _| twin.both(|handle| handle.set_lr_ratio(Some(ratio), &()))),
     ("a parameter in the host's memory", |twin, _| {
         twin.add_with(Dtype::F32, 30, false, |param| param);

@@ -91,7 +91,7 @@ impl Optimizer {
         let fails = self.nonfinite() == Nonfinite::Fail;
         let gives = self.grad_sums.is_some_and(|sums| sums.device() == Device::Host);
         let shares = self.measures() && (steps_on_host || gives);
-        let waits = fails || tells || shares || self.statistics || skips && goes_on_by_it;
+        let waits = fails || tells || shares || skips && goes_on_by_it;
         if self.scaler.is_some() && inputs.grad_scale != 0 {
             return Err(Error::ScaleConflict);
         }
@@ -106,6 +106,7 @@ impl Optimizer {
             (self.schedule.is_some(), "a step with a schedule"),
             (self.lr_ratio.is_some(), "a step with an lr_ratio callback"),
             (steps_on_host, "a step of parameters in the host's memory"),
+            (self.statistics, "a step with adamw_set_statistics"),
             (waits, "a step whose gradients the host has to know about"),
         ];
         match refused.into_iter().find(|(is_asked, _)| is_captured && *is_asked) {

@@ -44,6 +44,8 @@ pub struct OnDevice {
     scaling: scaler::Scaling,
     /// By parameter, the sums of its gradient, if the host has to know them.
     totals: Vec<Total>,
+    /// Where the device has the sums of what the last step has changed, if the host has not.
+    pub(in crate::optimizer) changes_at: Option<[u64; 2]>,
     /// By parameter, the squares of the update, and of the parameter after it.
     changes: [Vec<Total>; 2],
     /// The device knows the result of the last step, and the host does not.
@@ -86,7 +88,7 @@ impl OnDevice {
         }
     }
 
-    /// Returns the sums of what the last step has changed of a parameter; zero without statistics.
+    /// Returns the sums of what the last step has changed of a parameter, which have been learned.
     pub fn change(&self, number: usize) -> Squares {
         let total = |totals: &Vec<Total>| totals.get(number).copied().unwrap_or_default();
         let [Total { sum_squares: update, n_nonfinite: n_unchanged }, param] =
@@ -190,19 +192,12 @@ impl Optimizer {
         let adapts = self.adapts_scale(step);
         let scaling = if adapts.is_some() { self.cuda()?.scaling() } else { 0 };
         let inputs = self.inputs(scaling);
-        let (n_groups, n_params) = (self.groups.len(), self.params.len());
+        let n_groups = self.groups.len();
         let statistics = self.statistics;
         self.cuda()?.step(inputs, n_groups, decider, adapts, statistics)?;
         self.on_device.scaling.is_due |= adapts.is_some();
-        let mut changes = core::mem::take(&mut self.on_device.changes);
-        changes.iter_mut().for_each(Vec::clear);
-        if statistics {
-            changes.iter_mut().for_each(|totals| totals.resize(n_params, Total::default()));
-            let [updates, params] = &mut changes;
-            let cuda = self.cuda()?;
-            cuda.changes(updates, params).inspect_err(|_| cuda.give_up())?;
-        }
-        self.on_device.changes = changes;
+        self.on_device.changes_at =
+            if statistics { Some(self.cuda()?.changes_at()?) } else { None };
         let may_skip = match decider {
             Decider::Host => false,
             Decider::Inputs => true,
@@ -229,6 +224,7 @@ impl Optimizer {
     /// Forgets that the device knows the result of a step.
     pub(in crate::optimizer) fn clear_due_report(&mut self) {
         self.on_device.report_is_due = false;
+        self.on_device.changes_at = None;
     }
 
     /// Returns the report of the last step. Waits for the device if only the device knows it.
@@ -246,9 +242,33 @@ impl Optimizer {
             report.invalid_inputs = verdict.invalid != 0;
             report.skipped = verdict.skipped != 0;
             report.clip_factor = if report.skipped { 1.0 } else { verdict.clip_factor };
+            if report.skipped {
+                report.forget_statistics();
+                self.on_device.changes_at = None;
+            }
             self.on_device.report_is_due = self.on_device.is_captured;
         }
+        self.learn_changes()?;
         Ok(self.report)
+    }
+
+    /// Completes the report of the last step by what the device alone knows to have changed. Waits
+    /// for the device.
+    pub(in crate::optimizer) fn learn_changes(&mut self) -> Result<(), Error> {
+        let Some(at) = self.on_device.changes_at else { return Ok(()) };
+        let n_params = self.params.len();
+        let mut changes = core::mem::take(&mut self.on_device.changes);
+        for totals in &mut changes {
+            totals.clear();
+            totals.resize(n_params, Total::default());
+        }
+        let [updates, params] = &mut changes;
+        let read = self.cuda().and_then(|cuda| cuda.changes(at, [updates, params]));
+        self.on_device.changes = changes;
+        read?;
+        self.on_device.changes_at = None;
+        self.add_up_changes();
+        Ok(())
     }
 
     /// Returns what the host is told about a parameter.

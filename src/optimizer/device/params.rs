@@ -110,6 +110,7 @@ impl Optimizer {
         operands: &Operands,
         clock: &Clock,
     ) -> Result<(), Error> {
+        self.learn_changes()?; // which growth would take away
         let Some(cuda) = self.backend.cuda() else { return Ok(()) };
         let of_device = Some(operands).filter(|operands| operands.is_on_device());
         cuda.reserve(n_params, self.groups.len(), of_device)?;
@@ -125,6 +126,7 @@ impl Optimizer {
         &mut self,
         n_groups: usize,
     ) -> Result<(), Error> {
+        self.learn_changes()?;
         let n_params = self.params.len();
         self.backend.cuda().map_or(Ok(()), |cuda| cuda.reserve(n_params, n_groups, None))
     }
@@ -151,6 +153,7 @@ impl Optimizer {
 
     /// Has the device forget a parameter that is about to be removed.
     pub(in crate::optimizer) fn release_on_device(&mut self, id: ParamId) -> Result<(), Error> {
+        self.learn_changes()?;
         let Some(cuda) = self.backend.cuda() else { return Ok(()) };
         let operands = self.params.operands(id);
         if operands.is_on_device() {

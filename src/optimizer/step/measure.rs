@@ -18,8 +18,10 @@ use crate::error::Error;
 use crate::optimizer::Optimizer;
 use crate::optimizer::params::Param;
 use crate::optimizer::params::table::ParamId;
+use crate::optimizer::step::Scratch;
 use crate::optimizer::step::gather::Plan;
 use crate::optimizer::step::report::Report;
+use crate::sys::memory::reserve;
 use crate::tensor::{GradBlocks, Operands, Total};
 use core::ops::Range;
 
@@ -127,7 +129,10 @@ impl Optimizer {
     /// Sets whether steps add up what they change.
     pub fn set_statistics(&mut self, statistics: bool) -> Result<(), Error> {
         if statistics {
-            self.scratch.changes.release_all();
+            let Scratch { changed, changes, .. } = &mut self.scratch;
+            let missing = self.params.len().saturating_sub(changed.len());
+            reserve(changed, missing, "the norms of updates")?;
+            changes.release_all();
             let all = self.params.operands_of(&self.params.all());
             for (number, operands) in all.iter().enumerate() {
                 self.scratch.changes.reserve(number, operands)?;
@@ -144,7 +149,10 @@ impl Optimizer {
         number: usize,
         operands: &Operands,
     ) -> Result<(), Error> {
-        self.scratch.changes.reserve(number, operands)?;
+        let Scratch { changed, changes, .. } = &mut self.scratch;
+        let missing = (number + 1).saturating_sub(changed.len());
+        reserve(changed, missing, "the norms of updates")?;
+        changes.reserve(number, operands)?;
         self.reserve_statistics_on_device(Some(operands))
     }
 

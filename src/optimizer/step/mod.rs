@@ -29,6 +29,7 @@ use crate::optimizer::Optimizer;
 use crate::optimizer::params::occupied::Place;
 use crate::optimizer::step::decide::Decisions;
 use crate::optimizer::step::gather::StepNeeds;
+use crate::optimizer::step::report::Changed;
 use crate::optimizer::step::seen::Seen;
 use crate::schedule;
 use crate::sys::meeting::Meeting;
@@ -45,6 +46,8 @@ pub struct Scratch {
     last: Option<LastStep>,
     /// The sums of what the step changes.
     pub changes: Changes,
+    /// What the last step has changed, by its parameters in order, if the host wants statistics.
+    pub changed: Vec<Changed>,
     /// The sums of the gradients.
     pub tallies: Tallies,
     /// By parameter, the sums over its gradient that the host gives.
@@ -88,6 +91,7 @@ impl Scratch {
     pub fn give_back(&mut self, n_params: usize) {
         give_back(&mut self.grad_places, n_params);
         give_back(&mut self.moved_grads, n_params);
+        give_back(&mut self.changed, n_params);
         self.seen.give_back(n_params);
         self.decisions.give_back(n_params);
         self.pass.give_back(n_params);

@@ -56,6 +56,20 @@ impl Report {
         n_unchanged: 0,
         seconds: 0.0,
     };
+
+    /// Takes back the statistics of a step that turns out to be skipped.
+    pub(in crate::optimizer) fn forget_statistics(&mut self) {
+        let Report { update_norm, param_norm, n_unchanged, .. } = Report::NONE;
+        *self = Report { has_statistics: false, update_norm, param_norm, n_unchanged, ..*self };
+    }
+}
+
+/// What a step has changed of a parameter.
+#[derive(Clone, Copy)]
+pub enum Changed {
+    Here(Squares),
+    /// The device knows, by this number.
+    There(u32),
 }
 
 impl Optimizer {
@@ -76,9 +90,12 @@ impl Optimizer {
 
     /// Reports a step that has been taken.
     pub(in crate::optimizer) fn report_taken(&mut self, plan: &Plan, report: &mut Report) {
-        self.add_up(&plan.of, report);
+        self.note_changes(&plan.of, report);
         let adapts = plan.on_device.as_ref().and_then(|step| self.adapts_scale(step)).is_some();
         self.set_report(plan, report, adapts);
+        if self.statistics && self.on_device.changes_at.is_none() {
+            self.add_up_changes();
+        }
     }
 
     fn set_report(&mut self, plan: &Plan, report: &mut Report, adapts_there: bool) {
@@ -108,33 +125,47 @@ impl Optimizer {
         }
     }
 
-    /// Adds up what the step has changed over its parameters, if the host wants statistics.
-    pub(in crate::optimizer) fn add_up(&self, of: &Range<usize>, report: &mut Report) {
+    /// Notes what the step has changed of each of its parameters, if the host wants statistics.
+    fn note_changes(&mut self, of: &Range<usize>, report: &mut Report) {
         report.clip_factor = self.scratch.decisions.clip_factor;
         report.has_statistics = self.statistics;
         if self.statistics {
-            let (mut update, mut param) = (0.0, 0.0);
+            self.scratch.changed.clear();
             for (place, id) in self.params.ids(of).enumerate() {
-                let squares = self.change(place, id);
-                update += squares.update;
-                param += squares.param;
-                report.n_unchanged += squares.n_unchanged;
+                let changed = self.changed(place, id);
+                self.scratch.changed.extend(changed); // `reserve_statistics` has made room
             }
-            (report.update_norm, report.param_norm) = (update.sqrt(), param.sqrt());
         }
     }
 
-    /// Returns the sums of what the step has changed of a parameter; zero if it had no part in the
-    /// step.
-    fn change(&self, place: usize, id: ParamId) -> Squares {
+    /// Adds up what the last step has changed, in the order of its parameters, all of which is
+    /// known.
+    pub(in crate::optimizer) fn add_up_changes(&mut self) {
+        let (mut update, mut param, mut n_unchanged) = (0.0, 0.0, 0);
+        for changed in &self.scratch.changed {
+            let squares = match *changed {
+                Changed::Here(squares) => squares,
+                Changed::There(number) => self.on_device.change(number as usize),
+            };
+            update += squares.update;
+            param += squares.param;
+            n_unchanged += squares.n_unchanged;
+        }
+        let report = &mut self.report;
+        (report.update_norm, report.param_norm) = (update.sqrt(), param.sqrt());
+        report.n_unchanged = n_unchanged;
+    }
+
+    /// Returns what the step has changed of a parameter, if it had a part in the step.
+    fn changed(&self, place: usize, id: ParamId) -> Option<Changed> {
         let operands = self.params.operands(id);
         let Scratch { pass, changes, .. } = &self.scratch;
         if !operands.is_due() {
-            Squares::default()
+            None
         } else if operands.is_on_device() {
-            self.on_device.change(id.place())
+            Some(Changed::There(id.number()))
         } else {
-            changes.total(pass.units(place))
+            Some(Changed::Here(changes.total(pass.units(place))))
         }
     }
 }

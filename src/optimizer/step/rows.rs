@@ -38,6 +38,7 @@ impl Optimizer {
         self.check_grad(id, Some(grad))?;
         self.check_cut(id, sparse.row_elements())?;
         self.check_laziness(id)?;
+        self.learn_changes()?; // which growth on the device would take away
         self.grads_unchecked |= self.config.clear_grads;
         let operands = self.params.revise_operands(id);
         if operands.is_on_device() {
