@@ -41,7 +41,7 @@ pub use driver::{Memory, is_installed};
 pub use lag::RowSet;
 pub use layout::{CLIP_GLOBAL_NORM, CLIP_NORM, Hyper, Inputs, InputsAt, Outside, PART_COUNTED};
 pub use layout::{Scaling, ScalingRule};
-pub use offload::HostCopy;
+pub use offload::{HostCopy, PIECE};
 pub use scaling::Adapts;
 pub use step::Decider;
 

@@ -5,16 +5,21 @@
 //! gradients arrive. A copy is filled before its first step, and again when the host has written
 //! the parameter (`fill_copies`).
 //!
-//! In a step, `begin_downloads` queues up all gradients on one stream. `wait_for_grad` waits for
-//! one of them, the processor steps the copy, and `send` queues it up on the other stream, while
-//! the processor steps the next one. `end_uploads` makes the host's stream wait until all have gone
-//! up.
+//! In a step, `begin_downloads` queues up all gradients on one stream, in pieces. `wait_for_piece`
+//! waits for one of them, the processor steps that part of the copy, and `send` queues it up on the
+//! other stream, while the processor steps the next one. `end_uploads` makes the host's stream wait
+//! until all have gone up.
 
 use super::Cuda;
 use super::driver::{Entered, Event, Pinned, Stream};
 use crate::dtype::Dtype;
 use crate::error::{Error, TensorProblem};
+use crate::sys::memory::reserve;
 use crate::tensor::{Operands, Tensor};
+use core::ops::Range;
+
+/// The elements of a parameter that come down, are stepped and go up together.
+pub const PIECE: u64 = 1 << 22;
 
 /// The host's copy of one parameter, and the memory in which its gradients arrive.
 pub struct HostCopy {
@@ -25,8 +30,8 @@ pub struct HostCopy {
     landings: [Option<Pinned>; 2],
     /// The copy has yet to be filled.
     is_stale: bool,
-    /// The mark behind the copies that were queued up to arrive here.
-    arrived: Event,
+    /// By piece: the mark behind the copies that were queued up to arrive here.
+    arrived: Vec<Event>,
 }
 
 /// The streams on which gradients come down and parameters go up.
@@ -44,6 +49,12 @@ fn tensor(memory: &Pinned, n_elements: u64, dtype: Dtype) -> Result<Tensor, Tens
     // SAFETY: the memory holds these elements, and `Cuda` keeps it as long as the handle knows the
     // parameter.
     unsafe { Tensor::new(memory.address(), n_elements, dtype) }
+}
+
+/// Returns the bytes of some elements of a tensor, as far as it has them.
+fn bytes_of(tensor: &Tensor, elements: Range<u64>) -> Range<usize> {
+    let (n, each) = (tensor.n_elements(), tensor.dtype().bytes());
+    elements.start.min(n) as usize * each..elements.end.min(n) as usize * each
 }
 
 impl HostCopy {
@@ -92,12 +103,18 @@ impl Cuda {
             self.traffic =
                 Some(Traffic { down, up, begun: device.event()?, sent: device.event()? });
         }
+        let n_pieces = param.n_elements().div_ceil(PIECE).max(1) as usize;
+        let mut arrived = Vec::new();
+        reserve(&mut arrived, n_pieces, "the pieces of a parameter")?;
+        for _ in 0..n_pieces {
+            arrived.push(device.event()?);
+        }
         Ok(HostCopy {
             param: *param,
             param_copy: device.pinned(bytes, what)?,
             landings: [None, None],
             is_stale: true,
-            arrived: device.event()?,
+            arrived,
         })
     }
 
@@ -192,37 +209,50 @@ impl Cuda {
         for (number, copy) in self.copies.in_order().filter(|(number, _)| is_due(*number)) {
             let operands = &operands[number as usize];
             // A gradient that has been measured is here already.
-            if let Some(grad) = operands.device_grad().filter(|_| !operands.is_ready())
-                && let Some(room) = &copy.landings[copy.landing(grad.dtype())]
-            {
-                let bytes = grad.addresses().len();
-                // SAFETY: the landing is as long as the gradient, and is not read before `arrived`.
-                unsafe { down.download(room.address(), grad.address() as u64, bytes) }?;
+            let grad = operands.device_grad().filter(|_| !operands.is_ready());
+            let room = grad.and_then(|grad| copy.landings[copy.landing(grad.dtype())].as_ref());
+            for (piece, arrived) in copy.arrived.iter().enumerate() {
+                if let (Some(grad), Some(room)) = (grad, room) {
+                    let start = piece as u64 * PIECE;
+                    let bytes = bytes_of(&grad, start..start + PIECE);
+                    let (to, from) = (room.address() + bytes.start, grad.address() + bytes.start);
+                    // SAFETY: the landing is as long as the gradient, and these bytes of it are
+                    // not read before `arrived`.
+                    unsafe { down.download(to, from as u64, bytes.len()) }?;
+                }
+                down.record(arrived)?;
             }
-            down.record(&copy.arrived)?;
         }
         Ok(())
     }
 
     /// Waits until the gradient of a parameter has arrived, and with it the end of its last upload.
     pub fn wait_for_grad(&self, number: u32) -> Result<(), Error> {
-        match self.copies.get(number) {
-            Some(copy) => self.driver.enter()?.wait_for(&copy.arrived),
-            None => Ok(()),
-        }
+        self.wait_for_mark(self.copies.get(number).and_then(|copy| copy.arrived.last()))
     }
 
-    /// Queues up the upload of a parameter that has been stepped. Its gradient has arrived, so that
-    /// the work of the host's stream before the step is done.
-    pub fn send(&self, number: u32) -> Result<(), Error> {
+    /// As `wait_for_grad`, for the piece of the gradient that starts with an element.
+    pub fn wait_for_piece(&self, number: u32, start: u64) -> Result<(), Error> {
+        let piece = (start / PIECE) as usize;
+        self.wait_for_mark(self.copies.get(number).and_then(|copy| copy.arrived.get(piece)))
+    }
+
+    fn wait_for_mark(&self, arrived: Option<&Event>) -> Result<(), Error> {
+        arrived.map_or(Ok(()), |arrived| self.driver.enter()?.wait_for(arrived))
+    }
+
+    /// Queues up the upload of elements of a parameter that have been stepped. Their gradients have
+    /// arrived, so that the work of the host's stream before the step is done.
+    pub fn send(&self, number: u32, elements: Range<u64>) -> Result<(), Error> {
         let (Some(copy), Some(traffic)) = (self.copies.get(number), &self.traffic) else {
             return Ok(());
         };
-        let (to, bytes) = (copy.param.address() as u64, copy.param.addresses().len());
-        let device = self.driver.enter()?;
+        let bytes = bytes_of(&copy.param, elements);
+        let to = (copy.param.address() + bytes.start) as u64;
+        let (from, device) = (copy.param_copy.address() + bytes.start, self.driver.enter()?);
         // SAFETY: both are as long as the parameter, and the next step waits before it writes the
         // copy.
-        unsafe { device.on(&traffic.up).upload(to, copy.param_copy.address(), bytes) }
+        unsafe { device.on(&traffic.up).upload(to, from, bytes.len()) }
     }
 
     /// Uploads a parameter whose copy the host has written, behind the work of its stream. Waits

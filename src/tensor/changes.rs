@@ -110,7 +110,7 @@ pub(super) fn n_units(extent: &Extent, operands: &Operands) -> u64 {
     match extent {
         Extent::Listed => operands.index().len() as u64,
         Extent::All => operands.param().n_elements().div_ceil(norm::BLOCK as u64),
-        Extent::Nothing | Extent::Rows(_) => 0,
+        Extent::Nothing | Extent::Part(_) | Extent::Rows(_) => 0,
     }
 }
 

@@ -36,6 +36,8 @@ fn task_elements(n_elements: u64) -> u64 {
 pub enum Extent {
     Nothing,
     All,
+    /// These elements of a parameter that is stepped as a whole.
+    Part(Range<u64>),
     /// The rows that were last read.
     Listed,
     /// These rows, as the lag counts them.
@@ -47,6 +49,7 @@ impl Extent {
         match self {
             Extent::Nothing => 0,
             Extent::All => operands.param.n_elements,
+            Extent::Part(elements) => elements.end - elements.start,
             Extent::Listed => operands.index().len() as u64 * operands.index().row_elements(),
             Extent::Rows(rows) => {
                 let row_elements = operands.lag().map_or(0, |lag| lag.row_elements());
@@ -181,9 +184,14 @@ impl<'a> Chunks<'a> {
     #[inline]
     fn visit(&self, visitor: &mut impl Visitor, piece: Piece) {
         let operands = &self.operands[piece.param];
-        let is_plain = operands.is_plain && matches!(self.extents[piece.param], Extent::All);
+        let (is_whole, first) = match &self.extents[piece.param] {
+            Extent::All => (true, 0),
+            Extent::Part(elements) => (true, elements.start),
+            _ => (false, 0),
+        };
+        let is_plain = operands.is_plain && is_whole;
         let most = if self.clears { CLEARED_AT_ONCE } else { usize::MAX };
-        let mut left = piece.range.start as usize..piece.range.end as usize;
+        let mut left = (first + piece.range.start) as usize..(first + piece.range.end) as usize;
         while !left.is_empty() {
             let part = left.start..left.end.min(left.start.saturating_add(most));
             let visited = match is_plain {

@@ -88,6 +88,74 @@ fn large_parameters_are_stepped_while_others_are_on_their_way() {
     twin.assert_same();
 }
 
+/// The elements that come down, are stepped and go up together, and a bit more than twice as many.
+const PIECE: usize = 1 << 22;
+const LARGE: usize = 2 * PIECE + 4_099;
+
+#[test]
+fn pieces_of_a_large_parameter_have_the_same_bits() {
+    let coded = |moments| adamw_config { moments, clear_grads: 1, ..config() };
+    let (stochastic, split) = (ADAMW_PRECISION_STOCHASTIC, ADAMW_PRECISION_SPLIT);
+    for (seed, dtype, config) in [
+        ("1", Dtype::F32, config()),
+        ("2", Dtype::F32, coded(ADAMW_MOMENTS_8BIT)),
+        ("3", Dtype::Bf16, adamw_config { precision: stochastic, ..config() }),
+        ("4", Dtype::Bf16, adamw_config { precision: split, ..coded(ADAMW_MOMENTS_4BIT) }),
+        ("5", Dtype::F32, with_clip(ADAMW_CLIP_NORM, adamw_config { clip_norm: 0.4, ..config() })),
+    ] {
+        let _device = Device::with(&[("lazy", "1"), ("shuffle", seed)]);
+        let mut twin = Twin::new(&config);
+        // Before it and behind it others.
+        for n in [100, LARGE, 5_000] {
+            twin.add_with(dtype, n, true, offload);
+        }
+        steps(&mut twin, 2);
+        twin.both(|handle| handle.set_statistics(1).unwrap());
+        steps(&mut twin, 1);
+    }
+}
+
+#[test]
+fn a_piece_goes_up_while_the_next_is_on_its_way() {
+    let _device = Device::with(&[("lazy", "1"), ("shuffle", "5")]);
+    let mut twin = Twin::new(&config());
+    twin.add_with(Dtype::F32, LARGE, true, offload);
+    steps(&mut twin, 1);
+    twin.set_same_grads();
+    take_log();
+    twin.device.step();
+    let calls = ["cuMemcpyDtoHAsync_v2", "cuEventSynchronize", "cuMemcpyHtoDAsync_v2"];
+    let log = take_log();
+    let order = log.iter().filter_map(|line| calls.iter().position(|call| line.starts_with(call)));
+    assert_eq!(order.collect::<Vec<_>>(), [0, 0, 0, 1, 2, 1, 2, 1, 2], "{log:#?}");
+    let copied = |bytes: usize| {
+        let bytes = format!("bytes={bytes},");
+        log.iter().filter(|line| line.contains(&bytes)).count()
+    };
+    assert_eq!((copied(4 * PIECE), copied(4 * 4_099)), (4, 2), "{log:#?}");
+}
+
+#[test]
+fn a_piece_that_does_not_arrive_leaves_the_step_undone_or_the_handle_unusable() {
+    for (nth, is_half) in [(1, false), (2, true), (3, true)] {
+        let _device = Device::new();
+        let mut twin = Twin::new(&config());
+        twin.add_with(Dtype::F32, LARGE, true, offload);
+        steps(&mut twin, 1);
+        let before = twin.device.saved(false);
+        device::set("fail", &format!("cuEventSynchronize:{nth}:1"));
+        assert!(twin.device.try_step().is_err());
+        device::set("fail", "");
+        if is_half {
+            assert_eq!(twin.device.try_step().unwrap_err().status, Status::Poisoned);
+        } else {
+            assert!(twin.device.saved(false) == before);
+            twin.step();
+            twin.assert_same();
+        }
+    }
+}
+
 #[test]
 fn the_streams_of_the_library_wait_for_the_hosts_and_the_hosts_for_them() {
     for seed in 1..9 {

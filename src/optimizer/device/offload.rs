@@ -3,8 +3,9 @@
 //!
 //! The processor steps a copy in the host's memory. A gradient may lie there too, or on the device,
 //! and `step_grad` returns the memory to which it is then downloaded. A step begins all downloads
-//! (`begin_offload`). `update_offloaded` takes batches of parameters: it waits for their gradients,
-//! steps them, and has them uploaded while the next batch is stepped.
+//! (`begin_offload`). `update_offloaded` takes batches, of small parameters or of a piece of a
+//! large one: it waits for their gradients, steps them, and has them uploaded while the next batch
+//! is stepped.
 //!
 //! Outside a step, `fetch` brings a copy up to date before it is read or written, and `send_back`
 //! uploads what was written. When the host has written the parameter itself, the copy is stale
@@ -12,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 use crate::backend::Refused;
+use crate::cuda::PIECE;
 use crate::error::Error;
 use crate::optimizer::Optimizer;
 use crate::optimizer::params::table::ParamId;
@@ -20,8 +22,11 @@ use crate::steps::Clock;
 use crate::tensor::{Grad, Operands, Tensor};
 use core::ops::Range;
 
-/// The number of elements that are stepped together, while the gradients after them arrive.
-const BATCH: u64 = 1 << 22;
+/// What is stepped together, while the gradients after it arrive: parameters, or a piece of one.
+struct Batch {
+    params: Range<usize>,
+    piece: Option<Range<u64>>,
+}
 
 /// A gradient as a step reads it.
 #[derive(Clone, Copy)]
@@ -155,12 +160,46 @@ impl Optimizer {
 
     /// Waits until the gradients of some parameters have arrived.
     pub(in crate::optimizer) fn wait_for_grads(&mut self, of: &Range<usize>) -> Result<(), Error> {
-        for id in self.params.ids(of).filter(|id| self.params.operands(*id).is_due_on_host()) {
-            if let Some(cuda) = self.backend.cuda() {
-                cuda.wait_for_grad(id.number())?;
+        self.wait_for_batch(&Batch { params: of.clone(), piece: None })
+    }
+
+    fn wait_for_batch(&mut self, batch: &Batch) -> Result<(), Error> {
+        for id in self.params.ids(&batch.params) {
+            if self.params.operands(id).is_due_on_host()
+                && let Some(cuda) = self.backend.cuda()
+            {
+                match &batch.piece {
+                    None => cuda.wait_for_grad(id.number())?,
+                    Some(piece) => cuda.wait_for_piece(id.number(), piece.start)?,
+                }
             }
         }
         Ok(())
+    }
+
+    /// Returns the batch of a step that begins with an element of its `start`-th parameter. With
+    /// statistics there is one batch, because their sums are laid out for a whole step.
+    fn batch(&self, of: &Range<usize>, start: usize, element: u64) -> Batch {
+        if self.statistics {
+            return Batch { params: of.clone(), piece: None };
+        }
+        let is_large = |operands: &Operands| {
+            operands.param().n_elements() > PIECE
+                && operands.is_due_on_host()
+                && !operands.has_rows()
+        };
+        let all = &self.params.operands_of(of)[start - of.start..];
+        if is_large(&all[0]) {
+            let end = all[0].param().n_elements().min(element + PIECE);
+            return Batch { params: start..start + 1, piece: Some(element..end) };
+        }
+        let mut n_elements = 0;
+        let small = all.iter().take_while(|operands| {
+            let goes_on = n_elements < PIECE && !is_large(operands);
+            n_elements += operands.param().n_elements();
+            goes_on
+        });
+        Batch { params: start..start + small.count(), piece: None }
     }
 
     /// Steps parameters as their gradients arrive, and uploads them while others are stepped.
@@ -169,32 +208,39 @@ impl Optimizer {
         of: &Range<usize>,
         mut refused: Refused,
     ) -> Result<(), Error> {
-        let mut start = of.start;
+        let (mut start, mut element) = (of.start, 0);
         while start < of.end {
-            let mut n_elements = 0;
-            let mut end = start;
-            // With statistics there is one batch, because their sums are laid out for a whole step.
-            while end < of.end && (n_elements < BATCH || self.statistics) {
-                n_elements += self.params.operands_of(of)[end - of.start].param().n_elements();
-                end += 1;
-            }
-            let batch = start..end;
-            let is_first = start == of.start;
-            let arrived = self.wait_for_grads(&batch);
-            let stepped = arrived.and_then(|()| self.update_part(of, &batch, false, refused));
+            let batch = self.batch(of, start, element);
+            let is_first = (start, element) == (of.start, 0);
+            let arrived = self.wait_for_batch(&batch);
+            let stepped = arrived.and_then(|()| {
+                self.update_part(of, &batch.params, batch.piece.clone(), false, refused)
+            });
             let sent = stepped.and_then(|()| self.send(&batch));
             sent.map_err(|error| if is_first { error } else { Error::HalfStep })?;
-            (start, refused) = (end, Refused::IsDoneAlone);
+            refused = Refused::IsDoneAlone;
+            (start, element) = match &batch.piece {
+                Some(piece) if piece.end < self.n_elements(start) => (start, piece.end),
+                _ => (batch.params.end, 0),
+            };
         }
         self.clear_on_device(of)?;
         self.cuda()?.end_uploads()
     }
 
-    /// Begins to upload parameters that have been stepped.
-    fn send(&mut self, of: &Range<usize>) -> Result<(), Error> {
-        for id in self.params.ids(of).filter(|id| self.params.operands(*id).is_due_on_host()) {
-            if let Some(cuda) = self.backend.cuda() {
-                cuda.send(id.number()).map_err(|_| Error::HalfStep)?;
+    /// Returns the number of elements of a parameter.
+    fn n_elements(&self, param: usize) -> u64 {
+        self.params.operands_of(&(param..param + 1))[0].param().n_elements()
+    }
+
+    /// Begins to upload what has been stepped.
+    fn send(&mut self, batch: &Batch) -> Result<(), Error> {
+        for id in self.params.ids(&batch.params) {
+            if self.params.operands(id).is_due_on_host()
+                && let Some(cuda) = self.backend.cuda()
+            {
+                let elements = batch.piece.clone().unwrap_or(0..u64::MAX);
+                cuda.send(id.number(), elements).map_err(|_| Error::HalfStep)?;
             }
         }
         Ok(())

@@ -34,7 +34,7 @@ impl Optimizer {
         let updated = if self.has_copies() {
             self.update_offloaded(of, refused)
         } else {
-            self.update_part(of, of, *repeats, refused)
+            self.update_part(of, of, None, *repeats, refused)
         };
         if updated.is_err() && on_device.is_some() {
             self.give_up_device();
@@ -57,11 +57,12 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Steps a part of the parameters of a step.
+    /// Steps a part of the parameters of a step, or (`elements`) of the only one among them.
     pub(in crate::optimizer) fn update_part(
         &mut self,
         of: &Range<usize>,
         part: &Range<usize>,
+        elements: Option<Range<u64>>,
         repeats: bool,
         refused: Refused,
     ) -> Result<(), Error> {
@@ -73,7 +74,7 @@ impl Optimizer {
         let (params, logs) = (&params[of.clone()], &logs[of.clone()]);
         let extent = |place: usize, operands: &Operands| match scalars_of[place] {
             NO_STEP => Extent::Nothing,
-            _ if !operands.has_rows() => Extent::All,
+            _ if !operands.has_rows() => elements.clone().map_or(Extent::All, Extent::Part),
             _ => match groups[params[place].group as usize].lazy {
                 Lazy::Off => Extent::All,
                 Lazy::Rows | Lazy::Exact => Extent::Listed,
