@@ -12,6 +12,8 @@ CUresult (*cuDevicePrimaryCtxRelease)(CUdevice);
 CUresult (*cuCtxSetCurrent)(CUcontext);
 CUresult (*cuMemAlloc)(CUdeviceptr *, size_t);
 CUresult (*cuMemFree)(CUdeviceptr);
+CUresult (*cuMemHostAlloc)(void **, size_t, unsigned);
+CUresult (*cuMemFreeHost)(void *);
 CUresult (*cuMemcpyHtoDAsync)(CUdeviceptr, const void *, size_t, CUstream);
 CUresult (*cuMemcpyDtoHAsync)(void *, CUdeviceptr, size_t, CUstream);
 CUresult (*cuMemcpyDtoDAsync)(CUdeviceptr, CUdeviceptr, size_t, CUstream);
@@ -43,6 +45,8 @@ static const struct {
     {"cuCtxSetCurrent", &cuCtxSetCurrent},
     {"cuMemAlloc_v2", &cuMemAlloc},
     {"cuMemFree_v2", &cuMemFree},
+    {"cuMemHostAlloc", &cuMemHostAlloc},
+    {"cuMemFreeHost", &cuMemFreeHost},
     {"cuMemcpyHtoDAsync_v2", &cuMemcpyHtoDAsync},
     {"cuMemcpyDtoHAsync_v2", &cuMemcpyDtoHAsync},
     {"cuMemcpyDtoDAsync_v2", &cuMemcpyDtoDAsync},

@@ -24,6 +24,8 @@ extern CUresult (*cuDevicePrimaryCtxRelease)(CUdevice device);
 extern CUresult (*cuCtxSetCurrent)(CUcontext context);
 extern CUresult (*cuMemAlloc)(CUdeviceptr *address, size_t n_bytes);
 extern CUresult (*cuMemFree)(CUdeviceptr address);
+extern CUresult (*cuMemHostAlloc)(void **start, size_t n_bytes, unsigned flags);
+extern CUresult (*cuMemFreeHost)(void *start);
 extern CUresult (*cuMemcpyHtoDAsync)(CUdeviceptr to, const void *from, size_t n_bytes, CUstream stream);
 extern CUresult (*cuMemcpyDtoHAsync)(void *to, CUdeviceptr from, size_t n_bytes, CUstream stream);
 extern CUresult (*cuMemcpyDtoDAsync)(CUdeviceptr to, CUdeviceptr from, size_t n_bytes, CUstream stream);

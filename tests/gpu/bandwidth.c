@@ -1,11 +1,12 @@
 /* How fast a step is on a device: the bytes that it must move over its time, as queued up call by call and as a graph, beside a copy
  * in the device's memory that moves as many. Prints how long the first and the second handle take to open the device, and a Markdown
- * table if there are numbers of elements. (tests/gpu/bundle.sh builds it, tests/gpu/run.sh runs it.)
+ * table if there are numbers of elements; behind it how much of the copies an offloaded step hides. (tests/gpu/bundle.sh builds it, tests/gpu/run.sh runs it.)
  * usage: bandwidth [elements]... */
 #include "cuda_driver.h"
 #include <adamw.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 enum { ROUNDS = 11, STEPS = 10 }; /* of a round, each after the other */
@@ -69,6 +70,7 @@ typedef struct work {
   CUgraphExec graph;
   CUdeviceptr from, to;
   size_t n_bytes;
+  void *host;
 } work;
 
 static void step(const work *work) { check(adamw_step(work->optimizer)); }
@@ -199,13 +201,67 @@ static void measure(const format *format, int64_t n_elements, int64_t n_tensors)
   fflush(stdout);
 }
 
+static double now(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+/* The median of three, after one that is not counted, until the stream is idle. */
+static double seconds_of_both(void (*once)(const work *), const work *work) {
+  float times[4];
+  for (int i = 0; i < 4; i++) {
+    double began = now();
+    once(work);
+    CUDA(cuStreamSynchronize(stream));
+    times[i] = (float)(now() - began);
+  }
+  qsort(times + 1, 3, sizeof(float), compare);
+  return times[2];
+}
+
+/* A gradient comes down, and a parameter goes up. */
+static void copy_both(const work *work) {
+  CUDA(cuMemcpyDtoHAsync(work->host, work->from, work->n_bytes, stream));
+  CUDA(cuMemcpyHtoDAsync(work->to, work->host, work->n_bytes, stream));
+}
+
+/* How much of its copies an offloaded step hides behind the processor's work and behind each other. */
+static void measure_hidden(const format *format, int64_t n) {
+  size_t n_bytes = (size_t)n * sizeof(float);
+  work offloaded = {0}, host = {0}, copies = {.n_bytes = n_bytes};
+  float *param = malloc(n_bytes), *grad = malloc(n_bytes);
+  copies.to = allocate(n_bytes), copies.from = copies.to ? allocate(n_bytes) : 0;
+  int fits = param && grad && copies.from && !cuMemHostAlloc(&copies.host, n_bytes, 0);
+  if (fits) offloaded.optimizer = create(format, 1, n, copies.to, copies.from, 0);
+  if (offloaded.optimizer) {
+    uint32_t number;
+    double copied = seconds_of_both(copy_both, &copies), step_time = seconds_of_both(step, &offloaded);
+    check(adamw_destroy(offloaded.optimizer));
+    memset(param, 0x3c, n_bytes), memset(grad, 0x3c, n_bytes); /* as on the device */
+    check(adamw_create(NULL, &host.optimizer));
+    check(adamw_add_array(host.optimizer, "w", param, (uint64_t)n, ADAMW_DTYPE_F32, &number));
+    check(adamw_set_grad_array(host.optimizer, number, grad, (uint64_t)n, ADAMW_DTYPE_F32));
+    double stepped = seconds_of_both(step, &host);
+    check(adamw_destroy(host.optimizer));
+    printf("Offloaded, %lld elements: %.3f ms a step. The processor's work alone takes %.3f, the copies alone, one after the other, %.3f: "
+           "%.0f %% of them are hidden.\n",
+           (long long)n, step_time * 1e3, stepped * 1e3, copied * 1e3, 100 * (1 - (step_time - stepped) / copied));
+  } else {
+    printf("Offloaded, %lld elements: does not fit.\n", (long long)n);
+  }
+  if (copies.host) CUDA(cuMemFreeHost(copies.host));
+  CUDA(cuMemFree(copies.from));
+  CUDA(cuMemFree(copies.to));
+  free(param), free(grad);
+  fflush(stdout);
+}
+
 /* Milliseconds until a handle has its first parameter on the device. */
 static double opening(adamw_optimizer **optimizer, CUdeviceptr memory) {
-  struct timespec before, after;
-  clock_gettime(CLOCK_MONOTONIC, &before);
+  double began = now();
   *optimizer = create(&formats[0], 1, 1, memory, memory + 4, 0);
-  clock_gettime(CLOCK_MONOTONIC, &after);
-  return (double)(after.tv_sec - before.tv_sec) * 1e3 + (double)(after.tv_nsec - before.tv_nsec) / 1e6;
+  return (now() - began) * 1e3;
 }
 
 static void measure_opening(void) {
@@ -240,6 +296,10 @@ int main(int argc, char **argv) {
     for (size_t k = 0; k < sizeof formats / sizeof *formats; k++) measure(&formats[k], n_elements, 1);
     for (size_t k = 0; k < sizeof many / sizeof *many && many[k] <= n_elements; k++) measure(&formats[0], n_elements, many[k]);
   }
+  if (argc > 1) printf("\n");
+  for (int i = 1; i < argc; i++)
+    for (size_t k = 0; k < sizeof formats / sizeof *formats; k++)
+      if (formats[k].task == OFFLOADED) measure_hidden(&formats[k], (int64_t)strtod(argv[i], NULL));
   CUDA(cuEventDestroy(start));
   CUDA(cuEventDestroy(end));
   CUDA(cuStreamDestroy(stream));
