@@ -83,7 +83,16 @@ fn there_is_a_kernel_for_each_format() {
     let sparse =
         ["list_rows", "count_digits", "scan_counts", "sort_rows", "gather_rows", "log_step"];
     let sparse = sparse.map(str::to_owned);
-    let others = ["prepare", "decide", "join_sums", "put_sums", "clear_skipped", "step_f64"];
+    let others = [
+        "prepare",
+        "decide",
+        "adapt_scale",
+        "set_scale",
+        "join_sums",
+        "put_sums",
+        "clear_skipped",
+        "step_f64",
+    ];
     let others = others.map(str::to_owned);
     let expected: BTreeSet<String> = steps
         .chain(coded)
