@@ -357,6 +357,7 @@ adamw_status adamw_apply_gradients(adamw_optimizer *optimizer,
                                    const uint32_t *params,
                                    const struct adamw_tensor *const *grads,
                                    size_t num_grads);
+typedef int32_t (*adamw_all_reduce)(double *buffer, size_t count, void *user_data);
 adamw_status adamw_shard_ranges(const uint64_t *n_elements,
                                 size_t num_params,
                                 uint64_t align,
@@ -364,6 +365,9 @@ adamw_status adamw_shard_ranges(const uint64_t *n_elements,
                                 uint32_t num_ranks,
                                 uint64_t *out_first_elements,
                                 uint64_t *out_n_elements);
+adamw_status adamw_set_all_reduce(adamw_optimizer *optimizer,
+                                  adamw_all_reduce all_reduce,
+                                  void *user_data);
 adamw_status adamw_set_lr(adamw_optimizer *optimizer, double lr);
 adamw_status adamw_get_lr(const adamw_optimizer *optimizer, double *out_lr);
 adamw_status adamw_get_param_lr(const adamw_optimizer *optimizer, uint32_t param, double *out_lr);

@@ -26,7 +26,7 @@
  *       accumulate_grad_array, set_accumulation_window, clear_grad
  *   Step: step, grad_ready, step_param, set_statistics, get_step_info, measure_grads,
  *       set_grad_sums, get_grad_norm, step_begin, step_work, step_end, minimize, apply_gradients
- *   Ranks: shard_ranges
+ *   Ranks: shard_ranges, set_all_reduce
  *   Hyper-parameters and groups: set_lr, get_lr, get_param_lr, set_decay_filter, set_lr_ratio,
  *       group_config_init, add_group, num_groups, get_group, set_group
  *   Schedules: set_lr_schedule, schedule_advance, schedule_advance_with_metric, get_schedule_state,
@@ -163,7 +163,8 @@ enum adamw_status_code {
   ADAMW_STATUS_IO = 15,
   /// The data is damaged, truncated, or not a checkpoint.
   ADAMW_STATUS_CORRUPT = 16,
-  /// The checkpoint is intact, but does not match this handle. The text lists the differences.
+  /// The checkpoint is intact, but does not match this handle, or ranks differ. The text lists
+  /// the differences.
   ADAMW_STATUS_MISMATCH = 17,
   /// The library caught a panic at its boundary, which is a bug in this library.
   ADAMW_STATUS_INTERNAL = 99,
@@ -1287,6 +1288,13 @@ adamw_status adamw_apply_gradients(adamw_optimizer *optimizer,
 
 /* ---- Ranks ----------------------------------------------------------------------------------- */
 
+/// Replaces each of the `count` numbers of `buffer` by its sum over all ranks, as `MPI_Allreduce`
+/// does in place with `MPI_DOUBLE` and `MPI_SUM`, and returns 0 when every rank has the sums. Any
+/// other return value fails the step with `ADAMW_STATUS_CALLBACK`, and nothing changes. All ranks
+/// get the same calls, in one order, on the threads that step. The numbers may be added up in any
+/// order.
+typedef int32_t (*adamw_all_reduce)(double *buffer, size_t count, void *user_data);
+
 /// Cuts a list of parameters into a range of each for every rank, and writes those of one rank. It
 /// needs no handle, and all ranks get the same cut.
 ///
@@ -1311,6 +1319,36 @@ adamw_status adamw_shard_ranges(const uint64_t *n_elements,
                                 uint32_t num_ranks,
                                 uint64_t *out_first_elements,
                                 uint64_t *out_n_elements);
+
+/// Sets the callback by which ranks that each have ranges of the same parameters agree before every
+/// step. Then all of them clip by the same norms, skip the same steps, have the same loss scale,
+/// and fail together, with the bits of one handle that has the whole parameters. NULL: the handle
+/// steps by itself again.
+///
+/// Every rank sets a callback, adds every parameter in the same order and under the same name, with
+/// `first_element` and `whole_elements`, and gives a gradient to the same parameters: to those of
+/// which it has nothing, one of 0 elements. (Sparse gradients must list some row on all ranks or on
+/// none.) Each element is on one rank. The ranges can begin anywhere; where they cut a block of
+/// 4,096 elements, every step exchanges 4,096 numbers for it, so `adamw_shard_ranges` does not.
+///
+/// A step calls `all_reduce` once with 44 numbers and, if it measures the gradients, once more,
+/// with two or more numbers for each parameter. The first step after a parameter was added or
+/// removed calls it some more times, and allocates. If ranks differ in what a step depends on
+/// (parameters, steps taken, groups, learning rate, loss scale, seed and the like), the step is
+/// `ADAMW_STATUS_MISMATCH` on all of them and says in what; if one fails before it has told the
+/// others, it is that on the others. No rank has then changed anything. All calls that step take
+/// part, on all ranks alike. An `adamw_minimize` whose closure fails does not get so far.
+///
+/// Parameters on a device are `ADAMW_STATUS_UNSUPPORTED`, unless they are offloaded.
+/// `adamw_step_param` is `ADAMW_STATUS_CLIP_CONFLICT`, and `adamw_grad_ready` does nothing. The
+/// report of a step has the norm of all ranks; its statistics and its number of elements are of
+/// this rank alone.
+///
+/// The caller ensures:
+/// `all_reduce` may be called with `user_data` until it is replaced or the handle is destroyed.
+adamw_status adamw_set_all_reduce(adamw_optimizer *optimizer,
+                                  adamw_all_reduce all_reduce,
+                                  void *user_data);
 
 /* ---- Hyper-parameters and groups ------------------------------------------------------------- */
 

@@ -290,6 +290,9 @@ using decay_filter = std::function<bool(std::string_view name)>;
 using lr_ratio = std::function<double(const adamw_param_info &info)>;
 using schedule_function = std::function<double(std::uint64_t index)>;
 
+// Replaces each of `count` numbers by its sum over all ranks, as adamw_all_reduce does.
+using all_reduce = std::function<void(double *buffer, std::size_t count)>;
+
 // Threads that several optimizers share: config.team = team.get(). They stay until the team and the
 // last of these optimizers are gone.
 class team {
@@ -638,6 +641,13 @@ public:
   void set_lr_ratio(adamw::lr_ratio ratio) {
     install(&callbacks::ratio, std::move(ratio), [handle = handle_](adamw::lr_ratio *own) {
       return adamw_set_lr_ratio(handle, own ? run_lr_ratio : nullptr, own);
+    });
+  }
+
+  // Ranks that have ranges of the same parameters agree by `reduce` before every step.
+  void set_all_reduce(adamw::all_reduce reduce) {
+    install(&callbacks::reduce, std::move(reduce), [handle = handle_](adamw::all_reduce *own) {
+      return adamw_set_all_reduce(handle, own ? run_all_reduce : nullptr, own);
     });
   }
 
@@ -1000,6 +1010,7 @@ private:
     std::unique_ptr<parallel_for> loop;
     std::unique_ptr<decay_filter> decays;
     std::unique_ptr<adamw::lr_ratio> ratio;
+    std::unique_ptr<adamw::all_reduce> reduce;
     std::unique_ptr<schedule_function> schedule;
   };
 
@@ -1080,6 +1091,13 @@ private:
   static std::int32_t run_lr_ratio(const adamw_param_info *info, double *out, void *own) noexcept {
     return detail::carry([&] {
       *out = (*static_cast<adamw::lr_ratio *>(own))(*info);
+      return 0;
+    });
+  }
+
+  static std::int32_t run_all_reduce(double *buffer, std::size_t count, void *own) noexcept {
+    return detail::carry([&] {
+      (*static_cast<adamw::all_reduce *>(own))(buffer, count);
       return 0;
     });
   }

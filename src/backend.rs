@@ -19,7 +19,7 @@ use crate::error::{Error, Label};
 use crate::role::Role;
 use crate::steps::Steps;
 use crate::sys::meeting::Meeting;
-use crate::tensor::{Buffer, Chunks, GradBlocks, Operands, SparseGrad, Tensor};
+use crate::tensor::{Buffer, Chunks, GradBlock, GradBlocks, Operands, SparseGrad, Tensor};
 use core::ops::Range;
 
 /// The processor of one handle, and its device if it has parameters on one.
@@ -46,6 +46,11 @@ impl Backend {
     /// Measures every block of the gradients. An error means that nothing was measured.
     pub fn measure(&mut self, blocks: &GradBlocks) -> Result<(), Error> {
         self.cpu.measure(blocks)
+    }
+
+    /// Writes the square of each element of a block.
+    pub fn squares(&self, block: &GradBlock, to: &mut [f64]) {
+        self.cpu.squares(block, to);
     }
 
     /// Has work done by threads of the host that meet here, or (`None`) by the handle's.

@@ -1,8 +1,10 @@
 //! Callbacks of the host: a function and its `user_data`, safe to call once made. They run in the
 //! host's own floating-point environment.
 
+mod all_reduce;
 mod checkpoint;
 
+pub use all_reduce::{AllReduce, adamw_all_reduce};
 pub use checkpoint::{
     HostProgress, HostReader, HostWriter, Rename, adamw_progress, adamw_read, adamw_rename,
     adamw_write,

@@ -1,10 +1,10 @@
 //! All errors, with the values in their texts, and the status that C sees.
 //!
 //! A variant of `Error` is one problem, with the values that its text names; `thiserror` makes the
-//! text of the format above the variant. Problems of one subject are enumerations of their own:
-//! those of a tensor (`TensorProblem`, of which `of` makes an `Error`), those of a checkpoint
-//! (`FileProblem`), and the differences between a handle and a checkpoint (`Difference`). `status`
-//! returns the number that C sees, and `ffi/` keeps the text for `adamw_last_error`.
+//! text of the format above the variant. Problems of one subject are enumerations of their own: of
+//! a tensor (`TensorProblem`, of which `of` makes an `Error`), of a checkpoint (`FileProblem`), of
+//! ranks (`RanksProblem`), and differences between a handle and a checkpoint (`Difference`).
+//! `status` returns the number that C sees, and `ffi/` keeps the text for `adamw_last_error`.
 //!
 //! An error owns no memory, because it must be possible when there is none left: names are copied
 //! into a `Label` or into `Names`, system errors are numbers (`Errno`), and all other texts are
@@ -18,6 +18,7 @@ mod file;
 mod label;
 mod names;
 mod plain;
+mod ranks;
 mod status;
 mod tensor_problem;
 
@@ -26,6 +27,7 @@ pub use errno::Errno;
 pub use file::FileProblem;
 pub use label::Label;
 pub use names::Names;
+pub use ranks::RanksProblem;
 pub use status::Status;
 pub use tensor_problem::TensorProblem;
 
@@ -220,11 +222,8 @@ pub enum Error {
          the {whole} of whole_elements"
     )]
     Shard { param: Label, first_element: u64, n_elements: u64, whole: u64 },
-    #[error(
-        "param \"{param}\": it {edge} at element {at} of its whole, which is no multiple of \
-         {block}: its moments are codes in blocks of {block}, so cut the whole between blocks"
-    )]
-    CutBlock { param: Label, edge: &'static str, at: u64, block: u64 },
+    #[error("{0}")]
+    Ranks(RanksProblem),
     #[error("file \"{path}\": {call} failed: {errno}")]
     File { path: Label, call: &'static str, errno: Errno },
     #[error("file \"{0}\" is not a regular file, as a checkpoint is")]

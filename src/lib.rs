@@ -7,8 +7,8 @@
 //! ffi/         the C ABI: handles, structs, statuses; no logic. mod.rs lists the header's sections
 //! optimizer/   params/: parameters, their names, places and state, all in params/table.rs;
 //!              hyper/: groups, learning rates, schedules, the loss scale; step/: gradients, and
-//!              the step in five stages; device/: what parameters on a device need; saved/:
-//!              checkpoints of a handle
+//!              the step in five stages; ranks/: how ranks agree on one; device/: what parameters
+//!              on a device need; saved/: checkpoints of a handle
 //! checkpoint/  files of state: what is in one, found whole before anything is taken from it
 //! schedule/    learning rates by the number of steps
 //! backend.rs   the one seam: the update over a table of chunks, here or on a device, which only

@@ -41,6 +41,15 @@ pub fn add_changes<T: Copy + Into<f64>>(lanes: &mut [f64; LANES], before: &[T], 
     }
 }
 
+/// Returns the sum of the squares of a block, as the lanes add them up.
+pub fn join_squares(squares: &[f64]) -> f64 {
+    let mut lanes = [0.0; LANES];
+    for row in squares.chunks(LANES) {
+        lanes.iter_mut().zip(row).for_each(|(lane, square)| *lane += square);
+    }
+    join_lanes(&mut lanes)
+}
+
 /// Returns the sum of the lanes, which are overwritten.
 pub fn join_lanes(lanes: &mut [f64; LANES]) -> f64 {
     let mut half = LANES / 2;
@@ -126,6 +135,17 @@ mod tests {
             expected[i % LANES] += value as f64 * value as f64;
         }
         assert_eq!(lanes.map(f64::to_bits), expected.map(f64::to_bits));
+    }
+
+    #[test]
+    fn squares_by_themselves_have_the_sum_of_their_block() {
+        for n in [1, 127, 128, 129, 1000, BLOCK] {
+            let values: Vec<f32> = (0..n).map(|i| (i as f32).sin()).collect();
+            let squares: Vec<f64> = values.iter().map(|&v| f64::from(v) * f64::from(v)).collect();
+            let mut lanes = [0.0; LANES];
+            add_squares(&mut lanes, &values);
+            assert_eq!(join_squares(&squares).to_bits(), join_lanes(&mut lanes).to_bits(), "{n}");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::config;
 use crate::error::Error;
 use crate::steps::Steps;
 use crate::sys::meeting::Meeting;
-use crate::tensor::{Chunks, GradBlocks, Operands, Tensor};
+use crate::tensor::{Chunks, GradBlock, GradBlocks, Operands, Tensor};
 use isa::Isa;
 use stepper::Stepper;
 pub use threads::Refused;
@@ -64,6 +64,11 @@ impl Cpu {
                 block.tally.set(sum_squares, n_nonfinite);
             }) {}
         })
+    }
+
+    /// Writes the square of each element of a block.
+    pub fn squares(&self, block: &GradBlock, to: &mut [f64]) {
+        norms::squares(self.isa, block, to);
     }
 
     /// Has work done by threads of the host that meet here, or (`None`) by the handle's.

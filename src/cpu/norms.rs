@@ -1,4 +1,4 @@
-//! The tally of one block of a gradient.
+//! The tally of one block of a gradient, or the squares that it adds up.
 #![forbid(unsafe_code)]
 
 use super::block::{BLOCK, BlockBuffer};
@@ -45,4 +45,31 @@ fn sum<T: Compute, G: Stored<T>>(isa: &Isa, grad: Gradient<G>, n: usize) -> (f64
         }
     }
     (join_lanes(&mut lanes), n_nonfinite)
+}
+
+/// Writes the square of each element of a block, as `tally` would add it.
+pub fn squares(isa: &Isa, block: &GradBlock, to: &mut [f64]) {
+    let rows = block.rows;
+    match (&block.grad, block.compute) {
+        (Slice::F32(grad), Dtype::F64) => write::<f64, _>(isa, Gradient::new(grad, rows), to),
+        (Slice::F32(grad), _) => write::<f32, _>(isa, Gradient::new(grad, rows), to),
+        (Slice::F64(grad), _) => write::<f64, _>(isa, Gradient::new(grad, rows), to),
+        (Slice::F16(grad), _) => write::<f32, _>(isa, Gradient::new(grad, rows), to),
+        (Slice::Bf16(grad), _) => write::<f32, _>(isa, Gradient::new(grad, rows), to),
+    }
+}
+
+fn write<T: Compute + Into<f64>, G: Stored<T>>(isa: &Isa, grad: Gradient<G>, to: &mut [f64]) {
+    let (mut buffer, mut row_buffer) = (BlockBuffer::default(), BlockBuffer::default());
+    let mut start = 0;
+    for to in to.chunks_mut(BLOCK) {
+        let at = start..start + to.len();
+        start = at.end;
+        let (mut buffer, mut row_buffer) = (buffer.whole(), row_buffer.whole());
+        let values = grad.widened(isa, at, &mut buffer, &mut row_buffer);
+        for (to, &value) in to.iter_mut().zip(values) {
+            let value: f64 = value.into();
+            *to = value * value;
+        }
+    }
 }

@@ -41,7 +41,8 @@ pub enum Status {
     Io = 15,
     /// The data is damaged, truncated, or not a checkpoint.
     Corrupt = 16,
-    /// The checkpoint is intact, but does not match this handle. The text lists the differences.
+    /// The checkpoint is intact, but does not match this handle, or ranks differ. The text lists
+    /// the differences.
     Mismatch = 17,
     /// The library caught a panic at its boundary, which is a bug in this library.
     Internal = 99,
@@ -134,6 +135,7 @@ impl Error {
             Error::Checkpoint { problem: FileProblem::Version(_), .. } => Status::Unsupported,
             Error::Checkpoint { .. } => Status::Corrupt,
             Error::Mismatch { .. } => Status::Mismatch,
+            Error::Ranks(problem) => problem.status(),
             Error::Transfer { .. } => Status::Callback,
             Error::LrConflict(_) => Status::LrConflict,
             Error::ClipConflict { .. } => Status::ClipConflict,

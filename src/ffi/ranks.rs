@@ -1,8 +1,12 @@
 //! Ranks that each step a part of the same parameters.
 
-use super::{Status, guard, not_null};
+use super::{Optimizer, Status, guard, handle, not_null};
+use crate::callback::AllReduce;
 use crate::error::Error;
 use crate::ranges::Cut;
+use core::ffi::c_void;
+
+pub use crate::callback::adamw_all_reduce;
 
 /// Cuts a list of parameters into a range of each for every rank, and writes those of one rank. It
 /// needs no handle, and all ranks get the same cut.
@@ -58,5 +62,45 @@ pub unsafe extern "C" fn adamw_shard_ranges(
             i += 1;
         });
         Ok(())
+    })
+}
+
+/// Sets the callback by which ranks that each have ranges of the same parameters agree before every
+/// step. Then all of them clip by the same norms, skip the same steps, have the same loss scale,
+/// and fail together, with the bits of one handle that has the whole parameters. NULL: the handle
+/// steps by itself again.
+///
+/// Every rank sets a callback, adds every parameter in the same order and under the same name, with
+/// `first_element` and `whole_elements`, and gives a gradient to the same parameters: to those of
+/// which it has nothing, one of 0 elements. (Sparse gradients must list some row on all ranks or on
+/// none.) Each element is on one rank. The ranges can begin anywhere; where they cut a block of
+/// 4,096 elements, every step exchanges 4,096 numbers for it, so `adamw_shard_ranges` does not.
+///
+/// A step calls `all_reduce` once with 44 numbers and, if it measures the gradients, once more,
+/// with two or more numbers for each parameter. The first step after a parameter was added or
+/// removed calls it some more times, and allocates. If ranks differ in what a step depends on
+/// (parameters, steps taken, groups, learning rate, loss scale, seed and the like), the step is
+/// `ADAMW_STATUS_MISMATCH` on all of them and says in what; if one fails before it has told the
+/// others, it is that on the others. No rank has then changed anything. All calls that step take
+/// part, on all ranks alike. An `adamw_minimize` whose closure fails does not get so far.
+///
+/// Parameters on a device are `ADAMW_STATUS_UNSUPPORTED`, unless they are offloaded.
+/// `adamw_step_param` is `ADAMW_STATUS_CLIP_CONFLICT`, and `adamw_grad_ready` does nothing. The
+/// report of a step has the norm of all ranks; its statistics and its number of elements are of
+/// this rank alone.
+///
+/// # Safety
+/// `all_reduce` may be called with `user_data` until it is replaced or the handle is destroyed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_set_all_reduce(
+    optimizer: *mut Optimizer,
+    all_reduce: adamw_all_reduce,
+    user_data: *mut c_void,
+) -> Status {
+    guard(|| {
+        handle::with(optimizer, |optimizer| {
+            // SAFETY: the caller guarantees it.
+            optimizer.set_all_reduce(unsafe { AllReduce::new(all_reduce, user_data) })
+        })
     })
 }

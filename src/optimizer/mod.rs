@@ -6,6 +6,7 @@
 mod device;
 mod hyper;
 mod params;
+mod ranks;
 mod saved;
 mod step;
 
@@ -25,11 +26,12 @@ use crate::callback::{DecayFilter, LrRatio};
 use crate::config::{Config, GroupConfig, IsaCap, Threads};
 use crate::error::{Error, Label};
 use crate::schedule::Schedule;
-use crate::sys::memory::reserve;
+use crate::sys::memory::{Boxed, reserve};
 use crate::tensor::Tensor;
 use device::OnDevice;
 use hyper::scaler::Scaler;
 use params::table::{ParamId, Params};
+use ranks::Ranks;
 use saved::begun::Begun;
 use step::Scratch;
 use step::window::Window;
@@ -53,6 +55,8 @@ pub struct Optimizer {
     found_inf: FoundInf,
     /// Where the host has the sums over the gradients, two f64s for each parameter.
     grad_sums: Option<Tensor>,
+    /// The other ranks, if the host has given a callback by which they agree.
+    ranks: Option<Boxed<Ranks>>,
     report: Report,
     /// Steps add up what they change.
     statistics: bool,
@@ -89,6 +93,7 @@ impl Optimizer {
             scaler: None,
             found_inf: FoundInf::default(),
             grad_sums: None,
+            ranks: None,
             report: Report::NONE,
             statistics: false,
             schedule: None,

@@ -292,22 +292,30 @@ impl Operands {
         }
     }
 
-    /// Reads the rows that the gradient lists now, if it is sparse.
-    pub fn read_rows(&mut self) -> Result<(), NoRow> {
+    /// Reads the rows that the gradient lists now, if it is sparse. Blocks of its norm count from
+    /// `origin` elements before the first.
+    pub fn read_rows(&mut self, origin: u64) -> Result<(), NoRow> {
         if let Some(rare) = &mut self.rare {
             rare.index.clear();
         }
         match self.grad() {
-            Some(Grad::Sparse(sparse)) => self.list_rows(&sparse.rows, sparse.row_elements()),
+            Some(Grad::Sparse(sparse)) => {
+                self.list_rows(&sparse.rows, sparse.row_elements(), origin)
+            }
             _ => Ok(()),
         }
     }
 
     /// Reads rows of `row_elements` elements that are to be visited.
-    pub fn list_rows(&mut self, rows: &RowList, row_elements: u64) -> Result<(), NoRow> {
+    pub fn list_rows(
+        &mut self,
+        rows: &RowList,
+        row_elements: u64,
+        origin: u64,
+    ) -> Result<(), NoRow> {
         let height = self.param.n_elements.checked_div(row_elements).unwrap_or(0);
         match &mut self.rare {
-            Some(rare) => rare.index.read(rows, row_elements, height),
+            Some(rare) => rare.index.read(rows, row_elements, height, origin),
             None => Ok(()), // `reserve_rows` has made it
         }
     }

@@ -14,6 +14,7 @@ use crate::dtype::Dtype;
 use crate::error::Error;
 use crate::norm;
 use crate::sys::memory::{give_back, reserve};
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// The tallies of all gradients, block by block, kept between steps for their memory alone.
@@ -59,14 +60,15 @@ impl Total {
     }
 }
 
-fn n_blocks(n_elements: u64) -> u64 {
-    n_elements.div_ceil(norm::BLOCK as u64)
+/// Returns the most blocks into which a parameter reaches that may begin inside of one.
+fn most_blocks(n_elements: u64) -> u64 {
+    n_elements.div_ceil(norm::BLOCK as u64) + 1
 }
 
 impl Tallies {
     /// Makes room for one more parameter, the last of `n_params`, so that a step allocates nothing.
     pub fn reserve(&mut self, n_params: usize, n_elements: u64) -> Result<(), Error> {
-        let needed = self.n_blocks.saturating_add(n_blocks(n_elements));
+        let needed = self.n_blocks.saturating_add(most_blocks(n_elements));
         let missing = (needed as usize).saturating_sub(self.blocks.len());
         reserve(&mut self.blocks, missing, "the gradients' norms")?;
         self.plan.reserve(n_params)?;
@@ -76,7 +78,7 @@ impl Tallies {
 
     /// Counts a parameter out, so that another may use its room.
     pub fn release(&mut self, n_elements: u64) {
-        self.n_blocks -= n_blocks(n_elements);
+        self.n_blocks -= most_blocks(n_elements);
     }
 
     /// Gives memory back that `n_params` parameters do not need.
@@ -99,14 +101,37 @@ impl Tallies {
                 true => norm::join_some_blocks(operands.index().blocks(), &sum),
                 false => norm::join_blocks(blocks.len(), &sum),
             },
-            n_nonfinite: blocks.iter().map(|b| b.n_nonfinite.load(Ordering::Relaxed)).sum(),
+            n_nonfinite: self.n_nonfinite(param),
         }
+    }
+
+    /// Returns how many elements of the gradient of a parameter that is stepped are not finite.
+    pub fn n_nonfinite(&self, param: usize) -> u64 {
+        let blocks = self.blocks[self.plan.part(param)].iter();
+        blocks.map(|block| block.n_nonfinite.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Returns the joined sum of some blocks of the gradient of a parameter that is stepped, by
+    /// their numbers in the whole that has its first element at `origin`.
+    pub fn sum(&self, param: usize, operands: &Operands, origin: u64, of: Range<u64>) -> f64 {
+        let tallies = &self.blocks[self.plan.part(param)];
+        let sum = |i: usize| f64::from_bits(tallies[i].sum_squares.load(Ordering::Relaxed));
+        if operands.is_sparse {
+            let listed = operands.index().blocks();
+            let [start, end] = [of.start, of.end].map(|at| listed.partition_point(|b| *b < at));
+            return norm::join_some_blocks(&listed[start..end], &|i| sum(start + i));
+        }
+        let first = (of.start - origin / norm::BLOCK as u64) as usize;
+        norm::join_blocks((of.end - of.start) as usize, &|i| sum(first + i))
     }
 }
 
 /// The blocks of all gradients, to be measured.
 pub struct GradBlocks<'a> {
     operands: &'a [Operands],
+    /// By place, where the first element lies in the whole whose blocks these are; if there are
+    /// none, at its beginning.
+    origins: &'a [u64],
     line: Line<'a>,
     tallies: &'a [Tally],
 }
@@ -127,15 +152,18 @@ pub struct GradBlock<'a> {
 }
 
 impl<'a> GradBlocks<'a> {
-    pub fn new(operands: &'a [Operands], tallies: &'a mut Tallies) -> Self {
-        let lengths = operands.iter().map(|operands| match operands.is_sparse {
+    pub fn new(operands: &'a [Operands], origins: &'a [u64], tallies: &'a mut Tallies) -> Self {
+        let lengths = operands.iter().enumerate().map(|(i, operands)| match operands.is_sparse {
             _ if !operands.is_due_on_host() || operands.is_ready => 0,
             true => operands.index().blocks().len() as u64,
-            false => n_blocks(operands.param.n_elements),
+            false => {
+                let of = blocks(origin(origins, i), operands.param.n_elements);
+                of.end - of.start
+            }
         });
         let line = tallies.plan.lay_out(lengths, norm::BLOCK as u64, |_| TASK);
         tallies.blocks.resize_with(line.length() as usize, Tally::default);
-        GradBlocks { operands, line, tallies: &tallies.blocks }
+        GradBlocks { operands, origins, line, tallies: &tallies.blocks }
     }
 
     /// Returns the line, for sharing its tasks out.
@@ -147,25 +175,53 @@ impl<'a> GradBlocks<'a> {
     pub fn claim(&self, mut each: impl FnMut(GradBlock<'a>)) -> bool {
         self.line.claim(|piece| {
             let operands = &self.operands[piece.param];
+            let origin = origin(self.origins, piece.param);
             for (i, at) in piece.range.zip(piece.position..) {
-                if let Some(block) = block(operands, i as usize, &self.tallies[at as usize]) {
+                let number = match operands.is_sparse {
+                    true => operands.index().blocks()[i as usize],
+                    false => origin / norm::BLOCK as u64 + i,
+                };
+                if let Some(block) = block(operands, origin, number, &self.tallies[at as usize]) {
                     each(block);
                 }
             }
         })
     }
+
+    /// Returns the block of a parameter that has a number in its whole, if there is a gradient.
+    pub fn at(&self, param: usize, number: u64) -> Option<GradBlock<'a>> {
+        static NOWHERE: Tally =
+            Tally { sum_squares: AtomicU64::new(0), n_nonfinite: AtomicU64::new(0) };
+        block(&self.operands[param], origin(self.origins, param), number, &NOWHERE)
+    }
 }
 
-/// Returns the i-th block of a gradient that is to be measured.
-fn block<'a>(operands: &'a Operands, i: usize, tally: &'a Tally) -> Option<GradBlock<'a>> {
+fn origin(origins: &[u64], param: usize) -> u64 {
+    origins.get(param).copied().unwrap_or(0)
+}
+
+/// Returns the blocks of a whole into which some elements from `origin` on reach.
+fn blocks(origin: u64, n_elements: u64) -> Range<u64> {
+    let first = origin / norm::BLOCK as u64;
+    match n_elements {
+        0 => first..first,
+        n => first..(origin + n).div_ceil(norm::BLOCK as u64),
+    }
+}
+
+/// Returns the block of a gradient that has a number in the whole that has the parameter's first
+/// element at `origin`.
+fn block<'a>(
+    operands: &'a Operands,
+    origin: u64,
+    number: u64,
+    tally: &'a Tally,
+) -> Option<GradBlock<'a>> {
     let index = operands.index();
     let grad = operands.grad()?;
-    let block = match grad {
-        Grad::Dense(_) => i,
-        Grad::Sparse(_) => index.blocks()[i] as usize,
-    };
-    let start = block * norm::BLOCK;
-    let end = (start + norm::BLOCK).min(operands.param.n_elements as usize);
+    let first = number * norm::BLOCK as u64;
+    let start = first.saturating_sub(origin) as usize;
+    let end = (first + norm::BLOCK as u64 - origin).min(operands.param.n_elements) as usize;
     let (range, rows) = match grad {
         Grad::Dense(_) => (start..end, None),
         Grad::Sparse(_) => {

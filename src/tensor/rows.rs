@@ -154,7 +154,7 @@ impl RowIndex {
     ) -> Result<(), Error> {
         let per_row = row_elements / norm::BLOCK as u64 + 2;
         let blocks = (n_rows as u64).saturating_mul(per_row);
-        let blocks = blocks.min(n_elements.div_ceil(norm::BLOCK as u64)) as usize;
+        let blocks = blocks.min(n_elements.div_ceil(norm::BLOCK as u64) + 1) as usize;
         self.clear();
         reserve(&mut self.entries, n_rows, "the rows of a sparse gradient")?;
         reserve(&mut self.firsts, n_rows, "the rows of a sparse gradient")?;
@@ -168,8 +168,15 @@ impl RowIndex {
     }
 
     /// Reads the rows as they are listed now. The host's memory is read once, so that the rows that
-    /// are visited later are those that were checked here.
-    pub fn read(&mut self, list: &RowList, row_elements: u64, height: u64) -> Result<(), NoRow> {
+    /// are visited later are those that were checked here. Blocks count from `origin` elements
+    /// before the first.
+    pub fn read(
+        &mut self,
+        list: &RowList,
+        row_elements: u64,
+        height: u64,
+        origin: u64,
+    ) -> Result<(), NoRow> {
         self.clear();
         self.row_elements = row_elements;
         for (place, row) in (0..).zip(list.numbers()) {
@@ -189,8 +196,8 @@ impl RowIndex {
                 continue;
             }
             self.firsts.push(i);
-            let first = entry.row * row_elements / norm::BLOCK as u64;
-            let last = ((entry.row + 1) * row_elements - 1) / norm::BLOCK as u64;
+            let first = (origin + entry.row * row_elements) / norm::BLOCK as u64;
+            let last = (origin + (entry.row + 1) * row_elements - 1) / norm::BLOCK as u64;
             let next = self.blocks.last().map_or(0, |block| block + 1);
             self.blocks.extend(first.max(next)..=last);
         }
@@ -293,7 +300,7 @@ mod tests {
             RowList::new(address, n_rows, RowNumber::I64, Device::Host)
         };
         let mut index = RowIndex::default();
-        index.read(&list.unwrap(), row_elements, height)?;
+        index.read(&list.unwrap(), row_elements, height, 0)?;
         Ok(index)
     }
 

@@ -160,6 +160,10 @@ static adamw_status set_lr_ratio(adamw_optimizer *optimizer) {
   return adamw_set_lr_ratio(optimizer, NULL, NULL);
 }
 
+static adamw_status set_all_reduce(adamw_optimizer *optimizer) {
+  return adamw_set_all_reduce(optimizer, NULL, NULL);
+}
+
 static adamw_status set_grad_scale(adamw_optimizer *optimizer) {
   return adamw_set_grad_scale(optimizer, 1);
 }
@@ -396,6 +400,7 @@ const struct call every_call[] = {
     {"adamw_memory_plan", memory_plan},
     {"adamw_set_decay_filter", set_decay_filter},
     {"adamw_set_lr_ratio", set_lr_ratio},
+    {"adamw_set_all_reduce", set_all_reduce},
     {"adamw_set_lr_schedule", set_lr_schedule},
     {"adamw_schedule_advance", adamw_schedule_advance},
     {"adamw_schedule_advance_with_metric", schedule_advance_with_metric},

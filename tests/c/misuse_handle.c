@@ -120,6 +120,7 @@ static void pointers_that_are_null(void) {
   accepted(adamw_set_grad_data(optimizer, NULL, NULL, 0));
   accepted(adamw_set_decay_filter(optimizer, NULL, NULL));
   accepted(adamw_set_lr_ratio(optimizer, NULL, NULL));
+  accepted(adamw_set_all_reduce(optimizer, NULL, NULL));
 
   row("a NULL buffer parks");
   struct described param;

@@ -154,6 +154,15 @@ static void callbacks_are_lambdas_and_their_exceptions_come_out() {
   w.optimizer.set_decay_filter(nullptr);
   HOLDS(w.optimizer.info(w.second).decays == 1);
 
+  std::size_t reduced = 0;
+  w.optimizer.set_all_reduce([&](double *buffer, std::size_t count) {
+    maybe_throw();
+    reduced += buffer[0] == 1 ? count : 0;
+  });
+  number = 3;
+  HOLDS(throws_mine([&] { w.optimizer.step(); }, 3) && w.steps() == 0 && reduced == 0);
+  w.optimizer.set_all_reduce(nullptr);
+
   w.optimizer.set_lr_ratio([&](const adamw_param_info &info) {
     maybe_throw();
     return info.param == 0 ? 0.5 : 2.0;

@@ -7,6 +7,7 @@ mod common;
 mod handles;
 mod headers;
 mod params;
+mod ranks;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -3,5 +3,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod bits;
+mod differences;
+mod meeting;
 mod ranges;
 mod world;

@@ -2,7 +2,8 @@
 
 use crate::code::{Source, sources, strings};
 use crate::{
-    calls, checkpoints, devices, differences, gradients, handles, options, params, schedules, state,
+    calls, checkpoints, devices, differences, gradients, handles, options, params, ranks,
+    schedules, state,
 };
 use crate::{headers, said, tensors};
 
@@ -58,6 +59,7 @@ fn all_said() -> Vec<String> {
         handles::refusals,
         options::refusals,
         params::refusals,
+        ranks::refusals,
         schedules::refusals,
         state::refusals,
         tensors::refusals,

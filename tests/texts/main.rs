@@ -16,6 +16,7 @@ mod handles;
 mod headers;
 mod options;
 mod params;
+mod ranks;
 mod schedules;
 mod state;
 mod tensors;

@@ -37,6 +37,20 @@ def lr_ratio(function: Callable[[ParamInfo], float]) -> Any:
     return _abi.LrRatio(called)
 
 
+def all_reduce(function: Callable[[memoryview], object]) -> Any:
+    """Returns an `adamw_all_reduce` that gives a function the numbers as a buffer of doubles."""
+
+    def called(buffer: Any, count: int, _: int | None) -> int:
+        try:
+            numbers = (ctypes.c_double * count).from_address(ctypes.addressof(buffer.contents))
+            function(memoryview(numbers).cast("B").cast("d"))
+            return 0
+        except BaseException as error:
+            return keep(error)
+
+    return _abi.AllReduce(called)
+
+
 def schedule_function(function: Callable[[int], float]) -> Any:
     """Returns an `adamw_schedule_function` that asks a function of the index."""
 

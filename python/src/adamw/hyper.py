@@ -80,6 +80,18 @@ class Hyper(Base):
         called = None if function is None else _callbacks.lr_ratio(function)
         self._set_callback(library.adamw_set_lr_ratio, _abi.LrRatio, called)
 
+    def set_all_reduce(self, function: Callable[[memoryview], object] | None) -> None:
+        """Sets the function by which ranks that have ranges of the same parameters agree before
+        every step: it replaces each double of the buffer that it gets by its sum over all ranks.
+
+        `torch.distributed.all_reduce(torch.frombuffer(buffer, dtype=torch.float64))` does. The
+        steps of all ranks then have the bits of one optimizer that has all elements, clip by the
+        same norms and skip together; if ranks differ, all raise an error. None: the optimizer steps
+        by itself.
+        """
+        called = None if function is None else _callbacks.all_reduce(function)
+        self._set_callback(library.adamw_set_all_reduce, _abi.AllReduce, called)
+
     def set_schedule(self, schedule: Schedule | None, *, advance: Advance = "step") -> None:
         """Sets the schedule of the learning rate, which then advances after every step taken, or
         only by `schedule_advance` with advance="by_hand". None: the learning rate stays."""

@@ -25,7 +25,7 @@ pub(in crate::optimizer) mod table;
 use crate::callback::{DecayFilter, adamw_param_info};
 use crate::config::{self, GroupConfig};
 use crate::dtype::Dtype;
-use crate::error::{Error, Label};
+use crate::error::{Error, Label, RanksProblem};
 use crate::format::MomentFormat;
 use crate::math::Regularizer;
 use crate::optimizer::params::by_name::Hash;
@@ -146,6 +146,7 @@ impl Optimizer {
         };
         self.reserve_on_device(number, n_params, &operands, &param.clock)?;
         self.params.reserve()?;
+        self.reserve_for_ranks(n_params, param.label(), &operands)?;
         self.scratch.reserve(n_params, self.groups.len())?;
         self.scratch.tallies.reserve(n_params, new.param.n_elements())?;
         if let Err(error) = self.occupy(number, &new.param, &operands) {
@@ -253,10 +254,12 @@ impl Shard {
         let Shard { first_element, whole } = *self;
         let end = first_element + n_elements;
         if !first_element.is_multiple_of(block) {
-            return Err(Error::CutBlock { param, edge: "begins", at: first_element, block });
+            let (edge, at) = ("begins", first_element);
+            return Err(Error::Ranks(RanksProblem::CutBlock { param, edge, at, block }));
         }
         if whole != 0 && end != whole && !end.is_multiple_of(block) {
-            return Err(Error::CutBlock { param, edge: "ends", at: end, block });
+            let (edge, at) = ("ends", end);
+            return Err(Error::Ranks(RanksProblem::CutBlock { param, edge, at, block }));
         }
         Ok(())
     }

@@ -85,6 +85,7 @@ impl Optimizer {
         let operands = self.params.free(id, is_kept);
         self.vacate(number, &param, &operands);
         self.scratch.tallies.release(operands.param().n_elements());
+        self.forget_cuts();
         let n_params = self.params.len();
         self.scratch.give_back(n_params);
         self.on_device.give_back(n_params);

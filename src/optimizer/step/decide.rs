@@ -157,7 +157,7 @@ impl Optimizer {
         let group = &self.groups[param.group as usize];
         Ok(Terms {
             clock: param.clock,
-            ratio: self.ratio(id)?,
+            ratio: self.step_ratio(id)?,
             grad_scale: factor.scale,
             no_clip: param.no_clip,
             limits: group.clip.limits().filter(|_| !param.no_clip),

@@ -6,6 +6,7 @@
 //! or over the handle (`scope`).
 //!
 //! Where the host gives the sums (`sums.rs`), they take the place of those that are measured.
+//! Ranks have measured before they agreed on the step, and add up what each has (`ranks/`).
 //!
 //! From these sums `grad_factor` returns what a gradient is multiplied by: the inverse of the loss
 //! scale, the mean over the micro-batches, and the factor that clips. If none of that needs sums,
@@ -41,7 +42,10 @@ impl Optimizer {
         let n_elements = needs.n_elements + needs.n_on_device;
         let mut report = Report { n_elements, ..Report::NONE };
         // The flag is read once: another thread of the host's may write it.
-        report.raised = self.found_inf.host_flag.is_some_and(|flag| flag.read() != 0.0);
+        report.raised = match &self.ranks {
+            Some(ranks) => ranks.raised(),
+            None => self.found_inf.host_flag.is_some_and(|flag| flag.read() != 0.0),
+        };
         report.skipped = report.raised;
         if report.skipped || on_device.as_ref().is_none_or(|step| step.waits) {
             self.learn_scale()?;
@@ -54,7 +58,9 @@ impl Optimizer {
         }
         // A step that is skipped already is not decided on the device.
         let waits = on_device.as_ref().is_some_and(|step| step.waits || report.skipped);
-        if self.grad_sums.is_some() {
+        if self.ranks.is_some() {
+            self.add_up_parts()?;
+        } else if self.grad_sums.is_some() {
             self.read_grad_sums(on_device.is_none() || waits)?;
         } else {
             if on_device.is_some() {
@@ -70,7 +76,7 @@ impl Optimizer {
     /// Measures the gradients of parameters that the processor steps.
     pub(in crate::optimizer) fn measure_on_host(&mut self, of: &Range<usize>) -> Result<(), Error> {
         let operands = self.params.operands_of(of);
-        self.backend.measure(&GradBlocks::new(operands, &mut self.scratch.tallies))
+        self.backend.measure(&GradBlocks::new(operands, &[], &mut self.scratch.tallies))
     }
 
     /// Adds up what is known of the gradients, in the order of the parameters.
@@ -93,7 +99,7 @@ impl Optimizer {
             let (norm, dtype) = (squares.sqrt() * inv_grad_scale, operands.param().dtype());
             let overflows = total.n_nonfinite == 0 && norm > dtype.largest();
             if nonfinite == Nonfinite::Fail {
-                let (param, n_elements) = (param.label(), operands.param().n_elements());
+                let (param, n_elements) = (param.label(), self.n_measured(id));
                 if overflows {
                     return Err(Error::NormOverflow { param, norm, dtype: dtype.compute() });
                 }
@@ -166,7 +172,10 @@ impl Optimizer {
                 Some(&[sum_squares, n_nonfinite]) => Total::from_outside(sum_squares, n_nonfinite),
                 None => Total::default(), // which the device alone knows
             },
-            None => self.measured_total(place, id),
+            None => match &self.ranks {
+                Some(ranks) => ranks.total(id, self.mean(self.params.operands(id))),
+                None => self.measured_total(place, id),
+            },
         }
     }
 

@@ -6,6 +6,8 @@
 //! - `update` writes parameters and state (`update.rs`);
 //! - `report` says what happened and ends what was for this step alone (`report.rs`).
 //!
+//! Ranks agree on a step after they have gathered it (`ranks/`).
+//!
 //! Until `update` writes, an error leaves everything as it was. A step that is skipped goes from
 //! `measure` to `report`.
 #![forbid(unsafe_code)]
@@ -129,16 +131,22 @@ impl Optimizer {
     pub(in crate::optimizer) fn take_step(
         &mut self,
         of: Range<usize>,
-        next: impl FnOnce(&Optimizer) -> Result<Option<schedule::State>, Error>,
+        next: impl Fn(&Optimizer) -> Result<Option<schedule::State>, Error>,
         taken: impl FnOnce(&Optimizer),
     ) -> Result<(), Error> {
-        let plan = self.gather(of)?;
+        let plan = match self.ranks {
+            None => self.gather(of)?,
+            Some(_) => self.agree(of, &next)?,
+        };
         let mut report = self.measure(&plan)?;
         if report.skipped {
             return self.report_skipped(&plan, report);
         }
         self.decide(&plan)?;
-        let scheduled = next(self)?;
+        let scheduled = match &self.ranks {
+            None => next(self)?,
+            Some(ranks) => ranks.next_scheduled(),
+        };
         self.update(&plan)?;
         self.report_taken(&plan, &mut report);
         if let Some(state) = scheduled {

@@ -141,7 +141,7 @@ impl Optimizer {
         }
         let Some(row_elements) = operands.lag().map(Lag::row_elements) else { return Ok(()) };
         operands.reserve_rows(rows.len(), row_elements)?;
-        operands.list_rows(rows, row_elements).map_err(|no_row| outside(name, no_row))?;
+        operands.list_rows(rows, row_elements, 0).map_err(|no_row| outside(name, no_row))?;
         self.fetch(id)?;
         let listed = |_: &Param, _: &Operands| Extent::Listed;
         self.catch_up(&id.alone(), listed, Refused::Fails)?;
@@ -283,7 +283,8 @@ impl Optimizer {
             if operands.has_rows() {
                 self.check_laziness(id)?;
             }
-            let read = self.params.revise_operands(id).read_rows();
+            let origin = self.origin(id);
+            let read = self.params.revise_operands(id).read_rows(origin);
             read.map_err(|no_row| outside(self.params.label(id), no_row))?;
         }
         Ok(())

@@ -12,7 +12,9 @@ impl Optimizer {
     pub fn grad_ready(&mut self, number: u32) -> Result<(), Error> {
         let id = self.params.id(number)?;
         let of = id.alone();
-        if !self.measures() || !self.params.operands(id).is_due_on_host() {
+        // Ranks measure blocks that need not be those of the range.
+        let is_due = self.params.operands(id).is_due_on_host();
+        if !self.measures() || !is_due || self.ranks.is_some() {
             return Ok(());
         }
         self.begin_grads(&of)?;
@@ -20,7 +22,7 @@ impl Optimizer {
         self.read_rows(&of)?;
         let tallies = &mut self.scratch.tallies;
         let operands = &mut self.params.revise().operands[of];
-        self.backend.measure(&GradBlocks::new(operands, tallies))?;
+        self.backend.measure(&GradBlocks::new(operands, &[], tallies))?;
         let total = tallies.total(0, &operands[0]);
         operands[0].set_measured(total)
     }
@@ -32,6 +34,7 @@ impl Optimizer {
         let clip = self.groups[param.group as usize].clip;
         let reason = match clip {
             Clip::GlobalNorm(_) if !param.no_clip => "its group clips by global norm",
+            _ if self.ranks.is_some() => "the handle has an all_reduce",
             _ if self.scaler.is_some() => "the handle has a loss scaler",
             _ if self.nonfinite() == Nonfinite::Skip => "the handle has ADAMW_NONFINITE_SKIP",
             _ if self.found_inf.host_flag.or(self.found_inf.own_flag).is_some() => {

@@ -22,6 +22,7 @@ impl Optimizer {
     /// Measures the gradients of all parameters that have a part in the next step, and writes the
     /// sums.
     pub fn measure_grads(&mut self, to: &Tensor) -> Result<(), Error> {
+        self.check_no_ranks()?;
         self.check_grad_sums(to)?;
         let of = self.params.all();
         let is_on_host = self.begin_measurement(&of)?;
@@ -50,6 +51,7 @@ impl Optimizer {
     /// Returns the norm of the gradients of the next step, unscaled, and the count of what is not
     /// finite in them: of the sums of the host's if it gives them, otherwise of the gradients.
     pub fn grad_norm(&mut self) -> Result<(f64, u64), Error> {
+        self.check_no_ranks()?;
         let of = self.params.all();
         if self.grad_sums.is_some() {
             self.read_grad_sums(true)?;
@@ -67,6 +69,7 @@ impl Optimizer {
     /// measure themselves.
     pub fn set_grad_sums(&mut self, sums: Option<&Tensor>) -> Result<(), Error> {
         if let Some(sums) = sums {
+            self.check_no_ranks()?;
             self.check_grad_sums(sums)?;
         }
         if self.grad_sums != sums.copied() {

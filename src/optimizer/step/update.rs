@@ -25,12 +25,14 @@ impl Optimizer {
         if let Some(step) = on_device {
             self.step_on_device(of, step)?;
         }
-        // After the first write, the calling thread does what others refuse.
-        let refused = Refused::after(on_device.is_some());
+        // After the first write, and where other ranks write, the calling thread does what others
+        // refuse.
+        let is_begun = on_device.is_some() || self.ranks.is_some();
+        let refused = Refused::after(is_begun);
         if needs.lags {
             self.take_turns(of, refused)?;
         }
-        let refused = Refused::after(on_device.is_some() || needs.lags);
+        let refused = Refused::after(is_begun || needs.lags);
         let updated = if self.has_copies() {
             self.update_offloaded(of, refused)
         } else {
@@ -101,6 +103,9 @@ impl Optimizer {
         for (param, _) in stepped.filter(|(_, scalars)| **scalars != NO_STEP) {
             param.clock = param.clock.advanced(&self.groups[param.group as usize]);
             param.master = Master::Settled;
+        }
+        if let Some(ranks) = &mut self.ranks {
+            ranks.count_step();
         }
     }
 }

@@ -18,6 +18,13 @@ pub struct Window {
     last_holder: usize,
 }
 
+impl Window {
+    /// Returns the numbers that a mean may be over.
+    pub fn numbers(&self) -> [u64; 2] {
+        [self.given, self.most]
+    }
+}
+
 impl Optimizer {
     /// Sets the number of micro-batches between two steps.
     pub fn set_window(&mut self, n_micro_batches: u64) {
