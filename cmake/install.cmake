@@ -7,7 +7,7 @@ set(development COMPONENT adamw_development)
 
 install(FILES ${lib}/${shared_file} ${lib}/${soname} DESTINATION ${CMAKE_INSTALL_LIBDIR} ${runtime})
 install(FILES ${lib}/libadamw.so ${lib}/libadamw.a DESTINATION ${CMAKE_INSTALL_LIBDIR} ${development})
-install(FILES include/adamw.h include/adamw.hpp include/adamw.cffi.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} ${development})
+install(FILES include/adamw.h include/adamw.hpp include/adamw_mpi.h include/adamw.cffi.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} ${development})
 install(FILES include/adamw/libtorch.hpp DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/adamw ${development})
 install(FILES LICENSE-MIT LICENSE-APACHE DESTINATION ${CMAKE_INSTALL_DATAROOTDIR}/licenses/adamw ${runtime})
 

@@ -45,7 +45,7 @@
 //!
 //! ```text
 //! include/     adamw.h, generated from ffi/, and of that adamw.cffi.h, for cffi; adamw.hpp, C++ on
-//!              top of it, and adamw/libtorch.hpp
+//!              top of it, adamw/libtorch.hpp, and adamw_mpi.h, ranks of MPI
 //! examples-c/  programs to start from, which the tests run; examples/, one in each language
 //! cmake/       what CMake builds, installs and tells those who look for the package
 //! packaging/   how others package that
@@ -55,7 +55,7 @@
 //!              checkpoint/, cuda/, growth/, house/: a program each, of one file a subject;
 //!              cuda-standin/: the driver that interprets kernels; cuda-host/: one that runs their
 //!              sources, compiled for the processor; gpu/: what only a GPU can show; c/, cpp/,
-//!              python/: hosts that misbehave; golden/: what others have computed
+//!              mpi/, python/: hosts that misbehave; golden/: what others have computed
 //! fuzz/        hostile checkpoints
 //! benches/     the step beside its references, and other libraries (peers/)
 //! tools/       what makes and checks PTX and machine code; docs/: what makes a book and

@@ -1,0 +1,151 @@
+"""Runs programs on several ranks of MPI, and checks what they leave.
+
+usage: ranks.py <mpiexec> <folder of the programs> <test> [argument of the test]
+"""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+MPIEXEC, PROGRAMS, TEST, *ARGUMENTS = sys.argv[1:]
+ENVIRONMENT = {
+    **os.environ,
+    # Open MPI: as root, as in a container, and on fewer processors than ranks.
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "OMPI_MCA_rmaps_base_oversubscribe": "1",
+    "OMPI_MCA_mpi_yield_when_idle": "1",
+}
+LIMIT = 240  # seconds, for a program that waits for ever
+
+
+def on_ranks(n, program, *arguments):
+    command = [MPIEXEC, "-n", str(n), os.path.join(PROGRAMS, program), *map(str, arguments)]
+    return command
+
+
+def run(command, expected=0):
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=LIMIT)
+    if done.returncode != expected:
+        sys.exit(f"{command} returned {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def plain(*arguments):
+    return run([os.path.join(PROGRAMS, "plain"), *map(str, arguments)])
+
+
+def must(condition, text):
+    if not condition:
+        sys.exit(text)
+
+
+def same_bits():
+    """The parameters and all state are those of one process without MPI."""
+    expected = plain(4)
+    for n in (1, 2, 3, 4):
+        run(on_ranks(n, "train", 4, f"of-{n}"))
+        got = plain(4, f"of-{n}")
+        must(got == expected, f"{n} ranks:\n{got}instead of\n{expected}")
+
+
+def resharded():
+    """What 4 ranks have saved goes on on 3, on 1, on 4 and without MPI as if nothing had been."""
+    expected = plain(6)
+    run(on_ranks(4, "train", 3, "first"))
+    must(plain(6, "first") == expected, "without MPI it goes on with other bits")
+    for n in (3, 1, 4):
+        run(on_ranks(n, "train", 6, f"then-{n}", "first"))
+        must(plain(6, f"then-{n}") == expected, f"{n} ranks go on with other bits")
+    # A save on fewer ranks into the same folders removes the files of more.
+    run(on_ranks(2, "train", 6, "first", "first"))
+    files = sorted(os.listdir("first/0"))
+    must(len(files) == 3 and plain(6, "first") == expected, f"left: {files}")
+
+
+def killed():
+    """However a rank dies while all save: what was saved last, or a newer step, can be loaded."""
+    rounds, acknowledged, n_within = int(ARGUMENTS[0]), 0, 0
+    random.seed(7)
+    for number in range(rounds):
+        ranks = number % 3 + 2
+        command = on_ranks(ranks, "train", "killed", "saved")
+        process = subprocess.Popen(
+            command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        pids = []
+        saved = 0
+        limit = threading.Timer(LIMIT, process.kill)
+        limit.start()
+        for line in process.stdout:
+            word, _, value = line.partition(" ")
+            if word == "pid":
+                pids.append(int(value))
+            elif word == "saved":
+                acknowledged, saved = int(value), saved + 1
+            if saved == 2 and pids:
+                time.sleep(random.random() * 0.03)
+                os.kill(random.choice(pids), signal.SIGKILL)
+                pids = []
+        status = process.wait()
+        limit.cancel()
+        must(status != 0 and saved >= 2, f"round {number}: {command} ended by itself: {status}")
+        step = int(plain("load", "saved"))
+        must(step >= acknowledged, f"round {number}: step {step}, but {acknowledged} was saved")
+        names = open("saved/checkpoint").read().split()
+        must(len(names) == ranks, f"round {number}: {names}")
+        n_within += len(os.listdir("saved")) > len(names) + 1
+    print(f"{rounds} rounds, {acknowledged} steps, {n_within} killed within a save")
+    must(n_within > 0 or rounds < 10, "no rank was killed within a save")
+
+
+def dies():
+    """A rank that dies in a step: the others end with an error, and what was saved is whole."""
+    command = on_ranks(3, "train", "dies", "saved")
+    before = time.monotonic()
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=LIMIT)
+    must(done.returncode != 0, "a dead rank was not noticed")
+    print(f"{done.returncode} after {time.monotonic() - before:.1f} s: {done.stderr[:300]}")
+    must(plain("load", "saved").strip() == "2", "the checkpoint is another one")
+
+
+def refusals():
+    for n in (2, 3):
+        run(on_ranks(n, "refusals", f"of-{n}"))
+
+
+def memory():
+    """What a rank has beyond the parameters and gradients falls as 1 / ranks."""
+    used = {n: float(run(on_ranks(n, "memory"))) for n in (1, 2, 4)}
+    print(f"bytes for each element of the model: {used}")
+    for n, bytes_each in used.items():
+        must(bytes_each < 12.0 / n + 1.5, f"{n} ranks: {bytes_each} bytes per element")
+
+
+def example():
+    """The same weights on any number of processes, also when it goes on on another."""
+    output = {n: run(on_ranks(n, "zero1_mpi")) for n in (1, 2, 4)}
+    hashes = {text.splitlines()[-1] for text in output.values()}
+    must(len(hashes) == 1 and "hash" in min(hashes), f"other weights: {output}")
+    command = on_ranks(4, "zero1_mpi", "resumed", 100)
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, timeout=LIMIT)
+    must(done.returncode != 0, "it was not killed")
+    output = run(on_ranks(2, "zero1_mpi", "resumed"))
+    must("continued at step 80" in output, output)
+    must(output.splitlines()[-1] in hashes, f"other weights after it went on: {output}")
+
+
+if __name__ == "__main__":
+    folder = tempfile.mkdtemp(prefix=f"{TEST}-", dir=".")
+    os.chdir(folder)
+    try:
+        globals()[TEST]()
+    finally:
+        os.chdir("..")
+        shutil.rmtree(folder)

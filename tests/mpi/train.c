@@ -1,0 +1,123 @@
+/* Trains the model on the ranks of MPI in every format, and saves it into <directory>/<number of the format>.
+ *
+ * usage: train <steps> <directory> [directory to go on from]
+ *        train killed <directory>   trains and saves the f32 model until somebody ends it; prints the number of
+ *                                   each process, and of each step that is saved
+ *        train dies <directory>     saves at step 2; at step 3 the last rank is killed while others wait for it */
+#define _POSIX_C_SOURCE 200809L
+#include "model.h"
+
+#include <adamw_mpi.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static adamw_mpi ranks;
+
+/* An error is one on all ranks. */
+static void need(adamw_status status) {
+  if (!status) return;
+  fprintf(stderr, "rank %d: %s\n", ranks.rank, ranks.error);
+  exit(3);
+}
+
+static adamw_optimizer *start(model *m, const format *format) {
+  adamw_optimizer *optimizer = create(format, ADAMW_NONFINITE_SKIP);
+  adamw_mpi_param params[PARAMS];
+  /* Buckets that do not divide what is exchanged. */
+  const adamw_mpi_options options = {.bucket_bytes = 20000};
+  model_new(m, format);
+  memset(params, 0, sizeof params);
+  for (int i = 0; i < PARAMS; i++) {
+    params[i].name = names[i];
+    params[i].data = m->values[i];
+    params[i].grad = m->grads[i];
+    params[i].n_elements = lengths[i];
+    params[i].dtype = format->dtype;
+    params[i].grad_dtype = format->grad_dtype;
+    params[i].group = group_of(i);
+  }
+  need(adamw_mpi_init(&ranks, MPI_COMM_WORLD, optimizer, params, PARAMS, &options));
+  return optimizer;
+}
+
+static void step(model *m, uint64_t number) {
+  for (int part = 0; part < PARTS; part += ranks.num_ranks) {
+    int n = PARTS - part < ranks.num_ranks ? PARTS - part : ranks.num_ranks;
+    if (ranks.rank < n) model_compute_grads(m, number, part + ranks.rank);
+    need(adamw_mpi_add_grads(&ranks, n));
+  }
+  need(adamw_mpi_step(&ranks));
+}
+
+static void end(adamw_optimizer *optimizer, model *m) {
+  adamw_mpi_free(&ranks);
+  check(adamw_destroy(optimizer));
+  model_free(m);
+}
+
+static uint64_t steps_taken(adamw_optimizer *optimizer) {
+  adamw_param_info info;
+  check(adamw_get_param_info(optimizer, 0, &info, sizeof info));
+  return info.step;
+}
+
+static void train_until_killed(const char *directory) {
+  model m;
+  adamw_optimizer *optimizer = start(&m, formats);
+  char path[1024];
+  printf("pid %d\n", (int)getpid());
+  fflush(stdout);
+  snprintf(path, sizeof path, "%s/checkpoint", directory);
+  if (access(path, F_OK) == 0) need(adamw_mpi_load(&ranks, directory));
+  for (uint64_t at = steps_taken(optimizer);; at++) {
+    step(&m, at);
+    need(adamw_mpi_save(&ranks, directory));
+    if (ranks.rank == 0) {
+      printf("saved %d\n", (int)at + 1);
+      fflush(stdout);
+    }
+  }
+}
+
+static void die_in_step(const char *directory) {
+  model m;
+  start(&m, formats);
+  for (uint64_t at = 0; at < 3; at++) {
+    if (at == 2) {
+      need(adamw_mpi_save(&ranks, directory));
+      if (ranks.rank == ranks.num_ranks - 1) raise(SIGKILL);
+    }
+    step(&m, at);
+  }
+}
+
+int main(int argc, char **argv) {
+  MPI_Init(&argc, &argv);
+  if (argc < 3) return 2;
+  if (strcmp(argv[1], "killed") == 0) train_until_killed(argv[2]);
+  if (strcmp(argv[1], "dies") == 0) die_in_step(argv[2]);
+  mkdir(argv[2], 0777);
+  for (size_t f = 0; f < num_formats; f++) {
+    model m;
+    adamw_optimizer *optimizer = start(&m, &formats[f]);
+    char directory[512];
+    snprintf(directory, sizeof directory, "%s/%d", argc > 3 ? argv[3] : "", (int)f);
+    if (argc > 3) need(adamw_mpi_load(&ranks, directory));
+    for (uint64_t at = steps_taken(optimizer); at < strtoull(argv[1], NULL, 10); at++) step(&m, at);
+    snprintf(directory, sizeof directory, "%s/%d", argv[2], (int)f);
+    need(adamw_mpi_save(&ranks, directory));
+    /* Every rank has all parameters. */
+    uint64_t hash = model_hash(&m), all[2], mine[2] = {hash, ~hash};
+    MPI_Allreduce(mine, all, 2, MPI_UINT64_T, MPI_MAX, MPI_COMM_WORLD);
+    if (all[0] != ~all[1]) {
+      fprintf(stderr, "%s: rank %d has other parameters\n", m.format->name, ranks.rank);
+      MPI_Abort(MPI_COMM_WORLD, 1);
+    }
+    end(optimizer, &m);
+  }
+  MPI_Finalize();
+  return 0;
+}
