@@ -27,7 +27,7 @@ CTEST := .venv/bin/ctest
 CMAKE_PACKAGE := cmake==$(CMAKE_VERSION)
 endif
 
-.PHONY: help demo docs wheel deb test test-cuda test-rust test-hosts test-aarch64 test-conan test-long test-peers test-torch test-libtorch test-paddle test-others test-burn fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-python bench-quick quantization finetune header ptx ptx-check instructions clean
+.PHONY: help demo docs wheel deb test test-cuda test-rust test-hosts test-aarch64 test-conan test-long test-peers test-torch test-libtorch test-paddle test-others test-burn fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-python bench-quick bench-ranks quantization finetune header ptx ptx-check instructions clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -106,6 +106,15 @@ quantization: .venv/plots ## the error of 8-bit codes on the moments of a transf
 	$(CMAKE) -S . -B build -DPython3_EXECUTABLE=$(CURDIR)/.venv/bin/python
 	$(CMAKE) --build build --parallel 2 --target chargpt
 	.venv/bin/python benches/quantization.py build/examples-c/chargpt docs/quantization.svg
+
+bench-ranks: .venv/plots ## the phases of a step on 1, 2 and 4 ranks of MPI, and a model of more (needs an MPI)
+	cargo build --release --locked --lib --target-dir target
+	mkdir -p build
+	mpicc -O3 -Iinclude benches/ranks/step.c -o build/ranks target/release/libadamw.a -lpthread -ldl -lm
+	for format in f32 split 8bit; do for ranks in 1 2 4; do \
+	  OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1 mpirun -n $$ranks build/ranks 16777216 $$format || exit 1; \
+	done; done >build/ranks.txt
+	.venv/bin/python benches/ranks/model.py build/ranks.txt docs/scaling.svg
 
 bench: ## the step beside a loop that moves the same bytes, and Criterion's figures
 	cargo bench --locked --bench compare

@@ -57,7 +57,7 @@
 //!              sources, compiled for the processor; gpu/: what only a GPU can show; c/, cpp/,
 //!              mpi/, python/: hosts that misbehave; golden/: what others have computed
 //! fuzz/        hostile checkpoints
-//! benches/     the step beside its references, and other libraries (peers/)
+//! benches/     the step beside its references, and other libraries (peers/); ranks/: MPI
 //! tools/       what makes and checks PTX and machine code; docs/: what makes a book and
 //!              a reference
 //! docs/        a page for each subject, which the README links to
