@@ -6,7 +6,9 @@ use crate::common::checkpoint::load_options;
 use crate::common::handle::{Handle, Param, config};
 use crate::common::random::Random;
 use adamw::ffi::*;
+use core::cell::Cell;
 use core::ffi::c_void;
+use safetensors::SafeTensors;
 
 const N: usize = 37;
 
@@ -303,4 +305,26 @@ fn what_does_not_fit_is_said_with_both_values_and_the_way_out() {
          handle with what was saved and change it after the load, or load with ADAMW_LOAD_SHARED, which \
          keeps the handle's (options.extend 1 turns amsgrad or multi_precision on)"
     );
+}
+
+#[test]
+fn the_saved_learning_rate_of_a_parameter_is_that_of_its_next_step() {
+    let (scale, param) = (Cell::new(0.5f32), Array::zeros(Dtype::F32, 1));
+    let handle = Handle::new(&adamw_config { lr: 0.125, ..config() });
+    let group = handle.add_group(|group| group.lr_scale_ptr = scale.as_ptr());
+    handle.add(&Param { group, ..Param::new("w", &param) });
+    let saved = || {
+        let bytes = handle.saved(false);
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        f64::from_le_bytes(tensors.tensor("param_groups.w.lr").unwrap().data().try_into().unwrap())
+    };
+    assert_eq!(saved(), 0.0625);
+    scale.set(0.25);
+    assert_eq!(saved(), 0.03125);
+    handle.step();
+    // No step would take these, and it was 0.25 at the last.
+    for not_taken in [f32::NAN, -1.0] {
+        scale.set(not_taken);
+        assert_eq!(saved(), 0.03125);
+    }
 }

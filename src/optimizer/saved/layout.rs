@@ -54,6 +54,8 @@ pub struct Layout {
     /// The parameters themselves are saved, too.
     pub params: bool,
     pub packed: Option<Packed>,
+    /// By group, the learning rate of its parameters, read once: the host may change it meanwhile.
+    lrs: Vec<f64>,
 }
 
 /// What a file says of many parameters.
@@ -96,7 +98,15 @@ impl Layout {
 
 impl Optimizer {
     pub(super) fn layout(&self, params: bool) -> Result<Layout, Error> {
-        let mut layout = Layout { params, packed: None };
+        let mut lrs = Vec::new();
+        reserve(&mut lrs, self.groups.len(), "the learning rates of a checkpoint")?;
+        let lr = self.saved_lr();
+        lrs.extend(self.groups.iter().map(|group| {
+            // Where the host keeps what no step would take, it is that of the last step, as lr is.
+            let current = group.current();
+            lr * current.as_ref().unwrap_or(group).lr_scale
+        }));
+        let mut layout = Layout { params, packed: None, lrs };
         if self.params.live().nth(MOST_NAMED).is_some() {
             layout.packed = Some(self.packed(&layout)?);
         }
@@ -185,7 +195,7 @@ impl Optimizer {
                     state(Item::Beta2Power),
                     ["param_groups.", name, ".lr"],
                 ];
-                for (name, (dtype, bits)) in names.into_iter().zip(self.counters(id)?) {
+                for (name, (dtype, bits)) in names.into_iter().zip(self.counters(id, layout)) {
                     let (bytes, n_bytes) = (Bytes::Number(bits.to_le_bytes()), 8);
                     let n_elements = None;
                     visit(Saved { name, dtype, n_elements, bytes, n_bytes, goes_on: false })?;
@@ -215,9 +225,9 @@ impl Optimizer {
         element_bytes: usize,
         visit: &mut Visit<'_, 's>,
     ) -> Result<(), Error> {
-        let mut column = |name, dtype, number: &dyn Fn(ParamId, usize) -> Result<u64, Error>| {
+        let mut column = |name, dtype, number: &dyn Fn(ParamId, usize) -> u64| {
             self.params.live().enumerate().try_for_each(|(i, id)| {
-                let (bytes, goes_on) = (Bytes::Number(number(id, i)?.to_le_bytes()), i > 0);
+                let (bytes, goes_on) = (Bytes::Number(number(id, i).to_le_bytes()), i > 0);
                 let (name, n_elements) = (["params.", name, ""], Some(1));
                 visit(Saved { name, dtype, n_elements, bytes, n_bytes: element_bytes, goes_on })
             })
@@ -227,18 +237,18 @@ impl Optimizer {
             for (at, (name, dtype)) in
                 names.into_iter().zip(["U64", "F64", "F64", "F64"]).enumerate()
             {
-                column(name, dtype, &|id, _| Ok(self.counters(id)?[at].1))?;
+                column(name, dtype, &|id, _| self.counters(id, layout)[at].1)?;
             }
             let n_elements = |id: ParamId| self.params.operands(id).param().n_elements();
-            column("n_elements", "U64", &|id, _| Ok(n_elements(id)))?;
+            column("n_elements", "U64", &|id, _| n_elements(id))?;
             if packed.has_shards {
                 let shard = |id| self.params.shard(id);
-                column("first_element", "U64", &|id, _| Ok(shard(id).first_element))?;
-                column("whole", "U64", &|id, _| Ok(shard(id).whole))?;
+                column("first_element", "U64", &|id, _| shard(id).first_element)?;
+                column("whole", "U64", &|id, _| shard(id).whole)?;
             }
         }
         if element_bytes == 4 {
-            column("kind", "U32", &|_, i| Ok(packed.kinds[i].into()))?;
+            column("kind", "U32", &|_, i| packed.kinds[i].into())?;
         }
         for role in layout.roles() {
             let is_held = |dtype: &&Dtype| packed.held[role as usize] & bit(**dtype) != 0;
@@ -276,16 +286,16 @@ impl Optimizer {
 
     /// Returns the types and the bits of the counters of a parameter: of its step, the powers of
     /// the betas, and the learning rate.
-    fn counters(&self, id: ParamId) -> Result<[(&'static str, u64); 4], Error> {
+    fn counters(&self, id: ParamId, layout: &Layout) -> [(&'static str, u64); 4] {
         let param = &self.params[id];
         // This leaves out the host's `lr_ratio`, which a save does not call.
-        let lr = self.lr_product(self.lr(), param.group, param.lr_scale);
-        Ok([
+        let lr = layout.lrs[param.group as usize] * param.lr_scale;
+        [
             ("U64", param.clock.step),
             ("F64", param.clock.beta1_power.to_bits()),
             ("F64", param.clock.beta2_power.to_bits()),
             ("F64", lr.to_bits()),
-        ])
+        ]
     }
 }
 
