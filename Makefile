@@ -116,8 +116,11 @@ bench-ranks: .venv/plots ## the phases of a step on 1, 2 and 4 ranks of MPI, and
 	done; done >build/ranks.txt
 	.venv/bin/python benches/ranks/model.py build/ranks.txt docs/scaling.svg
 
-bench: ## the step beside a loop that moves the same bytes, and Criterion's figures
-	cargo bench --locked --bench compare
+# The commit whose build takes turns with this one.
+BEFORE := ffd38c5
+
+bench: build/before.so ## the step beside a loop that moves the same bytes and beside the build of BEFORE, a commit, and Criterion's figures
+	cargo bench --locked --bench compare -- $(CURDIR)/$<
 	cargo bench --locked --bench new_grads
 	cargo bench --locked --bench step
 
@@ -129,13 +132,15 @@ bench-checkpoint-peers: .venv-peers/ready ## the same beside torch.save and safe
 	cargo build --release --locked --lib --target-dir target
 	.venv-peers/bin/python benches/peers/checkpoint.py target/release/libadamw.so
 
-BEFORE := ffd38c5
-
-bench-params: ## adding, finding and removing a parameter beside the build of BEFORE, a commit
-	cargo build --release --locked
+build/before.so: Makefile
+	mkdir -p build
 	test -d build/$(BEFORE) || git worktree add --detach build/$(BEFORE) $(BEFORE)
 	cd build/$(BEFORE) && cargo build --release --locked
-	cargo bench --locked --bench params -- build/$(BEFORE)/target/release/libadamw.so target/release/libadamw.so
+	cp build/$(BEFORE)/target/release/libadamw.so $@
+
+bench-params: build/before.so ## adding, finding and removing a parameter beside the build of BEFORE
+	cargo build --release --locked
+	cargo bench --locked --bench params -- $(CURDIR)/$< target/release/libadamw.so
 
 bench-peers: .venv-peers/ready ## this library beside PyTorch, DeepSpeed, Paddle and bitsandbytes (fetches some GB)
 	cargo build --release --locked --lib --target-dir target
@@ -195,8 +200,8 @@ finetune: .venv-peers/ready ## fine-tune a transformer with adamw.torch.AdamW be
 	cargo build --release --locked --lib --target-dir target
 	$(OVER_SOURCE) .venv-peers/bin/python python/examples/finetune.py docs/finetune.svg
 
-bench-quick: ## the cases that have a bound, within a minute, as one JSON object a line
-	@cargo bench --quiet --locked --bench compare -- --quick
+bench-quick: build/before.so ## the cases that have a bound, within minutes, as one JSON object a line
+	@cargo bench --quiet --locked --bench compare -- --quick $(CURDIR)/$<
 	@cargo bench --quiet --locked --bench saves -- --quick
 
 header: ## regenerate include/adamw.h, what Python knows of it, and what programs rely on

@@ -1,8 +1,8 @@
 //! The step beside a loop that moves the same bytes, interleaved in one run.
 //!
 //! `cargo bench --bench compare` prints a table; with `--quick` it takes fewer rounds of the cases
-//! that have a bound and prints one JSON object a line. Other words are parts of the names of the
-//! cases that are measured. What counts is the ratio: each round times both, one after the other, so
+//! that have a bound and prints one JSON object a line. An older build is given by a path that ends
+//! with ".so"; other words are parts of the names of the cases that are measured. What counts is the ratio: each round times both, one after the other, so
 //! that a machine whose memory speed drifts does not favour either.
 
 mod support;
@@ -12,10 +12,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::cell::RefCell;
 use std::time::Instant;
-use support::modes::{F32_4BIT, F32_8BIT, MOMENTS, Mode, SPLIT, SPLIT_8BIT, WITHOUT_BOUND};
+use support::before::Before;
+use support::modes::*;
 use support::report::{KI, Line, MI, print_json, print_table, size};
 use support::rows::{LISTED, ROW, Table};
-use support::{Optimizer, Owned, Param, Split, Streams, idle};
+use support::{Half, Optimizer, Owned, Param, Split, Streams, idle};
 
 /// The cases that have been measured.
 struct Bench {
@@ -28,7 +29,9 @@ struct Bench {
 
 fn main() {
     let quick = std::env::args().any(|argument| argument == "--quick");
-    let named = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    let words = std::env::args().skip(1).filter(|word| !word.starts_with("--"));
+    let (before, named): (Vec<_>, _) = words.partition(|word| word.ends_with(".so"));
+    let before = before.first().map(|path| Before::load(path));
     let style = ProgressStyle::with_template("{spinner} {pos} {msg}").unwrap();
     let progress = ProgressBar::no_length().with_style(style);
     let rounds = if quick { 9 } else { 41 };
@@ -46,20 +49,33 @@ fn main() {
             for mode in &WITHOUT_BOUND {
                 bench.beside_f32::<u16>(mode, 64 * MI, threads);
             }
-            bench.beside_f32::<f32>(&F32_4BIT, 64 * MI, threads);
         }
         bench.beside_traffic::<f32>(64 * MI, threads);
         for mode in [&SPLIT, &SPLIT_8BIT] {
             bench.beside_f32::<u16>(mode, 64 * MI, threads);
         }
         bench.beside_f32::<f32>(&F32_8BIT, 64 * MI, threads);
+        bench.beside_f32::<f32>(&F32_4BIT, 64 * MI, threads);
         bench.beside_bare(16 * KI, threads);
         bench.beside_bare(MI, threads);
         bench.parts_beside_one("f32, GPT-2 124M", &gpt2_124m(), threads, 1.03);
         bench.clear_and_clip(&gpt2_124m(), threads);
         bench.parts_beside_one("f32, 1000 of 1024", &[1024; 1000], threads, 1.15);
-        bench.parts_beside_one("f32, 10000 of 64", &[64; 10_000], threads, 1.6);
+        bench.parts_beside_one(
+            "f32, 10000 of 64",
+            &[64; 10_000],
+            threads,
+            if threads == 1 { 1.35 } else { 1.6 },
+        );
         bench.rows_beside_traffic(threads);
+    }
+    bench.beside_f32::<u16>(&MASTER_CACHED, 16 * KI, 1);
+    bench.beside_f32::<Half>(&MASTER_CACHED, 16 * KI, 1);
+    bench.beside_f32::<u16>(&SPLIT_CACHED, 16 * KI, 1);
+    if let Some(before) = &before {
+        bench.beside_before::<f32>(before, &F32_8BIT, 16 * KI);
+        bench.beside_before::<u16>(before, &SPLIT_8BIT, 16 * KI);
+        bench.beside_before::<f32>(before, &F32_4BIT, 16 * KI);
     }
     for elements in [16 * KI, 64 * MI] {
         for moments in MOMENTS {
@@ -168,19 +184,35 @@ impl Bench {
 
     /// A step of parameters and moments in fewer bytes beside a step of f32.
     fn beside_f32<P: Param>(&mut self, mode: &Mode, elements: usize, threads: u32) {
-        let case = format!("{} x {} / f32", mode.name, size(elements));
+        let name = mode.name.replace("16 bits", P::NAME.split(' ').next().unwrap_or_default());
+        let case = format!("{name} x {} / f32", size(elements));
         if !self.wants(&case) {
             return;
         }
         let (mut fewer, mut whole) = (Owned::<P>::new(elements), Owned::<f32>::new(elements));
         let config = adamw_config { num_threads: threads, ..Optimizer::defaults() };
         let mut reference = whole.optimizer(&config);
-        let (precision, moments) = (mode.precision, mode.moments);
-        let mut ours = fewer.optimizer(&adamw_config { precision, moments, ..config });
+        let mut ours = fewer.optimizer(&mode.config(&config));
         let title = (case, threads, mode.bytes);
         let bound = mode.bounds[threads as usize - 1];
         let reference = ("the f32 step", || reference.step());
         self.measure(title, elements, || ours.step(), reference, bound);
+    }
+
+    /// A step in cache on one thread beside that of an older build.
+    fn beside_before<P: Param>(&mut self, before: &Before, mode: &Mode, elements: usize) {
+        let case = format!("{} x {} / before", mode.name, size(elements));
+        if !self.wants(&case) {
+            return;
+        }
+        let (mut new, mut old) = (Owned::<P>::new(elements), Owned::<P>::new(elements));
+        let config = adamw_config { num_threads: 1, ..Optimizer::defaults() };
+        let config = mode.config(&config);
+        let mut reference = before.optimizer(&mut old, &config);
+        let mut ours = new.optimizer(&config);
+        let reference = ("an older build", || reference.step());
+        let bound = if mode.moments == ADAMW_MOMENTS_8BIT { 0.625 } else { f64::NAN };
+        self.measure((case, 1, mode.bytes), elements, || ours.step(), reference, bound);
     }
 
     /// A step in cache beside its bare arithmetic on one thread.

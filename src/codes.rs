@@ -1,6 +1,6 @@
 //! Moments in 8 bits: blocks of 256 elements with one f32 scale, their largest magnitude.
 //!
-//! `cpu/loops.rs` encodes a block: it finds the largest magnitude, `scale` returns the scale and
+//! `cpu/coded.rs` encodes a block: it finds the largest magnitude, `scale` returns the scale and
 //! its reciprocal, and `signed::encode` (first moments), `unsigned::encode` (maxima) or
 //! `unsigned::encode_randomly` (second moments) makes a code of each element. To decode, it
 //! multiplies the number that `signed::decode` or `unsigned::decode` returns by the scale.
@@ -40,17 +40,18 @@ impl<const TOP: u32> Taper<TOP> {
         if code == 0 { 0 } else { bits }
     }
 
-    /// Returns the code of a magnitude's bits, at least `least`; `up` 65,536ths of a code are added
-    /// first.
+    /// Returns the code of a magnitude's bits, at least `least`; `up` of the bits that are dropped
+    /// are added first.
     #[inline(always)]
     fn encode(bits: u32, up: u32, least: u32) -> u32 {
         let bits = bits.min(ONE);
-        let sum = bits + bits.max(Self::KNEE) + (up << (DROPPED - 16));
-        (sum >> DROPPED).max(Self::BIAS + least) - Self::BIAS
+        let sum = bits + bits.max(Self::KNEE) + up;
+        let above = sum.wrapping_sub(Self::BIAS << DROPPED) as i32;
+        above.max((least << DROPPED) as i32) as u32 >> DROPPED
     }
 }
 
-const HALF: u32 = 1 << 15;
+const HALF: u32 = 1 << (DROPPED - 1);
 
 /// Codes of the first moment: a sign and 7 bits. The knee lies 4 octaves below the scale, the end 8
 /// octaves below the knee.
@@ -94,16 +95,16 @@ pub mod unsigned {
     }
 
     /// Returns the code above or below the value, at random, so that the mean is the value. `noise`
-    /// is 16 random bits.
+    /// is 32 random bits.
     #[inline(always)]
     pub fn encode_randomly(value: f32, inverse_scale: f32, noise: u32) -> u8 {
-        rounded(value, inverse_scale, noise)
+        rounded(value, inverse_scale, noise >> (32 - DROPPED))
     }
 
     #[inline(always)]
     fn rounded(value: f32, inverse_scale: f32, up: u32) -> u8 {
-        let bits = (value * inverse_scale).to_bits() & 0x7fff_ffff;
-        let code = Magnitude::encode(bits, up, 1);
+        // It is not negative, but a NaN may have a sign.
+        let code = Magnitude::encode((value * inverse_scale).to_bits(), up, 1);
         // The product may be too small for an f32, so that the value is asked.
         (if value == 0.0 { 0 } else { code }) as u8
     }
@@ -129,7 +130,7 @@ mod tests {
             for code in 0..=255u8 {
                 let value = unsigned::decode(code) * scale;
                 assert_eq!(unsigned::encode(value, inverse), code, "{code} of {scale:e}");
-                assert_eq!(unsigned::encode_randomly(value, inverse, 0x8000), code, "{code}");
+                assert_eq!(unsigned::encode_randomly(value, inverse, 1 << 31), code, "{code}");
                 let value = signed::decode(code) * scale;
                 let expected = if code == 0x80 { 0 } else { code }; // what is 0 has no sign
                 assert_eq!(signed::encode(value, inverse), expected, "{code} of {scale:e}");
@@ -184,8 +185,9 @@ mod tests {
     #[test]
     fn a_random_code_is_right_on_average() {
         for value in sweep().step_by(9973).filter(|value| *value >= unsigned::decode(1)) {
-            let code =
-                |noise| unsigned::decode(unsigned::encode_randomly(value, 1.0, noise)) as f64;
+            let code = |noise: u32| {
+                unsigned::decode(unsigned::encode_randomly(value, 1.0, noise << 16)) as f64
+            };
             let mean = (0..0x1_0000).map(code).sum::<f64>() / 65_536.0;
             // 16 bits of noise cannot tell more apart, of a gap of an eighth at most.
             let bound = value as f64 / 8.0 / 65_536.0;
@@ -207,10 +209,10 @@ mod tests {
     fn no_second_moment_but_zero_becomes_zero() {
         let (_, inverse) = scale(f32::MAX.to_bits());
         for value in [f32::from_bits(1), 1e-30, 1.0] {
-            for noise in [0, 0xffff] {
+            for noise in [0, u32::MAX] {
                 assert!(unsigned::encode_randomly(value, inverse, noise) > 0, "{value:e}");
             }
         }
-        assert_eq!(unsigned::encode_randomly(0.0, inverse, 0xffff), 0);
+        assert_eq!(unsigned::encode_randomly(0.0, inverse, u32::MAX), 0);
     }
 }

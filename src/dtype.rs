@@ -169,13 +169,13 @@ impl Narrow<f32> for Bf16 {
 }
 
 impl Bf16 {
-    /// Returns the bf16 above or below `wide`, at random, so that the mean is `wide`. `noise` is 16
+    /// Returns the bf16 above or below `wide`, at random, so that the mean is `wide`. `noise` is 32
     /// random bits.
     #[inline(always)]
     pub fn narrow_randomly(wide: f32, noise: u32) -> Bf16 {
         let bits = wide.to_bits();
         let is_finite = bits & 0x7f80_0000 != 0x7f80_0000;
-        let rounded = bits.wrapping_add(noise) >> 16;
+        let rounded = bits.wrapping_add(noise >> 16) >> 16;
         let nan = (bits >> 16) | 0x40;
         let other = if is_nan(bits) { nan } else { bits >> 16 };
         Bf16(if is_finite { rounded } else { other } as u16)
@@ -275,7 +275,7 @@ mod tests {
                 continue; // the largest may become infinite, as they do to nearest
             }
             let ups = (0..0x1_0000).filter(|noise| {
-                let rounded = Bf16::narrow_randomly(wide, *noise).0 as u32;
+                let rounded = Bf16::narrow_randomly(wide, *noise << 16).0 as u32;
                 assert!(rounded == bits >> 16 || rounded == (bits >> 16) + 1, "{bits:#010x}");
                 rounded != bits >> 16
             });
@@ -283,9 +283,9 @@ mod tests {
             assert_eq!(ups.count() as u32, bits & 0xffff, "{bits:#010x}");
         }
         for (wide, expected) in [(f32::INFINITY, 0x7f80), (f32::NEG_INFINITY, 0xff80)] {
-            assert_eq!(Bf16::narrow_randomly(wide, 0xffff).0, expected);
+            assert_eq!(Bf16::narrow_randomly(wide, u32::MAX).0, expected);
         }
-        let nan: f32 = Bf16::narrow_randomly(f32::from_bits(0x7f80_0001), 0xffff).widen();
+        let nan: f32 = Bf16::narrow_randomly(f32::from_bits(0x7f80_0001), u32::MAX).widen();
         assert!(nan.is_nan());
     }
 

@@ -13,8 +13,7 @@
 //! schedule/    learning rates by the number of steps
 //! backend.rs   the one seam: the update over a table of chunks, here or on a device, which only
 //!              it and optimizer/device/ name
-//! cpu/         loops, one copy per instruction set; blocks, their weights, moments and random
-//!              bits; threads
+//! cpu/         loops, one copy per instruction set; blocks, their weights and moments; threads
 //! cuda/        a device: its driver, tables, launches, and copies that the processor steps;
 //!              kernels/: CUDA C++ that mirrors math.rs and the loops, and the PTX and machine code
 //! steps.rs     the scalars with which each parameter is stepped
@@ -34,7 +33,7 @@
 //! device.rs    the devices in whose memory something can lie
 //! dtype.rs     element types, widening and narrowing
 //! codes.rs     moments in 8 bits; codes/nibbles.rs: in 4
-//! philox.rs    random bits that are a function of a counter
+//! noise.rs     random bits that are a function of step and element
 //! error.rs     every error, its text and its status
 //! callback.rs  the host's functions
 //! sys/         files, floating-point environment, memory, processors, threads and what each keeps,
@@ -91,10 +90,10 @@ mod error;
 pub mod ffi;
 mod format;
 mod math;
+mod noise;
 mod norm;
 mod optimizer;
 mod order;
-mod philox;
 mod ranges;
 mod role;
 mod schedule;

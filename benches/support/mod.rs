@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each bench is a crate of its own and uses a part of this")]
 
 pub mod bare;
+pub mod before;
 pub mod idle;
 pub mod modes;
 pub mod report;
@@ -143,6 +144,26 @@ impl Param for u16 {
     #[inline(always)]
     fn from_bits(bits: u32) -> u16 {
         bits as u16
+    }
+}
+
+/// f16, as its bits.
+#[derive(Clone, Copy)]
+pub struct Half(u16);
+
+impl Param for Half {
+    const NAME: &'static str = "f16 + master";
+    const CODE: u8 = 2;
+    const HAS_MASTER: bool = true;
+    const VALUE: Half = Half(0x3800);
+    const GRAD: Half = Half(0x211f);
+    #[inline(always)]
+    fn bits(self) -> u32 {
+        self.0 as u32
+    }
+    #[inline(always)]
+    fn from_bits(bits: u32) -> Half {
+        Half(bits as u16)
     }
 }
 

@@ -7,37 +7,61 @@ pub struct Mode {
     pub name: &'static str,
     pub precision: adamw_precision,
     pub moments: adamw_moments,
+    pub multi_precision: u32,
     /// What a step moves for each element, without scales.
     pub bytes: usize,
     /// With one thread and with two.
     pub bounds: [f64; 2],
 }
 
+impl Mode {
+    pub fn config(&self, config: &adamw_config) -> adamw_config {
+        adamw_config {
+            precision: self.precision,
+            moments: self.moments,
+            multi_precision: self.multi_precision,
+            ..*config
+        }
+    }
+}
+
 pub const SPLIT: Mode = Mode {
     name: "bf16 + remainder",
     precision: ADAMW_PRECISION_SPLIT,
     moments: ADAMW_MOMENTS_F32,
+    multi_precision: 0,
     bytes: 26,
     bounds: [1.05; 2],
+};
+/// The same in cache.
+pub const SPLIT_CACHED: Mode = Mode { bounds: [1.45; 2], ..SPLIT };
+pub const MASTER_CACHED: Mode = Mode {
+    name: "16 bits + master",
+    precision: ADAMW_PRECISION_DEFAULT,
+    multi_precision: 1,
+    bytes: 28,
+    bounds: [1.3; 2],
+    ..SPLIT
 };
 pub const SPLIT_8BIT: Mode = Mode {
     name: "bf16 + remainder, 8-bit moments",
     moments: ADAMW_MOMENTS_8BIT,
     bytes: 14,
-    bounds: [1.2, 1.0],
+    bounds: [1.15, 0.85],
     ..SPLIT
 };
 pub const F32_8BIT: Mode = Mode {
     name: "f32, 8-bit moments",
     precision: ADAMW_PRECISION_DEFAULT,
     bytes: 16,
+    bounds: [1.0, 0.75],
     ..SPLIT_8BIT
 };
 pub const F32_4BIT: Mode = Mode {
     name: "f32, 4-bit moments",
     moments: ADAMW_MOMENTS_4BIT,
     bytes: 14,
-    bounds: [f64::NAN; 2],
+    bounds: [1.2, f64::NAN],
     ..F32_8BIT
 };
 pub const WITHOUT_BOUND: [Mode; 3] = [
@@ -54,6 +78,7 @@ pub const WITHOUT_BOUND: [Mode; 3] = [
         moments: ADAMW_MOMENTS_BF16,
         bytes: 14,
         bounds: [f64::NAN; 2],
+        ..SPLIT
     },
     Mode { name: "bf16 Kahan", precision: ADAMW_PRECISION_KAHAN, bounds: [f64::NAN; 2], ..SPLIT },
 ];

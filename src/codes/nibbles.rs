@@ -7,7 +7,7 @@
 //! `magnitude`.
 //!
 //! Byte i of a block has the code of element i in its low half and that of element i + 64 in its
-//! high half, so that each half is a run of elements. `cpu/loops.rs` puts them together and takes
+//! high half, so that each half is a run of elements. `cpu/coded.rs` puts them together and takes
 //! them apart.
 #![forbid(unsafe_code)]
 
@@ -45,7 +45,7 @@ fn magnitude(code: u32, bias: u32) -> u32 {
 }
 
 /// Returns the code above or below the value, at random, so that the mean is the value. `noise` is
-/// 16 random bits.
+/// 32 random bits.
 #[inline(always)]
 pub fn encode_signed(value: f32, inverse_scale: f32, noise: u32) -> u8 {
     let bits = (value * inverse_scale).to_bits() & 0x7fff_ffff;
@@ -70,7 +70,7 @@ pub fn encode_unsigned(value: f32, inverse_scale: f32, noise: u32) -> u8 {
 /// Returns the exponent of a magnitude rounded to a power of 2, at most 1.
 #[inline(always)]
 fn octave(bits: u32, noise: u32) -> u32 {
-    (bits.min(ONE) + (noise << (FRACTION - 16))) >> FRACTION
+    (bits.min(ONE) + (noise >> (32 - FRACTION))) >> FRACTION
 }
 
 #[cfg(test)]
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn every_code_comes_back_whatever_the_noise() {
         for scale in [1.0, 3.7e-9, 1e30, 1e-28] {
-            for noise in [0, 1, 0x8000] {
+            for noise in [0, 1 << 16, 1 << 31] {
                 for code in 0..16u8 {
                     let inverse = 1.0 / scale;
                     let value = decode_unsigned(code) * scale;
@@ -117,7 +117,7 @@ mod tests {
     }
 
     fn mean(decoded: impl Fn(u32) -> f32) -> f64 {
-        (0..0x1_0000).map(|noise| f64::from(decoded(noise))).sum::<f64>() / 65_536.0
+        (0..0x1_0000).map(|noise| f64::from(decoded(noise << 16))).sum::<f64>() / 65_536.0
     }
 
     #[test]
@@ -129,7 +129,7 @@ mod tests {
                 // 1/64.
                 let bound = f64::from(value.max(1.0 / 64.0)) / 65_536.0;
                 assert!((mean(decoded) - f64::from(value * sign)).abs() <= bound, "{value:e}");
-                let (least, most) = (decoded(0).abs(), decoded(0xffff).abs());
+                let (least, most) = (decoded(0).abs(), decoded(u32::MAX).abs());
                 let gap = if least == 0.0 { 1.0 / 64.0 } else { least };
                 assert!(least <= value && (most == least || most == least + gap), "{value:e}");
             }
@@ -137,10 +137,10 @@ mod tests {
             if value >= decode_unsigned(1) {
                 let bound = f64::from(value) / 65_536.0;
                 assert!((mean(decoded) - f64::from(value)).abs() <= bound, "{value:e}");
-                let (least, most) = (decoded(0), decoded(0xffff));
+                let (least, most) = (decoded(0), decoded(u32::MAX));
                 assert!(least <= value && (most == least || most == least * 2.0), "{value:e}");
             } else {
-                assert_eq!([decoded(0), decoded(0xffff)], [decode_unsigned(1); 2], "{value:e}");
+                assert_eq!([decoded(0), decoded(u32::MAX)], [decode_unsigned(1); 2], "{value:e}");
             }
         }
     }
@@ -149,16 +149,16 @@ mod tests {
     fn no_second_moment_but_zero_becomes_zero() {
         let (_, inverse) = scale(f32::MAX.to_bits());
         for value in [f32::from_bits(1), 1e-30, 1.0] {
-            for noise in [0, 0xffff] {
+            for noise in [0, u32::MAX] {
                 assert!(encode_unsigned(value, inverse, noise) > 0, "{value:e}");
             }
         }
-        assert_eq!(encode_unsigned(0.0, inverse, 0xffff), 0);
+        assert_eq!(encode_unsigned(0.0, inverse, u32::MAX), 0);
     }
 
     #[test]
     fn what_is_not_a_number_has_the_largest_code() {
-        for noise in [0, 0xffff] {
+        for noise in [0, u32::MAX] {
             assert_eq!(encode_signed(f32::NAN, 1.0, noise), 7);
             assert_eq!(encode_unsigned(f32::NAN, 1.0, noise), 15);
             assert_eq!(encode_signed(f32::INFINITY, 0.0, noise), 7);

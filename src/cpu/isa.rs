@@ -9,13 +9,14 @@
 //! enabled nowhere: Rust never contracts, and a feature that is off cannot be used by mistake.
 
 use super::block::{BlockBuffer, InBlocks};
+use super::coded::{self, Codes};
 use super::loops;
 use crate::config::IsaCap;
 use crate::dtype::{Bf16, F16};
 use crate::error::{Error, Label};
 use crate::math::{Preparation, Scalars, StepScalars};
+use crate::noise::Noise;
 use crate::norm::{self, LANES};
-use crate::philox::{Key, NoiseStream};
 use crate::sys;
 
 /// Declares `Isa` from its loops, each once: the table of function pointers, a copy of every loop
@@ -119,35 +120,33 @@ loops! {
     split_kahan_f16(wide: &[f32], stored: &mut [F16], rest: &mut [u16]) = loops::split_kahan;
     split_kahan_bf16(wide: &[f32], stored: &mut [Bf16], rest: &mut [u16]) = loops::split_kahan;
 
-    /// Writes the random bits of a step, eight elements an entry, from element `8 * octet` on.
-    fill_noise(key: Key, stream: NoiseStream, step: u64, octet: u64, noise: &mut [[[u8; 4]; 4]])
-        = loops::fill_noise;
     /// Rounds by random bits.
-    narrow_randomly(wide: &[f32], noise: &[[u8; 2]], stored: &mut [Bf16]) = loops::narrow_randomly;
+    narrow_randomly(wide: &[f32], noise: Noise, stored: &mut [Bf16]) = loops::narrow_randomly;
+
+    /// Steps elements whose moments have 8 bits; `noise` is that of exp_avg_sq.
+    update_bytes(
+        scalars: &StepScalars<f32>, param: &mut [f32], grad: &[f32], moments: [Codes; 2],
+        noise: Noise
+    ) = coded::update_bytes;
+    /// Steps elements whose moments have 4 bits.
+    update_nibbles(
+        scalars: &StepScalars<f32>, param: &mut [f32], grad: &[f32], moments: [Codes; 2],
+        noise: [Noise; 2]
+    ) = coded::update_nibbles;
 
     /// Decodes 8-bit codes that have a scale for each block of them.
-    decode_signed(codes: &[u8], scales: &[f32], wide: &mut [f32]) = loops::decode_signed;
-    decode_unsigned(codes: &[u8], scales: &[f32], wide: &mut [f32]) = loops::decode_unsigned;
+    decode_signed(codes: &[u8], scales: &[f32], wide: &mut [f32]) = coded::decode_signed;
+    decode_unsigned(codes: &[u8], scales: &[f32], wide: &mut [f32]) = coded::decode_unsigned;
     /// Encodes in 8 bits, with a scale for each block.
-    encode_signed(wide: &[f32], codes: &mut [u8], scales: &mut [f32]) = loops::encode_signed;
-    encode_unsigned(wide: &[f32], codes: &mut [u8], scales: &mut [f32]) = loops::encode_unsigned;
+    encode_signed(wide: &[f32], codes: &mut [u8], scales: &mut [f32]) = coded::encode_signed;
+    encode_unsigned(wide: &[f32], codes: &mut [u8], scales: &mut [f32]) = coded::encode_unsigned;
     /// Rounds by random bits.
     encode_unsigned_randomly(
-        wide: &[f32], noise: &[[u8; 2]], codes: &mut [u8], scales: &mut [f32]
-    ) = loops::encode_unsigned_randomly;
-
+        wide: &[f32], noise: Noise, codes: &mut [u8], scales: &mut [f32]
+    ) = coded::encode_unsigned_randomly;
     /// Decodes 4-bit codes, two in a byte.
     decode_signed_nibbles(codes: &[u8], scales: &[f32], wide: &mut [f32])
-        = loops::decode_signed_nibbles;
-    decode_unsigned_nibbles(codes: &[u8], scales: &[f32], wide: &mut [f32])
-        = loops::decode_unsigned_nibbles;
-    /// Encodes in 4 bits, rounded by random bits.
-    encode_signed_nibbles(
-        wide: &[f32], noise: &[[u8; 2]], codes: &mut [u8], scales: &mut [f32]
-    ) = loops::encode_signed_nibbles;
-    encode_unsigned_nibbles(
-        wide: &[f32], noise: &[[u8; 2]], codes: &mut [u8], scales: &mut [f32]
-    ) = loops::encode_unsigned_nibbles;
+        = coded::decode_signed_nibbles;
 
     /// See `norm::add_squares`.
     add_squares_f32(lanes: &mut [f64; LANES], values: &[f32]) -> u64 = norm::add_squares;
@@ -175,12 +174,6 @@ impl Isa {
         let highest = Isa::available().rfind(|isa| isa.cap <= cap);
         Ok(highest.unwrap_or(&PORTABLE))
     }
-}
-
-/// Returns the memory of f32s as octets: each has the random bits of eight elements.
-pub fn octets(buffer: &mut [f32]) -> &mut [[[u8; 4]; 4]] {
-    // SAFETY: bytes need no alignment, and any bits are an f32.
-    unsafe { buffer.align_to_mut() }.1
 }
 
 /// A compute type that every `Isa` updates.
@@ -218,11 +211,12 @@ pub trait Compute: InBlocks + 'static {
 
     /// Returns the elements as f32s, for moments that are stored in a narrower type.
     fn f32s(wide: &mut [Self]) -> &mut [f32];
+    fn f32s_of(wide: &[Self]) -> &[f32];
 }
 
 macro_rules! compute {
     ($type:ident, $narrow:ty, $buffers:expr, $update:ident, $update_amsgrad:ident, $forget:ident,
-     $prepare:ident, $add_squares:ident, $add_changes:ident, $f32s:expr) => {
+     $prepare:ident, $add_squares:ident, $add_changes:ident, $f32s:expr, $f32s_of:expr) => {
         impl Compute for $type {
             type Narrow = $narrow;
             fn buffers(narrow: &mut $narrow) -> Option<&mut [BlockBuffer<$type>; 2]> {
@@ -262,6 +256,9 @@ macro_rules! compute {
             fn f32s(wide: &mut [$type]) -> &mut [f32] {
                 $f32s(wide)
             }
+            fn f32s_of(wide: &[$type]) -> &[f32] {
+                $f32s_of(wide)
+            }
         }
     };
 }
@@ -276,6 +273,7 @@ compute!(
     prepare_f32,
     add_squares_f32,
     add_changes_f32,
+    |wide| wide,
     |wide| wide
 );
 compute!(
@@ -288,6 +286,7 @@ compute!(
     prepare_f64,
     add_squares_f64,
     add_changes_f64,
+    |_| unreachable!("f64 parameters have f64 moments"),
     |_| unreachable!("f64 parameters have f64 moments")
 );
 

@@ -5,17 +5,15 @@
 //! and `forget` ends the fall of moments after it, now and then.
 //! The other loops carry a block from memory to the compute type and back: `widen` and `narrow` for
 //! floats, `join` and `split` for split masters, `join_kahan` and `split_kahan` for compensated
-//! parameters, and `decode_*` and `encode_*` for coded moments, which need the block's largest
-//! magnitude (`largest`). `fill_noise` makes the random bits of those that round at random.
+//! parameters. `coded.rs` has those of coded moments.
 //!
 //! They are vectorized at full width, because slices are cut to one length up front, no loop ends
 //! early, all that is called is `inline(always)`, and options are known at compile time.
 #![forbid(unsafe_code)]
 
-use crate::codes::{self, nibbles, signed, unsigned};
 use crate::dtype::{self, Bf16, Bits, Narrow, Widen};
 use crate::math::{Element, Preparation, Real, StepScalars, adamw, forgotten, prepared};
-use crate::philox::{Key, NoiseStream};
+use crate::noise::Noise;
 
 #[inline(always)]
 pub fn update<T: Real>(
@@ -129,157 +127,8 @@ where
 }
 
 #[inline(always)]
-pub fn fill_noise(
-    key: Key,
-    stream: NoiseStream,
-    step: u64,
-    octet: u64,
-    noise: &mut [[[u8; 4]; 4]],
-) {
-    for (i, bits) in noise.iter_mut().enumerate() {
-        *bits = key.bits(stream, step, octet.wrapping_add(i as u64));
+pub fn narrow_randomly(wide: &[f32], noise: Noise, stored: &mut [Bf16]) {
+    for (i, (stored, wide)) in (0..).zip(stored.iter_mut().zip(wide)) {
+        *stored = Bf16::narrow_randomly(*wide, noise.word(i));
     }
-}
-
-#[inline(always)]
-pub fn narrow_randomly(wide: &[f32], noise: &[[u8; 2]], stored: &mut [Bf16]) {
-    for ((stored, wide), noise) in stored.iter_mut().zip(wide).zip(noise) {
-        *stored = Bf16::narrow_randomly(*wide, u16::from_le_bytes(*noise) as u32);
-    }
-}
-
-#[inline(always)]
-pub fn decode_signed(codes: &[u8], scales: &[f32], wide: &mut [f32]) {
-    decode(codes, scales, wide, signed::decode)
-}
-
-#[inline(always)]
-pub fn decode_unsigned(codes: &[u8], scales: &[f32], wide: &mut [f32]) {
-    decode(codes, scales, wide, unsigned::decode)
-}
-
-#[inline(always)]
-pub fn encode_signed(wide: &[f32], codes: &mut [u8], scales: &mut [f32]) {
-    encode(wide, codes, scales, signed::encode)
-}
-
-#[inline(always)]
-pub fn encode_unsigned(wide: &[f32], codes: &mut [u8], scales: &mut [f32]) {
-    encode(wide, codes, scales, unsigned::encode)
-}
-
-#[inline(always)]
-pub fn encode_unsigned_randomly(
-    wide: &[f32],
-    noise: &[[u8; 2]],
-    codes: &mut [u8],
-    scales: &mut [f32],
-) {
-    let blocks = wide.chunks(codes::BLOCK).zip(codes.chunks_mut(codes::BLOCK));
-    let noise = noise.chunks(codes::BLOCK);
-    for (((wide, codes), noise), scale) in blocks.zip(noise).zip(scales) {
-        let inverse;
-        (*scale, inverse) = codes::scale(largest(wide));
-        for ((code, value), noise) in codes.iter_mut().zip(wide).zip(noise) {
-            let noise = u16::from_le_bytes(*noise) as u32;
-            *code = unsigned::encode_randomly(*value, inverse, noise);
-        }
-    }
-}
-
-#[inline(always)]
-fn decode(codes: &[u8], scales: &[f32], wide: &mut [f32], decode: impl Fn(u8) -> f32) {
-    let blocks = wide.chunks_mut(codes::BLOCK).zip(codes.chunks(codes::BLOCK));
-    for ((wide, codes), scale) in blocks.zip(scales) {
-        for (wide, code) in wide.iter_mut().zip(codes) {
-            *wide = decode(*code) * *scale;
-        }
-    }
-}
-
-#[inline(always)]
-fn encode(wide: &[f32], codes: &mut [u8], scales: &mut [f32], encode: impl Fn(f32, f32) -> u8) {
-    let blocks = wide.chunks(codes::BLOCK).zip(codes.chunks_mut(codes::BLOCK));
-    for ((wide, codes), scale) in blocks.zip(scales) {
-        let inverse;
-        (*scale, inverse) = codes::scale(largest(wide));
-        for (code, value) in codes.iter_mut().zip(wide) {
-            *code = encode(*value, inverse);
-        }
-    }
-}
-
-#[inline(always)]
-pub fn decode_signed_nibbles(codes: &[u8], scales: &[f32], wide: &mut [f32]) {
-    decode_nibbles(codes, scales, wide, nibbles::decode_signed)
-}
-
-#[inline(always)]
-pub fn decode_unsigned_nibbles(codes: &[u8], scales: &[f32], wide: &mut [f32]) {
-    decode_nibbles(codes, scales, wide, nibbles::decode_unsigned)
-}
-
-#[inline(always)]
-pub fn encode_signed_nibbles(
-    wide: &[f32],
-    noise: &[[u8; 2]],
-    codes: &mut [u8],
-    scales: &mut [f32],
-) {
-    encode_nibbles(wide, noise, codes, scales, nibbles::encode_signed)
-}
-
-#[inline(always)]
-pub fn encode_unsigned_nibbles(
-    wide: &[f32],
-    noise: &[[u8; 2]],
-    codes: &mut [u8],
-    scales: &mut [f32],
-) {
-    encode_nibbles(wide, noise, codes, scales, nibbles::encode_unsigned)
-}
-
-#[inline(always)]
-fn decode_nibbles(codes: &[u8], scales: &[f32], wide: &mut [f32], decode: impl Fn(u8) -> f32) {
-    let blocks = wide.chunks_mut(nibbles::BLOCK).zip(codes.chunks(nibbles::BYTES));
-    for ((wide, codes), scale) in blocks.zip(scales) {
-        let (low, high) = wide.split_at_mut(wide.len().min(nibbles::BYTES));
-        for (wide, codes) in low.iter_mut().zip(codes) {
-            *wide = decode(codes & 0xf) * *scale;
-        }
-        for (wide, codes) in high.iter_mut().zip(codes) {
-            *wide = decode(codes >> 4) * *scale;
-        }
-    }
-}
-
-#[inline(always)]
-fn encode_nibbles(
-    wide: &[f32],
-    noise: &[[u8; 2]],
-    codes: &mut [u8],
-    scales: &mut [f32],
-    encode: impl Fn(f32, f32, u32) -> u8,
-) {
-    let blocks = wide.chunks(nibbles::BLOCK).zip(codes.chunks_mut(nibbles::BYTES));
-    let noise = noise.chunks(nibbles::BLOCK);
-    for (((wide, codes), noise), scale) in blocks.zip(noise).zip(scales) {
-        let inverse;
-        (*scale, inverse) = codes::scale(largest(wide));
-        let n_low = wide.len().min(nibbles::BYTES);
-        let (low, high) = wide.split_at(n_low);
-        let (low_noise, high_noise) = noise.split_at(n_low);
-        for ((codes, value), noise) in codes.iter_mut().zip(low).zip(low_noise) {
-            *codes = encode(*value, inverse, u16::from_le_bytes(*noise) as u32);
-        }
-        for ((codes, value), noise) in codes.iter_mut().zip(high).zip(high_noise) {
-            *codes |= encode(*value, inverse, u16::from_le_bytes(*noise) as u32) << 4;
-        }
-    }
-}
-
-/// Returns the bits of the largest magnitude; a NaN is larger than any other.
-#[inline(always)]
-fn largest(block: &[f32]) -> u32 {
-    block.iter().fold(0, |largest, value| largest.max(value.to_bits() & 0x7fff_ffff))
 }

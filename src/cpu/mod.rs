@@ -3,18 +3,19 @@
 //! `update` and `measure` run a closure on each thread (`threads.rs`), which claims chunks or
 //! blocks until none is left. A chunk goes to a `Stepper` (`stepper.rs`), which opens its weights
 //! and moments block by block (`weights.rs`, `moments.rs`), widens its gradient (`rows.rs`), calls
-//! the loop of the instruction set (`isa.rs`, `loops.rs`), and stores the block again, with random
-//! bits of `noise.rs` where they are asked for. A block of a gradient goes to `norms::tally`.
+//! the loop of the instruction set (`isa.rs`, `loops.rs`), and stores the block again. Moments that
+//! are codes have loops that do it all (`coded.rs`). A block of a gradient goes to `norms::tally`.
 
 mod accumulate;
 mod block;
+pub mod coded;
 pub mod isa;
 pub mod loops;
 mod masters;
 mod moments;
-mod noise;
 mod norms;
 mod rows;
+mod space;
 mod stepper;
 mod stored;
 mod threads;

@@ -1,10 +1,12 @@
-//! A block of a moment: widened to the compute type (`open`), and stored again (`close`).
+//! A block of moments: stepped by one loop where both are codes (`step_coded`); otherwise each is
+//! widened to the compute type (`open`), and stored again (`close`).
 #![forbid(unsafe_code)]
 
 use super::block::BufferPart;
+use super::coded::Codes;
 use super::isa::{Compute, Isa};
-use super::noise::NoiseSource;
-use crate::philox::NoiseStream;
+use crate::math::StepScalars;
+use crate::noise::{Noise, NoiseStream, Source};
 use crate::tensor::Moment;
 
 /// The moments, each of which is rounded in its own way.
@@ -47,10 +49,7 @@ impl MomentKind {
             }
             Moment::Nibbles(codes, scales) => {
                 let wide = &mut buffer.get()[..n];
-                match self {
-                    MomentKind::First => isa.decode_signed_nibbles(codes, scales, T::f32s(wide)),
-                    _ => isa.decode_unsigned_nibbles(codes, scales, T::f32s(wide)),
-                }
+                isa.decode_signed_nibbles(codes, scales, T::f32s(wide)); // only exp_avg is opened
                 wide
             }
         }
@@ -62,7 +61,7 @@ impl MomentKind {
         isa: &Isa,
         n: usize,
         moment: &mut Moment<T>,
-        noise: &mut NoiseSource<T>,
+        random: Option<Source>,
         buffer: &mut BufferPart<T>,
     ) {
         match moment {
@@ -71,7 +70,7 @@ impl MomentKind {
                 let wide = T::f32s(&mut buffer.get()[..n]);
                 match self {
                     MomentKind::Second => {
-                        isa.narrow_randomly(wide, noise.bits(NoiseStream::ExpAvgSq, n), stored)
+                        isa.narrow_randomly(wide, noise(random, NoiseStream::ExpAvgSq), stored)
                     }
                     _ => isa.narrow_bf16(wide, stored),
                 }
@@ -81,26 +80,42 @@ impl MomentKind {
                 match self {
                     MomentKind::First => isa.encode_signed(wide, codes, scales),
                     MomentKind::Second => {
-                        let noise = noise.bits(NoiseStream::ExpAvgSq, n);
+                        let noise = noise(random, NoiseStream::ExpAvgSq);
                         isa.encode_unsigned_randomly(wide, noise, codes, scales)
                     }
                     MomentKind::Largest => isa.encode_unsigned(wide, codes, scales),
                 }
             }
-            Moment::Nibbles(codes, scales) => {
-                let wide = T::f32s(&mut buffer.get()[..n]);
-                match self {
-                    MomentKind::First => {
-                        let noise = noise.bits(NoiseStream::ExpAvg, n);
-                        isa.encode_signed_nibbles(wide, noise, codes, scales)
-                    }
-                    MomentKind::Second => {
-                        let noise = noise.bits(NoiseStream::ExpAvgSq, n);
-                        isa.encode_unsigned_nibbles(wide, noise, codes, scales)
-                    }
-                    MomentKind::Largest => unreachable!("Format::new admits no 4-bit amsgrad"),
-                }
-            }
+            Moment::Nibbles(..) => unreachable!("Format::new admits no 4-bit amsgrad"),
         }
     }
+}
+
+/// Steps a block whose moments are both codes, without amsgrad.
+pub fn step_coded<T>(
+    isa: &Isa,
+    scalars: &StepScalars<f32>,
+    (param, grad): (&mut [f32], &[f32]),
+    moments: [&mut Moment<T>; 2],
+    random: Option<Source>,
+) {
+    let noise = |stream| noise(random, stream);
+    match moments {
+        [Moment::Bytes(codes0, scales0), Moment::Bytes(codes1, scales1)] => {
+            let moments = [(codes0, scales0), (codes1, scales1)]
+                .map(|(codes, scales)| Codes { codes, scales });
+            isa.update_bytes(scalars, param, grad, moments, noise(NoiseStream::ExpAvgSq));
+        }
+        [Moment::Nibbles(codes0, scales0), Moment::Nibbles(codes1, scales1)] => {
+            let moments = [(codes0, scales0), (codes1, scales1)]
+                .map(|(codes, scales)| Codes { codes, scales });
+            let noise = [NoiseStream::ExpAvg, NoiseStream::ExpAvgSq].map(noise);
+            isa.update_nibbles(scalars, param, grad, moments, noise);
+        }
+        _ => unreachable!("Format::new gives both moments one format"),
+    }
+}
+
+fn noise(random: Option<Source>, stream: NoiseStream) -> Noise {
+    random.map(|random| random.noise(stream)).unwrap_or_default()
 }

@@ -11,23 +11,25 @@
 //! T::prepare                        clips and regularizes it, where that is asked for
 //! MomentKind::open, T::step         widens the moments, and runs the loop
 //! T::forget                         at every 64th step, ends the fall of moments
-//! weights::close, MomentKind::close store all of them again
+//! MomentKind::close                 stores the moments again
+//! moments::step_coded               does all four, where moments are codes
+//! weights::close                    stores the parameter again
 //! ```
 //!
 //! With statistics, `step_measured` has `step_blocks` add up the changes, and `squares` adds up the
 //! parameter.
 #![forbid(unsafe_code)]
 
-use super::block::{BLOCK, BlockBuffer, BufferPart};
+use super::block::{BLOCK, BufferPart};
 use super::isa::{Compute, Isa};
-use super::moments::MomentKind;
-use super::noise::NoiseSource;
+use super::moments::{self, MomentKind};
 use super::rows::Gradient;
+use super::space::{Blocks, Space};
 use super::stored::Stored;
 use super::weights::{self, StoredParam};
 use crate::math::{Scalars, StepScalars};
+use crate::noise::{Key, Source};
 use crate::norm::{LANES, join_lanes};
-use crate::philox::Key;
 use crate::steps::Steps;
 use crate::tensor::{
     Change, Chunk, Moment, PlainChunk, Precise, RowPart, Slice, SliceMut, Squares, State, StateOf,
@@ -61,53 +63,6 @@ impl Visitor for Stepper<'_> {
                 let PlainChunk { param, grad, exp_avg, exp_avg_sq, .. } = chunk;
                 self.isa.update_f32(&now.f32, param, grad, exp_avg, exp_avg_sq)
             }
-        }
-    }
-}
-
-/// The buffers of a thread for one block. They lie on its stack, and the header tells the host how
-/// much stack a call needs: buffers that are not needed at once share their memory.
-enum Space {
-    F32(Blocks<f32>),
-    F64(Blocks<f64>),
-}
-
-impl Space {
-    fn f32(&mut self) -> &mut Blocks<f32> {
-        loop {
-            match self {
-                Space::F32(blocks) => return blocks,
-                Space::F64(_) => *self = Space::F32(Blocks::default()),
-            }
-        }
-    }
-
-    fn f64(&mut self) -> &mut Blocks<f64> {
-        loop {
-            match self {
-                Space::F64(blocks) => return blocks,
-                Space::F32(_) => *self = Space::F64(Blocks::default()),
-            }
-        }
-    }
-}
-
-struct Blocks<T: Compute> {
-    /// The parameter, and exp_avg_sq or, in halves, exp_avg_sq and max_exp_avg_sq.
-    narrow: T::Narrow,
-    /// The gradient or, in halves, the gradient and the parameter before the step. Random bits take
-    /// the gradient's place when it has been used.
-    grad: BlockBuffer<T>,
-    /// exp_avg or, before it is opened, the values of one row.
-    exp_avg: BlockBuffer<T>,
-}
-
-impl<T: Compute> Default for Blocks<T> {
-    fn default() -> Self {
-        Blocks {
-            narrow: T::Narrow::default(),
-            grad: BlockBuffer::default(),
-            exp_avg: BlockBuffer::default(),
         }
     }
 }
@@ -278,8 +233,10 @@ fn step_blocks<T, P, G>(
     P: StoredParam<T>,
     G: Stored<T>,
 {
-    let step = scalars.step;
-    let scalars = T::scalars(scalars);
+    let random = elements.random.map(|(key, first)| key.at(scalars.step, first));
+    let (of_f32, scalars) = (&scalars.f32, T::scalars(scalars));
+    let is_coded = elements.state.max_exp_avg_sq.is_none()
+        && matches!(elements.state.exp_avg, Moment::Bytes(..) | Moment::Nibbles(..));
     let max_is_coded = !matches!(elements.state.max_exp_avg_sq, None | Some(Moment::Full(_)));
     let mut exp_avg_buffer = space.exp_avg.whole();
     let none = || BufferPart::Half(&mut []);
@@ -296,8 +253,10 @@ fn step_blocks<T, P, G>(
     let block = if changes.is_some() || max_is_coded { BLOCK / 2 } else { BLOCK };
     let mut start = 0;
     while start < elements.param.len() {
-        let at = start..elements.param.len().min(start + block);
-        let n = at.len();
+        let random = random.map(|random| random.from(start as u64));
+        let unbroken = random.map_or(u64::MAX, Source::unbroken);
+        let n = (block as u64).min(unbroken).min((elements.param.len() - start) as u64) as usize;
+        let at = start..start + n;
         let param = &mut elements.param[at.clone()];
         let StateOf { mut exp_avg, mut exp_avg_sq, mut max_exp_avg_sq, mut precise } =
             elements.state.part(at.clone());
@@ -315,27 +274,30 @@ fn step_blocks<T, P, G>(
                 prepared
             }
         };
-        let first = MomentKind::First.open(isa, n, &mut exp_avg, &mut exp_avg_buffer);
-        let second = MomentKind::Second.open(isa, n, &mut exp_avg_sq, &mut exp_avg_sq_buffer);
-        let mut largest = max_exp_avg_sq
-            .as_mut()
-            .map(|max| MomentKind::Largest.open(isa, n, max, &mut max_buffer));
-        T::step(isa, scalars, weights, grad, first, second, largest.as_deref_mut());
-        if scalars.forgets {
-            T::forget(isa, scalars.eps, first, second);
-            if let Some(largest) = largest {
-                T::forget(isa, scalars.eps, first, largest);
+        if is_coded {
+            let operands = (T::f32s(weights), T::f32s_of(grad));
+            let moments = [&mut exp_avg, &mut exp_avg_sq];
+            moments::step_coded(isa, of_f32, operands, moments, random);
+        } else {
+            let first = MomentKind::First.open(isa, n, &mut exp_avg, &mut exp_avg_buffer);
+            let second = MomentKind::Second.open(isa, n, &mut exp_avg_sq, &mut exp_avg_sq_buffer);
+            let mut largest = max_exp_avg_sq
+                .as_mut()
+                .map(|max| MomentKind::Largest.open(isa, n, max, &mut max_buffer));
+            T::step(isa, scalars, weights, grad, first, second, largest.as_deref_mut());
+            if scalars.forgets {
+                T::forget(isa, scalars.eps, first, second);
+                if let Some(largest) = largest {
+                    T::forget(isa, scalars.eps, first, largest);
+                }
+            }
+            MomentKind::First.close(isa, n, &mut exp_avg, random, &mut exp_avg_buffer);
+            MomentKind::Second.close(isa, n, &mut exp_avg_sq, random, &mut exp_avg_sq_buffer);
+            if let Some(max) = &mut max_exp_avg_sq {
+                MomentKind::Largest.close(isa, n, max, random, &mut max_buffer);
             }
         }
-
-        let random = elements.random.map(|(key, first)| (key, first + start as u64));
-        let noise = &mut NoiseSource { isa, random, step, buffer: &mut grad_buffer };
-        weights::close(isa, param, &mut precise, noise, &mut param_buffer);
-        MomentKind::First.close(isa, n, &mut exp_avg, noise, &mut exp_avg_buffer);
-        MomentKind::Second.close(isa, n, &mut exp_avg_sq, noise, &mut exp_avg_sq_buffer);
-        if let Some(max) = &mut max_exp_avg_sq {
-            MomentKind::Largest.close(isa, n, max, noise, &mut max_buffer);
-        }
+        weights::close(isa, param, &mut precise, random, &mut param_buffer);
         if let Some((lanes, unchanged)) = &mut changes {
             let weights = weights::open(isa, param, &mut precise, &mut param_buffer);
             let before = &before_buffer.get()[..n];

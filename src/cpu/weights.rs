@@ -12,10 +12,9 @@
 
 use super::block::BufferPart;
 use super::isa::{Compute, Isa};
-use super::noise::{Bits, NoiseSource};
 use super::stored::Stored;
 use crate::dtype::{Bf16, F16};
-use crate::philox::NoiseStream;
+use crate::noise::{Noise, NoiseStream, Source};
 use crate::tensor::Precise;
 
 /// Returns the elements in the compute type: themselves, or widened into `buffer`.
@@ -47,7 +46,7 @@ pub fn close<P: StoredParam<T>, T: Compute>(
     isa: &Isa,
     param: &mut [P],
     precise: &mut Precise<T>,
-    noise: &mut NoiseSource<T>,
+    random: Option<Source>,
     buffer: &mut BufferPart<T>,
 ) {
     let n = param.len();
@@ -56,7 +55,8 @@ pub fn close<P: StoredParam<T>, T: Compute>(
         Precise::Nothing if <P as StoredParam<T>>::in_place(param).is_some() => {}
         Precise::Nothing => P::narrow(isa, &buffer.get()[..n], param),
         Precise::Stochastic => {
-            P::narrow_randomly(isa, &buffer.get()[..n], noise.bits(NoiseStream::Param, n), param)
+            let noise = random.map(|random| random.noise(NoiseStream::Param)).unwrap_or_default();
+            P::narrow_randomly(isa, &buffer.get()[..n], noise, param)
         }
         Precise::Split(remainder) => P::split(isa, &buffer.get()[..n], param, remainder),
         Precise::Kahan(rest) => P::split_kahan(isa, &buffer.get()[..n], param, rest),
@@ -80,7 +80,7 @@ pub trait StoredParam<T: Compute>: Stored<T> {
         unreachable!("only 16-bit parameters are rounded")
     }
 
-    fn narrow_randomly(_: &Isa, _: &[T], _: &[Bits], _: &mut [Self]) {
+    fn narrow_randomly(_: &Isa, _: &[T], _: Noise, _: &mut [Self]) {
         unreachable!("only bf16 parameters are rounded randomly")
     }
 
@@ -153,7 +153,7 @@ stored_16_bit!(
     narrow_bf16,
     join_kahan_bf16,
     split_kahan_bf16,
-    fn narrow_randomly(isa: &Isa, wide: &[f32], noise: &[Bits], stored: &mut [Bf16]) {
+    fn narrow_randomly(isa: &Isa, wide: &[f32], noise: Noise, stored: &mut [Bf16]) {
         isa.narrow_randomly(wide, noise, stored)
     },
     fn join(isa: &Isa, upper: &[Bf16], remainder: &[i16], wide: &mut [f32]) {

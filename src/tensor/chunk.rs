@@ -10,7 +10,7 @@
 
 use super::changes::Change;
 use super::{Extent, Grad, Moment, Operands, Precise, RowPart, Slice, SliceMut, State, StateOf};
-use crate::philox::Key;
+use crate::noise::Key;
 use core::ops::Range;
 use core::ptr::with_exposed_provenance_mut;
 

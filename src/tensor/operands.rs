@@ -14,8 +14,8 @@ use crate::device::Device;
 use crate::dtype::Dtype;
 use crate::error::{Error, TensorProblem};
 use crate::format::Format;
+use crate::noise::Key;
 use crate::order::Order;
-use crate::philox::Key;
 use crate::role::Role;
 use crate::sys::memory::Boxed;
 

@@ -13,10 +13,10 @@ pub fn upper_half(value: f64) -> f64 {
     f32::from_bits(bits & 0xffff_0000).into()
 }
 
-/// The upper neighbour if `noise`, of 65,536ths, reaches over the rest of the way to it.
+/// The upper neighbour if `noise`, of 2^32ths, reaches over the rest of the way to it.
 fn between(lower: f64, upper: f64, value: f64, noise: u32) -> f64 {
     let part = (value - lower) / (upper - lower);
-    if part + f64::from(noise) / 65_536.0 >= 1.0 { upper } else { lower }
+    if part + f64::from(noise) / 2f64.powi(32) >= 1.0 { upper } else { lower }
 }
 
 /// A finite f32 to the bf16 below or above it in magnitude.
@@ -52,7 +52,7 @@ pub enum Kind {
     Largest,
 }
 
-/// A moment after it has been stored in 4 bits. `noise` has 16 random bits for each element.
+/// A moment after it has been stored in 4 bits. `noise` has 32 random bits for each element.
 pub fn coded_in_4_bits(kind: Kind, values: &[f64], noise: &[u32]) -> Vec<f64> {
     let octaves = if kind == Kind::First { 6 } else { 14 };
     let powers = (0..=octaves).rev().map(|octave| (-f64::from(octave)).exp2());
@@ -85,7 +85,7 @@ fn scale(block: &[f64]) -> f32 {
     (largest as f32).max(f32::MIN_POSITIVE)
 }
 
-/// A moment after it has been stored in 8 bits. `noise` has 16 random bits for each element.
+/// A moment after it has been stored in 8 bits. `noise` has 32 random bits for each element.
 pub fn coded(kind: Kind, values: &[f64], noise: &[u32]) -> Vec<f64> {
     let known = magnitudes(if kind == Kind::First { 127 } else { 255 });
     let mut stored = Vec::new();
@@ -112,15 +112,16 @@ pub fn coded(kind: Kind, values: &[f64], noise: &[u32]) -> Vec<f64> {
     stored
 }
 
-/// Philox4x32-10, as the paper's figure has it: two multiplications a round, the words change places.
-fn philox(counter: [u64; 4], key: [u64; 2]) -> [u64; 4] {
-    const LOW: u64 = 0xffff_ffff;
-    (0..10).fold(counter, |c, round| {
-        let key = [key[0] + round * 0x9e37_79b9, key[1] + round * 0xbb67_ae85].map(|k| k & LOW);
-        let (a, b) = (c[0] * 0xd251_1f53, c[2] * 0xcd9e_8d57);
-        [(b >> 32) ^ c[1] ^ key[0], b & LOW, (a >> 32) ^ c[3] ^ key[1], a & LOW]
-    })
+/// The last function of SplitMix64: products of 128 bits, of which the lower 64 are kept.
+fn mix(word: u64) -> u64 {
+    let times = |word: u64, by: u128| (u128::from(word) * by) as u64;
+    let word = times(word ^ (word >> 30), 0xbf58_476d_1ce4_e5b9);
+    let word = times(word ^ (word >> 27), 0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
 }
+
+/// 2^64 over the golden ratio.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The random bits of one element in a step.
 pub struct Noise {
@@ -129,33 +130,29 @@ pub struct Noise {
     pub exp_avg_sq: u32,
 }
 
-fn halves(word: u64) -> [u64; 2] {
-    [word & 0xffff_ffff, word >> 32]
-}
-
 /// What makes the random bits of a parameter its own.
-pub fn key(seed: u64, name: &str) -> [u64; 2] {
+pub fn key(seed: u64, name: &str) -> u64 {
     let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
     });
-    let [name, seed] = [hash, seed].map(halves);
-    let key = philox([name[0], name[1], seed[0], seed[1]], [0, 0]);
-    [key[0], key[1]]
+    mix(mix(seed.wrapping_add(GOLDEN)) ^ hash)
 }
 
-/// The random bits of a parameter of this name, 16 for each of its tensors.
+/// The random bits of a parameter of this name, 32 for each of its tensors.
 pub fn noise(seed: u64, name: &str, step: u64, elements: core::ops::Range<u64>) -> Vec<Noise> {
-    let (step, key) = (halves(step), key(seed, name));
-    let bits = |element: u64, tensor: u64| {
-        let octet = halves(element / 8);
-        let counter = [octet[0], octet[1] + (tensor << 30), step[0], step[1]];
-        let words = philox(counter, key);
-        (words[(element % 8 / 2) as usize] >> (element % 2 * 16)) as u32 & 0xffff
+    let of_step = mix(key(seed, name) ^ mix(step.wrapping_add(GOLDEN)));
+    let word = |element: u64, tensor: u64| {
+        let (upper, lower) = (element >> 32, element & 0xffff_ffff);
+        let mixed = mix(of_step.wrapping_add((4 * upper + tensor).wrapping_mul(GOLDEN)));
+        let times = |word: u64, by: u64| (word * by) & 0xffff_ffff;
+        let word = (lower + mixed) & 0xffff_ffff;
+        let word = times(word ^ (word >> 17), 0xed5a_d4bb);
+        times(word ^ (word >> 11) ^ (mixed >> 32), 0xac4c_1b51) as u32
     };
     let of = |element| Noise {
-        param: bits(element, 0),
-        exp_avg: bits(element, 1),
-        exp_avg_sq: bits(element, 2),
+        param: word(element, 0),
+        exp_avg: word(element, 1),
+        exp_avg_sq: word(element, 2),
     };
     elements.map(of).collect()
 }

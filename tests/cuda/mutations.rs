@@ -67,7 +67,7 @@ const MUTATIONS: &[Mutation] = &[
         "shfl.sync.down.b32",
         "shfl.sync.up.b32",
     ),
-    mutation("nine rounds of ten", "step_bf16_stochastic", 0, ", 10;", ", 9;"),
+    mutation("bits that are mixed less", "step_bf16_stochastic", 0, ", 17;", ", 16;"),
     mutation("a power of the betas of now that grows", "prepare", 0, "mul.rn.f64", "add.rn.f64"),
     mutation("a square that is a double", "prepare", 3, "mul.rn.f64", "add.rn.f64"),
     mutation("a product of betas that grows", "prepare", 4, "mul.rn.f64", "add.rn.f64"),

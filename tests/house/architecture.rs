@@ -11,7 +11,7 @@ const LAYERS: [&str; 9] =
 /// Imported by every layer but `math`; imports nothing but itself.
 const VOCABULARY: [&str; 16] = [
     "config", "choice", "clip", "norm", "tensor", "format", "role", "order", "device", "dtype",
-    "codes", "philox", "ranges", "error", "callback", "sys",
+    "codes", "noise", "ranges", "error", "callback", "sys",
 ];
 
 /// Files and folders in which `unsafe` may stand.
@@ -25,7 +25,7 @@ const EXACT: [&str; 9] = [
     "norm.rs",
     "dtype",
     "codes",
-    "philox.rs",
+    "noise.rs",
     "cpu/",
     "optimizer/",
 ];

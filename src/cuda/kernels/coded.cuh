@@ -112,7 +112,7 @@ template <class Place> struct Coded {
       }
     }
   }
-  // `noise` has 16 bits for each element; what is not there is 0 and has the code of 0.
+  // `noise` has 32 bits for each element; what is not there is 0 and has the code of 0.
   template <bool SIGNED, class N>
   static __device__ __forceinline__ void close_one(u64 base, u64 at, const N (&n)[2],
                                                    const float (&wide)[2][4], const float *inverses,
@@ -181,7 +181,8 @@ template <class Place> struct Coded {
   }
   template <class N> static __device__ __forceinline__ void
   close_max(const Tensor &t, u64 at, const N (&n)[2], const float (&wide)[2][4]) {
-    const u32 nearest[2][4] = {{HALF, HALF, HALF, HALF}, {HALF, HALF, HALF, HALF}};
+    const u32 half = 1u << 31; // which rounds to nearest
+    const u32 nearest[2][4] = {{half, half, half, half}, {half, half, half, half}};
     u32 largest[BLOCKS] = {};
     float inverses[BLOCKS];
     add_largest(n, wide, largest);

@@ -3,7 +3,6 @@
 #include "storage.cuh"
 
 const u32 ONE = 0x3f800000; // the bits of 1.0f
-const u32 HALF = 1 << 15;
 
 // A scale is a normal number, so that its reciprocal is finite. `largest` is the bits of a
 // magnitude.
@@ -26,8 +25,8 @@ template <u32 TOP> struct Taper {
   }
   static __device__ __forceinline__ u32 encode(u32 bits, u32 up, u32 least) {
     bits = min(bits, ONE);
-    const u32 sum = bits + max(bits, KNEE) + (up << (DROPPED - 16));
-    return max(sum >> DROPPED, BIAS + least) - BIAS;
+    const int above = bits + max(bits, KNEE) + up - (BIAS << DROPPED);
+    return (u32)max(above, (int)(least << DROPPED)) >> DROPPED;
   }
 };
 
@@ -44,10 +43,12 @@ struct Bytes {
 
   // To nearest.
   static __device__ __forceinline__ u32 encode_signed(float value, float inverse, u32) {
-    return Signed::encode(magnitude_of(value * inverse), HALF, 0) | (value < 0.0f ? 0x80 : 0);
+    return Signed::encode(magnitude_of(value * inverse), 1 << (Signed::DROPPED - 1), 0) |
+           (value < 0.0f ? 0x80 : 0);
   }
   static __device__ __forceinline__ u32 encode_unsigned(float value, float inverse, u32 noise) {
-    return value == 0.0f ? 0 : Unsigned::encode(magnitude_of(value * inverse), noise, 1);
+    const u32 up = noise >> (32 - Unsigned::DROPPED);
+    return value == 0.0f ? 0 : Unsigned::encode(bits_of(value * inverse), up, 1);
   }
 };
 
@@ -69,7 +70,7 @@ struct Nibbles {
   }
 
   static __device__ __forceinline__ u32 octave(u32 bits, u32 noise) {
-    return (min(bits, ONE) + (noise << (FRACTION - 16))) >> FRACTION;
+    return (min(bits, ONE) + (noise >> (32 - FRACTION))) >> FRACTION;
   }
   static __device__ __forceinline__ u32 encode_signed(float value, float inverse, u32 noise) {
     const u32 bits = magnitude_of(value * inverse);

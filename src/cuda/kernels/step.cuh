@@ -14,17 +14,17 @@ struct Work {
 
   __device__ __forceinline__ bool amsgrad() const { return flags & FLAG_AMSGRAD; }
 
-  // Returns whether whole runs can be stepped: every tensor is aligned for vectors, random bits
-  // start with an octet, and nothing is done that would take registers: amsgrad and forgetting.
+  // Returns whether whole runs can be stepped: every tensor is aligned for vectors, and nothing is
+  // done that would take registers: amsgrad and forgetting.
   template <class T> __device__ __forceinline__ bool is_whole(const StepScalars<T> &of_step) const {
     const Tensor &t = tensor;
-    return (t.param | t.grad | t.exp_avg | t.exp_avg_sq | t.rest) % 16 == 0 &&
-           random.first % 8 == 0 && !amsgrad() && !of_step.forgets;
+    return (t.param | t.grad | t.exp_avg | t.exp_avg_sq | t.rest) % 16 == 0 && !amsgrad() &&
+           !of_step.forgets;
   }
 };
 
 __device__ __forceinline__ Random random_of(const Tensor &tensor, const Scalars *scalars) {
-  return {{tensor.key[0], tensor.key[1]}, scalars->step, tensor.first_element};
+  return random_at(tensor.key, scalars->step, tensor.first_element);
 }
 
 // Loads gradients of one type in the compute type, and writes zeros over them if they are to be

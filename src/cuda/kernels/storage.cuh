@@ -50,11 +50,11 @@ __device__ __forceinline__ void narrow(float wide, bf16 &stored) {
   stored.bits = (u16)(wide != wide ? 0x7fc0 : rounded);
 }
 
-// Returns the bf16 above or below, each as likely as `wide` is near it. `noise` is 16 random bits.
+// Returns the bf16 above or below, each as likely as `wide` is near it. `noise` is 32 random bits.
 // A NaN that arithmetic has made is one in its upper half, too.
 __device__ __forceinline__ bf16 narrow_randomly(float wide, u32 noise) {
   const bool is_finite = fabsf(wide) < float_of(0x7f800000);
-  return {(u16)((bits_of(wide) + (is_finite ? noise : 0)) >> 16)};
+  return {(u16)((bits_of(wide) + (is_finite ? noise >> 16 : 0)) >> 16)};
 }
 
 // Returns the f32 of which a bf16 and its remainder are the halves.

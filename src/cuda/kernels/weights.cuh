@@ -2,7 +2,7 @@
 // back. It mirrors `src/cpu/weights.rs`. Elements that are not there read as 0 and are not written.
 #pragma once
 #include "memory.cuh"
-#include "philox.cuh"
+#include "noise.cuh"
 #include "layout.cuh"
 
 // The parameter itself; a 16-bit one is rounded to nearest.

@@ -4,10 +4,10 @@
 use crate::dtype::Dtype;
 use crate::error::{Error, Label, TensorProblem};
 use crate::format::Format;
+use crate::noise::Key;
 use crate::optimizer::device::params::NewOnDevice;
 use crate::optimizer::params::{NewParam, Shard};
 use crate::optimizer::{Optimizer, label};
-use crate::philox::Key;
 use crate::role::Role;
 use crate::tensor::{Buffer, Operands, Tensor};
 use core::ops::Range;

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::codes::{BLOCK, nibbles};
-use crate::cpu::loops;
+use crate::cpu::coded;
 use crate::dtype::{self, Bf16, Dtype, F16, Narrow, Widen};
 use crate::format::MomentFormat;
 use crate::role::Role;
@@ -64,17 +64,12 @@ pub fn encode(way: Way, role: Role, format: MomentFormat, wide: &[f32], to: &mut
     for (wide, to) in wide.chunks(block).zip(to.chunks_mut(size)) {
         let (mut codes, mut scale) = ([0; BLOCK], [0.0]);
         let of_block = &mut codes[..bytes];
-        // Half of a code, which rounds to nearest.
-        let half = &[0x8000u16.to_le_bytes(); nibbles::BLOCK];
         match (format, is_first) {
-            (MomentFormat::Nibbles, true) => {
-                loops::encode_signed_nibbles(wide, &half[..wide.len()], of_block, &mut scale)
+            (MomentFormat::Nibbles, _) => {
+                scale = [coded::nearest_nibbles(is_first, wide, of_block)];
             }
-            (MomentFormat::Nibbles, false) => {
-                loops::encode_unsigned_nibbles(wide, &half[..wide.len()], of_block, &mut scale)
-            }
-            (_, true) => loops::encode_signed(wide, of_block, &mut scale),
-            (_, false) => loops::encode_unsigned(wide, of_block, &mut scale),
+            (_, true) => coded::encode_signed(wide, of_block, &mut scale),
+            (_, false) => coded::encode_unsigned(wide, of_block, &mut scale),
         }
         match way {
             Way::Scales => to.copy_from_slice(&scale[0].to_le_bytes()),
