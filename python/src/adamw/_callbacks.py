@@ -37,7 +37,7 @@ def lr_ratio(function: Callable[[ParamInfo], float]) -> Any:
     return _abi.LrRatio(called)
 
 
-def all_reduce(function: Callable[[memoryview], object]) -> Any:
+def all_reduce(function: Callable[[memoryview[float]], object]) -> Any:
     """Returns an `adamw_all_reduce` that gives a function the numbers as a buffer of doubles."""
 
     def called(buffer: Any, count: int, _: int | None) -> int:

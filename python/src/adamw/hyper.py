@@ -80,7 +80,7 @@ class Hyper(Base):
         called = None if function is None else _callbacks.lr_ratio(function)
         self._set_callback(library.adamw_set_lr_ratio, _abi.LrRatio, called)
 
-    def set_all_reduce(self, function: Callable[[memoryview], object] | None) -> None:
+    def set_all_reduce(self, function: Callable[[memoryview[float]], object] | None) -> None:
         """Sets the function by which ranks that have ranges of the same parameters agree before
         every step: it replaces each double of the buffer that it gets by its sum over all ranks.
 

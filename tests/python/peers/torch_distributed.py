@@ -13,7 +13,9 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, fully_shard
+from torch.distributed.optim import ZeroRedundancyOptimizer
+from torch.distributed.tensor import Shard, distribute_tensor
 from torch_pairs import distance
 
 STEPS = 12
@@ -25,13 +27,15 @@ def model():
     return torch.nn.Sequential(torch.nn.Linear(7, 13), torch.nn.Tanh(), torch.nn.Linear(13, 5))
 
 
-def train(wrapped, optimizer, steps, start=0):
-    """Steps on batches of all ranks, of which each takes its part."""
+def train(wrapped, optimizer, steps, start=0, clip_norm=0):
+    """Steps on batches of all ranks, of which each takes its part. `clip_norm`: PyTorch clips."""
     for step in range(start, start + steps):
         generator = torch.Generator().manual_seed(step)
         inputs = torch.randn(12, 7, generator=generator).chunk(dist.get_world_size())
         optimizer.zero_grad()
         wrapped(inputs[dist.get_rank()]).square().mean().backward()
+        if clip_norm:
+            torch.nn.utils.clip_grad_norm_(wrapped.parameters(), clip_norm)
         optimizer.step()
 
 
@@ -50,19 +54,20 @@ def data_parallel():
     check(*ends)
 
 
-def sharded(which, keywords, dtype=torch.float32):
+def sharded(which, keywords, dtype=torch.float32, **options):
     network = model().to(dtype)
-    fully_shard(network)
+    fully_shard(network, **options)
     return network, CLASSES[which](network.parameters(), lr=0.01, **keywords)
 
 
 def fully_sharded():
-    ends = []
-    for which in CLASSES:
-        network, optimizer = sharded(which, {"amsgrad": True})
-        train(network, optimizer, STEPS)
-        ends.append(weights(network))
-    check(*ends)
+    for options in ({}, {"offload_policy": CPUOffloadPolicy(pin_memory=False)}):
+        ends = []
+        for which in CLASSES:
+            network, optimizer = sharded(which, {"amsgrad": True}, **options)
+            train(network, optimizer, STEPS)
+            ends.append(weights(network))
+        check(*ends)
 
 
 def save(folder):
@@ -96,14 +101,64 @@ def load(folder):
         check(end, ends["torch", "torch"])
 
 
-def refuse_clip_norm():
+def clipped():
+    """A norm over all ranks: inside the step, beside PyTorch's of whole gradients."""
+    for norm in (0.05, 1e6):
+        ends = []
+        for which, keywords in (("torch", {}), ("adamw", {"clip_norm": norm})):
+            network, optimizer = sharded(which, keywords)
+            for step in range(STEPS):
+                train(network, optimizer, 1, start=step, clip_norm=0 if keywords else norm)
+            ends.append(weights(network))
+        check(*ends)
+
+
+def clipped_otherwise():
+    """Parameters that are cut by columns, and some that are cut by rows."""
+    mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (dist.get_world_size(),))
+    starts = [torch.linspace(-1, 1, 42).view(6, 7), torch.linspace(0, 1, 15).view(5, 3)]
+    for cuts in ((1, 1), (0, 1)):
+        ends = []
+        for make, keywords in ((torch.optim.AdamW, {}), (adamw.torch.AdamW, {"clip_norm": 0.1})):
+            cut = [distribute_tensor(t, mesh, [Shard(cut)]) for t, cut in zip(starts, cuts)]
+            params = [torch.nn.Parameter(param) for param in cut]
+            optimizer = make(params, lr=0.01, **keywords)
+            for step in range(STEPS):
+                for param, start in zip(params, starts):
+                    param.grad = distribute_tensor((start + step).cos(), mesh, param.placements)
+                if not keywords:
+                    torch.nn.utils.clip_grad_norm_(params, 0.1)
+                optimizer.step()
+            ends.append([param.full_tensor().detach() for param in params])
+        check(*ends)
+
+
+def one_has_a_nan():
+    """Every rank fails, by name, and none has changed anything."""
     network, optimizer = sharded("adamw", {"clip_norm": 1.0})
-    try:
-        train(network, optimizer, 1)
-    except adamw.errors.UnsupportedError as error:
-        assert "clip_grad_norm_" in str(error), error
-    else:
-        raise AssertionError("a norm over one rank's part was taken for that of all")
+    train(network, optimizer, 1)
+    before = weights(network)
+    for param in network.parameters():
+        param.grad.zero_()
+        if dist.get_rank() == 0:
+            param.grad.to_local().fill_(float("nan"))
+    optimizer.step()
+    assert optimizer.grad_norm != optimizer.grad_norm, optimizer.grad_norm
+    ends = weights(network)
+    assert all(end.isnan().all() for end in ends), "PyTorch's clip has a NaN of all too"
+
+
+def zero_redundancy():
+    ends = []
+    for make in CLASSES.values():
+        network = torch.nn.parallel.DistributedDataParallel(model())
+        optimizer = ZeroRedundancyOptimizer(network.parameters(), optimizer_class=make, lr=0.01)
+        train(network, optimizer, STEPS)
+        ends.append(weights(network.module))
+        optimizer.consolidate_state_dict()
+        if dist.get_rank() == 0:
+            assert len(optimizer.state_dict()["state"]) == 4
+    check(*ends)
 
 
 def small_state():
@@ -148,7 +203,11 @@ def run(ranks, *works):
 
 class Distributed(unittest.TestCase):
     def test_replicas_and_shards_train_as_with_torchs_class(self):
-        run(2, (data_parallel,), (fully_sharded,), (refuse_clip_norm,), (small_state,))
+        run(2, (data_parallel,), (fully_sharded,), (zero_redundancy,), (small_state,))
+
+    def test_ranks_clip_by_one_norm(self):
+        for ranks in (2, 4):  # of 4, one has no row of a parameter
+            run(ranks, (clipped,), (clipped_otherwise,), (one_has_a_nan,))
 
     def test_a_checkpoint_goes_on_with_another_number_of_ranks(self):
         with tempfile.TemporaryDirectory() as two, tempfile.TemporaryDirectory() as three:

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .. import _abi
+from .. import _abi, _callbacks
 from .._library import check, library
 from ..settings import MOMENTS, PRECISIONS
 from ..team import Team
+from ._ranks import adds_up
 from ._state import STATE
 from ._tensors import described
 
@@ -74,6 +75,7 @@ class Handle:
         self._destroy = weakref.finalize(self, library.adamw_destroy, handle)
         #: The optimizer's groups that have members here, by their numbers there.
         self.groups: dict[int, _Group] = {}
+        self._all_reduce: Any = None
         self._scale = 1.0
         self._stream: int | None = None
         self._device = kind.device
@@ -84,15 +86,19 @@ class Handle:
         group: int,
         tensors: dict[str, torch.Tensor],
         step: int,
+        first: int,
         whole: int,
     ) -> int:
-        """Adds a parameter, `tensors["param"]`, with all of its state, and returns its number."""
+        """Adds a parameter, `tensors["param"]`, with all of its state, and returns its number. It
+        is that part of one of `whole` elements which begins with the element `first`, unless
+        `whole` is 0."""
         descriptions = {key: described(tensor) for key, tensor in tensors.items()}
         config = _abi.ParamConfig(
             struct_size=ctypes.sizeof(_abi.ParamConfig),
             name=name.encode(),
             step=step,
             group=self.groups[group].number,
+            first_element=first,
             whole_elements=whole,
             **{key: ctypes.pointer(tensor) for key, tensor in descriptions.items()},
         )
@@ -110,6 +116,11 @@ class Handle:
         tensors = [described(tensor) for _, _, tensor in moved]
         pointers = (TensorPointer * count)(*map(ctypes.pointer, tensors))
         check(library.adamw_rebind(self.pointer, numbers, buffers, pointers, count))
+
+    def agree(self, group: Any) -> None:
+        """Has all processes of a group clip by one norm, and step or fail together."""
+        self._all_reduce = _callbacks.all_reduce(adds_up(group))
+        check(library.adamw_set_all_reduce(self.pointer, self._all_reduce, None))
 
     def set_group(
         self, group: int, numbers: Numbers, clip_norm: float, like: dict[str, Any]

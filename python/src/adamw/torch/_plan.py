@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
-from ..errors import AdamWError, UnsupportedError
+from ..errors import AdamWError
 from ._gather import Lane, readable
 from ._handle import Handle, Kind, Numbers, Settings
 from ._native import NativeWalk, walks
+from ._ranks import group_of, in_full, placed
 from ._state import StepCounts, completed
 from ._tensors import STEPPED, has_gaps, is_distributed, plain, strides
 from ._walk import (
@@ -101,6 +102,11 @@ class Plan:
         self.handles: dict[Kind, Handle] = {}
         self._kinds = [kind(param, groups[number]) for param, number in self._placed()]
         joint = len(set(self._kinds)) > 1  # one norm over several handles
+        #: The processes that clip by one norm inside the step.
+        self._ranks = None
+        if settings.clip_norm and not joint and any(map(is_distributed, self._params)):
+            self._ranks = group_of(self._params)
+            joint = self._ranks is None
         self._clip_norm = 0.0 if joint else settings.clip_norm
         self._joint_clip_norm = settings.clip_norm if joint else 0.0
         self._members: dict[int, Member] = {}
@@ -223,7 +229,7 @@ class Plan:
         norm = float("nan")
         if self._joint_clip_norm:
             grads = [grad for lane in self.lanes for grad in lane.gradients()]
-            norm = float(torch.nn.utils.get_total_norm(grads)) / scale
+            norm = float(in_full(torch.nn.utils.get_total_norm(grads))) / scale
             scale *= max(norm / self._joint_clip_norm, 1.0)
         for lane in self.lanes:
             lane.handle.set_grad_scale(scale)
@@ -286,24 +292,19 @@ class Plan:
                 f"parameter {name} has {param.dtype}: AdamW steps float32, float64, float16, "
                 "bfloat16, and complex numbers of these"
             )
-        if is_distributed(param) and self.settings.clip_norm:
-            raise UnsupportedError(
-                f"clip_norm of parameter {name}, which is a DTensor, needs the norm over all ranks:"
-                " call torch.nn.utils.clip_grad_norm_ and give no clip_norm"
-            )
         member, group = Member(index, number, param, name), groups[number]
         state = {"step": 0.0, **self._state.get(param, {})}
         member.parts = completed(state, param, group, name)
         handle = self.handles.get(self._kinds[index])
         if handle is None:
             handle = self.handles[self._kinds[index]] = Handle(self._kinds[index], self.settings)
+            if self._ranks is not None:
+                handle.agree(self._ranks)
         handle.set_group(number, numbers(group), self._clip_norm, group)
-        whole = param.numel() if is_distributed(param) else 0
+        first, whole = placed(param)
         step = self.steps.adopt(index, state)
-        member.handle, member.number = (
-            handle,
-            handle.add(name, number, member.tensors(), step, whole),
-        )
+        member.handle = handle
+        member.number = handle.add(name, number, member.tensors(), step, first, whole)
         self._state[param].update(state)
         self._members[index] = member
 
