@@ -305,9 +305,8 @@ __device__ __forceinline__ void step_rows(const Tensor *all, const Rows *tensors
     const Lag lag = {rows.lag, rows.height, rows.row_elements};
     const bool lags = rows.lag != 0;
     const u64 steps = lags ? lag.steps() : 0, turn = lags ? lag.turn() : 0,
-              n_of_turn = lags ? lag.turn_end() - turn : 0;
-    for (u64 i = (u64)share * warps + threadIdx.x / WARP; i < rows.n + n_of_turn;
-         i += SHARES * warps) {
+              end = rows.n + (lags ? lag.turn_end() - turn : 0);
+    for (u64 i = (u64)share * warps + threadIdx.x / WARP; i < end; i += SHARES * warps) {
       const bool listed = i < rows.n;
       const u64 row = listed ? row_of(entry_at(rows.entries, i)) : turn + (i - rows.n);
       if (row >= rows.height) continue;

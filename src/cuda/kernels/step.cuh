@@ -133,7 +133,6 @@ __device__ __forceinline__ void step_runs(const Work &work, const StepScalars<Co
   typedef Compute<P> T;
   const Tensor &t = work.tensor;
   const bool amsgrad = may_do_more(n[0]) && work.amsgrad();
-  const bool forgets = may_do_more(n[0]) && scalars.forgets;
   T param[R][4], grad[R][4], exp_avg[R][4], exp_avg_sq[R][4], max_exp_avg_sq[R][4] = {};
   Keep::template open<P>(t, at, n, param);
   Grads::template take<P>(work, at, n, grad);
@@ -148,7 +147,7 @@ __device__ __forceinline__ void step_runs(const Work &work, const StepScalars<Co
     param[run][i] = after.param, exp_avg[run][i] = after.exp_avg;
     exp_avg_sq[run][i] = after.exp_avg_sq, max_exp_avg_sq[run][i] = after.max_exp_avg_sq;
   });
-  if (forgets)
+  if (may_do_more(n[0]) && scalars.forgets)
     each<R>([&](int run, int i) {
       forget(scalars.eps, exp_avg[run][i], exp_avg_sq[run][i]);
       if (amsgrad) forget(scalars.eps, exp_avg[run][i], max_exp_avg_sq[run][i]);
