@@ -16,7 +16,7 @@ pub struct Codes<'a> {
     pub scales: &'a mut [f32],
 }
 
-/// Steps f32 elements whose moments have 8 bits.
+/// Steps f32 elements whose moments have 8 bits. `wide` has room for the moments of a block.
 #[inline(always)]
 pub fn update_bytes(
     scalars: &StepScalars<f32>,
@@ -24,11 +24,18 @@ pub fn update_bytes(
     grad: &[f32],
     moments: [Codes; 2],
     noise: Noise,
+    wide: &mut [f32],
 ) {
-    each_block(param, grad, moments, InBytes { scalars, noise });
+    each_block::<{ codes::BLOCK }, { codes::BLOCK }>(
+        param,
+        grad,
+        moments,
+        wide,
+        InBytes { scalars, noise },
+    );
 }
 
-/// Steps f32 elements whose moments have 4 bits.
+/// Steps f32 elements whose moments have 4 bits, with room as `update_bytes`.
 #[inline(always)]
 pub fn update_nibbles(
     scalars: &StepScalars<f32>,
@@ -36,22 +43,28 @@ pub fn update_nibbles(
     grad: &[f32],
     moments: [Codes; 2],
     noise: [Noise; 2],
+    wide: &mut [f32],
 ) {
-    each_block(param, grad, moments, InNibbles { scalars, noise });
+    each_block::<{ nibbles::BLOCK }, { nibbles::BYTES }>(
+        param,
+        grad,
+        moments,
+        wide,
+        InNibbles { scalars, noise, codes: [[0; nibbles::BLOCK]; 2] },
+    );
 }
 
-/// The step of a block of so many elements, whose codes are so many bytes. A method, because it can
-/// be `inline(always)`, which a closure cannot.
-trait StepBlock<const ELEMENTS: usize, const BYTES: usize> {
+/// The step of a block. A method, because it can be `inline(always)`, which a closure cannot.
+trait StepBlock {
     /// `start` is the place of its first element, `wide` has room for both moments.
     fn step(
-        &self,
+        &mut self,
         start: u32,
-        param: &mut [f32; ELEMENTS],
-        grad: &[f32; ELEMENTS],
-        codes: [&mut [u8; BYTES]; 2],
+        param: &mut [f32],
+        grad: &[f32],
+        codes: [&mut [u8]; 2],
         scales: &mut [f32; 2],
-        wide: &mut [[f32; ELEMENTS]; 2],
+        wide: [&mut [f32]; 2],
     );
 }
 
@@ -60,29 +73,32 @@ struct InBytes<'a> {
     noise: Noise,
 }
 
-impl StepBlock<{ codes::BLOCK }, { codes::BLOCK }> for InBytes<'_> {
+impl StepBlock for InBytes<'_> {
     #[inline(always)]
     fn step(
-        &self,
+        &mut self,
         start: u32,
-        param: &mut [f32; codes::BLOCK],
-        grad: &[f32; codes::BLOCK],
-        [first, second]: [&mut [u8; codes::BLOCK]; 2],
+        param: &mut [f32],
+        grad: &[f32],
+        [first, second]: [&mut [u8]; 2],
         scales: &mut [f32; 2],
-        wide: &mut [[f32; codes::BLOCK]; 2],
+        mut wide: [&mut [f32]; 2],
     ) {
+        let n = param.len();
+        let (first, second) = (&mut first[..n], &mut second[..n]);
         let [first_scale, second_scale] = *scales;
-        let decoded = |i| {
+        let decoded = |i: usize| {
             [signed::decode(first[i]) * first_scale, unsigned::decode(second[i]) * second_scale]
         };
-        let largest = decoded_step(self.scalars, param, grad, decoded, wide);
+        let largest = decoded_step(self.scalars, param, grad, decoded, &mut wide);
         let inverse = set_scales(scales, largest);
-        for i in 0..codes::BLOCK {
-            first[i] = signed::encode(wide[0][i], inverse[0]);
+        let [exp_avg, exp_avg_sq] = wide.map(|wide| &wide[..n]);
+        for i in 0..n {
+            first[i] = signed::encode(exp_avg[i], inverse[0]);
         }
-        for i in 0..codes::BLOCK {
+        for i in 0..n {
             let word = self.noise.word(start + i as u32);
-            second[i] = unsigned::encode_randomly(wide[1][i], inverse[1], word);
+            second[i] = unsigned::encode_randomly(exp_avg_sq[i], inverse[1], word);
         }
     }
 }
@@ -90,123 +106,106 @@ impl StepBlock<{ codes::BLOCK }, { codes::BLOCK }> for InBytes<'_> {
 struct InNibbles<'a> {
     scalars: &'a StepScalars<f32>,
     noise: [Noise; 2],
+    /// Room for the codes of both moments of a block, a byte each.
+    codes: [[u8; nibbles::BLOCK]; 2],
 }
 
-impl StepBlock<{ nibbles::BLOCK }, { nibbles::BYTES }> for InNibbles<'_> {
+impl StepBlock for InNibbles<'_> {
     #[inline(always)]
     fn step(
-        &self,
+        &mut self,
         start: u32,
-        param: &mut [f32; nibbles::BLOCK],
-        grad: &[f32; nibbles::BLOCK],
-        bytes: [&mut [u8; nibbles::BYTES]; 2],
+        param: &mut [f32],
+        grad: &[f32],
+        bytes: [&mut [u8]; 2],
         scales: &mut [f32; 2],
-        wide: &mut [[f32; nibbles::BLOCK]; 2],
+        mut wide: [&mut [f32]; 2],
     ) {
+        let n = param.len();
         let [first_scale, second_scale] = *scales;
-        let mut codes = [split_bytes(bytes[0]), split_bytes(bytes[1])];
+        let [first, second] = &mut self.codes;
+        split_bytes(bytes[0], first);
+        split_bytes(bytes[1], second);
         let decoded = |i: usize| {
             [
-                nibbles::decode_signed(codes[0][i]) * first_scale,
-                nibbles::decode_unsigned(codes[1][i]) * second_scale,
+                nibbles::decode_signed(first[i]) * first_scale,
+                nibbles::decode_unsigned(second[i]) * second_scale,
             ]
         };
-        let largest = decoded_step(self.scalars, param, grad, decoded, wide);
+        let largest = decoded_step(self.scalars, param, grad, decoded, &mut wide);
         let inverse = set_scales(scales, largest);
-        for i in 0..nibbles::BLOCK {
+        let [exp_avg, exp_avg_sq] = wide.map(|wide| &wide[..n]);
+        for i in 0..n {
             let word = self.noise[0].word(start + i as u32);
-            codes[0][i] = nibbles::encode_signed(wide[0][i], inverse[0], word);
+            first[i] = nibbles::encode_signed(exp_avg[i], inverse[0], word);
         }
-        for i in 0..nibbles::BLOCK {
+        for i in 0..n {
             let word = self.noise[1].word(start + i as u32);
-            codes[1][i] = nibbles::encode_unsigned(wide[1][i], inverse[1], word);
+            second[i] = nibbles::encode_unsigned(exp_avg_sq[i], inverse[1], word);
         }
-        join_bytes(&codes[0], bytes[0]);
-        join_bytes(&codes[1], bytes[1]);
+        join_bytes(first, bytes[0]);
+        join_bytes(second, bytes[1]);
     }
 }
 
 #[inline(always)]
-fn split_bytes(bytes: &[u8; nibbles::BYTES]) -> [u8; nibbles::BLOCK] {
-    let mut codes = [0; nibbles::BLOCK];
-    for i in 0..nibbles::BYTES {
+fn split_bytes(bytes: &[u8], codes: &mut [u8; nibbles::BLOCK]) {
+    for i in 0..bytes.len().min(nibbles::BYTES) {
         (codes[i], codes[nibbles::BYTES + i]) = (bytes[i] & 0xf, bytes[i] >> 4);
     }
-    codes
 }
 
 #[inline(always)]
-fn join_bytes(codes: &[u8; nibbles::BLOCK], bytes: &mut [u8; nibbles::BYTES]) {
-    for i in 0..nibbles::BYTES {
+fn join_bytes(codes: &[u8; nibbles::BLOCK], bytes: &mut [u8]) {
+    for i in 0..bytes.len().min(nibbles::BYTES) {
         bytes[i] = codes[i] | codes[nibbles::BYTES + i] << 4;
     }
 }
 
-/// Steps block after block. A last one that is not whole is stepped with zeros behind it.
+/// Steps block after block of so many elements, whose codes are so many bytes. The length of all
+/// but the last is known to the compiler.
 #[inline(always)]
 fn each_block<const ELEMENTS: usize, const BYTES: usize>(
     param: &mut [f32],
     grad: &[f32],
     [first, second]: [Codes; 2],
-    block: impl StepBlock<ELEMENTS, BYTES>,
+    wide: &mut [f32],
+    mut block: impl StepBlock,
 ) {
-    let blocks = param.chunks_mut(ELEMENTS).zip(grad.chunks(ELEMENTS));
-    let codes = first.codes.chunks_mut(BYTES).zip(second.codes.chunks_mut(BYTES));
-    let scales = first.scales.iter_mut().zip(second.scales);
-    let (mut last, mut last_codes, mut wide) = (None, None, [[0.0; ELEMENTS]; 2]);
-    for (i, ((operands, codes), of_block)) in blocks.zip(codes).zip(scales).enumerate() {
-        let ((param, grad), (first, second)) = (operands, codes);
-        let mut scales = [*of_block.0, *of_block.1];
-        let is_whole = param.len() == ELEMENTS;
-        let (whole_param, whole_grad, whole_codes) = match is_whole {
-            true => (&mut *param, grad, [&mut *first, &mut *second]),
-            false => {
-                let [padded_param, padded_grad] = last.insert([[0.0; ELEMENTS]; 2]);
-                let [padded_first, padded_second] = last_codes.insert([[0; BYTES]; 2]);
-                padded_param[..param.len()].copy_from_slice(param);
-                padded_grad[..grad.len()].copy_from_slice(grad);
-                padded_first[..first.len()].copy_from_slice(first);
-                padded_second[..second.len()].copy_from_slice(second);
-                let codes = [&mut padded_first[..], &mut padded_second[..]];
-                (&mut padded_param[..], &padded_grad[..], codes)
-            }
-        };
-        let [whole_first, whole_second] = whole_codes.map(<[u8]>::as_mut_array);
-        let arrays = (whole_param.as_mut_array(), whole_grad.as_array(), whole_first, whole_second);
-        let (Some(whole_param), Some(whole_grad), Some(whole_first), Some(whole_second)) = arrays
-        else {
-            return;
-        };
-        let start = (i * ELEMENTS) as u32;
-        block.step(
-            start,
-            whole_param,
-            whole_grad,
-            [whole_first, whole_second],
-            &mut scales,
-            &mut wide,
-        );
-        (*of_block.0, *of_block.1) = scales.into();
-        if let (Some([padded, _]), Some([padded_first, padded_second])) = (&last, &last_codes) {
-            param.copy_from_slice(&padded[..param.len()]);
-            first.copy_from_slice(&padded_first[..first.len()]);
-            second.copy_from_slice(&padded_second[..second.len()]);
+    for i in 0..param.len().div_ceil(ELEMENTS) {
+        let at = i * ELEMENTS..param.len().min((i + 1) * ELEMENTS);
+        let start = at.start as u32;
+        let (param, grad) = (&mut param[at.clone()], &grad[at]);
+        let at = i * BYTES..first.codes.len().min((i + 1) * BYTES);
+        let (first_codes, second_codes) = (&mut first.codes[at.clone()], &mut second.codes[at]);
+        let mut scales = [first.scales[i], second.scales[i]];
+        let (exp_avg, exp_avg_sq) = wide[..2 * ELEMENTS].split_at_mut(ELEMENTS);
+        let wide = [exp_avg, exp_avg_sq];
+        if param.len() == ELEMENTS && first_codes.len() == BYTES {
+            let (param, grad) = (&mut param[..ELEMENTS], &grad[..ELEMENTS]);
+            let codes = [&mut first_codes[..BYTES], &mut second_codes[..BYTES]];
+            block.step(start, param, grad, codes, &mut scales, wide);
+        } else {
+            block.step(start, param, grad, [first_codes, second_codes], &mut scales, wide);
         }
+        [first.scales[i], second.scales[i]] = scales;
     }
 }
 
 /// Steps elements whose moments `decoded` returns, and writes the new ones to `wide`. Returns the
 /// bits of their largest magnitudes.
 #[inline(always)]
-fn decoded_step<const N: usize>(
+fn decoded_step(
     scalars: &StepScalars<f32>,
-    param: &mut [f32; N],
-    grad: &[f32; N],
+    param: &mut [f32],
+    grad: &[f32],
     decoded: impl Fn(usize) -> [f32; 2],
-    [exp_avg, exp_avg_sq]: &mut [[f32; N]; 2],
+    [exp_avg, exp_avg_sq]: &mut [&mut [f32]; 2],
 ) -> [u32; 2] {
+    let n = param.len();
+    let (grad, exp_avg, exp_avg_sq) = (&grad[..n], &mut exp_avg[..n], &mut exp_avg_sq[..n]);
     let mut largest = [0; 2];
-    for i in 0..N {
+    for i in 0..n {
         let [first, second] = decoded(i);
         let before =
             Element { param: param[i], exp_avg: first, exp_avg_sq: second, max_exp_avg_sq: 0.0 };
@@ -220,7 +219,7 @@ fn decoded_step<const N: usize>(
     }
     if scalars.forgets {
         // No scale is below the smallest normal number, so that none of them changes.
-        for i in 0..N {
+        for i in 0..n {
             (exp_avg[i], exp_avg_sq[i]) = forgotten(scalars.eps, exp_avg[i], exp_avg_sq[i]);
         }
     }

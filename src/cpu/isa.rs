@@ -123,15 +123,16 @@ loops! {
     /// Rounds by random bits.
     narrow_randomly(wide: &[f32], noise: Noise, stored: &mut [Bf16]) = loops::narrow_randomly;
 
-    /// Steps elements whose moments have 8 bits; `noise` is that of exp_avg_sq.
+    /// Steps elements whose moments have 8 bits; `noise` is that of exp_avg_sq. `wide` has
+    /// room for two blocks.
     update_bytes(
         scalars: &StepScalars<f32>, param: &mut [f32], grad: &[f32], moments: [Codes; 2],
-        noise: Noise
+        noise: Noise, wide: &mut [f32]
     ) = coded::update_bytes;
     /// Steps elements whose moments have 4 bits.
     update_nibbles(
         scalars: &StepScalars<f32>, param: &mut [f32], grad: &[f32], moments: [Codes; 2],
-        noise: [Noise; 2]
+        noise: [Noise; 2], wide: &mut [f32]
     ) = coded::update_nibbles;
 
     /// Decodes 8-bit codes that have a scale for each block of them.

@@ -91,26 +91,29 @@ impl MomentKind {
     }
 }
 
-/// Steps a block whose moments are both codes, without amsgrad.
-pub fn step_coded<T>(
+/// Steps a block whose moments are both codes, without amsgrad. What is in `wide` is lost.
+pub fn step_coded<T: Compute>(
     isa: &Isa,
     scalars: &StepScalars<f32>,
     (param, grad): (&mut [f32], &[f32]),
     moments: [&mut Moment<T>; 2],
     random: Option<Source>,
+    wide: &mut BufferPart<T>,
 ) {
     let noise = |stream| noise(random, stream);
+    let wide = T::f32s(wide.get());
     match moments {
         [Moment::Bytes(codes0, scales0), Moment::Bytes(codes1, scales1)] => {
             let moments = [(codes0, scales0), (codes1, scales1)]
                 .map(|(codes, scales)| Codes { codes, scales });
-            isa.update_bytes(scalars, param, grad, moments, noise(NoiseStream::ExpAvgSq));
+            let noise = noise(NoiseStream::ExpAvgSq);
+            isa.update_bytes(scalars, param, grad, moments, noise, wide);
         }
         [Moment::Nibbles(codes0, scales0), Moment::Nibbles(codes1, scales1)] => {
             let moments = [(codes0, scales0), (codes1, scales1)]
                 .map(|(codes, scales)| Codes { codes, scales });
             let noise = [NoiseStream::ExpAvg, NoiseStream::ExpAvgSq].map(noise);
-            isa.update_nibbles(scalars, param, grad, moments, noise);
+            isa.update_nibbles(scalars, param, grad, moments, noise, wide);
         }
         _ => unreachable!("Format::new gives both moments one format"),
     }

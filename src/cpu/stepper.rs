@@ -197,8 +197,7 @@ fn is_plain<T>(scalars: &StepScalars<T>) -> bool {
     scalars.preparation.is_none() && !scalars.forgets
 }
 
-/// Steps the elements where they lie; `None` if there is more to do than the
-/// loop.
+/// Steps the elements where they lie; `None` if there is more to do than the loop.
 fn step_in_place<T: Compute, P: StoredParam<T>>(
     isa: &'static Isa,
     scalars: &StepScalars<T>,
@@ -277,7 +276,7 @@ fn step_blocks<T, P, G>(
         if is_coded {
             let operands = (T::f32s(weights), T::f32s_of(grad));
             let moments = [&mut exp_avg, &mut exp_avg_sq];
-            moments::step_coded(isa, of_f32, operands, moments, random);
+            moments::step_coded(isa, of_f32, operands, moments, random, &mut exp_avg_buffer);
         } else {
             let first = MomentKind::First.open(isa, n, &mut exp_avg, &mut exp_avg_buffer);
             let second = MomentKind::Second.open(isa, n, &mut exp_avg_sq, &mut exp_avg_sq_buffer);

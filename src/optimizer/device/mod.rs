@@ -173,6 +173,7 @@ impl Optimizer {
     }
 
     /// Steps the parameters on the device, after all that may fail in the host's part.
+    #[inline(never)] // so that `update` runs on a smaller stack
     pub(in crate::optimizer) fn step_on_device(
         &mut self,
         of: &Range<usize>,

@@ -203,6 +203,7 @@ impl Optimizer {
     }
 
     /// Steps parameters as their gradients arrive, and uploads them while others are stepped.
+    #[inline(never)] // so that `update` runs on a smaller stack
     pub(in crate::optimizer) fn update_offloaded(
         &mut self,
         of: &Range<usize>,

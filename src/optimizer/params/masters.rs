@@ -45,6 +45,7 @@ impl Optimizer {
     /// start as what the parameter is at its first step, so that the host may add parameters before
     /// it has filled them. A master stays stale until the step has been taken: if the step is
     /// refused, the host may yet write the parameter.
+    #[inline(never)] // so that `update` runs on a smaller stack
     pub(in crate::optimizer) fn fill_stale_masters(
         &mut self,
         of: &Range<usize>,

@@ -193,6 +193,7 @@ impl Optimizer {
     }
 
     /// Writes zeros over gradients on a device, as `clear_used` does over those of the host.
+    #[inline(never)] // so that `update` runs on a smaller stack
     pub(in crate::optimizer) fn clear_used_on_device(
         &mut self,
         of: &Range<usize>,

@@ -232,6 +232,7 @@ impl Optimizer {
 
     /// Brings rows up to date for the step that is about to be logged: all rows of a parameter
     /// whose gradient is dense, otherwise those whose turn it is.
+    #[inline(never)] // so that `update` runs on a smaller stack
     pub(in crate::optimizer) fn take_turns(
         &mut self,
         of: &Range<usize>,
@@ -302,6 +303,7 @@ impl Optimizer {
     }
 
     /// Counts the step for the rows that have taken it, and logs it for the others.
+    #[inline(never)] // so that `update` runs on a smaller stack
     pub(in crate::optimizer) fn log_steps(&mut self, of: &Range<usize>) {
         let Decisions { scalars, scalars_of, .. } = &self.scratch.decisions;
         let steps = Steps { scalars, scalars_of, logs: &[] };

@@ -97,6 +97,7 @@ impl Optimizer {
     }
 
     /// Counts the step that has been taken.
+    #[inline(never)] // so that `update` runs on a smaller stack
     fn advance(&mut self, of: &Range<usize>) {
         let params = &mut self.params.parts().params[of.clone()];
         let stepped = params.iter_mut().zip(&self.scratch.decisions.scalars_of);
