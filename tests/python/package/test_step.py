@@ -46,6 +46,48 @@ class Formula(unittest.TestCase):
                         self.assertEqual(bits(state["exp_avg"]), bits(model.exp_avg))
                         self.assertEqual(bits(state["exp_avg_sq"]), bits(model.exp_avg_sq))
 
+    def test_ranks_have_the_bits_of_one_optimizer_and_fail_together(self):
+        clipped = {"clip_norm": 0.5}
+        whole, grad = arrays(1, 5000)[0], arrays(2, 5000)[0]
+        parts = [whole[:3000].copy(), whole[3000:].copy()]
+        meeting, told = threading.Barrier(2), [None, None]
+
+        def rank(number, errors, adds_up):
+            first = 3000 * number
+            with AdamW(**clipped) as optimizer:
+                optimizer.add_param("w", parts[number], first_element=first, whole_elements=5000)
+
+                def all_reduce(numbers):
+                    told[number] = list(numbers)
+                    meeting.wait(60)
+                    for i in range(len(numbers)):
+                        numbers[i] = told[0][i] + told[1][i]
+                    meeting.wait(60)
+                    if not adds_up:
+                        raise KeyError(number)
+
+                optimizer.set_all_reduce(all_reduce)
+                try:
+                    optimizer.step(grads={"w": grad[first : first + len(parts[number])]})
+                except KeyError as error:
+                    errors.append(error)
+
+        def step(adds_up):
+            errors = []
+            ranks = [threading.Thread(target=rank, args=(n, errors, adds_up)) for n in (0, 1)]
+            for thread in ranks:
+                thread.start()
+            for thread in ranks:
+                thread.join()
+            return errors
+
+        self.assertEqual(len(step(adds_up=False)), 2)
+        self.assertEqual(bits(np.concatenate(parts)), bits(whole))
+        self.assertEqual(step(adds_up=True), [])
+        with AdamW({"w": whole}, **clipped) as optimizer:
+            optimizer.step(grads={"w": grad})
+        self.assertEqual(bits(np.concatenate(parts)), bits(whole))
+
     def test_has_the_same_bits_with_any_number_of_threads(self):
         once = list(map(bits, trained(3, num_threads=1)))
         for threads in (0, 2, 3):
