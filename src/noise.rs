@@ -51,16 +51,16 @@ impl Source {
         Source { element: self.element + start, ..self }
     }
 
-    /// Returns the noise of a tensor, for as many elements as `unbroken` says.
+    /// Returns the noise of a tensor, for as many elements as `unbroken` says of the first.
     pub fn noise(self, stream: NoiseStream) -> Noise {
         let number = self.element >> 32 << 2 | stream as u64;
         let [offset, mask] = halves(mix(self.key.wrapping_add(number.wrapping_mul(GOLDEN))));
         Noise { offset: offset.wrapping_add(self.element as u32), mask }
     }
 
-    /// Returns the number of elements that have one `Noise`.
-    pub fn unbroken(self) -> u64 {
-        (1 << 32) - u64::from(self.element as u32)
+    /// Returns the number of elements, from one on, that have one `Noise`.
+    pub fn unbroken(element: u64) -> u64 {
+        (1 << 32) - u64::from(element as u32)
     }
 }
 

@@ -233,6 +233,7 @@ fn step_blocks<T, P, G>(
     G: Stored<T>,
 {
     let random = elements.random.map(|(key, first)| key.at(scalars.step, first));
+    let first_element = elements.random.map_or(0, |(_, first)| first);
     let (of_f32, scalars) = (&scalars.f32, T::scalars(scalars));
     let is_coded = elements.state.max_exp_avg_sq.is_none()
         && matches!(elements.state.exp_avg, Moment::Bytes(..) | Moment::Nibbles(..));
@@ -253,7 +254,7 @@ fn step_blocks<T, P, G>(
     let mut start = 0;
     while start < elements.param.len() {
         let random = random.map(|random| random.from(start as u64));
-        let unbroken = random.map_or(u64::MAX, Source::unbroken);
+        let unbroken = Source::unbroken(first_element + start as u64);
         let n = (block as u64).min(unbroken).min((elements.param.len() - start) as u64) as usize;
         let at = start..start + n;
         let param = &mut elements.param[at.clone()];
