@@ -67,7 +67,7 @@ def _read(path: str) -> tuple[dict[str, str], dict[str, Array]]:
     whole = memoryview(contents)
     try:
         header = json.loads(contents[8:start])
-        texts = header.pop("__metadata__", {})
+        texts = header.pop("__metadata__", None) or {}
         tensors = {}
         for name, entry in header.items():
             dtype, (first, last) = NUMPY.get(entry["dtype"]), entry["data_offsets"]
