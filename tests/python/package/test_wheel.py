@@ -69,7 +69,7 @@ class Wheel(unittest.TestCase):
         libraries = {"adamw/libadamw.so", "adamw/torch/walker.so"}
         self.assertEqual(set(sizes) - info, modules | {"adamw/py.typed"} | libraries)
         self.assertEqual(sum("/licenses/LICENSE-" in name for name in info), 2)
-        self.assertLess(sizes["adamw/libadamw.so"], 6_000_000)
+        self.assertLess(sizes["adamw/libadamw.so"], 7_000_000)
 
     def test_works_in_a_clean_environment(self):
         home = self.folder / "venv"
