@@ -1,7 +1,7 @@
 //! Saving checkpoints while steps are taken.
 
 use super::save::{adamw_save_args, one_of, written};
-use super::{Optimizer, Status, flag, guard, guard_after, handle, sized};
+use super::{Optimizer, Status, flag, guard, guard_after, handle, put_if_asked, sized};
 use crate::callback::HostProgress;
 use crate::error::Error;
 
@@ -85,9 +85,9 @@ pub unsafe extern "C" fn adamw_save_poll(
         let progress = handle::with(optimizer, Optimizer::save_progress)?;
         // SAFETY: the caller guarantees it.
         unsafe {
-            write(out_running, progress.is_running.into());
-            write(out_done, progress.n_done);
-            write(out_total, progress.n_total);
+            put_if_asked(out_running, progress.is_running.into());
+            put_if_asked(out_done, progress.n_done);
+            put_if_asked(out_total, progress.n_total);
         }
         Ok(())
     })
@@ -110,20 +110,9 @@ pub unsafe extern "C" fn adamw_save_wait(
         let written = handle::with(optimizer, Optimizer::wait_to_save)?;
         // SAFETY: the caller guarantees it.
         unsafe {
-            write(out_num_bytes, written.n_bytes);
-            write(out_durable, written.is_durable.into());
+            put_if_asked(out_num_bytes, written.n_bytes);
+            put_if_asked(out_durable, written.is_durable.into());
         }
         Ok(())
     })
-}
-
-/// Writes an output that nobody has to ask for.
-///
-/// # Safety
-/// `to` is NULL or writable.
-unsafe fn write<T>(to: *mut T, value: T) {
-    if !to.is_null() {
-        // SAFETY: not NULL, and the caller guarantees the rest.
-        unsafe { to.write_unaligned(value) };
-    }
 }

@@ -187,6 +187,17 @@ unsafe fn put<T>(name: &'static str, to: *mut T, value: T) -> Result<(), Error> 
     Ok(())
 }
 
+/// Writes an output that is not asked for where it is NULL, and need not be aligned.
+///
+/// # Safety
+/// `to` is NULL or writable.
+unsafe fn put_if_asked<T>(to: *mut T, value: T) {
+    if !to.is_null() {
+        // SAFETY: not NULL, and the caller guarantees the rest.
+        unsafe { to.write_unaligned(value) };
+    }
+}
+
 /// Returns the i-th entry of an array, which need not be aligned.
 ///
 /// # Safety

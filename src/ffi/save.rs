@@ -2,7 +2,7 @@
 #![allow(non_camel_case_types)]
 
 use super::sized::{self, sized_struct};
-use super::{Optimizer, Status, flag, guard, handle, name};
+use super::{Optimizer, Status, flag, guard, handle, name, put_if_asked};
 use crate::callback::{HostProgress, HostWriter};
 use crate::error::Error;
 use crate::optimizer::Target;
@@ -113,13 +113,10 @@ pub unsafe extern "C" fn adamw_save_to(
             };
             Ok((optimizer.save(target, params, progress)?, args.out_durable))
         })?;
-        if !out_durable.is_null() {
-            // SAFETY: not NULL, and the caller guarantees the rest.
-            unsafe { out_durable.write_unaligned(written.is_durable.into()) };
-        }
-        if !out_num_bytes.is_null() {
-            // SAFETY: not NULL, and the caller guarantees the rest.
-            unsafe { out_num_bytes.write_unaligned(written.n_bytes) };
+        // SAFETY: the caller guarantees it.
+        unsafe {
+            put_if_asked(out_durable, written.is_durable.into());
+            put_if_asked(out_num_bytes, written.n_bytes);
         }
         Ok(())
     })

@@ -3,7 +3,9 @@
 
 use super::grads::of_param;
 use super::sized::{self, sized_struct};
-use super::{Optimizer, Status, adamw_tensor, entry, guard, handle, not_null, tensor};
+use super::{
+    Optimizer, Status, adamw_tensor, entry, guard, handle, not_null, put_if_asked, tensor,
+};
 use crate::callback::Closure;
 use crate::error::Error;
 use crate::tensor::Tensor;
@@ -108,12 +110,8 @@ pub unsafe extern "C" fn adamw_minimize(
         })?;
         // SAFETY: the caller guarantees it.
         unsafe {
-            if !out_loss.is_null() {
-                out_loss.write_unaligned(loss);
-            }
-            if !out_num_updated.is_null() {
-                out_num_updated.write_unaligned(num_updated);
-            }
+            put_if_asked(out_loss, loss);
+            put_if_asked(out_num_updated, num_updated);
         }
         Ok(())
     })
