@@ -2,8 +2,9 @@
 //!
 //! `cargo bench --bench compare` prints a table; with `--quick` it takes fewer rounds of the cases
 //! that have a bound and prints one JSON object a line. An older build is given by a path that ends
-//! with ".so"; other words are parts of the names of the cases that are measured. What counts is the ratio: each round times both, one after the other, so
-//! that a machine whose memory speed drifts does not favour either.
+//! with ".so"; other words are parts of the names of the cases that are measured. What counts is
+//! the ratio: each round times both, one after the other, so that a machine whose memory speed
+//! drifts does not favour either.
 
 mod support;
 

@@ -3,11 +3,14 @@
 //! Both builds are loaded as libraries and take turns, and the newer one takes turns with itself. Each
 //! figure is the median of some rounds, with the quartiles.
 
+mod support;
+
 use adamw::ffi::{adamw_config, adamw_data_type, adamw_device, adamw_param_config, adamw_tensor};
-use core::ffi::{CStr, c_char, c_void};
+use core::ffi::{c_char, c_void};
 use core::ptr::null_mut;
 use std::ffi::CString;
 use std::time::Instant;
+use support::library::Library;
 
 type Handle = *mut c_void;
 
@@ -27,37 +30,20 @@ struct Build {
 const CONFIG_SIZE: usize = 184;
 const PARAM_SIZE: usize = 144;
 
-/// An address of code as a pointer to it.
-///
-/// # Safety
-/// A function of this type is there.
-unsafe fn as_function<F: Copy>(address: *mut c_void) -> F {
-    assert_eq!(size_of::<F>(), size_of_val(&address));
-    // SAFETY: the caller's word.
-    unsafe { core::mem::transmute_copy(&address) }
-}
-
 impl Build {
     fn load(path: &str) -> Build {
-        let path = CString::new(path).unwrap();
-        // SAFETY: a library of this project, which has these functions with these types.
+        let library = Library::load(path);
+        // SAFETY: every build of this project has these functions with these types.
         unsafe {
-            let library = libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
-            assert!(!library.is_null(), "{path:?} cannot be loaded");
-            let find = |name: &CStr| {
-                let found = libc::dlsym(library, name.as_ptr());
-                assert!(!found.is_null(), "{path:?} has no {name:?}");
-                found
-            };
             Build {
-                config_init: as_function(find(c"adamw_config_init")),
-                create: as_function(find(c"adamw_create")),
-                destroy: as_function(find(c"adamw_destroy")),
-                add: as_function(find(c"adamw_add_param")),
-                find: as_function(find(c"adamw_find_param")),
-                remove: as_function(find(c"adamw_remove_param")),
-                set_grad: as_function(find(c"adamw_set_grad")),
-                step: as_function(find(c"adamw_step")),
+                config_init: library.function(c"adamw_config_init"),
+                create: library.function(c"adamw_create"),
+                destroy: library.function(c"adamw_destroy"),
+                add: library.function(c"adamw_add_param"),
+                find: library.function(c"adamw_find_param"),
+                remove: library.function(c"adamw_remove_param"),
+                set_grad: library.function(c"adamw_set_grad"),
+                step: library.function(c"adamw_step"),
             }
         }
     }

@@ -2,8 +2,8 @@
 //! JSON object a line, each with the reference of the same run and the largest ratio that is good
 //! enough.
 //!
-//! `cargo bench --bench saves [-- --quick]`; files are in `ADAMW_BENCH_FOLDER`, or in the folder for
-//! temporary files.
+//! `cargo bench --bench saves [-- --quick]`; files are in `ADAMW_BENCH_FOLDER`, or in the folder
+//! for temporary files.
 
 mod support;
 
@@ -12,9 +12,8 @@ use rayon::ThreadPoolBuilder;
 use std::ffi::CString;
 use std::ptr::{null, null_mut};
 use std::time::Instant;
+use support::report::{MI, spread};
 use support::{Elements, Optimizer, Owned, Streams, check};
-
-const MI: usize = 1 << 20;
 
 fn main() {
     let quick = std::env::args().any(|argument| argument == "--quick");
@@ -36,19 +35,13 @@ fn seconds(work: impl FnOnce()) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
-/// The lower quartile, the median and the upper quartile.
-fn spread(mut values: Vec<f64>) -> [f64; 3] {
-    values.sort_by(f64::total_cmp);
-    [1, 2, 3].map(|quarter| values[(values.len() - 1) * quarter / 4])
-}
-
 fn report(case: &str, reference_is: &str, ours: &[f64], reference: &[f64], bound: f64) {
     let ratios = ours.iter().zip(reference).map(|(ours, reference)| ours / reference);
-    let [low, ratio, high] = spread(ratios.collect());
+    let (low, ratio, high) = spread(ratios.collect());
     let object = serde_json::json!({
         "case": case,
-        "seconds": spread(ours.to_vec())[1],
-        "reference": spread(reference.to_vec())[1],
+        "seconds": spread(ours.to_vec()).1,
+        "reference": spread(reference.to_vec()).1,
         "reference_is": reference_is,
         "ratio": ratio,
         "quartiles": [low, high],

@@ -1,7 +1,9 @@
-//! An older build of the library, beside which the newer one takes turns: `make bench` gives its path.
+//! An older build of the library, beside which the newer one takes turns: `make bench` gives its
+//! path.
 
+use super::library::Library;
 use super::*;
-use core::ffi::{CStr, c_void};
+use core::ffi::c_void;
 
 type Handle = *mut c_void;
 
@@ -14,34 +16,17 @@ pub struct Before {
     step: unsafe extern "C" fn(Handle) -> i32,
 }
 
-/// An address of code as a pointer to it.
-///
-/// # Safety
-/// A function of this type is there.
-unsafe fn as_function<F: Copy>(address: *mut c_void) -> F {
-    assert_eq!(size_of::<F>(), size_of_val(&address));
-    // SAFETY: the caller's word.
-    unsafe { core::mem::transmute_copy(&address) }
-}
-
 impl Before {
     pub fn load(path: &str) -> Before {
-        let path = CString::new(path).unwrap();
-        // SAFETY: a library of this project, which has these functions with these types.
+        let library = Library::load(path);
+        // SAFETY: every build of this project has these functions with these types.
         unsafe {
-            let library = libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
-            assert!(!library.is_null(), "{path:?} cannot be loaded");
-            let find = |name: &CStr| {
-                let found = libc::dlsym(library, name.as_ptr());
-                assert!(!found.is_null(), "{path:?} has no {name:?}");
-                found
-            };
             Before {
-                create: as_function(find(c"adamw_create")),
-                destroy: as_function(find(c"adamw_destroy")),
-                add: as_function(find(c"adamw_add_param")),
-                set_grad: as_function(find(c"adamw_set_grad")),
-                step: as_function(find(c"adamw_step")),
+                create: library.function(c"adamw_create"),
+                destroy: library.function(c"adamw_destroy"),
+                add: library.function(c"adamw_add_param"),
+                set_grad: library.function(c"adamw_set_grad"),
+                step: library.function(c"adamw_step"),
             }
         }
     }

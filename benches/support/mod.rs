@@ -6,6 +6,7 @@
 pub mod bare;
 pub mod before;
 pub mod idle;
+pub mod library;
 pub mod modes;
 pub mod report;
 pub mod rows;

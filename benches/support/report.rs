@@ -61,7 +61,7 @@ pub fn print_table(lines: &[Line], rounds: usize) {
 }
 
 /// The lower quartile, the median and the upper quartile.
-fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
+pub fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
     values.sort_by(f64::total_cmp);
     let last = values.len() - 1;
     (values[last / 4], values[last / 2], values[last * 3 / 4])
