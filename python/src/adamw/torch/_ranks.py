@@ -38,10 +38,9 @@ def placed(param: Any) -> tuple[int, int]:
     return min(first, rows) * (total // max(rows, 1)), total
 
 
-def in_full(norm: torch.Tensor) -> torch.Tensor:
+def in_full(norm: Any) -> Any:
     """Returns a norm of all processes that a DTensor may hold in parts."""
-    whole: torch.Tensor = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-    return whole
+    return norm.full_tensor() if is_distributed(norm) else norm
 
 
 def adds_up(group: Any) -> Callable[[memoryview[float]], object]:
