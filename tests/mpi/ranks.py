@@ -13,7 +13,9 @@ import tempfile
 import threading
 import time
 
-MPIEXEC, PROGRAMS, TEST, *ARGUMENTS = sys.argv[1:]
+FOUND, PROGRAMS, TEST, *ARGUMENTS = sys.argv[1:]
+# Open MPI takes the folder above for its own, which /bin, a link to /usr/bin, does not have.
+MPIEXEC = os.path.join(os.path.realpath(os.path.dirname(FOUND)), os.path.basename(FOUND))
 ENVIRONMENT = {
     **os.environ,
     # Open MPI: as root, as in a container, and on fewer processors than ranks.
