@@ -1458,8 +1458,9 @@ typedef struct adamw_group_config {
   uint32_t reserved;
 } adamw_group_config;
 
-/// Fills `group` with the hyper-parameters of the handle and an lr_scale of 1. `struct_size` is the
-/// caller's `sizeof(adamw_group_config)`.
+/// Fills `group` with the hyper-parameters of the handle, which are those of group 0, with an
+/// lr_scale of 1 and without `lr_scale_ptr`. `struct_size` is the caller's
+/// `sizeof(adamw_group_config)`.
 ///
 /// The caller ensures:
 /// `group` is NULL, or writable for `struct_size` bytes.
@@ -1485,8 +1486,9 @@ adamw_status adamw_add_group(adamw_optimizer *optimizer,
 adamw_status adamw_num_groups(const adamw_optimizer *optimizer, uint32_t *out_num_groups);
 
 /// Writes the hyper-parameters of a group to `out_group`. A value that the host keeps
-/// (`lr_scale_ptr`, `beta1_ptr`, `beta2_ptr`, `weight_decay_ptr`) is the one that the last step has
-/// read. `struct_size` is the caller's `sizeof(adamw_group_config)`.
+/// (`lr_scale_ptr`, `beta1_ptr`, `beta2_ptr`, `weight_decay_ptr`) is read now, and is what it is
+/// even if no step can be taken with it. `struct_size` is the caller's
+/// `sizeof(adamw_group_config)`.
 ///
 /// The caller ensures:
 /// `out_group` is NULL, or writable for `struct_size` bytes.
@@ -2076,7 +2078,7 @@ typedef struct adamw_save_args {
 /// bits: step counts and beta powers, hyper-parameters, groups, the learning rate, the schedule,
 /// the loss scaler, the seed. The parameters themselves are not saved (`adamw_save_to` can save
 /// them), nor are the host's functions and pointers. If `lr_ptr` holds a learning rate that no step
-/// would take, the learning rate of the last step is saved.
+/// would take, the last one that a call has read for a step is saved.
 ///
 /// At any time the path names the complete new file, or what it named before: the library writes a
 /// new file in the same directory, makes it durable, renames it, and then makes the directory

@@ -171,16 +171,22 @@ impl LossScaler {
 }
 
 impl GroupConfig {
-    /// Returns the group with the present values of the numbers that the host keeps.
-    pub fn current(&self) -> Result<GroupConfig, Error> {
+    /// Returns the group with the present values of the numbers that the host keeps, whatever they
+    /// are.
+    pub fn read(&self) -> GroupConfig {
         let HostValues { lr_scale, weight_decay, beta1, beta2 } = self.host_values;
-        let current = GroupConfig {
+        GroupConfig {
             lr_scale: lr_scale.map_or(self.lr_scale, HostNumber::read),
             weight_decay: weight_decay.map_or(self.weight_decay, HostNumber::read),
             beta1: beta1.map_or(self.beta1, HostNumber::read),
             beta2: beta2.map_or(self.beta2, HostNumber::read),
             ..*self
-        };
+        }
+    }
+
+    /// The same, or an error if no step can be taken with them.
+    pub fn current(&self) -> Result<GroupConfig, Error> {
+        let current = self.read();
         current.validate()?;
         Ok(current)
     }

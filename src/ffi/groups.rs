@@ -69,8 +69,9 @@ pub struct adamw_group_config {
 
 sized_struct!(adamw_group_config, "group", 9 of 8, 2 of 4, 3 of 8, 6 of 4, 1 of 8, 2 of 4);
 
-/// Fills `group` with the hyper-parameters of the handle and an lr_scale of 1. `struct_size` is the
-/// caller's `sizeof(adamw_group_config)`.
+/// Fills `group` with the hyper-parameters of the handle, which are those of group 0, with an
+/// lr_scale of 1 and without `lr_scale_ptr`. `struct_size` is the caller's
+/// `sizeof(adamw_group_config)`.
 ///
 /// # Safety
 /// `group` is NULL, or writable for `struct_size` bytes.
@@ -133,8 +134,9 @@ pub unsafe extern "C" fn adamw_num_groups(
 }
 
 /// Writes the hyper-parameters of a group to `out_group`. A value that the host keeps
-/// (`lr_scale_ptr`, `beta1_ptr`, `beta2_ptr`, `weight_decay_ptr`) is the one that the last step has
-/// read. `struct_size` is the caller's `sizeof(adamw_group_config)`.
+/// (`lr_scale_ptr`, `beta1_ptr`, `beta2_ptr`, `weight_decay_ptr`) is read now, and is what it is
+/// even if no step can be taken with it. `struct_size` is the caller's
+/// `sizeof(adamw_group_config)`.
 ///
 /// # Safety
 /// `out_group` is NULL, or writable for `struct_size` bytes.
@@ -146,7 +148,7 @@ pub unsafe extern "C" fn adamw_get_group(
     struct_size: usize,
 ) -> Status {
     guard(|| {
-        let group = handle::with(optimizer, |optimizer| optimizer.group(group))?;
+        let group = handle::with(optimizer, |optimizer| optimizer.group_now(group))?;
         // SAFETY: the caller guarantees it.
         unsafe { sized::write(out_group, struct_size, as_c(group)) }
     })

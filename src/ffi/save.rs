@@ -50,7 +50,7 @@ sized_struct!(adamw_save_args, "args", 8 of 8, 2 of 4, 1 of 8);
 /// bits: step counts and beta powers, hyper-parameters, groups, the learning rate, the schedule,
 /// the loss scaler, the seed. The parameters themselves are not saved (`adamw_save_to` can save
 /// them), nor are the host's functions and pointers. If `lr_ptr` holds a learning rate that no step
-/// would take, the learning rate of the last step is saved.
+/// would take, the last one that a call has read for a step is saved.
 ///
 /// At any time the path names the complete new file, or what it named before: the library writes a
 /// new file in the same directory, makes it durable, renames it, and then makes the directory

@@ -74,6 +74,74 @@ fn a_new_group_starts_with_what_group_0_has_now() {
 }
 
 #[test]
+fn a_new_group_has_no_learning_rate_of_another() {
+    let hosts = Array::of(Dtype::F32, &[5.0, 0.5]);
+    let at = |i: usize| hosts.data().cast::<f32>().cast_const().wrapping_add(i);
+    let handle = Handle::new(&config());
+    let group = adamw_group_config { lr_scale_ptr: at(0), beta1_ptr: at(1), ..handle.group(0) };
+    handle.set_group(0, &group).unwrap();
+    let (param, grad) = (Array::of(Dtype::F32, &[1.0]), Array::of(Dtype::F32, &[1.0]));
+    let number = handle.add_group(|_| ());
+    let id = handle.add(&Param { group: number, ..Param::new("w", &param) });
+    handle.set_grad(id, &grad);
+    handle.step();
+    let added = handle.group(number);
+    assert_eq!((added.lr_scale, added.lr_scale_ptr), (1.0, core::ptr::null()));
+    assert_eq!((added.beta1, added.beta1_ptr), (0.5, at(1)));
+    assert_eq!(handle.param_lr(id), Ok(handle.lr()));
+}
+
+#[test]
+fn a_group_tells_what_the_host_keeps_now_whichever_call_has_read_it() {
+    let hosts = Array::of(Dtype::F32, &[0.5, 0.75, 0.125, 2.0]);
+    let at = |i: usize| hosts.data().cast::<f32>().cast_const().wrapping_add(i);
+    let handle = Handle::new(&adamw_config { nonfinite: ADAMW_NONFINITE_FAIL, ..config() });
+    let group = adamw_group_config {
+        beta1_ptr: at(0),
+        beta2_ptr: at(1),
+        weight_decay_ptr: at(2),
+        lr_scale_ptr: at(3),
+        ..handle.group(0)
+    };
+    handle.set_group(0, &group).unwrap();
+    let (param, grad) = (Array::of(Dtype::F32, &[1.0]), Array::of(Dtype::F32, &[1.0]));
+    let number = handle.add_array("w", &param);
+    handle.set_grad(number, &grad);
+    let sums = Array::zeros(Dtype::F64, 2).shaped(&[1, 2]);
+    type Read<'a> = &'a dyn Fn() -> bool;
+    let calls: [(&str, Read); 6] = [
+        ("nothing", &|| true),
+        ("a step", &|| handle.try_step().is_ok()),
+        ("a step that fails", &|| {
+            grad.set(0, f64::NAN);
+            let has_failed = handle.try_step().is_err();
+            grad.set(0, 1.0);
+            has_failed
+        }),
+        ("adamw_prepare", &|| handle.prepare().is_ok()),
+        ("adamw_measure_grads", &|| handle.measure_grads(&sums.tensor()).is_ok()),
+        ("adamw_get_grad_norm", &|| handle.grad_norm().is_ok()),
+    ];
+    let seen = || {
+        let group = handle.group(0);
+        [group.beta1, group.beta2, group.weight_decay, group.lr_scale]
+    };
+    for (which, (name, reads)) in calls.into_iter().enumerate() {
+        (0..4).for_each(|i| hosts.set(i, 0.125 + i as f64 / 8.0));
+        assert!(reads(), "{name}");
+        let now = [0.25, 0.5, f64::from(which as u32), 3.0];
+        (0..).zip(now).for_each(|(i, value)| hosts.set(i, value));
+        assert_eq!(seen(), now, "{name}");
+        let defaults = handle.group(handle.add_group(|_| ()));
+        assert_eq!((defaults.beta1, defaults.weight_decay), (0.25, now[2]), "{name}");
+    }
+    // What no step would take is told as well, and refused where it is set.
+    hosts.set(1, 1.5);
+    assert_eq!(seen()[1], 1.5);
+    assert!(handle.set_group(0, &handle.group(0)).is_err());
+}
+
+#[test]
 fn values_that_the_host_keeps_are_read_at_each_step() {
     let hosts = Array::of(Dtype::F32, &[0.0; 4]);
     let at = |i: usize| hosts.data().cast::<f32>().cast_const().wrapping_add(i);
@@ -136,7 +204,6 @@ fn a_value_of_the_hosts_that_is_wrong_fails_the_step() {
         let Failure { status, text } = handle.try_step().unwrap_err();
         assert_eq!((status, &text[..]), (Status::InvalidArgument, expected));
         assert_eq!((param.values(), handle.info(number).step), (before, 1));
-        assert_eq!(handle.group(0).weight_decay, 0.25);
         hosts.set(place, good);
         handle.step();
         assert_eq!(handle.info(number).step, 2);

@@ -185,17 +185,22 @@ impl Model {
         }
     }
 
-    /// A group with what the host keeps now; `None`: no step can be taken with that.
-    pub fn current(&self, group: &adamw_group_config) -> Option<adamw_group_config> {
+    /// A group with what the host keeps now.
+    pub fn seen(&self, group: &adamw_group_config) -> adamw_group_config {
         let [_, beta1, beta2, weight_decay, lr_scale] = self.hosts;
         let read = |pointer: *const f32, own, hosts| if pointer.is_null() { own } else { hosts };
-        let group = adamw_group_config {
+        adamw_group_config {
             beta1: read(group.beta1_ptr, group.beta1, beta1),
             beta2: read(group.beta2_ptr, group.beta2, beta2),
             weight_decay: read(group.weight_decay_ptr, group.weight_decay, weight_decay),
             lr_scale: read(group.lr_scale_ptr, group.lr_scale, lr_scale),
             ..*group
-        };
+        }
+    }
+
+    /// The same; `None`: no step can be taken with that.
+    pub fn current(&self, group: &adamw_group_config) -> Option<adamw_group_config> {
+        let group = self.seen(group);
         let are_good = [group.beta1, group.beta2].iter().all(|beta| (0.0..1.0).contains(beta));
         let is_lr_scale = group.lr_scale >= 0.0 && group.lr_scale.is_finite();
         (are_good && is_lr_scale && group.weight_decay.is_finite()).then_some(group)

@@ -52,7 +52,9 @@ impl World {
                 let (number, is_there) = self.group(*group);
                 if is_there {
                     let group = self.twin.handle.group(number);
-                    self.twin.handle.set_group(number, &group).unwrap();
+                    let is_set = self.twin.handle.set_group(number, &group).is_ok();
+                    let is_good = self.model.current(&self.model.groups[number as usize]).is_some();
+                    assert_eq!(is_set, is_good, "what the host keeps now, set");
                 }
             }
             Aside::SameOptions(param) => {

@@ -112,6 +112,12 @@ impl World {
                 self.model.scaler.as_ref().map(|s| (s.scale, s.good_steps, s.bad_steps)),
                 "the loss scaler"
             );
+            for (number, group) in (0..).zip(&self.model.groups) {
+                let [seen, expected] = [handle.group(number), self.model.seen(group)].map(|of| {
+                    [of.lr_scale, of.weight_decay, of.beta1, of.beta2, of.eps].map(f64::to_bits)
+                });
+                assert_eq!(seen, expected, "group {number}");
+            }
             let index = handle.schedule_state().ok().map(|state| state.index);
             let expected = self.model.schedule.as_ref().map(|schedule| schedule.index as u64);
             assert_eq!(index, expected, "the schedule");

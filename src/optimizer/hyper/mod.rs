@@ -122,12 +122,20 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Returns the values that a new group has unless it is given others: those of group 0.
+    /// Returns the values that a new group has unless it is given others: those of group 0, but for
+    /// its learning rate.
     pub fn group_defaults(&self) -> GroupConfig {
-        GroupConfig { lr_scale: 1.0, ..self.groups[0] }
+        let group = self.groups[0].read();
+        let host_values = HostValues { lr_scale: None, ..group.host_values };
+        GroupConfig { lr_scale: 1.0, host_values, ..group }
     }
 
-    /// Returns the values of a group, as the host last set them.
+    /// Returns the values of a group as the next step would read them.
+    pub fn group_now(&self, number: u32) -> Result<GroupConfig, Error> {
+        Ok(self.group(number)?.read())
+    }
+
+    /// Returns the values of a group, with the numbers that the host keeps as they were last read.
     pub fn group(&self, number: u32) -> Result<GroupConfig, Error> {
         let count = self.groups.len();
         self.groups.get(number as usize).copied().ok_or(Error::NoGroup { number, count })
