@@ -12,7 +12,7 @@ use core::ops::Range;
 const LENGTHS: [usize; 7] = [10_000, 300, 0, 5000, 7, 20_480, 4097];
 
 #[derive(Clone, Copy, Debug)]
-struct Mode {
+pub struct Mode {
     dtype: Dtype,
     precision: adamw_precision,
     moments: adamw_moments,
@@ -35,7 +35,7 @@ const PLAIN: Mode = Mode {
     align: 1,
 };
 
-const MODES: [Mode; 9] = [
+pub const MODES: [Mode; 9] = [
     PLAIN,
     Mode { amsgrad: 1, clip: ADAMW_CLIP_NORM, nonfinite: ADAMW_NONFINITE_SKIP, ..PLAIN },
     Mode { dtype: Dtype::F64, clip_scope: ADAMW_CLIP_SCOPE_GROUP, ..PLAIN },
@@ -85,7 +85,11 @@ impl Mode {
         handle
     }
 
-    fn part(self, ranges: Vec<Range<usize>>) -> Part {
+    pub fn whole(self) -> Part {
+        self.part(LENGTHS.iter().map(|&n| 0..n).collect())
+    }
+
+    pub fn part(self, ranges: Vec<Range<usize>>) -> Part {
         let model = Model { dtype: self.dtype, lengths: &LENGTHS };
         Part::new(self.handle(), model, ranges, |i, param| {
             (param.group, param.no_clip) = (i % 2, i == 3);
@@ -94,7 +98,7 @@ impl Mode {
 
     /// Steps a part. In the last but one step, the element in the middle of the first parameter is
     /// not finite.
-    fn train(self, part: &Part, steps: Range<u64>) -> Vec<Seen> {
+    pub fn train(self, part: &Part, steps: Range<u64>) -> Vec<Seen> {
         let model = Model { dtype: self.dtype, lengths: &LENGTHS };
         let step = |step| {
             let grads = model.values(100 + step);
@@ -121,7 +125,7 @@ const SCALER: adamw_loss_scaler = adamw_loss_scaler {
 
 /// What a step says of itself, in bits.
 #[derive(PartialEq, Debug)]
-struct Seen {
+pub struct Seen {
     grad_norm: u64,
     clip_factor: u64,
     n_nonfinite: u64,
@@ -130,7 +134,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(handle: &Handle) -> Seen {
+    pub fn of(handle: &Handle) -> Seen {
         let info = handle.step_info();
         // One NaN is as good as another.
         let bits = |number: f64| if number.is_nan() { u64::MAX } else { number.to_bits() };
@@ -162,7 +166,8 @@ fn random_ranges(n_ranks: usize, align: usize, random: &mut Random) -> Vec<Vec<R
     ranges
 }
 
-fn cuts(mode: Mode, n_ranks: usize) -> Vec<Vec<Vec<Range<usize>>>> {
+/// Two cuts for so many ranks, each with the ranges of every rank.
+pub fn cuts(mode: Mode, n_ranks: usize) -> Vec<Vec<Vec<Range<usize>>>> {
     let by = |align| {
         (0..n_ranks as u32).map(|r| shard_ranges(&LENGTHS, align, r, n_ranks as u32)).collect()
     };
@@ -175,8 +180,7 @@ fn cuts(mode: Mode, n_ranks: usize) -> Vec<Vec<Vec<Range<usize>>>> {
 fn any_number_of_ranks_and_any_ranges_have_the_bits_of_one_handle_and_load_each_others_files() {
     let options = || adamw_load_options { params: 1, ..load_options() };
     for mode in MODES {
-        let whole = || mode.part(LENGTHS.iter().map(|&n| 0..n).collect());
-        let plain = whole();
+        let plain = mode.whole();
         let mut expected = mode.train(&plain, 0..3);
         let middle = plain.handle.saved(true);
         expected.extend(mode.train(&plain, 3..5));
@@ -198,7 +202,7 @@ fn any_number_of_ranks_and_any_ranges_have_the_bits_of_one_handle_and_load_each_
                 });
                 for (i, of_one) in [&middle, &end].into_iter().enumerate() {
                     let sources: Vec<_> = files.iter().map(|files| in_memory(&files[i])).collect();
-                    let loaded = whole();
+                    let loaded = mode.whole();
                     loaded.handle.load_from(&sources, &options()).unwrap();
                     assert!(loaded.handle.saved(true) == *of_one, "{case}");
                     if i == 0 {
@@ -214,7 +218,7 @@ fn any_number_of_ranks_and_any_ranges_have_the_bits_of_one_handle_and_load_each_
                     part.handle.saved(true)
                 });
                 let sources: Vec<_> = files.iter().map(|file| in_memory(file)).collect();
-                let loaded = whole();
+                let loaded = mode.whole();
                 loaded.handle.load_from(&sources, &options()).unwrap();
                 assert!(loaded.handle.saved(true) == end, "{case}: goes on on ranks");
             }

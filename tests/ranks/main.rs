@@ -6,5 +6,6 @@ mod common;
 mod bits;
 mod differences;
 mod meeting;
+mod moves;
 mod ranges;
 mod world;
