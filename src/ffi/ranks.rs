@@ -72,14 +72,16 @@ pub unsafe extern "C" fn adamw_shard_ranges(
 ///
 /// Every rank sets a callback, adds every parameter in the same order and under the same name, with
 /// `first_element` and `whole_elements`, and gives a gradient to the same parameters: to those of
-/// which it has nothing, one of 0 elements. (Sparse gradients must list some row on all ranks or on
-/// none.) Each element is on one rank. The ranges can begin anywhere; where they cut a block of
-/// 4,096 elements, every step exchanges 4,096 numbers for it, so `adamw_shard_ranges` does not.
+/// which it has nothing, one of 0 elements. A sparse gradient may list rows on some ranks alone:
+/// the others, with n = 0, step their rows as `lazy_mode` says. It is none if no rank lists a row.
+/// Each element is on one rank. The ranges can begin anywhere; where they cut a block of 4,096
+/// elements, every step exchanges 4,096 numbers for it, so `adamw_shard_ranges` does not.
 ///
-/// A step calls `all_reduce` once with 44 numbers and, if it measures the gradients, once more,
-/// with two or more numbers for each parameter. The first step after a parameter was added or
-/// removed calls it some more times, and allocates. If ranks differ in what a step depends on
-/// (parameters, steps taken, groups, learning rate, loss scale, seed and the like), the step is
+/// A step calls `all_reduce` once with 45 numbers; if a sparse gradient lists no row on some rank,
+/// once more, with a number for each parameter; and if it measures the gradients, once more, with
+/// two or more numbers for each parameter. The first step after a parameter was added or removed
+/// calls it some more times, and allocates. If ranks differ in what a step depends on (parameters,
+/// steps taken, groups, learning rate, loss scale, seed and the like), the step is
 /// `ADAMW_STATUS_MISMATCH` on all of them and says in what; if one fails before it has told the
 /// others, it is that on the others. No rank has then changed anything. All calls that step take
 /// part, on all ranks alike. An `adamw_minimize` whose closure fails does not get so far.

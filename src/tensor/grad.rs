@@ -214,6 +214,7 @@ impl Operands {
     fn put_values(&mut self, values: Option<Tensor>, is_sparse: bool, n_accumulated: u64) {
         self.grad = values;
         self.is_sparse = is_sparse;
+        self.listed_elsewhere = false;
         self.n_accumulated = n_accumulated;
         self.is_ready = false;
         self.is_downloaded = false;

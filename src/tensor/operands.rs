@@ -36,6 +36,8 @@ pub struct Operands {
     pub(super) rare: Option<Boxed<Rare>>,
     /// The gradient has values for the rows of `Rare::rows` only.
     pub(super) is_sparse: bool,
+    /// Other ranks list rows of the gradient, which counts even if it lists none here.
+    pub(super) listed_elsewhere: bool,
     /// Steps pass over the parameter, whether it has a gradient or not.
     pub(super) frozen: bool,
     /// The next step is not asked about the parameter.
@@ -112,6 +114,7 @@ impl Operands {
             format,
             grad: None,
             is_sparse: false,
+            listed_elsewhere: false,
             is_plain: false,
             host_owned: 0,
             lacking: 0,

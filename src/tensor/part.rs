@@ -26,7 +26,7 @@ impl Operands {
     }
 
     /// Returns whether a step has to step the parameter. A gradient that lists no row counts as
-    /// none.
+    /// none, unless other ranks list some.
     #[inline]
     pub fn is_due(&self) -> bool {
         self.is_asked() && !self.frozen
@@ -39,9 +39,24 @@ impl Operands {
         let has_grad = match self.grad {
             None => false,
             Some(_) if !self.is_sparse => true,
-            Some(values) => values.n_elements > 0,
+            Some(values) => values.n_elements > 0 || self.listed_elsewhere,
         };
         has_grad && !self.left_out
+    }
+
+    /// Returns whether there is a sparse gradient, which lists no row.
+    pub fn lists_nothing(&self) -> bool {
+        self.is_sparse && self.grad.is_some_and(|values| values.n_elements == 0)
+    }
+
+    /// Has a gradient that lists no row count, because other ranks list some, or not.
+    pub fn set_listed_elsewhere(&mut self, listed: bool) {
+        self.listed_elsewhere = listed;
+    }
+
+    /// Returns whether other ranks may list rows of a gradient that lists none here.
+    pub fn is_listed_elsewhere(&self) -> bool {
+        self.listed_elsewhere
     }
 
     /// Returns whether a step uses the gradient up and does not step the parameter.

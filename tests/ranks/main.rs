@@ -8,4 +8,5 @@ mod differences;
 mod meeting;
 mod moves;
 mod ranges;
+mod sparse;
 mod world;

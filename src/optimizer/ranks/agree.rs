@@ -16,8 +16,9 @@ use crate::sys::memory::reserve;
 use core::ops::Range;
 
 /// The numbers at the head of an agreement: each rank counts itself, and whether it has failed, has
-/// parameters that may be cut anew, or has been told of a gradient that is not finite.
-const HEAD: usize = 4;
+/// parameters that may be cut anew, has been told of a gradient that is not finite, or has a sparse
+/// one that lists no row.
+const HEAD: usize = 5;
 
 impl Optimizer {
     /// Gathers a step, and has the ranks agree on it. `next` returns the next state of the
@@ -28,6 +29,7 @@ impl Optimizer {
         of: Range<usize>,
         next: &dyn Fn(&Optimizer) -> Result<Option<schedule::State>, Error>,
     ) -> Result<Plan, Error> {
+        self.expect_rows();
         let gathered = self.gather(of);
         let Some(mut ranks) = self.ranks.take() else { return gathered };
         let prepared = gathered.and_then(|plan| {
@@ -67,7 +69,7 @@ impl Optimizer {
         let raised = self.found_inf.host_flag.is_some_and(|flag| flag.read() != 0.0);
         loop {
             let mut numbers = [0.0; HEAD + NUMBERS * Topic::ALL.len()];
-            let flags = [true, prepared.is_err(), !ranks.is_cut, raised];
+            let flags = [true, prepared.is_err(), !ranks.is_cut, raised, ranks.lists_nothing];
             for (number, flag) in numbers.iter_mut().zip(flags) {
                 *number = if flag { 1.0 } else { 0.0 };
             }
@@ -76,7 +78,7 @@ impl Optimizer {
                 to.copy_from_slice(&hash::numbers(digest));
             }
             ranks.all_reduce.add_up(&mut numbers)?;
-            let [n_ranks, n_failed, n_uncut, n_raised] = [0, 1, 2, 3].map(|i| numbers[i]);
+            let [n_ranks, n_failed, n_uncut, n_raised, n_listless, ..] = numbers;
             if !(1.0..=(1u64 << 20) as f64).contains(&n_ranks) || n_ranks.fract() != 0.0 {
                 return Err(Error::Ranks(RanksProblem::NoSum(n_ranks)));
             }
@@ -92,7 +94,11 @@ impl Optimizer {
             }
             if n_uncut == 0.0 {
                 ranks.raised = n_raised > 0.0;
-                return prepared;
+                let mut plan = prepared?;
+                if n_listless > 0.0 {
+                    self.exchange_lists(ranks, &mut plan)?;
+                }
+                return Ok(plan);
             }
             match self.exchange_cuts(ranks).and_then(|()| self.reserve_sums(ranks)) {
                 Ok(()) => ranks.is_cut = true,

@@ -80,6 +80,11 @@ pub struct Digests {
 }
 
 impl Digests {
+    /// Returns whether the parameters have a revision of which these are the hashes.
+    pub fn are_of(&self, revision: u64) -> bool {
+        self.revision == Some(revision)
+    }
+
     /// Counts a step that has been taken.
     pub fn count_step(&mut self) {
         self.steps = self.steps.wrapping_add(self.steps_of_one);
@@ -89,11 +94,11 @@ impl Digests {
 impl Optimizer {
     /// Brings the hashes of the parameters up to date.
     pub(super) fn digest_params(&self, digests: &mut Digests) {
-        let revision = Some(self.params.revision());
-        if digests.revision == revision {
+        let revision = self.params.revision();
+        if digests.are_of(revision) {
             return;
         }
-        *digests = Digests { revision, ..Digests::default() };
+        *digests = Digests { revision: Some(revision), ..Digests::default() };
         let [mut params, mut options, mut gradients] = [(); 3].map(|()| Hash::default());
         for id in self.params.ids(&self.params.all()) {
             params.add(self.param_hash(id, Topic::Params).into());

@@ -7,6 +7,8 @@
 //! (`sums.rs`), of which every number is one rank's and 0 elsewhere, so that adding up is exact in
 //! any order. From then on all have the same numbers, and decide the same.
 //!
+//! A sparse gradient may list rows on some ranks alone (`lists.rs`).
+//!
 //! Where the sums have to be cut (`nodes.rs`) follows from the ranges of all ranks, which they tell
 //! each other in the first step after the parameters have changed (`cuts.rs`).
 #![forbid(unsafe_code)]
@@ -15,6 +17,7 @@ pub(in crate::optimizer) mod agree;
 pub(in crate::optimizer) mod cuts;
 pub(in crate::optimizer) mod digest;
 pub(in crate::optimizer) mod hash;
+pub(in crate::optimizer) mod lists;
 pub(in crate::optimizer) mod nodes;
 pub(in crate::optimizer) mod sums;
 
@@ -48,6 +51,8 @@ pub struct Ranks {
     next: Option<schedule::State>,
     /// Some rank has been told of a gradient that is not finite.
     raised: bool,
+    /// Some sparse gradient lists no row here.
+    lists_nothing: bool,
 }
 
 const WHAT: &str = "what ranks tell each other";
@@ -65,6 +70,7 @@ impl Ranks {
             ratios: Vec::new(),
             next: None,
             raised: false,
+            lists_nothing: false,
         }
     }
 
@@ -112,6 +118,7 @@ impl Optimizer {
     pub fn set_all_reduce(&mut self, all_reduce: Option<AllReduce>) -> Result<(), Error> {
         let Some(all_reduce) = all_reduce else {
             self.ranks = None;
+            self.expect_no_rows();
             return Ok(());
         };
         if self.grad_sums.is_some() {

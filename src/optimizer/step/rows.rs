@@ -238,9 +238,8 @@ impl Optimizer {
         of: &Range<usize>,
         refused: Refused,
     ) -> Result<(), Error> {
-        let is_listed = |operands: &Operands| operands.index().len() > 0;
         let turn = |_: &Param, operands: &Operands| match operands.lag() {
-            Some(lag) if operands.is_due_on_host() && is_listed(operands) => {
+            Some(lag) if operands.is_due_on_host() && operands.has_rows() => {
                 Extent::Rows(lag.turn())
             }
             Some(_) if operands.is_due_on_host() => all_rows(operands),
@@ -249,9 +248,9 @@ impl Optimizer {
         self.catch_up(of, turn, refused)?;
         let stepped = self.params.revise().operands[of.clone()].iter_mut();
         for operands in stepped.filter(|operands| operands.is_due_on_host()) {
-            let is_listed = is_listed(operands);
+            let has_rows = operands.has_rows();
             match operands.lag_and_index() {
-                Some((lag, _)) if is_listed => lag.end_turn(),
+                Some((lag, _)) if has_rows => lag.end_turn(),
                 Some((lag, _)) => lag.mark_all_caught_up(),
                 None => {}
             }
@@ -310,13 +309,14 @@ impl Optimizer {
         let Parts { operands, logs, .. } = self.params.revise();
         let both = operands[of.clone()].iter_mut().zip(&mut logs[of.clone()]);
         for (place, (operands, log)) in both.enumerate() {
+            let has_rows = operands.has_rows();
             let (Some(scalars), Some((lag, index))) = (steps.now(place), operands.lag_and_index())
             else {
                 continue;
             };
             log.set(lag.steps(), *scalars);
             lag.count_step();
-            if index.len() > 0 {
+            if has_rows {
                 index.rows().for_each(|row| lag.mark_caught_up(row));
             } else {
                 lag.mark_all_caught_up();

@@ -79,6 +79,8 @@ impl Optimizer {
             _ if !operands.has_rows() => elements.clone().map_or(Extent::All, Extent::Part),
             _ => match groups[params[place].group as usize].lazy {
                 Lazy::Off => Extent::All,
+                // Other ranks list rows; here none has been listed yet, whose width would be known.
+                Lazy::Exact if operands.lag().is_none() => Extent::All,
                 Lazy::Rows | Lazy::Exact => Extent::Listed,
             },
         };
