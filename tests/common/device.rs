@@ -62,15 +62,20 @@ impl Device {
         for (name, value) in settings {
             set(name, value);
         }
+        let context = Device::enter();
+        take_log();
+        Device { context, _alone: alone }
+    }
+
+    /// Makes its context current on this thread.
+    pub fn enter() -> sys::CUcontext {
         // SAFETY: the driver is there, and the primary context stays retained.
-        let context = unsafe {
+        unsafe {
             result::init().unwrap();
             let context = result::primary_ctx::retain(result::device::get(0).unwrap()).unwrap();
             result::ctx::set_current(context).unwrap();
             context
-        };
-        take_log();
-        Device { context, _alone: alone }
+        }
     }
 
     /// As if the process had just begun, and no context were current.

@@ -2,6 +2,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../ranks/meeting.rs"]
+mod meeting;
 
 mod calls;
 mod checkpoint;
@@ -14,6 +16,7 @@ mod offload;
 mod parked;
 mod presence;
 mod ptx;
+mod ranks;
 mod scaler;
 mod sparse;
 mod statistics;
