@@ -2,6 +2,7 @@
 //!
 //! A number of a parameter or of a group is drawn as a byte, which is taken modulo how many there are.
 
+use crate::begun::To;
 use crate::common::random::Random;
 use crate::given::Given;
 use crate::graph::keeps_graph;
@@ -244,6 +245,18 @@ pub enum Call {
         params: bool,
         keep: bool,
     },
+    /// One of the handles begins to save.
+    Begin {
+        twin: bool,
+        params: bool,
+        to: To,
+        /// It does not end before a call that waits for it.
+        held: bool,
+    },
+    EndBegun {
+        twin: bool,
+        polls: bool,
+    },
     /// Goes on in new handles, which may be made with more.
     Restart {
         amsgrad: bool,
@@ -336,7 +349,7 @@ enum Draw {
 use Draw::Call as C;
 type Drawn = (u64, Draw);
 const STEP: usize = 25;
-const CALLS: [Drawn; 41] = [
+const CALLS: [Drawn; 43] = [
     (2, C(|r| Call::AddGroup(Hyper::draw(r)))),
     (3, C(|r| Call::SetGroup(byte(r), Hyper::draw(r)))),
     (4, C(Call::add)),
@@ -437,6 +450,16 @@ const CALLS: [Drawn; 41] = [
         }),
     ),
     (4, C(|_| Call::Save)),
+    (
+        5,
+        C(|r| Call::Begin {
+            twin: r.once_in(2),
+            params: r.once_in(2),
+            to: To::draw(r),
+            held: !r.once_in(3),
+        }),
+    ),
+    (3, C(|r| Call::EndBegun { twin: r.once_in(2), polls: r.once_in(2) })),
     (5, C(|r| Call::Load { params: r.once_in(2), keep: r.once_in(3) })),
     (
         2,

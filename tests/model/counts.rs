@@ -13,6 +13,7 @@ pub struct Counts {
     pub failed: u64,
     pub asides: u64,
     pub reloads: u64,
+    pub begun: u64,
     pub captures: u64,
     pub replays: u64,
 }
@@ -27,6 +28,7 @@ impl AddAssign for Counts {
         self.failed += other.failed;
         self.asides += other.asides;
         self.reloads += other.reloads;
+        self.begun += other.begun;
         self.captures += other.captures;
         self.replays += other.replays;
     }
@@ -35,12 +37,12 @@ impl AddAssign for Counts {
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let Counts { sequences, calls, steps, skipped, comparisons, .. } = self;
-        let Counts { failed, asides, reloads, captures, replays, .. } = self;
+        let Counts { failed, asides, reloads, begun, captures, replays, .. } = self;
         write!(
             f,
             "{calls} calls in {sequences} sequences: {steps} steps taken and {skipped} skipped, \
              {comparisons} comparisons of everything, {failed} calls that failed, {asides} asides, \
-             {reloads} reloads, {captures} captures, {replays} replays"
+             {reloads} reloads, {begun} saves begun, {captures} captures, {replays} replays"
         )
     }
 }

@@ -53,6 +53,8 @@ pub fn keeps_graph(call: &Call) -> bool {
         | Call::Minimize { .. }
         | Call::Apply { .. }
         | Call::Save
+        | Call::Begin { .. }
+        | Call::EndBegun { .. }
         | Call::Load { .. }
         | Call::Replay
         | Call::Spoil { .. }

@@ -6,6 +6,7 @@
 mod common;
 
 mod asides;
+mod begun;
 mod call;
 mod campaign;
 mod compare;

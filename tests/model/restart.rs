@@ -30,6 +30,7 @@ impl World {
         self.twin.assert_untouched();
         self.become_new(&live, *amsgrad, *multi_precision);
         self.make_sides(*place, given);
+        self.saves.end();
         let options = adamw_load_options { params: (*params).into(), extend: 1, ..load_options() };
         self.counts.reloads += 1;
         self.tell(true, |side| side.handle.load_bytes(&bytes, &options));

@@ -2,6 +2,7 @@
 //! instruction sets and threads, perhaps on a device. The twin is asked first: what only a device refuses is
 //! told to nobody.
 
+use crate::begun::{GoOn, Saves};
 use crate::call::{Call, Places, Setup};
 use crate::common::handle::{self, Answer, Failure, Handle, isas};
 use crate::common::model::Model;
@@ -15,6 +16,8 @@ use std::rc::Rc;
 use std::sync::OnceLock;
 
 pub struct World {
+    /// Before the handles, which wait for saves as they are dropped.
+    pub go_on: GoOn,
     pub model: Model,
     pub plain: Side,
     pub twin: Side,
@@ -32,6 +35,8 @@ pub struct World {
     pub is_replayed: bool,
     /// How many parameters there have been: no two have one name.
     pub n_named: u32,
+    /// Behind the handles, whose threads write there.
+    pub saves: Saves,
 }
 
 /// Two threads for all twins that use a team.
@@ -115,6 +120,7 @@ impl World {
         };
         let counts = Counts { sequences: 1, ..Counts::default() };
         Some(World {
+            go_on: GoOn::default(),
             model,
             plain,
             twin,
@@ -127,6 +133,7 @@ impl World {
             captured: Vec::new(),
             is_replayed: false,
             n_named: 0,
+            saves: Saves::default(),
         })
     }
 
@@ -190,6 +197,7 @@ impl World {
     pub fn make(&mut self, call: &Call) {
         self.keep_graph(call);
         self.keep_checkpoint(call);
+        self.let_saves_end(call);
         let is_made = match call {
             Call::Aside(aside) => {
                 self.aside(aside);
@@ -205,6 +213,7 @@ impl World {
                     || self.write_number(call)
                     || self.change_state(call)
                     || self.restart(call)
+                    || self.use_begun(call)
                     || self.give_gradient(call)
                     || self.take_step(call)
                     || self.use_graph(call)
@@ -225,8 +234,11 @@ impl World {
     pub fn end(mut self) -> Counts {
         self.compare();
         self.drop_graph();
-        self.twin.end();
-        self.plain.end();
-        self.counts
+        self.go_on.all();
+        let World { plain, twin, mut saves, counts, .. } = self;
+        twin.end();
+        plain.end();
+        saves.end();
+        counts
     }
 }
