@@ -44,6 +44,16 @@ adamw_status adamw_get_capabilities(struct adamw_capabilities *out_capabilities,
 typedef struct adamw_team adamw_team;
 adamw_status adamw_team_create(uint32_t num_threads, adamw_team **out_team);
 adamw_status adamw_team_destroy(adamw_team *team);
+typedef int32_t (*adamw_device_alloc)(size_t num_bytes,
+                                      int32_t device,
+                                      void *stream,
+                                      void **out_address,
+                                      void *user_data);
+typedef int32_t (*adamw_device_free)(void *address,
+                                     size_t num_bytes,
+                                     int32_t device,
+                                     void *stream,
+                                     void *user_data);
 typedef void (*adamw_task)(void *task_data, size_t index);
 typedef int32_t (*adamw_parallel_for)(size_t num_tasks,
                                       adamw_task task,
@@ -82,6 +92,9 @@ typedef uint32_t adamw_moments;
 #define ADAMW_MOMENTS_BF16 1
 #define ADAMW_MOMENTS_8BIT 2
 #define ADAMW_MOMENTS_4BIT 3
+typedef uint32_t adamw_device_memory;
+#define ADAMW_DEVICE_MEMORY_DEFAULT 0
+#define ADAMW_DEVICE_MEMORY_POOL 1
 typedef struct adamw_config {
   size_t struct_size;
   double lr;
@@ -116,6 +129,11 @@ typedef struct adamw_config {
   adamw_bias_correction bias_correction;
   adamw_formula formula;
   adamw_team *team;
+  adamw_device_alloc device_alloc;
+  adamw_device_free device_free;
+  void *device_memory_data;
+  adamw_device_memory device_memory;
+  uint32_t reserved;
 } adamw_config;
 adamw_status adamw_config_init(struct adamw_config *config, size_t struct_size);
 typedef struct adamw_optimizer adamw_optimizer;

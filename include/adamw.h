@@ -253,6 +253,32 @@ adamw_status adamw_team_create(uint32_t num_threads, adamw_team **out_team);
 /// matter; if there is none, the threads are joined before this returns. NULL does nothing.
 adamw_status adamw_team_destroy(adamw_team *team);
 
+/// Writes the address of `num_bytes` (> 0) bytes of memory of this device to `out_address` and
+/// returns 0. The address is a multiple of 256, as `cudaMalloc` and PyTorch's caching allocator
+/// give them; what the memory holds does not matter. Any other return value, or NULL, fails the
+/// call of the library with `ADAMW_STATUS_OUT_OF_MEMORY`, and nothing changes. An address that is
+/// no multiple of 256, or not the device's, fails it with `ADAMW_STATUS_CALLBACK`, and is given to
+/// `config.device_free` at once.
+///
+/// The memory may be ready only when `stream` gets to what is queued on it from now on, as that of
+/// `cudaMallocAsync` is: the library waits for the stream before it uses it. The stream is that of
+/// the handle, and is never being captured; the device's primary context is current.
+typedef int32_t (*adamw_device_alloc)(size_t num_bytes,
+                                      int32_t device,
+                                      void *stream,
+                                      void **out_address,
+                                      void *user_data);
+
+/// Takes back memory that `config.device_alloc` gave, with the number of bytes that it was asked
+/// for, and returns 0; any other return value is ignored. The device has done all work of the
+/// library's with it. `stream` is that of the handle now, and may be being captured if it is so in
+/// the call of the library, `adamw_destroy` for one.
+typedef int32_t (*adamw_device_free)(void *address,
+                                     size_t num_bytes,
+                                     int32_t device,
+                                     void *stream,
+                                     void *user_data);
+
 /// A piece of the library's work, which the threads of the host run.
 typedef void (*adamw_task)(void *task_data, size_t index);
 
@@ -391,6 +417,17 @@ typedef uint32_t adamw_moments;
 /// maximum would collect the values that were rounded up.
 #define ADAMW_MOMENTS_4BIT 3
 
+/// Which of the driver's allocators the library's memory on a device comes from, unless
+/// `device_alloc` gives it.
+typedef uint32_t adamw_device_memory;
+/// `cuMemAlloc`: memory that is the handle's alone, and the system's again once it is freed.
+#define ADAMW_DEVICE_MEMORY_DEFAULT 0
+/// `cuMemAllocAsync` on the handle's stream: memory of the device's current pool, which all of the
+/// process share that use it, and which keeps as much of what is freed as the host lets it
+/// (`cuDeviceSetMemPool`, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD). `ADAMW_STATUS_UNSUPPORTED` from
+/// `adamw_add_param` if the device has none.
+#define ADAMW_DEVICE_MEMORY_POOL 1
+
 /// The configuration of an optimizer. `adamw_config_init` fills in the defaults, which are given in
 /// brackets here. The hyper-parameters are those of group 0 and the defaults of the other groups.
 typedef struct adamw_config {
@@ -487,6 +524,21 @@ typedef struct adamw_config {
   /// own. `num_threads` must then be 0, because the team has its number, and `parallel_for` NULL.
   /// The handle keeps the threads until it is destroyed, also if the team is destroyed before.
   adamw_team *team;
+  /// `[NULL]` Gives the handle its memory on a device, all of it: state, tables, and what sums
+  /// and sparse gradients need. (Page-locked memory of the host's is the driver's.) It is called
+  /// where the library allocates, so never by `adamw_step`, nor by a call while its stream is
+  /// being captured.
+  adamw_device_alloc device_alloc;
+  /// `[NULL]` Takes back what `device_alloc` gave, where the library frees it, and the rest in
+  /// `adamw_destroy`. Both are set, or neither.
+  adamw_device_free device_free;
+  /// Passed to `device_alloc` and `device_free`.
+  void *device_memory_data;
+  /// `[ADAMW_DEVICE_MEMORY_DEFAULT]` Where memory on a device comes from without `device_alloc`;
+  /// with it, this must be the default.
+  adamw_device_memory device_memory;
+  /// 0.
+  uint32_t reserved;
 } adamw_config;
 
 /// Fills `config` with the defaults. `struct_size` is the caller's `sizeof(adamw_config)`.

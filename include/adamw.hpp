@@ -293,6 +293,14 @@ using schedule_function = std::function<double(std::uint64_t index)>;
 // Replaces each of `count` numbers by its sum over all ranks, as adamw_all_reduce does.
 using all_reduce = std::function<void(double *buffer, std::size_t count)>;
 
+// Gives memory on a device and takes it back, as adamw_device_alloc and adamw_device_free do.
+// `alloc` returns the address; nullptr or an exception fails the call of the library. `free` must
+// not throw.
+struct device_allocator {
+  std::function<void *(std::size_t num_bytes, std::int32_t device, void *stream)> alloc;
+  std::function<void(void *address, std::size_t num_bytes, std::int32_t device, void *stream)> free;
+};
+
 // Threads that several optimizers share: config.team = team.get(). They stay until the team and the
 // last of these optimizers are gone.
 class team {
@@ -321,11 +329,13 @@ private:
   adamw_team *handle_ = nullptr;
 };
 
-// adamw_config with the defaults, and a loop of the host in place of the library's threads.
+// adamw_config with the defaults, a loop of the host in place of the library's threads, and an
+// allocator of the host's for memory on a device.
 struct config : adamw_config {
   config() : adamw_config() { detail::check(adamw_config_init(this, sizeof(adamw_config))); }
 
   adamw::parallel_for loop;
+  adamw::device_allocator allocator;
 };
 
 // A schedule of this kind. The caller fills in the other fields of adamw_schedule.
@@ -445,6 +455,12 @@ public:
       callbacks_->loop = std::make_unique<parallel_for>(std::move(config.loop));
       config.parallel_for = run_loop;
       config.parallel_for_data = callbacks_->loop.get();
+    }
+    if (config.allocator.alloc) {
+      callbacks_->allocator = std::make_unique<device_allocator>(std::move(config.allocator));
+      config.device_alloc = run_alloc;
+      config.device_free = run_free;
+      config.device_memory_data = callbacks_->allocator.get();
     }
     detail::call(adamw_create, &config, &handle_);
   }
@@ -1008,6 +1024,7 @@ private:
   // The callbacks. Each keeps its address until another has replaced it.
   struct callbacks {
     std::unique_ptr<parallel_for> loop;
+    std::unique_ptr<device_allocator> allocator;
     std::unique_ptr<decay_filter> decays;
     std::unique_ptr<adamw::lr_ratio> ratio;
     std::unique_ptr<adamw::all_reduce> reduce;
@@ -1122,6 +1139,20 @@ private:
       (*static_cast<parallel_for *>(own))(num_tasks, [=](std::size_t i) { run(task_data, i); });
       return 0;
     });
+  }
+
+  static std::int32_t run_alloc(std::size_t num_bytes, std::int32_t device, void *stream,
+                                void **out_address, void *own) noexcept {
+    return detail::carry([&] {
+      *out_address = static_cast<device_allocator *>(own)->alloc(num_bytes, device, stream);
+      return 0;
+    });
+  }
+
+  static std::int32_t run_free(void *address, std::size_t num_bytes, std::int32_t device,
+                               void *stream, void *own) noexcept {
+    static_cast<device_allocator *>(own)->free(address, num_bytes, device, stream);
+    return 0;
   }
 
   std::unique_ptr<callbacks> callbacks_;

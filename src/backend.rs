@@ -10,7 +10,7 @@
 //! `copy_state`, `set_state`, `read_bytes` and `write_bytes` carry state to and from the host.
 #![forbid(unsafe_code)]
 
-use crate::config::{IsaCap, Threads};
+use crate::config::{DeviceMemory, IsaCap, Threads};
 use crate::cpu::Cpu;
 pub use crate::cpu::Refused;
 use crate::cpu::isa::Isa;
@@ -191,10 +191,10 @@ impl Backend {
     }
 
     /// Returns the device of the handle, opened for the first parameter there.
-    pub fn open_cuda(&mut self, ordinal: u16) -> Result<&mut Cuda, Error> {
+    pub fn open_cuda(&mut self, ordinal: u16, memory: DeviceMemory) -> Result<&mut Cuda, Error> {
         let cuda = match self.cuda.take() {
             Some(cuda) => cuda,
-            None => Cuda::open(ordinal)?,
+            None => Cuda::open(ordinal, memory)?,
         };
         Ok(self.cuda.insert(cuda))
     }

@@ -3,12 +3,14 @@
 
 mod all_reduce;
 mod checkpoint;
+mod device_memory;
 
 pub use all_reduce::{AllReduce, adamw_all_reduce};
 pub use checkpoint::{
     HostProgress, HostReader, HostWriter, Rename, adamw_progress, adamw_read, adamw_rename,
     adamw_write,
 };
+pub use device_memory::{DeviceAllocator, adamw_device_alloc, adamw_device_free};
 
 use crate::error::{Error, Label};
 use crate::sys::{cancel, fp, panics};

@@ -10,7 +10,7 @@
 //! again. `check`, `not_negative` and `fits` make the errors, for loss scales and schedules, too.
 #![forbid(unsafe_code)]
 
-use crate::callback::ParallelFor;
+use crate::callback::{DeviceAllocator, ParallelFor};
 use crate::choice::choice;
 use crate::clip::{Clip, ClipNumbers, NormScope};
 use crate::dtype::Dtype;
@@ -38,6 +38,22 @@ pub struct Config {
     pub isa: IsaCap,
     /// The seed of the random bits of stochastic rounding.
     pub seed: u64,
+    pub device_memory: DeviceMemory,
+}
+
+choice! {
+    /// The allocator of the driver's from which memory on a device comes.
+    pub enum DevicePool: "an ADAMW_DEVICE_MEMORY constant, 0 or 1" {
+        Default = 0;
+        Pool = 1;
+    }
+}
+
+/// Where the library's memory on a device comes from.
+#[derive(Clone, Copy)]
+pub enum DeviceMemory {
+    Driver(DevicePool),
+    Host(DeviceAllocator),
 }
 
 choice! {

@@ -2,9 +2,10 @@
 //!
 //! A variant of `Error` is one problem, with the values that its text names; `thiserror` makes the
 //! text of the format above the variant. Problems of one subject are enumerations of their own: of
-//! a tensor (`TensorProblem`, of which `of` makes an `Error`), of a checkpoint (`FileProblem`), of
-//! ranks (`RanksProblem`), and differences between a handle and a checkpoint (`Difference`).
-//! `status` returns the number that C sees, and `ffi/` keeps the text for `adamw_last_error`.
+//! a tensor (`TensorProblem`, of which `of` makes an `Error`), of memory on a device
+//! (`MemoryProblem`), of a checkpoint (`FileProblem`), of ranks (`RanksProblem`), and differences
+//! between a handle and a checkpoint (`Difference`). `status` returns the number that C sees, and
+//! `ffi/` keeps the text for `adamw_last_error`.
 //!
 //! An error owns no memory, because it must be possible when there is none left: names are copied
 //! into a `Label` or into `Names`, system errors are numbers (`Errno`), and all other texts are
@@ -16,6 +17,7 @@ mod difference;
 mod errno;
 mod file;
 mod label;
+mod memory;
 mod names;
 mod plain;
 mod ranks;
@@ -26,6 +28,7 @@ pub use difference::Difference;
 pub use errno::Errno;
 pub use file::FileProblem;
 pub use label::Label;
+pub use memory::MemoryProblem;
 pub use names::Names;
 pub use ranks::RanksProblem;
 pub use status::Status;
@@ -287,10 +290,8 @@ pub enum Error {
          found_inf or grad_scale: leave those of adamw_set_device_inputs NULL"
     )]
     DeviceInputs,
-    #[error("{name} is at {at:#x}, which is not aligned to its 4 bytes")]
-    MisalignedInput { name: &'static str, at: usize },
-    #[error("{name} is at {at:#x}, which is no memory of device {device}")]
-    UnreachableInput { name: &'static str, at: usize, device: u16 },
+    #[error("{0}")]
+    Memory(MemoryProblem),
     #[error("param \"{0}\": param.offload is 1, expected 0 for memory of the host's")]
     NothingToOffload(Label),
     #[error(

@@ -45,6 +45,7 @@ pub use offload::{HostCopy, PIECE};
 pub use scaling::Adapts;
 pub use step::Decider;
 
+use crate::config::DeviceMemory;
 use crate::error::Error;
 use crate::format::Format;
 use crate::role::Role;
@@ -125,8 +126,8 @@ enum Stale {
 }
 
 impl Cuda {
-    pub fn open(ordinal: u16) -> Result<Cuda, Error> {
-        let driver = Driver::open(ordinal)?;
+    pub fn open(ordinal: u16, memory: DeviceMemory) -> Result<Cuda, Error> {
+        let driver = Driver::open(ordinal, memory)?;
         let device = driver.enter()?;
         let copied = [device.event()?, device.event()?, device.event()?, device.event()?];
         let left = Left::new(&device)?;
@@ -246,6 +247,9 @@ impl Cuda {
         self.plan.reserve(n_params, n_chunks as usize)?;
         self.check_not_capturing("adding a parameter or a group")?;
         let stays = self.has_captured();
+        if !stays && self.clocks.place(n_params.saturating_sub(1)).is_none() {
+            self.wait_for_all()?; // the clocks move
+        }
         self.clocks.grow(&self.driver.enter()?, n_params, stays)?;
         let n_sparse = self.n_sparse();
         self.grow_workspace(Size { n_params, n_chunks: n_chunks as usize, n_groups, n_sparse })

@@ -3,6 +3,7 @@
 #![allow(clippy::missing_safety_doc, reason = "the interface is the driver's")]
 
 use super::kernels::Kernel;
+use crate::config::DeviceMemory;
 use crate::error::Error;
 use core::ffi::c_void;
 use core::marker::PhantomData;
@@ -21,7 +22,7 @@ pub fn is_installed() -> bool {
 }
 
 impl Driver {
-    pub fn open(_: u16) -> Result<Driver, Error> {
+    pub fn open(_: u16, _: DeviceMemory) -> Result<Driver, Error> {
         Err(Error::NoCuda("this library was built without the Cargo feature \"cuda\""))
     }
 
@@ -76,6 +77,10 @@ impl Entered<'_> {
     }
 
     pub fn wait(&self) -> Result<(), Error> {
+        match self.0 {}
+    }
+
+    pub fn wait_for_device(&self) -> Result<(), Error> {
         match self.0 {}
     }
 

@@ -13,12 +13,14 @@ const STREAMS: usize = 4;
 pub struct Left {
     marks: [Event; STREAMS],
     next: usize,
+    /// There is work without a mark.
+    is_unmarked: bool,
 }
 
 impl Left {
     pub fn new(device: &Entered) -> Result<Left, Error> {
         let marks = [device.event()?, device.event()?, device.event()?, device.event()?];
-        Ok(Left { marks, next: 0 })
+        Ok(Left { marks, next: 0, is_unmarked: false })
     }
 
     /// Marks the work that is queued up on the stream.
@@ -38,12 +40,13 @@ impl Cuda {
         if stream == self.driver.stream() {
             return;
         }
-        // Where there is no mark, freeing memory waits by itself.
-        if let Ok(device) = self.driver.enter()
-            && let Ok(false) = device.is_capturing()
-        {
-            let _ = self.left.mark(&device);
-        }
+        let is_marked = match self.driver.enter() {
+            Ok(device) => {
+                matches!(device.is_capturing(), Ok(false)) && self.left.mark(&device).is_ok()
+            }
+            Err(_) => false,
+        };
+        self.left.is_unmarked |= !is_marked;
         self.driver.set_stream(stream);
     }
 
@@ -59,6 +62,9 @@ impl Cuda {
         device.wait()?;
         for mark in self.copied.iter().chain(&self.left.marks) {
             device.wait_for(mark)?;
+        }
+        if self.left.is_unmarked {
+            device.wait_for_device()?;
         }
         self.traffic.as_ref().map_or(Ok(()), |traffic| traffic.wait(&device))
     }
@@ -93,8 +99,9 @@ impl Drop for Cuda {
     fn drop(&mut self) {
         // Nobody is left to be told of a failure. The memory that the device works with is freed
         // after this.
-        if let Ok(false) = self.is_capturing() {
-            let _ = self.wait_for_all();
-        }
+        let _ = match self.is_capturing() {
+            Ok(false) => self.wait_for_all(),
+            _ => self.driver.enter().and_then(|device| device.wait_for_device()),
+        };
     }
 }

@@ -136,6 +136,7 @@ impl Error {
             Error::Checkpoint { .. } => Status::Corrupt,
             Error::Mismatch { .. } => Status::Mismatch,
             Error::Ranks(problem) => problem.status(),
+            Error::Memory(problem) => problem.status(),
             Error::Transfer { .. } => Status::Callback,
             Error::LrConflict(_) => Status::LrConflict,
             Error::ClipConflict { .. } => Status::ClipConflict,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::clip::{ClipKind, NormScope};
-use crate::config::{self, BiasCorrection, IsaCap, Lazy, Nonfinite, Penalty};
+use crate::config::{self, BiasCorrection, DevicePool, IsaCap, Lazy, Nonfinite, Penalty};
 use crate::dtype::Dtype;
 use crate::format::{MomentFormat, Precision};
 use crate::optimizer::{self, Clear, Scheme};
@@ -28,6 +28,8 @@ numbered! {
     ADAMW_ISA_PORTABLE: IsaCap::Portable;
     ADAMW_ISA_AVX2: IsaCap::Avx2;
     ADAMW_ISA_AVX512: IsaCap::Avx512;
+    ADAMW_DEVICE_MEMORY_DEFAULT: DevicePool::Default;
+    ADAMW_DEVICE_MEMORY_POOL: DevicePool::Pool;
     ADAMW_LAZY_OFF: Lazy::Off;
     ADAMW_LAZY_ROWS: Lazy::Rows;
     ADAMW_LAZY_EXACT: Lazy::Exact;

@@ -5,6 +5,7 @@ use super::sized::{self, sized_struct};
 use super::{ADAMW_ISA_BEST, Status, Team, adamw_isa, guard};
 use core::ffi::c_void;
 
+pub use crate::callback::{adamw_device_alloc, adamw_device_free};
 pub use crate::callback::{adamw_parallel_for, adamw_task};
 
 /// How gradients are clipped. Gradients are not rewritten: the step clips them as it reads them.
@@ -126,6 +127,17 @@ pub const ADAMW_MOMENTS_8BIT: adamw_moments = 2;
 /// maximum would collect the values that were rounded up.
 pub const ADAMW_MOMENTS_4BIT: adamw_moments = 3;
 
+/// Which of the driver's allocators the library's memory on a device comes from, unless
+/// `device_alloc` gives it.
+pub type adamw_device_memory = u32;
+/// `cuMemAlloc`: memory that is the handle's alone, and the system's again once it is freed.
+pub const ADAMW_DEVICE_MEMORY_DEFAULT: adamw_device_memory = 0;
+/// `cuMemAllocAsync` on the handle's stream: memory of the device's current pool, which all of the
+/// process share that use it, and which keeps as much of what is freed as the host lets it
+/// (`cuDeviceSetMemPool`, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD). `ADAMW_STATUS_UNSUPPORTED` from
+/// `adamw_add_param` if the device has none.
+pub const ADAMW_DEVICE_MEMORY_POOL: adamw_device_memory = 1;
+
 /// The configuration of an optimizer. `adamw_config_init` fills in the defaults, which are given in
 /// brackets here. The hyper-parameters are those of group 0 and the defaults of the other groups.
 #[repr(C)]
@@ -224,11 +236,26 @@ pub struct adamw_config {
     /// own. `num_threads` must then be 0, because the team has its number, and `parallel_for` NULL.
     /// The handle keeps the threads until it is destroyed, also if the team is destroyed before.
     pub team: *mut Team,
+    /// `[NULL]` Gives the handle its memory on a device, all of it: state, tables, and what sums
+    /// and sparse gradients need. (Page-locked memory of the host's is the driver's.) It is called
+    /// where the library allocates, so never by `adamw_step`, nor by a call while its stream is
+    /// being captured.
+    pub device_alloc: adamw_device_alloc,
+    /// `[NULL]` Takes back what `device_alloc` gave, where the library frees it, and the rest in
+    /// `adamw_destroy`. Both are set, or neither.
+    pub device_free: adamw_device_free,
+    /// Passed to `device_alloc` and `device_free`.
+    pub device_memory_data: *mut c_void,
+    /// `[ADAMW_DEVICE_MEMORY_DEFAULT]` Where memory on a device comes from without `device_alloc`;
+    /// with it, this must be the default.
+    pub device_memory: adamw_device_memory,
+    /// 0.
+    pub reserved: u32,
 }
 
 sized_struct!(
     adamw_config, "config",
-    6 of 8, 6 of 4, 5 of 8, 4 of 4, 4 of 8, 2 of 4, 1 of 8, 4 of 4, 1 of 8
+    6 of 8, 6 of 4, 5 of 8, 4 of 4, 4 of 8, 2 of 4, 1 of 8, 4 of 4, 4 of 8, 2 of 4
 );
 
 impl adamw_config {
@@ -268,6 +295,11 @@ impl adamw_config {
         bias_correction: ADAMW_BIAS_CORRECTION_PRODUCTS,
         formula: 0,
         team: core::ptr::null_mut(),
+        device_alloc: None,
+        device_free: None,
+        device_memory_data: core::ptr::null_mut(),
+        device_memory: ADAMW_DEVICE_MEMORY_DEFAULT,
+        reserved: 0,
     };
 }
 

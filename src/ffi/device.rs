@@ -3,7 +3,7 @@
 
 use super::sized::{self, sized_struct};
 use super::{Optimizer, Status, guard, handle};
-use crate::error::Error;
+use crate::error::{Error, MemoryProblem};
 use crate::optimizer::InputsAt;
 use core::ffi::c_void;
 
@@ -88,7 +88,10 @@ pub unsafe extern "C" fn adamw_set_device_inputs(
             let inputs = InputsAt { lr, grad_scale, found_inf };
             let named = inputs.named();
             if let Some(&(name, at)) = named.iter().find(|(_, at)| !at.is_multiple_of(4)) {
-                return Err(Error::MisalignedInput { name, at: at as usize });
+                return Err(Error::Memory(MemoryProblem::MisalignedInput {
+                    name,
+                    at: at as usize,
+                }));
             }
             optimizer.set_device_inputs(inputs)
         })
@@ -116,7 +119,10 @@ pub unsafe extern "C" fn adamw_set_device_scale(
         handle::with(optimizer, |optimizer| {
             let at = out_scale.expose_provenance();
             if !at.is_multiple_of(4) {
-                return Err(Error::MisalignedInput { name: "out_scale", at });
+                return Err(Error::Memory(MemoryProblem::MisalignedInput {
+                    name: "out_scale",
+                    at,
+                }));
             }
             optimizer.set_scale_out(at as u64)
         })

@@ -2,11 +2,12 @@
 #![allow(non_camel_case_types)]
 
 use super::sized;
-use super::{Status, adamw_clip, adamw_config, adamw_formula, flag, guard, handle, team};
-use crate::callback::ParallelFor;
+use super::{Status, adamw_clip, adamw_config, adamw_formula, flag, guard, handle, reserved, team};
+use crate::callback::{DeviceAllocator, ParallelFor};
 use crate::clip::{Clip, ClipKind, NormScope};
 use crate::config::{
-    self, BiasCorrection, Config, GroupConfig, HostValues, IsaCap, Lazy, Nonfinite, Threads,
+    self, BiasCorrection, Config, DeviceMemory, DevicePool, GroupConfig, HostValues, IsaCap, Lazy,
+    Nonfinite, Threads,
 };
 use crate::error::Error;
 use crate::format::{MomentFormat, Precision};
@@ -34,7 +35,7 @@ pub unsafe extern "C" fn adamw_create(
         if out_optimizer.is_null() {
             return Err(Error::Null("out_optimizer"));
         }
-        // SAFETY: the header requires that the host's `parallel_for` and addresses are valid.
+        // SAFETY: the header requires that the host's functions and addresses are valid.
         let (config, threads) = unsafe { (checked(&config)?, threads(&config)?) };
         let handle = handle::insert(Optimizer::new(config, threads)?)?;
         // SAFETY: not NULL, and the caller guarantees the rest.
@@ -80,9 +81,10 @@ unsafe fn threads(config: &adamw_config) -> Result<Threads, Error> {
 /// Checks the values that C code gave.
 ///
 /// # Safety
-/// The requirements of `HostNumber::new` hold.
+/// The requirements of `HostNumber::new` and of `DeviceAllocator::new` hold.
 unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
     let [eps_before_correction, decays_new_value] = formula("config.formula", config.formula)?;
+    reserved("config.reserved", config.reserved)?;
     Ok(Config {
         lr: config.lr,
         // SAFETY: the caller guarantees it.
@@ -128,7 +130,28 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
         clip_scope: NormScope::of("config.clip_scope", config.clip_scope)?,
         isa: IsaCap::of("config.isa", config.isa)?,
         seed: config.seed,
+        // SAFETY: the caller guarantees it.
+        device_memory: unsafe { device_memory(config) }?,
     })
+}
+
+/// Returns where memory on a device comes from.
+///
+/// # Safety
+/// The requirements of `DeviceAllocator::new` hold.
+unsafe fn device_memory(config: &adamw_config) -> Result<DeviceMemory, Error> {
+    let (alloc, free) = (config.device_alloc, config.device_free);
+    let pool = DevicePool::of("config.device_memory", config.device_memory)?;
+    // SAFETY: the caller guarantees it.
+    match unsafe { DeviceAllocator::new(alloc, free, config.device_memory_data) }? {
+        Some(_) if pool != DevicePool::Default => Err(Error::Constant {
+            name: "config.device_memory",
+            value: config.device_memory,
+            expected: "0 where config.device_alloc is set, which gives the memory",
+        }),
+        Some(allocator) => Ok(DeviceMemory::Host(allocator)),
+        None => Ok(DeviceMemory::Driver(pool)),
+    }
 }
 
 /// # Safety

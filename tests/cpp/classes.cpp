@@ -498,6 +498,16 @@ static void gradients_of_every_kind() {
   HOLDS(w.steps() == 3 && w.optimizer.step_info().update_norm > 0);
 }
 
+static void an_allocator_is_the_handles() {
+  adamw::config config;
+  config.allocator.alloc = [](std::size_t, std::int32_t, void *) -> void * { return nullptr; };
+  config.allocator.free = [](void *, std::size_t, std::int32_t, void *) {};
+  adamw::optimizer optimizer(config); /* nothing takes memory on a device yet */
+  HOLDS(optimizer.num_params() == 0);
+  config.device_memory = ADAMW_DEVICE_MEMORY_POOL;
+  HOLDS(fails([&] { adamw::optimizer both(config); }, ADAMW_STATUS_INVALID_ARGUMENT));
+}
+
 static void nothing_is_on_a_device() {
   world w;
   HOLDS(fails([&] { w.optimizer.set_stream(nullptr); }, ADAMW_STATUS_NOT_FOUND));
@@ -720,6 +730,7 @@ int main() {
   minimize_and_pairs();
   arrays_in_a_group_and_gradients_that_are_const();
   gradients_of_every_kind();
+  an_allocator_is_the_handles();
   nothing_is_on_a_device();
   groups_options_and_scales();
   state_is_seen_and_named();

@@ -62,6 +62,7 @@ struct Stream {
 struct Range {
   char *start; // of the mapping
   size_t mapped, num_bytes;
+  bool is_pooled = false;
 };
 
 std::recursive_mutex lock;
@@ -186,8 +187,8 @@ Result cuDeviceGetName(char *name, int capacity, int) {
   return SUCCESS;
 }
 Result cuDeviceGetAttribute(int *value, int attribute, int) {
-  enum { MULTIPROCESSORS = 16, CAPABILITY_MAJOR = 75 };
-  *value = attribute == MULTIPROCESSORS ? 2 : attribute == CAPABILITY_MAJOR ? 7 : 0;
+  enum { MULTIPROCESSORS = 16, CAPABILITY_MAJOR = 75, POOLS = 115 };
+  *value = attribute == MULTIPROCESSORS ? 2 : attribute == CAPABILITY_MAJOR ? 7 : attribute == POOLS;
   return SUCCESS;
 }
 Result cuGetErrorName(int, const char **name) { return *name = "CUDA_ERROR_ON_THE_HOST", SUCCESS; }
@@ -254,11 +255,18 @@ Result cuMemAlloc_v2(uint64_t *address, size_t num_bytes) {
   device_memory[*address] = {start, mapped, num_bytes};
   return SUCCESS;
 }
+Result cuMemAllocAsync(uint64_t *address, size_t num_bytes, void *stream) {
+  ENTER;
+  if (stream_of(stream)->graph) return CAPTURE_UNSUPPORTED; // the driver's own would become part of the graph
+  const Result result = cuMemAlloc_v2(address, num_bytes);
+  if (result == SUCCESS) device_memory[*address].is_pooled = true;
+  return result;
+}
 Result cuMemFree_v2(uint64_t address) {
   ENTER_UNSAFE;
   auto found = device_memory.find(address);
   if (found == device_memory.end()) return INVALID_VALUE;
-  drain_all();
+  if (!found->second.is_pooled) drain_all();
   munmap(found->second.start, found->second.mapped);
   return device_memory.erase(found), SUCCESS;
 }

@@ -11,6 +11,7 @@ mod graphs;
 mod images;
 mod inputs;
 mod kernels;
+mod memory;
 mod mutations;
 mod offload;
 mod parked;

@@ -93,7 +93,7 @@ bits "steps" 60 steps::
 bits "sums over gradients, loss scales" 60 sums:: scaler::
 long_bits "gradients of rows" 90 sparse:: --skip a_step_is_launches
 # Of the rest those that look at nothing but bits and statuses: others need the stand-in's log.
-bits "graphs, streams, offload, checkpoints" 60 --exact $(./tests --list | sed -n 's/^\(graphs::.*\): test$/\1/p') \
+bits "graphs, streams, offload, memory, checkpoints" 60 --exact $(./tests --list | sed -n 's/^\(graphs::.*\): test$/\1/p') \
   calls::a_graph_that_is_launched_ten_times_is_ten_steps \
   calls::captures_of_other_streams_stay_whole_whatever_a_handle_does \
   calls::nothing_that_waits_or_allocates_breaks_a_capture \
@@ -102,6 +102,8 @@ bits "graphs, streams, offload, checkpoints" 60 --exact $(./tests --list | sed -
   calls::work_that_runs_late_and_in_any_allowed_order_has_the_same_bits \
   offload::the_processors_steps_have_the_same_bits \
   offload::what_the_host_writes_into_a_parameter_is_fetched_when_it_says_so \
+  memory::memory_from_anywhere_gives_the_same_bits \
+  memory::work_is_done_before_memory_is_given_back_also_where_nothing_may_wait_for_its_stream \
   checkpoint::what_a_device_saves_a_host_loads_and_the_other_way_round
 long_bits "every format" 90 --exact kernels::every_format_steps_to_the_processors_bits
 CUDA_FORCE_PTX_JIT=1 long_bits "every format, of PTX" 90 --exact kernels::every_format_steps_to_the_processors_bits

@@ -124,10 +124,15 @@ fn in_c(name: &str) -> &str {
 /// What cbindgen makes of the sources.
 fn translated(root: &Path, sections: &[Section]) -> String {
     let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).unwrap();
-    let mut files: Vec<PathBuf> =
-        ["error/status", "callback", "callback/all_reduce", "callback/checkpoint"]
-            .map(|file| root.join(format!("src/{file}.rs")))
-            .to_vec();
+    let mut files: Vec<PathBuf> = [
+        "error/status",
+        "callback",
+        "callback/all_reduce",
+        "callback/checkpoint",
+        "callback/device_memory",
+    ]
+    .map(|file| root.join(format!("src/{file}.rs")))
+    .to_vec();
     files.extend(
         sections
             .iter()

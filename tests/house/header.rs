@@ -207,6 +207,11 @@ fn fields() {
         bias_correction: u32,
         formula: u32,
         team: *mut Team,
+        device_alloc: adamw_device_alloc,
+        device_free: adamw_device_free,
+        device_memory_data: Data,
+        device_memory: u32,
+        reserved: u32,
     });
     assert_without_holes!(adamw_group_config {
         struct_size: usize,

@@ -4,15 +4,21 @@ use crate::Refusals;
 use crate::common::array::{Array, Dtype};
 use crate::common::device::{self, Device, OnDevice, Stream};
 use crate::common::handle::{Answer, Failure, Handle, Param, config};
+use crate::common::host::{from_user_data, user_data};
 use crate::common::rows::{Rows, RowsOnDevice};
-use adamw::ffi::Status::{Device as DeviceFailed, NotFound, OutOfMemory, Poisoned, Unsupported};
+use adamw::ffi::Status::{
+    Callback, Device as DeviceFailed, NotFound, OutOfMemory, Poisoned, Unsupported,
+};
 use adamw::ffi::*;
+use core::cell::Cell;
+use core::ffi::c_void;
 use core::ptr::null_mut;
 
 pub fn refusals(rows: &mut Refusals) {
     ones_that_are_not_there(rows);
     places(rows);
     inputs(rows);
+    memory(rows);
     captures(rows);
     sparse(rows);
     failures(rows);
@@ -132,6 +138,103 @@ fn inputs(rows: &mut Refusals) {
         Unsupported,
         "the host has to know what this step comes to, which it does not where the device reads found_inf \
          or grad_scale: leave those of adamw_set_device_inputs NULL",
+    );
+}
+
+/// What an allocator returns, the address that it gives, and the bytes that it is asked for.
+struct Gives(i32, usize, Cell<usize>);
+
+unsafe extern "C" fn gives(
+    num_bytes: usize,
+    _: i32,
+    _: *mut c_void,
+    out_address: *mut *mut c_void,
+    user_data: *mut c_void,
+) -> i32 {
+    // SAFETY: `allocated_by` set it.
+    let Gives(returns, address, asked) = unsafe { from_user_data(user_data) };
+    asked.set(num_bytes);
+    // SAFETY: the library's place for it.
+    unsafe { *out_address = core::ptr::without_provenance_mut(*address) };
+    *returns
+}
+
+unsafe extern "C" fn takes_back(
+    _: *mut c_void,
+    _: usize,
+    _: i32,
+    _: *mut c_void,
+    _: *mut c_void,
+) -> i32 {
+    0
+}
+
+fn allocated_by(gives_this: &Gives) -> adamw_config {
+    adamw_config {
+        device_alloc: Some(gives),
+        device_free: Some(takes_back),
+        device_memory_data: user_data(gives_this),
+        ..config()
+    }
+}
+
+fn memory(rows: &mut Refusals) {
+    let _device = Device::new();
+    let given = OnDevice::of(&Array::zeros(Dtype::F32, 64), 0);
+    let at = given.address() as usize;
+    for (returns, address, status, text) in [
+        (5, at, OutOfMemory, "out of memory: device_alloc returned 5 for BYTES for WHAT"),
+        (
+            0,
+            0,
+            OutOfMemory,
+            "out of memory: device_alloc returned 0 and gave no address for BYTES for WHAT",
+        ),
+        (0, at + 8, Callback, "device_alloc gave AT for WHAT, expected a multiple of 256"),
+        (
+            0,
+            0x1000,
+            Callback,
+            "device_alloc gave AT for BYTES for WHAT, which are no memory of device 0",
+        ),
+    ] {
+        let gives_this = Gives(returns, address, Cell::default());
+        let handle = Handle::new(&allocated_by(&gives_this));
+        let told = add(&handle, "w", given.tensor(), false);
+        let text = text.replace("WHAT", "what a step on the device comes to");
+        let text = text.replace("BYTES", &format!("{} bytes", gives_this.2.get()));
+        rows.row(told, status, &text.replace("AT", &format!("{address:#x}")));
+    }
+    let useless = Gives(0, 0, Cell::default());
+    let refused = |edit: fn(&mut adamw_config)| {
+        let mut config = allocated_by(&useless);
+        edit(&mut config);
+        Handle::try_new(&config).map(drop)
+    };
+    rows.invalid(
+        refused(|config| config.device_free = None),
+        "config.device_alloc is set and device_free is NULL",
+    );
+    rows.invalid(
+        refused(|config| config.device_alloc = None),
+        "config.device_free is set and device_alloc is NULL",
+    );
+    rows.invalid(
+        refused(|config| config.device_memory = ADAMW_DEVICE_MEMORY_POOL),
+        "config.device_memory is 1, expected 0 where config.device_alloc is set, which gives the memory",
+    );
+    rows.invalid(
+        refused(|config| config.device_memory = 2),
+        "config.device_memory is 2, expected an ADAMW_DEVICE_MEMORY constant, 0 or 1",
+    );
+    rows.invalid(refused(|config| config.reserved = 1), "config.reserved is 1, expected 0");
+    let pool = adamw_config { device_memory: ADAMW_DEVICE_MEMORY_POOL, ..config() };
+    device::set("no_pool", "1");
+    let handle = Handle::new(&pool);
+    rows.row(
+        add(&handle, "w", given.tensor(), false),
+        Unsupported,
+        "device 0 has no pool of memory for ADAMW_DEVICE_MEMORY_POOL: ADAMW_DEVICE_MEMORY_DEFAULT needs none",
     );
 }
 

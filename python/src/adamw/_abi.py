@@ -74,6 +74,10 @@ Capabilities._fields_ = [
     ("reserved", c_uint32),
 ]
 
+DeviceAlloc = CFUNCTYPE(c_int32, c_size_t, c_int32, c_void_p, POINTER(c_void_p), c_void_p)
+
+DeviceFree = CFUNCTYPE(c_int32, c_void_p, c_size_t, c_int32, c_void_p, c_void_p)
+
 Task = CFUNCTYPE(None, c_void_p, c_size_t)
 
 ParallelFor = CFUNCTYPE(c_int32, c_size_t, Task, c_void_p, c_void_p)
@@ -110,6 +114,9 @@ MOMENTS_F32 = 0
 MOMENTS_BF16 = 1
 MOMENTS_8BIT = 2
 MOMENTS_4BIT = 3
+
+DEVICE_MEMORY_DEFAULT = 0
+DEVICE_MEMORY_POOL = 1
 
 
 class Config(ctypes.Structure):
@@ -149,6 +156,11 @@ class Config(ctypes.Structure):
     bias_correction: int
     formula: int
     team: int | None
+    device_alloc: Any
+    device_free: Any
+    device_memory_data: int | None
+    device_memory: int
+    reserved: int
 
 
 Config._fields_ = [
@@ -185,6 +197,11 @@ Config._fields_ = [
     ("bias_correction", c_uint32),
     ("formula", c_uint32),
     ("team", c_void_p),
+    ("device_alloc", DeviceAlloc),
+    ("device_free", DeviceFree),
+    ("device_memory_data", c_void_p),
+    ("device_memory", c_uint32),
+    ("reserved", c_uint32),
 ]
 
 DTYPE_F32 = 1

@@ -9,13 +9,18 @@
 //! driver refuses some of them.
 
 use super::find::{call, checked};
+use super::source::lacking;
 use super::{Driver, Event, Function, Memory, Pinned, Stream, THREADS, Within, relaxed};
 use crate::cuda::kernels::Kernel;
-use crate::error::Error;
+use crate::error::{Error, MemoryProblem};
 use core::cell::Cell;
 use core::ffi::{c_int, c_uint, c_void};
 use core::ptr::{null_mut, with_exposed_provenance_mut};
 use cudarc::driver::sys::{self, CUresult};
+
+/// What the address of memory on a device is a multiple of, which the kernels and the layout of
+/// state go by.
+const ALIGN: u64 = 256;
 
 /// A device whose context is current.
 pub struct Entered<'a> {
@@ -35,11 +40,35 @@ impl Entered<'_> {
     /// Allocates memory on the device.
     pub fn allocate(&self, bytes: usize, what: &'static str) -> Result<Memory, Error> {
         let _relaxed = relaxed()?;
-        let mut address = 0;
-        // SAFETY: written to a place of ours.
-        let allocated = unsafe { call!(cuMemAlloc_v2(&mut address, bytes.max(1))) };
-        allocated.map_err(|error| lacking(error, what, bytes))?;
-        Ok(Memory { address, context: self.driver.retained.context })
+        let (bytes, source) = (bytes.max(1), &self.driver.source);
+        let address = source.take(bytes, what)?;
+        // From here on `drop` gives it back.
+        let memory = Memory { address, bytes, source: source.clone() };
+        if source.is_hosts() {
+            self.check_of_host(address, bytes, what)?;
+        }
+        if !source.waits() {
+            self.wait()?; // until then the memory may not be ready
+        }
+        Ok(memory)
+    }
+
+    /// Checks memory that the host's allocator gave.
+    fn check_of_host(&self, at: u64, bytes: usize, what: &'static str) -> Result<(), Error> {
+        if !at.is_multiple_of(ALIGN) {
+            return Err(Error::Memory(MemoryProblem::Misaligned { at, what }));
+        }
+        let last = at.saturating_add(bytes as u64 - 1);
+        if self.can_reach(at)? && self.can_reach(last)? {
+            return Ok(());
+        }
+        let device = self.driver.source.ordinal;
+        Err(Error::Memory(MemoryProblem::Unreachable { at, bytes, what, device }))
+    }
+
+    /// Waits for all work of the device, where freeing memory does not.
+    pub fn wait_for_device(&self) -> Result<(), Error> {
+        self.driver.source.wait_for_device()
     }
 
     /// Allocates zeroed memory of the host's that the device can read by itself.
@@ -209,13 +238,5 @@ impl Entered<'_> {
         }?;
         self.has_launched.set(true);
         Ok(())
-    }
-}
-
-/// Returns an error that names what had no memory, if memory was lacking.
-fn lacking(error: Error, what: &'static str, bytes: usize) -> Error {
-    match error {
-        Error::NoDeviceMemory(_) => Error::OutOfMemory { what, bytes },
-        other => other,
     }
 }

@@ -6,7 +6,7 @@ use cudarc::driver::sys::{self, CUresult};
 
 /// The functions of the driver that the library calls. cudarc panics where one of them is missing,
 /// so they are looked for first.
-const ENTRIES: [&CStr; 34] = [
+const ENTRIES: [&CStr; 35] = [
     c"cuInit",
     c"cuDeviceGet",
     c"cuDeviceGetAttribute",
@@ -22,6 +22,7 @@ const ENTRIES: [&CStr; 34] = [
     c"cuOccupancyMaxActiveBlocksPerMultiprocessor",
     c"cuPointerGetAttribute",
     c"cuMemAlloc_v2",
+    c"cuMemAllocAsync",
     c"cuMemFree_v2",
     c"cuMemHostAlloc",
     c"cuMemFreeHost",

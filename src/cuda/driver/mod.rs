@@ -9,18 +9,22 @@ mod find;
 mod images;
 mod loaded;
 mod owned;
+mod source;
 
 pub use entered::Entered;
 pub use find::is_installed;
 pub use owned::{Event, Memory, Pinned, Stream};
 
+use crate::config::DeviceMemory;
 use crate::error::Error;
+use crate::sys::counted::Counted;
 use core::cell::Cell;
 use core::ffi::c_uint;
 use core::ptr::{null_mut, with_exposed_provenance_mut};
 use cudarc::driver::sys::{self, CUresult};
 use find::{call, checked, find};
 use loaded::{Function, Kernels};
+use source::Source;
 
 /// The threads of a block of every kernel.
 const THREADS: c_uint = 256;
@@ -29,7 +33,7 @@ const THREADS: c_uint = 256;
 pub struct Driver {
     kernels: Kernels,
     retained: Retained,
-    stream: sys::CUstream,
+    source: Counted<Source>,
 }
 
 /// The device's primary context, kept from being destroyed.
@@ -44,8 +48,9 @@ unsafe impl Send for Driver {}
 unsafe impl Sync for Driver {}
 
 impl Driver {
-    /// Retains the device's primary context, and loads the kernels there.
-    pub fn open(ordinal: u16) -> Result<Driver, Error> {
+    /// Retains the device's primary context, and loads the kernels there. `memory`: where the
+    /// handle's memory there comes from.
+    pub fn open(ordinal: u16, memory: DeviceMemory) -> Result<Driver, Error> {
         find()?;
         let (mut device, mut context) = (0, null_mut());
         // SAFETY: all of these calls write to places of ours.
@@ -57,22 +62,24 @@ impl Driver {
         }
         // From here on `drop` gives it back.
         let retained = Retained { device, context };
-        Ok(Driver { kernels: Kernels::new(device, context)?, retained, stream: null_mut() })
+        let source = Source::new(memory, ordinal, device, context)?;
+        let source = Counted::new(source, "the source of memory on the device")?;
+        Ok(Driver { kernels: Kernels::new(device, context)?, retained, source })
     }
 
     /// Returns the stream on which work is queued up, by address.
     pub fn stream(&self) -> usize {
-        self.stream.expose_provenance()
+        self.source.stream().expose_provenance()
     }
 
     /// Sets the stream of the host's on which work is queued up, by address.
     pub fn set_stream(&mut self, stream: usize) {
-        self.stream = with_exposed_provenance_mut(stream);
+        self.source.set_stream(with_exposed_provenance_mut(stream));
     }
 
     /// Makes the device's context current until the returned value is dropped.
     pub fn enter(&self) -> Result<Entered<'_>, Error> {
-        let (stream, has_launched) = (self.stream, Cell::new(false));
+        let (stream, has_launched) = (self.source.stream(), Cell::new(false));
         Ok(Entered { driver: self, stream, _within: within(self.retained.context)?, has_launched })
     }
 }

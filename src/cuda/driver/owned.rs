@@ -1,13 +1,16 @@
 //! The memory, marks and streams that a handle owns on a device. The handle drops them before its
 //! `Driver`, when no work that is queued up needs them.
 
+use super::source::Source;
 use super::{relaxed, within};
+use crate::sys::counted::Counted;
 use cudarc::driver::sys;
 
 /// Memory on the device.
 pub struct Memory {
     pub(super) address: u64,
-    pub(super) context: sys::CUcontext,
+    pub(super) bytes: usize,
+    pub(super) source: Counted<Source>,
 }
 
 impl Memory {
@@ -18,10 +21,10 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        if let Ok(_within) = within(self.context) {
+        if let Ok(_within) = within(self.source.context) {
             let _relaxed = relaxed();
-            // SAFETY: allocated in `allocate`, whose driver still retains the context.
-            let _ = unsafe { sys::cuMemFree_v2(self.address) };
+            // SAFETY: taken in `allocate`, whose driver still retains the context.
+            unsafe { self.source.give_back(self.address, self.bytes) };
         }
     }
 }
@@ -91,10 +94,6 @@ impl Drop for Stream {
 }
 
 // SAFETY: the driver's handles may be used by any thread, and an optimizer's by one at a time.
-unsafe impl Send for Memory {}
-// SAFETY: as above; `&Memory` gives nothing but the address.
-unsafe impl Sync for Memory {}
-// SAFETY: as above.
 unsafe impl Send for Pinned {}
 // SAFETY: as above.
 unsafe impl Sync for Pinned {}

@@ -21,7 +21,7 @@ use crate::callback::adamw_param_info;
 use crate::config::Nonfinite;
 pub use crate::cuda::InputsAt;
 use crate::cuda::{Cuda, Decider};
-use crate::error::Error;
+use crate::error::{Error, MemoryProblem};
 use crate::optimizer::params::masters::Master;
 use crate::optimizer::params::table::{ParamId, Parts};
 use crate::optimizer::{Optimizer, Report};
@@ -115,7 +115,11 @@ impl Optimizer {
         for (name, at) in inputs.named() {
             let at = at as usize;
             if at != 0 && !cuda.can_reach(&(at..at + size_of::<f32>()))? {
-                return Err(Error::UnreachableInput { name, at, device: cuda.ordinal() });
+                return Err(Error::Memory(MemoryProblem::UnreachableInput {
+                    name,
+                    at,
+                    device: cuda.ordinal(),
+                }));
             }
         }
         self.on_device.inputs = inputs;

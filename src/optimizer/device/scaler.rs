@@ -7,7 +7,7 @@
 
 use crate::config::{LOSS_SCALES, LossScaler};
 use crate::cuda::{self, Adapts, ScalingRule};
-use crate::error::Error;
+use crate::error::{Error, MemoryProblem};
 use crate::optimizer::Optimizer;
 use crate::optimizer::device::DeviceStep;
 use crate::optimizer::hyper::scaler::ScalerState;
@@ -29,7 +29,11 @@ impl Optimizer {
         let (at, cuda) = (out as usize, self.cuda()?);
         if at != 0 && !cuda.can_reach(&(at..at + size_of::<f32>()))? {
             let device = cuda.ordinal();
-            return Err(Error::UnreachableInput { name: "out_scale", at, device });
+            return Err(Error::Memory(MemoryProblem::UnreachableInput {
+                name: "out_scale",
+                at,
+                device,
+            }));
         }
         self.learn_scale()?;
         self.on_device.scaling.out = out;

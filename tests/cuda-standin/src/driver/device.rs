@@ -48,10 +48,11 @@ const ATTRIBUTES: [(c_int, c_int); 26] = [
     (81, 233_472),
     (106, 32),
     // Allocations in a stream's order.
-    (115, 1),
+    (POOLS, 1),
 ];
 
 const MULTIPROCESSORS: c_int = 16;
+const POOLS: c_int = 115;
 
 /// Attributes from here on are unknown.
 const END_OF_ATTRIBUTES: c_int = 150;
@@ -144,6 +145,9 @@ pub extern "C" fn cuDeviceGetAttribute(
         }
         if attribute == MULTIPROCESSORS && driver.settings.blocks.is_some() {
             return value.set(1);
+        }
+        if attribute == POOLS && driver.settings.no_pool {
+            return value.set(0);
         }
         let found = ATTRIBUTES.iter().find(|&&(number, _)| number == attribute);
         value.set(found.map_or(0, |&(_, value)| value))

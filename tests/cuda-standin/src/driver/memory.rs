@@ -19,7 +19,7 @@ pub extern "C" fn cuMemAlloc_v2(address: Out<u64>, bytes: usize) -> c_int {
     })
 }
 
-/// Frees, all work done.
+/// Frees; all work done, unless it is the pool's memory.
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemFree_v2(address: u64) -> c_int {
     call("cuMemFree_v2", format_args!("address={address:#x}"), |driver| {
@@ -27,7 +27,9 @@ pub extern "C" fn cuMemFree_v2(address: u64) -> c_int {
         if address == 0 {
             return Ok(());
         }
-        driver.wait_for_all()?;
+        if !driver.pooled.remove(&address) {
+            driver.wait_for_all()?;
+        }
         let freed = driver.memory.remove(address, &[RangeKind::Device]);
         if freed { Ok(()) } else { Err(Code::INVALID_VALUE) }
     })
@@ -42,7 +44,9 @@ pub extern "C" fn cuMemAllocAsync(address: Out<u64>, bytes: usize, stream: usize
         address.check()?;
         let stream = driver.stream(stream)?;
         driver.refuse_captured(stream)?;
-        address.set(driver.allocate(bytes, RangeKind::Device)?)
+        let start = driver.allocate(bytes, RangeKind::Device)?;
+        driver.pooled.insert(start);
+        address.set(start)
     })
 }
 
@@ -58,6 +62,7 @@ pub extern "C" fn cuMemFreeAsync(address: u64, stream: usize) -> c_int {
             Some((start, _, RangeKind::Device)) if start == address => {}
             _ => return Err(Code::INVALID_VALUE),
         }
+        driver.pooled.remove(&address);
         driver.enqueue(stream, Work::Free { address })?;
         Ok(())
     })

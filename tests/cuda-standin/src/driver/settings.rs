@@ -3,9 +3,10 @@
 use super::code::Code;
 
 /// The settings' names; the environment has them in capitals behind `STANDIN_`.
-pub const NAMES: [&str; 12] = [
+pub const NAMES: [&str; 13] = [
     "no_device",
     "stub",
+    "no_pool",
     "max_ptx",
     "oom_at",
     "fail",
@@ -36,6 +37,8 @@ pub struct Settings {
     pub no_device: bool,
     /// `cuInit` says that this is a stub to link with.
     pub stub: bool,
+    /// The device has no pool of memory.
+    pub no_pool: bool,
     /// The newest PTX that loads: 74 for 7.4.
     pub max_ptx: Option<u32>,
     /// This allocation from now on fails (1 is the next).
@@ -63,6 +66,7 @@ impl Settings {
             environment_read: false,
             no_device: false,
             stub: false,
+            no_pool: false,
             max_ptx: None,
             oom_at: 0,
             lazy: false,
@@ -100,6 +104,7 @@ impl Settings {
         match name {
             "no_device" => self.no_device = flag()?,
             "stub" => self.stub = flag()?,
+            "no_pool" => self.no_pool = flag()?,
             "max_ptx" if value.is_empty() => self.max_ptx = None,
             "max_ptx" => self.max_ptx = Some(version(value).ok_or(Code::INVALID_VALUE)?),
             "oom_at" if value.is_empty() => self.oom_at = 0,

@@ -10,7 +10,7 @@ use super::stream::Stream;
 use super::work::Work;
 use crate::machine::{Kind, Memory, RangeKind};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -37,6 +37,8 @@ pub struct Driver {
     pub trouble: String,
     pub log: Vec<String>,
     pub memory: Memory,
+    /// The addresses of the pool's memory.
+    pub pooled: BTreeSet<u64>,
     pub primary: Option<Primary>,
     pub modules: BTreeMap<Handle, Arc<LoadedModule>>,
     pub functions: BTreeMap<Handle, Function>,
@@ -64,6 +66,7 @@ impl Driver {
             trouble: String::new(),
             log: Vec::new(),
             memory: Memory::new(),
+            pooled: BTreeSet::new(),
             primary: None,
             modules: BTreeMap::new(),
             functions: BTreeMap::new(),
