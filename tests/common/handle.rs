@@ -121,6 +121,8 @@ pub fn last_error() -> String {
 #[derive(Clone, Copy)]
 pub struct Param<'a> {
     pub name: &'a str,
+    /// Its name is not said: its number is what it is called.
+    pub is_unnamed: bool,
     pub param: &'a Array,
     pub master: Option<&'a Array>,
     pub remainder: Option<&'a Array>,
@@ -145,6 +147,7 @@ impl<'a> Param<'a> {
     pub fn new(name: &'a str, param: &'a Array) -> Param<'a> {
         Param {
             name,
+            is_unnamed: false,
             param,
             master: None,
             remainder: None,
@@ -282,7 +285,7 @@ impl Handle {
             tensors.each_ref().map(|tensor| tensor.as_ref().map_or(null(), |t| t as *const _));
         let config = ffi::adamw_param_config {
             struct_size: size_of::<ffi::adamw_param_config>(),
-            name: name.as_ptr(),
+            name: if param.is_unnamed { null() } else { name.as_ptr() },
             param: tensor,
             master,
             exp_avg,

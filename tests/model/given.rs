@@ -18,6 +18,8 @@ pub struct Given {
     steps: u64,
     /// One of the ways to cut a whole.
     cut: u8,
+    /// Its name is its number.
+    pub is_unnamed: bool,
     seed: u64,
 }
 
@@ -35,6 +37,7 @@ impl Given {
             stray: random.once_in(40),
             steps: random.one_of(&[0, 0, 0, 1, 4]),
             cut: random.one_of(&[0, 0, 0, 0, 1, 2, 3, 4, 5]),
+            is_unnamed: random.once_in(6),
             seed: random.next(),
         }
     }

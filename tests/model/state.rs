@@ -86,8 +86,14 @@ impl World {
     pub fn add(&mut self, array: Array, group: u8, place: u8, given: &Given) {
         let (group, has_group) = self.group(group);
         let dtype = array.dtype();
-        let name = format!("w{}", self.n_named);
+        let params = &self.model.params;
+        let free = params.iter().position(|param| param.removed).unwrap_or(params.len());
+        let name = match given.is_unnamed {
+            true => free.to_string(),
+            false => format!("w{}", self.n_named),
+        };
         self.n_named += 1;
+        let is_taken = params.iter().any(|param| !param.removed && param.name == name);
         let current = match has_group {
             true => self.model.current(&self.model.groups[group as usize]),
             false => None,
@@ -113,19 +119,19 @@ impl World {
         let fits = fits && (!has_room || model.format.is_whole_blocks(array.len() as u64));
         let param = Param {
             group,
+            is_unnamed: given.is_unnamed,
             step: given.steps(),
             first_element: shard.first,
             whole_elements: shard.whole,
             ..Param::new(&name, &array)
         };
-        let is_good = current.is_some() && has_room && fits && !is_refused;
+        let is_good = current.is_some() && has_room && fits && !is_refused && !is_taken;
         let Some(number) = self.tell(is_good, |side| side.add(&param, place, &state)) else {
             return;
         };
         let number = number as usize;
         model.options = self.plain.handle.options(number as u32);
         let params = &mut self.model.params;
-        let free = params.iter().position(|param| param.removed).unwrap_or(params.len());
         match params.get_mut(number) {
             Some(removed) => {
                 assert!(number == free, "not the lowest number that is free");
