@@ -75,6 +75,7 @@ impl World {
                 self.twin.read_there(*reads);
                 self.write_inputs();
             }
+            Aside::TellScale(tells) => self.twin.tell_scale(*tells),
             // Both read the numbers that the host keeps: what is saved where the next is none.
             Aside::PrepareStep => {
                 let _ = self.twin.handle.prepare();

@@ -303,6 +303,8 @@ pub enum Aside {
     SaveTwice,
     /// In the device's memory: the learning rate, the loss scale, the flag.
     Read([bool; 3]),
+    /// The device writes the loss scale to its memory, or no more.
+    TellScale(bool),
     PrepareStep,
     Wrong {
         what: u8,
@@ -483,7 +485,7 @@ const GRAD_SCALES: [f64; 12] =
     [1.0, 2.0, 64.0, 1024.0, 65536.0, 0.5, 1.0 / 1024.0, 0.0, 1e-39, 1e-300, 1e39, f64::NAN];
 
 type DrawnAside = (u64, fn(&mut Random) -> Aside);
-const ASIDES: [DrawnAside; 13] = [
+const ASIDES: [DrawnAside; 14] = [
     (8, |r| Aside::Ready(byte(r))),
     (2, |_| Aside::Flush),
     (3, |r| Aside::Prepare { param: byte(r), rows: rows(r) }),
@@ -495,6 +497,7 @@ const ASIDES: [DrawnAside; 13] = [
     (3, |r| Aside::Reload { params: r.once_in(2) }),
     (1, |_| Aside::SaveTwice),
     (3, |r| Aside::Read([!r.once_in(3), r.once_in(3), r.once_in(3)])),
+    (2, |r| Aside::TellScale(!r.once_in(3))),
     (2, |_| Aside::PrepareStep),
     (5, |r| Aside::Wrong { what: byte(r), param: byte(r) }),
 ];

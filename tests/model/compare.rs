@@ -122,6 +122,10 @@ impl World {
             let expected = self.model.schedule.as_ref().map(|schedule| schedule.index as u64);
             assert_eq!(index, expected, "the schedule");
         }
+        if let Some(at) = &self.twin.scale {
+            let there = at.array().unwrap().get(0);
+            assert_eq!(there, self.model.loss_scale(), "the loss scale on the device");
+        }
         let flags = [&self.plain, &self.twin].map(|side| side.flags[1].get());
         assert_eq!(flags[0], flags[1], "found_inf");
         if self.is_replayed {

@@ -59,6 +59,18 @@ impl Side {
         self.read_there([reads, grad_scale, found_inf]);
     }
 
+    /// The device writes the loss scale to other memory from now on, or no more.
+    pub fn tell_scale(&mut self, tells: bool) {
+        let has_device = self.live().iter().any(|number| self.is_on_device(*number));
+        if !has_device && (tells || self.scale.is_none()) {
+            return;
+        }
+        let scale = tells.then(|| OnDevice::of(&number(-1.0), 0));
+        self.handle.set_device_scale(scale.as_ref().map_or(0, OnDevice::address)).unwrap();
+        self.wait(); // before what it wrote is freed
+        self.scale = scale;
+    }
+
     pub fn reads_lr_there(&self) -> bool {
         self.there.reads(Input::Lr)
     }

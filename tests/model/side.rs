@@ -2,7 +2,7 @@
 
 use crate::call::Places;
 use crate::common::array::{Array, Dtype};
-use crate::common::device::Stream;
+use crate::common::device::{OnDevice, Stream};
 use crate::common::handle::{Answer, Handle, Param};
 use crate::common::model::Grad;
 use crate::common::model::layout::BUFFERS;
@@ -31,6 +31,8 @@ pub struct Side {
     pub flags: Box<[Cell<f32>; 2]>,
     /// What the handle reads in the device's memory.
     pub there: There,
+    /// Where the device writes the loss scale.
+    pub scale: Option<OnDevice>,
     /// How often it was told to step.
     pub n_steps: u64,
     stream: Option<Stream>,
@@ -122,6 +124,7 @@ impl Side {
             foreign: Vec::new(),
             flags: Box::default(),
             there: There::default(),
+            scale: None,
             stream: None,
             random: Random::new(7),
             _numbers: Rc::clone(numbers),
