@@ -37,6 +37,8 @@ pub struct Setup {
     /// The learning rate is read where the host keeps it.
     pub reads_lr: bool,
     pub group: Hyper,
+    /// So many small parameters come first.
+    pub n_first: usize,
 }
 
 impl Setup {
@@ -56,6 +58,7 @@ impl Setup {
             isas: [random.below(3) as usize, random.below(3) as usize],
             threads: random.below(3) as u32 + 1,
             reads_lr: random.once_in(6),
+            n_first: 0,
             group: Hyper { beta2: group.beta2.min(0.999), clip: group.clip.min(3), ..group },
         }
     }

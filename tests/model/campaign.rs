@@ -1,7 +1,8 @@
 //! Sequences of random calls, one after the other, until there have been enough. The first that fails is made
 //! as short as it goes, and printed with its seed.
 //!
-//! `ADAMW_MODEL_CALLS` and `ADAMW_MODEL_DEVICE_CALLS` say how many calls there are, `ADAMW_MODEL_SEED` which
+//! `ADAMW_MODEL_CALLS`, `ADAMW_MODEL_MANY_CALLS` and `ADAMW_MODEL_DEVICE_CALLS` say how many calls there are,
+//! `ADAMW_MODEL_SEED` which
 //! sequence is the first: with it and 1 call only that one is run.
 
 use crate::call::{Call, Places, Setup, Weights};
@@ -16,6 +17,8 @@ use std::time::{Duration, Instant};
 pub struct Campaign<'a> {
     pub name: &'a str,
     pub places: &'a [Places],
+    /// So many parameters are there at first.
+    pub n_first: usize,
     /// Calls, and where a variable may ask for more.
     pub calls: (u64, &'a str),
 }
@@ -39,9 +42,9 @@ impl Failure {
 }
 
 impl Sequence {
-    fn draw(seed: u64, places: &[Places]) -> Sequence {
+    fn draw(seed: u64, places: &[Places], n_first: usize) -> Sequence {
         let random = &mut Random::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let setup = Setup::draw(random, places);
+        let setup = Setup { n_first, ..Setup::draw(random, places) };
         let weights = Weights::draw(random);
         let mut calls: Vec<Call> = (0..random.below(4)).map(|_| Call::add(random)).collect();
         let mut n_kept = 0;
@@ -65,6 +68,10 @@ impl Sequence {
         let made = core::cell::Cell::new(0);
         let run = || {
             let Some(mut world) = World::new(&self.setup) else { return Counts::default() };
+            let mut seeds = 0..;
+            while world.model.params.len() < self.setup.n_first {
+                world.add_small(seeds.next().unwrap_or(0));
+            }
             for call in &self.calls {
                 made.set(made.get() + 1);
                 world.make(call);
@@ -111,7 +118,7 @@ impl Campaign<'_> {
                 drop(device.take()); // before the next
                 device = self.device(seed);
             }
-            let sequence = Sequence::draw(seed, self.places);
+            let sequence = Sequence::draw(seed, self.places, self.n_first);
             match sequence.run() {
                 Ok(done) => counts += done,
                 Err(failure) => {

@@ -35,14 +35,21 @@ use campaign::Campaign;
 #[test]
 fn any_sequence_of_calls_leaves_what_the_model_has() {
     let calls = (150_000, "ADAMW_MODEL_CALLS");
-    Campaign { name: "the processor", places: &[Places::Processor], calls }.run();
+    Campaign { name: "the processor", places: &[Places::Processor], n_first: 0, calls }.run();
+}
+
+#[test]
+fn any_sequence_of_calls_leaves_what_the_model_has_where_state_is_packed() {
+    let calls = (500, "ADAMW_MODEL_MANY_CALLS");
+    // More than a checkpoint gives names of their own.
+    Campaign { name: "many", places: &[Places::Processor], n_first: 4095, calls }.run();
 }
 
 #[test]
 fn any_sequence_of_calls_does_the_same_on_a_device() {
     let places = &[Places::Device, Places::Device, Places::Offloaded, Places::Mixed];
     let calls = (10_000, "ADAMW_MODEL_DEVICE_CALLS");
-    Campaign { name: "the device", places, calls }.run();
+    Campaign { name: "the device", places, n_first: 0, calls }.run();
 }
 
 #[test]

@@ -83,6 +83,14 @@ impl World {
         true
     }
 
+    /// One of many parameters, of a few elements.
+    pub fn add_small(&mut self, seed: u64) {
+        let random = &mut Random::new(seed);
+        let n = random.below(5) as usize;
+        let array = Array::ordinary(random.one_of(&Dtype::ALL), n, random);
+        self.add(array, u8::MAX, seed as u8, &Given::draw(random));
+    }
+
     pub fn add(&mut self, array: Array, group: u8, place: u8, given: &Given) {
         let (group, has_group) = self.group(group);
         let dtype = array.dtype();
