@@ -1,6 +1,7 @@
 //! The optimizer as one would write it first: slow, obvious, one element after the other, every
 //! option an `if`. The library must have its bits.
 
+pub mod convert;
 pub mod layout;
 pub mod param;
 

@@ -265,6 +265,8 @@ pub enum Call {
         amsgrad: bool,
         multi_precision: bool,
         params: bool,
+        /// Parameters have other types and formats, which are drawn by this number.
+        formats: Option<u64>,
         place: u8,
         given: Given,
     },
@@ -472,6 +474,7 @@ const CALLS: [Drawn; 43] = [
             amsgrad: r.once_in(4),
             multi_precision: r.once_in(4),
             params: r.once_in(2),
+            formats: r.once_in(2).then(|| r.next()),
             place: byte(r),
             given: Given::draw_memory(r),
         }),

@@ -72,6 +72,7 @@ impl Sequence {
             while world.model.params.len() < self.setup.n_first {
                 world.add_small(seeds.next().unwrap_or(0));
             }
+            world.counts.calls = 0;
             for call in &self.calls {
                 made.set(made.get() + 1);
                 world.make(call);

@@ -65,10 +65,7 @@ pub fn keeps_graph(call: &Call) -> bool {
 
 /// Whether an aside takes away what a graph goes on with.
 pub fn moves(aside: &Aside) -> bool {
-    matches!(
-        aside,
-        Aside::Rebind(_) | Aside::Park(_) | Aside::Read(_) | Aside::TellScale(_)
-    )
+    matches!(aside, Aside::Rebind(_) | Aside::Park(_) | Aside::Read(_) | Aside::TellScale(_))
 }
 
 impl World {

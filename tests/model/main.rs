@@ -40,7 +40,7 @@ fn any_sequence_of_calls_leaves_what_the_model_has() {
 
 #[test]
 fn any_sequence_of_calls_leaves_what_the_model_has_where_state_is_packed() {
-    let calls = (500, "ADAMW_MODEL_MANY_CALLS");
+    let calls = (400, "ADAMW_MODEL_MANY_CALLS");
     // More than a checkpoint gives names of their own.
     Campaign { name: "many", places: &[Places::Processor], n_first: 4095, calls }.run();
 }

@@ -1,10 +1,11 @@
 //! A run that ends and goes on in new handles, which load what it has saved.
 
 use crate::call::Call;
-use crate::common::array::Array;
+use crate::common::array::{Array, Dtype};
 use crate::common::checkpoint::load_options;
 use crate::common::handle::Param;
 use crate::common::model::param::Format;
+use crate::common::random::Random;
 use crate::given::Given;
 use crate::more::More;
 use crate::side::Side;
@@ -14,7 +15,7 @@ use adamw::ffi::*;
 
 impl World {
     pub fn restart(&mut self, call: &Call) -> bool {
-        let Call::Restart { amsgrad, multi_precision, params, place, given } = call else {
+        let Call::Restart { amsgrad, multi_precision, params, formats, place, given } = call else {
             return false;
         };
         let live: Vec<usize> = self.model.live().collect();
@@ -28,17 +29,27 @@ impl World {
         let [Ok(Written(bytes)), Ok(_)] = saved else { panic!("saved before, refused now") };
         self.plain.assert_untouched();
         self.twin.assert_untouched();
-        self.become_new(&live, *amsgrad, *multi_precision);
+        let convert = self.become_new(&live, [*amsgrad, *multi_precision, *params], *formats);
         self.make_sides(*place, given);
         self.saves.end();
         let options = adamw_load_options { params: (*params).into(), extend: 1, ..load_options() };
         self.counts.reloads += 1;
+        if convert {
+            self.tell(false, |side| side.handle.load_bytes(&bytes, &options));
+        }
+        let options = adamw_load_options { convert: formats.is_some().into(), ..options };
         self.tell(true, |side| side.handle.load_bytes(&bytes, &options));
         true
     }
 
     /// The model is that of new handles that have loaded. What a load turns on starts from what there is.
-    fn become_new(&mut self, live: &[usize], amsgrad: bool, multi_precision: bool) {
+    /// Whether the load has to convert.
+    fn become_new(
+        &mut self,
+        live: &[usize],
+        [amsgrad, multi_precision, params]: [bool; 3],
+        formats: Option<u64>,
+    ) -> bool {
         let model = &mut self.model;
         model.params = live.iter().map(|i| model.params[*i].clone()).collect();
         let is_half_a_byte =
@@ -53,16 +64,35 @@ impl World {
             }
             self.saved = None;
         }
-        if multi_precision && model.config.multi_precision == 0 {
+        let begins = multi_precision && model.config.multi_precision == 0;
+        if begins {
             model.config.multi_precision = 1;
-            model.params.iter_mut().for_each(|param| param.begin_master());
             self.saved = None;
+        }
+        let mut differs = false;
+        let random = &mut Random::new(formats.unwrap_or_default());
+        for param in &mut model.params {
+            let mut format = param.format;
+            format.multi_precision = model.config.multi_precision == 1;
+            let dtype = random.one_of(&Dtype::ALL);
+            format.moments = random.one_of(&[ADAMW_MOMENTS_F32, ADAMW_MOMENTS_BF16, 2, 3]);
+            format.precision = random.below(4) as u32;
+            match param.converted(dtype, format).filter(|_| formats.is_some()) {
+                Some(new) => {
+                    differs |= param.differs_in_type(&new, params);
+                    *param = new;
+                    self.saved = None;
+                }
+                None if begins => param.begin_master(),
+                None => {}
+            }
         }
         for param in &mut model.params {
             (param.grad, param.alone) = (None, false);
         }
         (model.n_unchanged, model.config.lr) = (0, model.given_lr);
         (self.is_replayed, self.captured) = (false, Vec::new());
+        differs
     }
 
     /// Makes new handles, tells them what the old ones were told, and destroys those.
