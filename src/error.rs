@@ -208,6 +208,8 @@ pub enum Error {
         Plain(.value)
     )]
     ScheduleValue { index: u64, value: f64 },
+    #[error("{0} launches of graphs found no learning rate: adamw_prepare gives the next ones")]
+    NoRatesLeft(u64),
     #[error("lr is {0}")]
     LrConflict(&'static str),
     #[error(

@@ -55,6 +55,7 @@ kernels! {
         put_sums
         set_scale
         adapt_scale
+        advance_lr
         join_sums
         clear_skipped
         list_rows

@@ -210,9 +210,24 @@ pub struct Inputs {
     pub at: InputsAt,
     /// The address of a `Scaling`; 0: the loss scale does not adapt there.
     pub scaling: u64,
+    /// The address of a `Timetable`; 0: the step follows no schedule there.
+    pub timetable: u64,
 }
 
-assert_layout!(Inputs, 56: 0 lr, 8 inv_grad_scale, 16 largest_lr, 24 at, 48 scaling);
+assert_layout!(Inputs, 64: 0 lr, 8 inv_grad_scale, 16 largest_lr, 24 at, 48 scaling, 56 timetable);
+
+/// The head of the learning rates of coming steps, `[n] f64`, which follow it.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Timetable {
+    /// The place of the next one.
+    pub next: u64,
+    pub n: u64,
+    /// The steps that were skipped because there was none left.
+    pub missed: u64,
+}
+
+assert_layout!(Timetable, 24: 0 next, 8 n, 16 missed);
 
 /// The state of a loss scale that adapts.
 #[repr(C)]

@@ -34,6 +34,7 @@ mod statistics;
 mod step;
 mod streams;
 mod tensors;
+mod timetable;
 mod transfer;
 mod workspace;
 
@@ -44,6 +45,7 @@ pub use layout::{Scaling, ScalingRule};
 pub use offload::{HostCopy, PIECE};
 pub use scaling::Adapts;
 pub use step::Decider;
+pub use timetable::MOST_RATES;
 
 use crate::config::DeviceMemory;
 use crate::error::Error;
@@ -80,6 +82,8 @@ pub struct Cuda {
     size: Size,
     staging: Option<Staging>,
     clocks: Clocks,
+    /// The learning rates of coming steps, if a captured one may follow a schedule.
+    timetable: Option<Memory>,
     /// By upload: the mark behind its last copy.
     copied: [Event; UPLOADS],
     next_upload: usize,
@@ -143,6 +147,7 @@ impl Cuda {
             size: Size::default(),
             staging: None,
             clocks,
+            timetable: None,
             copied,
             next_upload: 0,
             left,

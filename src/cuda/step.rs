@@ -9,7 +9,7 @@
 //! 3. rows that lag are brought up to date, where the step takes all rows of the parameter;
 //! 4. one kernel for each `Launch` steps it, and clears gradients; a skipped step clears them, too;
 //! 5. the scalars are logged for the rows that take the step later;
-//! 6. `adapt_scale` adapts the loss scale, if it does so there.
+//! 6. `adapt_scale` adapts the loss scale, and `advance_lr` the schedule, if they do so there.
 //!
 //! Every kernel after the verdict reads it: if the step is skipped, they clear gradients and do
 //! nothing else. For a capture, `prepare_capture` has made a second workspace, and `record_step`
@@ -193,6 +193,7 @@ impl Cuda {
         n_groups: usize,
         decider: Decider,
         adapts: Option<Adapts>,
+        advances: bool,
         statistics: bool,
     ) -> Result<(), Error> {
         self.prepare()?;
@@ -203,6 +204,9 @@ impl Cuda {
         }
         if let Some(adapts) = adapts.filter(|_| queued.is_ok()) {
             queued = self.adapt_scaling(&device, &adapts);
+        }
+        if advances && queued.is_ok() {
+            queued = self.advance_lr(&device);
         }
         let is_broken = queued.is_err() && device.has_launched();
         drop(device);

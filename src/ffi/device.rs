@@ -135,7 +135,7 @@ pub unsafe extern "C" fn adamw_set_device_scale(
 ///
 /// ```text
 /// adamw_set_stream(optimizer, stream);       the stream that will be captured
-/// adamw_set_device_inputs(optimizer, &at);   lr comes from device memory
+/// adamw_set_device_inputs(optimizer, &at);   lr comes from there, or from a schedule
 /// adamw_prepare(optimizer);                  before the capture begins
 /// cudaStreamBeginCapture(stream, ...);
 /// adamw_step(optimizer);                     recorded; each launch of the graph is a step
@@ -145,10 +145,20 @@ pub unsafe extern "C" fn adamw_set_device_scale(
 /// The device counts the steps that the graph takes; `adamw_get_param_info` and the state by name
 /// read these counts.
 ///
-/// A graph continues as it was recorded, whatever is set on the handle afterwards: every launch is
-/// a step of the parameters of the captured step, with its gradients, options and device inputs.
-/// Plain steps and other captures may follow in between; they use the current settings of the
-/// handle and the same step counts.
+/// A captured step of a handle with a schedule follows it: each launch takes the learning rate of
+/// its own step, and advances the schedule unless it is skipped. This call gives the device the
+/// learning rates of the next 65,536 steps, from where the schedule is. A launch for which none is
+/// left is skipped, as for an invalid device input, and the next `adamw_get_step_info` is once
+/// `ADAMW_STATUS_INVALID_ARGUMENT` and says how many were: call `adamw_prepare` again in time.
+/// Wherever the host puts the schedule, and whichever it sets in its place, the launches after that
+/// follow; without one, they are skipped. A plain step waits for the device then, as do the calls
+/// that read where the schedule is. The schedule advances with every step, has no function, is not
+/// REDUCE_ON_PLATEAU, and is not combined with `lr` of `adamw_set_device_inputs`.
+///
+/// A graph continues as it was recorded, whatever else is set on the handle afterwards: every
+/// launch is a step of the parameters of the captured step, with its gradients, options and device
+/// inputs. Plain steps and other captures may follow in between; they use the current settings of
+/// the handle and the same step counts.
 ///
 /// Memory of the library that a graph uses stays where it is until `adamw_destroy`: state, step
 /// counts, and what sparse gradients need, also for parameters that are removed; and, for each
@@ -171,11 +181,11 @@ pub unsafe extern "C" fn adamw_set_device_scale(
 /// `adamw_destroy`, which frees what it reads and may unload its kernels.
 ///
 /// `ADAMW_STATUS_UNSUPPORTED` from a step inside a capture if `adamw_prepare` was not called before
-/// it, or if the step cannot be replayed: if the learning rate is not a device input, if there is a
-/// schedule or an lr_ratio callback, if parameters in the host's memory are stepped, or if the host
-/// has to know about the gradients. It is `ADAMW_STATUS_UNSUPPORTED`, too, to do to a parameter
-/// what a captured graph that steps it could not follow: to set its first sparse gradient under
-/// `ADAMW_LAZY_EXACT`, or to leave that mode.
+/// it, or if the step cannot be replayed: if the learning rate is neither a device input nor of a
+/// schedule that can be followed, if there is an lr_ratio callback, if parameters in the host's
+/// memory are stepped, or if the host has to know about the gradients. It is
+/// `ADAMW_STATUS_UNSUPPORTED`, too, to do to a parameter what a captured graph that steps it could
+/// not follow: to set its first sparse gradient under `ADAMW_LAZY_EXACT`, or to leave that mode.
 #[unsafe(no_mangle)]
 pub extern "C" fn adamw_prepare(optimizer: *mut Optimizer) -> Status {
     guard(|| handle::with(optimizer, |optimizer| optimizer.prepare()))

@@ -20,7 +20,7 @@ pub extern "C" fn adamw_set_lr(optimizer: *mut Optimizer, lr: f64) -> Status {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn adamw_get_lr(optimizer: *const Optimizer, out_lr: *mut f64) -> Status {
     guard(|| {
-        let lr = handle::with(optimizer, |optimizer| Ok(optimizer.lr()))?;
+        let lr = handle::with(optimizer, |optimizer| optimizer.next_lr())?;
         // SAFETY: the caller guarantees it.
         unsafe { put("out_lr", out_lr, lr) }
     })

@@ -123,7 +123,7 @@ pub unsafe extern "C" fn adamw_get_step_info(
 ) -> Status {
     guard(|| {
         let (report, (isa, num_threads)) = handle::with(optimizer, |optimizer| {
-            Ok((optimizer.report()?, optimizer.isa_and_threads()))
+            Ok((optimizer.report_to_host()?, optimizer.isa_and_threads()))
         })?;
         let info = adamw_step_info {
             struct_size,

@@ -22,6 +22,16 @@ impl Node {
         goes_on || self.parts.iter().any(Node::goes_on)
     }
 
+    /// Returns whether the learning rate follows from the index and from the one before: neither a
+    /// function of the host's nor a metric is asked.
+    pub fn is_foreseen(&self) -> bool {
+        let asks = matches!(
+            self.terms.kind,
+            Kind::Lambda | Kind::Multiplicative | Kind::Function | Kind::ReduceOnPlateau
+        );
+        !asks && self.parts.iter().all(Node::is_foreseen)
+    }
+
     /// Returns the learning rate at `index`; `last` is the one at the index before (anything at
     /// index 0).
     pub fn lr(&self, index: u64, last: f64) -> Result<f64, Error> {

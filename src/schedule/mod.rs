@@ -92,14 +92,7 @@ impl Schedule {
         self.state
     }
 
-    /// Sets a state that was saved, after checking it.
-    pub fn set_state(&mut self, state: State) -> Result<(), Error> {
-        state.validate()?;
-        self.state = state;
-        Ok(())
-    }
-
-    /// Sets a state that `next` returned.
+    /// Sets a state that has been found valid.
     pub fn go_to(&mut self, state: State) {
         self.state = state;
     }
@@ -137,9 +130,28 @@ impl Schedule {
                 "advances with a metric only: adamw_schedule_advance_with_metric takes it",
             ));
         }
-        let index = self.state.index.saturating_add(1);
-        let lr = self.node.lr(index, self.state.lr)?;
-        Ok(State { index, lr, ..self.state })
+        self.after(self.state)
+    }
+
+    /// Returns the state after another one. Asks the host's function.
+    fn after(&self, state: State) -> Result<State, Error> {
+        let index = state.index.saturating_add(1);
+        let lr = self.node.lr(index, state.lr)?;
+        Ok(State { index, lr, ..state })
+    }
+
+    /// Returns whether the learning rates of all coming steps follow from the present state.
+    pub fn is_foreseen(&self) -> bool {
+        self.advance == Advance::OnStep && self.node.is_foreseen()
+    }
+
+    /// Lists `n` learning rates from the present index on, or fewer if the next is none that a step
+    /// can use.
+    pub fn foresee(&self, n: usize, to: &mut Vec<f64>) {
+        to.clear();
+        let first = Some(self.state);
+        let states = core::iter::successors(first, |state| self.after(*state).ok());
+        to.extend(states.map(|state| state.lr).take(n));
     }
 
     /// Returns the state after this one and a metric. Changes nothing.

@@ -19,6 +19,7 @@ mod presence;
 mod ptx;
 mod ranks;
 mod scaler;
+mod schedules;
 mod sparse;
 mod statistics;
 mod steps;

@@ -9,6 +9,7 @@ use crate::common::kernels::{CHUNK, Case, compare};
 use crate::common::rows::{Rows, RowsOnDevice};
 use crate::common::twin::Twin;
 use crate::ptx::PTX;
+use crate::schedules;
 use adamw::ffi::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -76,9 +77,12 @@ const MUTATIONS: &[Mutation] = &[
     mutation("a decay of the old value", "prepare", 1, "and.b32", "xor.b32"),
     mutation("a step that is not counted", "prepare", 3, "st.global.u64", "// "),
     mutation("a constant that is rounded down", "prepare", 2, "cvt.rn.f32.f64", "cvt.rz.f32.f64"),
-    mutation("a rate that may be negative", "prepare", 0, "setp.ltu.f32", "setp.nan.f32"),
-    mutation("a rate that is too large", "prepare", 0, "setp.ltu.f64", "setp.nan.f64"),
-    mutation("a scale that is too small", "prepare", 1, "setp.ltu.f32", "setp.nan.f32"),
+    mutation("a rate that may be negative", "prepare", 0, "setp.ltu.f64", "setp.nan.f64"),
+    mutation("a rate that is too large", "prepare", 0, "setp.gtu.f64", "setp.nan.f64"),
+    mutation("a rate behind the last", "prepare", 0, "setp.ge.u64", "setp.gt.u64"),
+    mutation("a rate of another step", "prepare", 1, "shl.b64", "shr.u64"),
+    mutation("a rate of another step, without norms", "prepare", 2, "shl.b64", "shr.u64"),
+    mutation("a scale that is too small", "prepare", 0, "setp.ltu.f32", "setp.nan.f32"),
     mutation("a scale that is too large", "prepare", 0, "setp.gtu.f32", "setp.nan.f32"),
     mutation("a verdict that is not written", "prepare", 0, "st.global.v2.u32", "// "),
     mutation("a sum of other lanes", "tally_f32", 0, "shfl.sync.down.b32", "shfl.sync.up.b32"),
@@ -94,7 +98,8 @@ const MUTATIONS: &[Mutation] = &[
     mutation("squares of another mean", "put_sums", 0, "mul.rn.f64", "add.rn.f64"),
     mutation("a count that is not put", "put_sums", 1, "st.global.f64", "// "),
     mutation("a verdict that is not written", "decide", 0, "st.global.v2.u32", "// "),
-    mutation("a rate that may be negative", "decide", 1, "setp.ltu.f32", "setp.nan.f32"),
+    mutation("a rate that may be negative", "decide", 2, "setp.ltu.f64", "setp.nan.f64"),
+    mutation("a rate behind the last", "decide", 0, "setp.ge.u64", "setp.gt.u64"),
     mutation("a scale that is too large", "decide", 1, "setp.gtu.f32", "setp.nan.f32"),
     mutation("a scale that is not set", "set_scale", 0, "st.global.f64", "// "),
     mutation("a scale that grows late", "adapt_scale", 0, "setp.lt.u64", "setp.le.u64"),
@@ -102,6 +107,16 @@ const MUTATIONS: &[Mutation] = &[
     mutation("a scale that grows without end", "adapt_scale", 1, "setp.lt.f64", "setp.ne.f64"),
     mutation("a scale below the least", "adapt_scale", 0, "setp.gt.f64", "setp.ne.f64"),
     mutation("a scale that nobody is told", "adapt_scale", 0, "st.global.f32", "// "),
+    mutation("a schedule that goes on when skipped", "advance_lr", 0, "setp.eq.s32", "setp.ne.s32"),
+    mutation("a schedule that stands still", "advance_lr", 0, "st.global.u64", "// "),
+    mutation("a step that misses no rate", "advance_lr", 1, "st.global.u64", "// "),
+    mutation(
+        "a step that misses a rate that is there",
+        "advance_lr",
+        0,
+        "setp.lt.u64",
+        "setp.gt.u64",
+    ),
     mutation("a gradient that is not cleared", "clear_skipped", 0, "st.global.cs.v4.f32", "// "),
     mutation("weights that are not kept", "keep_f32", 0, "st.global.cs.v4.f32", "// "),
     mutation("a change of other lanes", "change_f32", 0, "shfl.sync.down.b32", "shfl.sync.up.b32"),
@@ -177,6 +192,8 @@ impl Mutation {
         let seen = catch_unwind(AssertUnwindSafe(|| match self.kernel {
             "prepare" => {
                 reads(ADAMW_CLIP_NONE);
+                schedules::follow(ADAMW_CLIP_NONE);
+                schedules::follow(ADAMW_CLIP_NORM);
                 powers();
                 formulas();
                 self.step(&device)
@@ -184,6 +201,10 @@ impl Mutation {
             _ if steps => self.step(&device),
             "set_scale" | "adapt_scale" => {
                 scales();
+                Ok(())
+            }
+            "advance_lr" => {
+                schedules::follow(ADAMW_CLIP_NORM);
                 Ok(())
             }
             kernel if SPARSE.contains(&kernel) => {
@@ -194,6 +215,7 @@ impl Mutation {
             kernel => {
                 if kernel == "decide" {
                     reads(ADAMW_CLIP_GLOBAL_NORM);
+                    schedules::follow(ADAMW_CLIP_GLOBAL_NORM);
                 }
                 decide();
                 outside();

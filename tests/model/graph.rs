@@ -20,6 +20,8 @@ pub struct Captured {
     /// What groups and the parameters that are stepped were told then.
     groups: Vec<adamw_group_config>,
     options: Vec<(u32, adamw_param_options)>,
+    /// Its learning rates are those of the schedule.
+    follows: bool,
 }
 
 impl Captured {
@@ -94,9 +96,10 @@ impl World {
             return;
         }
         self.before_a_step();
-        self.twin.read_lr_there(true);
+        let follows = self.model.schedule.is_some();
+        self.twin.read_lr_there(!follows);
         self.write_inputs();
-        if !self.twin.reads_lr_there() || self.twin.handle.prepare().is_err() {
+        if !self.has_lr_there(follows) || self.twin.handle.prepare().is_err() {
             return;
         }
         let mut after = self.model.clone();
@@ -135,18 +138,25 @@ impl World {
         self.counts.calls += 1;
         let options = due.iter().map(|n| (*n, self.model.params[*n as usize].options)).collect();
         let groups = self.model.groups.clone();
-        self.graph = Some(Captured { graph, twins, plains, cleared, groups, options });
+        self.graph = Some(Captured { graph, twins, plains, cleared, groups, options, follows });
+    }
+
+    /// Whether a launch finds a learning rate on the device.
+    fn has_lr_there(&self, follows: bool) -> bool {
+        match &self.model.schedule {
+            Some(schedule) => follows && !schedule.manual,
+            None => !follows && self.twin.reads_lr_there(),
+        }
     }
 
     /// What makes the host wait, or ask, is taken back, and gradients take the place of sums.
     fn leave_what_can_be_captured(&mut self) {
-        for call in [
-            Call::SetSchedule(0),
-            Call::SetRatio(0),
-            Call::SetFlag(None),
-            Call::RemoveScaler,
-            Call::SetStatistics(false),
-        ] {
+        if self.model.schedule.as_ref().is_some_and(|schedule| schedule.manual) {
+            self.make(&Call::SetSchedule(0));
+        }
+        for call in
+            [Call::SetRatio(0), Call::SetFlag(None), Call::RemoveScaler, Call::SetStatistics(false)]
+        {
             self.make(&call);
         }
         let numbers: Vec<usize> = self.model.live().collect();
@@ -185,7 +195,7 @@ impl World {
             || plains.iter().any(is_alone)
             // A launch reads nothing of the host's, which refuses the plain step.
             || self.model.groups.iter().any(|group| self.model.current(group).is_none())
-            || !self.twin.reads_lr_there()
+            || !self.has_lr_there(captured.follows)
         {
             self.graph = Some(captured);
             return self.drop_graph();
@@ -245,6 +255,7 @@ impl World {
                 captured.grads().all(|(of, _)| *of != number)
             }
             Call::SetGradScale(_) => self.twin.there.reads(Input::GradScale),
+            Call::SetSchedule(_) | Call::SetIndex(_) => captured.follows,
             _ => keeps_graph(call),
         };
         if !keeps {

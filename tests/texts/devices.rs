@@ -3,11 +3,11 @@
 use crate::Refusals;
 use crate::common::array::{Array, Dtype};
 use crate::common::device::{self, Device, OnDevice, Stream};
-use crate::common::handle::{Answer, Failure, Handle, Param, config};
+use crate::common::handle::{Answer, Failure, Handle, Param, config, schedule};
 use crate::common::host::{from_user_data, user_data};
 use crate::common::rows::{Rows, RowsOnDevice};
 use adamw::ffi::Status::{
-    Callback, Device as DeviceFailed, NotFound, OutOfMemory, Poisoned, Unsupported,
+    Callback, Device as DeviceFailed, InvalidArgument, NotFound, OutOfMemory, Poisoned, Unsupported,
 };
 use adamw::ffi::*;
 use core::cell::Cell;
@@ -253,8 +253,8 @@ fn captures(rows: &mut Refusals) {
         told.push(handle.get_state("state.w.exp_avg", &Array::zeros(Dtype::F32, 8)));
     }));
     let texts = [
-        "a step whose learning rate is not read by the device (adamw_set_device_inputs) is not possible \
-         while the stream is being captured",
+        "a step whose learning rate is not read by the device (adamw_set_device_inputs), and follows no \
+         schedule, is not possible while the stream is being captured",
         "reading state is not possible while the stream is being captured",
     ];
     told.into_iter().zip(texts).for_each(|(told, text)| rows.row(told, Unsupported, text));
@@ -269,6 +269,21 @@ fn captures(rows: &mut Refusals) {
         Unsupported,
         "the first sparse gradient under ADAMW_LAZY_EXACT is not possible for a parameter that a captured \
          graph steps (set one before the capture)",
+    );
+    drop(graph);
+
+    handle.set_device_inputs([0; 3]).unwrap();
+    let exponential = schedule(ADAMW_SCHEDULE_EXPONENTIAL);
+    handle.set_schedule(&adamw_schedule { lr: 0.1, gamma: 0.5, ..exponential }).unwrap();
+    handle.prepare().unwrap();
+    let graph = stream.capture(|| handle.step());
+    handle.remove_schedule();
+    stream.launch(&graph);
+    stream.wait();
+    rows.row(
+        handle.try_step_info().map(|_| ()),
+        InvalidArgument,
+        "1 launches of graphs found no learning rate: adamw_prepare gives the next ones",
     );
     drop((graph, grad));
 }

@@ -17,11 +17,18 @@ __device__ __forceinline__ double inv_grad_scale(const Inputs &inputs) {
   return is_loss_scale(scale) ? 1.0 / (double)scale : __longlong_as_double(0x7ff8000000000000);
 }
 
+// Returns the learning rate, which a timetable has if the step follows one.
+__device__ __forceinline__ double lr_of(const Inputs &inputs) {
+  if (inputs.lr_at != nullptr) return *inputs.lr_at;
+  return inputs.timetable != nullptr ? inputs.timetable->lr() : inputs.lr;
+}
+
 // Returns whether every parameter can be stepped with the learning rate that was read, as
 // `check_lr_on_device` does.
 __device__ __forceinline__ bool is_lr_valid(const Inputs &inputs) {
-  if (inputs.lr_at == nullptr) return true;
-  const double lr = *inputs.lr_at;
+  if (inputs.timetable != nullptr && !inputs.timetable->has_lr()) return false;
+  if (inputs.timetable == nullptr && inputs.lr_at == nullptr) return true;
+  const double lr = lr_of(inputs);
   return lr >= 0.0 && lr <= inputs.largest_lr;
 }
 
@@ -169,8 +176,7 @@ __device__ __forceinline__ Clock advanced(const Clock &clock, const Hyper &hyper
 __device__ __forceinline__ Step step_of(const Hyper &hyper, const Clock &clock,
                                         const Inputs &inputs, double factor) {
   Step step;
-  step.lr = (inputs.lr_at == nullptr ? inputs.lr : (double)*inputs.lr_at) * hyper.group_lr_scale *
-            hyper.lr_scale;
+  step.lr = lr_of(inputs) * hyper.group_lr_scale * hyper.lr_scale;
   step.beta1 = hyper.beta1, step.beta2 = hyper.beta2, step.eps = hyper.eps,
   step.weight_decay = hyper.weight_decay;
   step.grad_scale = factor * (inv_grad_scale(inputs) * hyper.mean);

@@ -74,6 +74,14 @@ extern "C" __global__ void __launch_bounds__(256, 2)
   if (out != nullptr) *out = (float)value.scale;
 }
 
+// Goes on to the next learning rate, if the step was taken. One thread does it.
+extern "C" __global__ void __launch_bounds__(256, 2)
+    advance_lr(Timetable *timetable, const Verdict *verdict) {
+  if (threadIdx.x > 0) return;
+  if (!is_skipped(verdict)) timetable->next++;
+  else if (!timetable->has_lr()) timetable->missed++;
+}
+
 // Steps all chunks of tensors that are kept alike: `chunks [n_chunks]`, shared out over the blocks.
 template <class Stepper>
 __device__ __forceinline__ void step_chunks(const Tensor *tensors, const Chunk *chunks,

@@ -132,14 +132,28 @@ AT(24, ScalingRule, most);
 AT(32, ScalingRule, growth_interval);
 AT(40, ScalingRule, backoff_interval);
 
+// The learning rates of coming steps, `[n] f64` behind it.
+struct Timetable {
+  u64 next, n;
+  u64 missed; // steps for which there was none
+
+  __device__ __forceinline__ bool has_lr() const { return next < n; }
+  __device__ __forceinline__ double lr() const { return ((const double *)(this + 1))[next]; }
+};
+static_assert(sizeof(Timetable) == 24, "as layout.rs has it");
+AT(0, Timetable, next);
+AT(8, Timetable, n);
+AT(16, Timetable, missed);
+
 // The inputs of the step of all parameters: numbers of the host's, or f32s in global memory.
 struct Inputs {
   double lr, inv_grad_scale;
   double largest_lr; // the largest that may be read
   const float *lr_at, *grad_scale_at, *found_inf_at; // 0: the host's number is meant
   const Scaling *scaling; // 0: the scale does not adapt
+  const Timetable *timetable; // 0: no schedule is followed
 };
-static_assert(sizeof(Inputs) == 56, "as layout.rs has it");
+static_assert(sizeof(Inputs) == 64, "as layout.rs has it");
 AT(0, Inputs, lr);
 AT(8, Inputs, inv_grad_scale);
 AT(16, Inputs, largest_lr);
@@ -147,6 +161,7 @@ AT(24, Inputs, lr_at);
 AT(32, Inputs, grad_scale_at);
 AT(40, Inputs, found_inf_at);
 AT(48, Inputs, scaling);
+AT(56, Inputs, timetable);
 
 // The sums over the gradient of one parameter.
 struct Total {

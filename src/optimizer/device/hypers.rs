@@ -25,11 +25,12 @@ impl Optimizer {
     pub(in crate::optimizer) fn decide_on_device(
         &mut self,
         of: &Range<usize>,
+        step: &DeviceStep,
     ) -> Result<(), Error> {
         if self.lr_ratio.is_some() {
             self.set_hypers(of, true)?;
         }
-        self.check_lr_on_device()
+        if step.follows { Ok(()) } else { self.check_lr_on_device() }
     }
 
     /// Sets the hyper-parameters of the parameters on the device. `asks`: by the host's callback.
@@ -76,7 +77,7 @@ impl Optimizer {
     /// Checks that the numbers that the device makes of the learning rate are finite in the type
     /// that each parameter is computed in, if the host knows the learning rate.
     fn check_lr_on_device(&self) -> Result<(), Error> {
-        let inputs = self.inputs(0);
+        let inputs = self.inputs();
         let LrLimit { lr: largest, param: Some(id) } = self.on_device.lr_limit else {
             return Ok(());
         };
@@ -94,16 +95,15 @@ impl Optimizer {
         })
     }
 
-    /// Returns the numbers that all of them are stepped with, or where the device reads them.
-    /// `scaling`: where the loss scale adapts there, or 0.
-    pub(in crate::optimizer) fn inputs(&self, scaling: u64) -> Inputs {
-        let at = self.on_device.inputs;
+    /// Returns the numbers that all of them are stepped with, or where the host has them there.
+    pub(in crate::optimizer) fn inputs(&self) -> Inputs {
+        let (at, largest) = (self.on_device.inputs, self.on_device.lr_limit.lr);
         Inputs {
             lr: self.on_device.lr.unwrap_or(self.lr),
             inv_grad_scale: self.inv_grad_scale(),
-            largest_lr: self.on_device.lr_limit.lr.min(f32::MAX.into()),
-            scaling,
+            largest_lr: if at.lr == 0 { largest } else { largest.min(f32::MAX.into()) },
             at: InputsAt { lr: if self.on_device.lr.is_some() { 0 } else { at.lr }, ..at },
+            ..Inputs::default()
         }
     }
 

@@ -10,14 +10,17 @@ use crate::device::Device;
 use crate::error::Error;
 use crate::optimizer::Optimizer;
 use crate::optimizer::device::{DeviceStep, InputsAt};
+use crate::schedule::Schedule;
 use core::ops::Range;
 
 impl Optimizer {
     /// Lays out the device's part of a step, if it has one. `steps_on_host`: the host has one too.
+    /// `prepares`: for a step that will be captured.
     pub(in crate::optimizer) fn lay_device(
         &mut self,
         of: &Range<usize>,
         steps_on_host: bool,
+        prepares: bool,
     ) -> Result<Option<DeviceStep>, Error> {
         if self.backend.cuda().is_none() {
             return Ok(None);
@@ -32,7 +35,7 @@ impl Optimizer {
             self.on_device.laid = Some(wanted);
             return Ok(None);
         }
-        let step = self.device_step(steps_on_host)?;
+        let step = self.device_step(steps_on_host, prepares)?;
         let has_host_values =
             self.groups.iter().any(|group| group.host_values != HostValues::default());
         // A ratio is asked for later, when it is known that the step is taken.
@@ -78,7 +81,7 @@ impl Optimizer {
     }
 
     /// Checks that the device can do all that is asked, and returns its part of a step.
-    fn device_step(&mut self, steps_on_host: bool) -> Result<DeviceStep, Error> {
+    fn device_step(&mut self, steps_on_host: bool, prepares: bool) -> Result<DeviceStep, Error> {
         let cuda = self.backend.cuda().ok_or(Error::NoDeviceYet)?;
         if self.statistics && cuda.steps_rows() {
             return Err(Error::RowStatistics);
@@ -86,7 +89,10 @@ impl Optimizer {
         let is_captured = cuda.is_capturing()?;
         let inputs = self.on_device.inputs;
         let skips = self.nonfinite() == Nonfinite::Skip || inputs != InputsAt::default();
-        let goes_on_by_it = self.schedule.is_some() || self.lr_ratio.is_some() || steps_on_host;
+        let is_foreseen = self.schedule.as_ref().is_some_and(Schedule::is_foreseen);
+        let follows = is_foreseen && inputs.lr == 0 && (is_captured || prepares);
+        let asks = self.schedule.is_some() && !follows || self.lr_ratio.is_some();
+        let goes_on_by_it = asks || steps_on_host;
         let tells = self.found_inf.own_flag.is_some();
         let fails = self.nonfinite() == Nonfinite::Fail;
         let gives = self.grad_sums.is_some_and(|sums| sums.device() == Device::Host);
@@ -100,10 +106,23 @@ impl Optimizer {
         }
         let refused = [
             (
-                inputs.lr == 0,
-                "a step whose learning rate is not read by the device (adamw_set_device_inputs)",
+                inputs.lr == 0 && self.schedule.is_none(),
+                "a step whose learning rate is not read by the device (adamw_set_device_inputs), \
+                 and follows no schedule,",
             ),
-            (self.schedule.is_some(), "a step with a schedule"),
+            (
+                inputs.lr != 0 && self.schedule.is_some(),
+                "a step with a schedule beside the learning rate of adamw_set_device_inputs",
+            ),
+            (
+                self.schedule.is_some() && !is_foreseen,
+                "a step with a schedule that asks the host: for a metric, a value or an advance",
+            ),
+            (
+                follows && !self.on_device.timetable.is_set,
+                "a step whose schedule has been set, or has advanced, since adamw_prepare (call \
+                 it before)",
+            ),
             (self.lr_ratio.is_some(), "a step with an lr_ratio callback"),
             (steps_on_host, "a step of parameters in the host's memory"),
             (self.statistics, "a step with adamw_set_statistics"),
@@ -111,7 +130,7 @@ impl Optimizer {
         ];
         match refused.into_iter().find(|(is_asked, _)| is_captured && *is_asked) {
             Some((_, what)) => Err(Error::Capturing(what)),
-            None => Ok(DeviceStep { waits, is_captured }),
+            None => Ok(DeviceStep { waits, is_captured, follows }),
         }
     }
 }

@@ -6,7 +6,8 @@
 //! know. `report` and `clock` wait for what only the device knows.
 //!
 //! Parameters come and go in `params.rs`, `hypers.rs` sets what they are stepped with, `rows.rs` is
-//! for sparse gradients, and `offload.rs` for parameters there that the processor steps.
+//! for sparse gradients, `timetable.rs` for schedules that captured steps follow, and `offload.rs`
+//! for parameters there that the processor steps.
 #![forbid(unsafe_code)]
 
 pub(in crate::optimizer) mod hypers;
@@ -16,11 +17,12 @@ pub(in crate::optimizer) mod params;
 pub(in crate::optimizer) mod rows;
 pub(in crate::optimizer) mod scaler;
 mod sums;
+mod timetable;
 
 use crate::callback::adamw_param_info;
 use crate::config::Nonfinite;
 pub use crate::cuda::InputsAt;
-use crate::cuda::{Cuda, Decider};
+use crate::cuda::{Cuda, Decider, Inputs};
 use crate::error::{Error, MemoryProblem};
 use crate::optimizer::params::masters::Master;
 use crate::optimizer::params::table::{ParamId, Parts};
@@ -42,6 +44,7 @@ pub struct OnDevice {
     pub(in crate::optimizer) lr_limit: hypers::LrLimit,
     /// What the device does with the loss scale, and what the host knows of it.
     scaling: scaler::Scaling,
+    timetable: timetable::Timetable,
     /// By parameter, the sums of its gradient, if the host has to know them.
     totals: Vec<Total>,
     /// Where the device has the sums of what the last step has changed, if the host has not.
@@ -64,6 +67,8 @@ pub struct DeviceStep {
     /// The host waits for the norms, and decides for both parts.
     pub waits: bool,
     is_captured: bool,
+    /// It takes the learning rate of the schedule there: it is captured.
+    follows: bool,
 }
 
 impl OnDevice {
@@ -132,7 +137,8 @@ impl Optimizer {
         self.check_grads()?;
         self.check_window(&of)?;
         self.read_host_values()?;
-        if self.lay_device(&of, false)?.is_some() {
+        self.prepare_schedule()?;
+        if self.lay_device(&of, false, true)?.is_some() {
             self.check_masters(&of)?;
             self.fill_stale_masters(&of, Operands::is_on_device)?;
             let Parts { params, operands, .. } = self.params.parts();
@@ -182,6 +188,7 @@ impl Optimizer {
         &mut self,
         of: &Range<usize>,
         step: &DeviceStep,
+        advances: bool,
     ) -> Result<(), Error> {
         let decider = if step.waits {
             self.set_clip_factors(of)?;
@@ -189,24 +196,29 @@ impl Optimizer {
         } else if self.measures() {
             let outside = self.grad_sums.map_or(0, |sums| sums.address() as u64);
             Decider::Norms { skips: self.nonfinite() == Nonfinite::Skip, outside }
-        } else if self.on_device.inputs != InputsAt::default() {
+        } else if self.on_device.inputs != InputsAt::default() || step.follows {
             Decider::Inputs
         } else {
             Decider::Host
         };
         let adapts = self.adapts_scale(step);
         let scaling = if adapts.is_some() { self.cuda()?.scaling() } else { 0 };
-        let inputs = self.inputs(scaling);
+        let timetable = if step.follows { self.cuda()?.timetable() } else { 0 };
+        let inputs = Inputs { scaling, timetable, ..self.inputs() };
         let n_groups = self.groups.len();
         let statistics = self.statistics;
-        self.cuda()?.step(inputs, n_groups, decider, adapts, statistics)?;
+        let advances = advances && step.follows;
+        self.cuda()?.step(inputs, n_groups, decider, adapts, advances, statistics)?;
+        self.on_device.timetable.is_followed |= step.follows;
         self.on_device.scaling.is_due |= adapts.is_some();
         self.on_device.changes_at =
             if statistics { Some(self.cuda()?.changes_at()?) } else { None };
         let may_skip = match decider {
             Decider::Host => false,
             Decider::Inputs => true,
-            Decider::Norms { skips, .. } => skips || inputs.at != InputsAt::default(),
+            Decider::Norms { skips, .. } => {
+                skips || inputs.at != InputsAt::default() || step.follows
+            }
         };
         self.on_device.report_is_due = decider != Decider::Host;
         self.on_device.rows_are_due |= self.cuda()?.has_rows();
@@ -230,6 +242,13 @@ impl Optimizer {
     pub(in crate::optimizer) fn clear_due_report(&mut self) {
         self.on_device.report_is_due = false;
         self.on_device.changes_at = None;
+    }
+
+    /// Returns the report of the last step, or an error, once, if launches of a graph have found no
+    /// learning rate.
+    pub fn report_to_host(&mut self) -> Result<Report, Error> {
+        self.check_missed_rates()?;
+        self.report()
     }
 
     /// Returns the report of the last step. Waits for the device if only the device knows it.

@@ -30,6 +30,13 @@ impl Optimizer {
         self.config.lr_ptr.map_or(self.lr, HostNumber::read)
     }
 
+    /// Returns the learning rate of the next step. Waits for the device if only the device knows
+    /// it.
+    pub fn next_lr(&mut self) -> Result<f64, Error> {
+        self.learn_schedule()?;
+        Ok(self.lr())
+    }
+
     /// Returns the learning rate for a checkpoint. If the host keeps one that no step would take,
     /// it is the one that was read last, for a step or by `prepare`, so that the checkpoint can be
     /// loaded.
@@ -65,10 +72,10 @@ impl Optimizer {
     }
 
     /// Returns the learning rate that a step would give a parameter now. Asks the host's callback.
-    pub fn param_lr(&self, number: u32) -> Result<f64, Error> {
+    pub fn param_lr(&mut self, number: u32) -> Result<f64, Error> {
         let id = self.params.id(number)?;
         let ratio = self.ratio(id)?;
-        let lr = self.lr();
+        let lr = self.next_lr()?;
         config::learning_rate(lr)?;
         finite_lr(lr * self.current_group_of(id)?.lr_scale * ratio)
     }

@@ -8,26 +8,33 @@ use crate::schedule::{Advance, Schedule, State};
 impl Optimizer {
     /// Sets or removes the schedule. Without one, the learning rate stays what it is.
     pub fn set_schedule(&mut self, schedule: Option<Schedule>) -> Result<(), Error> {
-        if schedule.is_some() {
-            self.check_lr_is_free()?;
-        }
-        if let Some(schedule) = &schedule {
-            self.lr = schedule.state().lr;
+        self.check_schedule_may_change()?;
+        match &schedule {
+            Some(schedule) => {
+                self.check_lr_is_free()?;
+                self.lr = schedule.state().lr;
+            }
+            None => self.learn_schedule()?,
         }
         self.schedule = schedule;
+        self.replace_schedule();
         Ok(())
     }
 
-    /// Returns the state of the schedule.
-    pub fn schedule_state(&self) -> Result<State, Error> {
+    /// Returns the state of the schedule. Waits for the device if only the device knows it.
+    pub fn schedule_state(&mut self) -> Result<State, Error> {
+        self.learn_schedule()?;
         self.schedule.as_ref().map(Schedule::state).ok_or(Error::NoSchedule)
     }
 
     /// Sets the state of the schedule to one that was saved.
     pub fn set_schedule_state(&mut self, state: State) -> Result<(), Error> {
-        let schedule = self.schedule.as_mut().ok_or(Error::NoSchedule)?;
-        schedule.set_state(state)?;
-        self.lr = state.lr;
+        if self.schedule.is_none() {
+            return Err(Error::NoSchedule);
+        }
+        state.validate()?;
+        self.check_schedule_may_change()?;
+        self.go_to(state);
         Ok(())
     }
 
@@ -40,6 +47,7 @@ impl Optimizer {
             ));
         }
         let state = schedule.at(index)?;
+        self.check_schedule_may_change()?;
         self.go_to(state);
         Ok(())
     }
@@ -61,11 +69,12 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Sets the state of the schedule to one that it has returned itself.
+    /// Sets the state of the schedule to one that has been found valid.
     pub(in crate::optimizer) fn go_to(&mut self, state: State) {
         if let Some(schedule) = &mut self.schedule {
             schedule.go_to(state);
             self.lr = state.lr;
+            self.change_schedule();
         }
     }
 

@@ -69,6 +69,7 @@ impl Optimizer {
             self.clock(id)?;
         }
         self.learn_scale()?;
+        self.learn_schedule()?;
         if with_params { self.fetch_all() } else { Ok(()) }
     }
 

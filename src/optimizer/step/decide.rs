@@ -104,8 +104,8 @@ impl Optimizer {
         };
         self.scratch.decisions = decisions;
         decided?;
-        match plan.on_device {
-            Some(_) => self.decide_on_device(&plan.of),
+        match &plan.on_device {
+            Some(step) => self.decide_on_device(&plan.of, step),
             None => Ok(()),
         }
     }

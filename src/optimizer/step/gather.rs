@@ -72,7 +72,8 @@ impl Optimizer {
         let last = last.filter(|last| last.revision == revision && self.can_repeat(&of));
         let repeats = last.is_some();
         let needs = last.map_or_else(|| self.needs_of(&of), |last| last.needs.of_next());
-        let on_device = self.lay_device(&of, needs.steps_on_host)?;
+        self.learn_schedule_for_step()?;
+        let on_device = self.lay_device(&of, needs.steps_on_host, false)?;
         self.read_lr_on_device(on_device.as_ref())?;
         self.begin_offload(&of)?;
         if needs.rows || needs.lags {

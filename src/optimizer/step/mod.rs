@@ -147,10 +147,10 @@ impl Optimizer {
             None => next(self)?,
             Some(ranks) => ranks.next_scheduled(),
         };
-        self.update(&plan)?;
+        self.update(&plan, scheduled.is_some())?;
         self.report_taken(&plan, &mut report);
         if let Some(state) = scheduled {
-            self.go_to(state);
+            self.go_on(state, plan.on_device.as_ref());
         }
         taken(self);
         self.end_step(&plan);

@@ -15,15 +15,19 @@ use crate::tensor::{Extent, Operands};
 use core::ops::Range;
 
 impl Optimizer {
-    /// Writes what has been decided, and counts the step.
-    pub(in crate::optimizer) fn update(&mut self, plan: &Plan) -> Result<(), Error> {
+    /// Writes what has been decided, and counts the step. `advances`: the schedule, with it.
+    pub(in crate::optimizer) fn update(
+        &mut self,
+        plan: &Plan,
+        advances: bool,
+    ) -> Result<(), Error> {
         let Plan { of, repeats, needs, on_device, .. } = plan;
         if needs.stale_masters {
             self.fill_stale_masters(of, |_| true)?;
         }
         self.clear_due_report();
         if let Some(step) = on_device {
-            self.step_on_device(of, step)?;
+            self.step_on_device(of, step, advances)?;
         }
         // After the first write, and where other ranks write, the calling thread does what others
         // refuse.
