@@ -6,7 +6,7 @@ SAFETENSORS_VERSION := 0.8.0
 ML_DTYPES_VERSION := 0.6.0
 CONAN_VERSION := 2.34.0
 PACKAGE_TOOLS := cffi==2.1.1 ctypesgen==1.1.1 hatchling==1.33.0 h5py==3.16.0 meson==1.12.1 ml_dtypes==$(ML_DTYPES_VERSION) msgpack==1.2.4 mypy==2.4.1 ninja==1.13.2 tqdm==4.70.1 ziglang==0.17.1
-PEERS := ml_dtypes==$(ML_DTYPES_VERSION) safetensors==$(SAFETENSORS_VERSION) torch==2.15.0 deepspeed==0.19.8 paddlepaddle==3.3.1 bitsandbytes==0.50.2 expecttest==0.3.0 mypy==2.4.1 accelerate==1.15.0 lightning==2.6.6 setuptools wheel ninja
+PEERS := ml_dtypes==$(ML_DTYPES_VERSION) safetensors==$(SAFETENSORS_VERSION) torch==2.15.0 deepspeed==0.19.8 paddlepaddle==3.3.1 bitsandbytes==0.50.2 expecttest==0.3.0 mypy==2.4.1 accelerate==1.15.0 lightning==2.6.6 jax==0.10.2 optax==0.2.8 torchao==0.18.0 setuptools==84.2.1 wheel==0.48.0 ninja==1.13.2
 OTHERS := ml_dtypes==$(ML_DTYPES_VERSION) torch==2.15.0 optax==0.2.8 flax==0.12.8 jax==0.10.2 keras==3.15.1 h5py==3.16.0 msgpack==1.2.4 mlx[cpu]==0.32.4 mindspore==2.10.0 onnxruntime-training==1.19.2 onnx==1.16.2 torch-optimi==0.3.3 heavyball==3.2.1 pytorch_optimizer==4.1.0 tinygrad==0.14.0
 TFJS := @tensorflow/tfjs-core@4.22.0 @tensorflow/tfjs-layers@4.22.0 @tensorflow/tfjs-backend-cpu@4.22.0
 MATPLOTLIB_VERSION := 3.11.2
@@ -27,7 +27,7 @@ CTEST := .venv/bin/ctest
 CMAKE_PACKAGE := cmake==$(CMAKE_VERSION)
 endif
 
-.PHONY: help demo docs wheel deb test test-cuda test-rust test-hosts test-aarch64 test-conan test-long test-peers test-torch test-libtorch test-paddle test-others test-burn fuzz bench bench-checkpoint bench-checkpoint-peers bench-params bench-peers bench-python bench-quick bench-ranks quantization finetune header ptx ptx-check instructions clean
+.PHONY: help demo docs wheel deb test test-cuda test-rust test-hosts test-aarch64 test-conan test-long test-peers test-torch test-libtorch test-paddle test-others test-burn fuzz bench bench-checkpoint bench-checkpoint-peers bench-forgotten bench-params bench-peers bench-python bench-quick bench-ranks quantization finetune header ptx ptx-check instructions clean peers-helper
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -142,14 +142,21 @@ bench-params: build/before.so ## adding, finding and removing a parameter beside
 	cargo build --release --locked
 	cargo bench --locked --bench params -- $(CURDIR)/$< target/release/libadamw.so
 
-bench-peers: .venv-peers/ready ## this library beside PyTorch, DeepSpeed, Paddle and bitsandbytes (fetches some GB)
+# What runs over the library that is built here, and the helper in C, beside others.
+BESIDE_PEERS = LIBADAMW=$(CURDIR)/target/release/libadamw.so PEERS_HELPER=$(CURDIR)/build/peers.so .venv-peers/bin/python
+
+peers-helper: .venv-peers/ready
 	cargo build --release --locked --lib --target-dir target
 	ln -sf libadamw.so target/release/libadamw.so.0
 	mkdir -p build
 	$(CC) -O3 -march=native -fopenmp -shared -fPIC -Iinclude benches/peers/helper.c benches/peers/traffic.c \
 	  -Ltarget/release -ladamw -Wl,-rpath,$(CURDIR)/target/release -o build/peers.so
-	LIBADAMW=$(CURDIR)/target/release/libadamw.so PEERS_HELPER=$(CURDIR)/build/peers.so \
-	  .venv-peers/bin/python benches/peers/compare.py docs/peers.svg
+
+bench-peers: peers-helper ## this library beside other systems on the CPU, within an hour; CASES="f16 8-bit" for some cases (fetches some GB)
+	$(BESIDE_PEERS) benches/peers/compare.py docs/peers.svg $(CASES)
+
+bench-forgotten: peers-helper ## steps after many without a gradient, of this library and of PyTorch
+	$(BESIDE_PEERS) benches/peers/forgotten.py
 
 test-peers: .venv-peers/ready test-torch test-libtorch test-paddle ## state of other frameworks to and from checkpoints, with the frameworks themselves (fetches some GB)
 	$(OVER_SOURCE) .venv-peers/bin/python tests/python/peers/continue.py

@@ -1,20 +1,34 @@
 """AdamW of several systems beside this library on the CPU: `make bench-peers`.
 
-Each runs in a process of its own; in every round each takes its steps in turn, so that a machine whose speed drifts
-favours none. Prints a table of medians and ratios, and draws them."""
+compare.py PLOT [CASE ...]
+
+Each peer takes turns with this library, two processes at a time, so that a machine whose speed drifts favours neither. A
+turn begins when the other process is at rest: threads may spin after their work. Pairs are kept in build/, those that this
+commit has are not measured again. Prints tables of medians and ratios of all that there are, and draws them."""
 
 import importlib.metadata
+import json
 import os
 import pathlib
 import statistics
 import subprocess
 import sys
+import time
 
 import cases
 
 HERE = pathlib.Path(__file__).parent
-ROUNDS = 15
-PACKAGES = {"torch": "PyTorch", "deepspeed": "DeepSpeed", "paddlepaddle": "Paddle", "bitsandbytes": "bitsandbytes"}
+BUILD = HERE.parent.parent / "build"
+ROUNDS = 41
+PACKAGES = {
+    "torch": "PyTorch",
+    "deepspeed": "DeepSpeed",
+    "paddlepaddle": "Paddle",
+    "optax": "optax",
+    "jax": "JAX",
+    "bitsandbytes": "bitsandbytes",
+    "torchao": "torchao",
+}
 
 
 class Worker:
@@ -24,38 +38,95 @@ class Worker:
         command = [sys.executable, str(HERE / "worker.py"), peer, case.name, str(threads)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         self.process = subprocess.Popen(command, env=environment, **pipes)
-        self.rounds = []
+        self.what, self.rounds = f"{peer} on {case.name}", []
+
+    def wait(self):
         for line in self.process.stdout:
             if line == "ready\n":
                 return
-        sys.exit(f"{peer} on {case.name}:\n{self.process.stderr.read()[-2000:]}")
+        sys.exit(f"{self.what}:\n{self.process.stderr.read()[-2000:]}")
+
+    def ticks(self):
+        """Processor time of all its threads, in hundredths of a second."""
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return int(fields[11]) + int(fields[12])
+
+    def rest(self):
+        before = None
+        while before != (before := self.ticks()):
+            time.sleep(0.02)
 
     def round(self):
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         self.rounds.append(float(self.process.stdout.readline()))
+        self.rest()
 
     def end(self):
         self.process.stdin.close()
         self.process.wait()
 
 
-def measure(case, threads):
-    """Nanoseconds of a step, round by round, of this library and each peer."""
-    workers = {peer: Worker(peer, case, threads) for peer in ["libadamw", *case.peers]}
+def measure(case, threads, peer):
+    """Nanoseconds of a step, round by round, of this library and of the peer."""
+    workers = [Worker(name, case, threads) for name in ("libadamw", peer)]
+    for worker in workers:
+        worker.wait()
+    for worker in workers:
+        worker.rest()
     for _ in range(ROUNDS):
-        for worker in workers.values():
+        for worker in workers:
             worker.round()
-    for worker in workers.values():
+    for worker in workers:
         worker.end()
-    return {peer: worker.rounds for peer, worker in workers.items()}
+    return [worker.rounds for worker in workers]
 
 
-def ratios(rounds, peer):
-    """Quartiles of the peer's time over ours."""
-    each = sorted(theirs / ours for ours, theirs in zip(rounds["libadamw"], rounds[peer]))
-    low, middle, high = statistics.quantiles(each, n=4)
-    return low, middle, high
+def quartiles(pair):
+    """Of the peer's time over ours."""
+    return statistics.quantiles([theirs / own for own, theirs in zip(*pair, strict=True)], n=4)
+
+
+class Results:
+    """Pairs by case, threads and peer, in a file that grows by one at a time."""
+
+    def __init__(self, commit):
+        BUILD.mkdir(exist_ok=True)
+        self.path, self.pairs = BUILD / f"peers-{commit}.jsonl", {}
+        for line in self.path.read_text().splitlines() if self.path.exists() else []:
+            *key, pair = json.loads(line)
+            self.pairs[tuple(key)] = pair
+
+    def measure(self, case, threads, peer):
+        key = (case.name, threads, peer)
+        if key not in self.pairs:
+            self.pairs[key] = measure(case, threads, peer)
+            with self.path.open("a") as file:
+                file.write(json.dumps([*key, self.pairs[key]]) + "\n")
+
+    def cell(self, case, peer):
+        """The medians with one thread and with two."""
+        pairs = [self.pairs.get((case.name, threads, peer)) for threads in (1, 2)]
+        return ", ".join(f"{quartiles(pair)[1]:.3g}" for pair in pairs if pair) or "-"
+
+
+def peers():
+    return list(dict.fromkeys(peer for case in cases.ALL for peer in case.peers))
+
+
+def print_tables(results):
+    print("| case | " + " | ".join(peers()) + " |\n|" + "---|" * (1 + len(peers())))
+    for case in cases.ALL:
+        print(f"| {case.title} | " + " | ".join(results.cell(case, peer) for peer in peers()) + " |")
+    print("\n| case | threads | libadamw | another | its time over libadamw's |\n|---|---|---|---|---|")
+    for case in cases.ALL:
+        for threads in (1, 2):
+            for peer in case.peers:
+                if pair := results.pairs.get((case.name, threads, peer)):
+                    low, middle, high = quartiles(pair)
+                    ours = statistics.median(pair[0]) / sum(case.lengths)
+                    ratio = f"{middle:.3g} ({low:.3g} to {high:.3g})"
+                    print(f"| {case.title} | {threads} | {ours:.3f} ns/element | {peer} | {ratio} |")
 
 
 def draw(results, plot, caption):
@@ -65,19 +136,20 @@ def draw(results, plot, caption):
     matplotlib.rcParams["svg.hashsalt"] = "libadamw"
     from matplotlib import pyplot
 
-    peers = list(dict.fromkeys(peer for rounds in results.values() for peer in rounds if peer != "libadamw"))
-    figure, columns = pyplot.subplots(1, 2, figsize=(14, 6), sharey=True)
+    figure, columns = pyplot.subplots(1, 2, figsize=(14, 7), sharey=True)
+    colors = {peer: f"C{place}" for place, peer in enumerate(peers())}
+    colors["torchao 8-bit"] = "black"  # the eleventh, and there are ten
     for threads, axes in zip((1, 2), columns):
-        for place, case in enumerate(cases.ALL):
-            rounds = results[case.name, threads]
-            for peer in case.peers:
-                low, middle, high = ratios(rounds, peer)
-                axes.errorbar(middle, -place, xerr=[[middle - low], [high - middle]], fmt="o", color=f"C{peers.index(peer)}")
+        for (name, count, peer), pair in results.pairs.items():
+            if count == threads:
+                low, middle, high = quartiles(pair)
+                place = -cases.ALL.index(cases.CASES[name]) - 0.06 * cases.CASES[name].peers.index(peer)
+                axes.errorbar(middle, place, xerr=[[middle - low], [high - middle]], fmt="o", color=colors[peer])
         axes.axvline(1, color="0.6", linewidth=1)
         axes.set(xscale="log", title=f"{threads} thread{'s' * (threads > 1)}", xlabel="time of a step over libadamw's")
-        axes.set_yticks([-place for place in range(len(cases.ALL))], [case.title for case in cases.ALL])
-    for peer in peers:
-        columns[1].plot([], [], "o", color=f"C{peers.index(peer)}", label=peer)
+        axes.set_yticks([-place - 0.2 for place in range(len(cases.ALL))], [case.title for case in cases.ALL])
+    for peer, color in colors.items():
+        columns[1].plot([], [], "o", color=color, label=peer)
     columns[1].legend(loc="upper right")
     figure.suptitle(caption, fontsize=8)
     figure.tight_layout()
@@ -89,22 +161,17 @@ def processor():
     return next(line.split(": ")[1] for line in lines if line.startswith("model name"))
 
 
-def main(plot):
+def main(plot, *names):
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    results = Results(commit)
+    for case in [cases.CASES[name] for name in names] or cases.ALL:
+        for threads in (1, 2):
+            for peer in case.peers:
+                results.measure(case, threads, peer)
     versions = ", ".join(f"{name} {importlib.metadata.version(package)}" for package, name in PACKAGES.items())
     caption = f"{processor()}; libadamw at {commit}, {versions}; medians of {ROUNDS} rounds"
-    print(f"{caption}\n\n| case | threads | libadamw | another | its time over libadamw's |\n|---|---|---|---|---|")
-    results = {}
-    for case in cases.ALL:
-        for threads in (1, 2):
-            rounds = results[case.name, threads] = measure(case, threads)
-            ours = statistics.median(rounds["libadamw"]) / sum(case.lengths)
-            for peer in case.peers:
-                low, middle, high = ratios(rounds, peer)
-                print(
-                    f"| {case.title} | {threads} | {ours:.3f} ns/element | {peer} | {middle:.3g} ({low:.3g} to {high:.3g}) |",
-                    flush=True,
-                )
+    print(f"{caption}\n")
+    print_tables(results)
     draw(results, plot, caption)
 
 
