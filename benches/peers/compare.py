@@ -35,6 +35,7 @@ class Worker:
     def __init__(self, peer, case, threads):
         path = f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"  # DeepSpeed builds itself with ninja
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "DS_ACCELERATOR": "cpu", "PATH": path}
+        environment |= {"TORCH_EXTENSIONS_DIR": str(BUILD / "torch_extensions")}  # another checkout would build it anew
         command = [sys.executable, str(HERE / "worker.py"), peer, case.name, str(threads)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         self.process = subprocess.Popen(command, env=environment, **pipes)
