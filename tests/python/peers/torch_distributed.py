@@ -3,6 +3,7 @@
 usage: LIBADAMW=libadamw.so torch_distributed.py
 """
 
+import math
 import os
 import socket
 import tempfile
@@ -176,6 +177,91 @@ def train_bf16(network, optimizer):
         optimizer.step()
 
 
+#: Shapes that 1, 2, 3 and 4 processes cut by whole blocks: rows of some blocks, rows of which a
+#: block has several, vectors, ends inside of a block, fewer numbers than codes are for.
+CODED = [(48, 256), (23, 768), (6143, 2), (6144, 3), (24 * 256 - 1,), (24, 384), (40, 7)]
+#: And those of moments in codes that are tested.
+FORMATS = (("8bit", torch.float32), ("4bit", torch.bfloat16))
+
+
+def coded(moments, dtype=torch.float32):
+    """Parameters in rows over all processes, and their optimizer."""
+    mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (dist.get_world_size(),))
+    wholes = [torch.linspace(-1, 1, math.prod(s)).view(s).sin().to(dtype) for s in CODED]
+    cut = [distribute_tensor(whole, mesh, [Shard(0)]) for whole in wholes]
+    network = torch.nn.ParameterList([torch.nn.Parameter(part) for part in cut])
+    optimizer = adamw.torch.AdamW(network.parameters(), lr=0.01, moments=moments, clip_norm=0.5)
+    return network, optimizer
+
+
+def step_coded(network, optimizer, steps):
+    for step in steps:
+        for number, param in enumerate(network):
+            generator = torch.Generator().manual_seed(100 * step + number)
+            grad = torch.randn(param.shape, generator=generator).to(param.dtype)
+            param.grad = distribute_tensor(grad, param.device_mesh, param.placements)
+        optimizer.step()
+
+
+def alone(moments, dtype, steps):
+    """What one process has after so many steps, of plain tensors."""
+    wholes = [torch.linspace(-1, 1, math.prod(s)).view(s).sin().to(dtype) for s in CODED]
+    network = [torch.nn.Parameter(whole) for whole in wholes]
+    optimizer = adamw.torch.AdamW(network, lr=0.01, moments=moments, clip_norm=0.5)
+    for step in range(steps):
+        for number, param in enumerate(network):
+            generator = torch.Generator().manual_seed(100 * step + number)
+            param.grad = torch.randn(param.shape, generator=generator).to(dtype)
+        optimizer.step()
+    return [param.detach() for param in network]
+
+
+def save_coded(folder, moments, dtype):
+    network, optimizer = coded(moments, dtype)
+    step_coded(network, optimizer, range(3))
+    state = optimizer.state[network[0]]
+    assert state["exp_avg"].dtype == torch.uint8 and hasattr(state["exp_avg_scale"], "to_local")
+    network_state, state = get_state_dict(network, optimizer)
+    dcp.save({"model": network_state, "optimizer": state}, checkpoint_id=folder)
+
+
+def load_coded(folder, moments, dtype):
+    """Goes on to the bits of one process that never stopped, and saves again."""
+    network, optimizer = coded(moments, dtype)
+    parts = dict(zip(("model", "optimizer"), get_state_dict(network, optimizer)))
+    dcp.load(parts, checkpoint_id=folder)
+    set_state_dict(
+        network,
+        optimizer,
+        model_state_dict=parts["model"],
+        optim_state_dict=parts["optimizer"],
+    )
+    step_coded(network, optimizer, range(3, 6))
+    for shape, end, expected in zip(CODED, weights(network), alone(moments, dtype, 6)):
+        assert torch.equal(end, expected), (moments, dtype, shape)
+
+
+def refused_cuts():
+    """A cut inside a block is an error with both numbers, and a matrix by columns, one with its cut."""
+    mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (dist.get_world_size(),))
+    for shape, cut, moments, says in (
+        ((18, 300), 0, "8bit", "cut at element 2700, which is no multiple of 256"),
+        ((18, 300), 0, "4bit", "cut at element 2700, which is no multiple of 128"),
+        ((512, 256), 1, "8bit", "Shard(dim=1)"),
+    ):
+        whole = torch.ones(shape)
+        param = torch.nn.Parameter(distribute_tensor(whole, mesh, [Shard(cut)]))
+        param.grad = distribute_tensor(whole, mesh, [Shard(cut)])
+        optimizer = adamw.torch.AdamW([param], moments=moments)
+        try:
+            optimizer.step()
+        except adamw.UnsupportedError as error:
+            assert says in str(error), error
+        else:
+            raise AssertionError(f"{shape} {moments} was taken")
+        assert torch.equal(param.full_tensor(), whole)
+
+
 def check(ours, theirs):
     for a, b in zip(ours, theirs, strict=True):
         assert distance(a, b) <= 1e-5, distance(a, b)
@@ -214,6 +300,16 @@ class Distributed(unittest.TestCase):
             run(2, (save, two))
             run(3, (load, two), (save, three))
             run(2, (load, three))
+
+
+    def test_moments_in_codes_go_on_with_another_number_of_ranks_to_the_bit(self):
+        with tempfile.TemporaryDirectory() as folder:
+            saved = lambda on: [(save_coded, f"{folder}/{on}-{m}", m, d) for m, d in FORMATS]
+            loaded = lambda on: [(load_coded, f"{folder}/{on}-{m}", m, d) for m, d in FORMATS]
+            run(2, (refused_cuts,), *saved(2))
+            run(1, *loaded(2), *saved(1))
+            run(4, *loaded(1), *saved(4))
+            run(3, *loaded(4), *loaded(2))
 
 
 if __name__ == "__main__":

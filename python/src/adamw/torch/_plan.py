@@ -13,7 +13,7 @@ from ._gather import Lane, readable
 from ._handle import Handle, Kind, Numbers, Settings
 from ._native import NativeWalk, walks
 from ._ranks import group_of, in_full, placed
-from ._state import StepCounts, completed
+from ._state import BLOCKS, StepCounts, borrowed, completed
 from ._tensors import STEPPED, has_gaps, is_distributed, plain, strides
 from ._walk import (
     ABSENT,
@@ -68,6 +68,7 @@ class Member:
         self.local = seen.detach().contiguous() if self.is_copied else seen
         self.layout = layout(self.local)
         self.parts: dict[str, torch.Tensor] = {}
+        self.block = 0  #: the numbers that share a scale, where moments are codes
         self.handle: Handle
         self.number = -1
 
@@ -85,7 +86,7 @@ class Member:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Returns the memory that the library borrows."""
-        return {"param": self.local, **{key: plain(part) for key, part in self.parts.items()}}
+        return {"param": self.local, **borrowed(self.parts, self.local, self.block)}
 
 
 class Plan:
@@ -295,6 +296,7 @@ class Plan:
         member, group = Member(index, number, param, name), groups[number]
         state = {"step": 0.0, **self._state.get(param, {})}
         member.parts = completed(state, param, group, name)
+        member.block = BLOCKS.get(group.get("moments"), 0)
         handle = self.handles.get(self._kinds[index])
         if handle is None:
             handle = self.handles[self._kinds[index]] = Handle(self._kinds[index], self.settings)

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..errors import MismatchError, UnsupportedError
+from ..errors import MismatchError
 from ..state import BUFFERS
-from ._tensors import has_gaps, is_distributed, plain, strides
+from ._ranks import groups_of_rows, placed
+from ._tensors import has_gaps, is_distributed, plain, strides, zeros_like_cut
 
 #: The number of elements that share a scale.
 BLOCKS: dict[str | None, int] = {"8bit": 256, "4bit": 128}
@@ -32,6 +33,8 @@ class Part(NamedTuple):
 
     def zeros(self, param: torch.Tensor) -> torch.Tensor:
         """Returns zeros in the order of the parameter's elements, or row-major if it has gaps."""
+        if self.shape is not None and is_distributed(param):
+            return zeros_like_cut(param, self.shape, self.dtype)
         if self.shape is not None:
             return torch.zeros(self.shape, dtype=self.dtype, device=plain(param).device)
         layout = torch.contiguous_format if has_gaps(plain(param)) else torch.preserve_format
@@ -40,7 +43,7 @@ class Part(NamedTuple):
 
     def fits(self, kept: torch.Tensor, param: torch.Tensor) -> bool:
         """Returns whether the library can work on this tensor."""
-        if self.shape is None and is_distributed(kept) != is_distributed(param):
+        if is_distributed(kept) != is_distributed(param):
             return False
         kept, param = plain(kept), plain(param)
         if kept.dtype != self.dtype or kept.device != param.device or kept.requires_grad:
@@ -50,23 +53,28 @@ class Part(NamedTuple):
         return strides(kept) == strides(param)
 
 
-def needed(param: torch.Tensor, group: dict[str, Any]) -> dict[str, Part]:
+def needed(param: torch.Tensor, group: dict[str, Any], name: str) -> dict[str, Part]:
     """Returns the parts of a parameter's state that the library needs, by their names."""
     local = plain(param)
     moments, precision = group.get("moments"), group.get("precision")
     keys = ["exp_avg", "exp_avg_sq"] + ["max_exp_avg_sq"] * bool(group["amsgrad"])
     parts: dict[str, Part] = {}
     block = BLOCKS.get(moments)
-    if block and local.dtype != torch.float64 and param.numel() >= SHORTEST_CODED:
+    whole = placed(param)[1] or local.numel()
+    if block and local.dtype != torch.float64 and whole >= SHORTEST_CODED:
+        scales: tuple[int, ...]
         if is_distributed(param):
-            raise UnsupportedError(
-                f'moments="{moments}" of a DTensor cannot be saved by its ranks: use None or "bf16"'
-            )
-        blocks = -(-local.numel() // block)
-        codes = tuple(local.shape) if moments == "8bit" else (blocks * block // 2,)
+            groups, size = groups_of_rows(param, block, name)
+            codes = tuple(param.shape) + (2,) * param.is_complex()
+            codes = codes if moments == "8bit" else (groups, size // 2)
+            scales = groups, size // block
+        else:
+            blocks = -(-local.numel() // block)
+            codes = tuple(local.shape) if moments == "8bit" else (blocks * block // 2,)
+            scales = (blocks,)
         for key in keys:
             parts[key] = Part(torch.uint8, codes)
-            parts[f"{key}_scale"] = Part(torch.float32, (blocks,))
+            parts[f"{key}_scale"] = Part(torch.float32, scales)
     else:
         dtype = torch.bfloat16 if moments == "bf16" else torch.float32
         dtype = torch.float64 if local.dtype == torch.float64 else dtype
@@ -78,6 +86,22 @@ def needed(param: torch.Tensor, group: dict[str, Any]) -> dict[str, Part]:
     return parts
 
 
+def borrowed(
+    parts: dict[str, torch.Tensor], local: torch.Tensor, block: int
+) -> dict[str, torch.Tensor]:
+    """Returns the memory of state that the library works on: of codes in groups of rows, and of
+    their scales, as much as the blocks of this process have."""
+    memory = {key: plain(part) for key, part in parts.items()}
+    for key, part in parts.items():
+        if is_distributed(part) and f"{key}_scale" in parts:
+            blocks = -(-local.numel() // block)
+            scale = f"{key}_scale"
+            memory[scale] = memory[scale].flatten()[:blocks]
+            if block == BLOCKS["4bit"]:
+                memory[key] = memory[key].flatten()[: blocks * block // 2]
+    return memory
+
+
 def completed(
     state: dict[str, Any], param: torch.Tensor, group: dict[str, Any], name: str
 ) -> dict[str, torch.Tensor]:
@@ -86,7 +110,7 @@ def completed(
     Tensors that are fit stay as they are. Others, such as 16-bit moments that PyTorch has begun,
     are replaced by copies in the right type and order.
     """
-    parts = needed(param, group)
+    parts = needed(param, group, name)
     for key, part in parts.items():
         kept = state.get(key)
         if kept is None:

@@ -44,6 +44,18 @@ def plain(tensor: torch.Tensor) -> torch.Tensor:
     return torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor
 
 
+def zeros_like_cut(
+    param: Any, shape: tuple[int, ...], dtype: torch.dtype
+) -> torch.Tensor:
+    """Returns zeros, cut over processes as a DTensor is."""
+    from torch.distributed.tensor import zeros
+
+    made: torch.Tensor = zeros(
+        shape, dtype=dtype, device_mesh=param.device_mesh, placements=param.placements
+    )
+    return made
+
+
 def strides(tensor: torch.Tensor) -> tuple[int, ...]:
     """Returns the strides that matter: those of dimensions with more than one element."""
     return tuple(s for s, n in zip(tensor.stride(), tensor.shape, strict=True) if n != 1)
