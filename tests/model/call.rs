@@ -87,7 +87,7 @@ pub struct Hyper {
 }
 
 impl Hyper {
-    fn draw(random: &mut Random) -> Hyper {
+    pub fn draw(random: &mut Random) -> Hyper {
         let mut number = |low, high| match random.once_in(6) {
             true => 0.0,
             false => random.between(low, high),

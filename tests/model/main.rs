@@ -5,6 +5,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+#[path = "../ranks/meeting.rs"]
+#[allow(dead_code, reason = "the tests of ranks use all of it")]
+mod meeting;
+
 mod asides;
 mod begun;
 mod call;
@@ -19,6 +23,7 @@ mod hosts;
 mod inputs;
 mod loops;
 mod more;
+mod ranks;
 mod restart;
 mod schedules;
 mod settings;
@@ -50,6 +55,14 @@ fn any_sequence_of_calls_does_the_same_on_a_device() {
     let places = &[Places::Device, Places::Device, Places::Offloaded, Places::Mixed];
     let calls = (10_000, "ADAMW_MODEL_DEVICE_CALLS");
     Campaign { name: "the device", places, n_first: 0, calls }.run();
+}
+
+#[test]
+fn any_sequence_of_calls_on_ranks_leaves_what_the_model_has() {
+    let number = |name, default| std::env::var(name).map_or(default, |n| n.parse().unwrap());
+    let [taken, skipped, refused] =
+        ranks::run(number("ADAMW_MODEL_SEED", 0), number("ADAMW_MODEL_RANKS", 100));
+    eprintln!("ranks: {taken} steps taken, {skipped} skipped, {refused} refused");
 }
 
 #[test]

@@ -227,6 +227,30 @@ fn ranks_that_agree_again_step_on() {
 }
 
 #[test]
+fn ranks_step_on_without_a_parameter_that_all_have_removed() {
+    for takes_one in [false, true] {
+        let run = |part: &Part| {
+            let _grads = set_grads(part);
+            if takes_one {
+                part.handle.step();
+            }
+            part.handle.remove(0).unwrap();
+            part.handle.step();
+            (part.flat.bytes(), part.handle.step_info().grad_norm.to_bits())
+        };
+        let whole = LENGTHS.iter().map(|&n| 0..n).collect();
+        let (plain, norm) = run(&Part::new(Handle::new(&base()), MODEL, whole, |_, _| ()));
+        let parts = on_ranks(N_RANKS, |rank, meeting| {
+            let part = part(rank);
+            meeting.join(&part.handle).unwrap();
+            run(&part)
+        });
+        assert!(parts.iter().all(|part| part.1 == norm), "{takes_one}");
+        assert!(parts.iter().flat_map(|part| &part.0).eq(&plain), "{takes_one}");
+    }
+}
+
+#[test]
 fn what_one_rank_cannot_do_none_does() {
     let failures = on_ranks(N_RANKS, |rank, meeting| {
         let part = part(rank);

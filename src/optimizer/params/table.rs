@@ -261,6 +261,8 @@ impl Params {
         self.by_name.remove(self.params[place].name.to_bytes(), id.number());
         self.params[place].removed = true;
         self.logs[place] = Log::default();
+        self.shards[place] = Shard::default();
+        self.row_elements[place] = 0;
         let operands = core::mem::replace(&mut self.operands[place], Operands::none());
         self.slots.release(place, !is_kept);
         let n_params = self.slots.len();
