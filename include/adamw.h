@@ -1201,7 +1201,9 @@ adamw_status adamw_get_step_info(const adamw_optimizer *optimizer,
 ///
 /// `sums` is in the host's memory, or on the device of the handle. If it is there, and so are all
 /// parameters with a gradient, the call waits for nothing: the sums are written in the order of the
-/// stream, and the call can be captured into a graph as a step can, after `adamw_prepare`.
+/// stream, and the call can be captured into a graph as a step can, after `adamw_prepare`. It must
+/// have memory of its own: what overlaps a parameter or its state is an error, and a gradient would
+/// be overwritten.
 ///
 /// The caller ensures:
 /// `sums` is NULL, or a tensor that meets the conventions of the header and is writable; on a
@@ -1394,8 +1396,10 @@ adamw_status adamw_shard_ranges(const uint64_t *n_elements,
 /// part, on all ranks alike. An `adamw_minimize` whose closure fails does not get so far.
 ///
 /// Parameters on a device are `ADAMW_STATUS_UNSUPPORTED`, unless they are offloaded.
-/// `adamw_step_param` is `ADAMW_STATUS_CLIP_CONFLICT`, and `adamw_grad_ready` does nothing. The
-/// report of a step has the norm of all ranks; its statistics and its number of elements are of
+/// `adamw_step_param` is `ADAMW_STATUS_CLIP_CONFLICT`, and `adamw_grad_ready` does nothing.
+/// `adamw_measure_grads`, `adamw_get_grad_norm` and `adamw_set_grad_sums` are for hosts that add up
+/// by themselves: they are `ADAMW_STATUS_INVALID_ARGUMENT`, and so is this call while sums are set.
+/// The report of a step has the norm of all ranks; its statistics and its number of elements are of
 /// this rank alone.
 ///
 /// The caller ensures:

@@ -22,6 +22,11 @@ pub enum RanksProblem {
          it (adamw_set_all_reduce with NULL), the sums over gradients are for hosts to add up"
     )]
     AndSums,
+    #[error(
+        "sums over gradients are set, which hosts add up by themselves: forget them \
+         (adamw_set_grad_sums with NULL) before ranks do"
+    )]
+    AndSumsOfHost,
     #[error("all_reduce returned {0}, expected 0")]
     Returned(i32),
     #[error(
@@ -51,7 +56,9 @@ impl RanksProblem {
     pub fn status(&self) -> Status {
         match self {
             RanksProblem::OnDevice(_) => Status::Unsupported,
-            RanksProblem::AndSums | RanksProblem::CutBlock { .. } => Status::InvalidArgument,
+            RanksProblem::AndSums | RanksProblem::AndSumsOfHost | RanksProblem::CutBlock { .. } => {
+                Status::InvalidArgument
+            }
             RanksProblem::Returned(_) | RanksProblem::NoSum(_) => Status::Callback,
             _ => Status::Mismatch,
         }

@@ -48,6 +48,8 @@ pub enum TensorProblem {
          row-major: give a dense one"
     )]
     RowsOf(Order),
+    #[error("overlaps {buffer} of param \"{param}\": give it memory of its own")]
+    Overlaps { param: Label, buffer: Role },
     #[error("has byte_offset {0}, which leaves the address space")]
     ByteOffset(u64),
     #[error("is at {address:#x}, which is not aligned to its {bytes}-byte elements")]

@@ -87,8 +87,10 @@ pub unsafe extern "C" fn adamw_shard_ranges(
 /// part, on all ranks alike. An `adamw_minimize` whose closure fails does not get so far.
 ///
 /// Parameters on a device are `ADAMW_STATUS_UNSUPPORTED`, unless they are offloaded.
-/// `adamw_step_param` is `ADAMW_STATUS_CLIP_CONFLICT`, and `adamw_grad_ready` does nothing. The
-/// report of a step has the norm of all ranks; its statistics and its number of elements are of
+/// `adamw_step_param` is `ADAMW_STATUS_CLIP_CONFLICT`, and `adamw_grad_ready` does nothing.
+/// `adamw_measure_grads`, `adamw_get_grad_norm` and `adamw_set_grad_sums` are for hosts that add up
+/// by themselves: they are `ADAMW_STATUS_INVALID_ARGUMENT`, and so is this call while sums are set.
+/// The report of a step has the norm of all ranks; its statistics and its number of elements are of
 /// this rank alone.
 ///
 /// # Safety

@@ -17,7 +17,9 @@ use crate::tensor::Tensor;
 ///
 /// `sums` is in the host's memory, or on the device of the handle. If it is there, and so are all
 /// parameters with a gradient, the call waits for nothing: the sums are written in the order of the
-/// stream, and the call can be captured into a graph as a step can, after `adamw_prepare`.
+/// stream, and the call can be captured into a graph as a step can, after `adamw_prepare`. It must
+/// have memory of its own: what overlaps a parameter or its state is an error, and a gradient would
+/// be overwritten.
 ///
 /// # Safety
 /// `sums` is NULL, or a tensor that meets the conventions of the header and is writable; on a

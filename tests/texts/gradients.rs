@@ -19,6 +19,7 @@ pub fn refusals(rows: &mut Refusals) {
 
 fn sums(rows: &mut Refusals) {
     let World { handle, grads: _grads, _params } = World::new(&config());
+    let before = _params[0].bytes();
     let [short, narrow, sums] = [(Dtype::F64, 3), (Dtype::F32, 4), (Dtype::F64, 4)]
         .map(|(dtype, n)| Array::zeros(dtype, n));
     let text = "sums has 3 elements, expected 4: two for each of the handle's params";
@@ -33,6 +34,11 @@ fn sums(rows: &mut Refusals) {
             sums.data().addr() + 4
         ),
     );
+    let occupied = adamw_tensor { data: _params[0].data(), ..sums.tensor() };
+    let text = "sums overlaps param of param \"a\": give it memory of its own";
+    rows.invalid(handle.measure_grads(&occupied), text);
+    rows.invalid(handle.set_grad_sums(Some(&occupied)), text);
+    assert!(_params[0].bytes() == before);
     handle.set_grad_sums(Some(&sums.tensor())).unwrap();
     let late = Array::zeros(Dtype::F32, 1);
     handle.add_array("late", &late);

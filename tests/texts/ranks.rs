@@ -3,7 +3,7 @@
 use crate::Refusals;
 use crate::common::array::{Array, Dtype};
 use crate::common::device::{Device, OnDevice};
-use crate::common::handle::{Handle, Param, answer, config};
+use crate::common::handle::{Answer, Handle, Param, answer, config};
 use crate::common::host::{from_user_data, user_data};
 use adamw::ffi::Status::{Callback, Mismatch, Unsupported};
 use adamw::ffi::*;
@@ -33,10 +33,13 @@ unsafe extern "C" fn all_reduce(numbers: *mut f64, count: usize, other: *mut c_v
     other.returns
 }
 
-fn join(handle: &Handle, other: &Other) {
+fn try_join(handle: &Handle, other: &Other) -> Answer {
     // SAFETY: the rank lives as long as the steps by which it agrees.
     answer(unsafe { adamw_set_all_reduce(handle.raw(), Some(all_reduce), user_data(other)) })
-        .unwrap();
+}
+
+fn join(handle: &Handle, other: &Other) {
+    try_join(handle, other).unwrap();
 }
 
 pub fn refusals(rows: &mut Refusals) {
@@ -110,6 +113,15 @@ pub fn refusals(rows: &mut Refusals) {
         handle.measure_grads(&sums.tensor()),
         "the handle has an all_reduce, by which ranks add up what they measure in a step: without \
          it (adamw_set_all_reduce with NULL), the sums over gradients are for hosts to add up",
+    );
+    let (summed, other) = (Handle::new(&config()), Other { adds: &[], returns: 0 });
+    summed.add_array("a", &arrays[0]);
+    let sums = Array::zeros(Dtype::F64, 2);
+    summed.set_grad_sums(Some(&sums.tensor())).unwrap();
+    rows.invalid(
+        try_join(&summed, &other),
+        "sums over gradients are set, which hosts add up by themselves: forget them \
+         (adamw_set_grad_sums with NULL) before ranks do",
     );
     let _device = Device::new();
     let param = OnDevice::of(&arrays[0], 0);

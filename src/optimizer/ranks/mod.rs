@@ -122,7 +122,7 @@ impl Optimizer {
             return Ok(());
         };
         if self.grad_sums.is_some() {
-            return Err(Error::Ranks(RanksProblem::AndSums));
+            return Err(Error::Ranks(RanksProblem::AndSumsOfHost));
         }
         let all = self.params.all();
         self.params.iter(&all).try_for_each(|(param, operands)| {

@@ -130,12 +130,17 @@ impl Optimizer {
         self.learn_totals(is_there)
     }
 
-    /// Checks that sums are f64s, two for each parameter, in memory that can be reached.
+    /// Checks that sums are f64s, two for each parameter, in memory that can be reached and that no
+    /// step writes.
     fn check_grad_sums(&mut self, sums: &Tensor) -> Result<(), Error> {
         self.check_length(sums)?;
         if sums.dtype() != Dtype::F64 {
             let problem = TensorProblem::Dtype { is: sums.dtype(), expected: Dtype::F64 };
             return Err(Error::GradSums(problem));
+        }
+        if let Some(place) = self.params.occupied.overlapped(&sums.addresses()) {
+            let param = self.params.label(self.params.id(place.param)?);
+            return Err(Error::GradSums(TensorProblem::Overlaps { param, buffer: place.role }));
         }
         self.scratch.outside.clear();
         reserve(&mut self.scratch.outside, self.params.len(), "the sums over gradients")?;
