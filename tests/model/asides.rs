@@ -5,6 +5,7 @@ use crate::common::array::{Array, Dtype};
 use crate::common::checkpoint::{load_options, save_args};
 use crate::common::handle::{Answer, Param};
 use crate::common::model::Grad;
+use crate::common::model::param::Layout;
 use crate::graph::moves;
 use crate::more::More;
 use crate::side::Side;
@@ -31,7 +32,12 @@ impl World {
             Aside::Flush => self.twin.handle.sparse_flush(),
             Aside::Prepare { param, rows } => {
                 let (number, is_there) = self.param(*param);
-                if is_there && let Some((rows, _)) = self.rows(number, rows) {
+                let is_turned = is_there
+                    && matches!(self.model.params[number as usize].layout, Layout::Turned(_));
+                if is_there
+                    && !is_turned
+                    && let Some((rows, _)) = self.rows(number, rows)
+                {
                     self.twin.prepare_rows(number, &rows).unwrap();
                 }
             }
@@ -147,7 +153,7 @@ const WRONG: [(&str, Wrong); 22] = [
         let (shape, strides) = ([2, n as i64 / 2], [1, 2]);
         let (shape, strides) = (shape.as_ptr().cast_mut(), strides.as_ptr().cast_mut());
         match n {
-            4.. if n.is_multiple_of(2) => {
+            4.. if n.is_multiple_of(2) && !side.is_turned(number) => {
                 let turned = adamw_tensor { ndim: 2, shape, strides, ..grad.tensor() };
                 side.handle.set_grad_tensor(number, &turned)
             }

@@ -3,7 +3,7 @@
 use crate::common::array::{Array, Dtype};
 use crate::common::model::Param;
 use crate::common::model::layout::BUFFERS;
-use crate::common::model::param::Shard;
+use crate::common::model::param::{Layout, Shard};
 use crate::common::random::Random;
 use crate::common::rounding::nearest;
 use crate::world::World;
@@ -20,6 +20,8 @@ pub struct Given {
     cut: u8,
     /// Its name is its number.
     pub is_unnamed: bool,
+    /// 0: of one dimension; 1: of rows; 2: of columns.
+    layout: u8,
     seed: u64,
 }
 
@@ -38,6 +40,7 @@ impl Given {
             steps: random.one_of(&[0, 0, 0, 1, 4]),
             cut: random.one_of(&[0, 0, 0, 0, 1, 2, 3, 4, 5]),
             is_unnamed: random.once_in(6),
+            layout: random.one_of(&[0, 0, 0, 1, 2]),
             seed: random.next(),
         }
     }
@@ -59,6 +62,16 @@ impl Given {
             _ => (block + 8, block + 7 + n),
         };
         (Shard { first, whole }, self.cut < 5)
+    }
+
+    /// The dimensions of a parameter of so many elements and of this number, whose rows are given.
+    pub fn layout(&self, n: usize, row: usize) -> Layout {
+        match self.layout {
+            1 | 2 if row == 1 || n <= row || !n.is_multiple_of(row) => Layout::Plain,
+            1 => Layout::Rows(row),
+            2 => Layout::Turned(row),
+            _ => Layout::Plain,
+        }
     }
 
     /// Memory for new state, all that there is.

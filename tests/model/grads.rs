@@ -3,9 +3,15 @@
 use crate::call::{Call, Spoiled};
 use crate::common::array::{Array, Dtype};
 use crate::common::model::Grad;
+use crate::common::model::param::Layout;
 use crate::common::random::Random;
 use crate::world::World;
 use adamw::ffi::*;
+
+/// How many elements a row has of a parameter of this number.
+pub fn row_of(number: u32) -> usize {
+    1 + number as usize % 4
+}
 
 impl World {
     pub fn give_gradient(&mut self, call: &Call) -> bool {
@@ -68,10 +74,13 @@ impl World {
         grad
     }
 
-    /// The rows of a parameter have 1 to 4 elements, which its number says.
+    /// The rows of a parameter have 1 to 4 elements, which its number says, or its dimensions.
     pub fn rows(&self, number: u32, rows: &[u16]) -> Option<(Vec<usize>, usize)> {
         let n = self.model.params[number as usize].param.len();
-        let row = 1 + number as usize % 4;
+        let row = match self.model.params[number as usize].layout {
+            Layout::Rows(row) => row,
+            _ => row_of(number),
+        };
         let is_cut = n > 0 && n.is_multiple_of(row);
         is_cut.then(|| (rows.iter().map(|&r| r as usize % (n / row)).collect(), row))
     }
@@ -86,7 +95,8 @@ impl World {
         let dtype = if seed.is_multiple_of(3) { Dtype::F32 } else { param.dtype };
         let values = Array::ordinary(dtype, rows.len() * row, &mut Random::new(seed));
         let lazy = self.model.groups[param.options.group as usize].lazy_mode != ADAMW_LAZY_OFF;
-        let is_good = !(lazy && param.is_coded());
+        let is_turned = matches!(param.layout, Layout::Turned(_));
+        let is_good = !(is_turned || lazy && param.is_coded());
         let wide = seed.is_multiple_of(2);
         if self.tell(is_good, |side| side.set_rows(number, &rows, &values, wide)).is_some() {
             let grad = Grad::Rows(rows, values.values());

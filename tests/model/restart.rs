@@ -139,7 +139,8 @@ impl World {
                 whole_elements: shard.whole,
                 ..Param::new(&param.name, &array)
             };
-            assert_eq!(side.add(&new, place.wrapping_add(number as u8), &state), Ok(number));
+            let place = place.wrapping_add(number as u8);
+            assert_eq!(side.add(&new, param.layout, place, &state), Ok(number));
             side.handle.set_group(group, &now).unwrap();
             side.handle.set_options(number, &param.options).unwrap();
         }

@@ -6,6 +6,7 @@ use crate::common::device::{OnDevice, Stream};
 use crate::common::handle::{Answer, Handle, Param};
 use crate::common::model::Grad;
 use crate::common::model::layout::BUFFERS;
+use crate::common::model::param::Layout;
 use crate::common::place::Place;
 use crate::common::random::Random;
 use crate::common::rows::{Rows, RowsOnDevice};
@@ -43,6 +44,7 @@ pub struct Side {
 
 struct Mine {
     place: Rc<Place>,
+    shape: Option<Rc<Shape>>,
     /// The state that the host has given.
     state: Vec<(adamw_buffer, Rc<Place>)>,
     dtype: Dtype,
@@ -50,16 +52,45 @@ struct Mine {
     grad: Option<Held>,
 }
 
+/// Two dimensions, and where they lie.
+struct Shape {
+    shape: [i64; 2],
+    strides: [i64; 2],
+}
+
+impl Shape {
+    fn new(layout: Layout, n: usize) -> Option<Rc<Shape>> {
+        let (row, shape) = match layout {
+            Layout::Plain => return None,
+            Layout::Rows(row) | Layout::Turned(row) => (row as i64, [(n / row) as i64, row as i64]),
+        };
+        let [height, width] = shape;
+        Some(Rc::new(match layout {
+            Layout::Turned(_) => Shape { shape: [width, height], strides: [1, row] },
+            _ => Shape { shape, strides: [row, 1] },
+        }))
+    }
+
+    /// An array of so many elements, which has these dimensions.
+    fn of(shape: Option<&Rc<Shape>>, tensor: adamw_tensor) -> adamw_tensor {
+        let Some(of) = shape else { return tensor };
+        let (shape, strides) = (of.shape.as_ptr().cast_mut(), of.strides.as_ptr().cast_mut());
+        adamw_tensor { ndim: 2, shape, strides, ..tensor }
+    }
+}
+
 /// Other places for a parameter and what the host has given of its state.
 struct Elsewhere {
     place: Rc<Place>,
+    shape: Option<Rc<Shape>>,
     state: Vec<(adamw_buffer, Rc<Place>)>,
 }
 
 impl Elsewhere {
     fn moves(&self, number: u32) -> Vec<(u32, adamw_buffer, adamw_tensor)> {
         let state = self.state.iter().map(|(buffer, at)| (number, *buffer, at.tensor()));
-        [(number, ADAMW_BUFFER_PARAM, self.place.tensor())].into_iter().chain(state).collect()
+        let param = Shape::of(self.shape.as_ref(), self.place.tensor());
+        [(number, ADAMW_BUFFER_PARAM, param)].into_iter().chain(state).collect()
     }
 }
 
@@ -67,6 +98,8 @@ impl Elsewhere {
 #[derive(Clone)]
 pub struct Held {
     pub values: Rc<Place>,
+    /// The dimensions of a dense one.
+    shape: Option<Rc<Shape>>,
     rows: Option<Rc<Listed>>,
 }
 
@@ -100,7 +133,7 @@ impl Held {
 fn give(handle: &Handle, number: u32, held: &Held) -> Answer {
     let values = held.values.tensor();
     let rows = match held.rows.as_deref() {
-        None => return handle.set_grad_tensor(number, &values),
+        None => return handle.set_grad_tensor(number, &Shape::of(held.shape.as_ref(), values)),
         Some(Listed { list: List::Here(rows), .. }) => rows.tensor(),
         Some(Listed { list: List::There(rows), .. }) => rows.tensor(),
     };
@@ -164,7 +197,7 @@ impl Side {
         self.mine(number).grad.as_ref().map(|given| given.values.array())
     }
 
-    pub fn add(&mut self, param: &Param, place: u8, state: &State) -> Answer<u32> {
+    pub fn add(&mut self, param: &Param, layout: Layout, place: u8, state: &State) -> Answer<u32> {
         let place = match self.places {
             Places::Processor => 0,
             Places::Device => 1,
@@ -173,8 +206,9 @@ impl Side {
         };
         let (is_on_device, is_offloaded) = (place > 0, place == 2);
         let place = Rc::new(Place::of(param.param, is_on_device));
+        let shape = Shape::new(layout, param.param.len());
         let mut tensors = [None; 9];
-        tensors[0] = Some(place.tensor());
+        tensors[0] = Some(Shape::of(shape.as_ref(), place.tensor()));
         let state = state.each_ref().map(|array| {
             array.as_ref().map(|array| Rc::new(Place::of(array, is_on_device && !is_offloaded)))
         });
@@ -189,7 +223,8 @@ impl Side {
         let dtype = param.param.dtype();
         let given = BUFFERS.into_iter().zip(state);
         let state = given.filter_map(|(buffer, place)| Some((buffer, place?))).collect();
-        self.params[number as usize] = Some(Mine { place, state, dtype, is_offloaded, grad: None });
+        let mine = Mine { place, shape, state, dtype, is_offloaded, grad: None };
+        self.params[number as usize] = Some(mine);
         Ok(number)
     }
 
@@ -246,6 +281,17 @@ impl Side {
         Rc::new(Place::of(grad, is_on_device && !(mine.is_offloaded && at_home)))
     }
 
+    /// The dimensions of a parameter, or none: a gradient of one is taken as it lies.
+    fn drawn_shape(&mut self, number: u32) -> Option<Rc<Shape>> {
+        let is_plain = self.random.once_in(2);
+        self.mine(number).shape.clone().filter(|_| !is_plain)
+    }
+
+    /// Whether the columns of a parameter lie one after the other.
+    pub fn is_turned(&self, number: u32) -> bool {
+        self.mine(number).shape.as_ref().is_some_and(|shape| shape.strides[0] == 1)
+    }
+
     /// Whether a gradient is an array like its parameter, where that is stepped.
     fn is_alike(&self, number: u32, grad: &Held) -> bool {
         let Some(Some(mine)) = self.params.get(number as usize) else { return false };
@@ -263,7 +309,8 @@ impl Side {
 
     pub fn set_grad(&mut self, number: u32, grad: &Array, at_home: bool) -> Answer {
         let values = self.place_grad(number, grad, at_home);
-        let held = Held { values, rows: None };
+        let shape = self.drawn_shape(number);
+        let held = Held { values, shape, rows: None };
         if self.is_alike(number, &held) && self.random.once_in(2) {
             self.handle.set_grad_data(Some(&[number]), &[held.values.tensor().data])?;
         } else {
@@ -281,7 +328,8 @@ impl Side {
             true => List::There(RowsOnDevice::of(&list)),
             false => List::Here(list),
         };
-        let held = Held { values, rows: Some(Rc::new(Listed { rows: rows.to_vec(), list })) };
+        let held =
+            Held { values, shape: None, rows: Some(Rc::new(Listed { rows: rows.to_vec(), list })) };
         give(&self.handle, number, &held)?;
         self.takes_place_of(number, Some(held));
         Ok(())
@@ -300,7 +348,8 @@ impl Side {
 
     pub fn accumulate(&mut self, number: u32, grad: &Array, at_home: bool) -> Answer {
         let values = self.place_grad(number, grad, at_home);
-        self.handle.accumulate_tensor(number, &values.tensor())?;
+        let shape = self.drawn_shape(number);
+        self.handle.accumulate_tensor(number, &Shape::of(shape.as_ref(), values.tensor()))?;
         self.takes_place_of(number, None);
         self.is_foreign(Some(values));
         Ok(())
@@ -367,7 +416,7 @@ impl Side {
         let capacity = self.params.len();
         let made = self.handle.minimize(Some(set_one), &data, params, left_out, capacity);
         if data.is_set.get() {
-            self.takes_place_of(number, Some(Held { values, rows: None }));
+            self.takes_place_of(number, Some(Held { values, shape: None, rows: None }));
         }
         made.map(|(_, updated)| updated.into_iter().map(|(number, _)| number).collect())
     }
@@ -407,7 +456,8 @@ impl Side {
     /// Says where a parameter is that was parked, and where its gradient.
     pub fn unpark(&mut self, number: u32) -> Answer {
         let mine = self.mine(number);
-        let there = Elsewhere { place: Rc::clone(&mine.place), state: mine.state.clone() };
+        let (place, shape) = (Rc::clone(&mine.place), mine.shape.clone());
+        let there = Elsewhere { place, shape, state: mine.state.clone() };
         self.handle.rebind_tensors(&there.moves(number))?;
         mine.grad.as_ref().map_or(Ok(()), |held| give(&self.handle, number, held))
     }
@@ -421,10 +471,10 @@ impl Side {
         };
         let mine = self.mine(number);
         let state = mine.state.iter().map(|(buffer, at)| (*buffer, copy(at))).collect();
-        Elsewhere { place: copy(&mine.place), state }
+        Elsewhere { place: copy(&mine.place), shape: mine.shape.clone(), state }
     }
 
-    fn moves_to(&mut self, number: u32, Elsewhere { place, state }: Elsewhere) {
+    fn moves_to(&mut self, number: u32, Elsewhere { place, state, .. }: Elsewhere) {
         let mine = self.mine_mut(number);
         let before = core::mem::replace(&mut mine.place, place);
         let state = core::mem::replace(&mut mine.state, state);

@@ -9,6 +9,7 @@ use crate::common::model::{self, Saved};
 use crate::common::random::Random;
 use crate::functions;
 use crate::given::Given;
+use crate::grads::row_of;
 use crate::more::More;
 use crate::world::World;
 use crate::written::Written;
@@ -101,6 +102,10 @@ impl World {
             false => format!("w{}", self.n_named),
         };
         self.n_named += 1;
+        if self.saved.as_ref().is_some_and(|of| of.saved.params.iter().any(|p| p.name == name)) {
+            self.saved = None; // which has another of this name
+        }
+        let layout = given.layout(array.len(), row_of(free as u32));
         let is_taken = params.iter().any(|param| !param.removed && param.name == name);
         let current = match has_group {
             true => self.model.current(&self.model.groups[group as usize]),
@@ -121,6 +126,7 @@ impl World {
         };
         let options = functions::no_options();
         let mut model = model::Param::new(name.clone(), dtype, array.values(), options, format);
+        model.layout = layout;
         model.decays = !self.model.filters || functions::decays(&name);
         model.set_step(given.steps(), &values);
         let (state, fits) = given.state(&mut model);
@@ -134,7 +140,8 @@ impl World {
             ..Param::new(&name, &array)
         };
         let is_good = current.is_some() && has_room && fits && !is_refused && !is_taken;
-        let Some(number) = self.tell(is_good, |side| side.add(&param, place, &state)) else {
+        let Some(number) = self.tell(is_good, |side| side.add(&param, layout, place, &state))
+        else {
             return;
         };
         let number = number as usize;

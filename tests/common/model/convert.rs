@@ -48,9 +48,9 @@ impl Param {
         new.exp_avg = self.moments(&new, Kind::First, &self.exp_avg)?;
         new.exp_avg_sq = self.moments(&new, Kind::Second, &self.exp_avg_sq)?;
         new.max_exp_avg_sq = self.moments(&new, Kind::Largest, &self.max_exp_avg_sq)?;
-        let (decays, settled) = (self.decays, self.settled);
+        let (decays, settled, layout) = (self.decays, self.settled, self.layout);
         let (step, beta1_power, beta2_power) = (self.step, self.beta1_power, self.beta2_power);
-        Some(Param { decays, settled, step, beta1_power, beta2_power, ..new })
+        Some(Param { decays, settled, layout, step, beta1_power, beta2_power, ..new })
     }
 
     /// Moments as the other parameter keeps them: codes are the nearest.

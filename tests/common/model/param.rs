@@ -26,6 +26,7 @@ pub struct Param {
     pub dtype: Dtype,
     pub format: Format,
     pub options: adamw_param_options,
+    pub layout: Layout,
     pub removed: bool,
     pub step: u64,
     pub beta1_power: f64,
@@ -47,6 +48,17 @@ pub struct Format {
     pub precision: adamw_precision,
     pub moments: adamw_moments,
     pub shard: Shard,
+}
+
+/// Of which dimensions a parameter is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Layout {
+    /// One.
+    Plain,
+    /// Rows of so many elements.
+    Rows(usize),
+    /// As many dimensions the other way round: the columns lie one after the other.
+    Turned(usize),
 }
 
 /// Which part of a whole a parameter is.
@@ -106,6 +118,7 @@ impl Param {
             dtype,
             format: Format { moments, precision, ..format },
             options,
+            layout: Layout::Plain,
             removed: false,
             step: 0,
             beta1_power: 1.0,
@@ -161,7 +174,8 @@ impl Param {
     pub fn reset(&mut self) {
         let values = self.param.clone();
         let new = Param::new(self.name.clone(), self.dtype, values, self.options, self.format);
-        *self = Param { grad: self.grad.take(), decays: self.decays, ..new };
+        let (grad, decays, layout) = (self.grad.take(), self.decays, self.layout);
+        *self = Param { grad, decays, layout, ..new };
     }
 
     /// The host writes the parameter, and says so.
