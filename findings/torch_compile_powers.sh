@@ -5,8 +5,8 @@
 # them once, and a step that is compiled does the same before its loop.
 # Seen (PyTorch 2.15.0, CPU, g++): the loop over a parameter's elements has both calls of std::pow in
 # it, of one number each, with the root and the quotients that follow: for 2^20 elements in vectors
-# of 16 that is 131,072 powers, in place of two. In vectors of 16 with AVX-512 the step takes two to
-# three times as long as with the two corrections computed in front and given to the same formula.
+# of 16 that is 131,072 powers, in place of two. With AVX-512 the step takes three times as long
+# as with the two corrections computed in front and given to the same formula.
 #
 # Who compares with a compiled step compares with this, not with what memory allows.
 set -euo pipefail
