@@ -1,8 +1,9 @@
 """Steps without a gradient, of this library and of PyTorch: `make bench-peers`.
 
 An element whose gradients are 0 forgets: its moments shrink, and are subnormal numbers for as long as they are kept.
-Of each optimizer there are two, one with gradients and one whose gradients were 0 for some steps; the four take turns.
-Prints the medians, and the quartiles of the latter's time over the former's."""
+Of each optimizer there are two, and the four take turns: first all with gradients, then one of each two without, after so
+many steps. Prints medians, and quartiles of how much longer such a step is than the other's, beside what it was before:
+where their memory lies makes two that do the same work differ."""
 
 import statistics
 import time
@@ -36,38 +37,40 @@ WHO = {"libadamw": libadamw, "PyTorch fused": fused}
 
 
 class Optimizer:
-    def __init__(self, make, n, threads, idle_steps=0):
-        case = cases.Case("forgotten", "", [n], [])
-        self.run, [self.param] = make(case, threads)
+    def __init__(self, make, n, threads):
+        self.run, [self.param] = make(cases.Case("forgotten", "", [n], []), threads)
         self.param.grad.normal_(0, 0.01)
         self.take(10)
-        if idle_steps:
-            self.param.grad.zero_()
-        self.take(idle_steps)
-        self.times = []
 
     def take(self, steps):
-        """The nanoseconds of all of them."""
+        """The nanoseconds of one."""
         start = time.perf_counter_ns()
         for _ in range(steps):
             self.run()
-        return time.perf_counter_ns() - start
+        return (time.perf_counter_ns() - start) / steps
 
-    def round(self, steps):
-        self.times.append(self.take(steps) / steps)
+    def forget(self, steps):
+        self.param.grad.zero_()
+        self.take(steps)
+
+
+def take_turns(pairs, steps):
+    """For each the times of its two, round by round."""
+    rounds = [[[optimizer.take(steps) for optimizer in pair] for pair in pairs] for _ in range(ROUNDS)]
+    return list(zip(*rounds))
 
 
 def measure(n, idle_steps, steps, threads):
-    pairs = {who: [Optimizer(make, n, threads), Optimizer(make, n, threads, idle_steps)] for who, make in WHO.items()}
-    for _ in range(ROUNDS):
-        for pair in pairs.values():
-            for optimizer in pair:
-                optimizer.round(steps)
-    for who, (usual, idle) in pairs.items():
-        low, middle, high = statistics.quantiles([b / a for a, b in zip(usual.times, idle.times)], n=4)
-        before, after = (statistics.median(optimizer.times) / n for optimizer in (usual, idle))
+    pairs = [[Optimizer(make, n, threads) for _ in range(2)] for make in WHO.values()]
+    before = take_turns(pairs, steps)
+    for _, idle in pairs:
+        idle.forget(idle_steps)
+    for who, first, then in zip(WHO, before, take_turns(pairs, steps)):
+        usual, without = (statistics.median(times) / n for times in zip(*then))
+        apart = statistics.median(b / a for a, b in first)
+        low, middle, high = statistics.quantiles([b / a / apart for a, b in then], n=4)
         ratio = f"{middle:.3g} ({low:.3g} to {high:.3g})"
-        print(f"| {n:,} | {idle_steps:,} | {threads} | {who} | {before:.3f} | {after:.3f} | {ratio} |", flush=True)
+        print(f"| {n:,} | {idle_steps:,} | {threads} | {who} | {usual:.3f} | {without:.3f} | {ratio} |", flush=True)
 
 
 def main():
