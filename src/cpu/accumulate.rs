@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::block::{BLOCK, BlockBuffer};
-use super::isa::{Compute, Isa};
+use super::compute::Compute;
+use super::isa::Isa;
 use super::stored::Stored;
 use crate::tensor::{Slice, SliceMut};
 

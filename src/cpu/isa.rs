@@ -3,18 +3,17 @@
 //! `loops!` declares `Isa`, a struct of function pointers with a method for each, and has `isa!`
 //! make a static table and a copy of every loop (`loops.rs`) for each instruction set.
 //! `Isa::available` hands out the tables that the processor can run, and `Isa::choose` picks the
-//! one of a handle when it is made. `Compute` has the same calls for f32 and f64, for generic code.
+//! one of a handle when it is made. `Compute` (`compute.rs`) has the same calls for f32 and f64.
 //!
 //! A new instruction set is one line of `loops!`, a new loop one entry. Fused multiply-add is
 //! enabled nowhere: Rust never contracts, and a feature that is off cannot be used by mistake.
 
-use super::block::{BlockBuffer, InBlocks};
 use super::coded::{self, Codes};
 use super::loops;
 use crate::config::IsaCap;
 use crate::dtype::{Bf16, F16};
 use crate::error::{Error, Label};
-use crate::math::{Preparation, Scalars, StepScalars};
+use crate::math::{Preparation, StepScalars};
 use crate::noise::Noise;
 use crate::norm::{self, LANES};
 use crate::sys;
@@ -176,120 +175,6 @@ impl Isa {
         Ok(highest.unwrap_or(&PORTABLE))
     }
 }
-
-/// A compute type that every `Isa` updates.
-pub trait Compute: InBlocks + 'static {
-    /// Buffers for blocks of a parameter and of exp_avg_sq, if they may be stored in a narrower
-    /// type than this.
-    type Narrow: Default;
-    fn buffers(narrow: &mut Self::Narrow) -> Option<&mut [BlockBuffer<Self>; 2]>;
-
-    /// Returns the constants of a step in this type.
-    fn scalars(scalars: &Scalars) -> &StepScalars<Self>;
-
-    /// Steps `param [n]`, by amsgrad if there is `max_exp_avg_sq [n]`.
-    fn step(
-        isa: &Isa,
-        scalars: &StepScalars<Self>,
-        param: &mut [Self],
-        grad: &[Self],
-        exp_avg: &mut [Self],
-        exp_avg_sq: &mut [Self],
-        max_exp_avg_sq: Option<&mut [Self]>,
-    );
-
-    /// Has exp_avg and a second moment forget what is too small.
-    fn forget(isa: &Isa, eps: Self, exp_avg: &mut [Self], second: &mut [Self]);
-
-    /// Clamps `grad [n]` and adds the regularizer of `param [n]`.
-    fn prepare(isa: &Isa, preparation: &Preparation<Self>, grad: &mut [Self], param: &[Self]);
-
-    /// See `norm::add_squares`.
-    fn add_squares(isa: &Isa, lanes: &mut [f64; LANES], values: &[Self]) -> u64;
-
-    /// See `norm::add_changes`.
-    fn add_changes(isa: &Isa, lanes: &mut [f64; LANES], before: &[Self], after: &[Self]);
-
-    /// Returns the elements as f32s, for moments that are stored in a narrower type.
-    fn f32s(wide: &mut [Self]) -> &mut [f32];
-    fn f32s_of(wide: &[Self]) -> &[f32];
-}
-
-macro_rules! compute {
-    ($type:ident, $narrow:ty, $buffers:expr, $update:ident, $update_amsgrad:ident, $forget:ident,
-     $prepare:ident, $add_squares:ident, $add_changes:ident, $f32s:expr, $f32s_of:expr) => {
-        impl Compute for $type {
-            type Narrow = $narrow;
-            fn buffers(narrow: &mut $narrow) -> Option<&mut [BlockBuffer<$type>; 2]> {
-                $buffers(narrow)
-            }
-            fn scalars(scalars: &Scalars) -> &StepScalars<$type> {
-                &scalars.$type
-            }
-            fn step(
-                isa: &Isa,
-                scalars: &StepScalars<$type>,
-                param: &mut [$type],
-                grad: &[$type],
-                exp_avg: &mut [$type],
-                exp_avg_sq: &mut [$type],
-                max_exp_avg_sq: Option<&mut [$type]>,
-            ) {
-                match max_exp_avg_sq {
-                    None => isa.$update(scalars, param, grad, exp_avg, exp_avg_sq),
-                    Some(max) => {
-                        isa.$update_amsgrad(scalars, param, grad, exp_avg, exp_avg_sq, max)
-                    }
-                }
-            }
-            fn forget(isa: &Isa, eps: $type, exp_avg: &mut [$type], second: &mut [$type]) {
-                isa.$forget(eps, exp_avg, second)
-            }
-            fn prepare(isa: &Isa, p: &Preparation<$type>, grad: &mut [$type], param: &[$type]) {
-                isa.$prepare(p, grad, param)
-            }
-            fn add_squares(isa: &Isa, lanes: &mut [f64; LANES], values: &[$type]) -> u64 {
-                isa.$add_squares(lanes, values)
-            }
-            fn add_changes(isa: &Isa, lanes: &mut [f64; LANES], before: &[$type], after: &[$type]) {
-                isa.$add_changes(lanes, before, after)
-            }
-            fn f32s(wide: &mut [$type]) -> &mut [f32] {
-                $f32s(wide)
-            }
-            fn f32s_of(wide: &[$type]) -> &[f32] {
-                $f32s_of(wide)
-            }
-        }
-    };
-}
-
-compute!(
-    f32,
-    [BlockBuffer<f32>; 2],
-    Some,
-    update_f32,
-    update_f32_amsgrad,
-    forget_f32,
-    prepare_f32,
-    add_squares_f32,
-    add_changes_f32,
-    |wide| wide,
-    |wide| wide
-);
-compute!(
-    f64,
-    (),
-    |_| None,
-    update_f64,
-    update_f64_amsgrad,
-    forget_f64,
-    prepare_f64,
-    add_squares_f64,
-    add_changes_f64,
-    |_| unreachable!("f64 parameters have f64 moments"),
-    |_| unreachable!("f64 parameters have f64 moments")
-);
 
 fn environment_cap() -> Result<IsaCap, Error> {
     sys::environment(c"ADAMW_ISA", |value| match value {

@@ -9,6 +9,7 @@
 mod accumulate;
 mod block;
 pub mod coded;
+pub mod compute;
 pub mod isa;
 pub mod loops;
 mod masters;

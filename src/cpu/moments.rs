@@ -4,7 +4,8 @@
 
 use super::block::BufferPart;
 use super::coded::Codes;
-use super::isa::{Compute, Isa};
+use super::compute::Compute;
+use super::isa::Isa;
 use crate::math::StepScalars;
 use crate::noise::{Noise, NoiseStream, Source};
 use crate::tensor::Moment;

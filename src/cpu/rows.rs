@@ -3,7 +3,8 @@
 #![forbid(unsafe_code)]
 
 use super::block::BufferPart;
-use super::isa::{Compute, Isa};
+use super::compute::Compute;
+use super::isa::Isa;
 use super::stored::Stored;
 use crate::tensor::RowPart;
 use core::ops::Range;

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::block::BlockBuffer;
-use super::isa::Compute;
+use super::compute::Compute;
 
 /// The buffers of a thread for one block. They lie on its stack, and the header tells the host how
 /// much stack a call needs: buffers that are not needed at once share their memory.

@@ -21,7 +21,8 @@
 #![forbid(unsafe_code)]
 
 use super::block::{BLOCK, BufferPart};
-use super::isa::{Compute, Isa};
+use super::compute::Compute;
+use super::isa::Isa;
 use super::moments::{self, MomentKind};
 use super::rows::Gradient;
 use super::space::{Blocks, Space};

@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::block::BufferPart;
-use super::isa::{Compute, Isa};
+use super::compute::Compute;
+use super::isa::Isa;
 use crate::dtype::{Bf16, F16};
 
 /// An element type in memory, which widens to the compute type `T`.

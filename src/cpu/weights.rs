@@ -11,7 +11,8 @@
 #![forbid(unsafe_code)]
 
 use super::block::BufferPart;
-use super::isa::{Compute, Isa};
+use super::compute::Compute;
+use super::isa::Isa;
 use super::stored::Stored;
 use crate::dtype::{Bf16, F16};
 use crate::noise::{Noise, NoiseStream, Source};
