@@ -66,7 +66,7 @@
 //! CONTRIBUTING.md says what a change touches, and what must hold.
 //!
 //! `unsafe` stands only in `ffi/`, `tensor.rs`, `tensor/`, `callback.rs`, `callback/`, `sys/`,
-//! `cpu/isa.rs` and `cuda/`.
+//! `cpu/isa.rs`, `cpu/isa/` and `cuda/`.
 //!
 //! The Rust interface serves the tests and benches; it is no public API.
 

@@ -5,10 +5,15 @@
 //! `Isa::available` hands out the tables that the processor can run, and `Isa::choose` picks the
 //! one of a handle when it is made. `Compute` (`compute.rs`) has the same calls for f32 and f64.
 //!
+//! The loops of `converting` (`groups.rs`) are there where the instruction set has instructions for
+//! 16-bit floats (`isa/x86.rs`); they are why AVX2 asks for F16C, which every such processor has.
+//!
 //! A new instruction set is one line of `loops!`, a new loop one entry. Fused multiply-add is
 //! enabled nowhere: Rust never contracts, and a feature that is off cannot be used by mistake.
 
 use super::coded::{self, Codes};
+#[cfg(target_arch = "x86_64")]
+use super::groups;
 use super::loops;
 use crate::config::IsaCap;
 use crate::dtype::{Bf16, F16};
@@ -18,13 +23,23 @@ use crate::noise::Noise;
 use crate::norm::{self, LANES};
 use crate::sys;
 
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
 /// Declares `Isa` from its loops, each once: the table of function pointers, a copy of every loop
-/// for each instruction set, and the methods that call them.
+/// for each instruction set, and the methods that call them. Methods of `converting` return `None`
+/// where the instruction set does not convert.
 macro_rules! loops {
-    ($(
-        $(#[$doc:meta])*
-        $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)? = $body:path;
-    )*) => {
+    (
+        converting {$(
+            $(#[$wide_doc:meta])*
+            $wide:ident($($wide_arg:ident: $wide_type:ty),*) = $wide_body:path;
+        )*}
+        $(
+            $(#[$doc:meta])*
+            $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)? = $body:path;
+        )*
+    ) => {
         /// The loops of one instruction set. A reference to one proves that the processor runs it:
         /// the statics are private, and `available` hands them out.
         pub struct Isa {
@@ -32,6 +47,7 @@ macro_rules! loops {
             /// Returns whether the processor has its features.
             runs: fn() -> bool,
             $($name: unsafe fn($($type),*) $(-> $result)?,)*
+            $($wide: Option<unsafe fn($($wide_type),*)>,)*
         }
 
         impl Isa {
@@ -40,32 +56,51 @@ macro_rules! loops {
                 // SAFETY: a reference to an `Isa` proves that the processor has its features.
                 unsafe { (self.$name)($($arg),*) }
             })*
+            $($(#[$wide_doc])*
+            pub fn $wide(&self, $($wide_arg: $wide_type),*) -> Option<()> {
+                // SAFETY: a reference to an `Isa` proves that the processor has its features.
+                self.$wide.map(|step| unsafe { step($($wide_arg),*) })
+            })*
         }
 
         isa!(PORTABLE, portable, IsaCap::Portable, [];
+            without {$($wide)*} with {}
             $($name($($arg: $type),*) $(-> $result)? = $body;)*);
         #[cfg(target_arch = "x86_64")]
-        isa!(AVX2, avx2, IsaCap::Avx2, ["avx2"];
+        isa!(AVX2, avx2, IsaCap::Avx2, ["avx2" "f16c"];
+            without {} with {x86::F16c: $($wide($($wide_arg: $wide_type),*) = $wide_body;)*}
             $($name($($arg: $type),*) $(-> $result)? = $body;)*);
         #[cfg(target_arch = "x86_64")]
         isa!(AVX512, avx512, IsaCap::Avx512, ["avx512f" "avx512bw" "avx512dq" "avx512vl"];
+            without {} with {x86::Avx512: $($wide($($wide_arg: $wide_type),*) = $wide_body;)*}
             $($name($($arg: $type),*) $(-> $result)? = $body;)*);
     };
 }
 
 macro_rules! isa {
-    ($ISA:ident, $module:ident, $cap:expr, [$($feature:tt)*];
-     $($name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)? = $body:path;)*) => {
+    ($ISA:ident, $module:ident, $cap:expr, $features:tt;
+     without {$($missing:ident)*}
+     with {$($converts:ty:
+        $($wide:ident($($wide_arg:ident: $wide_type:ty),*) = $wide_body:path;)*)?}
+     $($name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)? = $body:path;)*
+    ) => {
         static $ISA: Isa = Isa {
             cap: $cap,
-            runs: || true $(&& is_x86_feature_detected!($feature))*,
+            runs: || isa!(@runs $features),
             $($name: $module::$name,)*
+            $($missing: None,)*
+            $($($wide: Some($module::$wide),)*)?
         };
 
         mod $module {
             use super::*;
-            isa!(@each [$($feature)*] $($name($($arg: $type),*) $(-> $result)? = $body;)*);
+            $(type Own = $converts;)?
+            isa!(@each $features $($name($($arg: $type),*) $(-> $result)? = $body;)*);
+            $(isa!(@each $features $($wide($($wide_arg: $wide_type),*) = $wide_body;)*);)?
         }
+    };
+    (@runs [$($feature:tt)*]) => {
+        true $(&& is_x86_feature_detected!($feature))*
     };
     (@each $feature:tt) => {};
     (@each [$($feature:tt)*]
@@ -80,6 +115,32 @@ macro_rules! isa {
 }
 
 loops! {
+    converting {
+        /// Steps 16-bit parameters without a master.
+        update_f16(
+            scalars: &StepScalars<f32>, param: &mut [F16], grad: &[F16],
+            exp_avg: &mut [f32], exp_avg_sq: &mut [f32]
+        ) = groups::update_itself::<Own, F16>;
+        update_bf16(
+            scalars: &StepScalars<f32>, param: &mut [Bf16], grad: &[Bf16],
+            exp_avg: &mut [f32], exp_avg_sq: &mut [f32]
+        ) = groups::update_itself::<Own, Bf16>;
+        /// Steps masters, and rounds them to the parameter.
+        update_master_f16(
+            scalars: &StepScalars<f32>, param: &mut [F16], master: &mut [f32], grad: &[F16],
+            exp_avg: &mut [f32], exp_avg_sq: &mut [f32]
+        ) = groups::update_master::<Own, F16>;
+        update_master_bf16(
+            scalars: &StepScalars<f32>, param: &mut [Bf16], master: &mut [f32], grad: &[Bf16],
+            exp_avg: &mut [f32], exp_avg_sq: &mut [f32]
+        ) = groups::update_master::<Own, Bf16>;
+        /// Steps split masters.
+        update_split(
+            scalars: &StepScalars<f32>, upper: &mut [Bf16], remainder: &mut [i16], grad: &[Bf16],
+            exp_avg: &mut [f32], exp_avg_sq: &mut [f32]
+        ) = groups::update_split::<Own>;
+    }
+
     update_f32(
         scalars: &StepScalars<f32>, param: &mut [f32], grad: &[f32],
         exp_avg: &mut [f32], exp_avg_sq: &mut [f32]

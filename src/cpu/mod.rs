@@ -4,12 +4,19 @@
 //! blocks until none is left. A chunk goes to a `Stepper` (`stepper.rs`), which opens its weights
 //! and moments block by block (`weights.rs`, `moments.rs`), widens its gradient (`rows.rs`), calls
 //! the loop of the instruction set (`isa.rs`, `loops.rs`), and stores the block again. Moments that
-//! are codes have loops that do it all (`coded.rs`). A block of a gradient goes to `norms::tally`.
+//! are codes have loops that do it all (`coded.rs`), and so have most 16-bit parameters where there
+//! are instructions for their conversion (`halves.rs`, `groups.rs`). A block of a gradient goes to
+//! `norms::tally`.
 
 mod accumulate;
 mod block;
 pub mod coded;
 pub mod compute;
+#[cfg(target_arch = "x86_64")]
+pub mod convert;
+#[cfg(target_arch = "x86_64")]
+pub mod groups;
+mod halves;
 pub mod isa;
 pub mod loops;
 mod masters;

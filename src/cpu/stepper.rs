@@ -1,9 +1,10 @@
 //! Steps the chunks that one thread claims.
 //!
-//! `Visitor::plain` takes a chunk that is all f32 straight to the loop. For any other `update`
-//! finds the types and calls `take_steps`, which takes the logged steps that the rows have missed,
-//! without a gradient, and then this one. A step goes to `step_in_place` if it is its loop and
-//! nothing else, otherwise to `step_blocks`, which does for each block:
+//! `Visitor::plain` takes a chunk that is all f32 straight to the loop. For any other `update` asks
+//! `halves.rs` whether there is a loop that does it all; otherwise it finds the types and calls
+//! `take_steps`, which takes the logged steps that the rows have missed, without a gradient, and
+//! then this one. A step goes to `step_in_place` if it is its loop and nothing else, otherwise to
+//! `step_blocks`, which does for each block:
 //!
 //! ```text
 //! weights::open                     widens the parameter, or joins it with its remainder
@@ -22,6 +23,7 @@
 
 use super::block::{BLOCK, BufferPart};
 use super::compute::Compute;
+use super::halves;
 use super::isa::Isa;
 use super::moments::{self, MomentKind};
 use super::rows::Gradient;
@@ -51,8 +53,8 @@ impl<'a> Stepper<'a> {
 }
 
 impl Visitor for Stepper<'_> {
-    fn any(&mut self, chunk: Chunk) {
-        update(self.isa, self.steps, chunk, &mut self.space);
+    fn any(&mut self, mut chunk: Chunk) {
+        update(self.isa, self.steps, &mut chunk, &mut self.space);
     }
 
     #[inline]
@@ -69,23 +71,31 @@ impl Visitor for Stepper<'_> {
 }
 
 /// The elements of a chunk, without their gradient.
-struct Elements<'a, T, P> {
+struct Elements<'a, 's, T, P> {
     param: &'a mut [P],
-    state: StateOf<'a, T>,
+    state: &'a mut StateOf<'s, T>,
     random: Option<(Key, u64)>,
 }
 
 /// Steps the elements of one chunk: through the steps that they have missed, then this one.
-fn update(isa: &'static Isa, steps: &Steps, chunk: Chunk, space: &mut Space) {
+fn update(isa: &'static Isa, steps: &Steps, chunk: &mut Chunk, space: &mut Space) {
     use Slice as G;
     use SliceMut as P;
+    if chunk.behind.is_empty()
+        && let Some(now) = steps.now(chunk.index)
+        && is_plain(&now.f32)
+        && let Some(()) = halves::step(isa, &now.f32, chunk)
+    {
+        return;
+    }
     let Chunk { index, random, param, grad, rows, state, behind, change } = chunk;
-    let behind = behind.map(|step| steps.logged(index, step));
+    let (index, change) = (*index, *change);
+    let behind = behind.clone().map(|step| steps.logged(index, step));
     let now = steps.now(index);
     macro_rules! take {
         ($state:ident, $param:ident, $grad:ident, $space:ident) => {{
-            let elements = Elements { param: $param, state: $state, random };
-            take_steps(isa, (behind, now), elements, ($grad, rows), change, space.$space())
+            let elements = Elements { param: &mut $param[..], state: $state, random: *random };
+            take_steps(isa, (behind, now), elements, (*$grad, rows.take()), change, space.$space())
         }};
     }
     match (state, param, grad) {
@@ -205,7 +215,7 @@ fn step_in_place<T: Compute, P: StoredParam<T>>(
     elements: &mut Elements<T, P>,
     grad: &[T],
 ) -> Option<()> {
-    let StateOf { exp_avg, exp_avg_sq, max_exp_avg_sq, precise } = &mut elements.state;
+    let StateOf { exp_avg, exp_avg_sq, max_exp_avg_sq, precise } = &mut *elements.state;
     let (Moment::Full(exp_avg), Moment::Full(exp_avg_sq)) = (exp_avg, exp_avg_sq) else {
         return None;
     };

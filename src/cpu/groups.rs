@@ -1,0 +1,171 @@
+//! The loops over parameters in 16 bits whose moments are f32: a step of one group after the other,
+//! widened, stepped and narrowed in the registers of one loop.
+//!
+//! The length of a group is known to the compiler, but for what is left after the last one.
+//! `Weights` are the ways to keep a parameter: by `Itself`, beside a `Master`, or `Split` from its
+//! remainder.
+#![forbid(unsafe_code)]
+
+use super::convert::{self, Convert, GROUP, Half};
+use super::loops::update;
+use crate::dtype::Bf16;
+use crate::math::StepScalars;
+use core::ops::Range;
+
+/// A parameter, and what it is kept with.
+trait Weights {
+    /// Returns the elements `at` in f32: themselves, or in `wide`.
+    fn open<'s, C: Convert>(
+        &'s mut self,
+        at: Range<usize>,
+        wide: &'s mut [f32; GROUP],
+    ) -> &'s mut [f32];
+
+    /// Stores the elements that `open` returned, after they were changed.
+    fn close<C: Convert>(&mut self, at: Range<usize>, wide: &[f32; GROUP]);
+}
+
+struct Itself<'a, S>(&'a mut [S]);
+
+impl<S: Half> Weights for Itself<'_, S> {
+    #[inline(always)]
+    fn open<'s, C: Convert>(
+        &'s mut self,
+        at: Range<usize>,
+        wide: &'s mut [f32; GROUP],
+    ) -> &'s mut [f32] {
+        let n = at.len();
+        convert::widen::<C, S>(&self.0[at], wide);
+        &mut wide[..n]
+    }
+
+    #[inline(always)]
+    fn close<C: Convert>(&mut self, at: Range<usize>, wide: &[f32; GROUP]) {
+        convert::narrow::<C, S>(&wide[..at.len()], &mut self.0[at]);
+    }
+}
+
+struct Master<'a, S> {
+    param: &'a mut [S],
+    master: &'a mut [f32],
+}
+
+impl<S: Half> Weights for Master<'_, S> {
+    #[inline(always)]
+    fn open<'s, C: Convert>(
+        &'s mut self,
+        at: Range<usize>,
+        _: &'s mut [f32; GROUP],
+    ) -> &'s mut [f32] {
+        &mut self.master[at]
+    }
+
+    #[inline(always)]
+    fn close<C: Convert>(&mut self, at: Range<usize>, _: &[f32; GROUP]) {
+        convert::narrow::<C, S>(&self.master[at.clone()], &mut self.param[at]);
+    }
+}
+
+struct Split<'a> {
+    param: &'a mut [Bf16],
+    remainder: &'a mut [i16],
+}
+
+impl Weights for Split<'_> {
+    #[inline(always)]
+    fn open<'s, C: Convert>(
+        &'s mut self,
+        at: Range<usize>,
+        wide: &'s mut [f32; GROUP],
+    ) -> &'s mut [f32] {
+        let n = at.len();
+        let (param, remainder) = (&self.param[at.clone()], &self.remainder[at]);
+        convert::join::<C>(param, remainder, wide);
+        &mut wide[..n]
+    }
+
+    #[inline(always)]
+    fn close<C: Convert>(&mut self, at: Range<usize>, wide: &[f32; GROUP]) {
+        let (param, remainder) = (&mut self.param[at.clone()], &mut self.remainder[at]);
+        convert::split::<C>(wide, param, remainder);
+    }
+}
+
+/// Steps group after group.
+#[inline(always)]
+fn update_groups<C: Convert, G: Half>(
+    scalars: &StepScalars<f32>,
+    mut weights: impl Weights,
+    grad: &[G],
+    exp_avg: &mut [f32],
+    exp_avg_sq: &mut [f32],
+) {
+    let n = grad.len();
+    let (exp_avg, exp_avg_sq) = (&mut exp_avg[..n], &mut exp_avg_sq[..n]);
+    let n_whole = n - n % GROUP;
+    for start in (0..n_whole).step_by(GROUP) {
+        let at = start..start + GROUP;
+        update_some::<C, G>(scalars, &mut weights, grad, exp_avg, exp_avg_sq, at);
+    }
+    if n_whole < n {
+        update_some::<C, G>(scalars, &mut weights, grad, exp_avg, exp_avg_sq, n_whole..n);
+    }
+}
+
+/// Steps a group, or what is left after the last one.
+#[inline(always)]
+fn update_some<C: Convert, G: Half>(
+    scalars: &StepScalars<f32>,
+    weights: &mut impl Weights,
+    grad: &[G],
+    exp_avg: &mut [f32],
+    exp_avg_sq: &mut [f32],
+    at: Range<usize>,
+) {
+    let (mut wide, mut wide_grad) = ([0.0; GROUP], [0.0; GROUP]);
+    convert::widen::<C, G>(&grad[at.clone()], &mut wide_grad);
+    let param = weights.open::<C>(at.clone(), &mut wide);
+    let (exp_avg, exp_avg_sq) = (&mut exp_avg[at.clone()], &mut exp_avg_sq[at.clone()]);
+    update(scalars, param, &wide_grad, exp_avg, exp_avg_sq);
+    weights.close::<C>(at, &wide);
+}
+
+#[inline(always)]
+pub fn update_itself<C: Convert, S: Half>(
+    scalars: &StepScalars<f32>,
+    param: &mut [S],
+    grad: &[S],
+    exp_avg: &mut [f32],
+    exp_avg_sq: &mut [f32],
+) {
+    let param = &mut param[..grad.len()];
+    update_groups::<C, S>(scalars, Itself(param), grad, exp_avg, exp_avg_sq);
+}
+
+#[inline(always)]
+pub fn update_master<C: Convert, S: Half>(
+    scalars: &StepScalars<f32>,
+    param: &mut [S],
+    master: &mut [f32],
+    grad: &[S],
+    exp_avg: &mut [f32],
+    exp_avg_sq: &mut [f32],
+) {
+    let (param, master) = (&mut param[..grad.len()], &mut master[..grad.len()]);
+    let weights = Master { param, master };
+    update_groups::<C, S>(scalars, weights, grad, exp_avg, exp_avg_sq);
+}
+
+#[inline(always)]
+pub fn update_split<C: Convert>(
+    scalars: &StepScalars<f32>,
+    param: &mut [Bf16],
+    remainder: &mut [i16],
+    grad: &[Bf16],
+    exp_avg: &mut [f32],
+    exp_avg_sq: &mut [f32],
+) {
+    let (param, remainder) = (&mut param[..grad.len()], &mut remainder[..grad.len()]);
+    let weights = Split { param, remainder };
+    update_groups::<C, Bf16>(scalars, weights, grad, exp_avg, exp_avg_sq);
+}

@@ -1,0 +1,174 @@
+//! The step of 16-bit parameters that one loop takes.
+#![forbid(unsafe_code)]
+
+use super::isa::Isa;
+use crate::math::StepScalars;
+use crate::tensor::{Chunk, Moment, Precise, Slice, SliceMut, State, StateOf};
+
+/// Steps a chunk whose moments are f32 and whose gradient is of the parameter's own 16-bit type, by
+/// scalars that ask for nothing but a loop; `None` if the instruction set has no such loop for it.
+pub fn step(isa: &Isa, scalars: &StepScalars<f32>, chunk: &mut Chunk) -> Option<()> {
+    let Chunk { rows: None, change: None, param, grad, state, .. } = chunk else { return None };
+    let State::F32(StateOf {
+        exp_avg: Moment::Full(first),
+        exp_avg_sq: Moment::Full(second),
+        max_exp_avg_sq: None,
+        precise,
+    }) = state
+    else {
+        return None;
+    };
+    match (param, grad, precise) {
+        (SliceMut::F16(param), Slice::F16(grad), Precise::Nothing) => {
+            isa.update_f16(scalars, param, grad, first, second)
+        }
+        (SliceMut::Bf16(param), Slice::Bf16(grad), Precise::Nothing) => {
+            isa.update_bf16(scalars, param, grad, first, second)
+        }
+        (SliceMut::F16(param), Slice::F16(grad), Precise::Master(master)) => {
+            isa.update_master_f16(scalars, param, master, grad, first, second)
+        }
+        (SliceMut::Bf16(param), Slice::Bf16(grad), Precise::Master(master)) => {
+            isa.update_master_bf16(scalars, param, master, grad, first, second)
+        }
+        (SliceMut::Bf16(param), Slice::Bf16(grad), Precise::Split(remainder)) => {
+            isa.update_split(scalars, param, remainder, grad, first, second)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+    use crate::config::IsaCap;
+    use crate::cpu::convert::{GROUP, Half};
+    use crate::dtype::{self, Bf16, Bits, F16, Narrow, Widen};
+    use crate::math::{Element, adamw};
+
+    fn scalars(lr: f32) -> StepScalars<f32> {
+        StepScalars {
+            grad_scale: 0.5,
+            one_minus_beta1: 0.1,
+            one_minus_beta2: 0.001,
+            inv_sqrt_bias_correction2: 1.5,
+            eps: 1e-8,
+            lr_weight_decay: 0.01 * lr,
+            step_size: lr,
+            forgets: false,
+            preparation: None,
+        }
+    }
+
+    /// Bits of f32s: of all signs and exponents, next to ties between 16-bit floats, infinite and
+    /// NaN.
+    fn wide_bits(i: usize) -> u32 {
+        let upper = (i as u32) << 16;
+        const LOWER: [u32; 8] = [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff, 0x1000, 0x3000];
+        upper | LOWER[i / 7 % 8]
+    }
+
+    /// Steps elements by every instruction set, each kept as `open` and `close` say, and holds all
+    /// bits against those of one element after the other.
+    fn holds<S, R, F>(
+        step: F,
+        first: impl Fn(usize) -> (S, R),
+        open: impl Fn(S, R) -> f32,
+        close: impl Fn(f32) -> (S, R),
+    ) where
+        S: Half + Bits,
+        R: Copy + PartialEq + core::fmt::Debug,
+        F: Fn(&Isa, &StepScalars<f32>, &mut [S], &mut [R], &[S], [&mut [f32]; 2]) -> Option<()>,
+    {
+        const ALL: usize = 1 << 16;
+        let cases = [0, 1, GROUP - 1, GROUP, 2 * GROUP + 1, ALL + GROUP / 2].into_iter();
+        for (n, lr) in cases.flat_map(|n| [(n, 0.0), (n, 1e-3)]) {
+            let scalars = scalars(lr);
+            // Without a learning rate the parameter is rounded as it is.
+            let grad = |i: usize| match lr == 0.0 {
+                true => S::from_bits(i as u16 & 0x3fff),
+                false => S::from_bits(i as u16),
+            };
+            let grads: Vec<S> = (0..n).map(grad).collect();
+            let (params, rests): (Vec<S>, Vec<R>) = (0..n).map(&first).unzip();
+            for isa in Isa::available() {
+                let (mut params, mut rests) = (params.clone(), rests.clone());
+                let (mut exp_avg, mut exp_avg_sq) = (vec![0.25; n], vec![1e-3; n]);
+                let moments = [&mut exp_avg[..], &mut exp_avg_sq[..]];
+                let stepped = step(isa, &scalars, &mut params, &mut rests, &grads, moments);
+                if stepped.is_none() {
+                    assert_eq!(isa.cap, IsaCap::Portable);
+                    continue;
+                }
+                for i in 0..n {
+                    let (param, rest) = first(i);
+                    let before = Element {
+                        param: open(param, rest),
+                        exp_avg: 0.25,
+                        exp_avg_sq: 1e-3,
+                        max_exp_avg_sq: 0.0,
+                    };
+                    let after = adamw::<f32, false>(&scalars, before, grads[i].widen());
+                    let (param, rest) = close(after.param);
+                    let moments = [after.exp_avg, after.exp_avg_sq].map(f32::to_bits);
+                    let got = (params[i].to_bits(), rests[i]);
+                    let of = format!("{:?}, element {i} of {n}, rate {lr}", isa.cap);
+                    assert_eq!(got, (param.to_bits(), rest), "{of}");
+                    assert_eq!([exp_avg[i], exp_avg_sq[i]].map(f32::to_bits), moments, "{of}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_steps_16_bit_parameters_as_one_element_is_stepped() {
+        holds(
+            |isa, s, p, _, g, [m, v]| isa.update_f16(s, p, g, m, v),
+            |i| (F16((i * 40_503) as u16), ()),
+            |param, ()| param.widen(),
+            |wide| (F16::narrow(wide), ()),
+        );
+        holds(
+            |isa, s, p, _, g, [m, v]| isa.update_bf16(s, p, g, m, v),
+            |i| (Bf16((i * 40_503) as u16), ()),
+            |param, ()| param.widen(),
+            |wide| (Bf16::narrow(wide), ()),
+        );
+    }
+
+    #[test]
+    fn every_instruction_set_steps_masters_as_one_element_is_stepped() {
+        holds(
+            |isa, s, p, master, g, [m, v]| {
+                let mut wide: Vec<f32> = master.iter().map(|bits| f32::from_bits(*bits)).collect();
+                isa.update_master_f16(s, p, &mut wide, g, m, v)?;
+                master.iter_mut().zip(wide).for_each(|(bits, wide)| *bits = wide.to_bits());
+                Some(())
+            },
+            |i| (F16(0), wide_bits(i)),
+            |_, master| f32::from_bits(master),
+            |wide| (F16::narrow(wide), wide.to_bits()),
+        );
+        holds(
+            |isa, s, p, master, g, [m, v]| {
+                let mut wide: Vec<f32> = master.iter().map(|bits| f32::from_bits(*bits)).collect();
+                isa.update_master_bf16(s, p, &mut wide, g, m, v)?;
+                master.iter_mut().zip(wide).for_each(|(bits, wide)| *bits = wide.to_bits());
+                Some(())
+            },
+            |i| (Bf16(0), wide_bits(i)),
+            |_, master| f32::from_bits(master),
+            |wide| (Bf16::narrow(wide), wide.to_bits()),
+        );
+    }
+
+    #[test]
+    fn every_instruction_set_steps_split_masters_as_one_element_is_stepped() {
+        holds(
+            |isa, s, p, remainder, g, [m, v]| isa.update_split(s, p, remainder, g, m, v),
+            |i| (Bf16(i as u16), wide_bits(i) as i16),
+            dtype::join,
+            dtype::split,
+        );
+    }
+}
