@@ -70,13 +70,16 @@ fn main() {
         );
         bench.rows_beside_traffic(threads);
     }
-    bench.beside_f32::<u16>(&MASTER_CACHED, 16 * KI, 1);
-    bench.beside_f32::<Half>(&MASTER_CACHED, 16 * KI, 1);
+    bench.beside_f32::<u16>(&MASTER, 16 * KI, 1);
+    bench.beside_f32::<Half>(&MASTER, 16 * KI, 1);
     bench.beside_f32::<u16>(&SPLIT_CACHED, 16 * KI, 1);
     if let Some(before) = &before {
-        bench.beside_before::<f32>(before, &F32_8BIT, 16 * KI);
-        bench.beside_before::<u16>(before, &SPLIT_8BIT, 16 * KI);
-        bench.beside_before::<f32>(before, &F32_4BIT, 16 * KI);
+        bench.beside_before::<f32>(before, &F32_8BIT, 16 * KI, 0.625);
+        bench.beside_before::<u16>(before, &SPLIT_8BIT, 16 * KI, 0.625);
+        bench.beside_before::<f32>(before, &F32_4BIT, 16 * KI, f64::NAN);
+        bench.beside_before::<u16>(before, &MASTER, 64 * MI, 1.03);
+        bench.beside_before::<Half>(before, &MASTER, 64 * MI, 1.03);
+        bench.beside_before::<u16>(before, &SPLIT, 64 * MI, 1.03);
     }
     for elements in [16 * KI, 64 * MI] {
         for moments in MOMENTS {
@@ -185,8 +188,7 @@ impl Bench {
 
     /// A step of parameters and moments in fewer bytes beside a step of f32.
     fn beside_f32<P: Param>(&mut self, mode: &Mode, elements: usize, threads: u32) {
-        let name = mode.name.replace("16 bits", P::NAME.split(' ').next().unwrap_or_default());
-        let case = format!("{name} x {} / f32", size(elements));
+        let case = format!("{} x {} / f32", mode.name_of::<P>(), size(elements));
         if !self.wants(&case) {
             return;
         }
@@ -200,9 +202,15 @@ impl Bench {
         self.measure(title, elements, || ours.step(), reference, bound);
     }
 
-    /// A step in cache on one thread beside that of an older build.
-    fn beside_before<P: Param>(&mut self, before: &Before, mode: &Mode, elements: usize) {
-        let case = format!("{} x {} / before", mode.name, size(elements));
+    /// A step on one thread beside that of an older build.
+    fn beside_before<P: Param>(
+        &mut self,
+        before: &Before,
+        mode: &Mode,
+        elements: usize,
+        bound: f64,
+    ) {
+        let case = format!("{} x {} / before", mode.name_of::<P>(), size(elements));
         if !self.wants(&case) {
             return;
         }
@@ -212,7 +220,6 @@ impl Bench {
         let mut reference = before.optimizer(&mut old, &config);
         let mut ours = new.optimizer(&config);
         let reference = ("an older build", || reference.step());
-        let bound = if mode.moments == ADAMW_MOMENTS_8BIT { 0.625 } else { f64::NAN };
         self.measure((case, 1, mode.bytes), elements, || ours.step(), reference, bound);
     }
 

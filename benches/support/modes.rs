@@ -1,5 +1,6 @@
 //! The ways to keep parameters and moments in fewer bytes than f32 has.
 
+use super::Param;
 use adamw::ffi::*;
 
 /// Fewer bytes than f32 has.
@@ -15,6 +16,11 @@ pub struct Mode {
 }
 
 impl Mode {
+    /// Its name with parameters of one type.
+    pub fn name_of<P: Param>(&self) -> String {
+        self.name.replace("16 bits", P::NAME.split(' ').next().unwrap_or_default())
+    }
+
     pub fn config(&self, config: &adamw_config) -> adamw_config {
         adamw_config {
             precision: self.precision,
@@ -35,7 +41,7 @@ pub const SPLIT: Mode = Mode {
 };
 /// The same in cache.
 pub const SPLIT_CACHED: Mode = Mode { bounds: [1.45; 2], ..SPLIT };
-pub const MASTER_CACHED: Mode = Mode {
+pub const MASTER: Mode = Mode {
     name: "16 bits + master",
     precision: ADAMW_PRECISION_DEFAULT,
     multi_precision: 1,
