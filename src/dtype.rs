@@ -11,7 +11,7 @@
 
 mod halves;
 
-pub use halves::{compensated, join, split};
+pub use halves::{compensated, join, left_over, split};
 
 use core::fmt;
 

@@ -2,13 +2,13 @@
 //! widened, stepped and narrowed in the registers of one loop.
 //!
 //! The length of a group is known to the compiler, but for what is left after the last one.
-//! `Weights` are the ways to keep a parameter: by `Itself`, beside a `Master`, or `Split` from its
-//! remainder.
+//! `Weights` are the ways to keep a parameter: by `Itself`, beside a `Master`, `Split` from its
+//! remainder, or with its rounding error (`Kahan`).
 #![forbid(unsafe_code)]
 
 use super::convert::{self, Convert, GROUP, Half};
 use super::loops::update;
-use crate::dtype::Bf16;
+use crate::dtype::{Bf16, Bits, left_over};
 use crate::math::StepScalars;
 use core::ops::Range;
 
@@ -91,6 +91,48 @@ impl Weights for Split<'_> {
     }
 }
 
+struct Kahan<'a, S> {
+    param: &'a mut [S],
+    /// As bits.
+    rest: &'a mut [u16],
+}
+
+impl<S: Half + Bits> Weights for Kahan<'_, S> {
+    #[inline(always)]
+    fn open<'s, C: Convert>(
+        &'s mut self,
+        at: Range<usize>,
+        wide: &'s mut [f32; GROUP],
+    ) -> &'s mut [f32] {
+        let n = at.len();
+        let (mut rest, mut wide_rest) = ([S::from_bits(0); GROUP], [0.0; GROUP]);
+        for (rest, bits) in rest.iter_mut().zip(&self.rest[at.clone()]) {
+            *rest = S::from_bits(*bits);
+        }
+        convert::widen::<C, S>(&rest[..n], &mut wide_rest);
+        convert::widen::<C, S>(&self.param[at], wide);
+        for (wide, rest) in wide.iter_mut().zip(wide_rest) {
+            *wide += rest;
+        }
+        &mut wide[..n]
+    }
+
+    #[inline(always)]
+    fn close<C: Convert>(&mut self, at: Range<usize>, wide: &[f32; GROUP]) {
+        let n = at.len();
+        let (mut rest, mut wide_rest) = ([S::from_bits(0); GROUP], [0.0; GROUP]);
+        convert::narrow::<C, S>(&wide[..n], &mut self.param[at.clone()]);
+        convert::widen::<C, S>(&self.param[at.clone()], &mut wide_rest);
+        for (rest, wide) in wide_rest.iter_mut().zip(wide) {
+            *rest = left_over(*wide, *rest);
+        }
+        convert::narrow::<C, S>(&wide_rest[..n], &mut rest[..n]);
+        for (bits, rest) in self.rest[at].iter_mut().zip(rest) {
+            *bits = rest.to_bits();
+        }
+    }
+}
+
 /// Steps group after group.
 #[inline(always)]
 fn update_groups<C: Convert, G: Half>(
@@ -154,6 +196,19 @@ pub fn update_master<C: Convert, S: Half>(
     let (param, master) = (&mut param[..grad.len()], &mut master[..grad.len()]);
     let weights = Master { param, master };
     update_groups::<C, S>(scalars, weights, grad, exp_avg, exp_avg_sq);
+}
+
+#[inline(always)]
+pub fn update_kahan<C: Convert, S: Half + Bits>(
+    scalars: &StepScalars<f32>,
+    param: &mut [S],
+    rest: &mut [u16],
+    grad: &[S],
+    exp_avg: &mut [f32],
+    exp_avg_sq: &mut [f32],
+) {
+    let (param, rest) = (&mut param[..grad.len()], &mut rest[..grad.len()]);
+    update_groups::<C, S>(scalars, Kahan { param, rest }, grad, exp_avg, exp_avg_sq);
 }
 
 #[inline(always)]

@@ -139,6 +139,15 @@ loops! {
             scalars: &StepScalars<f32>, upper: &mut [Bf16], remainder: &mut [i16], grad: &[Bf16],
             exp_avg: &mut [f32], exp_avg_sq: &mut [f32]
         ) = groups::update_split::<Own>;
+        /// Steps compensated parameters.
+        update_kahan_f16(
+            scalars: &StepScalars<f32>, param: &mut [F16], rest: &mut [u16], grad: &[F16],
+            exp_avg: &mut [f32], exp_avg_sq: &mut [f32]
+        ) = groups::update_kahan::<Own, F16>;
+        update_kahan_bf16(
+            scalars: &StepScalars<f32>, param: &mut [Bf16], rest: &mut [u16], grad: &[Bf16],
+            exp_avg: &mut [f32], exp_avg_sq: &mut [f32]
+        ) = groups::update_kahan::<Own, Bf16>;
     }
 
     update_f32(

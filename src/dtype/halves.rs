@@ -26,9 +26,13 @@ pub fn split(wide: f32) -> (Bf16, i16) {
 #[inline(always)]
 pub fn compensated<S: Widen<f32> + Narrow<f32>>(wide: f32) -> (S, S) {
     let upper = S::narrow(wide);
-    let rounded = upper.widen();
-    let rest = if rounded.is_infinite() { 0.0 } else { wide - rounded };
-    (upper, S::narrow(rest))
+    (upper, S::narrow(left_over(wide, upper.widen())))
+}
+
+/// Returns what rounding has left over of a value.
+#[inline(always)]
+pub fn left_over(wide: f32, rounded: f32) -> f32 {
+    if rounded.is_infinite() { 0.0 } else { wide - rounded }
 }
 
 #[cfg(test)]

@@ -42,12 +42,14 @@ const KERNELS: [(&str, Works); 24] = [
 ];
 
 /// Those that only instruction sets with conversions have.
-const CONVERTING: [(&str, Works); 5] = [
+const CONVERTING: [(&str, Works); 7] = [
     ("update_f16", |l, of| packed(l, of, 32)),
     ("update_bf16", |l, of| packed(l, of, 32)),
     ("update_master_f16", |l, of| packed(l, of, 32)),
     ("update_master_bf16", |l, of| packed(l, of, 32)),
     ("update_split", |l, of| packed(l, of, 32)),
+    ("update_kahan_f16", |l, of| packed(l, of, 32)),
+    ("update_kahan_bf16", |l, of| packed(l, of, 32)),
 ];
 
 /// The kernels of an instruction set.
@@ -75,8 +77,8 @@ fn broken_kernels(functions: &[Function], widest: &[(&str, Registers)]) -> Vec<S
                 continue;
             };
             let loops = function.loops();
-            // These copy a last block that is not whole.
-            let copies = ["update_bytes", "update_nibbles"].contains(&kernel);
+            // These copy a last block, or the compensations of a last group, that is not whole.
+            let copies = ["update_bytes", "update_nibbles", "update_kahan_f16"].contains(&kernel);
             if !copies && loops.iter().any(|l| l.iter().any(Instruction::is_call)) {
                 broken.push(format!("{name} calls something in a loop"));
             }
