@@ -27,7 +27,7 @@ CTEST := .venv/bin/ctest
 CMAKE_PACKAGE := cmake==$(CMAKE_VERSION)
 endif
 
-.PHONY: help demo docs wheel deb test test-cuda test-rust test-hosts test-aarch64 test-conan test-long test-peers test-torch test-libtorch test-paddle test-others test-burn fuzz bench bench-checkpoint bench-checkpoint-peers bench-forgotten bench-params bench-peers bench-python bench-quick bench-ranks quantization finetune header ptx ptx-check instructions clean peers-helper
+.PHONY: help demo docs wheel deb test test-cuda test-rust test-hosts test-aarch64 test-conan test-long test-peers test-torch test-libtorch test-paddle test-others test-burn fuzz bench bench-checkpoint bench-checkpoint-peers bench-forgotten bench-params bench-peers bench-python bench-quick bench-ranks bench-ranks-peers quantization finetune header ptx ptx-check instructions clean peers-helper
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -115,6 +115,12 @@ bench-ranks: .venv/plots ## the phases of a step on 1, 2 and 4 ranks of MPI, and
 	  OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1 mpirun -n $$ranks build/ranks 16777216 $$format || exit 1; \
 	done; done >build/ranks.txt
 	.venv/bin/python benches/ranks/model.py build/ranks.txt docs/scaling.svg
+
+bench-ranks-peers: .venv-peers/ready $(WALKER) ## a step and its communication on two ranks, beside DeepSpeed and FSDP2 (needs Open MPI; fetches some GB)
+	cargo build --release --locked --lib --target-dir target
+	mkdir -p build/torch-extensions
+	mpicc -O3 -Iinclude benches/ranks/gpt2.c -o build/gpt2 target/release/libadamw.a -lpthread -ldl -lm
+	TORCH_EXTENSIONS_DIR=$(CURDIR)/build/torch-extensions $(OVER_SOURCE) .venv-peers/bin/python benches/ranks/peers.py build/gpt2
 
 # The commit whose build takes turns with this one.
 BEFORE := ffd38c5
