@@ -300,11 +300,6 @@ pub enum Error {
         "the device failed in the middle of a step, which cannot be undone: destroy this handle"
     )]
     HalfStep,
-    #[error(
-        "what a step changes is not added up on a device for rows that are stepped alone: \
-         adamw_set_statistics needs ADAMW_LAZY_OFF there"
-    )]
-    RowStatistics,
     #[error("the handle has no param on a device: add one first")]
     NoDeviceYet,
     #[error(

@@ -63,6 +63,7 @@ kernels! {
         scan_counts
         sort_rows
         gather_rows
+        join_rows
         log_step
     }
 

@@ -107,14 +107,25 @@ impl Cuda {
         which: RowSet,
         verdict: u64,
     ) -> Result<(), Error> {
-        let (layout, flags) = (lag.layout, lag.flags);
         let (numbers, n, is_long) = match which {
-            RowSet::All => (0, layout.height, false),
+            RowSet::All => (0, lag.layout.height, false),
             RowSet::Listed(rows) => {
                 (rows.address() as u64, rows.len() as u64, rows.number() == RowNumber::I64)
             }
         };
-        let is_long = u32::from(is_long);
+        self.queue_catch_up_of(device, lag, tensor, (numbers, n, is_long.into()), verdict)
+    }
+
+    /// The same for `n` numbers of rows at an address, or for all rows.
+    fn queue_catch_up_of(
+        &self,
+        device: &Entered,
+        lag: &DeviceLag,
+        tensor: layout::Tensor,
+        (numbers, n, is_long): (u64, u64, u32),
+        verdict: u64,
+    ) -> Result<(), Error> {
+        let (layout, flags) = (lag.layout, lag.flags);
         // SAFETY: the arguments are what the kernel takes, and the host vouched for the tensor and
         // the list. A warp takes a row, and a block has 8 warps.
         unsafe {
@@ -134,6 +145,18 @@ impl Cuda {
             }
             _ => Ok(()),
         })
+    }
+
+    /// Brings the rows up to date that are listed to be stepped alone.
+    pub(super) fn catch_up_listed(&self, device: &Entered, verdict: u64) -> Result<(), Error> {
+        let places = self.plan.launches.iter().filter_map(|launch| launch.rows.clone()).flatten();
+        for rows in places.map(|place| &self.plan.rows[place as usize]) {
+            let Some(lag) = self.lags.get(rows.tensor) else { continue };
+            let tensor = self.plan.tensors[rows.tensor as usize];
+            let listed = (rows.numbers, rows.n_rows, rows.is_long);
+            self.queue_catch_up_of(device, lag, tensor, listed, verdict)?;
+        }
+        Ok(())
     }
 
     /// Logs the scalars of the step that has been queued up, for the rows that do not take it now.

@@ -31,7 +31,7 @@ pub struct SparseBuffers {
     /// The notes, and the gradient `[n]` in the compute type.
     grad: Memory,
     grad_bytes: usize,
-    /// The entries `[n_rows]`, twice, and the counts of their digits.
+    /// The entries `[n_rows]`, room for three numbers of each, and the counts of their digits.
     lists: Memory,
     n_rows: usize,
 }
@@ -39,7 +39,7 @@ pub struct SparseBuffers {
 impl SparseBuffers {
     /// Allocates the entries and counts of a gradient of `n_rows` rows.
     fn lists(device: &Entered, n_rows: usize) -> Result<Memory, Error> {
-        let bytes = n_rows * 2 * size_of::<u64>() + (n_rows.div_ceil(TILE) + 1) * COUNTS * 4;
+        let bytes = n_rows * 4 * size_of::<u64>() + (n_rows.div_ceil(TILE) + 1) * COUNTS * 4;
         device.allocate(bytes, "the rows of a sparse gradient on the device")
     }
 
@@ -95,7 +95,7 @@ impl SparseBuffers {
             grad: self.grad(),
             entries,
             spare: entries + bytes,
-            counts: entries + 2 * bytes,
+            counts: entries + 4 * bytes,
             gathered: self.grad.address(),
             lag: lag.map_or(0, DeviceLag::address),
             n_rows: sparse.rows.len() as u64,

@@ -1,12 +1,13 @@
 //! The statistics of a step on the device: the weights are kept before the step and compared with
-//! the new ones after it.
+//! the new ones after it. Of parameters whose rows are stepped alone, those are the listed rows.
 
 use super::Cuda;
 use super::driver::{Entered, Memory};
 use super::kernels::Kernel;
 use super::launch::launch;
-use super::layout::{CHUNK, Chunk};
-use super::plan::n_chunks;
+use super::layout::{self, CHUNK, Chunk};
+use super::plan::{Launch, n_chunks};
+use super::workspace::SUMS;
 use crate::error::Error;
 use crate::tensor::{Operands, Total};
 
@@ -14,6 +15,18 @@ use crate::tensor::{Operands, Total};
 pub struct WeightsBefore {
     memory: Memory,
     bytes: u64,
+}
+
+/// Elements that are added up together: blocks of chunks, or listed rows of one parameter.
+struct Units {
+    chunks: u64,
+    /// The address of a `Rows`; 0: they are blocks of the chunks.
+    rows: u64,
+    n: u64,
+    /// The address of the kept weights.
+    before: u64,
+    /// Where the sums over rows are.
+    sums: Option<[u64; 3]>,
 }
 
 /// Returns the bytes of the kept weights of a parameter.
@@ -29,28 +42,67 @@ impl Cuda {
             return Ok(());
         }
         self.check_not_capturing("adamw_set_statistics")?;
+        self.leftover.reserve()?;
         let device = self.driver.enter()?;
         let memory = device.allocate(needed as usize, "the norms of updates")?;
         drop(device);
         self.wait_for_all()?;
-        self.weights_before = Some(WeightsBefore { memory, bytes: needed });
+        let before = self.weights_before.replace(WeightsBefore { memory, bytes: needed });
+        if self.has_captured() {
+            self.leftover.memories.extend(before.map(|before| before.memory));
+        }
         Ok(())
+    }
+
+    /// Returns the units of the step in each of which one sum is made, by the launch and the table
+    /// that they are listed in.
+    fn units(&self) -> impl Iterator<Item = (&Launch, Units)> {
+        let (_, _, first_chunk) = self.tables();
+        let rows_table = self.rows_table();
+        let before = self.weights_before.as_ref().map_or(0, |before| before.memory.address());
+        let starts = self.plan.launches.iter().scan(before, |next, launch| {
+            let start = *next;
+            *next += launch.bytes();
+            Some((launch, start))
+        });
+        starts.flat_map(move |(launch, before)| {
+            let bytes = launch.param.compute().bytes() as u64;
+            let chunks = first_chunk + launch.first_chunk * size_of::<Chunk>() as u64;
+            let of_chunks = launch.rows.is_none().then_some(Units {
+                chunks,
+                rows: 0,
+                n: launch.n_chunks * SUMS,
+                before,
+                sums: None,
+            });
+            let of_rows = launch.rows.clone().unwrap_or_default().map(move |place| {
+                let rows = &self.plan.rows[place as usize];
+                let tensor = &self.plan.tensors[rows.tensor as usize];
+                let n_before = (tensor.first_chunk - launch.first_chunk) * CHUNK;
+                let sums = [0, 1, 2].map(|i| rows.spare + i * rows.n_rows * 8);
+                Units {
+                    chunks,
+                    rows: rows_table + place * size_of::<layout::Rows>() as u64,
+                    n: rows.n_rows,
+                    before: before + n_before * bytes,
+                    sums: Some(sums),
+                }
+            });
+            of_chunks.into_iter().chain(of_rows).map(move |units| (launch, units))
+        })
     }
 
     /// Queues up copies of the weights that are about to be stepped.
     pub(super) fn keep_weights(&self, device: &Entered) -> Result<(), Error> {
-        let (tensors, _, first_chunk) = self.tables();
-        let mut before = self.weights_before.as_ref().map_or(0, |before| before.memory.address());
-        for launch in &self.plan.launches {
-            let chunks = first_chunk + launch.first_chunk * size_of::<Chunk>() as u64;
-            let (n_chunks, place) = (launch.n_chunks, before);
-            before += launch.bytes();
+        let (tensors, ..) = self.tables();
+        for (launch, units) in self.units() {
+            let Units { chunks, rows, n, before, .. } = units;
             // SAFETY: the arguments are what the kernel takes, and there is room for the chunks of
-            // all launches.
+            // all launches. A warp takes a unit, and a block has 8 warps.
             unsafe {
                 launch!(
-                    device, Kernel::keep(launch.param), n_chunks;
-                    tensors, chunks, n_chunks, place
+                    device, Kernel::keep(launch.param), n.div_ceil(8);
+                    tensors, chunks, rows, n, before
                 )
             }?;
         }
@@ -59,32 +111,35 @@ impl Cuda {
 
     /// Queues up the sums over what has changed since.
     pub(super) fn tally_changes(&self, device: &Entered) -> Result<(), Error> {
-        let (tensors, _, first_chunk) = self.tables();
+        let (tensors, ..) = self.tables();
         let Some(workspace) = &self.workspace else { return Err(Error::BrokenDevice) };
         let places = &workspace.places;
-        let mut before = self.weights_before.as_ref().map_or(0, |before| before.memory.address());
-        for launch in &self.plan.launches {
-            let chunks = first_chunk + launch.first_chunk * size_of::<Chunk>() as u64;
-            let offset = launch.first_chunk * 4 * size_of::<f64>() as u64;
-            let (n_chunks, place) = (launch.n_chunks, before);
+        for (launch, units) in self.units() {
+            let Units { chunks, rows, n, before, sums } = units;
+            let [updates, params] = places.change_sums;
+            let offset = launch.first_chunk * SUMS * size_of::<f64>() as u64;
+            let of_chunks = [updates, params, places.counts].map(|sums| sums + offset);
+            let [updates, params, n_unchanged] = sums.unwrap_or(of_chunks);
             let (scalars, format) = (places.scalars, launch.moments as u32);
-            let [updates, params] = places.change_sums.map(|sums| sums + offset);
-            let n_unchanged = places.counts + offset;
-            before += launch.bytes();
-            let blocks = n_chunks.div_ceil(2);
             // SAFETY: the arguments are what the kernel takes, and each array has a place for every
-            // block of every chunk.
+            // unit.
             unsafe {
                 launch!(
-                    device, Kernel::change(launch.param), blocks;
-                    tensors, chunks, n_chunks, place, scalars, format, updates, params,
-                    n_unchanged
+                    device, Kernel::change(launch.param), n.div_ceil(8);
+                    tensors, chunks, rows, n, before, scalars, format, updates, params, n_unchanged
                 )
             }?;
         }
         // The first sums are joined together with the counts.
         for (sums, totals) in places.change_sums.into_iter().zip(places.change_totals) {
             self.join_sums(device, sums, totals)?;
+        }
+        let [updates, params] = places.change_totals;
+        for rows in self.plan.launches.iter().filter_map(|launch| launch.rows.clone()) {
+            let table = self.rows_table() + rows.start * size_of::<layout::Rows>() as u64;
+            let n = rows.end - rows.start;
+            // SAFETY: as above.
+            unsafe { launch!(device, Kernel::join_rows, n; table, n, updates, params) }?;
         }
         Ok(())
     }

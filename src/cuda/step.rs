@@ -65,11 +65,6 @@ impl Cuda {
         self.plan.is_empty()
     }
 
-    /// Returns whether rows of some parameters are stepped alone.
-    pub fn steps_rows(&self) -> bool {
-        self.plan.launches.iter().any(|launch| launch.rows.is_some())
-    }
-
     /// Sets the hyper-parameters of a parameter.
     pub fn set_hyper(&mut self, number: u32, hyper: Hyper) {
         let place = &mut self.plan.hypers[number as usize];
@@ -263,6 +258,7 @@ impl Cuda {
         self.catch_up_stepped(device, verdict)?;
         if keeps_weights {
             // The steps that rows caught up with are no changes of this step.
+            self.catch_up_listed(device, verdict)?;
             self.keep_weights(device)?;
         }
         for launch in &self.plan.launches {

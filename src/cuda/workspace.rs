@@ -56,7 +56,7 @@ impl Size {
 pub const UPLOADS: usize = 4;
 
 /// The blocks of 4,096 elements in a chunk, each of which has a sum.
-const SUMS: usize = 4;
+pub const SUMS: u64 = 4;
 
 /// The address of each part of a workspace.
 #[derive(Clone, Copy, Default)]
@@ -78,6 +78,7 @@ pub struct Places {
 impl Places {
     /// Returns the addresses in a workspace that starts at `start`, and its bytes.
     fn new(start: u64, size: &Size) -> (Places, usize) {
+        let n_sums = size.n_chunks * SUMS as usize;
         let mut bytes = 0;
         let mut place = |n: usize, each: usize| {
             let at = start + bytes as u64;
@@ -90,9 +91,9 @@ impl Places {
             totals: place(size.n_params, size_of::<Total>()),
             factors: place(size.n_params, size_of::<f64>()),
             scope_sums: place(size.n_groups, size_of::<f64>()),
-            sums: place(size.n_chunks * SUMS, size_of::<f64>()),
-            counts: place(size.n_chunks * SUMS, size_of::<u64>()),
-            change_sums: [(); 2].map(|()| place(size.n_chunks * SUMS, size_of::<f64>())),
+            sums: place(n_sums, size_of::<f64>()),
+            counts: place(n_sums, size_of::<u64>()),
+            change_sums: [(); 2].map(|()| place(n_sums, size_of::<f64>())),
             change_totals: [(); 2].map(|()| place(size.n_params, size_of::<Total>())),
             first: place(1, size_of::<u64>()),
         };

@@ -107,7 +107,6 @@ impl Error {
             | Error::InGraph { .. }
             | Error::SecondDevice { .. }
             | Error::DeviceInputs
-            | Error::RowStatistics
             | Error::NotOnDevice { .. } => Status::Unsupported,
             Error::Cuda { .. } | Error::Jit { .. } | Error::BrokenDevice | Error::HalfStep => {
                 Status::Device

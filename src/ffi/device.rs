@@ -143,7 +143,7 @@ pub unsafe extern "C" fn adamw_set_device_scale(
 /// ```
 ///
 /// The device counts the steps that the graph takes; `adamw_get_param_info` and the state by name
-/// read these counts.
+/// read these counts. `adamw_get_step_info` reports the last launch, until the next plain step.
 ///
 /// A captured step of a handle with a schedule follows it: each launch takes the learning rate of
 /// its own step, and advances the schedule unless it is skipped. This call gives the device the
@@ -161,7 +161,7 @@ pub unsafe extern "C" fn adamw_set_device_scale(
 /// the handle and the same step counts.
 ///
 /// Memory of the library that a graph uses stays where it is until `adamw_destroy`: state, step
-/// counts, and what sparse gradients need, also for parameters that are removed; and, for each
+/// counts, and what sparse gradients and statistics need, also for removed parameters; and for each
 /// capture that was prepared anew, the tables of its step (about 0.5 KiB per parameter and 136
 /// bytes per 16,384 elements). Memory of the host must stay where it was as long as the graph is
 /// launched: parameters, their gradients and lists of rows, state that the host gave, and the

@@ -122,6 +122,22 @@ const MUTATIONS: &[Mutation] = &[
     mutation("a change of other lanes", "change_f32", 0, "shfl.sync.down.b32", "shfl.sync.up.b32"),
     mutation("a count of other lanes", "change_f32", 84, "shfl.sync.down.b32", "shfl.sync.up.b32"),
     mutation("a count that is not written", "change_f32", 0, "st.global.u64", "// "),
+    mutation("a row beside the last", "join_rows", 1, "setp.ge.u64", "setp.gt.u64"),
+    mutation("a row that is listed before", "join_rows", 0, "setp.gt.u64", "setp.le.u64"),
+    mutation("ranks of the round before", "join_rows", 0, "bar.sync", "// "),
+    mutation("ranks of the round after", "join_rows", 1, "bar.sync", "// "),
+    mutation("a row that stays where it was", "join_rows", 0, "st.global.f64", "// "),
+    mutation("a count that stays where it was", "join_rows", 0, "st.global.u64", "// "),
+    mutation("a sum of rows that is a difference", "join_rows", 0, "add.rn.f64", "sub.rn.f64"),
+    mutation("a level of rows that does not wait", "join_rows", 18, "bar.sync", "// "),
+    mutation("weights of a row that is listed before", "keep_f32", 0, "setp.gt.u64", "setp.le.u64"),
+    mutation(
+        "a change of a row that is listed before",
+        "change_f32",
+        0,
+        "setp.gt.u64",
+        "setp.le.u64",
+    ),
     mutation("a sum that forgets", "accumulate_f32_f32", 0, "add.rn.f32", "sub.rn.f32"),
     mutation("rows that are not forgotten", "list_rows", 0, "st.global.cs.v4.f32", "// "),
     mutation("an element more", "list_rows", 0, "setp.lt.u64", "setp.le.u64"),
@@ -212,7 +228,14 @@ impl Mutation {
                 sparse(n);
                 Ok(())
             }
+            "join_rows" => {
+                changed_rows();
+                Ok(())
+            }
             kernel => {
+                if kernel.starts_with("keep_") || kernel.starts_with("change_") {
+                    changed_rows();
+                }
                 if kernel == "decide" {
                     reads(ADAMW_CLIP_GLOBAL_NORM);
                     schedules::follow(ADAMW_CLIP_GLOBAL_NORM);
@@ -323,6 +346,25 @@ fn decide() {
             twin.step();
             twin.assert_same();
         }
+    }
+}
+
+/// Steps of rows whose changes are added up.
+fn changed_rows() {
+    for lazy_mode in [ADAMW_LAZY_ROWS, ADAMW_LAZY_EXACT] {
+        let mut twin = Twin::new(&adamw_config { lazy_mode, ..config() });
+        twin.add(Dtype::F32, 2_000 * 5);
+        twin.both(|handle| handle.set_statistics(1).unwrap());
+        for n in [1_500, 3] {
+            let rows: Vec<usize> = (0..n).map(|_| twin.random.next() as usize % 2_000).collect();
+            let values = Array::ordinary(Dtype::F32, n * 5, &mut twin.random);
+            twin.set_sparse_grad(0, Rows::i32(&rows), values);
+            twin.step();
+            twin.assert_same();
+        }
+        twin.both(|handle| handle.set_lr(1e-30));
+        twin.step();
+        twin.assert_same();
     }
 }
 

@@ -481,23 +481,6 @@ fn a_step_that_waits_refuses_a_row_outside_by_name() {
 }
 
 #[test]
-fn statistics_of_rows_that_are_stepped_alone_are_refused() {
-    let _device = Device::new();
-    let lazy_mode = ADAMW_LAZY_ROWS;
-    let mut twin = Twin::new(&adamw_config { lazy_mode, ..config() });
-    let table = table(&mut twin, Dtype::F32, Dtype::F32, (20, 3));
-    let values = Array::random(Dtype::F32, 6, &mut twin.random);
-    twin.set_sparse_grad(table.number, numbers(vec![1, 7], 0), values);
-    twin.device.set_statistics(1).unwrap();
-    let refused = twin.device.try_step().unwrap_err();
-    assert_eq!(refused.status, Status::Unsupported);
-    assert!(refused.text.contains("ADAMW_LAZY_OFF"), "{}", refused.text);
-    twin.device.set_statistics(0).unwrap();
-    twin.step();
-    twin.assert_same();
-}
-
-#[test]
 fn what_lies_elsewhere_is_refused() {
     let _device = Device::new();
     let mut twin = Twin::new(&config());

@@ -1,7 +1,7 @@
 //! What a step has changed, as a device counts it.
 
 use crate::common::array::{Array, Dtype};
-use crate::common::device::{Device, take_log};
+use crate::common::device::{Device, Graph, OnDevice, Stream, take_log};
 use crate::common::handle::config;
 use crate::common::kernels::{CHUNK, Case};
 use crate::common::rows::Rows;
@@ -129,5 +129,143 @@ fn a_step_that_the_device_skips_has_no_statistics() {
         twin.step();
         twin.assert_same();
         assert_eq!(twin.device.step_info().has_statistics, u32::from(value == 1.0));
+    }
+}
+
+/// A twin with statistics whose tables have lists of rows, beside a parameter whose gradient is dense.
+fn with_rows(config: &adamw_config, dtype: Dtype, (height, row): (usize, usize)) -> Twin {
+    let multi_precision = u32::from(config.precision == ADAMW_PRECISION_DEFAULT);
+    let mut twin = Twin::new(&adamw_config { multi_precision, ..*config });
+    twin.add(dtype, height * row);
+    twin.add(Dtype::F32, 5_000);
+    twin.add(dtype, 40 * 3);
+    twin.set_grads();
+    twin.both(|handle| handle.set_statistics(1).unwrap());
+    twin
+}
+
+/// Lists of rows in any order, some twice, for both tables.
+fn list_rows(twin: &mut Twin, dtype: Dtype, (height, row): (usize, usize), n: usize) {
+    for (number, height, row, n) in [(0, height, row, n), (2, 40, 3, n.min(47))] {
+        let rows: Vec<usize> = (0..n).map(|_| twin.random.next() as usize % height).collect();
+        let values = Array::ordinary(dtype, n * row, &mut twin.random);
+        twin.set_sparse_grad(number, Rows::i64(&rows), values);
+    }
+}
+
+/// Of formats that are kept in every way.
+fn forms() -> [(Dtype, adamw_precision, adamw_moments); 5] {
+    [
+        (Dtype::F32, ADAMW_PRECISION_DEFAULT, ADAMW_MOMENTS_F32),
+        (Dtype::F64, ADAMW_PRECISION_DEFAULT, ADAMW_MOMENTS_F32),
+        (Dtype::F16, ADAMW_PRECISION_DEFAULT, ADAMW_MOMENTS_BF16),
+        (Dtype::Bf16, ADAMW_PRECISION_SPLIT, ADAMW_MOMENTS_F32),
+        (Dtype::Bf16, ADAMW_PRECISION_STOCHASTIC, ADAMW_MOMENTS_BF16),
+    ]
+}
+
+#[test]
+fn what_a_step_changes_of_rows_that_are_stepped_alone_is_added_up_there_as_on_the_processor() {
+    let _device = Device::with(&[("blocks", "3")]);
+    let tables = [(300, 5), (7, 4_100 + 77), (900, 128), (2_000, 1)];
+    for (form, (dtype, precision, moments)) in forms().into_iter().enumerate() {
+        for (i, lazy_mode) in [ADAMW_LAZY_ROWS, ADAMW_LAZY_EXACT].into_iter().enumerate() {
+            let table = tables[(form + i) % 4];
+            let config = adamw_config { lazy_mode, precision, moments, ..config() };
+            let mut twin = with_rows(&config, dtype, table);
+            for n in [1, 700, 3_000, 2] {
+                list_rows(&mut twin, dtype, table, if table.1 > 1_000 { n.min(30) } else { n });
+                twin.step();
+                twin.assert_same();
+            }
+        }
+    }
+}
+
+#[test]
+fn updates_of_rows_that_rounding_has_lost_are_counted() {
+    let _device = Device::new();
+    for lazy_mode in [ADAMW_LAZY_ROWS, ADAMW_LAZY_EXACT] {
+        let table = (300, 5);
+        let mut twin =
+            with_rows(&adamw_config { lazy_mode, lr: 1e-30, ..config() }, Dtype::F32, table);
+        for _ in 0..2 {
+            list_rows(&mut twin, Dtype::F32, table, 400);
+            twin.step();
+            twin.assert_same();
+            assert!(twin.device.step_info().n_unchanged > 0);
+        }
+    }
+}
+
+#[test]
+fn a_step_with_statistics_of_rows_waits_for_nothing() {
+    let _device = Device::with(&[("lazy", "1")]);
+    let mut twin =
+        with_rows(&adamw_config { lazy_mode: ADAMW_LAZY_EXACT, ..config() }, Dtype::F32, (300, 5));
+    for _ in 0..3 {
+        list_rows(&mut twin, Dtype::F32, (300, 5), 20);
+        twin.host.step();
+        take_log();
+        twin.device.step();
+        let log = take_log();
+        assert!(!log.iter().any(|line| line.contains("StreamSynchronize")), "{log:#?}");
+    }
+    twin.assert_same();
+}
+
+/// A twin whose step with statistics has been captured.
+fn captured(twin: &Twin, stream: &Stream) -> (Graph, OnDevice) {
+    let lr = OnDevice::of(&Array::of(Dtype::F32, &[0.5]), 0);
+    twin.both(|handle| handle.set_lr(0.5));
+    twin.device.set_stream(stream.raw().cast()).unwrap();
+    twin.device.set_device_inputs([lr.address(), 0, 0]).unwrap();
+    twin.device.prepare().unwrap();
+    (stream.capture(|| twin.device.step()), lr)
+}
+
+#[test]
+fn each_launch_of_a_graph_has_statistics() {
+    let _device = Device::new();
+    for lazy_mode in [ADAMW_LAZY_OFF, ADAMW_LAZY_ROWS, ADAMW_LAZY_EXACT] {
+        for nonfinite in [ADAMW_NONFINITE_PROPAGATE, ADAMW_NONFINITE_SKIP] {
+            let config = adamw_config { lazy_mode, nonfinite, ..config() };
+            let mut twin = with_rows(&config, Dtype::F32, (300, 5));
+            list_rows(&mut twin, Dtype::F32, (300, 5), 70);
+            let stream = Stream::new();
+            let (graph, _lr) = captured(&twin, &stream);
+            for launch in 0..6 {
+                let grad = Array::ordinary(Dtype::F32, 5_000, &mut twin.random);
+                let is_bad = nonfinite == ADAMW_NONFINITE_SKIP && launch % 3 == 1;
+                if is_bad {
+                    grad.set(77, f64::NAN);
+                }
+                twin.write_grad(1, &grad);
+                stream.launch(&graph);
+                stream.wait();
+                twin.host.step();
+                twin.assert_same();
+                assert_eq!(twin.device.step_info().has_statistics, u32::from(!is_bad));
+            }
+            // A plain step has its own.
+            twin.step();
+            stream.wait();
+            twin.assert_same();
+        }
+    }
+}
+
+#[test]
+fn a_graph_keeps_weights_where_it_did_when_there_are_more_parameters() {
+    let _device = Device::new();
+    let mut twin = twin(false);
+    let stream = Stream::new();
+    let (graph, _lr) = captured(&twin, &stream);
+    twin.add(Dtype::F32, 200_000);
+    for _ in 0..2 {
+        stream.launch(&graph);
+        stream.wait();
+        twin.host.step();
+        twin.assert_same();
     }
 }

@@ -90,7 +90,7 @@ part "Opening the device with machine code, with PTX that is new to the driver, 
   bash -c './bandwidth && export CUDA_FORCE_PTX_JIT=1 && ./bandwidth && ./bandwidth'
 part "The example" 60 everything ./cuda_stream
 bits "steps" 60 steps::
-bits "sums over gradients, loss scales, schedules" 90 sums:: scaler:: schedules::
+bits "sums over gradients, loss scales, schedules, statistics" 120 sums:: scaler:: schedules:: statistics::
 long_bits "gradients of rows" 90 sparse:: --skip a_step_is_launches
 # Of the rest those that look at nothing but bits and statuses: others need the stand-in's log.
 bits "graphs, streams, offload, memory, checkpoints" 60 --exact $(./tests --list | sed -n 's/^\(graphs::.*\): test$/\1/p') \

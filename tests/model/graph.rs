@@ -154,9 +154,7 @@ impl World {
         if self.model.schedule.as_ref().is_some_and(|schedule| schedule.manual) {
             self.make(&Call::SetSchedule(0));
         }
-        for call in
-            [Call::SetRatio(0), Call::SetFlag(None), Call::RemoveScaler, Call::SetStatistics(false)]
-        {
+        for call in [Call::SetRatio(0), Call::SetFlag(None), Call::RemoveScaler] {
             self.make(&call);
         }
         let numbers: Vec<usize> = self.model.live().collect();

@@ -46,8 +46,7 @@ fn shared_team() -> *mut Team {
 }
 
 /// What only parameters on a device refuse.
-const LIMITS: [&str; 4] = [
-    "statistics",
+const LIMITS: [&str; 3] = [
     "as earlier ones",
     "captur",
     "the device reads found_inf or grad_scale", // where the host has to know

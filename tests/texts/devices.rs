@@ -20,7 +20,6 @@ pub fn refusals(rows: &mut Refusals) {
     inputs(rows);
     memory(rows);
     captures(rows);
-    sparse(rows);
     failures(rows);
     half_of_a_step(rows);
 }
@@ -286,22 +285,6 @@ fn captures(rows: &mut Refusals) {
         "1 launches of graphs found no learning rate: adamw_prepare gives the next ones",
     );
     drop((graph, grad));
-}
-
-fn sparse(rows: &mut Refusals) {
-    let _device = Device::new();
-    let World { handle, param: _param, grad: _grad } =
-        World::new(&adamw_config { lazy_mode: ADAMW_LAZY_ROWS, ..config() });
-    let first = RowsOnDevice::of(&Rows::i64(&[0]));
-    let values = OnDevice::of(&Array::zeros(Dtype::F32, 4), 0);
-    handle.set_sparse_grad_tensors(0, &first.tensor(), &values.tensor()).unwrap();
-    handle.set_statistics(1).unwrap();
-    rows.row(
-        handle.try_step(),
-        Unsupported,
-        "what a step changes is not added up on a device for rows that are stepped alone: \
-         adamw_set_statistics needs ADAMW_LAZY_OFF there",
-    );
 }
 
 fn failures(rows: &mut Refusals) {

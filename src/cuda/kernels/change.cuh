@@ -3,44 +3,72 @@
 #pragma once
 #include "coded.cuh"
 #include "norms.cuh"
+#include "rows.cuh"
 
 // The ways to keep a type.
 template <class P> struct Weights : Itself {};
 template <> struct Weights<f16> : OneOf<Itself, Master, Kahan> {};
 template <> struct Weights<bf16> : OneOf<Itself, Master, Split, Kahan, Stochastic> {};
 
-// Copies the weights of a chunk, in the compute type, to a place where chunks lie side by side.
-template <class P> __device__ __forceinline__ void keep_chunk(const Tensor &t, const Chunk &chunk,
-                                                              u64 number, u64 before) {
-  const u64 start = (u64)chunk.number * CHUNK;
-  const u32 n = (u32)min(t.n_elements - start, (u64)CHUNK);
-  for (u32 at = 4 * threadIdx.x; at < n; at += 4 * THREADS) {
-    const u32 left[1] = {min(4u, n - at)};
+// The elements of a tensor whose changes are added up together, by a warp.
+struct Unit {
+  u32 tensor;
+  u64 start, n; // n is 0 if they are none, or another unit's
+  u64 kept;     // the place of the first among the weights that are kept
+};
+
+// Returns the i-th unit: of 4,096 elements of a chunk or, if `rows` is not NULL, of a listed row.
+__device__ __forceinline__ Unit unit_of(const Tensor *tensors, const Chunk *chunks,
+                                        const Rows *rows, u64 i) {
+  if (rows != nullptr) {
+    const u64 n = is_counted(*rows, i) ? rows->row_elements : 0,
+              start = row_of(entry_at(rows->entries, i)) * rows->row_elements;
+    return {rows->tensor, start, n, start};
+  }
+  const u32 per_chunk = CHUNK / NORM_BLOCK;
+  const Chunk chunk = chunks[i / per_chunk];
+  const u64 start = (u64)chunk.number * CHUNK + i % per_chunk * NORM_BLOCK,
+            end = tensors[chunk.tensor].n_elements;
+  return {chunk.tensor, start, start < end ? min((u64)NORM_BLOCK, end - start) : 0, i * NORM_BLOCK};
+}
+
+// Calls `visit(i)` for the units that belong to a warp.
+template <class Visit> __device__ __forceinline__ void each_unit(u64 n_units, const Visit &visit) {
+  const u32 warps = THREADS / WARP;
+  for (u64 i = (u64)blockIdx.x * warps + threadIdx.x / WARP; i < n_units;
+       i += (u64)gridDim.x * warps)
+    visit(i);
+}
+
+// Copies the weights of a unit, in the compute type, to their place.
+template <class P>
+__device__ __forceinline__ void keep_unit(const Tensor *tensors, const Unit &unit, u64 before) {
+  for (u64 at = 4 * (threadIdx.x % WARP); at < unit.n; at += NORM_LANES) {
+    const u32 left[1] = {(u32)min(4ull, unit.n - at)};
     Compute<P> wide[1][4];
-    Weights<P>::template open<P>(t, start + at, left, wide);
-    store(before, number * CHUNK + at, left, wide);
+    Weights<P>::template open<P>(tensors[unit.tensor], unit.start + at, left, wide);
+    store(before, unit.kept + at, left, wide);
   }
 }
 
-// The sums over a block of 4,096 elements of which a step has changed some.
+// The sums over a unit of which a step has changed some elements.
 struct Change {
   double update, param; // of the squares of the changes, and of the new weights
   u32 n_unchanged;      // elements that have a momentum and have not changed
 };
 
-// Returns the sums over a block. One warp calls it. `moves`: elements with a momentum should
-// change.
+// Returns the sums over a unit. One warp calls it. `moves`: elements with a momentum should change.
 template <class P> __device__ __forceinline__ Change tally_change(const Tensor &t,
                                                                   MomentFormat format, bool moves,
-                                                                  u64 start, u64 before, u32 n) {
+                                                                  const Unit &unit, u64 before) {
   u32 n_unchanged = 0;
   double updates[4] = {0.0, 0.0, 0.0, 0.0}, params[4] = {0.0, 0.0, 0.0, 0.0};
-  for (u32 at = 4 * (threadIdx.x % WARP); at < n; at += NORM_LANES) {
-    const u32 left[1] = {min(4u, n - at)};
+  for (u64 at = 4 * (threadIdx.x % WARP); at < unit.n; at += NORM_LANES) {
+    const u32 left[1] = {(u32)min(4ull, unit.n - at)};
     Compute<P> was[1][4], is[1][4], exp_avg[1][4];
-    load(before, at, left, was);
-    Weights<P>::template open<P>(t, start + at, left, is);
-    open_exp_avg(t, format, start + at, left, exp_avg);
+    load(before, unit.kept + at, left, was);
+    Weights<P>::template open<P>(t, unit.start + at, left, is);
+    open_exp_avg(t, format, unit.start + at, left, exp_avg);
 #pragma unroll
     for (u32 i = 0; i < 4; i++) {
       const double change = (double)is[0][i] - (double)was[0][i], value = is[0][i];

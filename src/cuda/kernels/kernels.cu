@@ -213,32 +213,26 @@ ACCUMULATE(f32_bf16, float, bf16)
 ACCUMULATE(f64_f64, double, double)
 ACCUMULATE(f64_f32, double, float)
 
-// Keeps the weights of all chunks before a step, `before [n_chunks, CHUNK]` in the compute type;
-// and adds up what the step has changed, for each block of 4,096.
+// Keeps the weights of some units before a step, at `before`, in the compute type; and adds up what
+// the step has changed of each: `updates`, `params` and `n_unchanged [n_units]`.
 #define CHANGE(name, P)                                                                            \
-  extern "C" __global__ void __launch_bounds__(256, 2)                                             \
-      keep_##name(const Tensor *tensors, const Chunk *chunks, u64 n_chunks, u64 before) {          \
-    for (u64 i = blockIdx.x; i < n_chunks; i += gridDim.x)                                         \
-      keep_chunk<P>(tensors[chunks[i].tensor], chunks[i], i, before);                              \
+  extern "C" __global__ void __launch_bounds__(256, 2) keep_##name(                                \
+      const Tensor *tensors, const Chunk *chunks, const Rows *rows, u64 n_units, u64 before) {     \
+    each_unit(n_units,                                                                             \
+              [&](u64 i) { keep_unit<P>(tensors, unit_of(tensors, chunks, rows, i), before); });   \
   }                                                                                                \
   extern "C" __global__ void __launch_bounds__(256, 2)                                             \
-      change_##name(const Tensor *tensors, const Chunk *chunks, u64 n_chunks, u64 before,          \
-                    const Scalars *scalars, MomentFormat format, double *updates, double *params,  \
-                    u64 *n_unchanged) {                                                            \
-    const u32 per_chunk = CHUNK / NORM_BLOCK, warps = THREADS / WARP;                              \
-    for (u64 i = (u64)blockIdx.x * warps + threadIdx.x / WARP; i < n_chunks * per_chunk;           \
-         i += (u64)gridDim.x * warps) {                                                            \
-      const Chunk chunk = chunks[i / per_chunk];                                                   \
-      const Tensor &tensor = tensors[chunk.tensor];                                                \
-      const u64 start = (u64)chunk.number * CHUNK + i % per_chunk * NORM_BLOCK;                    \
-      if (start >= tensor.n_elements) continue;                                                    \
-      const u32 n = (u32)min((u64)NORM_BLOCK, tensor.n_elements - start);                          \
-      const bool moves = scalars[chunk.tensor].of(Compute<P>()).step_size != Compute<P>(0);        \
-      const Change change = tally_change<P>(tensor, format, moves, start,                          \
-                                            before + i * NORM_BLOCK * sizeof(Compute<P>), n);      \
+      change_##name(const Tensor *tensors, const Chunk *chunks, const Rows *rows, u64 n_units,     \
+                    u64 before, const Scalars *scalars, MomentFormat format, double *updates,      \
+                    double *params, u64 *n_unchanged) {                                            \
+    each_unit(n_units, [&](u64 i) {                                                                \
+      const Unit unit = unit_of(tensors, chunks, rows, i);                                         \
+      if (unit.n == 0) return;                                                                     \
+      const bool moves = scalars[unit.tensor].of(Compute<P>()).step_size != Compute<P>(0);         \
+      const Change change = tally_change<P>(tensors[unit.tensor], format, moves, unit, before);    \
       if (threadIdx.x % WARP == 0)                                                                 \
         updates[i] = change.update, params[i] = change.param, n_unchanged[i] = change.n_unchanged; \
-    }                                                                                              \
+    });                                                                                            \
   }
 
 CHANGE(f32, float)
@@ -294,6 +288,14 @@ extern "C" __global__ void __launch_bounds__(256, 2) scan_counts(const Rows *ten
 extern "C" __global__ void __launch_bounds__(256, 2)
     sort_rows(const Rows *tensors, u64 n, u32 pass) {
   each_tile(tensors, n, [=](const Rows &rows, u64 tile) { sort_tile(rows, tile, pass); });
+}
+
+// Joins the sums over the listed rows of each tensor: `updates` and `params [n_params]`. One block
+// of threads joins a tensor.
+extern "C" __global__ void __launch_bounds__(256, 2)
+    join_rows(const Rows *tensors, u64 n, Total *updates, Total *params) {
+  for (u64 i = blockIdx.x; i < n; i += gridDim.x)
+    join_listed(tensors[i], updates[tensors[i].tensor], params[tensors[i].tensor]);
 }
 
 // Makes the gradients of the rows that are listed, and notes what was gathered.

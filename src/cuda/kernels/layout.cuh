@@ -206,7 +206,8 @@ struct Rows {
   u64 numbers; // [n] i32 or i64
   u64 values; // [n, row_elements]
   u64 grad; // [height, row_elements] in the compute type: the tensor's gradient
-  u64 entries, spare; // [n] u64, the first sorted
+  u64 entries; // [n] u64, sorted
+  u64 spare; // [3, n] u64: the entries between passes of the sort; the sums over rows after a step
   u64 counts; // [tiles + 1, 256] u32
   u64 gathered; // [6] u64: `Gathered`
   u64 lag; // `Lag`; 0: no row lags

@@ -194,6 +194,67 @@ __device__ __forceinline__ void gather_row(const Rows &rows, u64 i, u64 row) {
   }
 }
 
+// Returns whether an entry is the first of a row that the tensor has.
+__device__ __forceinline__ bool is_counted(const Rows &rows, u64 i) {
+  return row_of(entry_at(rows.entries, i)) < rows.height && is_first(rows.entries, i);
+}
+
+// The sums over what a step has changed of each row, at the place of its first entry.
+struct RowSums {
+  double *updates, *params; // [n]
+  u64 *n_unchanged; // [n]
+
+  __device__ __forceinline__ explicit RowSums(const Rows &rows)
+      : updates((double *)__cvta_global_to_generic(rows.spare)), params(updates + rows.n),
+        n_unchanged((u64 *)(params + rows.n)) {}
+};
+
+// Moves the sums over rows together, and returns their number.
+__device__ __forceinline__ u64 close_up(const Rows &rows, const RowSums &sums) {
+  __shared__ u32 counts[THREADS];
+  const u32 thread = threadIdx.x;
+  u64 n = 0;
+  for (u64 base = 0; base < rows.n; base += THREADS) {
+    const u64 i = base + thread;
+    const bool counted = i < rows.n && is_counted(rows, i);
+    const double update = counted ? sums.updates[i] : 0.0, param = counted ? sums.params[i] : 0.0;
+    const u64 n_unchanged = counted ? sums.n_unchanged[i] : 0;
+    u32 earlier = counted;
+    for (u32 distance = 1; distance < THREADS; distance *= 2) {
+      counts[thread] = earlier;
+      __syncthreads();
+      if (thread >= distance) earlier += counts[thread - distance];
+      __syncthreads();
+    }
+    counts[thread] = earlier;
+    __syncthreads();
+    if (counted) {
+      const u64 to = n + earlier - 1;
+      sums.updates[to] = update, sums.params[to] = param, sums.n_unchanged[to] = n_unchanged;
+    }
+    n += counts[THREADS - 1];
+    __syncthreads();
+  }
+  return n;
+}
+
+// Joins the sums over rows in pairs, again and again. By a block.
+__device__ __forceinline__ void join_listed(const Rows &rows, Total &update, Total &param) {
+  const RowSums sums(rows);
+  const u64 n = close_up(rows, sums);
+  for (u64 width = 1; width < n; width *= 2) {
+    for (u64 left = 2 * width * threadIdx.x; left + width < n; left += 2 * width * THREADS) {
+      sums.updates[left] = sums.updates[left] + sums.updates[left + width];
+      sums.params[left] = sums.params[left] + sums.params[left + width];
+      sums.n_unchanged[left] = sums.n_unchanged[left] + sums.n_unchanged[left + width];
+    }
+    __syncthreads();
+  }
+  if (threadIdx.x > 0) return;
+  update = n == 0 ? Total{0.0, 0} : Total{sums.updates[0], sums.n_unchanged[0]};
+  param = n == 0 ? Total{0.0, 0} : Total{sums.params[0], 0};
+}
+
 // Returns whether a listed row has some of the `n` elements from `start` on. If none has, the
 // gradient is zero there.
 __device__ __forceinline__ bool is_listed(const Rows &rows, u64 start, u32 n) {

@@ -51,7 +51,7 @@ pub struct Rows {
     pub grad: u64,
     /// `[n_rows] u64`, sorted.
     pub entries: u64,
-    /// `[n_rows] u64`, between passes of the sort.
+    /// `[3, n_rows] u64`: the entries between passes of the sort, and what a step has changed.
     pub spare: u64,
     /// `[n_rows / TILE + 1, COUNTS] u32`
     pub counts: u64,

@@ -83,9 +83,6 @@ impl Optimizer {
     /// Checks that the device can do all that is asked, and returns its part of a step.
     fn device_step(&mut self, steps_on_host: bool, prepares: bool) -> Result<DeviceStep, Error> {
         let cuda = self.backend.cuda().ok_or(Error::NoDeviceYet)?;
-        if self.statistics && cuda.steps_rows() {
-            return Err(Error::RowStatistics);
-        }
         let is_captured = cuda.is_capturing()?;
         let inputs = self.on_device.inputs;
         let skips = self.nonfinite() == Nonfinite::Skip || inputs != InputsAt::default();
@@ -125,7 +122,6 @@ impl Optimizer {
             ),
             (self.lr_ratio.is_some(), "a step with an lr_ratio callback"),
             (steps_on_host, "a step of parameters in the host's memory"),
-            (self.statistics, "a step with adamw_set_statistics"),
             (waits, "a step whose gradients the host has to know about"),
         ];
         match refused.into_iter().find(|(is_asked, _)| is_captured && *is_asked) {

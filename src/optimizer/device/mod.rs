@@ -49,6 +49,8 @@ pub struct OnDevice {
     totals: Vec<Total>,
     /// Where the device has the sums of what the last step has changed, if the host has not.
     pub(in crate::optimizer) changes_at: Option<[u64; 2]>,
+    /// They are a graph's, which writes them anew whenever it is launched.
+    changes_stay: bool,
     /// By parameter, the squares of the update, and of the parameter after it.
     changes: [Vec<Total>; 2],
     /// The device knows the result of the last step, and the host does not.
@@ -213,6 +215,7 @@ impl Optimizer {
         self.on_device.scaling.is_due |= adapts.is_some();
         self.on_device.changes_at =
             if statistics { Some(self.cuda()?.changes_at()?) } else { None };
+        self.on_device.changes_stay = step.is_captured;
         let may_skip = match decider {
             Decider::Host => false,
             Decider::Inputs => true,
@@ -268,6 +271,10 @@ impl Optimizer {
             report.clip_factor = if report.skipped { 1.0 } else { verdict.clip_factor };
             if report.skipped {
                 report.forget_statistics();
+            }
+            let stays = self.on_device.changes_stay && self.on_device.changes_at.is_some();
+            report.has_statistics |= stays && !report.skipped;
+            if report.skipped && !stays {
                 self.on_device.changes_at = None;
             }
             self.on_device.report_is_due = self.on_device.is_captured;
@@ -290,8 +297,12 @@ impl Optimizer {
         let read = self.cuda().and_then(|cuda| cuda.changes(at, [updates, params]));
         self.on_device.changes = changes;
         read?;
-        self.on_device.changes_at = None;
-        self.add_up_changes();
+        if !self.on_device.changes_stay {
+            self.on_device.changes_at = None;
+        }
+        if self.report.has_statistics {
+            self.add_up_changes();
+        }
         Ok(())
     }
 
