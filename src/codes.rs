@@ -19,18 +19,20 @@ pub const BLOCK: usize = 256;
 pub const MIN_ELEMENTS: u64 = 4096;
 
 /// Bits of an f32 that a code drops: three of the fraction stay.
-const DROPPED: u32 = 20;
-const ONE: u32 = 1.0f32.to_bits();
+pub const DROPPED: u32 = 20;
+pub const ONE: u32 = 1.0f32.to_bits();
 
 /// Magnitudes as codes from 0 to `TOP`, which means 1; the upper half of them lies above the knee.
 ///
 /// A code is the upper part of a sum of bits: those of the magnitude, and those of the larger of
 /// the magnitude and the knee. So its slope doubles from the knee on.
-struct Taper<const TOP: u32>;
+pub struct Taper<const TOP: u32>;
 
 impl<const TOP: u32> Taper<TOP> {
-    const KNEE: u32 = ONE - ((TOP.div_ceil(2)) << (DROPPED - 1));
-    const BIAS: u32 = ((2 * ONE) >> DROPPED) - TOP;
+    /// The bits of the knee.
+    pub const KNEE: u32 = ONE - ((TOP.div_ceil(2)) << (DROPPED - 1));
+    /// What a code is less than the upper part of the sum.
+    pub const BIAS: u32 = ((2 * ONE) >> DROPPED) - TOP;
 
     /// Returns the bits of the magnitude that a code means.
     #[inline(always)]
@@ -58,7 +60,7 @@ const HALF: u32 = 1 << (DROPPED - 1);
 pub mod signed {
     use super::*;
 
-    type Magnitude = Taper<127>;
+    pub type Magnitude = Taper<127>;
 
     #[inline(always)]
     pub fn decode(code: u8) -> f32 {
@@ -81,7 +83,7 @@ pub mod signed {
 pub mod unsigned {
     use super::*;
 
-    type Magnitude = Taper<255>;
+    pub type Magnitude = Taper<255>;
 
     #[inline(always)]
     pub fn decode(code: u8) -> f32 {

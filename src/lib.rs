@@ -13,7 +13,8 @@
 //! schedule/    learning rates by the number of steps
 //! backend.rs   the one seam: the update over a table of chunks, here or on a device, which only
 //!              it and optimizer/device/ name
-//! cpu/         loops, one copy per instruction set; blocks, their weights and moments; threads
+//! cpu/         loops, one copy per instruction set; blocks, their weights and moments; threads;
+//!              avx512.rs: the step of coded moments in registers, over lanes.rs
 //! cuda/        a device: its driver, tables, launches, and copies that the processor steps;
 //!              kernels/: CUDA C++ that mirrors math.rs and the loops, and the PTX and machine code
 //! steps.rs     the scalars with which each parameter is stepped
@@ -66,7 +67,7 @@
 //! CONTRIBUTING.md says what a change touches, and what must hold.
 //!
 //! `unsafe` stands only in `ffi/`, `tensor.rs`, `tensor/`, `callback.rs`, `callback/`, `sys/`,
-//! `cpu/isa.rs`, `cpu/isa/` and `cuda/`.
+//! `cpu/isa.rs`, `cpu/isa/`, `cpu/lanes.rs`, `cpu/avx512` and `cuda/`.
 //!
 //! The Rust interface serves the tests and benches; it is no public API.
 

@@ -31,41 +31,46 @@
 
 use core::ops::{Add, Div, Mul, Sub};
 
-/// The type that an update computes in: f32, or f64 for f64 parameters.
-pub trait Real:
-    Copy
-    + PartialOrd
-    + Add<Output = Self>
-    + Sub<Output = Self>
-    + Mul<Output = Self>
-    + Div<Output = Self>
+/// What the formula is computed in: numbers, or registers of several.
+pub trait Arithmetic:
+    Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self>
 {
+    fn sqrt(self) -> Self;
+}
+
+/// The type that an update computes in: f32, or f64 for f64 parameters.
+pub trait Real: Arithmetic + PartialOrd {
     const ZERO: Self;
     const SMALLEST_NORMAL: Self;
-    fn sqrt(self) -> Self;
     fn abs(self) -> Self;
+}
+
+impl Arithmetic for f32 {
+    #[inline(always)]
+    fn sqrt(self) -> f32 {
+        f32::sqrt(self)
+    }
 }
 
 impl Real for f32 {
     const ZERO: f32 = 0.0;
     const SMALLEST_NORMAL: f32 = f32::MIN_POSITIVE;
     #[inline(always)]
-    fn sqrt(self) -> f32 {
-        f32::sqrt(self)
-    }
-    #[inline(always)]
     fn abs(self) -> f32 {
         f32::abs(self)
+    }
+}
+
+impl Arithmetic for f64 {
+    #[inline(always)]
+    fn sqrt(self) -> f64 {
+        f64::sqrt(self)
     }
 }
 
 impl Real for f64 {
     const ZERO: f64 = 0.0;
     const SMALLEST_NORMAL: f64 = f64::MIN_POSITIVE;
-    #[inline(always)]
-    fn sqrt(self) -> f64 {
-        f64::sqrt(self)
-    }
     #[inline(always)]
     fn abs(self) -> f64 {
         f64::abs(self)
@@ -125,15 +130,34 @@ pub fn adamw<T: Real, const AMSGRAD: bool>(
     e: Element<T>,
     grad: T,
 ) -> Element<T> {
-    let grad = grad * s.grad_scale;
-    let exp_avg = e.exp_avg + s.one_minus_beta1 * (grad - e.exp_avg);
-    let exp_avg_sq = e.exp_avg_sq + s.one_minus_beta2 * (grad * grad - e.exp_avg_sq);
+    let (exp_avg, exp_avg_sq) = moments(s, grad, e.exp_avg, e.exp_avg_sq);
     let max_exp_avg_sq =
         if AMSGRAD { larger_or_nan(exp_avg_sq, e.max_exp_avg_sq) } else { e.max_exp_avg_sq };
     let second_moment = if AMSGRAD { max_exp_avg_sq } else { exp_avg_sq };
-    let denom = second_moment.sqrt() * s.inv_sqrt_bias_correction2 + s.eps;
-    let param = e.param - (s.lr_weight_decay * e.param + s.step_size * (exp_avg / denom));
+    let param = moved(s, e.param, direction(s, exp_avg, second_moment.sqrt()));
     Element { param, exp_avg, exp_avg_sq, max_exp_avg_sq }
+}
+
+/// Returns exp_avg and exp_avg_sq after a step.
+#[inline(always)]
+pub fn moments<T: Arithmetic>(s: &StepScalars<T>, grad: T, exp_avg: T, exp_avg_sq: T) -> (T, T) {
+    let grad = grad * s.grad_scale;
+    let exp_avg = exp_avg + s.one_minus_beta1 * (grad - exp_avg);
+    let exp_avg_sq = exp_avg_sq + s.one_minus_beta2 * (grad * grad - exp_avg_sq);
+    (exp_avg, exp_avg_sq)
+}
+
+/// Returns the first moment over the root of the second.
+#[inline(always)]
+pub fn direction<T: Arithmetic>(s: &StepScalars<T>, exp_avg: T, root: T) -> T {
+    let denom = root * s.inv_sqrt_bias_correction2 + s.eps;
+    exp_avg / denom
+}
+
+/// Returns a parameter after a step in a direction.
+#[inline(always)]
+pub fn moved<T: Arithmetic>(s: &StepScalars<T>, param: T, direction: T) -> T {
+    param - (s.lr_weight_decay * param + s.step_size * direction)
 }
 
 /// Returns the larger of the two, or NaN if either is NaN, so that a poisoned second moment stays
@@ -251,23 +275,31 @@ impl StepScalars<f64> {
     }
 
     pub fn rounded(&self) -> StepScalars<f32> {
+        self.map(|scalar| scalar as f32)
+    }
+}
+
+impl<T: Copy> StepScalars<T> {
+    /// Returns the same scalars in another type.
+    #[inline(always)]
+    pub fn map<U>(&self, to: impl Fn(T) -> U) -> StepScalars<U> {
         StepScalars {
-            grad_scale: self.grad_scale as f32,
-            one_minus_beta1: self.one_minus_beta1 as f32,
-            one_minus_beta2: self.one_minus_beta2 as f32,
-            inv_sqrt_bias_correction2: self.inv_sqrt_bias_correction2 as f32,
-            eps: self.eps as f32,
-            lr_weight_decay: self.lr_weight_decay as f32,
-            step_size: self.step_size as f32,
+            grad_scale: to(self.grad_scale),
+            one_minus_beta1: to(self.one_minus_beta1),
+            one_minus_beta2: to(self.one_minus_beta2),
+            inv_sqrt_bias_correction2: to(self.inv_sqrt_bias_correction2),
+            eps: to(self.eps),
+            lr_weight_decay: to(self.lr_weight_decay),
+            step_size: to(self.step_size),
             forgets: self.forgets,
             preparation: self.preparation.map(|p| Preparation {
-                scale: p.scale as f32,
-                min: p.min as f32,
-                max: p.max as f32,
+                scale: to(p.scale),
+                min: to(p.min),
+                max: to(p.max),
                 regularizer: match p.regularizer {
                     Regularizer::None => Regularizer::None,
-                    Regularizer::L1(l1) => Regularizer::L1(l1 as f32),
-                    Regularizer::L2(l2) => Regularizer::L2(l2 as f32),
+                    Regularizer::L1(l1) => Regularizer::L1(to(l1)),
+                    Regularizer::L2(l2) => Regularizer::L2(to(l2)),
                 },
             }),
         }

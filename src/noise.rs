@@ -72,6 +72,11 @@ pub struct Noise {
 }
 
 impl Noise {
+    /// Returns the bits of the elements from a place on.
+    pub fn from(self, place: u32) -> Noise {
+        Noise { offset: self.offset.wrapping_add(place), ..self }
+    }
+
     /// Returns 32 random bits for the element at `place`, of which the upper ones are the best. The
     /// multipliers are Wellons' ("Prospecting for Hash Functions", 2018).
     #[inline(always)]

@@ -19,28 +19,28 @@ pub const BLOCK: usize = 128;
 pub const BYTES: usize = BLOCK / 2;
 
 /// Bits of the fraction of an f32, all of which a code drops.
-const FRACTION: u32 = f32::MANTISSA_DIGITS - 1;
+pub const FRACTION: u32 = f32::MANTISSA_DIGITS - 1;
 /// The number that is added to a code to make it an exponent, so that the largest code means 1.
-const BIAS_SIGNED: u32 = (ONE >> FRACTION) - 7;
-const BIAS_UNSIGNED: u32 = (ONE >> FRACTION) - 15;
+pub const BIAS_SIGNED: u32 = (ONE >> FRACTION) - 7;
+pub const BIAS_UNSIGNED: u32 = (ONE >> FRACTION) - 15;
 /// The smallest magnitude of the first moment above 0.
-const SMALLEST: u32 = (BIAS_SIGNED + 1) << FRACTION;
-const SIGN: u8 = 8;
+pub const SMALLEST: u32 = (BIAS_SIGNED + 1) << FRACTION;
+pub const SIGN: u8 = 8;
 
 /// Returns the value of a code of the first moment: a sign, and 0 or one of 7 octaves.
 #[inline(always)]
-pub fn decode_signed(code: u8) -> f32 {
+pub const fn decode_signed(code: u8) -> f32 {
     f32::from_bits(magnitude((code & 7) as u32, BIAS_SIGNED) | ((code & SIGN) as u32) << 28)
 }
 
 /// Returns the value of a code of the second moment: 0 or one of 15 octaves.
 #[inline(always)]
-pub fn decode_unsigned(code: u8) -> f32 {
+pub const fn decode_unsigned(code: u8) -> f32 {
     f32::from_bits(magnitude(code as u32, BIAS_UNSIGNED))
 }
 
 #[inline(always)]
-fn magnitude(code: u32, bias: u32) -> u32 {
+const fn magnitude(code: u32, bias: u32) -> u32 {
     if code == 0 { 0 } else { (code + bias) << FRACTION }
 }
 

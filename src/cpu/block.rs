@@ -6,21 +6,24 @@ use crate::math::Real;
 /// Elements of a block: two of them in f32 take 4 KiB, and stay in the first-level cache.
 pub const BLOCK: usize = 512;
 
+/// Bytes of a line of the cache.
+const LINE: usize = 64;
+
 /// A compute type whose blocks have a known size.
 pub trait InBlocks: Real {
-    /// `BLOCK` elements.
+    /// `BLOCK` elements, and as many more as may lie before the first line.
     type Block: AsMut<[Self]>;
     const ZEROS: Self::Block;
 }
 
 impl InBlocks for f32 {
-    type Block = [f32; BLOCK];
-    const ZEROS: Self::Block = [0.0; BLOCK];
+    type Block = [f32; BLOCK + LINE / size_of::<f32>() - 1];
+    const ZEROS: Self::Block = [0.0; BLOCK + LINE / size_of::<f32>() - 1];
 }
 
 impl InBlocks for f64 {
-    type Block = [f64; BLOCK];
-    const ZEROS: Self::Block = [0.0; BLOCK];
+    type Block = [f64; BLOCK + LINE / size_of::<f64>() - 1];
+    const ZEROS: Self::Block = [0.0; BLOCK + LINE / size_of::<f64>() - 1];
 }
 
 /// A buffer for one block. The first use makes it, because zeroing it takes time.
@@ -33,8 +36,11 @@ impl<T: InBlocks> Default for BlockBuffer<T> {
 }
 
 impl<T: InBlocks> BlockBuffer<T> {
+    /// Returns the block, which begins with a line of the cache: no vector in it spans two.
     fn get(&mut self) -> &mut [T] {
-        self.0.get_or_insert(T::ZEROS).as_mut()
+        let block = self.0.get_or_insert(T::ZEROS).as_mut();
+        let start = block.as_ptr().align_offset(LINE);
+        &mut block[start..start + BLOCK]
     }
 
     /// Returns the buffer for a whole block.

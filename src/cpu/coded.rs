@@ -4,7 +4,12 @@
 //! moments of a block and steps it in one loop, while the divider is busy, and finds the largest
 //! magnitudes on the way; then both moments are encoded. `decode_*` and `encode_*` do the parts
 //! alone, for amsgrad and for statistics.
+//!
+//! `avx512.rs` has the same whole steps, with the same bits, in registers of AVX-512.
 #![forbid(unsafe_code)]
+
+#[cfg(test)]
+mod tests;
 
 use crate::codes::{self, nibbles, signed, unsigned};
 use crate::math::{Element, StepScalars, adamw, forgotten};
@@ -16,7 +21,15 @@ pub struct Codes<'a> {
     pub scales: &'a mut [f32],
 }
 
-/// Steps f32 elements whose moments have 8 bits. `wide` has room for the moments of a block.
+impl<'a> Codes<'a> {
+    /// Returns those from a code and a scale on.
+    pub fn from(self, code: usize, scale: usize) -> Codes<'a> {
+        Codes { codes: &mut self.codes[code..], scales: &mut self.scales[scale..] }
+    }
+}
+
+/// Steps f32 elements whose moments have 8 bits. `wide` has room for the moments of a block; the
+/// other is for the ways of an instruction set.
 #[inline(always)]
 pub fn update_bytes(
     scalars: &StepScalars<f32>,
@@ -24,7 +37,7 @@ pub fn update_bytes(
     grad: &[f32],
     moments: [Codes; 2],
     noise: Noise,
-    wide: &mut [f32],
+    [wide, _]: [&mut [f32]; 2],
 ) {
     each_block::<{ codes::BLOCK }, { codes::BLOCK }>(
         param,
@@ -50,7 +63,7 @@ pub fn update_nibbles(
         grad,
         moments,
         wide,
-        InNibbles { scalars, noise, codes: [[0; nibbles::BLOCK]; 2] },
+        InNibbles { scalars, noise },
     );
 }
 
@@ -106,8 +119,6 @@ impl StepBlock for InBytes<'_> {
 struct InNibbles<'a> {
     scalars: &'a StepScalars<f32>,
     noise: [Noise; 2],
-    /// Room for the codes of both moments of a block, a byte each.
-    codes: [[u8; nibbles::BLOCK]; 2],
 }
 
 impl StepBlock for InNibbles<'_> {
@@ -117,49 +128,44 @@ impl StepBlock for InNibbles<'_> {
         start: u32,
         param: &mut [f32],
         grad: &[f32],
-        bytes: [&mut [u8]; 2],
+        [first, second]: [&mut [u8]; 2],
         scales: &mut [f32; 2],
-        mut wide: [&mut [f32]; 2],
+        wide: [&mut [f32]; 2],
     ) {
-        let n = param.len();
-        let [first_scale, second_scale] = *scales;
-        let [first, second] = &mut self.codes;
-        split_bytes(bytes[0], first);
-        split_bytes(bytes[1], second);
-        let decoded = |i: usize| {
-            [
-                nibbles::decode_signed(first[i]) * first_scale,
-                nibbles::decode_unsigned(second[i]) * second_scale,
-            ]
-        };
-        let largest = decoded_step(self.scalars, param, grad, decoded, &mut wide);
+        let n = param.len().min(nibbles::BYTES);
+        let (low, high) = param.split_at_mut(n);
+        let (low_grad, high_grad) = grad.split_at(n);
+        let [exp_avg, exp_avg_sq] = wide.map(|wide| wide.split_at_mut(n));
+        let [mut of_low, mut of_high] = [[exp_avg.0, exp_avg_sq.0], [exp_avg.1, exp_avg_sq.1]];
+        let old = *scales;
+        let scalars = self.scalars;
+        let decoded = |i: usize| decode_both([first[i] & 0xf, second[i] & 0xf], old);
+        let largest = decoded_step(scalars, low, low_grad, decoded, &mut of_low);
+        let decoded = |i: usize| decode_both([first[i] >> 4, second[i] >> 4], old);
+        let of_rest = decoded_step(scalars, high, high_grad, decoded, &mut of_high);
+        let largest = [0, 1].map(|moment| largest[moment].max(of_rest[moment]));
         let inverse = set_scales(scales, largest);
-        let [exp_avg, exp_avg_sq] = wide.map(|wide| &wide[..n]);
-        for i in 0..n {
-            let word = self.noise[0].word(start + i as u32);
-            first[i] = nibbles::encode_signed(exp_avg[i], inverse[0], word);
+        for (half, wide, n) in [(0, of_low, n), (1, of_high, high.len())] {
+            let (shift, start) = (4 * half, start + half * nibbles::BYTES as u32);
+            let (first, second) = (&mut first[..n], &mut second[..n]);
+            let [exp_avg, exp_avg_sq] = wide.map(|wide| &wide[..n]);
+            for i in 0..n {
+                let word = self.noise[0].word(start + i as u32);
+                let code = nibbles::encode_signed(exp_avg[i], inverse[0], word);
+                first[i] = first[i] & !(0xf << shift) | code << shift;
+            }
+            for i in 0..n {
+                let word = self.noise[1].word(start + i as u32);
+                let code = nibbles::encode_unsigned(exp_avg_sq[i], inverse[1], word);
+                second[i] = second[i] & !(0xf << shift) | code << shift;
+            }
         }
-        for i in 0..n {
-            let word = self.noise[1].word(start + i as u32);
-            second[i] = nibbles::encode_unsigned(exp_avg_sq[i], inverse[1], word);
-        }
-        join_bytes(first, bytes[0]);
-        join_bytes(second, bytes[1]);
     }
 }
 
 #[inline(always)]
-fn split_bytes(bytes: &[u8], codes: &mut [u8; nibbles::BLOCK]) {
-    for i in 0..bytes.len().min(nibbles::BYTES) {
-        (codes[i], codes[nibbles::BYTES + i]) = (bytes[i] & 0xf, bytes[i] >> 4);
-    }
-}
-
-#[inline(always)]
-fn join_bytes(codes: &[u8; nibbles::BLOCK], bytes: &mut [u8]) {
-    for i in 0..bytes.len().min(nibbles::BYTES) {
-        bytes[i] = codes[i] | codes[nibbles::BYTES + i] << 4;
-    }
+fn decode_both([first, second]: [u8; 2], scales: [f32; 2]) -> [f32; 2] {
+    [nibbles::decode_signed(first) * scales[0], nibbles::decode_unsigned(second) * scales[1]]
 }
 
 /// Steps block after block of so many elements, whose codes are so many bytes. The length of all
@@ -228,7 +234,7 @@ fn decoded_step(
 
 /// Sets two scales by the bits of the largest magnitudes, and returns their reciprocals.
 #[inline(always)]
-fn set_scales(scales: &mut [f32; 2], largest: [u32; 2]) -> [f32; 2] {
+pub fn set_scales(scales: &mut [f32; 2], largest: [u32; 2]) -> [f32; 2] {
     let [(first, inverse0), (second, inverse1)] = largest.map(codes::scale);
     *scales = [first, second];
     [inverse0, inverse1]

@@ -8,8 +8,9 @@
 //! The loops of `converting` (`groups.rs`) are there where the instruction set has instructions for
 //! 16-bit floats (`isa/x86.rs`); they are why AVX2 asks for F16C, which every such processor has.
 //!
-//! A new instruction set is one line of `loops!`, a new loop one entry. Fused multiply-add is
-//! enabled nowhere: Rust never contracts, and a feature that is off cannot be used by mistake.
+//! A new instruction set is one line of `loops!`, a new loop one entry; `leaf` is the module with a
+//! set's own way through moments that are codes. Fused multiply-add is enabled nowhere: Rust never
+//! contracts, and a feature that is off cannot be used by mistake.
 
 use super::coded::{self, Codes};
 #[cfg(target_arch = "x86_64")]
@@ -63,22 +64,23 @@ macro_rules! loops {
             })*
         }
 
-        isa!(PORTABLE, portable, IsaCap::Portable, [];
+        isa!(PORTABLE, portable, IsaCap::Portable, [], coded;
             without {$($wide)*} with {}
             $($name($($arg: $type),*) $(-> $result)? = $body;)*);
         #[cfg(target_arch = "x86_64")]
-        isa!(AVX2, avx2, IsaCap::Avx2, ["avx2" "f16c"];
+        isa!(AVX2, avx2, IsaCap::Avx2, ["avx2" "f16c"], coded;
             without {} with {x86::F16c: $($wide($($wide_arg: $wide_type),*) = $wide_body;)*}
             $($name($($arg: $type),*) $(-> $result)? = $body;)*);
         #[cfg(target_arch = "x86_64")]
-        isa!(AVX512, avx512, IsaCap::Avx512, ["avx512f" "avx512bw" "avx512dq" "avx512vl"];
+        isa!(AVX512, avx512, IsaCap::Avx512, ["avx512f" "avx512bw" "avx512dq" "avx512vl"],
+            crate::cpu::avx512;
             without {} with {x86::Avx512: $($wide($($wide_arg: $wide_type),*) = $wide_body;)*}
             $($name($($arg: $type),*) $(-> $result)? = $body;)*);
     };
 }
 
 macro_rules! isa {
-    ($ISA:ident, $module:ident, $cap:expr, $features:tt;
+    ($ISA:ident, $module:ident, $cap:expr, $features:tt, $leaf:path;
      without {$($missing:ident)*}
      with {$($converts:ty:
         $($wide:ident($($wide_arg:ident: $wide_type:ty),*) = $wide_body:path;)*)?}
@@ -94,6 +96,7 @@ macro_rules! isa {
 
         mod $module {
             use super::*;
+            use $leaf as leaf;
             $(type Own = $converts;)?
             isa!(@each $features $($name($($arg: $type),*) $(-> $result)? = $body;)*);
             $(isa!(@each $features $($wide($($wide_arg: $wide_type),*) = $wide_body;)*);)?
@@ -192,17 +195,17 @@ loops! {
     /// Rounds by random bits.
     narrow_randomly(wide: &[f32], noise: Noise, stored: &mut [Bf16]) = loops::narrow_randomly;
 
-    /// Steps elements whose moments have 8 bits; `noise` is that of exp_avg_sq. `wide` has
+    /// Steps elements whose moments have 8 bits; `noise` is that of exp_avg_sq. Each `wide` has
     /// room for two blocks.
     update_bytes(
         scalars: &StepScalars<f32>, param: &mut [f32], grad: &[f32], moments: [Codes; 2],
-        noise: Noise, wide: &mut [f32]
-    ) = coded::update_bytes;
+        noise: Noise, wide: [&mut [f32]; 2]
+    ) = leaf::update_bytes;
     /// Steps elements whose moments have 4 bits.
     update_nibbles(
         scalars: &StepScalars<f32>, param: &mut [f32], grad: &[f32], moments: [Codes; 2],
         noise: [Noise; 2], wide: &mut [f32]
-    ) = coded::update_nibbles;
+    ) = leaf::update_nibbles;
 
     /// Decodes 8-bit codes that have a scale for each block of them.
     decode_signed(codes: &[u8], scales: &[f32], wide: &mut [f32]) = coded::decode_signed;

@@ -4,11 +4,13 @@
 //! blocks until none is left. A chunk goes to a `Stepper` (`stepper.rs`), which opens its weights
 //! and moments block by block (`weights.rs`, `moments.rs`), widens its gradient (`rows.rs`), calls
 //! the loop of the instruction set (`isa.rs`, `loops.rs`), and stores the block again. Moments that
-//! are codes have loops that do it all (`coded.rs`), and so have most 16-bit parameters where there
-//! are instructions for their conversion (`halves.rs`, `groups.rs`). A block of a gradient goes to
-//! `norms::tally`.
+//! are codes have loops that do it all (`coded.rs`, `avx512.rs`), and so have most 16-bit
+//! parameters where there are instructions for their conversion (`halves.rs`, `groups.rs`). A block
+//! of a gradient goes to `norms::tally`.
 
 mod accumulate;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod block;
 pub mod coded;
 pub mod compute;
@@ -18,6 +20,8 @@ pub mod convert;
 pub mod groups;
 mod halves;
 pub mod isa;
+#[cfg(target_arch = "x86_64")]
+mod lanes;
 pub mod loops;
 mod masters;
 mod moments;

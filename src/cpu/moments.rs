@@ -8,7 +8,7 @@ use super::compute::Compute;
 use super::isa::Isa;
 use crate::math::StepScalars;
 use crate::noise::{Noise, NoiseStream, Source};
-use crate::tensor::Moment;
+use crate::tensor::{Moment, StateOf};
 
 /// The moments, each of which is rounded in its own way.
 ///
@@ -92,6 +92,34 @@ impl MomentKind {
     }
 }
 
+/// Returns whether the moments are codes, which `step_coded` steps.
+pub fn are_stepped_as_codes<T>(state: &StateOf<T>) -> bool {
+    state.max_exp_avg_sq.is_none()
+        && matches!(state.exp_avg, Moment::Bytes(..) | Moment::Nibbles(..))
+}
+
+/// Steps elements whose moments are codes as few blocks: as far as their random bits go. `first` is
+/// the number of the first element, for which `random` is.
+pub fn step_all_coded<T: Compute>(
+    isa: &Isa,
+    scalars: &StepScalars<f32>,
+    (param, grad): (&mut [f32], &[f32]),
+    state: &mut StateOf<T>,
+    (random, first): (Option<Source>, u64),
+    wide: &mut (BufferPart<T>, BufferPart<T>),
+) {
+    let mut start = 0;
+    while start < param.len() {
+        let unbroken = Source::unbroken(first + start as u64);
+        let at = start..start + unbroken.min((param.len() - start) as u64) as usize;
+        let operands = (&mut param[at.clone()], &grad[at.clone()]);
+        let moments = [&mut state.exp_avg.part(at.clone()), &mut state.exp_avg_sq.part(at.clone())];
+        let random = random.map(|random| random.from(first + start as u64));
+        step_coded(isa, scalars, operands, moments, random, (&mut wide.0, &mut wide.1));
+        start = at.end;
+    }
+}
+
 /// Steps a block whose moments are both codes, without amsgrad. What is in `wide` is lost.
 pub fn step_coded<T: Compute>(
     isa: &Isa,
@@ -99,7 +127,7 @@ pub fn step_coded<T: Compute>(
     (param, grad): (&mut [f32], &[f32]),
     moments: [&mut Moment<T>; 2],
     random: Option<Source>,
-    wide: &mut BufferPart<T>,
+    (wide, other): (&mut BufferPart<T>, &mut BufferPart<T>),
 ) {
     let noise = |stream| noise(random, stream);
     let wide = T::f32s(wide.get());
@@ -108,6 +136,7 @@ pub fn step_coded<T: Compute>(
             let moments = [(codes0, scales0), (codes1, scales1)]
                 .map(|(codes, scales)| Codes { codes, scales });
             let noise = noise(NoiseStream::ExpAvgSq);
+            let wide = [wide, T::f32s(other.get())];
             isa.update_bytes(scalars, param, grad, moments, noise, wide);
         }
         [Moment::Nibbles(codes0, scales0), Moment::Nibbles(codes1, scales1)] => {
@@ -118,6 +147,14 @@ pub fn step_coded<T: Compute>(
         }
         _ => unreachable!("Format::new gives both moments one format"),
     }
+}
+
+/// Returns the number of elements that have a momentum and are what they were before.
+#[inline(never)]
+pub fn n_unchanged<T: Compute>(before: &[T], after: &[T], exp_avg: &[T]) -> u64 {
+    let pairs = before.iter().zip(after).zip(exp_avg);
+    pairs.filter(|((before, after), exp_avg)| before == after && **exp_avg != T::ZERO).count()
+        as u64
 }
 
 fn noise(random: Option<Source>, stream: NoiseStream) -> Noise {

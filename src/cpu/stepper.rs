@@ -157,14 +157,6 @@ where
     (join_lanes(&mut lanes), n_unchanged)
 }
 
-/// Returns the number of elements that have a momentum and are what they were before.
-#[inline(never)]
-fn n_unchanged<T: Compute>(before: &[T], after: &[T], exp_avg: &[T]) -> u64 {
-    let pairs = before.iter().zip(after).zip(exp_avg);
-    pairs.filter(|((before, after), exp_avg)| before == after && **exp_avg != T::ZERO).count()
-        as u64
-}
-
 /// Returns the sum of squares of the parameter.
 #[inline(never)]
 fn squares<T, P>(isa: &'static Isa, elements: &mut Elements<T, P>, space: &mut Blocks<T>) -> f64
@@ -196,7 +188,8 @@ fn step<T, P, G>(
     G: Stored<T>,
 {
     if let Some(grad) = grad.in_place()
-        && let Some(()) = step_in_place(isa, T::scalars(scalars), elements, grad)
+        && (step_in_place(isa, T::scalars(scalars), elements, grad).is_some()
+            || step_codes_in_place(isa, scalars, elements, grad, space).is_some())
     {
         return;
     }
@@ -230,6 +223,28 @@ fn step_in_place<T: Compute, P: StoredParam<T>>(
     Some(())
 }
 
+/// Steps elements whose moments are codes where they lie; `None` if there is more to do.
+#[inline(never)] // so that the loop runs on a smaller stack
+fn step_codes_in_place<T: Compute, P: StoredParam<T>>(
+    isa: &'static Isa,
+    scalars: &Scalars,
+    elements: &mut Elements<T, P>,
+    grad: &[T],
+    space: &mut Blocks<T>,
+) -> Option<()> {
+    if T::scalars(scalars).preparation.is_some() || !moments::are_stepped_as_codes(elements.state) {
+        return None;
+    }
+    let param = T::f32s(<P as StoredParam<T>>::in_place(elements.param)?);
+    let [_, exp_avg_sq] = T::buffers(&mut space.narrow)?;
+    let mut wide = (space.exp_avg.whole(), exp_avg_sq.whole());
+    let (key, first) = elements.random.unzip();
+    let random = (key.map(|key| key.at(scalars.step, 0)), first.unwrap_or(0));
+    let operands = (param, T::f32s_of(grad));
+    moments::step_all_coded(isa, &scalars.f32, operands, elements.state, random, &mut wide);
+    Some(())
+}
+
 #[inline(never)]
 fn step_blocks<T, P, G>(
     isa: &'static Isa,
@@ -246,8 +261,7 @@ fn step_blocks<T, P, G>(
     let random = elements.random.map(|(key, first)| key.at(scalars.step, first));
     let first_element = elements.random.map_or(0, |(_, first)| first);
     let (of_f32, scalars) = (&scalars.f32, T::scalars(scalars));
-    let is_coded = elements.state.max_exp_avg_sq.is_none()
-        && matches!(elements.state.exp_avg, Moment::Bytes(..) | Moment::Nibbles(..));
+    let is_coded = moments::are_stepped_as_codes(elements.state);
     let max_is_coded = !matches!(elements.state.max_exp_avg_sq, None | Some(Moment::Full(_)));
     let mut exp_avg_buffer = space.exp_avg.whole();
     let none = || BufferPart::Half(&mut []);
@@ -288,7 +302,8 @@ fn step_blocks<T, P, G>(
         if is_coded {
             let operands = (T::f32s(weights), T::f32s_of(grad));
             let moments = [&mut exp_avg, &mut exp_avg_sq];
-            moments::step_coded(isa, of_f32, operands, moments, random, &mut exp_avg_buffer);
+            let wide = (&mut exp_avg_buffer, &mut exp_avg_sq_buffer);
+            moments::step_coded(isa, of_f32, operands, moments, random, wide);
         } else {
             let first = MomentKind::First.open(isa, n, &mut exp_avg, &mut exp_avg_buffer);
             let second = MomentKind::Second.open(isa, n, &mut exp_avg_sq, &mut exp_avg_sq_buffer);
@@ -315,7 +330,7 @@ fn step_blocks<T, P, G>(
             T::add_changes(isa, lanes, before, weights);
             if scalars.step_size != T::ZERO {
                 let exp_avg = MomentKind::First.open(isa, n, &mut exp_avg, &mut exp_avg_buffer);
-                **unchanged += n_unchanged(before, weights, exp_avg);
+                **unchanged += moments::n_unchanged(before, weights, exp_avg);
             }
         }
         start += n;

@@ -154,8 +154,9 @@ impl<'a, T> Moment<'a, T> {
         }
     }
 
+    /// Returns some of the elements, as `StateOf::part`.
     #[inline]
-    fn part(&mut self, at: Range<usize>) -> Moment<'_, T> {
+    pub fn part(&mut self, at: Range<usize>) -> Moment<'_, T> {
         match self {
             Moment::Full(moment) => Moment::Full(&mut moment[at]),
             Moment::Bf16(moment) => Moment::Bf16(&mut moment[at]),

@@ -58,6 +58,20 @@ fn kernels(isa: &str) -> impl Iterator<Item = (&'static str, Works)> {
     KERNELS.iter().chain(converting).copied()
 }
 
+/// The functions that have the loops of a kernel.
+fn places(isa: &str, kernel: &str) -> Vec<String> {
+    match (isa, kernel) {
+        // Whole blocks are stepped by one generic function, what remains by another.
+        ("avx512", "update_bytes") => ["update", "rest_in_bytes"].map(leaf).into(),
+        ("avx512", "update_nibbles") => ["update", "rest_in_nibbles"].map(leaf).into(),
+        _ => vec![format!("adamw::cpu::isa::{isa}::{kernel}")],
+    }
+}
+
+fn leaf(function: &str) -> String {
+    format!("adamw::cpu::avx512::{function}")
+}
+
 const OPERATIONS: [&str; 5] = ["sqrt", "div", "mul", "add", "sub"];
 
 fn packed(instructions: &[Instruction], registers: Registers, bits: u32) -> bool {
@@ -66,26 +80,35 @@ fn packed(instructions: &[Instruction], registers: Registers, bits: u32) -> bool
         .all(|operation| instructions.iter().any(|i| i.is_packed(operation, bits, registers)))
 }
 
+/// What is wrong with a function that has the loops of a kernel.
+fn faults_of(function: &Function, kernel: &str, works: Works, registers: Registers) -> Vec<String> {
+    let (name, loops) = (&function.name, function.loops());
+    let mut faults = Vec::new();
+    // These copy a last block, or the compensations of a last group, that is not whole.
+    let copies = ["update_bytes", "update_nibbles", "update_kahan_f16"].contains(&kernel);
+    if !copies && loops.iter().any(|l| l.iter().any(Instruction::is_call)) {
+        faults.push(format!("{name} calls something in a loop"));
+    }
+    let is_wide = |l: &&[Instruction]| works(l, registers) && !l.iter().any(Instruction::is_scalar);
+    if !loops.iter().any(is_wide) {
+        faults.push(format!("{name} has no loop over {registers:?} registers"));
+    }
+    faults
+}
+
 /// What is wrong with the kernels of a library, or fused anywhere in it.
 fn broken_kernels(functions: &[Function], widest: &[(&str, Registers)]) -> Vec<String> {
     let mut broken = Vec::new();
     for &(isa, registers) in widest {
         for (kernel, works) in kernels(isa) {
-            let name = format!("adamw::cpu::isa::{isa}::{kernel}");
-            let Some(function) = functions.iter().find(|function| function.name == name) else {
-                broken.push(format!("{name} is not there"));
-                continue;
-            };
-            let loops = function.loops();
-            // These copy a last block, or the compensations of a last group, that is not whole.
-            let copies = ["update_bytes", "update_nibbles", "update_kahan_f16"].contains(&kernel);
-            if !copies && loops.iter().any(|l| l.iter().any(Instruction::is_call)) {
-                broken.push(format!("{name} calls something in a loop"));
-            }
-            let is_wide =
-                |l: &&[Instruction]| works(l, registers) && !l.iter().any(Instruction::is_scalar);
-            if !loops.iter().any(is_wide) {
-                broken.push(format!("{name} has no loop over {registers:?} registers"));
+            for name in places(isa, kernel) {
+                let named = || functions.iter().filter(|function| function.name == name);
+                if named().next().is_none() {
+                    broken.push(format!("{name} is not there"));
+                }
+                broken.extend(
+                    named().flat_map(|function| faults_of(function, kernel, works, registers)),
+                );
             }
         }
     }
@@ -145,10 +168,9 @@ fn sample(widest: &[(&str, Registers)]) -> String {
         lines.push("ret".to_owned());
         let lines =
             (0x1000..).zip(lines).map(|(address, line)| format!("    {address:x}:\t{line}\n"));
-        format!(
-            "0000000000001000 <adamw::cpu::isa::{isa}::{kernel}>:\n{}\n",
-            lines.collect::<String>()
-        )
+        let lines = lines.collect::<String>();
+        let functions = places(isa, kernel).into_iter();
+        functions.map(|name| format!("0000000000001000 <{name}>:\n{lines}\n")).collect::<String>()
     };
     let of_isa = |&(isa, registers)| {
         kernels(isa).map(|(name, _)| kernel(isa, registers, name)).collect::<String>()
