@@ -376,6 +376,7 @@ adamw_status adamw_apply_gradients(adamw_optimizer *optimizer,
                                    const struct adamw_tensor *const *grads,
                                    size_t num_grads);
 typedef int32_t (*adamw_all_reduce)(double *buffer, size_t count, void *user_data);
+typedef int32_t (*adamw_next_piece)(uint64_t done, uint64_t until, void *user_data);
 adamw_status adamw_shard_ranges(const uint64_t *n_elements,
                                 size_t num_params,
                                 uint64_t align,
@@ -385,6 +386,10 @@ adamw_status adamw_shard_ranges(const uint64_t *n_elements,
                                 uint64_t *out_n_elements);
 adamw_status adamw_set_all_reduce(adamw_optimizer *optimizer,
                                   adamw_all_reduce all_reduce,
+                                  void *user_data);
+adamw_status adamw_set_next_piece(adamw_optimizer *optimizer,
+                                  uint64_t n_elements,
+                                  adamw_next_piece next_piece,
                                   void *user_data);
 adamw_status adamw_set_lr(adamw_optimizer *optimizer, double lr);
 adamw_status adamw_get_lr(const adamw_optimizer *optimizer, double *out_lr);

@@ -26,7 +26,7 @@
  *       accumulate_grad_array, set_accumulation_window, clear_grad
  *   Step: step, grad_ready, step_param, set_statistics, get_step_info, measure_grads,
  *       set_grad_sums, get_grad_norm, step_begin, step_work, step_end, minimize, apply_gradients
- *   Ranks: shard_ranges, set_all_reduce
+ *   Ranks: shard_ranges, set_all_reduce, set_next_piece
  *   Hyper-parameters and groups: set_lr, get_lr, get_param_lr, set_decay_filter, set_lr_ratio,
  *       group_config_init, add_group, num_groups, get_group, set_group
  *   Schedules: set_lr_schedule, schedule_advance, schedule_advance_with_metric, get_schedule_state,
@@ -1349,6 +1349,22 @@ adamw_status adamw_apply_gradients(adamw_optimizer *optimizer,
 /// order.
 typedef int32_t (*adamw_all_reduce)(double *buffer, size_t count, void *user_data);
 
+/// Called while a step goes on, and returns 0 when the step may read the gradients of the first
+/// `until` elements. It has written the first `done`, whose parameters it does not touch any more.
+/// Both count the elements that this handle has of its parameters, laid end to end by their
+/// numbers.
+///
+/// A step that measures the gradients calls it for all of them with `done` 0 before the ranks tell
+/// each other what they have measured; then, or without that, it calls it again from the first
+/// element on while it writes. Each time, the last call has all elements as `until`, also where
+/// this rank has none. (Where parameters are offloaded, it is called once before that, with all of
+/// them, and not while the step writes.)
+///
+/// Any other return value fails the step on this rank with `ADAMW_STATUS_CALLBACK`. If the step has
+/// begun to write, that cannot be undone, and the handle can only be destroyed. The other ranks
+/// are not told.
+typedef int32_t (*adamw_next_piece)(uint64_t done, uint64_t until, void *user_data);
+
 /// Cuts a list of parameters into a range of each for every rank, and writes those of one rank. It
 /// needs no handle, and all ranks get the same cut.
 ///
@@ -1387,13 +1403,14 @@ adamw_status adamw_shard_ranges(const uint64_t *n_elements,
 /// elements, every step exchanges 4,096 numbers for it, so `adamw_shard_ranges` does not.
 ///
 /// A step calls `all_reduce` once with 45 numbers; if a sparse gradient lists no row on some rank,
-/// once more, with a number for each parameter; and if it measures the gradients, once more, with
-/// two or more numbers for each parameter. The first step after a parameter was added or removed
-/// calls it some more times, and allocates. If ranks differ in what a step depends on (parameters,
-/// steps taken, groups, learning rate, loss scale, seed and the like), the step is
+/// once more, with a number for each parameter; and if it measures the gradients, once more when it
+/// has, with two or more numbers for each parameter. The first step after a parameter was added or
+/// removed calls it some more times, and allocates. If ranks differ in what a step depends on
+/// (parameters, steps taken, groups, learning rate, loss scale, seed and the like), the step is
 /// `ADAMW_STATUS_MISMATCH` on all of them and says in what; if one fails before it has told the
-/// others, it is that on the others. No rank has then changed anything. All calls that step take
-/// part, on all ranks alike. An `adamw_minimize` whose closure fails does not get so far.
+/// others, it is that on the others. No rank has then changed anything. What a `parallel_for`
+/// refuses once they have agreed is done on the calling thread. All calls that step take part, on
+/// all ranks alike. An `adamw_minimize` whose closure fails does not get so far.
 ///
 /// Parameters on a device are `ADAMW_STATUS_UNSUPPORTED`, unless they are offloaded.
 /// `adamw_step_param` is `ADAMW_STATUS_CLIP_CONFLICT`, and `adamw_grad_ready` does nothing.
@@ -1406,6 +1423,25 @@ adamw_status adamw_shard_ranges(const uint64_t *n_elements,
 /// `all_reduce` may be called with `user_data` until it is replaced or the handle is destroyed.
 adamw_status adamw_set_all_reduce(adamw_optimizer *optimizer,
                                   adamw_all_reduce all_reduce,
+                                  void *user_data);
+
+/// Sets a callback by which steps of ranks go on piece by piece: it waits for the gradients of each
+/// piece, and learns which elements have been stepped. So gradients can travel while the pieces
+/// before them are measured and stepped, and stepped parameters while others are. The step has the
+/// same bits. NULL: all gradients are there when a step begins.
+///
+/// `n_elements` is about the number of elements in a piece. 0 stands for 262,144; shorter pieces
+/// are stepped on one thread. The rows that sparse gradients list are read before the first call.
+///
+/// It goes with an `all_reduce`, which has to be there, and takes it away when it is set anew.
+/// `ADAMW_STATUS_INVALID_ARGUMENT` without one.
+///
+/// The caller ensures:
+/// `next_piece` may be called with `user_data` until it or the `all_reduce` is replaced, or the
+/// handle is destroyed.
+adamw_status adamw_set_next_piece(adamw_optimizer *optimizer,
+                                  uint64_t n_elements,
+                                  adamw_next_piece next_piece,
                                   void *user_data);
 
 /* ---- Hyper-parameters and groups ------------------------------------------------------------- */

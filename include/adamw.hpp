@@ -301,6 +301,9 @@ struct device_allocator {
   std::function<void(void *address, std::size_t num_bytes, std::int32_t device, void *stream)> free;
 };
 
+// Waits for the gradients of the first `until` elements, as adamw_next_piece does.
+using next_piece = std::function<void(std::uint64_t done, std::uint64_t until)>;
+
 // Threads that several optimizers share: config.team = team.get(). They stay until the team and the
 // last of these optimizers are gone.
 class team {
@@ -667,6 +670,13 @@ public:
     });
   }
 
+  // Steps of ranks go on piece by piece, of about so many elements, and call `next` before each.
+  void set_next_piece(adamw::next_piece next, std::uint64_t n_elements = 0) {
+    install(&callbacks::next, std::move(next), [=, handle = handle_](adamw::next_piece *own) {
+      return adamw_set_next_piece(handle, n_elements, own ? run_next_piece : nullptr, own);
+    });
+  }
+
   // If the schedule has a function, the caller must keep it valid.
   void set_schedule(const adamw_schedule &schedule) { replace_schedule(&schedule); }
 
@@ -1028,6 +1038,7 @@ private:
     std::unique_ptr<decay_filter> decays;
     std::unique_ptr<adamw::lr_ratio> ratio;
     std::unique_ptr<adamw::all_reduce> reduce;
+    std::unique_ptr<adamw::next_piece> next;
     std::unique_ptr<schedule_function> schedule;
   };
 
@@ -1115,6 +1126,13 @@ private:
   static std::int32_t run_all_reduce(double *buffer, std::size_t count, void *own) noexcept {
     return detail::carry([&] {
       (*static_cast<adamw::all_reduce *>(own))(buffer, count);
+      return 0;
+    });
+  }
+
+  static std::int32_t run_next_piece(std::uint64_t done, std::uint64_t until, void *own) noexcept {
+    return detail::carry([&] {
+      (*static_cast<adamw::next_piece *>(own))(done, until);
       return 0;
     });
   }

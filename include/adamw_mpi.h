@@ -20,6 +20,9 @@
 // divide the batch into the same parts whatever their number, and give part `round * num_ranks +
 // rank` by adamw_mpi_add_grads in each round; then step. A round moves as many bytes as a step.
 //
+// A step without such rounds measures and steps what has come while the rest is on its way, and any
+// step sends what it has stepped while it steps the rest, as far as MPI moves bytes by itself.
+//
 // Parameters on a CUDA device are offloaded (see adamw_param_config), and MPI reads and writes them
 // and their gradients there, which must be ready when a call is made. MPI must be CUDA-aware.
 //
@@ -85,8 +88,9 @@ typedef uint32_t adamw_mpi_sum;
 typedef struct adamw_mpi_options {
   adamw_mpi_sum sum;
   uint64_t align;        // as in adamw_shard_ranges
-  uint64_t bucket_bytes; // received before they are added up, in 2 such buckets; 0: 4 MiB, but
-                         // 64 KiB of each rank at least
+  uint64_t bucket_bytes; // received before they are added up, in 2 such buckets, by which a step
+                         // then goes on; 0: 4 MiB, but 64 KiB of each rank at least, and a step
+                         // goes on by 262,144 elements
 } adamw_mpi_options;
 
 // The ranks: memory of the caller, which must stay where it is from adamw_mpi_init to
@@ -105,8 +109,12 @@ typedef struct adamw_mpi {
   size_t wire, sum_size; // bytes of an element: the largest of a gradient, and of a sum
   unsigned char *sums;   // of this rank's part
   unsigned char *received[2];
-  MPI_Request *requests[2];
-  int num_requests[2];
+  MPI_Request *requests[4]; // of 2 buckets of gradients, and of 2 of parameters
+  int num_requests[4];
+  uint64_t grads_begun, grads_added; // buckets of the last round
+  uint64_t params_begun;             // buckets that the step has begun to hand round
+  int num_parts;                     // of the last round
+  int is_stepping;
   int on_device, sum_any, is_broken;
   int has_sums;     // some round has been added up
   int reads_sums;   // the optimizer's gradients are `sums`, and not those of the one rank
@@ -484,6 +492,7 @@ static inline adamw_status adamw_mpi_reserve(adamw_mpi *ranks, uint64_t bucket_b
   if (bucket > ADAMW_MPI_MOST_BUCKET)
     bucket = ADAMW_MPI_MOST_BUCKET;
   ranks->bucket = bucket;
+  ranks->grads_begun = ranks->grads_added = adamw_mpi_num_buckets(ranks);
   // The most pieces that a bucket can have: parameters that as many elements can touch.
   for (size_t i = 0; i < ranks->num_params; i++) {
     while (ranks->starts[i] > ranks->starts[first + 1] + bucket)
@@ -492,10 +501,14 @@ static inline adamw_status adamw_mpi_reserve(adamw_mpi *ranks, uint64_t bucket_b
       most = i - first + 1;
   }
   room = 2 * most * n + 1;
-  for (int i = 0; i < 2; i++) {
+  for (int i = 0; i < 4; i++) {
     ranks->requests[i] = (MPI_Request *)calloc(room, sizeof(MPI_Request));
+    if (!ranks->requests[i])
+      return adamw_mpi_fails(ranks, ADAMW_STATUS_OUT_OF_MEMORY, "requests of MPI", "");
+  }
+  for (int i = 0; i < 2; i++) {
     ranks->received[i] = (unsigned char *)malloc(n > 1 ? n * bucket * ranks->wire : 1);
-    if (!ranks->requests[i] || !ranks->received[i])
+    if (!ranks->received[i])
       return adamw_mpi_fails(ranks, ADAMW_STATUS_OUT_OF_MEMORY, "a bucket of gradients", "");
   }
   return ADAMW_STATUS_OK;
@@ -612,15 +625,31 @@ static inline adamw_status adamw_mpi_wait(adamw_mpi *ranks, int slot) {
   return status;
 }
 
+// Lets MPI move what is on its way.
+static inline adamw_status adamw_mpi_poll(adamw_mpi *ranks) {
+  adamw_status status = ADAMW_STATUS_OK;
+  for (int slot = 0; slot < 4 && !status; slot++) {
+    int all_done = 1;
+    for (int i = 0; i < ranks->num_requests[slot] && !status; i++) {
+      int is_done = 0;
+      status = adamw_mpi_made(ranks, "MPI_Test",
+                              MPI_Test(&ranks->requests[slot][i], &is_done, MPI_STATUS_IGNORE));
+      all_done = all_done && is_done;
+    }
+    if (all_done && !status)
+      ranks->num_requests[slot] = 0;
+  }
+  return status;
+}
+
 // Whether a rank's own gradients travel, too: from its device to its host.
 static inline int adamw_mpi_sends_to(const adamw_mpi *ranks, int rank) {
   return rank != ranks->rank || ranks->on_device;
 }
 
 // Begins to exchange one bucket of gradients of every rank.
-static inline adamw_status adamw_mpi_begin_grads(adamw_mpi *ranks, uint64_t bucket,
-                                                 int num_parts) {
-  const int slot = (int)(bucket & 1), n = ranks->num_ranks;
+static inline adamw_status adamw_mpi_begin_grads(adamw_mpi *ranks, uint64_t bucket) {
+  const int slot = (int)(bucket & 1), n = ranks->num_ranks, num_parts = ranks->num_parts;
   adamw_status status = ADAMW_STATUS_OK;
   for (int from = 0; from < num_parts && !ranks->sum_any; from++) {
     adamw_mpi_walk walk = adamw_mpi_begin(ranks, ranks->rank, bucket);
@@ -655,8 +684,8 @@ static inline adamw_status adamw_mpi_begin_grads(adamw_mpi *ranks, uint64_t buck
 }
 
 // Adds up what has come of one bucket, by the order of the ranks.
-static inline void adamw_mpi_add_bucket(adamw_mpi *ranks, uint64_t bucket, int num_parts) {
-  const int slot = (int)(bucket & 1);
+static inline void adamw_mpi_add_bucket(adamw_mpi *ranks, uint64_t bucket) {
+  const int slot = (int)(bucket & 1), num_parts = ranks->num_parts;
   adamw_mpi_walk walk = adamw_mpi_begin(ranks, ranks->rank, bucket);
   while (adamw_mpi_next(&walk)) {
     const adamw_dtype sum = adamw_mpi_sum_dtype(walk.param);
@@ -671,9 +700,31 @@ static inline void adamw_mpi_add_bucket(adamw_mpi *ranks, uint64_t bucket, int n
   }
 }
 
+// Begins to exchange as many buckets of gradients as there is room for.
+static inline adamw_status adamw_mpi_begin_next(adamw_mpi *ranks) {
+  const uint64_t n = adamw_mpi_num_buckets(ranks);
+  adamw_status status = ADAMW_STATUS_OK;
+  while (!status && ranks->grads_begun < n && ranks->grads_begun < ranks->grads_added + 2)
+    status = adamw_mpi_begin_grads(ranks, ranks->grads_begun++);
+  return status;
+}
+
+// Adds up the buckets of gradients before `end`. One travels while the one before is added up.
+static inline adamw_status adamw_mpi_add_until(adamw_mpi *ranks, uint64_t end) {
+  adamw_status status = ADAMW_STATUS_OK;
+  while (!status && ranks->grads_added < end) {
+    status = adamw_mpi_begin_next(ranks);
+    if (!status)
+      status = adamw_mpi_wait(ranks, (int)(ranks->grads_added & 1));
+    if (!status)
+      adamw_mpi_add_bucket(ranks, ranks->grads_added++);
+  }
+  return status ? status : adamw_mpi_begin_next(ranks);
+}
+
 // Begins to hand round one bucket of the parameters of every rank.
 static inline adamw_status adamw_mpi_begin_params(adamw_mpi *ranks, uint64_t bucket) {
-  const int slot = (int)(bucket & 1), n = ranks->num_ranks;
+  const int slot = 2 + (int)(bucket & 1), n = ranks->num_ranks;
   adamw_status status = ADAMW_STATUS_OK;
   for (int i = 1; i < n; i++) {
     const int from = (ranks->rank + n - i) % n;
@@ -698,17 +749,38 @@ static inline adamw_status adamw_mpi_begin_params(adamw_mpi *ranks, uint64_t buc
   return status;
 }
 
-// Gives all ranks the parameters that each has stepped. One bucket travels while the next begins.
+// Gives all ranks the parameters that each has stepped, as far as a step has not begun to. One
+// bucket travels while the next begins.
 static inline adamw_status adamw_mpi_all_gather(adamw_mpi *ranks) {
   const uint64_t n = adamw_mpi_num_buckets(ranks);
   adamw_status status = ADAMW_STATUS_OK;
-  for (uint64_t i = 0; i < n + 1 && !status; i++) {
-    if (i < n)
+  for (uint64_t i = ranks->params_begun; i < n + 2 && !status; i++) {
+    status = adamw_mpi_wait(ranks, 2 + (int)(i & 1));
+    if (i < n && !status)
       status = adamw_mpi_begin_params(ranks, i);
-    if (i && !status)
-      status = adamw_mpi_wait(ranks, (int)((i - 1) & 1));
   }
+  ranks->params_begun = 0;
   return status;
+}
+
+// The optimizer's callback: waits for the gradients of a piece of this rank's part, and begins to
+// hand round what has been stepped.
+static inline int32_t adamw_mpi_next_piece(uint64_t done, uint64_t until, void *user_data) {
+  adamw_mpi *ranks = (adamw_mpi *)user_data;
+  const uint64_t n = ranks->bounds[ranks->rank + 1] - ranks->bounds[ranks->rank];
+  const uint64_t bucket = ranks->bucket;
+  adamw_status status;
+  if (!ranks->is_stepping)
+    return 0;
+  // With its last piece a rank sends all that others still lack.
+  status = adamw_mpi_add_until(ranks, until == n ? adamw_mpi_num_buckets(ranks)
+                                                 : until / bucket + (until % bucket != 0));
+  if (!status)
+    status = adamw_mpi_poll(ranks);
+  while (!status && ranks->params_begun < done / bucket &&
+         !ranks->num_requests[2 + (ranks->params_begun & 1)])
+    status = adamw_mpi_begin_params(ranks, ranks->params_begun++);
+  return status != ADAMW_STATUS_OK;
 }
 
 // Gives all ranks the parameters of rank 0.
@@ -728,7 +800,7 @@ static inline adamw_status adamw_mpi_broadcast(adamw_mpi *ranks) {
 
 static inline void adamw_mpi_free(adamw_mpi *ranks) {
   // Nothing may arrive in memory that is freed.
-  for (int slot = 0; slot < 2; slot++) {
+  for (int slot = 0; slot < 4; slot++) {
     for (int i = 0; ranks->is_broken && i < ranks->num_requests[slot]; i++) {
       MPI_Request *request = &ranks->requests[slot][i];
       if (*request == MPI_REQUEST_NULL || MPI_Cancel(request) != MPI_SUCCESS)
@@ -736,8 +808,10 @@ static inline void adamw_mpi_free(adamw_mpi *ranks) {
       MPI_Request_free(request);
     }
     free(ranks->requests[slot]);
-    free(ranks->received[slot]);
     ranks->requests[slot] = NULL;
+  }
+  for (int slot = 0; slot < 2; slot++) {
+    free(ranks->received[slot]);
     ranks->received[slot] = NULL;
   }
   if (ranks->optimizer && ranks->comm != MPI_COMM_NULL) {
@@ -787,6 +861,11 @@ static inline adamw_status adamw_mpi_init(adamw_mpi *ranks, MPI_Comm comm,
     if (!status)
       status = adamw_mpi_told(
           ranks, adamw_set_all_reduce(ranks->optimizer, adamw_mpi_all_reduce, ranks));
+    if (!status && (ranks->num_ranks > 1 || ranks->on_device))
+      status = adamw_mpi_told(
+          ranks, adamw_set_next_piece(ranks->optimizer,
+                                      options && options->bucket_bytes ? ranks->bucket : 0,
+                                      adamw_mpi_next_piece, ranks));
     status = adamw_mpi_agree(ranks, status);
     if (!status)
       status = adamw_mpi_broadcast(ranks);
@@ -807,13 +886,10 @@ static inline adamw_status adamw_mpi_set_grad(adamw_mpi *ranks, size_t param, co
   return ADAMW_STATUS_OK;
 }
 
-static inline adamw_status adamw_mpi_add_grads(adamw_mpi *ranks, int num_parts) {
-  const uint64_t n = ranks->is_broken ? 0 : adamw_mpi_num_buckets(ranks);
-  adamw_status status = ADAMW_STATUS_OK;
+// Begins to add up the gradients of ranks 0 to num_parts - 1.
+static inline adamw_status adamw_mpi_begin_round(adamw_mpi *ranks, int num_parts) {
   int is_same = 0;
-  if (ranks->is_broken)
-    return ADAMW_MPI_STATUS_MPI;
-  status = adamw_mpi_reserve_sums(ranks);
+  adamw_status status = adamw_mpi_reserve_sums(ranks);
   if (num_parts < 1 || num_parts > ranks->num_ranks)
     status = adamw_mpi_fails(ranks, ADAMW_STATUS_INVALID_ARGUMENT, "num_parts",
                              "expected 1 to the number of ranks");
@@ -827,15 +903,20 @@ static inline adamw_status adamw_mpi_add_grads(adamw_mpi *ranks, int num_parts) 
     status = adamw_mpi_is_same(ranks, (uint64_t)num_parts, &is_same);
   if (!status && !is_same)
     status = adamw_mpi_fails(ranks, ADAMW_STATUS_MISMATCH, "ranks differ in", "num_parts");
-  for (uint64_t i = 0; i < n + 1 && !status; i++) {
-    // A bucket travels while the one before is added up.
-    if (i < n)
-      status = adamw_mpi_begin_grads(ranks, i, num_parts);
-    if (i && !status)
-      status = adamw_mpi_wait(ranks, (int)((i - 1) & 1));
-    if (i && !status)
-      adamw_mpi_add_bucket(ranks, i - 1, num_parts);
-  }
+  if (status)
+    return status;
+  ranks->num_parts = num_parts;
+  ranks->grads_begun = ranks->grads_added = 0;
+  return adamw_mpi_begin_next(ranks);
+}
+
+static inline adamw_status adamw_mpi_add_grads(adamw_mpi *ranks, int num_parts) {
+  adamw_status status;
+  if (ranks->is_broken)
+    return ADAMW_MPI_STATUS_MPI;
+  status = adamw_mpi_begin_round(ranks, num_parts);
+  if (!status)
+    status = adamw_mpi_add_until(ranks, adamw_mpi_num_buckets(ranks));
   ranks->has_sums = ranks->has_sums || !status;
   return status;
 }
@@ -848,14 +929,17 @@ static inline adamw_status adamw_mpi_step(adamw_mpi *ranks) {
   if (!ranks->has_sums && ranks->num_ranks == 1 && !ranks->on_device)
     status = adamw_mpi_tell_grads(ranks, 0);
   else if (!ranks->has_sums)
-    status = adamw_mpi_add_grads(ranks, ranks->num_ranks);
-  ranks->has_sums = 0;
+    status = adamw_mpi_begin_round(ranks, ranks->num_ranks);
   if (status)
     return status;
   memset(&info, 0, sizeof info);
+  ranks->is_stepping = 1;
   status = adamw_step(ranks->optimizer);
-  if (ranks->is_broken)
-    return ADAMW_MPI_STATUS_MPI; // whose text the callback has left
+  ranks->is_stepping = 0;
+  ranks->has_sums = 0;
+  // Where a step fails or is skipped, others send what it has not waited for all the same.
+  if (ranks->is_broken || adamw_mpi_add_until(ranks, adamw_mpi_num_buckets(ranks)))
+    return ADAMW_MPI_STATUS_MPI; // whose text the callback may have left
   status = adamw_mpi_told(ranks, status);
   if (!status)
     status = adamw_mpi_told(ranks,

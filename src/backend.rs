@@ -44,8 +44,8 @@ impl Backend {
     }
 
     /// Measures every block of the gradients. An error means that nothing was measured.
-    pub fn measure(&mut self, blocks: &GradBlocks) -> Result<(), Error> {
-        self.cpu.measure(blocks)
+    pub fn measure(&mut self, blocks: &GradBlocks, refused: Refused) -> Result<(), Error> {
+        self.cpu.measure(blocks, refused)
     }
 
     /// Writes the square of each element of a block.

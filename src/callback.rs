@@ -4,6 +4,7 @@
 mod all_reduce;
 mod checkpoint;
 mod device_memory;
+mod next_piece;
 
 pub use all_reduce::{AllReduce, adamw_all_reduce};
 pub use checkpoint::{
@@ -11,6 +12,7 @@ pub use checkpoint::{
     adamw_write,
 };
 pub use device_memory::{DeviceAllocator, adamw_device_alloc, adamw_device_free};
+pub use next_piece::{NextPiece, adamw_next_piece};
 
 use crate::error::{Error, Label};
 use crate::sys::{cancel, fp, panics};

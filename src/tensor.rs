@@ -30,7 +30,7 @@ pub use chunks::{Chunks, Extent, Pass};
 pub use grad::{Grad, GradArray};
 pub use grad_blocks::{GradBlock, GradBlocks, Tallies, Total};
 pub use lag::{LOGGED, Lag};
-pub use line::Line;
+pub use line::{InPieces, Line, Reach};
 pub use number::HostNumber;
 pub use operands::Operands;
 pub use rows::{NoRow, RowList, RowNumber, RowPart, SparseGrad};

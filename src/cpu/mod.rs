@@ -69,9 +69,9 @@ impl Cpu {
     }
 
     /// Measures every block of the gradients. An error means that nothing was measured.
-    pub fn measure(&mut self, blocks: &GradBlocks) -> Result<(), Error> {
+    pub fn measure(&mut self, blocks: &GradBlocks, refused: Refused) -> Result<(), Error> {
         let isa = self.isa;
-        self.threads.run(blocks.line(), Refused::Fails, &|| {
+        self.threads.run(blocks.line(), refused, &|| {
             while blocks.claim(|block| {
                 let (sum_squares, n_nonfinite) = norms::tally(isa, &block);
                 block.tally.set(sum_squares, n_nonfinite);

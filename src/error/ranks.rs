@@ -5,7 +5,8 @@ use super::plain::Plain;
 use super::{Label, Status};
 use thiserror::Error;
 
-/// A problem of ranks or of what one of them has. No rank has changed anything.
+/// A problem of ranks or of what one of them has. Of all but the half step, no rank has changed
+/// anything.
 #[derive(Error, Clone, Copy, PartialEq, Debug)]
 pub enum RanksProblem {
     #[error(
@@ -29,6 +30,17 @@ pub enum RanksProblem {
     AndSumsOfHost,
     #[error("all_reduce returned {0}, expected 0")]
     Returned(i32),
+    #[error(
+        "the handle has no all_reduce, without which no step goes on piece by piece: set it first"
+    )]
+    NoAllReduce,
+    #[error("next_piece returned {0}, expected 0")]
+    NoPiece(i32),
+    #[error(
+        "next_piece returned {0}, expected 0, in the middle of a step, which cannot be undone: \
+         destroy this handle"
+    )]
+    HalfStep(i32),
     #[error(
         "all_reduce gave {} where each rank had written 1, expected their number, at most 2^20: it \
          adds up in place",
@@ -56,10 +68,14 @@ impl RanksProblem {
     pub fn status(&self) -> Status {
         match self {
             RanksProblem::OnDevice(_) => Status::Unsupported,
-            RanksProblem::AndSums | RanksProblem::AndSumsOfHost | RanksProblem::CutBlock { .. } => {
-                Status::InvalidArgument
-            }
-            RanksProblem::Returned(_) | RanksProblem::NoSum(_) => Status::Callback,
+            RanksProblem::AndSums
+            | RanksProblem::AndSumsOfHost
+            | RanksProblem::NoAllReduce
+            | RanksProblem::CutBlock { .. } => Status::InvalidArgument,
+            RanksProblem::Returned(_)
+            | RanksProblem::NoPiece(_)
+            | RanksProblem::HalfStep(_)
+            | RanksProblem::NoSum(_) => Status::Callback,
             _ => Status::Mismatch,
         }
     }

@@ -1,7 +1,7 @@
 //! Handles of optimizers, and how a call enters one.
 
 use super::slots::{BEGUN, Entered, IDLE, POISONED, Slot, Slots};
-use crate::error::Error;
+use crate::error::{Error, RanksProblem};
 use crate::optimizer::Optimizer;
 use crate::sys::meeting::Meeting;
 use crate::sys::memory::leaked;
@@ -35,7 +35,8 @@ fn leave<R>(
     mut entered: Entered<Optimizer, Together>,
     result: Result<R, Error>,
 ) -> Result<R, Error> {
-    if !matches!(result, Err(Error::HalfStep | Error::Panic(_))) {
+    use Error::{HalfStep, Panic, Ranks};
+    if !matches!(result, Err(HalfStep | Panic(_) | Ranks(RanksProblem::HalfStep(_)))) {
         entered.then = IDLE;
     }
     result

@@ -1,12 +1,13 @@
 //! Ranks that each step a part of the same parameters.
 
 use super::{Optimizer, Status, guard, handle, not_null};
-use crate::callback::AllReduce;
+use crate::callback::{AllReduce, NextPiece};
 use crate::error::Error;
+use crate::optimizer::Pieces;
 use crate::ranges::Cut;
 use core::ffi::c_void;
 
-pub use crate::callback::adamw_all_reduce;
+pub use crate::callback::{adamw_all_reduce, adamw_next_piece};
 
 /// Cuts a list of parameters into a range of each for every rank, and writes those of one rank. It
 /// needs no handle, and all ranks get the same cut.
@@ -78,13 +79,14 @@ pub unsafe extern "C" fn adamw_shard_ranges(
 /// elements, every step exchanges 4,096 numbers for it, so `adamw_shard_ranges` does not.
 ///
 /// A step calls `all_reduce` once with 45 numbers; if a sparse gradient lists no row on some rank,
-/// once more, with a number for each parameter; and if it measures the gradients, once more, with
-/// two or more numbers for each parameter. The first step after a parameter was added or removed
-/// calls it some more times, and allocates. If ranks differ in what a step depends on (parameters,
-/// steps taken, groups, learning rate, loss scale, seed and the like), the step is
+/// once more, with a number for each parameter; and if it measures the gradients, once more when it
+/// has, with two or more numbers for each parameter. The first step after a parameter was added or
+/// removed calls it some more times, and allocates. If ranks differ in what a step depends on
+/// (parameters, steps taken, groups, learning rate, loss scale, seed and the like), the step is
 /// `ADAMW_STATUS_MISMATCH` on all of them and says in what; if one fails before it has told the
-/// others, it is that on the others. No rank has then changed anything. All calls that step take
-/// part, on all ranks alike. An `adamw_minimize` whose closure fails does not get so far.
+/// others, it is that on the others. No rank has then changed anything. What a `parallel_for`
+/// refuses once they have agreed is done on the calling thread. All calls that step take part, on
+/// all ranks alike. An `adamw_minimize` whose closure fails does not get so far.
 ///
 /// Parameters on a device are `ADAMW_STATUS_UNSUPPORTED`, unless they are offloaded.
 /// `adamw_step_param` is `ADAMW_STATUS_CLIP_CONFLICT`, and `adamw_grad_ready` does nothing.
@@ -105,6 +107,36 @@ pub unsafe extern "C" fn adamw_set_all_reduce(
         handle::with(optimizer, |optimizer| {
             // SAFETY: the caller guarantees it.
             optimizer.set_all_reduce(unsafe { AllReduce::new(all_reduce, user_data) })
+        })
+    })
+}
+
+/// Sets a callback by which steps of ranks go on piece by piece: it waits for the gradients of each
+/// piece, and learns which elements have been stepped. So gradients can travel while the pieces
+/// before them are measured and stepped, and stepped parameters while others are. The step has the
+/// same bits. NULL: all gradients are there when a step begins.
+///
+/// `n_elements` is about the number of elements in a piece. 0 stands for 262,144; shorter pieces
+/// are stepped on one thread. The rows that sparse gradients list are read before the first call.
+///
+/// It goes with an `all_reduce`, which has to be there, and takes it away when it is set anew.
+/// `ADAMW_STATUS_INVALID_ARGUMENT` without one.
+///
+/// # Safety
+/// `next_piece` may be called with `user_data` until it or the `all_reduce` is replaced, or the
+/// handle is destroyed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_set_next_piece(
+    optimizer: *mut Optimizer,
+    n_elements: u64,
+    next_piece: adamw_next_piece,
+    user_data: *mut c_void,
+) -> Status {
+    guard(|| {
+        handle::with(optimizer, |optimizer| {
+            // SAFETY: the caller guarantees it.
+            let next = unsafe { NextPiece::new(next_piece, user_data) };
+            optimizer.set_next_piece(next.map(|next| Pieces::new(next, n_elements)))
         })
     })
 }

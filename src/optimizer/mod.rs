@@ -16,6 +16,7 @@ pub use params::moved::Move;
 pub use params::names::{Item, Scheme};
 pub use params::options::Options;
 pub use params::{NewParam, Shard};
+pub use ranks::pieces::Pieces;
 pub use saved::load::{LoadOptions, LoadScope};
 pub use saved::write::Target;
 pub use step::grads::Clear;

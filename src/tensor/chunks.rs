@@ -15,7 +15,7 @@
 
 use super::changes::{self, Change, Changes};
 use super::chunk::{Chunk, Part, PlainChunk};
-use super::line::{Line, Piece, Plan};
+use super::line::{InPieces, Line, Piece, Plan, Reach};
 use super::{Operands, Visitor};
 use crate::error::Error;
 use crate::norm;
@@ -238,6 +238,25 @@ impl<'a> Chunks<'a> {
             // gradient shares memory with another: the optimizer checks that when one is set.
             unsafe { grad.part(elements).zero() };
         }
+    }
+}
+
+impl InPieces for Chunks<'_> {
+    fn close(&mut self, n_elements: u64) {
+        self.line.close(n_elements);
+    }
+
+    fn open_next(&mut self, n_elements: u64) -> Option<Reach> {
+        self.line.open_next(n_elements).then(|| {
+            let (param, n_units) = self.line.end();
+            let (at_least, at_most) = match self.extents.get(param) {
+                Some(Extent::All) if self.changes.is_none() => (n_units, n_units),
+                // In units, or in rows that may lie anywhere.
+                Some(_) if n_units > 0 => (0, self.operands[param].param.n_elements),
+                _ => (0, 0),
+            };
+            Reach { param, at_least, at_most }
+        })
     }
 }
 

@@ -8,7 +8,7 @@
 //!
 //! A gradient that was measured when it arrived is not laid out: its total is kept with it.
 
-use super::line::{Line, Plan};
+use super::line::{InPieces, Line, Plan, Reach};
 use super::{Grad, Operands, RowPart, Slice};
 use crate::dtype::Dtype;
 use crate::error::Error;
@@ -193,6 +193,28 @@ impl<'a> GradBlocks<'a> {
         static NOWHERE: Tally =
             Tally { sum_squares: AtomicU64::new(0), n_nonfinite: AtomicU64::new(0) };
         block(&self.operands[param], origin(self.origins, param), number, &NOWHERE)
+    }
+}
+
+impl InPieces for GradBlocks<'_> {
+    fn close(&mut self, n_elements: u64) {
+        self.line.close(n_elements);
+    }
+
+    fn open_next(&mut self, n_elements: u64) -> Option<Reach> {
+        self.line.open_next(n_elements).then(|| {
+            let (param, n_blocks) = self.line.end();
+            let at_most = match self.operands.get(param) {
+                Some(operands) if operands.is_sparse && n_blocks > 0 => operands.param.n_elements,
+                Some(operands) => {
+                    let skipped = origin(self.origins, param) % norm::BLOCK as u64;
+                    let reached = (n_blocks * norm::BLOCK as u64).saturating_sub(skipped);
+                    reached.min(operands.param.n_elements)
+                }
+                None => 0,
+            };
+            Reach { param, at_least: 0, at_most }
+        })
     }
 }
 

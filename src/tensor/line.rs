@@ -9,6 +9,9 @@
 //! moved up to a multiple of `GRAIN`, by the same rule at the end of one task and at the start of
 //! the next, so that pieces neither overlap nor leave gaps. `Plan::line` is the last line again,
 //! with no task claimed.
+//!
+//! Where work waits for its input, `close` leaves no task to claim, and each `open_next` then some
+//! after those before.
 #![forbid(unsafe_code)]
 
 use crate::error::Error;
@@ -65,17 +68,40 @@ impl Plan {
     pub(super) fn line(&self, unit: u64, task_length: impl FnOnce(u64) -> u64) -> Line<'_> {
         let length = self.ends.last().copied().unwrap_or(0);
         let task_length = task_length(length);
+        let n_tasks = length.div_ceil(task_length);
         let grain = GRAIN.div_ceil(unit);
         Line {
             ends: &self.ends,
             length,
             unit,
             task_length,
+            open: 0..n_tasks,
             next_task: AtomicU64::new(0),
             is_shared: AtomicBool::new(false),
             grain,
         }
     }
+}
+
+/// Tasks of a piece, which threads share.
+const TASKS_OF_PIECE: u64 = 16;
+
+/// Work on a line that goes on piece by piece.
+pub trait InPieces {
+    /// As `Line::close`.
+    fn close(&mut self, n_elements: u64);
+    /// As `Line::open_next`. Returns how far the tasks reach; `None` if none is left.
+    fn open_next(&mut self, n_elements: u64) -> Option<Reach>;
+}
+
+/// How far the tasks of a line reach that may be claimed.
+pub struct Reach {
+    /// The parameter that they reach into; the number of all if they end with the last.
+    pub param: usize,
+    /// The elements of it that they do not go beyond.
+    pub at_most: u64,
+    /// The elements of it behind which nothing is left to do once they are done.
+    pub at_least: u64,
 }
 
 /// A line to claim tasks of.
@@ -85,6 +111,8 @@ pub struct Line<'a> {
     /// Elements in a unit of length.
     unit: u64,
     task_length: u64,
+    /// The tasks that may be claimed.
+    open: Range<u64>,
     next_task: AtomicU64,
     /// Whether other threads claim tasks, too.
     is_shared: AtomicBool,
@@ -104,12 +132,51 @@ impl Line<'_> {
         self.length
     }
 
+    /// Returns the number of elements of the tasks that may be claimed.
     pub fn n_elements(&self) -> u64 {
-        self.length.saturating_mul(self.unit)
+        let start = self.open.start * self.task_length;
+        (self.open_end() - start).saturating_mul(self.unit)
     }
 
+    /// Returns the number of tasks that may be claimed.
     pub fn n_tasks(&self) -> u64 {
-        self.length.div_ceil(self.task_length)
+        self.open.end - self.open.start
+    }
+
+    /// Leaves no task to claim. Tasks become short enough for threads to share so many elements.
+    pub fn close(&mut self, n_elements: u64) {
+        let shared = (n_elements / self.unit / TASKS_OF_PIECE).next_multiple_of(self.grain);
+        self.task_length = self.task_length.min(shared.max(self.grain));
+        self.open = 0..0;
+    }
+
+    /// Leaves only tasks to claim that come after those that were, all of which have been: about so
+    /// many elements. Returns false if there are none.
+    pub fn open_next(&mut self, n_elements: u64) -> bool {
+        let n_tasks = (n_elements / self.unit).div_ceil(self.task_length).max(1);
+        let start = self.open.end;
+        let end = start.saturating_add(n_tasks).min(self.length.div_ceil(self.task_length));
+        self.open = start..end;
+        *self.next_task.get_mut() = start;
+        start < end
+    }
+
+    /// Returns the position at which the tasks end that may be claimed.
+    fn open_end(&self) -> u64 {
+        self.open.end.saturating_mul(self.task_length).min(self.length)
+    }
+
+    /// Returns the parameter in which the tasks end that may be claimed, and how many of its units
+    /// are before that.
+    pub(super) fn end(&self) -> (usize, u64) {
+        let position = self.open_end();
+        if position == self.length {
+            return (self.ends.len(), 0);
+        }
+        let param = self.ends.partition_point(|&end| end <= position);
+        let start = if param == 0 { 0 } else { self.ends[param - 1] };
+        let length = position - start;
+        (param, length.next_multiple_of(self.grain).min(self.ends[param] - start))
     }
 
     /// Tells the line that other threads are going to claim tasks, too.
@@ -119,7 +186,7 @@ impl Line<'_> {
 
     /// Returns whether any task has been claimed.
     pub fn started(&self) -> bool {
-        self.next_task.load(Ordering::Relaxed) > 0
+        self.next_task.load(Ordering::Relaxed) > self.open.start
     }
 
     /// Claims a task and calls `each` with its pieces; returns false if no task is left. The
@@ -134,7 +201,7 @@ impl Line<'_> {
             self.next_task.store(task + 1, Ordering::Relaxed);
             task
         };
-        if task >= self.n_tasks() {
+        if task >= self.open.end {
             return false;
         }
         let mut position = task * self.task_length;

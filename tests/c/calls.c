@@ -164,6 +164,10 @@ static adamw_status set_all_reduce(adamw_optimizer *optimizer) {
   return adamw_set_all_reduce(optimizer, NULL, NULL);
 }
 
+static adamw_status set_next_piece(adamw_optimizer *optimizer) {
+  return adamw_set_next_piece(optimizer, 0, NULL, NULL);
+}
+
 static adamw_status set_grad_scale(adamw_optimizer *optimizer) {
   return adamw_set_grad_scale(optimizer, 1);
 }
@@ -401,6 +405,7 @@ const struct call every_call[] = {
     {"adamw_set_decay_filter", set_decay_filter},
     {"adamw_set_lr_ratio", set_lr_ratio},
     {"adamw_set_all_reduce", set_all_reduce},
+    {"adamw_set_next_piece", set_next_piece},
     {"adamw_set_lr_schedule", set_lr_schedule},
     {"adamw_schedule_advance", adamw_schedule_advance},
     {"adamw_schedule_advance_with_metric", schedule_advance_with_metric},

@@ -121,6 +121,7 @@ static void pointers_that_are_null(void) {
   accepted(adamw_set_decay_filter(optimizer, NULL, NULL));
   accepted(adamw_set_lr_ratio(optimizer, NULL, NULL));
   accepted(adamw_set_all_reduce(optimizer, NULL, NULL));
+  accepted(adamw_set_next_piece(optimizer, 0, NULL, NULL));
 
   row("a NULL buffer parks");
   struct described param;

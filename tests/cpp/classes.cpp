@@ -162,6 +162,8 @@ static void callbacks_are_lambdas_and_their_exceptions_come_out() {
   number = 3;
   HOLDS(throws_mine([&] { w.optimizer.step(); }, 3) && w.steps() == 0 && reduced == 0);
   number = 0;
+  w.optimizer.set_next_piece([](std::uint64_t, std::uint64_t) { throw mine{4}; }, 256);
+  w.optimizer.set_next_piece(nullptr);
   w.optimizer.set_all_reduce(nullptr);
 
   w.optimizer.set_lr_ratio([&](const adamw_param_info &info) {

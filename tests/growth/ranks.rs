@@ -17,6 +17,10 @@ unsafe extern "C" fn all_reduce(numbers: *mut f64, count: usize, share: *mut c_v
     if *alone { 0 } else { numbers.len() as i32 }
 }
 
+unsafe extern "C" fn next_piece(_: u64, _: u64, _: *mut c_void) -> i32 {
+    0
+}
+
 /// A rank that has a range of each parameter, beginning at 0.
 fn rank(parts: &[Array], moments: adamw_moments, whole: u64) -> Handle {
     let clip = ADAMW_CLIP_GLOBAL_NORM;
@@ -67,6 +71,9 @@ fn steps_of_ranks_after_the_first_allocate_nothing() {
     let (share, to) = (&raw const always, Some(all_reduce as _));
     // SAFETY: the flag lives as long as the handle steps.
     answer(unsafe { adamw_set_all_reduce(handle.raw(), to, share.cast_mut().cast()) }).unwrap();
+    let none = core::ptr::null_mut();
+    // SAFETY: the function needs nothing.
+    answer(unsafe { adamw_set_next_piece(handle.raw(), 4096, Some(next_piece), none) }).unwrap();
     let step = || {
         (0..).zip(&grads).for_each(|(number, grad)| handle.set_grad(number, grad));
         handle.step();

@@ -130,6 +130,7 @@ fn translated(root: &Path, sections: &[Section]) -> String {
         "callback/all_reduce",
         "callback/checkpoint",
         "callback/device_memory",
+        "callback/next_piece",
     ]
     .map(|file| root.join(format!("src/{file}.rs")))
     .to_vec();

@@ -2,6 +2,7 @@
  *
  * usage: plain <steps>               trains from the start
  *        plain <steps> <directory>   goes on from what ranks have saved there, each format in a folder of its number
+ *        plain <steps> of <parts>    trains from the start, by gradients of so many parts
  *        plain load <directory>      loads the f32 model from there, and prints its step
  *
  * It prints the hash of all parameters and all state of each format. */
@@ -12,6 +13,7 @@
 #include <string.h>
 
 enum { MAX_FILES = 16 };
+static int num_parts = PARTS;
 
 static void add_params(adamw_optimizer *optimizer, model *m) {
   for (int i = 0; i < PARAMS; i++) {
@@ -67,7 +69,7 @@ static float widened(const void *from, adamw_dtype dtype, uint64_t i) {
 
 static void step(adamw_optimizer *optimizer, model *m, uint64_t number, void *const *sums) {
   const int is_f64 = m->format->dtype == ADAMW_DTYPE_F64;
-  for (int part = 0; part < PARTS; part++) {
+  for (int part = 0; part < num_parts; part++) {
     model_compute_grads(m, number, part);
     for (int i = 0; i < PARAMS; i++)
       for (uint64_t e = 0; e < lengths[i]; e++) {
@@ -100,6 +102,8 @@ static uint64_t hash_state(adamw_optimizer *optimizer, const model *m) {
 
 int main(int argc, char **argv) {
   const int loads = argc == 3 && strcmp(argv[1], "load") == 0;
+  const int is_of = argc == 4 && strcmp(argv[2], "of") == 0;
+  if (is_of) num_parts = atoi(argv[3]);
   const uint64_t steps = loads || argc < 2 ? 0 : strtoull(argv[1], NULL, 10);
   for (size_t f = 0; f < (loads ? 1 : num_formats); f++) {
     model m;
@@ -109,7 +113,7 @@ int main(int argc, char **argv) {
     model_new(&m, &formats[f]);
     add_params(optimizer, &m);
     snprintf(directory, sizeof directory, loads ? "%s" : "%s/%d", argc > 2 ? argv[2] : "", (int)f);
-    if (argc > 2) load(optimizer, directory);
+    if (argc > 2 && !is_of) load(optimizer, directory);
     for (int i = 0; i < PARAMS; i++)
       if (!(sums[i] = calloc(lengths[i] + 1, 8))) return 2;
     adamw_param_info info;

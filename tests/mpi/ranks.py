@@ -57,6 +57,14 @@ def same_bits():
         must(got == expected, f"{n} ranks:\n{got}instead of\n{expected}")
 
 
+def at_once():
+    """Without rounds, where gradients and parameters travel while a rank steps: the same."""
+    for n in (1, 2, 3, 4):
+        run(on_ranks(n, "train", "at-once", 4, f"of-{n}"))
+        expected, got = plain(4, "of", n), plain(4, f"of-{n}")
+        must(got == expected, f"{n} ranks:\n{got}instead of\n{expected}")
+
+
 def resharded():
     """What 4 ranks have saved goes on on 3, on 1, on 4 and without MPI as if nothing had been."""
     expected = plain(6)

@@ -1,6 +1,7 @@
 /* Trains the model on the ranks of MPI in every format, and saves it into <directory>/<number of the format>.
  *
  * usage: train <steps> <directory> [directory to go on from]
+ *        train at-once <steps> <directory>   without rounds: each rank has one part
  *        train killed <directory>   trains and saves the f32 model until somebody ends it; prints the number of
  *                                   each process, and of each step that is saved
  *        train dies <directory>     saves at step 2; at step 3 the last rank is killed while others wait for it */
@@ -15,6 +16,7 @@
 #include <sys/stat.h>
 
 static adamw_mpi ranks;
+static int at_once;
 
 /* An error is one on all ranks. */
 static void need(adamw_status status) {
@@ -44,6 +46,11 @@ static adamw_optimizer *start(model *m, const format *format) {
 }
 
 static void step(model *m, uint64_t number) {
+  if (at_once) {
+    model_compute_grads(m, number, ranks.rank);
+    need(adamw_mpi_step(&ranks));
+    return;
+  }
   for (int part = 0; part < PARTS; part += ranks.num_ranks) {
     int n = PARTS - part < ranks.num_ranks ? PARTS - part : ranks.num_ranks;
     if (ranks.rank < n) model_compute_grads(m, number, part + ranks.rank);
@@ -99,6 +106,9 @@ int main(int argc, char **argv) {
   if (argc < 3) return 2;
   if (strcmp(argv[1], "killed") == 0) train_until_killed(argv[2]);
   if (strcmp(argv[1], "dies") == 0) die_in_step(argv[2]);
+  at_once = strcmp(argv[1], "at-once") == 0;
+  argv += at_once;
+  argc -= at_once;
   mkdir(argv[2], 0777);
   for (size_t f = 0; f < num_formats; f++) {
     model m;

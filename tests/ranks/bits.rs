@@ -9,17 +9,17 @@ use crate::world::{Model, Part, flat, shard_ranges};
 use adamw::ffi::*;
 use core::ops::Range;
 
-const LENGTHS: [usize; 7] = [10_000, 300, 0, 5000, 7, 20_480, 4097];
+pub const LENGTHS: [usize; 7] = [10_000, 300, 0, 5000, 7, 20_480, 4097];
 
 #[derive(Clone, Copy, Debug)]
 pub struct Mode {
-    dtype: Dtype,
+    pub dtype: Dtype,
     precision: adamw_precision,
     moments: adamw_moments,
     amsgrad: u32,
-    clip: adamw_clip,
+    pub clip: adamw_clip,
     clip_scope: adamw_clip_scope,
-    nonfinite: adamw_nonfinite,
+    pub nonfinite: adamw_nonfinite,
     /// Ranges begin at a multiple of it.
     align: usize,
 }
@@ -129,7 +129,7 @@ pub struct Seen {
     grad_norm: u64,
     clip_factor: u64,
     n_nonfinite: u64,
-    skipped: u32,
+    pub skipped: u32,
     scale: u64,
 }
 

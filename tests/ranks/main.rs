@@ -7,6 +7,7 @@ mod bits;
 mod differences;
 mod meeting;
 mod moves;
+mod pieces;
 mod ranges;
 mod sparse;
 mod world;

@@ -42,6 +42,20 @@ fn join(handle: &Handle, other: &Other) {
     try_join(handle, other).unwrap();
 }
 
+unsafe extern "C" fn of_one(_: *mut f64, _: usize, _: *mut c_void) -> i32 {
+    0
+}
+
+unsafe extern "C" fn next_piece(_: u64, _: u64, _: *mut c_void) -> i32 {
+    5
+}
+
+fn set_next_piece(handle: &Handle) -> Answer {
+    let none = core::ptr::null_mut();
+    // SAFETY: the function needs nothing.
+    answer(unsafe { adamw_set_next_piece(handle.raw(), 0, Some(next_piece), none) })
+}
+
 pub fn refusals(rows: &mut Refusals) {
     let arrays = [0; 4].map(|_| Array::of(Dtype::F32, &[1.0; 4]));
     let handle = Handle::new(&config());
@@ -96,6 +110,28 @@ pub fn refusals(rows: &mut Refusals) {
         let other = Other { adds, returns };
         join(&handle, &other);
         rows.row(handle.try_step(), status, &text);
+    }
+    for (nonfinite, when) in [
+        (ADAMW_NONFINITE_SKIP, ""),
+        (
+            ADAMW_NONFINITE_PROPAGATE,
+            ", in the middle of a step, which cannot be undone: destroy this handle",
+        ),
+    ] {
+        let alone = Handle::new(&adamw_config { nonfinite, ..config() });
+        let number = alone.add_array("a", &arrays[0]);
+        alone.set_grad(number, &arrays[1]);
+        rows.invalid(
+            set_next_piece(&alone),
+            "the handle has no all_reduce, without which no step goes on piece by piece: set it \
+             first",
+        );
+        let to = core::ptr::null_mut();
+        // SAFETY: the function needs nothing.
+        answer(unsafe { adamw_set_all_reduce(alone.raw(), Some(of_one), to) }).unwrap();
+        set_next_piece(&alone).unwrap();
+        let text = format!("next_piece returned 5, expected 0{when}");
+        rows.row(alone.try_step(), Callback, &text);
     }
     let lengths = [4, u64::MAX];
     let cut = |n, rank, num_ranks| {

@@ -510,6 +510,8 @@ MinimizeArgs._fields_ = [
 
 AllReduce = CFUNCTYPE(c_int32, POINTER(c_double), c_size_t, c_void_p)
 
+NextPiece = CFUNCTYPE(c_int32, c_uint64, c_uint64, c_void_p)
+
 DecayFilter = CFUNCTYPE(c_int32, c_char_p, c_void_p)
 
 LrRatio = CFUNCTYPE(c_int32, POINTER(ParamInfo), POINTER(c_double), c_void_p)
@@ -1002,6 +1004,7 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
         ],
     ),
     "adamw_set_all_reduce": (c_int32, [c_void_p, AllReduce, c_void_p]),
+    "adamw_set_next_piece": (c_int32, [c_void_p, c_uint64, NextPiece, c_void_p]),
     "adamw_set_lr": (c_int32, [c_void_p, c_double]),
     "adamw_get_lr": (c_int32, [c_void_p, POINTER(c_double)]),
     "adamw_get_param_lr": (c_int32, [c_void_p, c_uint32, POINTER(c_double)]),

@@ -51,6 +51,19 @@ def all_reduce(function: Callable[[memoryview[float]], object]) -> Any:
     return _abi.AllReduce(called)
 
 
+def next_piece(function: Callable[[int, int], object]) -> Any:
+    """Returns an `adamw_next_piece` that tells a function what is done and what comes next."""
+
+    def called(done: int, until: int, _: int | None) -> int:
+        try:
+            function(done, until)
+            return 0
+        except BaseException as error:
+            return keep(error)
+
+    return _abi.NextPiece(called)
+
+
 def schedule_function(function: Callable[[int], float]) -> Any:
     """Returns an `adamw_schedule_function` that asks a function of the index."""
 

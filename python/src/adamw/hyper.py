@@ -92,6 +92,19 @@ class Hyper(Base):
         called = None if function is None else _callbacks.all_reduce(function)
         self._set_callback(library.adamw_set_all_reduce, _abi.AllReduce, called)
 
+    def set_next_piece(
+        self, function: Callable[[int, int], object] | None, *, n_elements: int = 0
+    ) -> None:
+        """Sets the function that steps of ranks call before each piece, of about so many elements:
+        it returns when the gradients of the first `until` elements are there, and learns that the
+        first `done` have been stepped. It goes with an all_reduce, which comes first. None: all
+        gradients are there when a step begins."""
+        called = None if function is None else _callbacks.next_piece(function)
+        with self._handle.used() as core:
+            next_piece = called or _abi.NextPiece()
+            check(library.adamw_set_next_piece(core.number, n_elements, next_piece, None))
+            self._handle.keep(("callback", _abi.NextPiece), called)
+
     def set_schedule(self, schedule: Schedule | None, *, advance: Advance = "step") -> None:
         """Sets the schedule of the learning rate, which then advances after every step taken, or
         only by `schedule_advance` with advance="by_hand". None: the learning rate stays."""

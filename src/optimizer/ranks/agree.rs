@@ -30,7 +30,10 @@ impl Optimizer {
         next: &dyn Fn(&Optimizer) -> Result<Option<schedule::State>, Error>,
     ) -> Result<Plan, Error> {
         self.expect_rows();
-        let gathered = self.gather(of);
+        if let Some(ranks) = &mut self.ranks {
+            ranks.find_starts(&self.params);
+        }
+        let gathered = self.wait_for_offloaded().and_then(|()| self.gather(of));
         let Some(mut ranks) = self.ranks.take() else { return gathered };
         let prepared = gathered.and_then(|plan| {
             ranks.next = next(self)?;
@@ -45,11 +48,6 @@ impl Optimizer {
     /// Does what may fail on this rank alone.
     fn prepare_part(&mut self, ranks: &mut Ranks) -> Result<(), Error> {
         let all = self.params.all();
-        if !ranks.is_cut {
-            ranks.origins.clear();
-            let firsts = self.params.ids(&all).map(|id| self.params.shard(id).first_element);
-            ranks.origins.extend(firsts); // `reserve` has made room
-        }
         ranks.ratios.clear();
         if self.lr_ratio.is_some() {
             for id in self.params.ids(&all) {
@@ -57,7 +55,7 @@ impl Optimizer {
                 ranks.ratios.push(if is_due { self.ratio(id)? } else { 0.0 });
             }
         }
-        if self.measures() { self.measure_part(ranks) } else { Ok(()) }
+        Ok(())
     }
 
     fn agree_on(

@@ -9,6 +9,9 @@
 //!
 //! A sparse gradient may list rows on some ranks alone (`lists.rs`).
 //!
+//! A host may have gradients come while a step measures or writes, and hand out what it has
+//! written: `pieces.rs` asks it before each piece.
+//!
 //! Where the sums have to be cut (`nodes.rs`) follows from the ranges of all ranks, which they tell
 //! each other in the first step after the parameters have changed (`cuts.rs`).
 #![forbid(unsafe_code)]
@@ -19,18 +22,20 @@ pub(in crate::optimizer) mod digest;
 pub(in crate::optimizer) mod hash;
 pub(in crate::optimizer) mod lists;
 pub(in crate::optimizer) mod nodes;
+pub mod pieces;
 pub(in crate::optimizer) mod sums;
 
 use crate::callback::AllReduce;
 use crate::error::{Error, Label, RanksProblem};
 use crate::norm;
 use crate::optimizer::Optimizer;
-use crate::optimizer::params::table::ParamId;
+use crate::optimizer::params::table::{ParamId, Params};
 use crate::schedule;
 use crate::sys::memory::{Boxed, reserve};
 use crate::tensor::{Operands, Total};
 use digest::Digests;
 use nodes::Nodes;
+use pieces::Pieces;
 
 /// What a handle knows of the other ranks.
 pub struct Ranks {
@@ -39,9 +44,13 @@ pub struct Ranks {
     buffer: Vec<f64>,
     /// By place, the element of the whole that is the first of the parameter.
     origins: Vec<u64>,
+    /// By place, the number of this rank's elements before the parameter; at the end, that of all.
+    starts: Vec<u64>,
     /// Where the sums over the gradients are cut, unless the parameters have changed since.
     nodes: Nodes,
     is_cut: bool,
+    /// How steps go on piece by piece, if they do.
+    pieces: Option<Pieces>,
     digests: Digests,
     /// By place, the sums over the gradient of the whole parameter.
     totals: Vec<Total>,
@@ -63,8 +72,10 @@ impl Ranks {
             all_reduce,
             buffer: Vec::new(),
             origins: Vec::new(),
+            starts: Vec::new(),
             nodes: Nodes::default(),
             is_cut: false,
+            pieces: None,
             digests: Digests::default(),
             totals: Vec::new(),
             ratios: Vec::new(),
@@ -96,16 +107,41 @@ impl Ranks {
         self.digests.count_step();
     }
 
+    /// Returns how steps go on piece by piece, if they do, and by place the number of this rank's
+    /// elements before each parameter, and at the end that of all.
+    pub fn pieces(&self) -> Option<(Pieces, &[u64])> {
+        self.pieces.map(|pieces| (pieces, &*self.starts))
+    }
+
+    /// Finds where the parameters begin, if they have changed since.
+    fn find_starts(&mut self, params: &Params) {
+        if self.is_cut {
+            return;
+        }
+        let all = params.all();
+        self.origins.clear();
+        self.starts.clear();
+        self.starts.push(0); // `reserve` has made room
+        let mut n_elements = 0;
+        for id in params.ids(&all) {
+            n_elements += params.operands(id).param().n_elements();
+            self.starts.push(n_elements);
+            self.origins.push(params.shard(id).first_element);
+        }
+    }
+
     /// Makes room for so many parameters, which may be others than before.
     fn reserve(&mut self, n_params: usize) -> Result<(), Error> {
         self.is_cut = false;
         let n_numbers = (hash::NUMBERS * n_params).max(cuts::PIECE);
         self.buffer.clear();
         self.origins.clear();
+        self.starts.clear();
         self.totals.clear();
         self.ratios.clear();
         reserve(&mut self.buffer, n_numbers, WHAT)?;
         reserve(&mut self.origins, n_params, WHAT)?;
+        reserve(&mut self.starts, n_params + 1, WHAT)?;
         reserve(&mut self.totals, n_params, WHAT)?;
         reserve(&mut self.ratios, n_params, WHAT)?;
         self.nodes.reserve(n_params)

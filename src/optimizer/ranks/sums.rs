@@ -4,6 +4,7 @@
 use super::Ranks;
 use super::cuts::own_range;
 use super::nodes::Node;
+use crate::backend::Refused;
 use crate::error::Error;
 use crate::norm::BLOCK;
 use crate::optimizer::Optimizer;
@@ -11,18 +12,24 @@ use crate::optimizer::params::table::ParamId;
 use crate::tensor::{GradBlocks, Tallies, Total};
 
 impl Optimizer {
-    /// Measures the part of the gradients that this rank has.
-    pub(super) fn measure_part(&mut self, ranks: &Ranks) -> Result<(), Error> {
+    /// Measures the part of the gradients that this rank has, as they come. What other threads
+    /// refuse is done by the calling one, because the ranks have agreed.
+    fn measure_part(&mut self, ranks: &Ranks) -> Result<(), Error> {
         let operands = self.params.operands_of(&self.params.all());
-        let blocks = GradBlocks::new(operands, &ranks.origins, &mut self.scratch.tallies);
-        self.backend.measure(&blocks)
+        let mut blocks = GradBlocks::new(operands, &ranks.origins, &mut self.scratch.tallies);
+        let mut measure = |blocks: &GradBlocks| self.backend.measure(blocks, Refused::IsDoneAlone);
+        match ranks.pieces() {
+            Some((pieces, starts)) => pieces.go(starts, false, &mut blocks, measure),
+            None => measure(&blocks),
+        }
     }
 
-    /// Adds up what the ranks have measured.
+    /// Measures the gradients, and adds up what the ranks have.
     #[inline(never)]
     pub(in crate::optimizer) fn add_up_parts(&mut self) -> Result<(), Error> {
         let Some(mut ranks) = self.ranks.take() else { return Ok(()) };
-        let added = self.exchange_sums(&mut ranks);
+        let measured = self.measure_part(&ranks);
+        let added = measured.and_then(|()| self.exchange_sums(&mut ranks));
         self.ranks = Some(ranks);
         added
     }

@@ -6,13 +6,14 @@
 //! or over the handle (`scope`).
 //!
 //! Where the host gives the sums (`sums.rs`), they take the place of those that are measured.
-//! Ranks have measured before they agreed on the step, and add up what each has (`ranks/`).
+//! Ranks have agreed on the step before, and add up what each has measured (`ranks/`).
 //!
 //! From these sums `grad_factor` returns what a gradient is multiplied by: the inverse of the loss
 //! scale, the mean over the micro-batches, and the factor that clips. If none of that needs sums,
 //! nothing is measured (`measures`).
 #![forbid(unsafe_code)]
 
+use crate::backend::Refused;
 use crate::clip::{Clip, NormScope};
 use crate::config::Nonfinite;
 use crate::error::Error;
@@ -76,7 +77,8 @@ impl Optimizer {
     /// Measures the gradients of parameters that the processor steps.
     pub(in crate::optimizer) fn measure_on_host(&mut self, of: &Range<usize>) -> Result<(), Error> {
         let operands = self.params.operands_of(of);
-        self.backend.measure(&GradBlocks::new(operands, &[], &mut self.scratch.tallies))
+        let blocks = GradBlocks::new(operands, &[], &mut self.scratch.tallies);
+        self.backend.measure(&blocks, Refused::Fails)
     }
 
     /// Adds up what is known of the gradients, in the order of the parameters.

@@ -1,6 +1,7 @@
 //! One parameter by itself, as its gradient arrives: measured, or stepped.
 #![forbid(unsafe_code)]
 
+use crate::backend::Refused;
 use crate::clip::Clip;
 use crate::config::Nonfinite;
 use crate::error::Error;
@@ -22,7 +23,8 @@ impl Optimizer {
         self.read_rows(&of)?;
         let tallies = &mut self.scratch.tallies;
         let operands = &mut self.params.revise().operands[of];
-        self.backend.measure(&GradBlocks::new(operands, &[], tallies))?;
+        let blocks = GradBlocks::new(operands, &[], tallies);
+        self.backend.measure(&blocks, Refused::Fails)?;
         let total = tallies.total(0, &operands[0]);
         operands[0].set_measured(total)
     }

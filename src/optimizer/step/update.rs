@@ -11,7 +11,7 @@ use crate::optimizer::step::Scratch;
 use crate::optimizer::step::decide::Decisions;
 use crate::optimizer::step::gather::Plan;
 use crate::steps::{NO_STEP, Steps};
-use crate::tensor::{Extent, Operands};
+use crate::tensor::{Chunks, Extent, Operands};
 use core::ops::Range;
 
 impl Optimizer {
@@ -72,6 +72,7 @@ impl Optimizer {
         repeats: bool,
         refused: Refused,
     ) -> Result<(), Error> {
+        let has_copies = self.has_copies(); // which are not stepped piece by piece
         let Scratch { pass, decisions, changes, .. } = &mut self.scratch;
         let Decisions { scalars, scalars_of, .. } = decisions;
         let scalars_of = &scalars_of[part.start - of.start..][..part.len()];
@@ -99,7 +100,12 @@ impl Optimizer {
         if self.config.clear_grads {
             chunks.clear_grads();
         }
-        self.backend.update(&chunks, &Steps { scalars, scalars_of, logs }, refused)
+        let steps = Steps { scalars, scalars_of, logs };
+        let mut update = |chunks: &Chunks| self.backend.update(chunks, &steps, refused);
+        match self.ranks.as_ref().and_then(|ranks| ranks.pieces()).filter(|_| !has_copies) {
+            Some((pieces, starts)) => pieces.go(starts, true, &mut chunks, update),
+            None => update(&chunks),
+        }
     }
 
     /// Counts the step that has been taken.

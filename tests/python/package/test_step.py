@@ -51,6 +51,7 @@ class Formula(unittest.TestCase):
         whole, grad = arrays(1, 5000)[0], arrays(2, 5000)[0]
         parts = [whole[:3000].copy(), whole[3000:].copy()]
         meeting, told = threading.Barrier(2), [None, None]
+        pieces = [[], []]
 
         def rank(number, errors, adds_up):
             first = 3000 * number
@@ -67,6 +68,9 @@ class Formula(unittest.TestCase):
                         raise KeyError(number)
 
                 optimizer.set_all_reduce(all_reduce)
+                optimizer.set_next_piece(
+                    lambda done, until: pieces[number].append((done, until)), n_elements=256
+                )
                 try:
                     optimizer.step(grads={"w": grad[first : first + len(parts[number])]})
                 except KeyError as error:
@@ -82,8 +86,11 @@ class Formula(unittest.TestCase):
             return errors
 
         self.assertEqual(len(step(adds_up=False)), 2)
+        self.assertEqual(pieces, [[], []])
         self.assertEqual(bits(np.concatenate(parts)), bits(whole))
         self.assertEqual(step(adds_up=True), [])
+        self.assertEqual([calls[-1][1] for calls in pieces], list(map(len, parts)))
+        self.assertTrue(all(calls[-1][0] > 0 for calls in pieces), pieces)
         with AdamW({"w": whole}, **clipped) as optimizer:
             optimizer.step(grads={"w": grad})
         self.assertEqual(bits(np.concatenate(parts)), bits(whole))
