@@ -112,9 +112,12 @@ bench-ranks: .venv/plots ## the phases of a step on 1, 2 and 4 ranks of MPI, and
 	mkdir -p build
 	mpicc -O3 -Iinclude benches/ranks/step.c -o build/ranks target/release/libadamw.a -lpthread -ldl -lm
 	for format in f32 split 8bit; do for ranks in 1 2 4; do \
-	  OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1 mpirun -n $$ranks build/ranks 16777216 $$format || exit 1; \
-	done; done >build/ranks.txt
+	for clip in "" unclipped; do \
+	  OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1 mpirun -n $$ranks build/ranks 16777216 $$format $$clip || exit 1; \
+	done; done; done >build/ranks.txt
 	.venv/bin/python benches/ranks/model.py build/ranks.txt docs/scaling.svg
+	$(CC) -O3 -Iinclude benches/ranks/one.c -o build/one target/release/libadamw.a -lpthread -ldl -lm
+	for elements in 16384 67108864; do build/one $$elements && build/one $$elements unclipped || exit 1; done
 
 bench-ranks-peers: .venv-peers/ready $(WALKER) ## a step and its communication on two ranks, beside DeepSpeed and FSDP2 (needs Open MPI; fetches some GB)
 	cargo build --release --locked --lib --target-dir target

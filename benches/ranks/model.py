@@ -74,17 +74,32 @@ def bytes_held(form, ranks):
 
 
 def compare(lines):
-    """Predicts each measurement from the speeds that were measured beside it."""
+    """Predicts each phase from the speeds that were measured beside it, and says how much of what
+    travels a whole step hides."""
     print("| ranks | format | add_grads, ms | model | step, ms | model | all_gather, ms | model |")
     print("|---|---|---|---|---|---|---|---|")
-    rows = [line.split() for line in lines]
+    every = [line.split() for line in lines]
+    rows = [row[:3] + row[4:] for row in every if row[3] == "clipped"]
     memory = {ranks: float(rate) * 1e9 for ranks, name, *_, rate in rows if name == "split"}
     for ranks, name, n, *numbers in rows:
-        grads, step, gather, _, link, rate = map(float, numbers)
+        grads, step, gather, _, _, link, rate = map(float, numbers)
         speeds = Machine(max(link, 1e-9) * 1e9, memory[ranks], rate * 1e9, 1e-6, 1e-6, False)
         at = [1e3 * s for s in phases(FORMATS[name], int(n), int(ranks), speeds)]
         cells = [f"{m:.1f} | {p:.1f}" for m, p in zip((grads, step, gather), at)]
         print(f"| {ranks} | {FORMATS[name].name} | " + " | ".join(cells) + " |")
+
+
+def overlap(lines):
+    """What the step as one call saves, as a share of the phases in which bytes travel."""
+    print("\n| ranks | format | | phases one by one, ms | adamw_mpi_step, ms | hidden |")
+    print("|---|---|---|---|---|---|")
+    for ranks, name, _, clip, *numbers in map(str.split, lines):
+        grads, step, gather, whole = map(float, numbers[:4])
+        if int(ranks) > 1:
+            apart = grads + step + gather
+            hidden = (apart - whole) / (grads + gather)
+            cells = f"{clip} | {apart:.1f} | {whole:.1f} | {hidden:.0%}"
+            print(f"| {ranks} | {FORMATS[name].name} | {cells} |")
 
 
 # A node of 2026 with one rank for each of its network cards of 400 Gbit/s.
@@ -126,6 +141,8 @@ def plot(path):
 
 if __name__ == "__main__":
     with open(sys.argv[1], encoding="utf-8") as file:
-        compare(file.read().splitlines())
+        measured = file.read().splitlines()
+    compare(measured)
+    overlap(measured)
     table()
     plot(sys.argv[2])

@@ -1,11 +1,11 @@
 /* The time of each phase of a step on the ranks of MPI, and of what they are made of: the medians of some rounds, on the
  * rank that takes longest.
  *
- * usage: mpirun -n N step <elements> <f32|split|8bit>
+ * usage: mpirun -n N step <elements> <f32|split|8bit> [unclipped]
  *
- * It prints: ranks, format, elements, and in milliseconds add_grads, step, all_gather; the bytes that a rank sends in each
- * direction of a phase; and, in GB/s for each rank, what it receives while it sends as much, and the step from main memory
- * that MPI has no part in. */
+ * It prints: ranks, format, elements, clipped or unclipped, and in milliseconds add_grads, step, all_gather, and
+ * adamw_mpi_step, which does the three at once; the bytes that a rank sends in each direction of a phase; and, in GB/s for
+ * each rank, what it receives while it sends as much, and the step from main memory that MPI has no part in. */
 #define _POSIX_C_SOURCE 200809L
 #include <adamw_mpi.h>
 #include <stdio.h>
@@ -13,7 +13,7 @@
 #include <string.h>
 
 enum { ROUNDS = 7, PIECE = 1 << 20 };
-enum { GRADS, STEP, GATHER, LINK, LOCAL, PHASES };
+enum { GRADS, STEP, GATHER, WHOLE, LINK, LOCAL, PHASES };
 
 static adamw_mpi ranks;
 
@@ -44,7 +44,7 @@ int main(int argc, char **argv) {
   MPI_Init(&argc, &argv);
   if (argc < 3) return 2;
   const uint64_t n = strtoull(argv[1], NULL, 10);
-  const int in_bf16 = strcmp(argv[2], "f32") != 0;
+  const int is_clipped = argc < 4, in_bf16 = strcmp(argv[2], "f32") != 0;
   const size_t size = in_bf16 ? 2 : 4;
   adamw_config config;
   adamw_optimizer *optimizer;
@@ -53,8 +53,8 @@ int main(int argc, char **argv) {
   config.multi_precision = (uint32_t)in_bf16;
   config.precision = in_bf16 ? ADAMW_PRECISION_SPLIT : ADAMW_PRECISION_DEFAULT;
   config.moments = strcmp(argv[2], "8bit") == 0 ? ADAMW_MOMENTS_8BIT : ADAMW_MOMENTS_F32;
-  config.clip = ADAMW_CLIP_GLOBAL_NORM;
-  config.clip_norm = 1;
+  config.clip = is_clipped ? ADAMW_CLIP_GLOBAL_NORM : ADAMW_CLIP_NONE;
+  config.clip_norm = is_clipped ? 1 : 0;
   need(adamw_create(&config, &optimizer), "create");
   char *values = malloc(n * size), *grads = malloc(n * size), *received = malloc(n * size);
   if (!values || !grads || !received) return 2;
@@ -86,6 +86,7 @@ int main(int argc, char **argv) {
       if (phase == GRADS) need(adamw_mpi_add_grads(&ranks, ranks.num_ranks), ranks.error);
       if (phase == STEP || phase == LOCAL) need(adamw_step(optimizer), adamw_last_error());
       if (phase == GATHER) need(adamw_mpi_all_gather(&ranks), ranks.error);
+      if (phase == WHOLE) need(adamw_mpi_step(&ranks), ranks.error);
       if (phase == LINK) exchange(grads, received, share);
       double taken = MPI_Wtime() - before;
       if (phase == LOCAL) need(adamw_set_all_reduce(optimizer, adamw_mpi_all_reduce, &ranks), "all_reduce");
@@ -99,9 +100,9 @@ int main(int argc, char **argv) {
   double sent = (double)share * (ranks.num_ranks - 1);
   double moved = (in_bf16 ? config.moments == ADAMW_MOMENTS_8BIT ? 20 : 32 : 32) * (double)n / ranks.num_ranks;
   if (ranks.rank == 0)
-    printf("%d %s %llu %.1f %.1f %.1f %.0f %.2f %.2f\n", ranks.num_ranks, argv[2], (unsigned long long)n,
-           1e3 * medians[GRADS], 1e3 * medians[STEP], 1e3 * medians[GATHER], sent, sent / medians[LINK] / 1e9,
-           moved / medians[LOCAL] / 1e9);
+    printf("%d %s %llu %s %.1f %.1f %.1f %.1f %.0f %.2f %.2f\n", ranks.num_ranks, argv[2], (unsigned long long)n,
+           is_clipped ? "clipped" : "unclipped", 1e3 * medians[GRADS], 1e3 * medians[STEP], 1e3 * medians[GATHER],
+           1e3 * medians[WHOLE], sent, sent / medians[LINK] / 1e9, moved / medians[LOCAL] / 1e9);
   adamw_mpi_free(&ranks);
   adamw_destroy(optimizer);
   free(values);
