@@ -134,6 +134,7 @@ typedef struct adamw_config {
   void *device_memory_data;
   adamw_device_memory device_memory;
   uint32_t reserved;
+  uint64_t pinned_bytes;
 } adamw_config;
 adamw_status adamw_config_init(struct adamw_config *config, size_t struct_size);
 typedef struct adamw_optimizer adamw_optimizer;
@@ -697,6 +698,7 @@ typedef struct adamw_device_inputs {
   const float *found_inf;
 } adamw_device_inputs;
 adamw_status adamw_set_stream(adamw_optimizer *optimizer, void *stream);
+adamw_status adamw_get_pinned_bytes(const adamw_optimizer *optimizer, uint64_t *out_num_bytes);
 adamw_status adamw_set_device_inputs(adamw_optimizer *optimizer,
                                      const struct adamw_device_inputs *inputs);
 adamw_status adamw_set_device_scale(adamw_optimizer *optimizer, float *out_scale);

@@ -36,7 +36,7 @@
  *   Sparse gradients: set_sparse_grad, sparse_prepare, sparse_flush
  *   State: get_state_info, get_state_name, find_state, get_state, set_state, get_steps, set_steps
  *   Checkpoints: save, save_to, save_begin, save_poll, save_wait, load, load_from, inspect
- *   CUDA: set_stream, set_device_inputs, set_device_scale, prepare
+ *   CUDA: set_stream, get_pinned_bytes, set_device_inputs, set_device_scale, prepare
  *
  * CONVENTIONS
  *
@@ -539,6 +539,14 @@ typedef struct adamw_config {
   adamw_device_memory device_memory;
   /// 0.
   uint32_t reserved;
+  /// `[0]` The most bytes of page-locked memory of the host's that the handle takes; 0: as many
+  /// as it needs, otherwise at least 65,536. Copies of offloaded parameters and of their
+  /// gradients are page-locked, first come, as far as three quarters of the limit go. The others
+  /// pass through a few page-locked slots, which take a quarter of it at most. The bits are the
+  /// same. The tables of steps on the device are page-locked, too, and grow with the number of
+  /// parameters: where they do not fit, `adamw_add_param` is `ADAMW_STATUS_OUT_OF_MEMORY`.
+  /// `adamw_get_pinned_bytes` tells how many bytes the handle has taken.
+  uint64_t pinned_bytes;
 } adamw_config;
 
 /// Fills `config` with the defaults. `struct_size` is the caller's `sizeof(adamw_config)`.
@@ -728,8 +736,8 @@ typedef struct adamw_param_config {
   /// device or in the host's memory) in and the parameter back, while it steps other parameters.
   /// The processor works on a copy of the parameter, which is filled at the first step: call
   /// `adamw_sync_master` after the host has written the parameter. Such a step waits for the
-  /// device and cannot be captured. Offloading allocates page-locked memory for the copy and for
-  /// the gradient.
+  /// device and cannot be captured. Offloading allocates memory for the copy and for the
+  /// gradient, page-locked as far as `config.pinned_bytes` lets it.
   uint32_t offload;
   /// 0.
   uint32_t reserved_2;
@@ -2491,6 +2499,14 @@ typedef struct adamw_device_inputs {
 /// The caller ensures:
 /// `stream` is NULL or a stream of the device's primary context.
 adamw_status adamw_set_stream(adamw_optimizer *optimizer, void *stream);
+
+/// Writes to `out_num_bytes` the bytes of page-locked memory that the handle has taken: for copies
+/// of offloaded parameters and their gradients, and for the tables of steps on the device. See
+/// `config.pinned_bytes`.
+///
+/// The caller ensures:
+/// `out_num_bytes` is NULL or writable.
+adamw_status adamw_get_pinned_bytes(const adamw_optimizer *optimizer, uint64_t *out_num_bytes);
 
 /// Makes steps of parameters on the device read these scalars from device memory. NULL: all of them
 /// come from the host. `ADAMW_STATUS_NOT_FOUND` before the first parameter on a device.

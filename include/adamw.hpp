@@ -923,6 +923,12 @@ public:
 
   void set_stream(void *stream) { detail::call(adamw_set_stream, handle_, stream); }
 
+  std::uint64_t pinned_bytes() const {
+    std::uint64_t num_bytes;
+    detail::call(adamw_get_pinned_bytes, handle_, &num_bytes);
+    return num_bytes;
+  }
+
   void set_device_inputs(adamw_device_inputs inputs = {}) {
     inputs.struct_size = sizeof inputs;
     detail::call(adamw_set_device_inputs, handle_, &inputs);

@@ -10,7 +10,7 @@
 //! `copy_state`, `set_state`, `read_bytes` and `write_bytes` carry state to and from the host.
 #![forbid(unsafe_code)]
 
-use crate::config::{DeviceMemory, IsaCap, Threads};
+use crate::config::{DeviceConfig, IsaCap, Threads};
 use crate::cpu::Cpu;
 pub use crate::cpu::Refused;
 use crate::cpu::isa::Isa;
@@ -191,12 +191,17 @@ impl Backend {
     }
 
     /// Returns the device of the handle, opened for the first parameter there.
-    pub fn open_cuda(&mut self, ordinal: u16, memory: DeviceMemory) -> Result<&mut Cuda, Error> {
+    pub fn open_cuda(&mut self, ordinal: u16, config: DeviceConfig) -> Result<&mut Cuda, Error> {
         let cuda = match self.cuda.take() {
             Some(cuda) => cuda,
-            None => Cuda::open(ordinal, memory)?,
+            None => Cuda::open(ordinal, config)?,
         };
         Ok(self.cuda.insert(cuda))
+    }
+
+    /// Returns the bytes of page-locked memory.
+    pub fn pinned_bytes(&self) -> usize {
+        self.cuda.as_ref().map_or(0, Cuda::pinned_bytes)
     }
 
     /// Closes the device, because the first parameter there was not added after all.

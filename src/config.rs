@@ -38,7 +38,15 @@ pub struct Config {
     pub isa: IsaCap,
     /// The seed of the random bits of stochastic rounding.
     pub seed: u64,
-    pub device_memory: DeviceMemory,
+    pub device: DeviceConfig,
+}
+
+/// What memory a handle takes for parameters on a device.
+#[derive(Clone, Copy)]
+pub struct DeviceConfig {
+    pub memory: DeviceMemory,
+    /// The most bytes of the host's memory that it pins, if there is a limit.
+    pub most_pinned: Option<usize>,
 }
 
 choice! {
@@ -258,6 +266,9 @@ impl Config {
         self.group.validate()
     }
 }
+
+/// The least limit of pinned memory: pages of it that parameters pass through.
+pub const LEAST_PINNED: u64 = 1 << 16;
 
 /// Checks a learning rate, which may be any finite number that is not negative.
 pub fn learning_rate(lr: f64) -> Result<(), Error> {

@@ -28,6 +28,7 @@ mod layout;
 mod leftover;
 mod offload;
 mod plan;
+mod ring;
 mod rows;
 mod scaling;
 mod statistics;
@@ -47,7 +48,7 @@ pub use scaling::Adapts;
 pub use step::Decider;
 pub use timetable::MOST_RATES;
 
-use crate::config::DeviceMemory;
+use crate::config::DeviceConfig;
 use crate::error::Error;
 use crate::format::Format;
 use crate::role::Role;
@@ -62,6 +63,7 @@ use lag::DeviceLag;
 use leftover::Leftover;
 use offload::Traffic;
 use plan::Plan;
+use ring::Ring;
 use rows::SparseBuffers;
 use statistics::WeightsBefore;
 use streams::Left;
@@ -92,6 +94,8 @@ pub struct Cuda {
     /// The host's copies of the parameters that the processor steps.
     copies: ByNumber<HostCopy>,
     traffic: Option<Traffic>,
+    /// What passes between the device and copies that are not pinned.
+    ring: Option<Ring>,
     /// The state of each parameter, where it is the library's own.
     memories: ByNumber<Memory>,
     /// The sums of accumulated gradients.
@@ -130,8 +134,8 @@ enum Stale {
 }
 
 impl Cuda {
-    pub fn open(ordinal: u16, memory: DeviceMemory) -> Result<Cuda, Error> {
-        let driver = Driver::open(ordinal, memory)?;
+    pub fn open(ordinal: u16, config: DeviceConfig) -> Result<Cuda, Error> {
+        let driver = Driver::open(ordinal, config)?;
         let device = driver.enter()?;
         let copied = [device.event()?, device.event()?, device.event()?, device.event()?];
         let left = Left::new(&device)?;
@@ -153,6 +157,7 @@ impl Cuda {
             left,
             copies: ByNumber::default(),
             traffic: None,
+            ring: None,
             memories: ByNumber::default(),
             sums: ByNumber::default(),
             sparse: ByNumber::default(),
@@ -167,6 +172,11 @@ impl Cuda {
             is_broken: false,
             driver,
         })
+    }
+
+    /// Returns the bytes of the host's memory that the handle has pinned.
+    pub fn pinned_bytes(&self) -> usize {
+        self.driver.pinned_bytes()
     }
 
     pub fn ordinal(&self) -> u16 {

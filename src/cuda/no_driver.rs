@@ -3,7 +3,7 @@
 #![allow(clippy::missing_safety_doc, reason = "the interface is the driver's")]
 
 use super::kernels::Kernel;
-use crate::config::DeviceMemory;
+use crate::config::DeviceConfig;
 use crate::error::Error;
 use core::ffi::c_void;
 use core::marker::PhantomData;
@@ -22,11 +22,19 @@ pub fn is_installed() -> bool {
 }
 
 impl Driver {
-    pub fn open(_: u16, _: DeviceMemory) -> Result<Driver, Error> {
+    pub fn open(_: u16, _: DeviceConfig) -> Result<Driver, Error> {
         Err(Error::NoCuda("this library was built without the Cargo feature \"cuda\""))
     }
 
     pub fn stream(&self) -> usize {
+        match self.0 {}
+    }
+
+    pub fn pinned_bytes(&self) -> usize {
+        match self.0 {}
+    }
+
+    pub fn most_pinned(&self) -> Option<usize> {
         match self.0 {}
     }
 

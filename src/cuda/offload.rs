@@ -1,9 +1,10 @@
 //! Parameters on the device that the processor steps (Ren et al., "ZeRO-Offload", ATC 2021): their
 //! copies in the host's memory, and the copying of gradients and parameters.
 //!
-//! `new_copy` allocates the pinned copy of a parameter, and `landing` the memory in which its
-//! gradients arrive. A copy is filled before its first step, and again when the host has written
-//! the parameter (`fill_copies`).
+//! `new_copy` allocates the copy of a parameter, and `landing` the memory in which its gradients
+//! arrive. Both are pinned, unless the handle may not pin so much: what passes between ordinary
+//! memory and the device then goes through a few pinned slots (`ring.rs`). A copy is filled before
+//! its first step, and again when the host has written the parameter (`fill_copies`).
 //!
 //! In a step, `begin_downloads` queues up all gradients on one stream, in pieces. `wait_for_piece`
 //! waits for one of them, the processor steps that part of the copy, and `send` queues it up on the
@@ -11,27 +12,35 @@
 //! until all have gone up.
 
 use super::Cuda;
-use super::driver::{Entered, Event, Pinned, Stream};
+use super::driver::{Entered, Event, Stream};
+use super::ring::{Ring, Room};
 use crate::dtype::Dtype;
 use crate::error::{Error, TensorProblem};
-use crate::sys::memory::reserve;
+use crate::sys::memory::{Memory, reserve};
 use crate::tensor::{Operands, Tensor};
 use core::ops::Range;
 
 /// The elements of a parameter that come down, are stepped and go up together.
 pub const PIECE: u64 = 1 << 22;
 
+/// A piece of a gradient on its way.
+struct Piece {
+    /// The mark behind the copies that were queued up to arrive here.
+    arrived: Event,
+    /// The number of chunks with which it will have come through the ring.
+    n_chunks: usize,
+}
+
 /// The host's copy of one parameter, and the memory in which its gradients arrive.
 pub struct HostCopy {
     /// The parameter on the device.
     param: Tensor,
-    param_copy: Pinned,
+    param_copy: Room,
     /// For gradients of the parameter's type, and for those of another.
-    landings: [Option<Pinned>; 2],
+    landings: [Option<Room>; 2],
     /// The copy has yet to be filled.
     is_stale: bool,
-    /// By piece: the mark behind the copies that were queued up to arrive here.
-    arrived: Vec<Event>,
+    pieces: Vec<Piece>,
 }
 
 /// The streams on which gradients come down and parameters go up.
@@ -44,8 +53,8 @@ pub struct Traffic {
     sent: Event,
 }
 
-/// Returns pinned memory as a tensor of the host's.
-fn tensor(memory: &Pinned, n_elements: u64, dtype: Dtype) -> Result<Tensor, TensorProblem> {
+/// Returns memory as a tensor of the host's.
+fn tensor(memory: &Room, n_elements: u64, dtype: Dtype) -> Result<Tensor, TensorProblem> {
     // SAFETY: the memory holds these elements, and `Cuda` keeps it as long as the handle knows the
     // parameter.
     unsafe { Tensor::new(memory.address(), n_elements, dtype) }
@@ -98,24 +107,33 @@ impl Cuda {
         self.check_not_capturing("adding a parameter")?;
         let device = self.driver.enter()?;
         let (bytes, what) = (param.addresses().len(), "the host's copy of a parameter");
+        if let (None, Some(budget)) = (&self.ring, self.driver.most_pinned()) {
+            self.ring = Some(Ring::new(&device, budget)?);
+        }
         if self.traffic.is_none() {
             let (down, up) = (device.stream()?, device.stream()?);
             self.traffic =
                 Some(Traffic { down, up, begun: device.event()?, sent: device.event()? });
         }
         let n_pieces = param.n_elements().div_ceil(PIECE).max(1) as usize;
-        let mut arrived = Vec::new();
-        reserve(&mut arrived, n_pieces, "the pieces of a parameter")?;
+        let mut pieces = Vec::new();
+        reserve(&mut pieces, n_pieces, "the pieces of a parameter")?;
         for _ in 0..n_pieces {
-            arrived.push(device.event()?);
+            pieces.push(Piece { arrived: device.event()?, n_chunks: 0 });
         }
-        Ok(HostCopy {
-            param: *param,
-            param_copy: device.pinned(bytes, what)?,
-            landings: [None, None],
-            is_stale: true,
-            arrived,
-        })
+        let param_copy = self.room(&device, bytes, what)?;
+        Ok(HostCopy { param: *param, param_copy, landings: [None, None], is_stale: true, pieces })
+    }
+
+    /// Allocates memory for a copy or for gradients. Three quarters of what may be pinned is for
+    /// these and for the ring; the rest is left for the tables of steps on the device.
+    fn room(&self, device: &Entered, bytes: usize, what: &'static str) -> Result<Room, Error> {
+        match self.driver.most_pinned() {
+            Some(most) if self.pinned_bytes().saturating_add(bytes) > most - most / 4 => {
+                Ok(Room::Plain(Memory::zeroed(bytes, what)?))
+            }
+            _ => Ok(Room::Pinned(device.pinned(bytes, what)?)),
+        }
     }
 
     /// Takes over the copy of a parameter that is added.
@@ -144,16 +162,23 @@ impl Cuda {
     /// Returns the memory in which a gradient of this type arrives. The first call allocates it.
     pub fn landing(&mut self, number: u32, dtype: Dtype) -> Result<Tensor, Error> {
         // The caller has found the copy: the error never comes.
-        let copy = self.copies.get_mut(number).ok_or(Error::BrokenDevice)?;
+        let copy = self.copies.get(number).ok_or(Error::BrokenDevice)?;
         let (n, place) = (copy.param.n_elements(), copy.landing(dtype));
         if copy.landings[place].is_none() {
             let device = self.driver.enter()?;
             if device.is_capturing()? {
                 return Err(Error::Capturing("the first gradient of a parameter"));
             }
-            let bytes = n as usize * dtype.bytes();
-            copy.landings[place] = Some(device.pinned(bytes, "the host's copy of a gradient")?);
+            let (bytes, n_pieces) = (n as usize * dtype.bytes(), copy.pieces.len());
+            let room = self.room(&device, bytes, "the host's copy of a gradient")?;
+            drop(device);
+            if let (Some(ring), true) = (&mut self.ring, room.is_plain()) {
+                ring.reserve(n_pieces, bytes.min(PIECE as usize * dtype.bytes()))?;
+            }
+            let copy = self.copies.get_mut(number).ok_or(Error::BrokenDevice)?;
+            copy.landings[place] = Some(room);
         }
+        let copy = self.copies.get(number).ok_or(Error::BrokenDevice)?;
         let room = copy.landings[place].as_ref().ok_or(Error::BrokenDevice)?;
         // A pinned address is aligned and not NULL: the error never comes.
         tensor(room, n, dtype).map_err(|_| Error::BrokenDevice)
@@ -206,53 +231,83 @@ impl Cuda {
         device.record(&traffic.begun)?;
         let down = device.on(&traffic.down);
         down.queue_behind(&traffic.begun)?;
-        for (number, copy) in self.copies.in_order().filter(|(number, _)| is_due(*number)) {
+        if let Some(ring) = &mut self.ring {
+            ring.begin();
+        }
+        for number in (0..self.copies.n_numbers()).filter(|number| is_due(*number)) {
+            let Some(copy) = self.copies.get_mut(number) else { continue };
             let operands = &operands[number as usize];
             // A gradient that has been measured is here already.
             let grad = operands.device_grad().filter(|_| !operands.is_ready());
-            let room = grad.and_then(|grad| copy.landings[copy.landing(grad.dtype())].as_ref());
-            for (piece, arrived) in copy.arrived.iter().enumerate() {
+            let place = grad.map_or(0, |grad| copy.landing(grad.dtype()));
+            let room = copy.landings[place].as_ref();
+            for (piece, start) in copy.pieces.iter_mut().zip((0..).step_by(PIECE as usize)) {
+                piece.n_chunks = 0;
                 if let (Some(grad), Some(room)) = (grad, room) {
-                    let start = piece as u64 * PIECE;
                     let bytes = bytes_of(&grad, start..start + PIECE);
                     let (to, from) = (room.address() + bytes.start, grad.address() + bytes.start);
-                    // SAFETY: the landing is as long as the gradient, and these bytes of it are
-                    // not read before `arrived`.
-                    unsafe { down.download(to, from as u64, bytes.len()) }?;
+                    match (&mut self.ring, room.is_plain()) {
+                        (Some(ring), true) => {
+                            piece.n_chunks = ring.list(from as u64, to, bytes.len());
+                        }
+                        // SAFETY: the landing is as long as the gradient, and these bytes of it
+                        // are not read before `arrived`.
+                        _ => unsafe { down.download(to, from as u64, bytes.len()) }?,
+                    }
                 }
-                down.record(arrived)?;
+                down.record(&piece.arrived)?;
             }
         }
-        Ok(())
+        match &mut self.ring {
+            // SAFETY: the host keeps the gradients until the step is taken, which waits for all.
+            Some(ring) => unsafe { ring.queue(&down) },
+            None => Ok(()),
+        }
     }
 
     /// Waits until the gradient of a parameter has arrived, and with it the end of its last upload.
-    pub fn wait_for_grad(&self, number: u32) -> Result<(), Error> {
-        self.wait_for_mark(self.copies.get(number).and_then(|copy| copy.arrived.last()))
+    pub fn wait_for_grad(&mut self, number: u32) -> Result<(), Error> {
+        self.wait_for(number, usize::MAX)
     }
 
     /// As `wait_for_grad`, for the piece of the gradient that starts with an element.
-    pub fn wait_for_piece(&self, number: u32, start: u64) -> Result<(), Error> {
-        let piece = (start / PIECE) as usize;
-        self.wait_for_mark(self.copies.get(number).and_then(|copy| copy.arrived.get(piece)))
+    pub fn wait_for_piece(&mut self, number: u32, start: u64) -> Result<(), Error> {
+        self.wait_for(number, (start / PIECE) as usize)
     }
 
-    fn wait_for_mark(&self, arrived: Option<&Event>) -> Result<(), Error> {
-        arrived.map_or(Ok(()), |arrived| self.driver.enter()?.wait_for(arrived))
+    /// Waits for a piece, or for the last if there are fewer.
+    fn wait_for(&mut self, number: u32, piece: usize) -> Result<(), Error> {
+        let Some(copy) = self.copies.get(number) else { return Ok(()) };
+        let Some(piece) = copy.pieces.get(piece.min(copy.pieces.len() - 1)) else { return Ok(()) };
+        let device = self.driver.enter()?;
+        device.wait_for(&piece.arrived)?;
+        match (&mut self.ring, &self.traffic) {
+            // SAFETY: as above.
+            (Some(ring), Some(traffic)) => unsafe {
+                ring.land(&device.on(&traffic.down), piece.n_chunks)
+            },
+            _ => Ok(()),
+        }
     }
 
     /// Queues up the upload of elements of a parameter that have been stepped. Their gradients have
     /// arrived, so that the work of the host's stream before the step is done.
-    pub fn send(&self, number: u32, elements: Range<u64>) -> Result<(), Error> {
+    pub fn send(&mut self, number: u32, elements: Range<u64>) -> Result<(), Error> {
         let (Some(copy), Some(traffic)) = (self.copies.get(number), &self.traffic) else {
             return Ok(());
         };
         let bytes = bytes_of(&copy.param, elements);
         let to = (copy.param.address() + bytes.start) as u64;
         let (from, device) = (copy.param_copy.address() + bytes.start, self.driver.enter()?);
+        let up = device.on(&traffic.up);
         // SAFETY: both are as long as the parameter, and the next step waits before it writes the
         // copy.
-        unsafe { device.on(&traffic.up).upload(to, from, bytes.len()) }
+        unsafe {
+            match (&mut self.ring, copy.param_copy.is_plain()) {
+                (Some(ring), true) => ring.send(&up, to, from..from + bytes.len()),
+                _ => up.upload(to, from, bytes.len()),
+            }
+        }
     }
 
     /// Uploads a parameter whose copy the host has written, behind the work of its stream. Waits

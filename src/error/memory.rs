@@ -23,6 +23,11 @@ pub enum MemoryProblem {
         "out of memory: device_alloc returned 0 and gave no address for {bytes} bytes for {what}"
     )]
     NoneGiven { bytes: usize, what: &'static str },
+    #[error(
+        "out of memory: {bytes} bytes for {what} are to be page-locked, and {pinned} are, which is \
+         more together than the {most} of config.pinned_bytes"
+    )]
+    Pinned { bytes: usize, what: &'static str, pinned: usize, most: usize },
     #[error("device_alloc gave {at:#x} for {what}, expected a multiple of 256")]
     Misaligned { at: u64, what: &'static str },
     #[error(
@@ -40,7 +45,9 @@ impl MemoryProblem {
                 Status::InvalidArgument
             }
             MemoryProblem::NoPool(_) => Status::Unsupported,
-            MemoryProblem::Refused { .. } | MemoryProblem::NoneGiven { .. } => Status::OutOfMemory,
+            MemoryProblem::Refused { .. }
+            | MemoryProblem::NoneGiven { .. }
+            | MemoryProblem::Pinned { .. } => Status::OutOfMemory,
             MemoryProblem::Misaligned { .. } | MemoryProblem::Unreachable { .. } => {
                 Status::Callback
             }

@@ -251,11 +251,19 @@ pub struct adamw_config {
     pub device_memory: adamw_device_memory,
     /// 0.
     pub reserved: u32,
+    /// `[0]` The most bytes of page-locked memory of the host's that the handle takes; 0: as many
+    /// as it needs, otherwise at least 65,536. Copies of offloaded parameters and of their
+    /// gradients are page-locked, first come, as far as three quarters of the limit go. The others
+    /// pass through a few page-locked slots, which take a quarter of it at most. The bits are the
+    /// same. The tables of steps on the device are page-locked, too, and grow with the number of
+    /// parameters: where they do not fit, `adamw_add_param` is `ADAMW_STATUS_OUT_OF_MEMORY`.
+    /// `adamw_get_pinned_bytes` tells how many bytes the handle has taken.
+    pub pinned_bytes: u64,
 }
 
 sized_struct!(
     adamw_config, "config",
-    6 of 8, 6 of 4, 5 of 8, 4 of 4, 4 of 8, 2 of 4, 1 of 8, 4 of 4, 4 of 8, 2 of 4
+    6 of 8, 6 of 4, 5 of 8, 4 of 4, 4 of 8, 2 of 4, 1 of 8, 4 of 4, 4 of 8, 2 of 4, 1 of 8
 );
 
 impl adamw_config {
@@ -300,6 +308,7 @@ impl adamw_config {
         device_memory_data: core::ptr::null_mut(),
         device_memory: ADAMW_DEVICE_MEMORY_DEFAULT,
         reserved: 0,
+        pinned_bytes: 0,
     };
 }
 

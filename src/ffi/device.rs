@@ -2,7 +2,7 @@
 #![allow(non_camel_case_types)]
 
 use super::sized::{self, sized_struct};
-use super::{Optimizer, Status, guard, handle};
+use super::{Optimizer, Status, guard, handle, put};
 use crate::error::{Error, MemoryProblem};
 use crate::optimizer::InputsAt;
 use core::ffi::c_void;
@@ -61,6 +61,25 @@ pub unsafe extern "C" fn adamw_set_stream(
     stream: *mut c_void,
 ) -> Status {
     guard(|| handle::with(optimizer, |optimizer| optimizer.set_stream(stream.expose_provenance())))
+}
+
+/// Writes to `out_num_bytes` the bytes of page-locked memory that the handle has taken: for copies
+/// of offloaded parameters and their gradients, and for the tables of steps on the device. See
+/// `config.pinned_bytes`.
+///
+/// # Safety
+/// `out_num_bytes` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_get_pinned_bytes(
+    optimizer: *const Optimizer,
+    out_num_bytes: *mut u64,
+) -> Status {
+    guard(|| {
+        handle::with(optimizer, |optimizer| {
+            // SAFETY: the caller guarantees it.
+            unsafe { put("out_num_bytes", out_num_bytes, optimizer.pinned_bytes() as u64) }
+        })
+    })
 }
 
 /// Makes steps of parameters on the device read these scalars from device memory. NULL: all of them

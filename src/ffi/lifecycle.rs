@@ -6,8 +6,8 @@ use super::{Status, adamw_clip, adamw_config, adamw_formula, flag, guard, handle
 use crate::callback::{DeviceAllocator, ParallelFor};
 use crate::clip::{Clip, ClipKind, NormScope};
 use crate::config::{
-    self, BiasCorrection, Config, DeviceMemory, DevicePool, GroupConfig, HostValues, IsaCap, Lazy,
-    Nonfinite, Threads,
+    self, BiasCorrection, Config, DeviceConfig, DeviceMemory, DevicePool, GroupConfig, HostValues,
+    IsaCap, Lazy, Nonfinite, Threads,
 };
 use crate::error::Error;
 use crate::format::{MomentFormat, Precision};
@@ -130,8 +130,11 @@ unsafe fn checked(config: &adamw_config) -> Result<Config, Error> {
         clip_scope: NormScope::of("config.clip_scope", config.clip_scope)?,
         isa: IsaCap::of("config.isa", config.isa)?,
         seed: config.seed,
-        // SAFETY: the caller guarantees it.
-        device_memory: unsafe { device_memory(config) }?,
+        device: DeviceConfig {
+            // SAFETY: the caller guarantees it.
+            memory: unsafe { device_memory(config) }?,
+            most_pinned: most_pinned(config.pinned_bytes)?,
+        },
     })
 }
 
@@ -152,6 +155,18 @@ unsafe fn device_memory(config: &adamw_config) -> Result<DeviceMemory, Error> {
         Some(allocator) => Ok(DeviceMemory::Host(allocator)),
         None => Ok(DeviceMemory::Driver(pool)),
     }
+}
+
+/// Returns the limit of pinned memory, if there is one.
+fn most_pinned(bytes: u64) -> Result<Option<usize>, Error> {
+    let expected = "0 for no limit, or 65536 and more";
+    config::check(
+        "config.pinned_bytes",
+        bytes as f64,
+        bytes == 0 || bytes >= config::LEAST_PINNED,
+        expected,
+    )?;
+    Ok((bytes > 0).then_some(bytes as usize))
 }
 
 /// # Safety

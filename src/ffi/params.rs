@@ -88,8 +88,8 @@ pub struct adamw_param_config {
     /// device or in the host's memory) in and the parameter back, while it steps other parameters.
     /// The processor works on a copy of the parameter, which is filled at the first step: call
     /// `adamw_sync_master` after the host has written the parameter. Such a step waits for the
-    /// device and cannot be captured. Offloading allocates page-locked memory for the copy and for
-    /// the gradient.
+    /// device and cannot be captured. Offloading allocates memory for the copy and for the
+    /// gradient, page-locked as far as `config.pinned_bytes` lets it.
     pub offload: u32,
     /// 0.
     pub reserved_2: u32,

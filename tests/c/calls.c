@@ -39,6 +39,11 @@ static adamw_status add_array_to_group(adamw_optimizer *optimizer) {
   return adamw_add_array_to_group(optimizer, 0, "added too", grad, N, ADAMW_DTYPE_F32, &number);
 }
 
+static adamw_status get_pinned_bytes(adamw_optimizer *optimizer) {
+  uint64_t num_bytes;
+  return adamw_get_pinned_bytes(optimizer, &num_bytes);
+}
+
 static adamw_status num_groups(adamw_optimizer *optimizer) {
   uint32_t count;
   return adamw_num_groups(optimizer, &count);
@@ -389,6 +394,7 @@ const struct call every_call[] = {
     {"adamw_minimize", minimize},
     {"adamw_apply_gradients", apply_gradients},
     {"adamw_num_params", num_params},
+    {"adamw_get_pinned_bytes", get_pinned_bytes},
     {"adamw_num_groups", num_groups},
     {"adamw_add_array_to_group", add_array_to_group},
     {"adamw_find_param", find_param},

@@ -720,6 +720,12 @@ impl Handle {
     }
 
     /// The address on the device of an f32 that gets the loss scale; 0: none.
+    pub fn pinned_bytes(&self) -> u64 {
+        let mut bytes = 0;
+        call!(adamw_get_pinned_bytes(self.raw(), &mut bytes)).unwrap();
+        bytes
+    }
+
     pub fn set_device_scale(&self, address: u64) -> Answer {
         let out = core::ptr::without_provenance_mut(address as usize);
         call!(adamw_set_device_scale(self.0, out))

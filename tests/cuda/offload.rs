@@ -88,6 +88,86 @@ fn large_parameters_are_stepped_while_others_are_on_their_way() {
     twin.assert_same();
 }
 
+#[test]
+fn however_little_memory_may_be_pinned_the_bits_are_the_same() {
+    for (seed, pinned_bytes) in [("1", 1 << 17), ("2", 400_000), ("3", 1 << 30)] {
+        let _device = Device::with(&[("lazy", "1"), ("shuffle", seed)]);
+        for clip in [ADAMW_CLIP_NONE, ADAMW_CLIP_GLOBAL_NORM] {
+            let (multi_precision, clear_grads) = (1, 1);
+            let limits = adamw_config { clip_norm: 0.4, multi_precision, ..config() };
+            take_log();
+            let mut twin =
+                Twin::new(&with_clip(clip, adamw_config { pinned_bytes, clear_grads, ..limits }));
+            several(&mut twin);
+            steps(&mut twin, 3);
+            // Gradients of another type than the parameter's land elsewhere.
+            let grad = Array::ordinary(Dtype::F32, 4_099, &mut twin.random);
+            twin.set_grad(1, grad);
+            twin.step();
+            twin.assert_same();
+            let grad = Array::ordinary(Dtype::F32, 40_003, &mut twin.random);
+            (0..2).for_each(|_| twin.accumulate(0, &grad));
+            twin.step();
+            twin.assert_same();
+            let values = Array::ordinary(Dtype::F32, 40_003, &mut twin.random);
+            twin.write_param(0, &values);
+            twin.both(|handle| handle.sync_master(0));
+            twin.both(|handle| handle.set_statistics(1).unwrap());
+            steps(&mut twin, 2);
+            let pinned = twin.device.pinned_bytes();
+            assert!(pinned > 40_000 && pinned <= pinned_bytes, "{pinned} of {pinned_bytes}");
+            // What fits is pinned, and nothing passes through anything else.
+            let is_all = pinned > 800_000;
+            assert_eq!(is_all, pinned_bytes == 1 << 30, "{pinned} of {pinned_bytes}");
+            twin.both(|handle| handle.remove(0).unwrap());
+            twin.step();
+            twin.assert_same();
+        }
+        assert_eq!(count("pinned"), 0);
+    }
+}
+
+#[test]
+fn pinned_memory_is_counted_as_the_driver_gives_and_takes_it() {
+    let _device = Device::new();
+    let mut twin = Twin::new(&adamw_config { pinned_bytes: 1 << 20, ..config() });
+    take_log();
+    twin.add_with(Dtype::F32, 40_003, true, offload);
+    twin.set_grads();
+    let log = take_log();
+    let given = log.iter().filter_map(|line| line.strip_prefix("cuMemHostAlloc(bytes="));
+    let bytes: u64 =
+        given.map(|line| line.split(',').next().unwrap().parse::<u64>().unwrap()).sum();
+    assert_eq!(twin.device.pinned_bytes(), bytes);
+    assert!(bytes > 2 * 4 * 40_003, "{bytes}");
+    twin.both(|handle| handle.remove(0).unwrap());
+    assert!(twin.device.pinned_bytes() <= bytes - 2 * 4 * 40_003);
+}
+
+#[test]
+fn a_large_parameter_goes_on_while_its_next_part_is_on_its_way_through_little_memory() {
+    let _device = Device::with(&[("lazy", "1"), ("shuffle", "6")]);
+    let mut twin = Twin::new(&adamw_config { pinned_bytes: 1 << 24, ..config() });
+    for n in [100, LARGE, 5_000] {
+        twin.add_with(Dtype::F32, n, true, offload);
+    }
+    steps(&mut twin, 2);
+    twin.set_same_grads();
+    take_log();
+    twin.device.step();
+    let log = take_log();
+    let place = |entry: &str, nth: usize| {
+        let all = log.iter().enumerate().filter(|(_, line)| line.starts_with(entry));
+        all.map(|(place, _)| place).nth(nth)
+    };
+    // Its first part goes up before its last one is asked for.
+    let downs = log.iter().filter(|line| line.starts_with("cuMemcpyDtoHAsync_v2")).count();
+    assert!(downs > 30, "{downs}");
+    assert!(place("cuMemcpyHtoDAsync_v2", 1) < place("cuMemcpyDtoHAsync_v2", downs - 1));
+    twin.host.step();
+    twin.assert_same();
+}
+
 /// The elements that come down, are stepped and go up together, and a bit more than twice as many.
 const PIECE: usize = 1 << 22;
 const LARGE: usize = 2 * PIECE + 4_099;

@@ -212,6 +212,7 @@ fn fields() {
         device_memory_data: Data,
         device_memory: u32,
         reserved: u32,
+        pinned_bytes: u64,
     });
     assert_without_holes!(adamw_group_config {
         struct_size: usize,

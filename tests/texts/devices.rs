@@ -19,6 +19,7 @@ pub fn refusals(rows: &mut Refusals) {
     places(rows);
     inputs(rows);
     memory(rows);
+    pinned(rows);
     captures(rows);
     failures(rows);
     half_of_a_step(rows);
@@ -234,6 +235,30 @@ fn memory(rows: &mut Refusals) {
         add(&handle, "w", given.tensor(), false),
         Unsupported,
         "device 0 has no pool of memory for ADAMW_DEVICE_MEMORY_POOL: ADAMW_DEVICE_MEMORY_DEFAULT needs none",
+    );
+}
+
+fn pinned(rows: &mut Refusals) {
+    let _device = Device::new();
+    let given = OnDevice::of(&Array::zeros(Dtype::F32, 4), 0);
+    rows.invalid(
+        Handle::try_new(&adamw_config { pinned_bytes: 1000, ..config() }).map(drop),
+        "config.pinned_bytes is 1000, expected 0 for no limit, or 65536 and more",
+    );
+    let handle = Handle::new(&adamw_config { pinned_bytes: 1 << 16, ..config() });
+    let mut shape = [0];
+    let tensor = adamw_tensor { shape: shape.as_mut_ptr(), ..given.tensor() };
+    let told = (0..).find_map(|n| add(&handle, &format!("w{n}"), tensor, false).err()).unwrap();
+    let numbers: Vec<u64> = told.text.split(' ').filter_map(|word| word.parse().ok()).collect();
+    let [bytes, pinned, _] = numbers[..] else { panic!("{}", told.text) };
+    assert!(pinned + bytes > 1 << 16, "{}", told.text);
+    rows.row::<()>(
+        Err(told),
+        OutOfMemory,
+        &format!(
+            "out of memory: {bytes} bytes for the device's tables are to be page-locked, and {pinned} are, \
+             which is more together than the 65536 of config.pinned_bytes"
+        ),
     );
 }
 

@@ -161,6 +161,7 @@ class Config(ctypes.Structure):
     device_memory_data: int | None
     device_memory: int
     reserved: int
+    pinned_bytes: int
 
 
 Config._fields_ = [
@@ -202,6 +203,7 @@ Config._fields_ = [
     ("device_memory_data", c_void_p),
     ("device_memory", c_uint32),
     ("reserved", c_uint32),
+    ("pinned_bytes", c_uint64),
 ]
 
 DTYPE_F32 = 1
@@ -1056,6 +1058,7 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     ),
     "adamw_inspect": (c_int32, [POINTER(Source), Visit, c_void_p]),
     "adamw_set_stream": (c_int32, [c_void_p, c_void_p]),
+    "adamw_get_pinned_bytes": (c_int32, [c_void_p, POINTER(c_uint64)]),
     "adamw_set_device_inputs": (c_int32, [c_void_p, POINTER(DeviceInputs)]),
     "adamw_set_device_scale": (c_int32, [c_void_p, POINTER(c_float)]),
     "adamw_prepare": (c_int32, [c_void_p]),

@@ -20,6 +20,12 @@ class Cuda(Base):
         self._handle.call(library.adamw_set_stream, stream)
         self._stream = stream
 
+    def pinned_bytes(self) -> int:
+        """Returns the bytes of page-locked memory that the optimizer has taken."""
+        num_bytes = ctypes.c_uint64()
+        self._handle.call(library.adamw_get_pinned_bytes, num_bytes)
+        return num_bytes.value
+
     def set_device_inputs(
         self, *, lr: Any = None, grad_scale: Any = None, found_inf: Any = None
     ) -> None:

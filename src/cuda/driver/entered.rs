@@ -74,14 +74,19 @@ impl Entered<'_> {
     /// Allocates zeroed memory of the host's that the device can read by itself.
     pub fn pinned(&self, bytes: usize, what: &'static str) -> Result<Pinned, Error> {
         let _relaxed = relaxed()?;
+        let source = &self.driver.source;
+        source.pin(bytes, what)?;
         let mut start = null_mut();
         // SAFETY: written to a place of ours.
         let allocated = unsafe { call!(cuMemHostAlloc(&mut start, bytes.max(1), 0)) };
-        allocated.map_err(|error| lacking(error, what, bytes))?;
+        allocated.map_err(|error| {
+            source.unpin(bytes);
+            lacking(error, what, bytes)
+        })?;
         let start: *mut u8 = start.cast();
         // SAFETY: the driver has just allocated these bytes.
         unsafe { start.write_bytes(0, bytes) };
-        Ok(Pinned { start, bytes, context: self.driver.retained.context })
+        Ok(Pinned { start, bytes, source: source.clone() })
     }
 
     /// Creates a mark, to be put behind the work of a stream.

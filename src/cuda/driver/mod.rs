@@ -15,7 +15,7 @@ pub use entered::Entered;
 pub use find::is_installed;
 pub use owned::{Event, Memory, Pinned, Stream};
 
-use crate::config::DeviceMemory;
+use crate::config::DeviceConfig;
 use crate::error::Error;
 use crate::sys::counted::Counted;
 use core::cell::Cell;
@@ -48,9 +48,9 @@ unsafe impl Send for Driver {}
 unsafe impl Sync for Driver {}
 
 impl Driver {
-    /// Retains the device's primary context, and loads the kernels there. `memory`: where the
-    /// handle's memory there comes from.
-    pub fn open(ordinal: u16, memory: DeviceMemory) -> Result<Driver, Error> {
+    /// Retains the device's primary context, and loads the kernels there. `config`: the
+    /// memory that the handle takes.
+    pub fn open(ordinal: u16, config: DeviceConfig) -> Result<Driver, Error> {
         find()?;
         let (mut device, mut context) = (0, null_mut());
         // SAFETY: all of these calls write to places of ours.
@@ -62,7 +62,7 @@ impl Driver {
         }
         // From here on `drop` gives it back.
         let retained = Retained { device, context };
-        let source = Source::new(memory, ordinal, device, context)?;
+        let source = Source::new(config, ordinal, device, context)?;
         let source = Counted::new(source, "the source of memory on the device")?;
         Ok(Driver { kernels: Kernels::new(device, context)?, retained, source })
     }
@@ -70,6 +70,16 @@ impl Driver {
     /// Returns the stream on which work is queued up, by address.
     pub fn stream(&self) -> usize {
         self.source.stream().expose_provenance()
+    }
+
+    /// Returns the bytes of the host's memory that the handle has pinned.
+    pub fn pinned_bytes(&self) -> usize {
+        self.source.pinned_bytes()
+    }
+
+    /// Returns the most bytes that it pins, if there is a limit.
+    pub fn most_pinned(&self) -> Option<usize> {
+        self.source.most_pinned
     }
 
     /// Sets the stream of the host's on which work is queued up, by address.

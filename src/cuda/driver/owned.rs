@@ -33,7 +33,7 @@ impl Drop for Memory {
 pub struct Pinned {
     pub(super) start: *mut u8,
     pub(super) bytes: usize,
-    pub(super) context: sys::CUcontext,
+    pub(super) source: Counted<Source>,
 }
 
 impl Pinned {
@@ -53,7 +53,8 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        if let Ok(_within) = within(self.context) {
+        self.source.unpin(self.bytes);
+        if let Ok(_within) = within(self.source.context) {
             let _relaxed = relaxed();
             // SAFETY: allocated in `pinned`, whose driver still retains the context.
             let _ = unsafe { sys::cuMemFreeHost(self.start.cast()) };

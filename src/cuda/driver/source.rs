@@ -1,16 +1,17 @@
 //! Where a handle's memory on its device comes from: `cuMemAlloc`, the device's pool, or the host's
-//! allocator. The handle and each of its memories share one `Source`.
+//! allocator; and how much of the host's memory it has pinned. The handle and each of its memories
+//! share one `Source`.
 //!
 //! Memory of the last two is ready when the handle's stream gets there, so that `take` is followed
 //! by a wait for it; and freeing does not wait for work that uses it, as `cuMemFree` does.
 
 use super::find::{call, checked};
 use super::relaxed;
-use crate::config::{DeviceMemory, DevicePool};
+use crate::config::{DeviceConfig, DeviceMemory, DevicePool};
 use crate::error::{Error, MemoryProblem};
 use core::ffi::c_int;
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use cudarc::driver::sys;
 
 pub struct Source {
@@ -19,6 +20,9 @@ pub struct Source {
     pub context: sys::CUcontext,
     /// The handle's stream.
     stream: AtomicPtr<sys::CUstream_st>,
+    /// The bytes of the host's memory that are pinned, and the most that may be.
+    pinned: AtomicUsize,
+    pub most_pinned: Option<usize>,
 }
 
 // SAFETY: the driver's handles may be used by any thread, and an optimizer's by one at a time.
@@ -29,14 +33,14 @@ unsafe impl Sync for Source {}
 impl Source {
     /// Returns the source of a handle's memory. The caller has retained the context.
     pub fn new(
-        from: DeviceMemory,
+        config: DeviceConfig,
         ordinal: u16,
         device: sys::CUdevice,
         context: sys::CUcontext,
     ) -> Result<Source, Error> {
         const POOLS: sys::CUdevice_attribute =
             sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED;
-        if let DeviceMemory::Driver(DevicePool::Pool) = from {
+        if let DeviceMemory::Driver(DevicePool::Pool) = config.memory {
             let mut has_pool: c_int = 0;
             // SAFETY: written to a place of ours.
             unsafe { call!(cuDeviceGetAttribute(&mut has_pool, POOLS, device)) }?;
@@ -44,7 +48,32 @@ impl Source {
                 return Err(Error::Memory(MemoryProblem::NoPool(ordinal)));
             }
         }
-        Ok(Source { from, ordinal, context, stream: AtomicPtr::new(null_mut()) })
+        let DeviceConfig { memory: from, most_pinned } = config;
+        let (stream, pinned) = (AtomicPtr::new(null_mut()), AtomicUsize::new(0));
+        Ok(Source { from, ordinal, context, stream, pinned, most_pinned })
+    }
+
+    pub fn pinned_bytes(&self) -> usize {
+        self.pinned.load(Ordering::Relaxed)
+    }
+
+    /// Counts memory of the host's that is about to be pinned, if it may be.
+    pub fn pin(&self, bytes: usize, what: &'static str) -> Result<(), Error> {
+        let pinned = self.pinned_bytes();
+        match self.most_pinned {
+            Some(most) if pinned.saturating_add(bytes) > most => {
+                Err(Error::Memory(MemoryProblem::Pinned { bytes, what, pinned, most }))
+            }
+            _ => {
+                self.pinned.fetch_add(bytes, Ordering::Relaxed);
+                Ok(())
+            }
+        }
+    }
+
+    /// Counts memory of the host's that is pinned no more.
+    pub fn unpin(&self, bytes: usize) {
+        self.pinned.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     pub fn stream(&self) -> sys::CUstream {

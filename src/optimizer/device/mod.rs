@@ -116,6 +116,11 @@ impl Optimizer {
         Ok(())
     }
 
+    /// Returns the bytes of page-locked memory that the handle has taken.
+    pub fn pinned_bytes(&self) -> usize {
+        self.backend.pinned_bytes()
+    }
+
     /// Sets the numbers that the device reads itself.
     pub fn set_device_inputs(&mut self, inputs: InputsAt) -> Result<(), Error> {
         let cuda = self.cuda()?;

@@ -93,7 +93,7 @@ impl Optimizer {
 
     /// Returns the device of the handle, which is opened for the first parameter there.
     fn open_device(&mut self, param: Label, device: u16) -> Result<&mut Cuda, Error> {
-        let cuda = self.backend.open_cuda(device, self.config.device_memory)?;
+        let cuda = self.backend.open_cuda(device, self.config.device)?;
         match cuda.ordinal() {
             existing if existing != device => {
                 Err(Error::SecondDevice { param, is: device, existing })
