@@ -179,7 +179,7 @@ def train_bf16(network, optimizer):
 
 #: Shapes that 1, 2, 3 and 4 processes cut by whole blocks: rows of some blocks, rows of which a
 #: block has several, vectors, ends inside of a block, fewer numbers than codes are for.
-CODED = [(48, 256), (23, 768), (6143, 2), (6144, 3), (24 * 256 - 1,), (24, 384), (40, 7)]
+CODED = [(48, 256), (23, 768), (6143, 2), (6144, 3), (24 * 256 - 1,), (23, 384), (40, 7)]
 #: And those of moments in codes that are tested.
 FORMATS = (("8bit", torch.float32), ("4bit", torch.bfloat16))
 
