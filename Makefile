@@ -143,7 +143,7 @@ bench-checkpoint-peers: .venv-peers/ready ## the same beside torch.save and safe
 
 build/before.so: Makefile
 	mkdir -p build
-	test -d build/$(BEFORE) || git worktree add --detach build/$(BEFORE) $(BEFORE)
+	test -d build/$(BEFORE) || { git worktree prune && git worktree add --detach build/$(BEFORE) $(BEFORE); }
 	cd build/$(BEFORE) && cargo build --release --locked
 	cp build/$(BEFORE)/target/release/libadamw.so $@
 
