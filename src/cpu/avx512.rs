@@ -44,25 +44,26 @@ pub fn update_bytes(
     mut wide: [&mut [f32]; 2],
 ) {
     let n_blocks = n_blocks::<2>(scalars, param.len() / codes::BLOCK);
-    if n_blocks > 0 {
-        let [now, before] = &mut wide;
-        let whole = (n_blocks, [noise; 2]);
-        update::<{ IN_BYTES[0] }, { IN_BYTES[1] }>(
-            whole,
-            scalars,
-            param,
-            grad,
-            &mut moments,
-            [now, before],
-        );
+    if n_blocks == 0 {
+        return rest_in_bytes(scalars, param, grad, moments, noise, wide);
     }
-    rest_in_bytes((n_blocks, noise), scalars, param, grad, moments, wide);
+    let [now, before] = &mut wide;
+    let whole = (n_blocks, [noise; 2]);
+    update::<{ IN_BYTES[0] }, { IN_BYTES[1] }>(
+        whole,
+        scalars,
+        param,
+        grad,
+        &mut moments,
+        [now, before],
+    );
+    after_in_bytes((n_blocks, noise), scalars, param, grad, moments, wide);
 }
 
 /// Steps what follows so many blocks.
 #[inline(never)] // so that `update` runs on a smaller stack
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn rest_in_bytes(
+fn after_in_bytes(
     (n_blocks, noise): (usize, Noise),
     scalars: &StepScalars<f32>,
     param: &mut [f32],
@@ -73,7 +74,21 @@ fn rest_in_bytes(
     let done = n_blocks * codes::BLOCK;
     let moments = moments.map(|moment| moment.from(done, n_blocks));
     let (param, grad) = (&mut param[done..], &grad[done..]);
-    coded::update_bytes(scalars, param, grad, moments, noise.from(done as u32), wide);
+    rest_in_bytes(scalars, param, grad, moments, noise.from(done as u32), wide);
+}
+
+/// Steps what there are no loops over whole blocks for.
+#[inline(never)] // so that `update` runs on a smaller stack
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn rest_in_bytes(
+    scalars: &StepScalars<f32>,
+    param: &mut [f32],
+    grad: &[f32],
+    moments: [Codes; 2],
+    noise: Noise,
+    wide: [&mut [f32]; 2],
+) {
+    coded::update_bytes(scalars, param, grad, moments, noise, wide);
 }
 
 /// See `coded::update_nibbles`.
@@ -88,25 +103,26 @@ pub fn update_nibbles(
     wide: &mut [f32],
 ) {
     let n_blocks = n_blocks::<5>(scalars, param.len() / codes::nibbles::BLOCK);
-    if n_blocks > 0 {
-        let (now, before) = wide.split_at_mut(2 * codes::nibbles::BLOCK);
-        let whole = (n_blocks, noise);
-        update::<{ IN_NIBBLES[0] }, { IN_NIBBLES[1] }>(
-            whole,
-            scalars,
-            param,
-            grad,
-            &mut moments,
-            [now, before],
-        );
+    if n_blocks == 0 {
+        return rest_in_nibbles(scalars, param, grad, moments, noise, wide);
     }
-    rest_in_nibbles((n_blocks, noise), scalars, param, grad, moments, wide);
+    let (now, before) = wide.split_at_mut(2 * codes::nibbles::BLOCK);
+    let whole = (n_blocks, noise);
+    update::<{ IN_NIBBLES[0] }, { IN_NIBBLES[1] }>(
+        whole,
+        scalars,
+        param,
+        grad,
+        &mut moments,
+        [now, before],
+    );
+    after_in_nibbles((n_blocks, noise), scalars, param, grad, moments, wide);
 }
 
 /// Steps what follows so many blocks.
 #[inline(never)] // so that `update` runs on a smaller stack
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn rest_in_nibbles(
+fn after_in_nibbles(
     (n_blocks, noise): (usize, [Noise; 2]),
     scalars: &StepScalars<f32>,
     param: &mut [f32],
@@ -118,6 +134,20 @@ fn rest_in_nibbles(
     let moments = moments.map(|moment| moment.from(n_blocks * codes::nibbles::BYTES, n_blocks));
     let (param, grad) = (&mut param[done..], &grad[done..]);
     let noise = noise.map(|noise| noise.from(done as u32));
+    rest_in_nibbles(scalars, param, grad, moments, noise, wide);
+}
+
+/// As `rest_in_bytes`.
+#[inline(never)] // so that `update` runs on a smaller stack
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn rest_in_nibbles(
+    scalars: &StepScalars<f32>,
+    param: &mut [f32],
+    grad: &[f32],
+    moments: [Codes; 2],
+    noise: [Noise; 2],
+    wide: &mut [f32],
+) {
     coded::update_nibbles(scalars, param, grad, moments, noise, wide);
 }
 

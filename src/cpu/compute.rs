@@ -1,7 +1,7 @@
 //! The compute types, whose loops generic code calls by the same names.
 #![forbid(unsafe_code)]
 
-use super::block::{BlockBuffer, InBlocks};
+use super::block::{BlockBuffer, InBlocks, LineBuffer};
 use super::isa::Isa;
 use crate::math::{Preparation, Scalars, StepScalars};
 use crate::norm::LANES;
@@ -11,7 +11,7 @@ pub trait Compute: InBlocks + 'static {
     /// Buffers for blocks of a parameter and of exp_avg_sq, if they may be stored in a narrower
     /// type than this.
     type Narrow: Default;
-    fn buffers(narrow: &mut Self::Narrow) -> Option<&mut [BlockBuffer<Self>; 2]>;
+    fn buffers(narrow: &mut Self::Narrow) -> Option<&mut (BlockBuffer<Self>, LineBuffer<Self>)>;
 
     /// Returns the constants of a step in this type.
     fn scalars(scalars: &Scalars) -> &StepScalars<Self>;
@@ -49,7 +49,9 @@ macro_rules! compute {
      $prepare:ident, $add_squares:ident, $add_changes:ident, $f32s:expr, $f32s_of:expr) => {
         impl Compute for $type {
             type Narrow = $narrow;
-            fn buffers(narrow: &mut $narrow) -> Option<&mut [BlockBuffer<$type>; 2]> {
+            fn buffers(
+                narrow: &mut $narrow,
+            ) -> Option<&mut (BlockBuffer<$type>, LineBuffer<$type>)> {
                 $buffers(narrow)
             }
             fn scalars(scalars: &Scalars) -> &StepScalars<$type> {
@@ -95,7 +97,7 @@ macro_rules! compute {
 
 compute!(
     f32,
-    [BlockBuffer<f32>; 2],
+    (BlockBuffer<f32>, LineBuffer<f32>),
     Some,
     update_f32,
     update_f32_amsgrad,

@@ -1,7 +1,7 @@
 //! The buffers of a thread that steps.
 #![forbid(unsafe_code)]
 
-use super::block::BlockBuffer;
+use super::block::{BlockBuffer, LineBuffer};
 use super::compute::Compute;
 
 /// The buffers of a thread for one block. They lie on its stack, and the header tells the host how
@@ -38,7 +38,7 @@ pub struct Blocks<T: Compute> {
     /// The gradient or, in halves, the gradient and the parameter before the step.
     pub grad: BlockBuffer<T>,
     /// exp_avg or, before it is opened, the values of one row.
-    pub exp_avg: BlockBuffer<T>,
+    pub exp_avg: LineBuffer<T>,
 }
 
 impl<T: Compute> Default for Blocks<T> {
@@ -46,7 +46,7 @@ impl<T: Compute> Default for Blocks<T> {
         Blocks {
             narrow: T::Narrow::default(),
             grad: BlockBuffer::default(),
-            exp_avg: BlockBuffer::default(),
+            exp_avg: LineBuffer::default(),
         }
     }
 }

@@ -169,7 +169,7 @@ where
         let at = start..elements.param.len().min(start + BLOCK);
         let precise = &mut elements.state.part(at.clone()).precise;
         let mut buffer = T::buffers(&mut space.narrow)
-            .map_or(BufferPart::Half(&mut []), |[param, _]| param.whole());
+            .map_or(BufferPart::Half(&mut []), |(param, _)| param.whole());
         let weights = weights::open(isa, &mut elements.param[at], precise, &mut buffer);
         T::add_squares(isa, &mut lanes, weights);
     }
@@ -236,7 +236,7 @@ fn step_codes_in_place<T: Compute, P: StoredParam<T>>(
         return None;
     }
     let param = T::f32s(<P as StoredParam<T>>::in_place(elements.param)?);
-    let [_, exp_avg_sq] = T::buffers(&mut space.narrow)?;
+    let (_, exp_avg_sq) = T::buffers(&mut space.narrow)?;
     let mut wide = (space.exp_avg.whole(), exp_avg_sq.whole());
     let (key, first) = elements.random.unzip();
     let random = (key.map(|key| key.at(scalars.step, 0)), first.unwrap_or(0));
@@ -268,8 +268,8 @@ fn step_blocks<T, P, G>(
     let (mut param_buffer, [mut exp_avg_sq_buffer, mut max_buffer]) =
         match T::buffers(&mut space.narrow) {
             None => (none(), [none(), none()]),
-            Some([param, exp_avg_sq]) if max_is_coded => (param.whole(), exp_avg_sq.halves()),
-            Some([param, exp_avg_sq]) => (param.whole(), [exp_avg_sq.whole(), none()]),
+            Some((param, exp_avg_sq)) if max_is_coded => (param.whole(), exp_avg_sq.halves()),
+            Some((param, exp_avg_sq)) => (param.whole(), [exp_avg_sq.whole(), none()]),
         };
     let [mut grad_buffer, mut before_buffer] = match changes {
         None => [space.grad.whole(), none()],

@@ -25,6 +25,7 @@ impl Pieces {
 
     /// Does some work piece by piece, each when its gradients are there. `starts` has, by place,
     /// the elements before each parameter, and then all. `writes`: the work is the update.
+    #[inline(never)] // so that steps that take all at once do without its frame
     pub fn go<W: InPieces>(
         &self,
         starts: &[u64],
