@@ -182,8 +182,8 @@ fn each_launch_of_a_graph_takes_the_rate_of_its_own_step() {
 #[test]
 fn a_capture_that_follows_a_schedule_is_launches_alone() {
     let _device = Device::with(&[("lazy", "1")]);
-    let twin = twin(&config());
     let stream = Stream::new();
+    let twin = twin(&config());
     twin.device.set_stream(stream.raw().cast()).unwrap();
     twin.device.set_schedule(&falling()).unwrap();
     twin.device.prepare().unwrap();
@@ -411,11 +411,11 @@ fn a_rate_with_which_no_step_can_go_on_ends_what_is_uploaded() {
 #[test]
 fn the_step_of_one_parameter_takes_the_rate_and_leaves_the_schedule() {
     let _device = Device::new();
+    let stream = Stream::new();
     let mut twin = Twin::new(&config());
     twin.add(Dtype::F32, 40);
     twin.set_grads();
     twin.both(|handle| handle.set_schedule(&falling()).unwrap());
-    let stream = Stream::new();
     twin.device.set_stream(stream.raw().cast()).unwrap();
     twin.device.prepare().unwrap();
     let graph = stream.capture(|| twin.device.step_param(0).unwrap());
@@ -459,8 +459,8 @@ fn a_schedule_that_asks_the_host_is_not_captured() {
         (&by_hand, 0, "asks the host: for a metric, a value or an advance"),
         (&falling(), lr.address(), "beside the learning rate of adamw_set_device_inputs"),
     ] {
-        let twin = twin(&config());
         let stream = Stream::new();
+        let twin = twin(&config());
         twin.device.set_stream(stream.raw().cast()).unwrap();
         twin.device.set_device_inputs([lr, 0, 0]).unwrap();
         twin.device.set_schedule(schedule).unwrap();
@@ -482,8 +482,8 @@ fn a_schedule_that_has_moved_since_it_was_uploaded_is_not_captured_and_none_move
         Handle::step,
     ];
     for moves in moves {
-        let twin = twin(&config());
         let stream = Stream::new();
+        let twin = twin(&config());
         twin.device.set_stream(stream.raw().cast()).unwrap();
         twin.device.set_schedule(&falling()).unwrap();
         twin.device.prepare().unwrap();

@@ -229,10 +229,10 @@ fn each_launch_of_a_graph_has_statistics() {
     let _device = Device::new();
     for lazy_mode in [ADAMW_LAZY_OFF, ADAMW_LAZY_ROWS, ADAMW_LAZY_EXACT] {
         for nonfinite in [ADAMW_NONFINITE_PROPAGATE, ADAMW_NONFINITE_SKIP] {
+            let stream = Stream::new(); // which lives longer than the handle that steps on it
             let config = adamw_config { lazy_mode, nonfinite, ..config() };
             let mut twin = with_rows(&config, Dtype::F32, (300, 5));
             list_rows(&mut twin, Dtype::F32, (300, 5), 70);
-            let stream = Stream::new();
             let (graph, _lr) = captured(&twin, &stream);
             for launch in 0..6 {
                 let grad = Array::ordinary(Dtype::F32, 5_000, &mut twin.random);
@@ -258,8 +258,8 @@ fn each_launch_of_a_graph_has_statistics() {
 #[test]
 fn a_graph_keeps_weights_where_it_did_when_there_are_more_parameters() {
     let _device = Device::new();
-    let mut twin = twin(false);
     let stream = Stream::new();
+    let mut twin = twin(false);
     let (graph, _lr) = captured(&twin, &stream);
     twin.add(Dtype::F32, 200_000);
     for _ in 0..2 {
