@@ -7,6 +7,8 @@
 //! as it drops bits. The tests below are those of its quality.
 #![forbid(unsafe_code)]
 
+use core::ops::Range;
+
 /// Mixes all bits: the last function of SplitMix64 (Steele, Lea & Flood, "Fast Splittable
 /// Pseudorandom Number Generators", OOPSLA 2014), with Stafford's constants.
 fn mix(mut word: u64) -> u64 {
@@ -51,16 +53,20 @@ impl Source {
         Source { element: self.element + start, ..self }
     }
 
-    /// Returns the noise of a tensor, for as many elements as `unbroken` says of the first.
+    /// Returns the noise of a tensor, for the elements of a `part`.
     pub fn noise(self, stream: NoiseStream) -> Noise {
         let number = self.element >> 32 << 2 | stream as u64;
         let [offset, mask] = halves(mix(self.key.wrapping_add(number.wrapping_mul(GOLDEN))));
         Noise { offset: offset.wrapping_add(self.element as u32), mask }
     }
 
-    /// Returns the number of elements, from one on, that have one `Noise`.
-    pub fn unbroken(element: u64) -> u64 {
-        (1 << 32) - u64::from(element as u32)
+    /// Returns the places from `start` on, at most up to `end`, whose elements have one `Noise`.
+    /// `first` is the number of the element at place 0.
+    #[inline]
+    pub fn part(first: u64, start: usize, end: usize) -> Range<usize> {
+        let element = first + start as u64;
+        let unbroken = (1 << 32) - u64::from(element as u32);
+        start..start + unbroken.min((end - start) as u64) as usize
     }
 }
 

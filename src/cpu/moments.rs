@@ -110,8 +110,7 @@ pub fn step_all_coded<T: Compute>(
 ) {
     let mut start = 0;
     while start < param.len() {
-        let unbroken = Source::unbroken(first + start as u64);
-        let at = start..start + unbroken.min((param.len() - start) as u64) as usize;
+        let at = Source::part(first, start, param.len());
         let operands = (&mut param[at.clone()], &grad[at.clone()]);
         let moments = [&mut state.exp_avg.part(at.clone()), &mut state.exp_avg_sq.part(at.clone())];
         let random = random.map(|random| random.from(first + start as u64));

@@ -279,9 +279,8 @@ fn step_blocks<T, P, G>(
     let mut start = 0;
     while start < elements.param.len() {
         let random = random.map(|random| random.from(start as u64));
-        let unbroken = Source::unbroken(first_element + start as u64);
-        let n = (block as u64).min(unbroken).min((elements.param.len() - start) as u64) as usize;
-        let at = start..start + n;
+        let at = Source::part(first_element, start, elements.param.len().min(start + block));
+        let n = at.len();
         let param = &mut elements.param[at.clone()];
         let StateOf { mut exp_avg, mut exp_avg_sq, mut max_exp_avg_sq, mut precise } =
             elements.state.part(at.clone());
