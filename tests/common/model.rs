@@ -76,6 +76,28 @@ pub struct Saved {
 }
 
 impl Model {
+    /// A handle that nothing has been asked of yet. `hosts` are the numbers that the host keeps.
+    pub fn new(config: adamw_config, lr: f64, hosts: [f64; 5], group: adamw_group_config) -> Model {
+        Model {
+            config,
+            lr,
+            given_lr: lr,
+            hosts,
+            statistics: false,
+            n_unchanged: 0,
+            filters: false,
+            grad_scale: 1.0,
+            scaler: None,
+            schedule: None,
+            ratio: None,
+            flag: None,
+            window: 0,
+            most_accumulated: 0,
+            groups: vec![group],
+            params: Vec::new(),
+        }
+    }
+
     /// A parameter with moments in codes cannot be stepped by rows.
     pub fn is_refused(&self) -> bool {
         (0..self.params.len()).any(|i| self.is_refused_alone(i))

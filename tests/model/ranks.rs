@@ -86,24 +86,8 @@ impl Ranks {
             ..config()
         };
         let group = Handle::new(&config).group(0);
-        let model = Model {
-            config,
-            lr: 0.125,
-            given_lr: 0.125,
-            hosts: Numbers::new(0.125, &group).values(),
-            statistics: false,
-            n_unchanged: 0,
-            filters: false,
-            grad_scale: 1.0,
-            scaler: None,
-            schedule: None,
-            ratio: None,
-            flag: None,
-            window: 0,
-            most_accumulated: 0,
-            groups: vec![group],
-            params: Vec::new(),
-        };
+        let hosts = Numbers::new(0.125, &group).values();
+        let model = Model::new(config, 0.125, hosts, group);
         let mut ranks = Ranks {
             ranks: Vec::new(),
             cuts: Vec::new(),

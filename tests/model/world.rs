@@ -98,25 +98,7 @@ impl World {
         };
         let plain = Side::new(&config, setup.places, &numbers, false).ok()?;
         let twin = Side::new(&other, setup.places, &numbers, true).unwrap();
-        let groups = vec![plain.handle.group(0)];
-        let model = Model {
-            config,
-            lr: 0.125,
-            given_lr: 0.125,
-            hosts: numbers.values(),
-            statistics: false,
-            n_unchanged: 0,
-            filters: false,
-            grad_scale: 1.0,
-            scaler: None,
-            schedule: None,
-            ratio: None,
-            flag: None,
-            window: 0,
-            most_accumulated: 0,
-            groups,
-            params: Vec::new(),
-        };
+        let model = Model::new(config, 0.125, numbers.values(), plain.handle.group(0));
         let counts = Counts { sequences: 1, ..Counts::default() };
         Some(World {
             go_on: GoOn::default(),
