@@ -128,6 +128,20 @@ fn however_little_memory_may_be_pinned_the_bits_are_the_same() {
 }
 
 #[test]
+fn copies_leave_room_for_the_tables_of_parameters_that_come_later() {
+    let _device = Device::new();
+    let mut twin = Twin::new(&adamw_config { pinned_bytes: 1 << 20, ..config() });
+    for _ in 0..12 {
+        twin.add_with(Dtype::F32, 10_000, true, offload);
+    }
+    steps(&mut twin, 1);
+    for _ in 0..20 {
+        twin.add(Dtype::F32, 10);
+    }
+    steps(&mut twin, 2);
+}
+
+#[test]
 fn pinned_memory_is_counted_as_the_driver_gives_and_takes_it() {
     let _device = Device::new();
     let mut twin = Twin::new(&adamw_config { pinned_bytes: 1 << 20, ..config() });
