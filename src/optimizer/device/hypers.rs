@@ -9,7 +9,6 @@ use crate::error::Error;
 use crate::optimizer::Optimizer;
 use crate::optimizer::device::DeviceStep;
 use crate::optimizer::params::table::ParamId;
-use crate::optimizer::step::measure::scope;
 use core::ops::Range;
 
 /// The largest learning rate that all parameters on a device can be stepped with: a larger one
@@ -139,7 +138,7 @@ impl Optimizer {
             }
             Clip::GlobalNorm(largest) if !param.no_clip => {
                 (hyper.clip, hyper.largest_norm) = (CLIP_GLOBAL_NORM, largest);
-                hyper.scope = scope(self.config.clip_scope, param) as u32;
+                hyper.scope = param.sum_of_norm(self.config.clip_scope) as u32;
             }
             _ => {}
         }

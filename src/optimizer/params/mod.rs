@@ -23,6 +23,7 @@ pub(in crate::optimizer) mod state;
 pub(in crate::optimizer) mod table;
 
 use crate::callback::{DecayFilter, adamw_param_info};
+use crate::clip::NormScope;
 use crate::config::{self, GroupConfig};
 use crate::dtype::Dtype;
 use crate::error::{Error, Label, RanksProblem};
@@ -75,6 +76,14 @@ impl Param {
     /// Returns the name, which `check_name` has found to be UTF-8.
     pub fn name(&self) -> &str {
         self.name.to_str().unwrap_or_default()
+    }
+
+    /// Returns the number of the sum to which the squares of its gradient are added.
+    pub fn sum_of_norm(&self, scope: NormScope) -> usize {
+        match scope {
+            NormScope::Group => self.group as usize,
+            NormScope::Handle => 0,
+        }
     }
 }
 

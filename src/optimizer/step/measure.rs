@@ -3,7 +3,7 @@
 //! `measure` adds up the squares of every gradient, on the processor and on the device, and then
 //! looks at the sums in the order of the parameters. A gradient that is not finite fails the step
 //! or skips it, as the host has chosen. What is clipped by a global norm is summed over its group
-//! or over the handle (`scope`).
+//! or over the handle (`sum_of_norm`).
 //!
 //! Where the host gives the sums (`sums.rs`), they take the place of those that are measured.
 //! Ranks have agreed on the step before, and add up what each has measured (`ranks/`).
@@ -14,11 +14,10 @@
 #![forbid(unsafe_code)]
 
 use crate::backend::Refused;
-use crate::clip::{Clip, NormScope};
+use crate::clip::Clip;
 use crate::config::Nonfinite;
 use crate::error::Error;
 use crate::optimizer::Optimizer;
-use crate::optimizer::params::Param;
 use crate::optimizer::params::table::ParamId;
 use crate::optimizer::step::Scratch;
 use crate::optimizer::step::gather::Plan;
@@ -114,7 +113,7 @@ impl Optimizer {
             sum_squares += squares;
             let clip = self.groups[param.group as usize].clip;
             if matches!(clip, Clip::GlobalNorm(_)) && !param.no_clip {
-                self.scratch.sums[scope(self.config.clip_scope, param)] += squares;
+                self.scratch.sums[param.sum_of_norm(self.config.clip_scope)] += squares;
             }
         }
         report.grad_norm = sum_squares.sqrt() * inv_grad_scale;
@@ -205,19 +204,11 @@ impl Optimizer {
         let sum_squares = match clip {
             Clip::Norm(_) if !param.no_clip => self.total(place, id).sum_squares,
             Clip::GlobalNorm(_) if !param.no_clip => {
-                self.scratch.sums[scope(self.config.clip_scope, param)]
+                self.scratch.sums[param.sum_of_norm(self.config.clip_scope)]
             }
             _ => return GradFactor { scale, clip: 1.0 },
         };
         let factor = clip.factor(sum_squares.sqrt() * inv_grad_scale);
         GradFactor { scale: factor * scale, clip: factor }
-    }
-}
-
-/// Returns the number of the sum to which the squares of a parameter's gradient are added.
-pub(in crate::optimizer) fn scope(scope: NormScope, param: &Param) -> usize {
-    match scope {
-        NormScope::Group => param.group as usize,
-        NormScope::Handle => 0,
     }
 }
