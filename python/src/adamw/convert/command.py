@@ -6,7 +6,6 @@ import argparse
 import pickle
 import textwrap
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 

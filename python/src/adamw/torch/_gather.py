@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ._handle import Gradients, Handle
-from ._tensors import STEPPED, is_distributed, plain, strides
+from ._member import Member
+from ._tensors import plain
 from ._walk import is_readable
-
-if TYPE_CHECKING:
-    from ._plan import Member
 
 
 def is_fast(member: Member, grad: torch.Tensor) -> bool:
@@ -103,25 +100,3 @@ class Lane:
         """Returns the gradients of this step, for a norm over several handles."""
         grads = (member.param.grad for member in self.members)
         return [grad for grad in grads if grad is not None]
-
-
-def redistributed(grad: Any, param: Any) -> torch.Tensor:
-    """Returns a DTensor with the placements of another."""
-    same: bool = grad.placements == param.placements
-    result: torch.Tensor = grad if same else grad.redistribute(placements=param.placements)
-    return result
-
-
-def readable(param: torch.Tensor, local: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
-    """Returns a gradient in the order and a type that the library reads, copied if need be."""
-    if is_distributed(grad):
-        grad = redistributed(grad, param)
-    if grad.layout != torch.strided:
-        grad = grad.to_dense()
-    grad = plain(grad.detach().resolve_conj()).resolve_neg()
-    wrong_type = grad.dtype not in STEPPED or (
-        grad.dtype != local.dtype and (grad.dtype != torch.float32 or local.dtype == torch.float64)
-    )
-    if wrong_type or strides(grad) != strides(local) or grad._is_zerotensor():
-        return torch.empty_like(local).copy_(grad)
-    return grad

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 
 from ..errors import AdamWError
-from ._gather import Lane, readable
+from ._gather import Lane
 from ._handle import Handle, Kind, Numbers, Settings
+from ._member import Member
 from ._native import NativeWalk, walks
 from ._ranks import group_of, in_full, placed
-from ._state import BLOCKS, StepCounts, borrowed, completed
-from ._tensors import STEPPED, has_gaps, is_distributed, plain, strides
+from ._state import BLOCKS, StepCounts, completed
+from ._tensors import STEPPED, is_distributed, plain
 from ._walk import (
     ABSENT,
     GRADS_MOVED,
@@ -50,43 +51,6 @@ def numbers(group: dict[str, Any]) -> Numbers:
         float(group["eps"]),
         float(group["weight_decay"]),
     )
-
-
-def layout(tensor: torch.Tensor) -> tuple[object, ...]:
-    """Returns what has to stay for memory to have the same meaning."""
-    return tensor.dtype, tuple(tensor.shape), strides(tensor)
-
-
-class Member:
-    """A parameter with its state, in a handle."""
-
-    def __init__(self, index: int, group: int, param: torch.Tensor, name: str) -> None:
-        self.index, self.group, self.param, self.name = index, group, param, name
-        seen = plain(param)
-        self.is_copied = has_gaps(seen)
-        #: What the library steps: the parameter, its local part, or a copy without gaps.
-        self.local = seen.detach().contiguous() if self.is_copied else seen
-        self.layout = layout(self.local)
-        self.parts: dict[str, torch.Tensor] = {}
-        self.block = 0  #: the numbers that share a scale, where moments are codes
-        self.handle: Handle
-        self.number = -1
-
-    def readable(self, grad: torch.Tensor) -> torch.Tensor:
-        """Returns its gradient as the library reads it."""
-        return readable(self.param, self.local, grad)
-
-    def is_turned(self) -> bool:
-        """Returns whether the parameter has another type, shape or order than when it joined."""
-        return not self.is_copied and layout(plain(self.param)) != self.layout
-
-    def keeps_remainder(self) -> bool:
-        """Returns whether there is more of the parameter than its 16 bits."""
-        return "master" in self.parts or "remainder" in self.parts
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Returns the memory that the library borrows."""
-        return {"param": self.local, **borrowed(self.parts, self.local, self.block)}
 
 
 class Plan:
