@@ -196,7 +196,7 @@ test-torch: .venv-peers/ready $(WALKER) ## adamw.torch.AdamW beside torch.optim.
 	for test in cases optim walks schedulers state lives keywords loops docs distributed; do \
 	  $(OVER_SOURCE) .venv-peers/bin/python tests/python/peers/torch_$$test.py || exit 1; done
 
-test-libtorch: .venv-peers/ready ## adamw::libtorch::AdamW beside torch::optim::AdamW, with the libtorch of PyTorch's wheel
+test-libtorch: .venv/ready .venv-peers/ready ## adamw::libtorch::AdamW beside torch::optim::AdamW, with the libtorch of PyTorch's wheel
 	$(CMAKE) -S . -B build -DPython3_EXECUTABLE=$(CURDIR)/.venv/bin/python \
 	  -DADAMW_LIBTORCH=$$(.venv-peers/bin/python -c 'import pathlib, torch; print(pathlib.Path(torch.__file__).parent)')
 	$(CMAKE) --build build --parallel 2 --target adamw_cargo
