@@ -66,6 +66,10 @@ pub struct Listed {
 
 const WHAT: &str = "what a checkpoint says of its parameters";
 
+/// The most bytes of the words of a kind, several times what the longest take: they are compared
+/// with those of each parameter of the handle.
+const LONGEST_WORDS: usize = 4096;
+
 /// Returns the 8 bytes of a parameter in a column; 0 if the column is empty.
 fn word(column: &[u8], number: usize) -> [u8; 8] {
     column.as_chunks().0.get(number).copied().unwrap_or_default()
@@ -151,18 +155,25 @@ impl Packed {
         Ok(())
     }
 
-    /// Reads the words of the kinds.
+    /// Reads the words of the kinds, each of which is of some parameter and has a tensor once.
     fn list_kinds(&mut self, file: &Checkpoint) -> Result<(), Error> {
         let broken = || file.broken("the kinds of its parameters are not what they should be");
-        let mut start = 0;
+        let (mut start, most) = (0, self.len());
         for words in self.words.split_inclusive(|byte| *byte == 0) {
             let words = words.strip_suffix(b"\0").ok_or_else(broken)?;
             let text = core::str::from_utf8(words).map_err(|_| broken())?;
+            if self.kinds.len() == most || text.len() > LONGEST_WORDS {
+                return Err(broken());
+            }
             let first = self.tensors.len();
             let listed = words::value(text, "tensors").unwrap_or_default();
             for tensor in listed.split(',').filter(|tensor| !tensor.is_empty()) {
+                let tensor = Tensor::read(file, tensor).ok_or_else(broken)?;
+                if self.tensors[first..].iter().any(|other| other.role == tensor.role) {
+                    return Err(broken());
+                }
                 reserve(&mut self.tensors, 1, WHAT)?;
-                self.tensors.push(Tensor::read(file, tensor).ok_or_else(broken)?);
+                self.tensors.push(tensor);
             }
             reserve(&mut self.kinds, 1, WHAT)?;
             let words = start..start + text.len();
