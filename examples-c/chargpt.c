@@ -1,6 +1,6 @@
 /* Trains a small transformer on the characters of a text with libadamw, as such models are trained: a decay filter,
  * clipping by the global norm, a warmup and a cosine. --precision and --moments choose in how many bytes. */
-#include "chargpt_net.h"
+#include "chargpt_data.h"
 #include "command_line.h"
 #include "precision.h"
 #include "random.h"
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH = 8, WARMUP = 20, MAX_TEXT = 1 << 22, SAMPLE = 200 };
+enum { BATCH = 8, WARMUP = 20, SAMPLE = 200 };
 enum { EXIT_UNTRAINED = 1 };
 
 static const double LR = 3e-3, WEIGHT_DECAY = 0.1, WANTED_LOSS = 2.2;
@@ -92,33 +92,6 @@ static void close_file(FILE *file, const char *path) {
   if (fclose(file) || failed) die_usage("could not be written", path);
 }
 
-/* A text as numbers of characters. */
-typedef struct corpus {
-  unsigned char *text;
-  size_t length, vocabulary;
-  char characters[GPT_MAX_VOCABULARY + 8];
-} corpus;
-
-static corpus read_corpus(const char *path) {
-  corpus read = {malloc(MAX_TEXT), 0, 0, {0}};
-  FILE *file = open_file(path, "rb");
-  if (read.text) read.length = fread(read.text, 1, MAX_TEXT, file);
-  fclose(file);
-  int number_of[256], seen = 0;
-  for (int c = 0; c < 256; c++) number_of[c] = -1;
-  for (size_t i = 0; i < read.length; i++) {
-    int c = read.text[i];
-    if (number_of[c] < 0) {
-      if (seen == GPT_MAX_VOCABULARY) die_usage("--data has more than 128 kinds of characters", path);
-      read.characters[number_of[c] = seen++] = (char)c;
-    }
-    read.text[i] = (unsigned char)number_of[c];
-  }
-  read.vocabulary = (size_t)(seen + 7) / 8 * 8;
-  if (read.length < 20 * (GPT_CONTEXT + 1)) die_usage("--data is too short a text", path);
-  return read;
-}
-
 /* 1: decay. Weight decay is for matrices; gains, biases and embeddings are left alone. */
 static int32_t decay_matrices_only(const char *name, void *user_data) {
   (void)user_data;
@@ -167,26 +140,12 @@ static double bytes_of_state(adamw_optimizer *optimizer, const weights *stepped)
   return bytes / count;
 }
 
-/* The mean loss over the windows of the last tenth of the text. */
-static double validate(const gpt *model, gpt_pass *pass, const corpus *read) {
-  const unsigned char *windows[BATCH];
-  double sum = 0;
-  int batches = 0;
-  size_t at = read->length / 10 * 9;
-  for (; at + BATCH * GPT_CONTEXT < read->length; at += BATCH * GPT_CONTEXT, batches++) {
-    for (int s = 0; s < BATCH; s++) windows[s] = read->text + at + s * GPT_CONTEXT;
-    sum += gpt_loss(model, pass, windows);
-  }
-  return sum / batches;
-}
-
 static void train(const options *opts, adamw_optimizer *optimizer, const weights *stepped, gpt *model, gpt_pass *pass,
                   const corpus *read, uint64_t *random) {
   FILE *losses = opts->losses ? open_file(opts->losses, "w") : NULL;
   const unsigned char *windows[BATCH];
-  size_t starts = read->length / 10 * 9 - GPT_CONTEXT - 1;
   for (long step = 0; step < opts->steps; step++) {
-    for (int s = 0; s < BATCH; s++) windows[s] = read->text + (size_t)(random_unit(random) * (double)starts);
+    for (int s = 0; s < BATCH; s++) windows[s] = corpus_draw(read, random);
     double loss = gpt_loss(model, pass, windows);
     gpt_backward(model, pass);
     check(adamw_step(optimizer));
@@ -195,7 +154,7 @@ static void train(const options *opts, adamw_optimizer *optimizer, const weights
     if (step % 50 == 0) fprintf(stderr, "step %ld of %ld: loss %.3f\n", step, opts->steps, loss);
   }
   if (losses) {
-    fprintf(losses, "validation,%.6f\n", validate(model, pass, read));
+    fprintf(losses, "validation,%.6f\n", corpus_validate(read, model, pass, BATCH));
     close_file(losses, opts->losses);
   }
 }
@@ -236,7 +195,8 @@ static void write_sample(const gpt *model, gpt_pass *pass, const corpus *read, u
 
 int main(int argc, char **argv) {
   options opts = parse_options(argc, argv);
-  corpus read = read_corpus(opts.data);
+  corpus read;
+  if (corpus_read(opts.data, &read)) return EXIT_USAGE;
   uint64_t random = (uint64_t)opts.seed;
   gpt model;
   gpt_pass *pass = gpt_pass_new(BATCH, read.vocabulary);
@@ -249,7 +209,7 @@ int main(int argc, char **argv) {
   printf("%zu characters; %zu weights: %s, moments: %s, %.2f bytes of state for each\n", read.length, model.num_weights,
          opts.precision->name, opts.moments->name, bytes_of_state(optimizer, &stepped));
   train(&opts, optimizer, &stepped, &model, pass, &read, &random);
-  double loss = validate(&model, pass, &read);
+  double loss = corpus_validate(&read, &model, pass, BATCH);
   if (opts.dump) dump_moments(opts.dump, optimizer, &stepped);
   write_sample(&model, pass, &read, &random);
   printf("validation loss: %.4f\n", loss);
@@ -257,6 +217,6 @@ int main(int argc, char **argv) {
   weights_free(&stepped);
   gpt_pass_free(pass);
   gpt_free(&model);
-  free(read.text);
+  corpus_free(&read);
   return loss <= WANTED_LOSS ? EXIT_SUCCESS : EXIT_UNTRAINED;
 }

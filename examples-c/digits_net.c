@@ -85,7 +85,10 @@ static void backward_layer(const net_layer *layer, const float *in, const float 
   }
 }
 
-void net_backward(net *model, const float *pixels, int label, float scale) {
+/* Shown, not learnt from. */
+static double loss_of(const float *probabilities, int label) { return -log(fmax(probabilities[label], 1e-30)); }
+
+double net_backward(net *model, const float *pixels, int label, float scale) {
   activations act;
   float grads[2][NET_WIDEST]; /* of the output and of the input of the layer at hand, taking turns */
   forward(model, pixels, &act);
@@ -101,6 +104,7 @@ void net_backward(net *model, const float *pixels, int label, float scale) {
     out_grad = in_grad;
     in_grad = done;
   }
+  return scale * loss_of(act.values[NET_LAYERS], label);
 }
 
 net_score net_evaluate(const net *model, const digits *set) {
@@ -112,7 +116,7 @@ net_score net_evaluate(const net *model, const digits *set) {
     int best = 0;
     for (int c = 1; c < DIGITS_CLASSES; c++) best = probability[c] > probability[best] ? c : best;
     score.correct += best == set->labels[row];
-    score.loss -= log(fmax(probability[set->labels[row]], 1e-30)) / set->count; /* shown, not learnt from */
+    score.loss += loss_of(probability, set->labels[row]) / set->count;
   }
   return score;
 }

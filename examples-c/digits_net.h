@@ -32,8 +32,8 @@ typedef struct net_score {
 int net_init(net *model, uint64_t *random);
 void net_free(net *model);
 
-/* Adds `scale` times the gradient of the loss of one image to the gradients. */
-void net_backward(net *model, const float *pixels, int label, float scale);
+/* Adds `scale` times the gradient of the loss of one image to the gradients, and returns `scale` times that loss. */
+double net_backward(net *model, const float *pixels, int label, float scale);
 
 net_score net_evaluate(const net *model, const digits *set);
 

@@ -5,6 +5,7 @@ usage: ranks.py <mpiexec> <folder of the programs> <test> [argument of the test]
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -142,14 +143,21 @@ def memory():
 
 
 def example():
-    """The same weights on any number of processes, also when it goes on on another."""
-    output = {n: run(on_ranks(n, "zero1_mpi")) for n in (1, 2, 4)}
-    hashes = {text.splitlines()[-1] for text in output.values()}
-    must(len(hashes) == 1 and "hash" in min(hashes), f"other weights: {output}")
-    command = on_ranks(4, "zero1_mpi", "resumed", 100)
+    """Progress on rank 0, and the same weights on any number of ranks, as when it goes on on another."""
+    program, hashes = ARGUMENTS[0], set()
+    for n in (1, 2, 4):
+        done = subprocess.run(
+            on_ranks(n, program), env=ENVIRONMENT, capture_output=True, text=True, timeout=LIMIT
+        )
+        must(done.returncode == 0, f"{n} ranks: {done}")
+        losses = [float(x) for x in re.findall(r"^step \d+ of 120: loss (.*)", done.stderr, re.M)]
+        must(len(losses) == 6 and losses[-1] < losses[0], f"{n} ranks, progress: {done.stderr}")
+        hashes.add(done.stdout.splitlines()[-1])
+    must(len(hashes) == 1 and "hash" in min(hashes), f"other weights: {hashes}")
+    command = on_ranks(4, program, "resumed", 100)
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, timeout=LIMIT)
     must(done.returncode != 0, "it was not killed")
-    output = run(on_ranks(2, "zero1_mpi", "resumed"))
+    output = run(on_ranks(2, program, "resumed"))
     must("continued at step 80" in output, output)
     must(output.splitlines()[-1] in hashes, f"other weights after it went on: {output}")
 
