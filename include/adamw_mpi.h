@@ -11,8 +11,11 @@
 // same order. Each returns 0 on all ranks or an error on all ranks, and ranks.error is its text. An
 // error is an adamw_status, or ADAMW_MPI_STATUS_MPI, whose MPI code is ranks.mpi_error; then only
 // adamw_mpi_free is of use. Nothing here aborts, prints, or starts a thread, and MPI is called on
-// the calling thread alone (MPI_THREAD_FUNNELED). MPI may end the program by itself where a process
-// dies: launchers do so by default.
+// the calling thread alone (MPI_THREAD_FUNNELED).
+//
+// Where a process dies, launchers end the program by default. Under one that does not
+// (`mpirun --with-ft ulfm` of Open MPI 5), a death, or MPI's error on one rank, is an error of MPI
+// on all others, which then free, and exit without MPI_Finalize: it may wait for the dead.
 //
 // Gradients are added up, not averaged: scale the loss by 1 / the size of the whole batch. The sum
 // begins at 0 and goes by the order of the ranks, in f32 (f64 for f64 parameters), so that it
@@ -152,7 +155,8 @@ static inline adamw_status adamw_mpi_save(adamw_mpi *ranks, const char *director
 static inline adamw_status adamw_mpi_load(adamw_mpi *ranks, const char *directory);
 
 // Frees what the ranks have here, before the optimizer is destroyed or after. The optimizer keeps
-// its part of the parameters, and forgets their gradients.
+// its part of the parameters, and forgets their gradients. Also after an error of MPI all ranks
+// that live are to call it.
 static inline void adamw_mpi_free(adamw_mpi *ranks);
 
 /* ---- How it is done -------------------------------------------------------------------------- */
@@ -171,6 +175,15 @@ static inline adamw_status adamw_mpi_fails(adamw_mpi *ranks, adamw_status status
   return status;
 }
 
+// Whether MPI goes on where a process dies (ULFM). MPICH has the same calls, and aborts in them.
+static inline int adamw_mpi_survives(void) {
+  int is_set = 0, *survives = NULL;
+#if defined OMPI_HAVE_MPI_EXT_FTMPI
+  MPI_Comm_get_attr(MPI_COMM_WORLD, MPIX_FT, &survives, &is_set);
+#endif
+  return is_set && *survives;
+}
+
 // What MPI has returned from a call, as a status.
 static inline adamw_status adamw_mpi_made(adamw_mpi *ranks, const char *call, int code) {
   char text[MPI_MAX_ERROR_STRING + 1] = "";
@@ -180,6 +193,11 @@ static inline adamw_status adamw_mpi_made(adamw_mpi *ranks, const char *call, in
   MPI_Error_string(code, text, &length);
   ranks->mpi_error = code;
   ranks->is_broken = 1;
+#if defined OMPI_HAVE_MPI_EXT_FTMPI
+  // Others may wait for this rank, which goes no further.
+  if (ranks->comm != MPI_COMM_NULL && adamw_mpi_survives())
+    MPIX_Comm_revoke(ranks->comm);
+#endif
   return adamw_mpi_fails(ranks, ADAMW_MPI_STATUS_MPI, call, text);
 }
 
@@ -799,6 +817,12 @@ static inline adamw_status adamw_mpi_broadcast(adamw_mpi *ranks) {
 }
 
 static inline void adamw_mpi_free(adamw_mpi *ranks) {
+#if defined OMPI_HAVE_MPI_EXT_FTMPI
+  int all = 1;
+  // No rank leaves before all that live have noticed the error.
+  if (ranks->comm != MPI_COMM_NULL && adamw_mpi_survives())
+    MPIX_Comm_agree(ranks->comm, &all);
+#endif
   // Nothing may arrive in memory that is freed.
   for (int slot = 0; slot < 4; slot++) {
     for (int i = 0; ranks->is_broken && i < ranks->num_requests[slot]; i++) {
@@ -1089,11 +1113,11 @@ static inline adamw_status adamw_mpi_save(adamw_mpi *ranks, const char *director
     status = adamw_mpi_told(ranks, adamw_save_to(ranks->optimizer, &args, NULL));
   }
   status = adamw_mpi_agree(ranks, status);
-  if (status)
-    unlink(path);
-  else
+  if (!status)
     status = adamw_mpi_agree(
         ranks, ranks->rank ? ADAMW_STATUS_OK : adamw_mpi_commit(ranks, directory, generation));
+  else if (!ranks->is_broken) // otherwise others may have agreed, and name the file
+    unlink(path);
   if (!status && ranks->rank == 0)
     adamw_mpi_tidy(ranks, directory, generation);
   return status;

@@ -24,6 +24,7 @@ ENVIRONMENT = {
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "OMPI_MCA_rmaps_base_oversubscribe": "1",
     "OMPI_MCA_mpi_yield_when_idle": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",  # of Open MPI 5
 }
 LIMIT = 240  # seconds, for a program that waits for ever
 
@@ -119,14 +120,49 @@ def killed():
     print(f"{number} rounds, {acknowledged} steps, {n_within} killed within a save")
 
 
-def dies():
-    """A rank that dies in a step: the others end with an error, and what was saved is whole."""
-    command = on_ranks(3, "train", "dies", "saved")
-    before = time.monotonic()
+# Where a rank dies: the stage of `train`, the number of a call of MPI in it, and the steps that the
+# checkpoint may have then.
+DEATHS = (
+    ("step", 1, "2"),
+    ("step", 3, "2"),
+    ("step", 40, "2"),
+    ("round", 1, "2"),
+    ("round", 30, "2"),
+    ("save", 1, "2"),
+    ("save", 3, "23"),
+    ("save", 4, "23"),
+    ("load", 2, "3"),
+    ("next step", 20, "3"),
+)
+
+
+def broken(command):
+    """What a program says whose last rank breaks, and the step of the checkpoint that it leaves."""
+    shutil.rmtree("saved", ignore_errors=True)
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=LIMIT)
-    must(done.returncode != 0, "a dead rank was not noticed")
-    print(f"{done.returncode} after {time.monotonic() - before:.1f} s: {done.stderr[:300]}")
-    must(plain("load", "saved").strip() == "2", "the checkpoint is another one")
+    return done, plain("load", "saved").strip()
+
+
+def dies():
+    """A rank dies in a step or a save: the launcher ends all, and what was saved is whole."""
+    for stage, call, saved in DEATHS[::3]:
+        done, step = broken(on_ranks(3, "train", "dies", "saved", stage, call))
+        must(done.returncode not in (0, 5), f"{stage} {call}: a dead rank was not noticed: {done}")
+        must(step in saved, f"{stage} {call}: the checkpoint is of step {step}")
+
+
+def survives():
+    """Where MPI goes on, all others get its error, and end by themselves. So do all where a call of
+    one rank alone fails."""
+    options = ["--with-ft", "ulfm", "--runtime-options", "error-nonzero-status=0"]
+    for word, n, deaths in (("dies", 4, DEATHS), ("fails", 3, DEATHS[::2])):
+        for stage, call, saved in deaths:
+            command = on_ranks(n, "train-ulfm", word, "saved", stage, call)
+            done, step = broken(command[:1] + options + command[1:])
+            errors = re.findall(r"^rank (\d): MPI_\w+: MPI_ERR_", done.stderr, re.M)
+            ended = re.findall(r"^ended (\d)$", done.stdout, re.M)
+            by_itself = sorted(errors) == sorted(ended) == ["0", "1", "2"]
+            must(by_itself and step in saved, f"{word} {stage} {call}: step {step}, {done}")
 
 
 def refusals():

@@ -4,8 +4,12 @@
  *        train at-once <steps> <directory>   without rounds: each rank has one part
  *        train killed <directory>   trains and saves the f32 model until somebody ends it; prints the number of
  *                                   each process, and of each step that is saved
- *        train dies <directory>     saves at step 2; at step 3 the last rank is killed while others wait for it */
+ *        train dies <directory> <stage> <call>    saves at step 2, then goes through the stages. At that of its calls of
+ *                                            MPI from that stage on the last rank is killed. The others print the
+ *                                            error that MPI gives them, if it does, and "ended"
+ *        train fails <directory> <stage> <call>   the same, but the call returns an error, and none is killed */
 #define _POSIX_C_SOURCE 200809L
+#include "calls.h"
 #include "model.h"
 
 #include <adamw_mpi.h>
@@ -14,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 static adamw_mpi ranks;
 static int at_once;
@@ -89,23 +94,45 @@ static void train_until_killed(const char *directory) {
   }
 }
 
-static void die_in_step(const char *directory) {
+/* Ends a rank by itself after an error that is MPI's, which every later call then is. */
+static void need_mpi(adamw_optimizer *optimizer, model *m, adamw_status status) {
+  if (!status) return;
+  fprintf(stderr, "rank %d: %s\n", ranks.rank, ranks.error);
+  if (status != ADAMW_MPI_STATUS_MPI || adamw_mpi_step(&ranks) != ADAMW_MPI_STATUS_MPI) exit(4);
+  const int rank = ranks.rank;
+  end(optimizer, m);
+  printf("ended %d\n", rank);
+  exit(3); /* MPI_Finalize may wait for the dead */
+}
+
+static void break_a_call(const char *directory, const char *stage, long call, int then) {
+  static const char *const stages[] = {"step", "round", "save", "load", "next step"};
   model m;
-  start(&m, formats);
-  for (uint64_t at = 0; at < 3; at++) {
-    if (at == 2) {
-      need(adamw_mpi_save(&ranks, directory));
-      if (ranks.rank == ranks.num_ranks - 1) raise(SIGKILL);
+  adamw_optimizer *optimizer = start(&m, formats);
+  const int is_last = ranks.rank == ranks.num_ranks - 1;
+  for (uint64_t at = 0; at < 2; at++) step(&m, at);
+  need(adamw_mpi_save(&ranks, directory));
+  model_compute_grads(&m, 2, ranks.rank);
+  for (int i = 0; i < 5; i++) {
+    if (strcmp(stage, stages[i]) == 0) {
+      if (is_last) calls_begin(call, then);
+      if (ranks.rank == 1) nanosleep(&(struct timespec){.tv_nsec = 500000000}, NULL); /* others have gone on, or want to end */
     }
-    step(&m, at);
+    need_mpi(optimizer, &m,
+             i == 1   ? adamw_mpi_add_grads(&ranks, ranks.num_ranks)
+             : i == 2 ? adamw_mpi_save(&ranks, directory)
+             : i == 3 ? adamw_mpi_load(&ranks, directory)
+                      : adamw_mpi_step(&ranks));
   }
+  exit(5); /* nobody has noticed */
 }
 
 int main(int argc, char **argv) {
   MPI_Init(&argc, &argv);
   if (argc < 3) return 2;
   if (strcmp(argv[1], "killed") == 0) train_until_killed(argv[2]);
-  if (strcmp(argv[1], "dies") == 0) die_in_step(argv[2]);
+  if (strcmp(argv[1], "dies") == 0 && argc > 4) break_a_call(argv[2], argv[3], atol(argv[4]), CALL_DIES);
+  if (strcmp(argv[1], "fails") == 0 && argc > 4) break_a_call(argv[2], argv[3], atol(argv[4]), CALL_FAILS);
   at_once = strcmp(argv[1], "at-once") == 0;
   argv += at_once;
   argc -= at_once;
