@@ -27,7 +27,7 @@ CTEST := .venv/bin/ctest
 CMAKE_PACKAGE := cmake==$(CMAKE_VERSION)
 endif
 
-.PHONY: help demo docs wheel deb test test-cuda test-rust test-hosts test-aarch64 test-conan test-long test-peers test-torch test-libtorch test-paddle test-others test-burn fuzz bench bench-checkpoint bench-checkpoint-peers bench-forgotten bench-params bench-peers bench-python bench-quick bench-ranks bench-ranks-peers quantization finetune header ptx ptx-check instructions clean peers-helper
+.PHONY: help demo docs wheel deb test test-cuda test-rust test-hosts test-aarch64 test-conan test-long test-peers test-torch test-libtorch test-paddle test-others test-burn fuzz bench bench-checkpoint bench-checkpoint-peers bench-forgotten bench-params bench-peers bench-python bench-quick bench-ranks bench-ranks-link bench-ranks-peers quantization finetune header ptx ptx-check instructions clean peers-helper
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -113,11 +113,21 @@ bench-ranks: .venv/plots ## the phases of a step on 1, 2 and 4 ranks of MPI, and
 	mpicc -O3 -Iinclude benches/ranks/step.c -o build/ranks target/release/libadamw.a -lpthread -ldl -lm
 	for format in f32 split 8bit; do for ranks in 1 2 4; do \
 	for clip in "" unclipped; do \
-	  OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1 mpirun -n $$ranks build/ranks 16777216 $$format $$clip || exit 1; \
+	  OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1 mpirun --bind-to core:overload-allowed -n $$ranks build/ranks 16777216 $$format $$clip || exit 1; \
 	done; done; done >build/ranks.txt
 	.venv/bin/python benches/ranks/model.py build/ranks.txt docs/scaling.svg
 	$(CC) -O3 -Iinclude benches/ranks/one.c -o build/one target/release/libadamw.a -lpthread -ldl -lm
 	for elements in 16384 67108864; do build/one $$elements && build/one $$elements unclipped || exit 1; done
+
+bench-ranks-link: ## the phases of a step, and what of them it hides, over links of 1, 5 and 10 Gbit/s (needs Open MPI, and Linux with iproute2)
+	cargo build --release --locked --lib --target-dir target
+	mkdir -p build
+	mpicc -O3 -Iinclude benches/ranks/step.c -o build/ranks target/release/libadamw.a -lpthread -ldl -lm
+	for rate in 1gbit 5gbit 10gbit 1000gbit; do for format in f32 split 8bit; do \
+	for clip in "" unclipped; do \
+	  printf '%s ' $$rate && benches/ranks/link.sh $$rate build/ranks 16777216 $$format $$clip || exit 1; \
+	done; done; done >build/link.txt
+	python3 benches/ranks/model.py --link build/link.txt
 
 bench-ranks-peers: .venv-peers/ready $(WALKER) ## a step and its communication on two ranks, beside DeepSpeed and FSDP2 (needs Open MPI; fetches some GB)
 	cargo build --release --locked --lib --target-dir target
