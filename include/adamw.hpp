@@ -492,8 +492,7 @@ public:
   // Gives the handle to the caller, who ends it with adamw_destroy, and leaves this object empty.
   // Throws as long as the library may call a callback of this object.
   adamw_optimizer *release() {
-    const callbacks *own = callbacks_.get();
-    if (own && (own->loop || own->decays || own->ratio || own->schedule))
+    if (callbacks_ && callbacks_->has_any())
       detail::fail(ADAMW_STATUS_INVALID_ARGUMENT, "the handle has callbacks of the object's");
     return std::exchange(handle_, nullptr);
   }
@@ -663,11 +662,13 @@ public:
     });
   }
 
-  // Ranks that have ranges of the same parameters agree by `reduce` before every step.
+  // Ranks that have ranges of the same parameters agree by `reduce` before every step. It takes
+  // the one of set_next_piece away.
   void set_all_reduce(adamw::all_reduce reduce) {
     install(&callbacks::reduce, std::move(reduce), [handle = handle_](adamw::all_reduce *own) {
       return adamw_set_all_reduce(handle, own ? run_all_reduce : nullptr, own);
     });
+    callbacks_->next.reset();
   }
 
   // Steps of ranks go on piece by piece, of about so many elements, and call `next` before each.
@@ -1046,6 +1047,10 @@ private:
     std::unique_ptr<adamw::all_reduce> reduce;
     std::unique_ptr<adamw::next_piece> next;
     std::unique_ptr<schedule_function> schedule;
+
+    bool has_any() const {
+      return loop || allocator || decays || ratio || reduce || next || schedule;
+    }
   };
 
   // Arrays of numbers and of tensors, from pairs of the two.

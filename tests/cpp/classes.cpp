@@ -192,12 +192,22 @@ static void a_handle_can_be_released_without_callbacks() {
   w.optimizer.set_schedule([](std::uint64_t) { return 1.0; });
   HOLDS(refuses() && w.optimizer.get() == handle);
   w.optimizer.remove_schedule();
+  w.optimizer.set_all_reduce([](double *, std::size_t) {});
+  HOLDS(refuses());
+  w.optimizer.set_next_piece([](std::uint64_t, std::uint64_t) {});
+  HOLDS(refuses());
+  w.optimizer.set_all_reduce(nullptr); // takes both away
   HOLDS(w.optimizer.release() == handle && w.optimizer.get() == nullptr && w.optimizer.release() == nullptr);
   HOLDS(adamw_step(handle) == ADAMW_STATUS_OK && adamw_destroy(handle) == ADAMW_STATUS_OK);
   adamw::config config;
   config.loop = [](std::size_t, const adamw::task &) {};
   adamw::optimizer with_loop(config);
   HOLDS(fails([&] { with_loop.release(); }, ADAMW_STATUS_INVALID_ARGUMENT));
+  adamw::config of_host;
+  of_host.allocator.alloc = [](std::size_t, std::int32_t, void *) -> void * { return nullptr; };
+  of_host.allocator.free = [](void *, std::size_t, std::int32_t, void *) {};
+  adamw::optimizer with_allocator(of_host);
+  HOLDS(fails([&] { with_allocator.release(); }, ADAMW_STATUS_INVALID_ARGUMENT));
 }
 
 // The copies of a callback that there are.
