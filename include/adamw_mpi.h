@@ -895,6 +895,8 @@ static inline adamw_status adamw_mpi_init(adamw_mpi *ranks, MPI_Comm comm,
       status = adamw_mpi_broadcast(ranks);
     for (uint32_t i = (uint32_t)num_params; status && i > 0; i--)
       adamw_remove_param(ranks->optimizer, i - 1);
+  } else {
+    ranks->optimizer = NULL; // whose gradients and all_reduce may be the host's
   }
   if (status)
     adamw_mpi_free(ranks);

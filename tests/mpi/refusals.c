@@ -212,6 +212,43 @@ static void refuses_other_settings(void) {
   }
 }
 
+static int32_t add_up_alone(double *numbers, size_t count, void *user_data) {
+  (void)numbers, (void)count;
+  ++*(int *)user_data;
+  return 0;
+}
+
+/* An init that is refused leaves the optimizer as it was: its gradients, and its all_reduce. */
+static void leaves_what_it_refuses(void) {
+  static float x[2], grad[2] = {1, 1};
+  int n_calls = 0;
+  uint32_t number;
+  adamw_mpi second;
+  world w;
+  row = "an optimizer of the host's";
+  world_new(&w, ADAMW_NONFINITE_SKIP);
+  check(adamw_add_array(w.optimizer, "x", x, 2, ADAMW_DTYPE_F32, &number));
+  check(adamw_set_grad_array(w.optimizer, number, grad, 2, ADAMW_DTYPE_F32));
+  check(adamw_set_all_reduce(w.optimizer, add_up_alone, &n_calls));
+  HOLDS(init(&w) == ADAMW_STATUS_INVALID_ARGUMENT);
+  check(adamw_step(w.optimizer));
+  HOLDS(n_calls > 0 && x[1] < 0);
+  world_end(&w);
+
+  row = "a second init";
+  uint64_t hashes[2];
+  for (int is_refused = 0; is_refused < 2; is_refused++) {
+    world_new(&w, ADAMW_NONFINITE_SKIP);
+    HOLDS(init(&w) == 0);
+    HOLDS(!is_refused || adamw_mpi_init(&second, MPI_COMM_WORLD, w.optimizer, w.params, w.num_params,
+                                        NULL) == ADAMW_STATUS_INVALID_ARGUMENT);
+    for (int i = 0; i < 2; i++) HOLDS(adamw_mpi_step(&ranks) == 0);
+    hashes[is_refused] = model_hash(&w.m);
+    world_end(&w);
+  }
+  HOLDS(hashes[0] == hashes[1]);
+}
+
 static void refuses_parts(void) {
   world w;
   row = "num_parts";
@@ -329,6 +366,7 @@ int main(int argc, char **argv) {
   if (argc < 2) return 2;
   refuses_lists();
   refuses_other_settings();
+  leaves_what_it_refuses();
   refuses_parts();
   skips_and_fails_together();
   sums_in_any_order();
