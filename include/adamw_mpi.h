@@ -912,6 +912,12 @@ static inline adamw_status adamw_mpi_set_grad(adamw_mpi *ranks, size_t param, co
   return ADAMW_STATUS_OK;
 }
 
+// Whether calls may enter the optimizer. A step that is refused at once would not meet the others.
+static inline adamw_status adamw_mpi_enters(adamw_mpi *ranks) {
+  uint32_t num_params = 0;
+  return adamw_mpi_told(ranks, adamw_num_params(ranks->optimizer, &num_params));
+}
+
 // Begins to add up the gradients of ranks 0 to num_parts - 1.
 static inline adamw_status adamw_mpi_begin_round(adamw_mpi *ranks, int num_parts) {
   int is_same = 0;
@@ -922,6 +928,8 @@ static inline adamw_status adamw_mpi_begin_round(adamw_mpi *ranks, int num_parts
   else if (ranks->sum_any && num_parts < ranks->num_ranks)
     status = adamw_mpi_fails(ranks, ADAMW_STATUS_UNSUPPORTED, "num_parts",
                              "ADAMW_MPI_SUM_REDUCE needs a part of every rank");
+  if (!status)
+    status = adamw_mpi_enters(ranks);
   if (!status)
     status = adamw_mpi_tell_grads(ranks, 1);
   status = adamw_mpi_agree(ranks, status);
@@ -952,12 +960,16 @@ static inline adamw_status adamw_mpi_step(adamw_mpi *ranks) {
   adamw_status status = ADAMW_STATUS_OK;
   if (ranks->is_broken)
     return ADAMW_MPI_STATUS_MPI;
-  if (!ranks->has_sums && ranks->num_ranks == 1 && !ranks->on_device)
+  if (ranks->has_sums)
+    status = adamw_mpi_agree(ranks, adamw_mpi_enters(ranks));
+  else if (ranks->num_ranks == 1 && !ranks->on_device)
     status = adamw_mpi_tell_grads(ranks, 0);
-  else if (!ranks->has_sums)
+  else
     status = adamw_mpi_begin_round(ranks, ranks->num_ranks);
-  if (status)
+  if (status) {
+    ranks->has_sums = 0;
     return status;
+  }
   memset(&info, 0, sizeof info);
   ranks->is_stepping = 1;
   status = adamw_step(ranks->optimizer);

@@ -249,6 +249,24 @@ static void leaves_what_it_refuses(void) {
   HOLDS(hashes[0] == hashes[1]);
 }
 
+/* A rank whose optimizer no call may enter: all are told, before one waits for it. */
+static void tells_of_a_handle_that_cannot_step(void) {
+  for (int adds = 0; adds < 2; adds++) {
+    world w;
+    row = adds ? "a handle that is gone behind a round" : "a handle that is gone";
+    world_new(&w, ADAMW_NONFINITE_SKIP);
+    HOLDS(init(&w) == 0);
+    HOLDS(adamw_mpi_step(&ranks) == 0);
+    if (adds) HOLDS(adamw_mpi_add_grads(&ranks, num_ranks) == 0);
+    uint64_t before = model_hash(&w.m);
+    if (rank == num_ranks - 1) no_optimizer(&w);
+    HOLDS(adamw_mpi_step(&ranks) == ADAMW_STATUS_BAD_HANDLE);
+    HOLDS(model_hash(&w.m) == before);
+    HOLDS(adamw_mpi_add_grads(&ranks, num_ranks) == ADAMW_STATUS_BAD_HANDLE);
+    world_end(&w);
+  }
+}
+
 static void refuses_parts(void) {
   world w;
   row = "num_parts";
@@ -367,6 +385,7 @@ int main(int argc, char **argv) {
   refuses_lists();
   refuses_other_settings();
   leaves_what_it_refuses();
+  tells_of_a_handle_that_cannot_step();
   refuses_parts();
   skips_and_fails_together();
   sums_in_any_order();
