@@ -1200,8 +1200,7 @@ adamw_status adamw_get_step_info(const adamw_optimizer *optimizer,
 /// tensor `[num_params, 2] f64`, the two numbers that a step measures of each parameter: the sum
 /// of the squares of its gradient (or of the mean, if the handle averages accumulated ones), with
 /// the loss scale in it, and the number of elements that are not finite. Both are 0 for a parameter
-/// that the step would not step. num_params is the number of parameters ever added, as
-/// `adamw_num_params` returns it.
+/// that the step would not step. num_params is what `adamw_num_params` returns.
 ///
 /// Hosts that have parts of a model each add up their sums, element by element, as an all-reduce
 /// does, and give the result to `adamw_set_grad_sums`. Then all of them clip by the same factor and
@@ -1231,8 +1230,8 @@ adamw_status adamw_measure_grads(adamw_optimizer *optimizer, const struct adamw_
 ///
 /// On the device of the handle they are read there in the order of the stream, and the step waits
 /// for nothing that a step that measures does not wait for. In the host's memory they are read
-/// during the call, and the step need not wait for norms at all. After `adamw_add_param` the tensor
-/// is too short, and steps fail until another one is given.
+/// during the call, and the step need not wait for norms at all. When `adamw_num_params` has
+/// changed, steps that need sums fail until a tensor of the new length is given.
 ///
 /// The caller ensures:
 /// `sums` is NULL, or a tensor that meets the conventions of the header and stays readable until
