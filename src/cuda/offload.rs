@@ -41,6 +41,8 @@ pub struct HostCopy {
     /// The copy has yet to be filled.
     is_stale: bool,
     pieces: Vec<Piece>,
+    /// The chunks for which the ring has made room.
+    n_chunks: usize,
 }
 
 /// The streams on which gradients come down and parameters go up.
@@ -122,7 +124,8 @@ impl Cuda {
             pieces.push(Piece { arrived: device.event()?, n_chunks: 0 });
         }
         let param_copy = self.room(&device, bytes, what)?;
-        Ok(HostCopy { param: *param, param_copy, landings: [None, None], is_stale: true, pieces })
+        let landings = [None, None];
+        Ok(HostCopy { param: *param, param_copy, landings, is_stale: true, pieces, n_chunks: 0 })
     }
 
     /// Allocates memory for a copy or for gradients. Three quarters of what may be pinned is for
@@ -155,7 +158,9 @@ impl Cuda {
     pub fn release_copy(&mut self, number: u32) -> Result<(), Error> {
         self.check_not_capturing("removing a parameter")?;
         self.wait_for_all()?;
-        self.copies.remove(number);
+        if let (Some(copy), Some(ring)) = (self.copies.remove(number), &mut self.ring) {
+            ring.release(copy.n_chunks);
+        }
         Ok(())
     }
 
@@ -172,10 +177,14 @@ impl Cuda {
             let (bytes, n_pieces) = (n as usize * dtype.bytes(), copy.pieces.len());
             let room = self.room(&device, bytes, "the host's copy of a gradient")?;
             drop(device);
-            if let (Some(ring), true) = (&mut self.ring, room.is_plain()) {
-                ring.reserve(n_pieces, bytes.min(PIECE as usize * dtype.bytes()))?;
-            }
+            let n_chunks = match (&mut self.ring, room.is_plain()) {
+                (Some(ring), true) => {
+                    ring.reserve(n_pieces, bytes.min(PIECE as usize * dtype.bytes()))?
+                }
+                _ => 0,
+            };
             let copy = self.copies.get_mut(number).ok_or(Error::BrokenDevice)?;
+            copy.n_chunks += n_chunks;
             copy.landings[place] = Some(room);
         }
         let copy = self.copies.get(number).ok_or(Error::BrokenDevice)?;

@@ -92,13 +92,20 @@ impl Ring {
         })
     }
 
-    /// Makes room for the chunks of a gradient that comes down in pieces of so many bytes.
-    pub fn reserve(&mut self, n_pieces: usize, piece_bytes: usize) -> Result<(), Error> {
-        let most_chunks = self.most_chunks + n_pieces * piece_bytes.div_ceil(self.bytes);
-        let missing = most_chunks - self.chunks.len();
+    /// Makes room for the chunks of a gradient that comes down in pieces of so many bytes. Returns
+    /// how many those are at most.
+    pub fn reserve(&mut self, n_pieces: usize, piece_bytes: usize) -> Result<usize, Error> {
+        let n_chunks = n_pieces * piece_bytes.div_ceil(self.bytes);
+        let most_chunks = self.most_chunks + n_chunks;
+        let missing = most_chunks.saturating_sub(self.chunks.len());
         reserve(&mut self.chunks, missing, "the pieces of a parameter")?;
         self.most_chunks = most_chunks;
-        Ok(())
+        Ok(n_chunks)
+    }
+
+    /// Counts out so many chunks of gradients that come down no more.
+    pub fn release(&mut self, n_chunks: usize) {
+        self.most_chunks -= n_chunks;
     }
 
     /// Forgets what a failed step has left on its way.

@@ -2,7 +2,8 @@
 
 use crate::common::array::{Array, Dtype};
 use crate::common::cpu_time::seconds;
-use crate::common::handle::{Handle, config};
+use crate::common::device::{Device, OnDevice};
+use crate::common::handle::{Handle, Param, config};
 use crate::{LIVE, alone};
 use adamw::ffi::*;
 use std::sync::atomic::Ordering;
@@ -109,4 +110,27 @@ fn parameters_come_go_and_are_found_at_the_same_cost_however_many_there_are() {
     // Caches count, so it is not quite the same; a list of all would make it sixty times as much.
     times[0] *= 12.0;
     assert!(times[1] < times[0], "{times:?}");
+}
+
+#[test]
+fn offloaded_parameters_that_come_and_go_leave_no_room_for_gradients_that_pass_through_little_memory()
+ {
+    let (_alone, _device) = (alone(), Device::new());
+    const N: usize = 1 << 20;
+    let handle = Handle::new(&adamw_config { pinned_bytes: 1 << 16, ..config() });
+    let values = Array::zeros(Dtype::F32, N);
+    let (param, grad) = (OnDevice::of(&values, 0), OnDevice::of(&values, 0));
+    let round = || {
+        let mut tensors = [None; 9];
+        tensors[0] = Some(param.tensor());
+        let new = Param { offload: true, ..Param::new("w", &values) };
+        let number = handle.try_add_tensors(&new, tensors).unwrap();
+        handle.set_grad_tensor(number, &grad.tensor()).unwrap();
+        handle.remove(number).unwrap();
+    };
+    round();
+    let before = LIVE.load(Ordering::Relaxed);
+    (0..20).for_each(|_| round());
+    let after = LIVE.load(Ordering::Relaxed);
+    assert!(after < before + 100_000, "{before} bytes, then {after}");
 }
