@@ -359,6 +359,23 @@ fn elements_that_are_on_no_rank_or_on_two_are_told() {
     }
 }
 
+#[test]
+fn a_whole_that_is_absurdly_long_is_told_at_once() {
+    let (whole, n) = (1 << 62, 1000);
+    on_ranks(2, |rank, meeting| {
+        let model = Model { dtype: Dtype::F32, lengths: &[2 * n] };
+        let range = rank * n..(rank + 1) * n;
+        let edit = |_, param: &mut Param| param.whole_elements = whole;
+        let part = Part::new(Handle::new(&base()), model, vec![range], edit);
+        meeting.join(&part.handle).unwrap();
+        let _grads = set_grads(&part);
+        let failure = part.handle.try_step().unwrap_err();
+        assert_eq!(failure.status, Status::Mismatch);
+        let text = format!("the ranks have {} elements of its {whole}", 2 * n);
+        assert!(failure.text.contains(&text), "{}", failure.text);
+    });
+}
+
 unsafe extern "C" fn refuses(_: *mut f64, _: usize, n_calls: *mut c_void) -> i32 {
     // SAFETY: the test's own number.
     let left = unsafe { &*n_calls.cast::<AtomicI32>() };

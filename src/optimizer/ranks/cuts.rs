@@ -35,9 +35,10 @@ impl Optimizer {
     pub(super) fn exchange_cuts(&self, ranks: &mut Ranks) -> Result<(), Error> {
         ranks.nodes.marks.clear();
         let n_numbers: u64 = self.params.ids(&self.params.all()).map(|id| self.n_told(id)).sum();
-        let mut problem = None;
+        let (mut problem, mut is_covered) = (None, true);
         let mut first = 0;
-        while first < n_numbers {
+        // All ranks find in the same piece what is not covered: a whole may be absurdly long.
+        while first < n_numbers && is_covered {
             let piece = first..n_numbers.min(first + PIECE as u64);
             ranks.buffer.clear();
             ranks.buffer.resize((piece.end - piece.start) as usize, 0.0);
@@ -48,6 +49,7 @@ impl Optimizer {
             let Ranks { buffer, nodes, .. } = &mut *ranks;
             self.each_in(&piece, |id, before| {
                 let learnt = self.learn_ranges(id, before, &piece, buffer, &mut nodes.marks);
+                is_covered &= !matches!(learnt, Err(Error::Ranks(_)));
                 problem = problem.or(learnt.err());
             });
             first = piece.end;
