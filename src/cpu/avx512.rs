@@ -3,21 +3,24 @@
 //! Sixty-four elements of a block are stepped (`math.rs`, over `lanes.rs`), and as many of the
 //! block before are encoded meanwhile: what waits for the divider, and for a block's largest
 //! magnitudes, has other work beside it. Codes are decoded and encoded as words of 16 bits, the
-//! upper halves of f32s, of which a register has thirty-two (`bytes.rs`, `nibbles.rs`).
+//! upper halves of f32s, of which a register has thirty-two (`bytes.rs`, `nibbles.rs`). Parameters
+//! are f32s, or split masters, joined and split in registers (`params.rs`).
 
 mod bytes;
 mod nibbles;
+mod params;
 mod words;
 
-use super::coded::{self, Codes};
+use super::coded::{self, Codes, SplitMaster};
 use crate::codes;
+use crate::cpu::convert::Convert;
 use crate::cpu::lanes::{Floats, LANES};
+use crate::dtype::Bf16;
 use crate::math::{Arithmetic, StepScalars, direction, moments, moved};
 use crate::noise::Noise;
 use core::arch::x86_64::*;
-
-/// `N` groups of what is stepped at once.
-type Groups<T, const N: usize> = [[T; LANES]; N];
+use core::marker::PhantomData;
+use params::{Block, Groups, InF32, InHalves, Params, groups, groups_mut, moments_of};
 
 /// Groups of elements in a block, and of bytes in its codes.
 const IN_BYTES: [usize; 2] = [codes::BLOCK / LANES; 2];
@@ -47,16 +50,10 @@ pub fn update_bytes(
     if n_blocks == 0 {
         return rest_in_bytes(scalars, param, grad, moments, noise, wide);
     }
-    let [now, before] = &mut wide;
+    let room = wide.each_mut().map(|wide| &mut **wide);
     let whole = (n_blocks, [noise; 2]);
-    update::<{ IN_BYTES[0] }, { IN_BYTES[1] }>(
-        whole,
-        scalars,
-        param,
-        grad,
-        &mut moments,
-        [now, before],
-    );
+    let params = InF32 { param: &mut *param, grad };
+    update::<_, { IN_BYTES[0] }, { IN_BYTES[1] }>(whole, scalars, params, &mut moments, room);
     after_in_bytes((n_blocks, noise), scalars, param, grad, moments, wide);
 }
 
@@ -106,16 +103,10 @@ pub fn update_nibbles(
     if n_blocks == 0 {
         return rest_in_nibbles(scalars, param, grad, moments, noise, wide);
     }
-    let (now, before) = wide.split_at_mut(2 * codes::nibbles::BLOCK);
+    let room = wide.split_at_mut(2 * codes::nibbles::BLOCK).into();
     let whole = (n_blocks, noise);
-    update::<{ IN_NIBBLES[0] }, { IN_NIBBLES[1] }>(
-        whole,
-        scalars,
-        param,
-        grad,
-        &mut moments,
-        [now, before],
-    );
+    let params = InF32 { param: &mut *param, grad };
+    update::<_, { IN_NIBBLES[0] }, { IN_NIBBLES[1] }>(whole, scalars, params, &mut moments, room);
     after_in_nibbles((n_blocks, noise), scalars, param, grad, moments, wide);
 }
 
@@ -151,6 +142,39 @@ fn rest_in_nibbles(
     coded::update_nibbles(scalars, param, grad, moments, noise, wide);
 }
 
+/// Steps whole blocks of split masters whose moments have 8 bits.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub fn update_split_bytes<C: Convert>(
+    scalars: &StepScalars<f32>,
+    master: SplitMaster,
+    grad: &[Bf16],
+    mut moments: [Codes; 2],
+    noise: Noise,
+    wide: [&mut [f32]; 2],
+) {
+    let whole = (grad.len() / codes::BLOCK, [noise; 2]);
+    let params = InHalves { master, grad, by: PhantomData::<C> };
+    update::<_, { IN_BYTES[0] }, { IN_BYTES[1] }>(whole, scalars, params, &mut moments, wide);
+}
+
+/// Steps whole blocks of split masters whose moments have 4 bits.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub fn update_split_nibbles<C: Convert>(
+    scalars: &StepScalars<f32>,
+    master: SplitMaster,
+    grad: &[Bf16],
+    mut moments: [Codes; 2],
+    noise: [Noise; 2],
+    wide: &mut [f32],
+) {
+    let wide = wide.split_at_mut(2 * codes::nibbles::BLOCK).into();
+    let whole = (grad.len() / codes::nibbles::BLOCK, noise);
+    let params = InHalves { master, grad, by: PhantomData::<C> };
+    update::<_, { IN_NIBBLES[0] }, { IN_NIBBLES[1] }>(whole, scalars, params, &mut moments, wide);
+}
+
 /// Returns how many of the whole blocks are stepped here: none if they are fewer than `FEW`, and
 /// none in a step that forgets. Beside a single block nothing is encoded, and those of 4 bits that
 /// `stepper.rs` widens, four at a time, would need more stack than a step has.
@@ -162,11 +186,10 @@ fn n_blocks<const FEW: usize>(scalars: &StepScalars<f32>, whole: usize) -> usize
 /// other blocks, so that the stack has one of both.
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn update<const N: usize, const BYTES: usize>(
+fn update<P: Params, const N: usize, const BYTES: usize>(
     (n_blocks, noise): (usize, [Noise; 2]),
     scalars: &StepScalars<f32>,
-    param: &mut [f32],
-    grad: &[f32],
+    mut params: P,
     [first, second]: &mut [Codes; 2],
     [wide, other]: [&mut [f32]; 2],
 ) {
@@ -176,12 +199,12 @@ fn update<const N: usize, const BYTES: usize>(
         core::mem::swap(&mut now, &mut last);
         let (start, start_bytes) = (i * N * LANES, i * BYTES * LANES);
         let scales = [first.scales[i], second.scales[i]];
-        let (param, grad) = (groups_mut(&mut param[start..]), groups(&grad[start..]));
+        let mut params = params.block::<N>(start);
         let (first_before, first_codes) = first.codes.split_at_mut(start_bytes);
         let (second_before, second_codes) = second.codes.split_at_mut(start_bytes);
         let codes = [groups(first_codes), groups(second_codes)];
         let largest = match inverse {
-            None => first_step(scalars, scales, param, grad, codes, &mut now),
+            None => first_step(scalars, scales, &mut params, codes, &mut now),
             Some(inverse) => {
                 let at = start_bytes - BYTES * LANES;
                 let codes_before = [&mut first_before[at..], &mut second_before[at..]];
@@ -192,7 +215,7 @@ fn update<const N: usize, const BYTES: usize>(
                     noise: noise.map(|noise| noise.from((start - N * LANES) as u32)),
                 };
                 let before = Some(before);
-                step::<N, BYTES, true>(scalars, scales, param, grad, codes, &mut now, before)
+                step::<N, BYTES, true>(scalars, scales, &mut params, codes, &mut now, before)
             }
         };
         let mut scales = [0.0; 2];
@@ -214,12 +237,11 @@ fn update<const N: usize, const BYTES: usize>(
 fn first_step<const N: usize, const BYTES: usize>(
     scalars: &StepScalars<f32>,
     scales: [f32; 2],
-    param: &mut Groups<f32, N>,
-    grad: &Groups<f32, N>,
+    params: &mut impl Block,
     codes: [&Groups<u8, BYTES>; 2],
     wide: &mut [&mut Groups<f32, N>; 2],
 ) -> [u32; 2] {
-    step::<N, BYTES, false>(scalars, scales, param, grad, codes, wide, None)
+    step::<N, BYTES, false>(scalars, scales, params, codes, wide, None)
 }
 
 /// Encodes the last block, after which there is none.
@@ -238,8 +260,7 @@ fn encode<const N: usize, const BYTES: usize>(mut block: Stepped<N, BYTES>) {
 fn step<const N: usize, const BYTES: usize, const ENCODES: bool>(
     scalars: &StepScalars<f32>,
     scales: [f32; 2],
-    param: &mut Groups<f32, N>,
-    grad: &Groups<f32, N>,
+    params: &mut impl Block,
     codes: [&Groups<u8, BYTES>; 2],
     wide: &mut [&mut Groups<f32, N>; 2],
     mut before: Option<Stepped<N, BYTES>>,
@@ -248,13 +269,15 @@ fn step<const N: usize, const BYTES: usize, const ENCODES: bool>(
     let scales = scales.map(|scale| Floats::splat(scale));
     let mut largest = [_mm512_setzero_si512(); 2];
     let magnitude = _mm512_set1_epi32(0x7fff_ffff);
-    for i in 0..N {
+    let [first, second] = wide;
+    for (i, (first, second)) in first.iter_mut().zip(second.iter_mut()).enumerate() {
         let [exp_avg, exp_avg_sq] = decode(codes, i);
         let (exp_avg, exp_avg_sq) = (exp_avg * scales[0], exp_avg_sq * scales[1]);
-        let (exp_avg, exp_avg_sq) = moments(scalars, Floats::load(&grad[i]), exp_avg, exp_avg_sq);
+        let grad = Floats::load(params.grad(i, &mut [0.0; LANES]));
+        let (exp_avg, exp_avg_sq) = moments(scalars, grad, exp_avg, exp_avg_sq);
         let root = exp_avg_sq.sqrt();
-        exp_avg.store(&mut wide[0][i]);
-        exp_avg_sq.store(&mut wide[1][i]);
+        exp_avg.store(first);
+        exp_avg_sq.store(second);
         for bits in exp_avg.bits() {
             largest[0] = _mm512_max_epu32(largest[0], _mm512_and_si512(bits, magnitude));
         }
@@ -268,7 +291,10 @@ fn step<const N: usize, const BYTES: usize, const ENCODES: bool>(
         if let (true, Some(before)) = (ENCODES, &mut before) {
             encode_second(before, i);
         }
-        moved(scalars, Floats::load(&param[i]), direction).store(&mut param[i]);
+        let param = Floats::load(params.param(i, &mut [0.0; LANES]));
+        let mut after = [0.0; LANES];
+        moved(scalars, param, direction).store(&mut after);
+        params.set_param(i, &after);
     }
     // A second moment is not negative, but a NaN may have a sign.
     largest.map(|bits| _mm512_reduce_max_epu32(bits) & 0x7fff_ffff)
@@ -313,18 +339,4 @@ fn encode_second<const N: usize, const BYTES: usize>(block: &mut Stepped<N, BYTE
             nibbles::store(codes, i, &mut block.codes[1][0]);
         }
     }
-}
-
-fn groups<T, const N: usize>(block: &[T]) -> &Groups<T, N> {
-    block.as_chunks().0.first_chunk().expect("a whole block")
-}
-
-fn groups_mut<T, const N: usize>(block: &mut [T]) -> &mut Groups<T, N> {
-    block.as_chunks_mut().0.first_chunk_mut().expect("a whole block")
-}
-
-/// Returns room for both moments of a block.
-fn moments_of<const N: usize>(wide: &mut [f32]) -> [&mut Groups<f32, N>; 2] {
-    let (exp_avg, exp_avg_sq) = wide.split_at_mut(N * LANES);
-    [groups_mut(exp_avg), groups_mut(exp_avg_sq)]
 }

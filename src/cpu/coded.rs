@@ -12,6 +12,7 @@
 mod tests;
 
 use crate::codes::{self, nibbles, signed, unsigned};
+use crate::dtype::Bf16;
 use crate::math::{Element, StepScalars, adamw, forgotten};
 use crate::noise::Noise;
 
@@ -26,6 +27,12 @@ impl<'a> Codes<'a> {
     pub fn from(self, code: usize, scale: usize) -> Codes<'a> {
         Codes { codes: &mut self.codes[code..], scales: &mut self.scales[scale..] }
     }
+}
+
+/// Masters in two halves.
+pub struct SplitMaster<'a> {
+    pub upper: &'a mut [Bf16],
+    pub remainder: &'a mut [i16],
 }
 
 /// Steps f32 elements whose moments have 8 bits. `wide` has room for the moments of a block; the

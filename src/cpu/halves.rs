@@ -1,9 +1,16 @@
 //! The step of 16-bit parameters that one loop takes.
 #![forbid(unsafe_code)]
 
+use super::coded::SplitMaster;
 use super::isa::Isa;
-use crate::math::StepScalars;
+use super::moments;
+use super::space::{Blocks, Space};
+use crate::codes::{self, nibbles};
+use crate::dtype::Bf16;
+use crate::math::{Scalars, StepScalars};
+use crate::noise::Source;
 use crate::tensor::{Chunk, Moment, Precise, Slice, SliceMut, State, StateOf};
+use core::ops::Range;
 
 /// Steps a chunk whose moments are f32 and whose gradient is of the parameter's own 16-bit type, by
 /// scalars that ask for nothing but a loop; `None` if the instruction set has no such loop for it.
@@ -43,6 +50,86 @@ pub fn step(isa: &Isa, scalars: &StepScalars<f32>, chunk: &mut Chunk) -> Option<
         }
         _ => None,
     }
+}
+
+/// Steps a chunk of split masters whose moments are codes, by scalars that ask for nothing but a
+/// loop; `None` if the instruction set has no such loop for it.
+#[inline(never)] // as `step`
+pub fn step_coded(
+    isa: &Isa,
+    scalars: &Scalars,
+    chunk: &mut Chunk,
+    space: &mut Space,
+) -> Option<()> {
+    let Chunk { rows: None, change: None, random, param, grad, state, .. } = chunk else {
+        return None;
+    };
+    let (SliceMut::Bf16(param), Slice::Bf16(grad)) = (param, grad) else { return None };
+    let State::F32(state) = state else { return None };
+    let block = match state {
+        StateOf { max_exp_avg_sq: Some(_), .. } => return None,
+        StateOf { exp_avg: Moment::Bytes(..), precise: Precise::Split(_), .. } => codes::BLOCK,
+        StateOf { exp_avg: Moment::Nibbles(..), precise: Precise::Split(_), .. } => nibbles::BLOCK,
+        _ => return None,
+    };
+    let (of_f32, blocks) = (&scalars.f32, space.f32());
+    let (key, first) = random.unzip();
+    let first = first.unwrap_or(0);
+    let mut start = 0;
+    while start < param.len() {
+        let at = Source::part(first, start, param.len());
+        let whole = at.end - at.len() % block;
+        let random = |start| key.map(|key| key.at(scalars.step, first + start as u64));
+        step_blocks(isa, of_f32, (param, grad), state, at.start..whole, random(start), blocks)?;
+        if whole < at.end {
+            step_rest(isa, of_f32, (param, grad), state, whole..at.end, random(whole), blocks);
+        }
+        start = at.end;
+    }
+    Some(())
+}
+
+/// Steps whole blocks of codes.
+fn step_blocks(
+    isa: &Isa,
+    scalars: &StepScalars<f32>,
+    (param, grad): (&mut [Bf16], &[Bf16]),
+    state: &mut StateOf<f32>,
+    at: Range<usize>,
+    random: Option<Source>,
+    blocks: &mut Blocks<f32>,
+) -> Option<()> {
+    let StateOf { mut exp_avg, mut exp_avg_sq, precise, .. } = state.part(at.clone());
+    let Precise::Split(remainder) = precise else { return None };
+    let master = SplitMaster { upper: &mut param[at.clone()], remainder };
+    let (mut wide, mut other) = (blocks.exp_avg.whole(), blocks.narrow.1.whole());
+    let (moments, wide) = ([&mut exp_avg, &mut exp_avg_sq], [wide.get(), other.get()]);
+    moments::step_coded_split(isa, scalars, (master, &grad[at]), moments, random, wide)
+}
+
+/// Steps what is less than a block of codes.
+#[inline(never)] // so that whole blocks are stepped on a smaller stack
+fn step_rest(
+    isa: &Isa,
+    scalars: &StepScalars<f32>,
+    (param, grad): (&mut [Bf16], &[Bf16]),
+    state: &mut StateOf<f32>,
+    at: Range<usize>,
+    random: Option<Source>,
+    blocks: &mut Blocks<f32>,
+) {
+    let StateOf { mut exp_avg, mut exp_avg_sq, precise, .. } = state.part(at.clone());
+    let Precise::Split(remainder) = precise else { return };
+    let (param, grad) = (&mut param[at.clone()], &grad[at]);
+    let (narrow, exp_avg_sq_buffer) = &mut blocks.narrow;
+    let (mut wide, mut wide_grad) = (narrow.whole(), blocks.grad.whole());
+    let (wide, wide_grad) = (&mut wide.get()[..param.len()], &mut wide_grad.get()[..param.len()]);
+    isa.join(param, remainder, wide);
+    isa.widen_bf16(grad, wide_grad);
+    let (moments, operands) = ([&mut exp_avg, &mut exp_avg_sq], (&mut *wide, &*wide_grad));
+    let buffers = (&mut blocks.exp_avg.whole(), &mut exp_avg_sq_buffer.whole());
+    moments::step_coded(isa, scalars, operands, moments, random, buffers);
+    isa.split(wide, param, remainder);
 }
 
 #[cfg(all(test, target_arch = "x86_64"))]

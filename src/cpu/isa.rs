@@ -7,12 +7,13 @@
 //!
 //! The loops of `converting` (`groups.rs`) are there where the instruction set has instructions for
 //! 16-bit floats (`isa/x86.rs`); they are why AVX2 asks for F16C, which every such processor has.
+//! Those of `splitting` are there with AVX-512 only (`avx512.rs`).
 //!
 //! A new instruction set is one line of `loops!`, a new loop one entry; `leaf` is the module with a
 //! set's own way through moments that are codes. Fused multiply-add is enabled nowhere: Rust never
 //! contracts, and a feature that is off cannot be used by mistake.
 
-use super::coded::{self, Codes};
+use super::coded::{self, Codes, SplitMaster};
 #[cfg(target_arch = "x86_64")]
 use super::groups;
 use super::loops;
@@ -28,13 +29,17 @@ use crate::sys;
 mod x86;
 
 /// Declares `Isa` from its loops, each once: the table of function pointers, a copy of every loop
-/// for each instruction set, and the methods that call them. Methods of `converting` return `None`
-/// where the instruction set does not convert.
+/// for each instruction set, and the methods that call them. Methods of `converting` and
+/// `splitting` return `None` where the instruction set has no such loop.
 macro_rules! loops {
     (
         converting {$(
             $(#[$wide_doc:meta])*
             $wide:ident($($wide_arg:ident: $wide_type:ty),*) = $wide_body:path;
+        )*}
+        splitting {$(
+            $(#[$split_doc:meta])*
+            $split:ident($($split_arg:ident: $split_type:ty),*) = $split_body:path;
         )*}
         $(
             $(#[$doc:meta])*
@@ -49,6 +54,7 @@ macro_rules! loops {
             runs: fn() -> bool,
             $($name: unsafe fn($($type),*) $(-> $result)?,)*
             $($wide: Option<unsafe fn($($wide_type),*)>,)*
+            $($split: Option<unsafe fn($($split_type),*)>,)*
         }
 
         impl Isa {
@@ -62,19 +68,27 @@ macro_rules! loops {
                 // SAFETY: a reference to an `Isa` proves that the processor has its features.
                 self.$wide.map(|step| unsafe { step($($wide_arg),*) })
             })*
+            $($(#[$split_doc])*
+            pub fn $split(&self, $($split_arg: $split_type),*) -> Option<()> {
+                // SAFETY: a reference to an `Isa` proves that the processor has its features.
+                self.$split.map(|step| unsafe { step($($split_arg),*) })
+            })*
         }
 
         isa!(PORTABLE, portable, IsaCap::Portable, [], coded;
-            without {$($wide)*} with {}
+            without {$($wide)* $($split)*} with {}
             $($name($($arg: $type),*) $(-> $result)? = $body;)*);
         #[cfg(target_arch = "x86_64")]
         isa!(AVX2, avx2, IsaCap::Avx2, ["avx2" "f16c"], coded;
-            without {} with {x86::F16c: $($wide($($wide_arg: $wide_type),*) = $wide_body;)*}
+            without {$($split)*}
+            with {x86::F16c: $($wide($($wide_arg: $wide_type),*) = $wide_body;)*}
             $($name($($arg: $type),*) $(-> $result)? = $body;)*);
         #[cfg(target_arch = "x86_64")]
         isa!(AVX512, avx512, IsaCap::Avx512, ["avx512f" "avx512bw" "avx512dq" "avx512vl"],
             crate::cpu::avx512;
-            without {} with {x86::Avx512: $($wide($($wide_arg: $wide_type),*) = $wide_body;)*}
+            without {}
+            with {x86::Avx512: $($wide($($wide_arg: $wide_type),*) = $wide_body;)*
+                $($split($($split_arg: $split_type),*) = $split_body;)*}
             $($name($($arg: $type),*) $(-> $result)? = $body;)*);
     };
 }
@@ -151,6 +165,18 @@ loops! {
             scalars: &StepScalars<f32>, param: &mut [Bf16], rest: &mut [u16], grad: &[Bf16],
             exp_avg: &mut [f32], exp_avg_sq: &mut [f32]
         ) = groups::update_kahan::<Own, Bf16>;
+    }
+    splitting {
+        /// Steps whole blocks of split masters whose moments have 8 bits, as `update_bytes` does.
+        update_split_bytes(
+            scalars: &StepScalars<f32>, master: SplitMaster, grad: &[Bf16], moments: [Codes; 2],
+            noise: Noise, wide: [&mut [f32]; 2]
+        ) = leaf::update_split_bytes::<Own>;
+        /// Steps whole blocks of split masters whose moments have 4 bits.
+        update_split_nibbles(
+            scalars: &StepScalars<f32>, master: SplitMaster, grad: &[Bf16], moments: [Codes; 2],
+            noise: [Noise; 2], wide: &mut [f32]
+        ) = leaf::update_split_nibbles::<Own>;
     }
 
     update_f32(

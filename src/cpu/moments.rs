@@ -1,11 +1,13 @@
-//! A block of moments: stepped by one loop where both are codes (`step_coded`); otherwise each is
-//! widened to the compute type (`open`), and stored again (`close`).
+//! A block of moments: stepped by one loop where both are codes (`step_coded`, and
+//! `step_coded_split` for split masters); otherwise each is widened to the compute type (`open`),
+//! and stored again (`close`).
 #![forbid(unsafe_code)]
 
 use super::block::BufferPart;
-use super::coded::Codes;
+use super::coded::{Codes, SplitMaster};
 use super::compute::Compute;
 use super::isa::Isa;
+use crate::dtype::Bf16;
 use crate::math::StepScalars;
 use crate::noise::{Noise, NoiseStream, Source};
 use crate::tensor::{Moment, StateOf};
@@ -143,6 +145,34 @@ pub fn step_coded<T: Compute>(
                 .map(|(codes, scales)| Codes { codes, scales });
             let noise = [NoiseStream::ExpAvg, NoiseStream::ExpAvgSq].map(noise);
             isa.update_nibbles(scalars, param, grad, moments, noise, wide);
+        }
+        _ => unreachable!("Format::new gives both moments one format"),
+    }
+}
+
+/// Steps whole blocks of split masters whose moments are both codes, without amsgrad; `None` if the
+/// instruction set has no loop for them. What is in `wide` is lost.
+pub fn step_coded_split(
+    isa: &Isa,
+    scalars: &StepScalars<f32>,
+    (master, grad): (SplitMaster, &[Bf16]),
+    moments: [&mut Moment<f32>; 2],
+    random: Option<Source>,
+    [wide, other]: [&mut [f32]; 2],
+) -> Option<()> {
+    let noise = |stream| noise(random, stream);
+    match moments {
+        [Moment::Bytes(codes0, scales0), Moment::Bytes(codes1, scales1)] => {
+            let moments = [(codes0, scales0), (codes1, scales1)]
+                .map(|(codes, scales)| Codes { codes, scales });
+            let noise = noise(NoiseStream::ExpAvgSq);
+            isa.update_split_bytes(scalars, master, grad, moments, noise, [wide, other])
+        }
+        [Moment::Nibbles(codes0, scales0), Moment::Nibbles(codes1, scales1)] => {
+            let moments = [(codes0, scales0), (codes1, scales1)]
+                .map(|(codes, scales)| Codes { codes, scales });
+            let noise = [NoiseStream::ExpAvg, NoiseStream::ExpAvgSq].map(noise);
+            isa.update_split_nibbles(scalars, master, grad, moments, noise, wide)
         }
         _ => unreachable!("Format::new gives both moments one format"),
     }

@@ -84,7 +84,8 @@ fn update(isa: &'static Isa, steps: &Steps, chunk: &mut Chunk, space: &mut Space
     if chunk.behind.is_empty()
         && let Some(now) = steps.now(chunk.index)
         && is_plain(&now.f32)
-        && let Some(()) = halves::step(isa, &now.f32, chunk)
+        && (halves::step(isa, &now.f32, chunk).is_some()
+            || halves::step_coded(isa, now, chunk, space).is_some())
     {
         return;
     }

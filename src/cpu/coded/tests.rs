@@ -1,10 +1,12 @@
 //! Each instruction set's own way to step codes makes the bits of the portable one.
 
-use super::Codes;
+use super::{Codes, SplitMaster};
 use crate::codes::{BLOCK, nibbles};
+use crate::config::IsaCap;
 use crate::cpu::isa::Isa;
+use crate::dtype::{Bf16, Widen, join, split};
 use crate::math::StepScalars;
-use crate::noise::{Key, NoiseStream};
+use crate::noise::{Key, Noise, NoiseStream};
 
 /// A source of bits that are the same in each run.
 struct Bits(u64);
@@ -59,38 +61,70 @@ fn scalars(forgets: bool) -> StepScalars<f32> {
     }
 }
 
+fn noise(step: u64) -> [Noise; 2] {
+    [NoiseStream::ExpAvg, NoiseStream::ExpAvgSq]
+        .map(|stream| Key::new(7, b"w").at(step, 256).noise(stream))
+}
+
+fn floats(bits: &mut Bits, n: usize, run: usize) -> Vec<f32> {
+    let kind = bits.next() as usize;
+    (0..n).map(|i| number(kind + i / run, bits.next())).collect()
+}
+
+impl State {
+    fn random(bits: &mut Bits, n: usize, in_bytes: bool) -> State {
+        let block = if in_bytes { BLOCK } else { nibbles::BLOCK };
+        let n_codes = if in_bytes { n } else { n.div_ceil(block) * nibbles::BYTES };
+        let mut codes = || (0..n_codes).map(|_| (bits.next() >> 9) as u8).collect::<Vec<_>>();
+        let codes = [codes(), codes()];
+        let param = floats(bits, n, 700);
+        let scales = [0, 1].map(|_| floats(bits, n.div_ceil(block), 1));
+        let scales = scales.map(|scales| scales.into_iter().map(f32::abs).collect());
+        State { param, codes, scales }
+    }
+
+    fn step(&mut self, isa: &Isa, forgets: bool, grad: &[f32], in_bytes: bool, noise: [Noise; 2]) {
+        let [wide, other] = &mut [[0.0; 2 * BLOCK]; 2];
+        let (scalars, moments) = (scalars(forgets), coded(&mut self.codes, &mut self.scales));
+        if in_bytes {
+            let wide: [&mut [f32]; 2] = [wide, other];
+            isa.update_bytes(&scalars, &mut self.param, grad, moments, noise[1], wide);
+        } else {
+            isa.update_nibbles(&scalars, &mut self.param, grad, moments, noise, wide);
+        }
+    }
+
+    /// Takes a step with the halves of the parameters; `None` if there is no loop for that.
+    fn split_step(&mut self, isa: &Isa, grad: &[Bf16], in_bytes: bool) -> Option<()> {
+        let [wide, other] = &mut [[0.0; 2 * BLOCK]; 2];
+        let (mut upper, mut remainder): (Vec<_>, Vec<_>) =
+            self.param.iter().map(|param| split(*param)).unzip();
+        let master = SplitMaster { upper: &mut upper, remainder: &mut remainder };
+        let (scalars, moments) = (scalars(false), coded(&mut self.codes, &mut self.scales));
+        if in_bytes {
+            let wide: [&mut [f32]; 2] = [wide, other];
+            isa.update_split_bytes(&scalars, master, grad, moments, noise(1)[1], wide)?;
+        } else {
+            isa.update_split_nibbles(&scalars, master, grad, moments, noise(1), wide)?;
+        }
+        self.param =
+            upper.into_iter().zip(remainder).map(|(upper, rest)| join(upper, rest)).collect();
+        Some(())
+    }
+}
+
+fn coded<'a>(codes: &'a mut [Vec<u8>; 2], scales: &'a mut [Vec<f32>; 2]) -> [Codes<'a>; 2] {
+    let ([first, second], [of_first, of_second]) = (codes, scales);
+    [Codes { codes: first, scales: of_first }, Codes { codes: second, scales: of_second }]
+}
+
 /// Three steps from random codes, the second of which forgets.
 fn stepped(isa: &Isa, n: usize, in_bytes: bool, seed: u64) -> Vec<u32> {
     let mut bits = Bits(seed);
-    let block = if in_bytes { BLOCK } else { nibbles::BLOCK };
-    let n_codes = if in_bytes { n } else { n.div_ceil(block) * nibbles::BYTES };
-    let mut codes = || (0..n_codes).map(|_| (bits.next() >> 9) as u8).collect::<Vec<_>>();
-    let codes = [codes(), codes()];
-    let mut floats = |n: usize, run: usize| {
-        let kind = bits.next() as usize;
-        (0..n).map(|i| number(kind + i / run, bits.next())).collect::<Vec<_>>()
-    };
-    let param = floats(n, 700);
-    let scales = [floats(n.div_ceil(block), 1), floats(n.div_ceil(block), 1)];
-    let scales = scales.map(|scales| scales.into_iter().map(f32::abs).collect());
-    let mut state = State { param, codes, scales };
-    let mut wide = [[0.0; 2 * BLOCK]; 2];
+    let mut state = State::random(&mut bits, n, in_bytes);
     for (step, forgets) in [(1, false), (2, true), (3, false)] {
-        let grad = floats(n, 600);
-        let noise = |stream| Key::new(7, b"w").at(step, 256).noise(stream);
-        let [first, second] = &mut state.codes;
-        let [of_first, of_second] = &mut state.scales;
-        let moments =
-            [Codes { codes: first, scales: of_first }, Codes { codes: second, scales: of_second }];
-        let [wide, other] = &mut wide;
-        if in_bytes {
-            let noise = noise(NoiseStream::ExpAvgSq);
-            let wide: [&mut [f32]; 2] = [wide, other];
-            isa.update_bytes(&scalars(forgets), &mut state.param, &grad, moments, noise, wide);
-        } else {
-            let noise = [NoiseStream::ExpAvg, NoiseStream::ExpAvgSq].map(noise);
-            isa.update_nibbles(&scalars(forgets), &mut state.param, &grad, moments, noise, wide);
-        }
+        let grad = floats(&mut bits, n, 600);
+        state.step(isa, forgets, &grad, in_bytes, noise(step));
     }
     state.words()
 }
@@ -107,6 +141,35 @@ fn codes_of_any_numbers_are_those_of_the_portable_loops() {
                     assert_eq!(same, None, "{:?}: {n} elements, seed {seed}", isa.cap);
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn split_masters_are_stepped_as_what_they_are_joined_to() {
+    let portable = Isa::available().next().unwrap();
+    for isa in Isa::available() {
+        let cases = [true, false].into_iter().flat_map(|in_bytes| {
+            [0, 1, 2, 5, 32]
+                .into_iter()
+                .flat_map(move |n| (0..20).map(move |seed| (in_bytes, n, seed)))
+        });
+        for (in_bytes, n_blocks, seed) in cases {
+            let n = n_blocks * if in_bytes { BLOCK } else { nibbles::BLOCK };
+            let random = || State::random(&mut Bits(seed), n, in_bytes);
+            let grad = floats(&mut Bits(seed + 100), n, 600);
+            let grad: Vec<Bf16> = grad.into_iter().map(|grad| split(grad).0).collect();
+            let mut ours = random();
+            if ours.split_step(isa, &grad, in_bytes).is_none() {
+                assert_ne!(isa.cap, IsaCap::Avx512);
+                continue;
+            }
+            let mut theirs = random();
+            let wide: Vec<f32> = grad.iter().map(|grad| grad.widen()).collect();
+            theirs.step(portable, false, &wide, in_bytes, noise(1));
+            let (ours, theirs) = (ours.words(), theirs.words());
+            let same = ours.iter().zip(&theirs).position(|(ours, theirs)| ours != theirs);
+            assert_eq!(same, None, "{:?}: {n} elements, seed {seed}", isa.cap);
         }
     }
 }
