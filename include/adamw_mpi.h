@@ -525,7 +525,8 @@ static inline adamw_status adamw_mpi_reserve(adamw_mpi *ranks, uint64_t bucket_b
       return adamw_mpi_fails(ranks, ADAMW_STATUS_OUT_OF_MEMORY, "requests of MPI", "");
   }
   for (int i = 0; i < 2; i++) {
-    ranks->received[i] = (unsigned char *)malloc(n > 1 ? n * bucket * ranks->wire : 1);
+    ranks->received[i] =
+        (unsigned char *)malloc(n > 1 || ranks->on_device ? n * bucket * ranks->wire : 1);
     if (!ranks->received[i])
       return adamw_mpi_fails(ranks, ADAMW_STATUS_OUT_OF_MEMORY, "a bucket of gradients", "");
   }

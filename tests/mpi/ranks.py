@@ -67,6 +67,19 @@ def at_once():
         must(got == expected, f"{n} ranks:\n{got}instead of\n{expected}")
 
 
+def on_device():
+    """Parameters and gradients on a device, by an MPI that says that it can read them: the same."""
+    for n in (1, 2, 3):
+        run(on_ranks(n, "train", "on-device", 4, f"of-{n}"))
+        must(plain(4, f"of-{n}") == plain(4), f"{n} ranks have other bits")
+    run(on_ranks(2, "train", "on-device", "at-once", 4, "at-once"))
+    must(plain(4, "at-once") == plain(4, "of", 2), "without rounds: other bits")
+    # From another number of ranks, and from the host's memory.
+    run(on_ranks(2, "train", 2, "first"))
+    run(on_ranks(3, "train", "on-device", 4, "then", "first"))
+    must(plain(4, "then") == plain(4), "it goes on with other bits")
+
+
 def resharded():
     """What 4 ranks have saved goes on on 3, on 1, on 4 and without MPI as if nothing had been."""
     expected = plain(6)

@@ -2,6 +2,7 @@
  *
  * usage: train <steps> <directory> [directory to go on from]
  *        train at-once <steps> <directory>   without rounds: each rank has one part
+ *        train on-device ...   the same with parameters and gradients on device 0, of which MPI says that it reads them
  *        train killed <directory>   trains and saves the f32 model until somebody ends it; prints the number of
  *                                   each process, and of each step that is saved
  *        train dies <directory> <stage> <call>    saves at step 2, then goes through the stages. At that of its calls of
@@ -9,6 +10,7 @@
  *                                            error that MPI gives them, if it does, and "ended"
  *        train fails <directory> <stage> <call>   the same, but the call returns an error, and none is killed */
 #define _POSIX_C_SOURCE 200809L
+#include "../../examples-c/cuda_driver.h"
 #include "calls.h"
 #include "model.h"
 
@@ -21,13 +23,51 @@
 #include <time.h>
 
 static adamw_mpi ranks;
-static int at_once;
+static int at_once, on_device;
+
+/* What it says of itself depends on how an MPI was built; what it does with an address does not, where the memory of the
+ * driver that stands in for a device is the host's. */
+int MPIX_Query_cuda_support(void) { return on_device; }
 
 /* An error is one on all ranks. */
 static void need(adamw_status status) {
   if (!status) return;
   fprintf(stderr, "rank %d: %s\n", ranks.rank, ranks.error);
   exit(3);
+}
+
+static void start_device(void) {
+  CUdevice device;
+  CUcontext context;
+  const char *reason = cuda_driver_start();
+  if (reason) {
+    fprintf(stderr, "%s\n", reason);
+    exit(2);
+  }
+  CUDA(cuDeviceGet(&device, 0));
+  CUDA(cuDevicePrimaryCtxRetain(&context, device));
+  CUDA(cuCtxSetCurrent(context));
+}
+
+static void copy(void *to, const void *from, size_t n_bytes) {
+  CUDA(cuMemcpyHtoDAsync((CUdeviceptr)(uintptr_t)to, from, n_bytes, NULL));
+  CUDA(cuStreamSynchronize(NULL));
+}
+
+/* Where MPI and the optimizer find what the model has at `host`. */
+static void *place(void *host, size_t n_bytes) {
+  CUdeviceptr there;
+  if (!on_device || n_bytes == 0) return host;
+  CUDA(cuMemAlloc(&there, n_bytes));
+  copy((void *)(uintptr_t)there, host, n_bytes);
+  return (void *)(uintptr_t)there;
+}
+
+static void compute_grads(model *m, uint64_t number, int part) {
+  model_compute_grads(m, number, part);
+  for (int i = 0; on_device && i < PARAMS; i++)
+    if (lengths[i])
+      copy((void *)(uintptr_t)ranks.params[i].grad, m->grads[i], lengths[i] * size_of(m->format->grad_dtype));
 }
 
 static adamw_optimizer *start(model *m, const format *format) {
@@ -39,8 +79,9 @@ static adamw_optimizer *start(model *m, const format *format) {
   memset(params, 0, sizeof params);
   for (int i = 0; i < PARAMS; i++) {
     params[i].name = names[i];
-    params[i].data = m->values[i];
-    params[i].grad = m->grads[i];
+    params[i].data = place(m->values[i], lengths[i] * size_of(format->dtype));
+    params[i].grad = place(m->grads[i], lengths[i] * size_of(format->grad_dtype));
+    params[i].device.device_type = on_device ? ADAMW_DEVICE_CUDA : ADAMW_DEVICE_CPU;
     params[i].n_elements = lengths[i];
     params[i].dtype = format->dtype;
     params[i].grad_dtype = format->grad_dtype;
@@ -52,16 +93,26 @@ static adamw_optimizer *start(model *m, const format *format) {
 
 static void step(model *m, uint64_t number) {
   if (at_once) {
-    model_compute_grads(m, number, ranks.rank);
+    compute_grads(m, number, ranks.rank);
     need(adamw_mpi_step(&ranks));
     return;
   }
   for (int part = 0; part < PARTS; part += ranks.num_ranks) {
     int n = PARTS - part < ranks.num_ranks ? PARTS - part : ranks.num_ranks;
-    if (ranks.rank < n) model_compute_grads(m, number, part + ranks.rank);
+    if (ranks.rank < n) compute_grads(m, number, part + ranks.rank);
     need(adamw_mpi_add_grads(&ranks, n));
   }
   need(adamw_mpi_step(&ranks));
+}
+
+/* What the device has is the model's again. */
+static void bring_back(model *m) {
+  for (int i = 0; on_device && i < PARAMS; i++) {
+    const CUdeviceptr data = (CUdeviceptr)(uintptr_t)ranks.params[i].data;
+    if (lengths[i] == 0) continue;
+    CUDA(cuMemcpyDtoHAsync(m->values[i], data, lengths[i] * size_of(m->format->dtype), NULL));
+    CUDA(cuStreamSynchronize(NULL));
+  }
 }
 
 static void end(adamw_optimizer *optimizer, model *m) {
@@ -133,6 +184,10 @@ int main(int argc, char **argv) {
   if (strcmp(argv[1], "killed") == 0) train_until_killed(argv[2]);
   if (strcmp(argv[1], "dies") == 0 && argc > 4) break_a_call(argv[2], argv[3], atol(argv[4]), CALL_DIES);
   if (strcmp(argv[1], "fails") == 0 && argc > 4) break_a_call(argv[2], argv[3], atol(argv[4]), CALL_FAILS);
+  on_device = strcmp(argv[1], "on-device") == 0;
+  if (on_device) start_device();
+  argv += on_device;
+  argc -= on_device;
   at_once = strcmp(argv[1], "at-once") == 0;
   argv += at_once;
   argc -= at_once;
@@ -146,6 +201,7 @@ int main(int argc, char **argv) {
     for (uint64_t at = steps_taken(optimizer); at < strtoull(argv[1], NULL, 10); at++) step(&m, at);
     snprintf(directory, sizeof directory, "%s/%d", argv[2], (int)f);
     need(adamw_mpi_save(&ranks, directory));
+    bring_back(&m);
     /* Every rank has all parameters. */
     uint64_t hash = model_hash(&m), all[2], mine[2] = {hash, ~hash};
     MPI_Allreduce(mine, all, 2, MPI_UINT64_T, MPI_MAX, MPI_COMM_WORLD);
