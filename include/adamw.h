@@ -2141,6 +2141,7 @@ typedef int32_t (*adamw_write)(const void *data, size_t num_bytes, void *user_da
 /// Called with the number of bytes done and the total, about once per MiB; returns 0. Any other
 /// return value ends the call with `ADAMW_STATUS_CALLBACK`, and nothing changes. A load calls it
 /// less often for long tensors: once per 32 MiB while it checks one, once when it has copied one.
+/// Once it has copied one, it goes on to its end whatever is returned.
 typedef int32_t (*adamw_progress)(uint64_t done, uint64_t total, void *user_data);
 
 /// The arguments of `adamw_save_to`. Zero it, then set `struct_size` and one of `path`, `data`,

@@ -28,6 +28,7 @@ pub type adamw_read = Option<
 /// Called with the number of bytes done and the total, about once per MiB; returns 0. Any other
 /// return value ends the call with `ADAMW_STATUS_CALLBACK`, and nothing changes. A load calls it
 /// less often for long tensors: once per 32 MiB while it checks one, once when it has copied one.
+/// Once it has copied one, it goes on to its end whatever is returned.
 #[allow(non_camel_case_types)]
 pub type adamw_progress =
     Option<unsafe extern "C" fn(done: u64, total: u64, user_data: *mut c_void) -> i32>;
