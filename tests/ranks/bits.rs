@@ -15,6 +15,7 @@ pub const LENGTHS: [usize; 7] = [10_000, 300, 0, 5000, 7, 20_480, 4097];
 pub struct Mode {
     pub dtype: Dtype,
     precision: adamw_precision,
+    multi_precision: u32,
     moments: adamw_moments,
     amsgrad: u32,
     pub clip: adamw_clip,
@@ -27,6 +28,7 @@ pub struct Mode {
 const PLAIN: Mode = Mode {
     dtype: Dtype::F32,
     precision: ADAMW_PRECISION_DEFAULT,
+    multi_precision: 0,
     moments: ADAMW_MOMENTS_F32,
     amsgrad: 0,
     clip: ADAMW_CLIP_GLOBAL_NORM,
@@ -35,11 +37,12 @@ const PLAIN: Mode = Mode {
     align: 1,
 };
 
-pub const MODES: [Mode; 9] = [
+pub const MODES: [Mode; 10] = [
     PLAIN,
     Mode { amsgrad: 1, clip: ADAMW_CLIP_NORM, nonfinite: ADAMW_NONFINITE_SKIP, ..PLAIN },
     Mode { dtype: Dtype::F64, clip_scope: ADAMW_CLIP_SCOPE_GROUP, ..PLAIN },
     Mode { dtype: Dtype::Bf16, precision: ADAMW_PRECISION_SPLIT, ..PLAIN },
+    Mode { dtype: Dtype::F16, multi_precision: 1, ..PLAIN },
     Mode { moments: ADAMW_MOMENTS_8BIT, align: 256, ..PLAIN },
     Mode { moments: ADAMW_MOMENTS_4BIT, align: 128, nonfinite: ADAMW_NONFINITE_SKIP, ..PLAIN },
     Mode {
@@ -61,11 +64,13 @@ pub const MODES: [Mode; 9] = [
 
 impl Mode {
     fn handle(self) -> Handle {
-        let Mode { precision, moments, amsgrad, clip, clip_scope, nonfinite, .. } = self;
+        let Mode { precision, multi_precision, moments, amsgrad, .. } = self;
+        let Mode { clip, clip_scope, nonfinite, .. } = self;
         let clip_norm = if clip == ADAMW_CLIP_NONE { 0.0 } else { 0.75 };
         let handle = Handle::new(&adamw_config {
             lr: 0.01,
             precision,
+            multi_precision,
             moments,
             amsgrad,
             clip,
