@@ -260,11 +260,16 @@ impl Buffer {
         Buffer::Lent(address as usize)
     }
 
-    /// Allocates a buffer of `n_elements` zeros.
-    pub fn zeroed(n_elements: u64, dtype: Dtype, role: &'static str) -> Result<Buffer, Error> {
+    /// Allocates a buffer of `n_elements` zeros, which steps pass over with the parameter.
+    pub fn zeroed(
+        n_elements: u64,
+        dtype: Dtype,
+        param: &Tensor,
+        role: &'static str,
+    ) -> Result<Buffer, Error> {
         // A parameter of that many elements exists, but its state may be four times as wide.
         let bytes = (n_elements as usize).saturating_mul(dtype.bytes());
-        Ok(Buffer::Own(Memory::zeroed(bytes, role)?))
+        Ok(Buffer::Own(Memory::beside(param.address, bytes, role)?))
     }
 
     #[inline]

@@ -3,11 +3,15 @@
 //! `reserve` makes room in a `Vec`; `Boxed::new` and `leaked` allocate one value. They return an
 //! error if there is no memory. `give_back` returns room that is no longer needed.
 //!
-//! `Memory::zeroed` is the zeroed memory of optimizer state. `allocated` takes less than a huge
-//! page from the allocator, and aligns it to a cache line by hand. `mapped` maps more than that on
-//! huge pages. A mapping costs nothing until it is touched, so that the pages of a large state are
-//! allocated by the thread that first steps them; they go back to the system at once when it is
-//! dropped. A `Block` is the same for bytes that one owner reads and writes.
+//! `Memory::beside` is the zeroed memory of optimizer state. `allocated` takes less than a huge
+//! page from the allocator, and places it by hand. `mapped` maps more than that on huge pages. A
+//! mapping costs nothing until it is touched, so that the pages of a large state are allocated by
+//! the thread that first steps them; they go back to the system at once when it is dropped. A
+//! `Block` is the same for bytes that one owner reads and writes.
+//!
+//! All of it starts on a cache line, and what is not small away from its parameter (`modulus`): a
+//! processor holds a load back behind an earlier store where the low 12 bits of their addresses
+//! are close, and a step loads and stores both at one pace.
 
 use crate::error::Error;
 use core::ops::{Deref, DerefMut};
@@ -17,6 +21,12 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 /// A cache line, and the widest vector register.
 const ALIGN: usize = 64;
 const HUGE_PAGE: usize = 2 << 20;
+/// A multiple of the page size of every system.
+const PAGES: usize = 64 << 10;
+/// What a processor compares of two addresses before it knows them whole.
+const ALIASES: usize = 4096;
+/// What an allocator aligns to, unasked.
+const UNASKED: usize = 16;
 
 /// An owned allocation, all of whose bytes are initialised. It takes two words, because a step
 /// passes over one or more of them for each parameter.
@@ -35,7 +45,14 @@ unsafe impl Sync for Memory {}
 
 impl Memory {
     pub fn zeroed(bytes: usize, what: &'static str) -> Result<Memory, Error> {
-        let start = if bytes < HUGE_PAGE { allocated(bytes) } else { mapped(bytes) };
+        Memory::beside(0, bytes, what)
+    }
+
+    /// Returns zeroed memory that is passed over with what begins at an address.
+    pub fn beside(address: usize, bytes: usize, what: &'static str) -> Result<Memory, Error> {
+        let modulus = modulus(bytes);
+        let place = (address % modulus + modulus / 2) / ALIGN * ALIGN % modulus;
+        let start = if bytes < HUGE_PAGE { allocated(bytes, place) } else { mapped(bytes, place) };
         let start = start.ok_or(Error::OutOfMemory { what, bytes })?;
         Ok(Memory { start, bytes })
     }
@@ -118,36 +135,49 @@ impl<T> DerefMut for Boxed<T> {
     }
 }
 
-/// Returns the layout of `bytes` and as many more as it takes to start on a cache line by hand. The
-/// allocator is not asked for the alignment, because it then cuts off pieces and joins them again,
-/// which took a quarter of the time to add a parameter.
-fn layout(bytes: usize) -> Option<Layout> {
-    Layout::from_size_align(bytes.checked_add(ALIGN)?, 1).ok()
+/// Returns the number by which the start of so many bytes has its place as the remainder. As many
+/// more bytes are allocated: at most a quarter of what there are. By a quarter of `ALIASES` a start
+/// is 8 cache lines from the parameter's, and 16 from those of its other buffers, if it is not on
+/// one place with them, which does no harm.
+fn modulus(bytes: usize) -> usize {
+    match bytes / ALIASES {
+        0 => ALIGN,
+        1..16 => ALIASES / 4,
+        _ => ALIASES,
+    }
 }
 
-/// Allocates zeroed bytes that start on a cache line. The byte before the start is its distance
-/// from the start of the allocation.
-fn allocated(bytes: usize) -> Option<NonNull<u8>> {
+/// Returns the layout of `bytes` and as many more as it takes to place them by hand. The allocator
+/// is not asked for the alignment, because it then cuts off pieces and joins them again, which took
+/// a quarter of the time to add a parameter.
+fn layout(bytes: usize) -> Option<Layout> {
+    Layout::from_size_align(bytes.checked_add(modulus(bytes))?, UNASKED).ok()
+}
+
+/// Allocates zeroed bytes. The byte before the start is its distance from the start of the
+/// allocation, in `UNASKED`, less 1.
+fn allocated(bytes: usize, place: usize) -> Option<NonNull<u8>> {
     // SAFETY: the size of the layout is not zero.
     let allocation = NonNull::new(unsafe { alloc_zeroed(layout(bytes)?) })?;
-    let before = ALIGN - allocation.addr().get() % ALIGN;
-    // SAFETY: `before` is 1 to `ALIGN`, and the allocation has `ALIGN` bytes more than were asked
-    // for.
+    let modulus = modulus(bytes);
+    let before = modulus - allocation.addr().get().wrapping_sub(place) % modulus;
+    // SAFETY: `before` is `UNASKED` to `modulus`, and the allocation has `modulus` bytes more than
+    // were asked for.
     unsafe {
         let start = allocation.byte_add(before);
-        start.byte_sub(1).write(before as u8);
+        start.byte_sub(1).write((before / UNASKED - 1) as u8);
         Some(start)
     }
 }
 
-/// Returns the bytes of the whole huge pages that hold `bytes`.
-fn mapped_bytes(bytes: usize) -> Option<usize> {
-    bytes.checked_next_multiple_of(HUGE_PAGE)
+/// Returns the length of the mapping in which `bytes` begin at `place`.
+fn mapped_bytes(bytes: usize, place: usize) -> Option<usize> {
+    bytes.checked_add(place)?.checked_next_multiple_of(PAGES)
 }
 
-fn mapped(bytes: usize) -> Option<NonNull<u8>> {
-    let kept = mapped_bytes(bytes)?;
-    // One more huge page than is kept, so that the memory can start on a boundary.
+fn mapped(bytes: usize, place: usize) -> Option<NonNull<u8>> {
+    let kept = mapped_bytes(bytes, place)?;
+    // One huge page more than is kept, so that the mapping can start on the boundary of one.
     let length = kept.checked_add(HUGE_PAGE)?;
     let access = libc::PROT_READ | libc::PROT_WRITE;
     let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
@@ -166,25 +196,27 @@ fn mapped(bytes: usize) -> Option<NonNull<u8>> {
             libc::munmap(start, length);
             return None;
         }
-        libc::madvise(first, bytes, libc::MADV_HUGEPAGE);
-        NonNull::new(first.cast())
+        libc::madvise(first, kept, libc::MADV_HUGEPAGE);
+        NonNull::new(first.byte_add(place).cast())
     }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
+        let place = self.start.addr().get() % HUGE_PAGE;
         if self.bytes < HUGE_PAGE {
             if let Some(layout) = layout(self.bytes) {
                 // SAFETY: `allocated` made this layout, wrote the distance to its start there, and
                 // nobody has freed it.
                 unsafe {
-                    let before = self.start.byte_sub(1).read();
-                    dealloc(self.start.byte_sub(before as usize).as_ptr(), layout);
+                    let before = (usize::from(self.start.byte_sub(1).read()) + 1) * UNASKED;
+                    dealloc(self.start.byte_sub(before).as_ptr(), layout);
                 }
             }
-        } else if let Some(length) = mapped_bytes(self.bytes) {
-            // SAFETY: `mapped` made this mapping with this length, and nobody has unmapped it.
-            unsafe { libc::munmap(self.start.as_ptr().cast(), length) };
+        } else if let Some(length) = mapped_bytes(self.bytes, place) {
+            // SAFETY: `mapped` made this mapping with this length on the boundary of a huge page,
+            // and nobody has unmapped it.
+            unsafe { libc::munmap(self.start.byte_sub(place).as_ptr().cast(), length) };
         }
     }
 }
@@ -208,5 +240,24 @@ mod tests {
             }
         }
         assert!(Memory::zeroed(usize::MAX, "a test").is_err());
+    }
+
+    #[test]
+    fn memory_starts_away_from_what_it_is_passed_over_with() {
+        const LARGE: usize = 16 * ALIASES;
+        let (some, all) = (ALIASES / 4, ALIASES);
+        let sizes = [(ALIASES, some), (5000, some), (LARGE - 1, some), (LARGE, all)];
+        let mapped = [HUGE_PAGE - 1, HUGE_PAGE, HUGE_PAGE + 1, 5 * HUGE_PAGE];
+        for (bytes, modulus) in sizes.into_iter().chain(mapped.map(|bytes| (bytes, all))) {
+            for beside in [0, 16, 64, 100, 1024, 2048, 4095, 123_456_789] {
+                let memory = Memory::beside(beside, bytes, "a test").unwrap();
+                let apart = memory.address().wrapping_sub(beside) % modulus;
+                let half = modulus / 2;
+                assert!((half - ALIGN..=half).contains(&apart), "{bytes}, {beside}: {apart}");
+                let start = with_exposed_provenance_mut::<u8>(memory.address());
+                // SAFETY: as above.
+                unsafe { core::slice::from_raw_parts_mut(start, bytes) }.fill(1);
+            }
+        }
     }
 }

@@ -249,10 +249,12 @@ impl Operands {
         new: impl FnOnce(&Operands) -> Result<Buffer, Error>,
     ) -> Result<(), Error> {
         if self.accumulated().is_none() {
-            let Tensor { n_elements, dtype, .. } = self.param;
             let sum = match self.is_on_device() {
                 true => new(self)?,
-                false => Buffer::zeroed(n_elements, dtype.compute(), "accumulated gradients")?,
+                false => {
+                    let (param, what) = (&self.param, "accumulated gradients");
+                    Buffer::zeroed(param.n_elements, param.dtype.compute(), param, what)?
+                }
             };
             self.rare()?.accumulated = Some(sum);
         }

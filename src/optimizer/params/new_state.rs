@@ -90,7 +90,8 @@ impl Optimizer {
                 (None, Some(buffer)) => operands.set_state(role, buffer),
                 (None, None) => {
                     let n_elements = format.n_elements(role, n_elements);
-                    operands.set_state(role, Buffer::zeroed(n_elements, dtype, role.name())?);
+                    let buffer = Buffer::zeroed(n_elements, dtype, &stepped, role.name())?;
+                    operands.set_state(role, buffer);
                 }
             }
         }
