@@ -154,6 +154,42 @@ pub fn take_log() -> Vec<String> {
     text(c"standin_log_take").lines().map(str::to_owned).collect()
 }
 
+/// Calls of the driver that wait for work of the device, or may, or wait for the driver itself.
+const WAITS: [&str; 11] = [
+    "cuStreamSynchronize",
+    "cuCtxSynchronize",
+    "cuMemcpyDtoH", // what comes down is waited for
+    "cuMemcpyHtoD_v2",
+    "cuMemcpyDtoD_v2",
+    "cuMemAlloc",
+    "cuMemFree",
+    "cuMemHost",
+    "cuModule",
+    "cuStreamDestroy",
+    "cuGraph",
+];
+
+/// The calls that wait in the logs of steps that were taken one after the other. A step may wait
+/// for an upload of the fourth step before it, whose memory it writes.
+pub fn waits(steps: &[Vec<String>]) -> Vec<&String> {
+    let mut found = Vec::new();
+    for (i, log) in steps.iter().enumerate() {
+        for (place, line) in log.iter().enumerate() {
+            let is_recent = |event: &str| {
+                let mark = format!("cuEventRecord(event={event},");
+                let recent = steps[i.saturating_sub(3)..i].iter().flatten();
+                recent.chain(&log[..place]).any(|line| line.starts_with(&mark))
+            };
+            let event = line.strip_prefix("cuEventSynchronize(event=");
+            let event = event.and_then(|rest| rest.split(')').next());
+            if event.is_some_and(is_recent) || WAITS.iter().any(|call| line.starts_with(call)) {
+                found.push(line);
+            }
+        }
+    }
+    found
+}
+
 /// How many of these are alive: see the stand-in's README.
 pub fn count(what: &str) -> i64 {
     // SAFETY: as above.

@@ -2,7 +2,7 @@
 //! does all by itself.
 
 use crate::common::array::{Array, Dtype};
-use crate::common::device::{Device, OnDevice, Stream, take_log};
+use crate::common::device::{Device, OnDevice, Stream, take_log, waits};
 use crate::common::handle::{config, with_clip};
 use crate::common::random::Random;
 use crate::common::rows::Rows;
@@ -163,13 +163,6 @@ fn sums_from_elsewhere_count_for_parameters_without_a_gradient_too() {
     }
 }
 
-/// The calls of the driver that wait, beside those for an upload of four steps before.
-fn n_waits() -> usize {
-    let waits = ["cuStreamSynchronize", "cuCtxSynchronize", "cuMemcpyDtoH"];
-    let is_wait = |line: &String| waits.iter().any(|wait| line.starts_with(wait));
-    take_log().iter().filter(|line| is_wait(line)).count()
-}
-
 #[test]
 fn nobody_waits_for_sums_that_stay_there() {
     let _device = Device::with(&[("lazy", "1")]);
@@ -188,7 +181,7 @@ fn nobody_waits_for_sums_that_stay_there() {
     twin.device.measure_grads(&sums.tensor()).unwrap();
     twin.device.set_grad_sums(Some(&sums.tensor())).unwrap();
     twin.device.step();
-    assert_eq!(n_waits(), 0);
+    assert_eq!(waits(&[take_log()]), [""; 0]);
     twin.assert_same();
     drop(given);
     // Nor for those in the host's memory.
@@ -197,7 +190,7 @@ fn nobody_waits_for_sums_that_stay_there() {
     twin.host.step();
     take_log();
     twin.device.step();
-    assert_eq!(n_waits(), 0);
+    assert_eq!(waits(&[take_log()]), [""; 0]);
     twin.assert_same();
 }
 
