@@ -699,6 +699,20 @@ typedef struct adamw_device_inputs {
 } adamw_device_inputs;
 adamw_status adamw_set_stream(adamw_optimizer *optimizer, void *stream);
 adamw_status adamw_get_pinned_bytes(const adamw_optimizer *optimizer, uint64_t *out_num_bytes);
+adamw_status adamw_set_offload_timing(adamw_optimizer *optimizer, uint32_t timing);
+typedef struct adamw_offload_info {
+  size_t struct_size;
+  uint64_t n_bytes_down;
+  uint64_t n_bytes_up;
+  double seconds_down;
+  double seconds_up;
+  double seconds_worked;
+  double seconds_waited;
+  double hidden;
+} adamw_offload_info;
+adamw_status adamw_get_offload_info(const adamw_optimizer *optimizer,
+                                    struct adamw_offload_info *out_info,
+                                    size_t struct_size);
 adamw_status adamw_set_device_inputs(adamw_optimizer *optimizer,
                                      const struct adamw_device_inputs *inputs);
 adamw_status adamw_set_device_scale(adamw_optimizer *optimizer, float *out_scale);

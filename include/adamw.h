@@ -36,7 +36,8 @@
  *   Sparse gradients: set_sparse_grad, sparse_prepare, sparse_flush
  *   State: get_state_info, get_state_name, find_state, get_state, set_state, get_steps, set_steps
  *   Checkpoints: save, save_to, save_begin, save_poll, save_wait, load, load_from, inspect
- *   CUDA: set_stream, get_pinned_bytes, set_device_inputs, set_device_scale, prepare
+ *   CUDA: set_stream, get_pinned_bytes, set_offload_timing, get_offload_info, set_device_inputs,
+ *       set_device_scale, prepare
  *
  * CONVENTIONS
  *
@@ -2447,8 +2448,9 @@ adamw_status adamw_inspect(const struct adamw_source *source, adamw_visit visit,
 // check that includes parameters in the host's memory, and with ADAMW_NONFINITE_SKIP, a loss scaler
 // or adamw_set_device_inputs together with a schedule, a callback or parameters in the host's
 // memory. Otherwise a loss scaler adapts on the device. Calls that read state, step counts or the
-// loss scale wait, and so does adamw_get_step_info, which reads statistics too. Once a captured
-// step follows a schedule, plain steps wait, and so do calls that read or set where it is.
+// loss scale wait, and so do adamw_get_step_info, which reads statistics too, and
+// adamw_get_offload_info. Once a captured step follows a schedule, plain steps wait, and so do
+// calls that read or set where it is.
 //
 // Memory. An address that the driver does not know as memory of this device is refused by the call
 // that gives it. Numbers that a handle reads through a pointer (lr_ptr, the flags of
@@ -2507,6 +2509,54 @@ adamw_status adamw_set_stream(adamw_optimizer *optimizer, void *stream);
 /// The caller ensures:
 /// `out_num_bytes` is NULL or writable.
 adamw_status adamw_get_pinned_bytes(const adamw_optimizer *optimizer, uint64_t *out_num_bytes);
+
+/// Has steps take the times of the copies of offloaded parameters (1), for
+/// `adamw_get_offload_info`, or not (0, as it is at first). Two marks on a stream for each copy are
+/// what it costs: a step with them waits for nothing else, and has the same bits.
+///
+/// `ADAMW_STATUS_NOT_FOUND` before the first parameter on a device.
+adamw_status adamw_set_offload_timing(adamw_optimizer *optimizer, uint32_t timing);
+
+/// What a step has copied for the parameters that the processor steps, and how long nothing was
+/// stepped meanwhile.
+typedef struct adamw_offload_info {
+  /// `sizeof(adamw_offload_info)`.
+  size_t struct_size;
+  /// The bytes of gradients that have come down.
+  uint64_t n_bytes_down;
+  /// The bytes of parameters that have gone up.
+  uint64_t n_bytes_up;
+  /// The time that gradients took to come down, in seconds: the sum over the copies, each as its
+  /// stream has timed it.
+  double seconds_down;
+  /// The time that parameters took to go up, in seconds, summed up in the same way. Some of it
+  /// may be the same time.
+  double seconds_up;
+  /// The time that the processor worked, in seconds: from the arrival of the first part of a
+  /// gradient until all was stepped, without its waits.
+  double seconds_worked;
+  /// The time that nothing was stepped because of copies, in seconds: the waits of the processor
+  /// for them, once the gradients were complete on the device, and the time from the end of its
+  /// work until the last part had gone up.
+  double seconds_waited;
+  /// The share of the copies that is hidden behind the processor's work and behind each other,
+  /// from 0 to 1: 1 - `seconds_waited` / (`seconds_down` + `seconds_up`). 0 without copies.
+  double hidden;
+} adamw_offload_info;
+
+/// Writes to `out_info` what the last step has copied for offloaded parameters, whichever call has
+/// taken it. Waits until the last part has gone up. `struct_size` is the caller's
+/// `sizeof(adamw_offload_info)`.
+///
+/// All is 0 if no step has been taken with `adamw_set_offload_timing`, or if the last one failed or
+/// was skipped. What is copied outside of steps is left out: gradients for `adamw_grad_ready`, and
+/// parameters that the host has written.
+///
+/// The caller ensures:
+/// `out_info` is NULL, or writable for `struct_size` bytes.
+adamw_status adamw_get_offload_info(const adamw_optimizer *optimizer,
+                                    struct adamw_offload_info *out_info,
+                                    size_t struct_size);
 
 /// Makes steps of parameters on the device read these scalars from device memory. NULL: all of them
 /// come from the host. `ADAMW_STATUS_NOT_FOUND` before the first parameter on a device.

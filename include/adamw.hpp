@@ -930,6 +930,16 @@ public:
     return num_bytes;
   }
 
+  void set_offload_timing(bool timing) {
+    detail::call(adamw_set_offload_timing, handle_, timing);
+  }
+
+  adamw_offload_info offload_info() const {
+    adamw_offload_info info{};
+    detail::call(adamw_get_offload_info, handle_, &info, sizeof info);
+    return info;
+  }
+
   void set_device_inputs(adamw_device_inputs inputs = {}) {
     inputs.struct_size = sizeof inputs;
     detail::call(adamw_set_device_inputs, handle_, &inputs);

@@ -35,7 +35,9 @@ mod statistics;
 mod step;
 mod streams;
 mod tensors;
+mod times;
 mod timetable;
+mod timing;
 mod transfer;
 mod workspace;
 
@@ -43,10 +45,12 @@ pub use driver::{Memory, is_installed};
 pub use lag::RowSet;
 pub use layout::{CLIP_GLOBAL_NORM, CLIP_NORM, Hyper, Inputs, InputsAt, Outside, PART_COUNTED};
 pub use layout::{Scaling, ScalingRule};
-pub use offload::{HostCopy, PIECE};
+pub use offload::HostCopy;
+pub use ring::PIECE;
 pub use scaling::Adapts;
 pub use step::Decider;
 pub use timetable::MOST_RATES;
+pub use timing::OffloadTimes;
 
 use crate::config::DeviceConfig;
 use crate::error::Error;
@@ -67,6 +71,7 @@ use ring::Ring;
 use rows::SparseBuffers;
 use statistics::WeightsBefore;
 use streams::Left;
+use timing::Timing;
 use workspace::{Size, Staging, UPLOADS, Workspace};
 
 /// The device as one handle uses it. Dropped in this order.
@@ -96,6 +101,8 @@ pub struct Cuda {
     traffic: Option<Traffic>,
     /// What passes between the device and copies that are not pinned.
     ring: Option<Ring>,
+    /// How long these copies take, if the host asks.
+    timing: Timing,
     /// The state of each parameter, where it is the library's own.
     memories: ByNumber<Memory>,
     /// The sums of accumulated gradients.
@@ -158,6 +165,7 @@ impl Cuda {
             copies: ByNumber::default(),
             traffic: None,
             ring: None,
+            timing: Timing::default(),
             memories: ByNumber::default(),
             sums: ByNumber::default(),
             sparse: ByNumber::default(),

@@ -60,6 +60,14 @@ impl Entered<'_> {
         match self.0 {}
     }
 
+    pub fn timed_event(&self) -> Result<Event, Error> {
+        match self.0 {}
+    }
+
+    pub fn seconds_between(&self, _: &Event, _: &Event) -> Result<f64, Error> {
+        match self.0 {}
+    }
+
     pub fn stream(&self) -> Result<Stream, Error> {
         match self.0 {}
     }

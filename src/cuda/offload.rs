@@ -13,15 +13,13 @@
 
 use super::Cuda;
 use super::driver::{Entered, Event, Stream};
-use super::ring::{Ring, Room};
+use super::ring::{PIECE, Ring, Room, most_copies};
+use super::timing::Way;
 use crate::dtype::Dtype;
 use crate::error::{Error, TensorProblem};
 use crate::sys::memory::{Memory, reserve};
 use crate::tensor::{Operands, Tensor};
 use core::ops::Range;
-
-/// The elements of a parameter that come down, are stepped and go up together.
-pub const PIECE: u64 = 1 << 22;
 
 /// A piece of a gradient on its way.
 struct Piece {
@@ -118,6 +116,7 @@ impl Cuda {
                 Some(Traffic { down, up, begun: device.event()?, sent: device.event()? });
         }
         let n_pieces = param.n_elements().div_ceil(PIECE).max(1) as usize;
+        self.timing.reserve(&device, most_copies(param, &self.ring))?;
         let mut pieces = Vec::new();
         reserve(&mut pieces, n_pieces, "the pieces of a parameter")?;
         for _ in 0..n_pieces {
@@ -259,9 +258,11 @@ impl Cuda {
                         (Some(ring), true) => {
                             piece.n_chunks = ring.list(from as u64, to, bytes.len());
                         }
-                        // SAFETY: the landing is as long as the gradient, and these bytes of it
-                        // are not read before `arrived`.
-                        _ => unsafe { down.download(to, from as u64, bytes.len()) }?,
+                        _ => self.timing.copy(&down, (Way::Down, bytes.len()), || {
+                            // SAFETY: the landing is as long as the gradient, and these bytes of it
+                            // are not read before `arrived`.
+                            unsafe { down.download(to, from as u64, bytes.len()) }
+                        })?,
                     }
                 }
                 down.record(&piece.arrived)?;
@@ -269,7 +270,7 @@ impl Cuda {
         }
         match &mut self.ring {
             // SAFETY: the host keeps the gradients until the step is taken, which waits for all.
-            Some(ring) => unsafe { ring.queue(&down) },
+            Some(ring) => unsafe { ring.queue(&down, &mut self.timing) },
             None => Ok(()),
         }
     }
@@ -288,14 +289,15 @@ impl Cuda {
     fn wait_for(&mut self, number: u32, piece: usize) -> Result<(), Error> {
         let Some(copy) = self.copies.get(number) else { return Ok(()) };
         let Some(piece) = copy.pieces.get(piece.min(copy.pieces.len() - 1)) else { return Ok(()) };
-        let device = self.driver.enter()?;
-        device.wait_for(&piece.arrived)?;
-        match (&mut self.ring, &self.traffic) {
+        let (Some(traffic), device) = (&self.traffic, self.driver.enter()?) else { return Ok(()) };
+        self.timing.wait_first(&device, &traffic.begun)?;
+        self.timing.wait(&device, &piece.arrived)?;
+        match &mut self.ring {
             // SAFETY: as above.
-            (Some(ring), Some(traffic)) => unsafe {
-                ring.land(&device.on(&traffic.down), piece.n_chunks)
+            Some(ring) => unsafe {
+                ring.land(&device.on(&traffic.down), piece.n_chunks, &mut self.timing)
             },
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 
@@ -308,14 +310,14 @@ impl Cuda {
         let bytes = bytes_of(&copy.param, elements);
         let to = (copy.param.address() + bytes.start) as u64;
         let (from, device) = (copy.param_copy.address() + bytes.start, self.driver.enter()?);
-        let up = device.on(&traffic.up);
-        // SAFETY: both are as long as the parameter, and the next step waits before it writes the
-        // copy.
-        unsafe {
-            match (&mut self.ring, copy.param_copy.is_plain()) {
-                (Some(ring), true) => ring.send(&up, to, from..from + bytes.len()),
-                _ => up.upload(to, from, bytes.len()),
-            }
+        let (up, timing) = (device.on(&traffic.up), &mut self.timing);
+        match (&mut self.ring, copy.param_copy.is_plain()) {
+            // SAFETY: both are as long as the parameter.
+            (Some(ring), true) => unsafe { ring.send(&up, to, from..from + bytes.len(), timing) },
+            _ => timing.copy(&up, (Way::Up, bytes.len()), || {
+                // SAFETY: as above, and the next step waits before it writes the copy.
+                unsafe { up.upload(to, from, bytes.len()) }
+            }),
         }
     }
 
@@ -335,9 +337,10 @@ impl Cuda {
     }
 
     /// Makes the host's stream go on only when all has gone up.
-    pub fn end_uploads(&self) -> Result<(), Error> {
+    pub fn end_uploads(&mut self) -> Result<(), Error> {
         let Some(traffic) = &self.traffic else { return Ok(()) };
         let device = self.driver.enter()?;
+        self.timing.end(&device.on(&traffic.down), &device.on(&traffic.up))?;
         device.on(&traffic.up).record(&traffic.sent)?;
         device.queue_behind(&traffic.sent)
     }

@@ -6,10 +6,16 @@
 //! slot, fills it and has it go up.
 
 use super::driver::{Entered, Event, Pinned};
+use super::timing::{Timing, Way};
+use crate::dtype::Dtype;
 use crate::error::Error;
 use crate::sys::memory::{Memory, reserve};
+use crate::tensor::Tensor;
 use core::ops::Range;
 use core::ptr::{copy_nonoverlapping, with_exposed_provenance, with_exposed_provenance_mut};
+
+/// The elements of a parameter that come down, are stepped and go up together.
+pub const PIECE: u64 = 1 << 22;
 
 /// Memory of the host's for a copy or for gradients.
 pub enum Room {
@@ -75,6 +81,13 @@ pub struct Ring {
     n_landed: usize,
 }
 
+/// Returns the most copies in which the gradient of a parameter comes down and it goes up.
+pub fn most_copies(param: &Tensor, ring: &Option<Ring>) -> usize {
+    let n_pieces = param.n_elements().div_ceil(PIECE) as usize;
+    let widest = param.n_elements().min(PIECE) as usize * Dtype::F64.bytes();
+    2 * n_pieces * ring.as_ref().map_or(1, |ring| ring.n_chunks(widest))
+}
+
 impl Ring {
     /// Allocates the slots of a handle that may pin so many bytes.
     pub fn new(device: &Entered, most_pinned: usize) -> Result<Ring, Error> {
@@ -95,7 +108,7 @@ impl Ring {
     /// Makes room for the chunks of a gradient that comes down in pieces of so many bytes. Returns
     /// how many those are at most.
     pub fn reserve(&mut self, n_pieces: usize, piece_bytes: usize) -> Result<usize, Error> {
-        let n_chunks = n_pieces * piece_bytes.div_ceil(self.bytes);
+        let n_chunks = n_pieces * self.n_chunks(piece_bytes);
         let most_chunks = self.most_chunks + n_chunks;
         let missing = most_chunks.saturating_sub(self.chunks.len());
         reserve(&mut self.chunks, missing, "the pieces of a parameter")?;
@@ -114,6 +127,11 @@ impl Ring {
         (self.n_queued, self.n_landed) = (0, 0);
     }
 
+    /// Returns the most copies in which so many bytes pass.
+    pub fn n_chunks(&self, bytes: usize) -> usize {
+        bytes.div_ceil(self.bytes)
+    }
+
     /// Lists bytes of a gradient that come down. Returns the number of chunks with which they will
     /// have landed.
     pub fn list(&mut self, from: u64, to: usize, bytes: usize) -> usize {
@@ -129,13 +147,15 @@ impl Ring {
     /// # Safety
     /// What `list` was told is memory that stays until it has landed, and that nobody reads or
     /// writes before that.
-    pub unsafe fn queue(&mut self, down: &Entered) -> Result<(), Error> {
+    pub unsafe fn queue(&mut self, down: &Entered, timing: &mut Timing) -> Result<(), Error> {
         while self.n_queued < self.chunks.len().min(self.n_landed + SLOTS) {
             let chunk = self.chunks[self.n_queued];
             let slot = &self.down[self.n_queued % SLOTS];
             down.wait_for(&slot.used)?; // it may still be on its way for a step that failed
-            // SAFETY: the caller's word; the slot holds a chunk, and is read behind its mark.
-            unsafe { down.download(slot.room.address(), chunk.from, chunk.bytes) }?;
+            timing.copy(down, (Way::Down, chunk.bytes), || {
+                // SAFETY: the caller's word; the slot holds a chunk, and is read behind its mark.
+                unsafe { down.download(slot.room.address(), chunk.from, chunk.bytes) }
+            })?;
             down.record(&slot.used)?;
             self.n_queued += 1;
         }
@@ -146,15 +166,20 @@ impl Ring {
     ///
     /// # Safety
     /// As for `queue`.
-    pub unsafe fn land(&mut self, down: &Entered, n_chunks: usize) -> Result<(), Error> {
+    pub unsafe fn land(
+        &mut self,
+        down: &Entered,
+        n_chunks: usize,
+        timing: &mut Timing,
+    ) -> Result<(), Error> {
         loop {
             // SAFETY: the caller's word.
-            unsafe { self.queue(down) }?;
+            unsafe { self.queue(down, timing) }?;
             if self.n_landed >= n_chunks {
                 return Ok(());
             }
             let (chunk, slot) = (self.chunks[self.n_landed], &self.down[self.n_landed % SLOTS]);
-            down.wait_for(&slot.used)?;
+            timing.wait(down, &slot.used)?;
             let from = with_exposed_provenance::<u8>(slot.room.address());
             let to = with_exposed_provenance_mut(chunk.to);
             // SAFETY: both have these bytes, and the download into the slot is done.
@@ -168,16 +193,24 @@ impl Ring {
     ///
     /// # Safety
     /// Both have these bytes; those of the device stay until they have been written.
-    pub unsafe fn send(&mut self, up: &Entered, to: u64, from: Range<usize>) -> Result<(), Error> {
+    pub unsafe fn send(
+        &mut self,
+        up: &Entered,
+        to: u64,
+        from: Range<usize>,
+        timing: &mut Timing,
+    ) -> Result<(), Error> {
         for start in from.clone().step_by(self.bytes) {
             let (slot, bytes) = (&self.up[self.next_up], self.bytes.min(from.end - start));
-            up.wait_for(&slot.used)?;
+            timing.wait(up, &slot.used)?;
             let room = with_exposed_provenance_mut::<u8>(slot.room.address());
             // SAFETY: the caller's word; the upload from the slot is done.
-            unsafe {
-                copy_nonoverlapping(with_exposed_provenance(start), room, bytes);
-                up.upload(to + (start - from.start) as u64, slot.room.address(), bytes)?;
-            }
+            unsafe { copy_nonoverlapping(with_exposed_provenance(start), room, bytes) };
+            timing.copy(up, (Way::Up, bytes), || {
+                let to = to + (start - from.start) as u64;
+                // SAFETY: the caller's word; nobody writes the slot before its mark.
+                unsafe { up.upload(to, slot.room.address(), bytes) }
+            })?;
             up.record(&slot.used)?;
             self.next_up = (self.next_up + 1) % SLOTS;
         }

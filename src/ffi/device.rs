@@ -2,7 +2,7 @@
 #![allow(non_camel_case_types)]
 
 use super::sized::{self, sized_struct};
-use super::{Optimizer, Status, guard, handle, put};
+use super::{Optimizer, Status, flag, guard, handle, put};
 use crate::error::{Error, MemoryProblem};
 use crate::optimizer::InputsAt;
 use core::ffi::c_void;
@@ -79,6 +79,83 @@ pub unsafe extern "C" fn adamw_get_pinned_bytes(
             // SAFETY: the caller guarantees it.
             unsafe { put("out_num_bytes", out_num_bytes, optimizer.pinned_bytes() as u64) }
         })
+    })
+}
+
+/// Has steps take the times of the copies of offloaded parameters (1), for
+/// `adamw_get_offload_info`, or not (0, as it is at first). Two marks on a stream for each copy are
+/// what it costs: a step with them waits for nothing else, and has the same bits.
+///
+/// `ADAMW_STATUS_NOT_FOUND` before the first parameter on a device.
+#[unsafe(no_mangle)]
+pub extern "C" fn adamw_set_offload_timing(optimizer: *mut Optimizer, timing: u32) -> Status {
+    guard(|| {
+        let timing = flag("timing", timing)?;
+        handle::with(optimizer, |optimizer| optimizer.set_offload_timing(timing))
+    })
+}
+
+/// What a step has copied for the parameters that the processor steps, and how long nothing was
+/// stepped meanwhile.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct adamw_offload_info {
+    /// `sizeof(adamw_offload_info)`.
+    pub struct_size: usize,
+    /// The bytes of gradients that have come down.
+    pub n_bytes_down: u64,
+    /// The bytes of parameters that have gone up.
+    pub n_bytes_up: u64,
+    /// The time that gradients took to come down, in seconds: the sum over the copies, each as its
+    /// stream has timed it.
+    pub seconds_down: f64,
+    /// The time that parameters took to go up, in seconds, summed up in the same way. Some of it
+    /// may be the same time.
+    pub seconds_up: f64,
+    /// The time that the processor worked, in seconds: from the arrival of the first part of a
+    /// gradient until all was stepped, without its waits.
+    pub seconds_worked: f64,
+    /// The time that nothing was stepped because of copies, in seconds: the waits of the processor
+    /// for them, once the gradients were complete on the device, and the time from the end of its
+    /// work until the last part had gone up.
+    pub seconds_waited: f64,
+    /// The share of the copies that is hidden behind the processor's work and behind each other,
+    /// from 0 to 1: 1 - `seconds_waited` / (`seconds_down` + `seconds_up`). 0 without copies.
+    pub hidden: f64,
+}
+
+sized_struct!(adamw_offload_info, "out_info", 8 of 8);
+
+/// Writes to `out_info` what the last step has copied for offloaded parameters, whichever call has
+/// taken it. Waits until the last part has gone up. `struct_size` is the caller's
+/// `sizeof(adamw_offload_info)`.
+///
+/// All is 0 if no step has been taken with `adamw_set_offload_timing`, or if the last one failed or
+/// was skipped. What is copied outside of steps is left out: gradients for `adamw_grad_ready`, and
+/// parameters that the host has written.
+///
+/// # Safety
+/// `out_info` is NULL, or writable for `struct_size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adamw_get_offload_info(
+    optimizer: *const Optimizer,
+    out_info: *mut adamw_offload_info,
+    struct_size: usize,
+) -> Status {
+    guard(|| {
+        let times = handle::with(optimizer, |optimizer| optimizer.offload_times())?;
+        let info = adamw_offload_info {
+            struct_size,
+            n_bytes_down: times.down.bytes,
+            n_bytes_up: times.up.bytes,
+            seconds_down: times.down.seconds,
+            seconds_up: times.up.seconds,
+            seconds_worked: times.worked,
+            seconds_waited: times.waited,
+            hidden: times.hidden(),
+        };
+        // SAFETY: the caller guarantees it.
+        unsafe { sized::write(out_info, struct_size, info) }
     })
 }
 

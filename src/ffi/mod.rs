@@ -89,8 +89,9 @@ mod inspect;
 // check that includes parameters in the host's memory, and with ADAMW_NONFINITE_SKIP, a loss scaler
 // or adamw_set_device_inputs together with a schedule, a callback or parameters in the host's
 // memory. Otherwise a loss scaler adapts on the device. Calls that read state, step counts or the
-// loss scale wait, and so does adamw_get_step_info, which reads statistics too. Once a captured
-// step follows a schedule, plain steps wait, and so do calls that read or set where it is.
+// loss scale wait, and so do adamw_get_step_info, which reads statistics too, and
+// adamw_get_offload_info. Once a captured step follows a schedule, plain steps wait, and so do
+// calls that read or set where it is.
 //
 // Memory. An address that the driver does not know as memory of this device is refused by the call
 // that gives it. Numbers that a handle reads through a pointer (lr_ptr, the flags of

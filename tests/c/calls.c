@@ -44,6 +44,11 @@ static adamw_status get_pinned_bytes(adamw_optimizer *optimizer) {
   return adamw_get_pinned_bytes(optimizer, &num_bytes);
 }
 
+static adamw_status get_offload_info(adamw_optimizer *optimizer) {
+  adamw_offload_info info;
+  return adamw_get_offload_info(optimizer, &info, sizeof info);
+}
+
 static adamw_status num_groups(adamw_optimizer *optimizer) {
   uint32_t count;
   return adamw_num_groups(optimizer, &count);
@@ -395,6 +400,7 @@ const struct call every_call[] = {
     {"adamw_apply_gradients", apply_gradients},
     {"adamw_num_params", num_params},
     {"adamw_get_pinned_bytes", get_pinned_bytes},
+    {"adamw_get_offload_info", get_offload_info},
     {"adamw_num_groups", num_groups},
     {"adamw_add_array_to_group", add_array_to_group},
     {"adamw_find_param", find_param},

@@ -349,6 +349,10 @@ static adamw_status write_step_info(void *to, size_t size) {
   return adamw_get_step_info(world.optimizer, to, size);
 }
 
+static adamw_status write_offload_info(void *to, size_t size) {
+  return adamw_get_offload_info(world.optimizer, to, size);
+}
+
 static adamw_status write_values(void *to, size_t size) {
   return adamw_get_group(world.optimizer, 0, to, size);
 }
@@ -373,6 +377,7 @@ static void written_structs_are_as_long_as_the_caller_says(void) {
       {"info", sizeof(adamw_param_info), write_info},
       {"capabilities", sizeof(adamw_capabilities), write_capabilities},
       {"step info", sizeof(adamw_step_info), write_step_info},
+      {"offload info", sizeof(adamw_offload_info), write_offload_info},
       {"options", sizeof(adamw_param_options), write_options},
       {"state info", sizeof(adamw_state_info), write_state_info},
   };

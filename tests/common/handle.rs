@@ -719,13 +719,23 @@ impl Handle {
         call!(adamw_set_grad_scale(self.0, scale))
     }
 
-    /// The address on the device of an f32 that gets the loss scale; 0: none.
     pub fn pinned_bytes(&self) -> u64 {
         let mut bytes = 0;
         call!(adamw_get_pinned_bytes(self.raw(), &mut bytes)).unwrap();
         bytes
     }
 
+    pub fn set_offload_timing(&self, timing: u32) -> Answer {
+        call!(adamw_set_offload_timing(self.0, timing))
+    }
+
+    pub fn offload_info(&self) -> Answer<ffi::adamw_offload_info> {
+        // SAFETY: plain numbers.
+        let mut info: ffi::adamw_offload_info = unsafe { core::mem::zeroed() };
+        call!(adamw_get_offload_info(self.0, &mut info, size_of_val(&info))).map(|()| info)
+    }
+
+    /// The address on the device of an f32 that gets the loss scale; 0: none.
     pub fn set_device_scale(&self, address: u64) -> Answer {
         let out = core::ptr::without_provenance_mut(address as usize);
         call!(adamw_set_device_scale(self.0, out))

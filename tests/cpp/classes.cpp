@@ -524,6 +524,8 @@ static void nothing_is_on_a_device() {
   world w;
   HOLDS(fails([&] { w.optimizer.set_stream(nullptr); }, ADAMW_STATUS_NOT_FOUND));
   HOLDS(fails([&] { w.optimizer.set_device_inputs(); }, ADAMW_STATUS_NOT_FOUND));
+  HOLDS(fails([&] { w.optimizer.set_offload_timing(true); }, ADAMW_STATUS_NOT_FOUND));
+  HOLDS(w.optimizer.offload_info().n_bytes_down == 0);
   HOLDS(fails([&] { w.optimizer.set_device_scale(nullptr); }, ADAMW_STATUS_NOT_FOUND));
   w.optimizer.prepare();
   HOLDS(w.steps() == 0);

@@ -24,3 +24,4 @@ mod sparse;
 mod statistics;
 mod steps;
 mod sums;
+mod timing;

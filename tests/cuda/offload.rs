@@ -645,7 +645,9 @@ fn a_device_that_fails_at_any_call_leaves_no_step_half_counted() {
             handle.set_grad_tensor(number as u32, &grads[number].tensor())?;
         }
         handle.try_step()?;
+        handle.set_offload_timing(1)?;
         handle.try_step()?;
+        handle.offload_info()?;
         handle.remove(0)
     };
     take_log();

@@ -37,7 +37,7 @@ from .parameters import Memory
 from .ranks import shard_ranges
 from .schedules import Schedule
 from .settings import Settings
-from .statistics import Capabilities, ParamInfo, StepInfo, capabilities
+from .statistics import Capabilities, OffloadInfo, ParamInfo, StepInfo, capabilities
 from .team import Team
 
 __version__ = version()
@@ -63,6 +63,7 @@ __all__ = [
     "MismatchError",
     "NonfiniteError",
     "NotFoundError",
+    "OffloadInfo",
     "OutOfMemoryError",
     "ParamInfo",
     "PoisonedError",

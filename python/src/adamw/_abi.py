@@ -931,6 +931,32 @@ DeviceInputs._fields_ = [
     ("found_inf", POINTER(c_float)),
 ]
 
+
+class OffloadInfo(ctypes.Structure):
+    """`adamw_offload_info`"""
+
+    __slots__ = ()
+    struct_size: int
+    n_bytes_down: int
+    n_bytes_up: int
+    seconds_down: float
+    seconds_up: float
+    seconds_worked: float
+    seconds_waited: float
+    hidden: float
+
+
+OffloadInfo._fields_ = [
+    ("struct_size", c_size_t),
+    ("n_bytes_down", c_uint64),
+    ("n_bytes_up", c_uint64),
+    ("seconds_down", c_double),
+    ("seconds_up", c_double),
+    ("seconds_worked", c_double),
+    ("seconds_waited", c_double),
+    ("hidden", c_double),
+]
+
 PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "adamw_last_error": (c_char_p, []),
     "adamw_status_name": (c_char_p, [c_int32]),
@@ -1059,6 +1085,8 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "adamw_inspect": (c_int32, [POINTER(Source), Visit, c_void_p]),
     "adamw_set_stream": (c_int32, [c_void_p, c_void_p]),
     "adamw_get_pinned_bytes": (c_int32, [c_void_p, POINTER(c_uint64)]),
+    "adamw_set_offload_timing": (c_int32, [c_void_p, c_uint32]),
+    "adamw_get_offload_info": (c_int32, [c_void_p, POINTER(OffloadInfo), c_size_t]),
     "adamw_set_device_inputs": (c_int32, [c_void_p, POINTER(DeviceInputs)]),
     "adamw_set_device_scale": (c_int32, [c_void_p, POINTER(c_float)]),
     "adamw_prepare": (c_int32, [c_void_p]),

@@ -9,6 +9,7 @@ from . import _abi
 from ._base import FLOAT, Base
 from ._library import check, library
 from .settings import sized
+from .statistics import OffloadInfo, offload_info
 
 
 class Cuda(Base):
@@ -25,6 +26,16 @@ class Cuda(Base):
         num_bytes = ctypes.c_uint64()
         self._handle.call(library.adamw_get_pinned_bytes, num_bytes)
         return num_bytes.value
+
+    def set_offload_timing(self, enabled: bool = True) -> None:
+        """Has steps take the times of the copies of offloaded parameters, or not."""
+        self._handle.call(library.adamw_set_offload_timing, int(enabled))
+
+    def offload_info(self) -> OffloadInfo:
+        """Returns what the last step has copied for offloaded parameters. Waits for the device."""
+        raw = _abi.OffloadInfo()
+        self._handle.call(library.adamw_get_offload_info, raw, ctypes.sizeof(raw))
+        return offload_info(raw)
 
     def set_device_inputs(
         self, *, lr: Any = None, grad_scale: Any = None, found_inf: Any = None

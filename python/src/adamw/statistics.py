@@ -70,6 +70,37 @@ def step_info(raw: _abi.StepInfo) -> StepInfo:
 
 
 @dataclass(frozen=True)
+class OffloadInfo:
+    """What a step has copied for offloaded parameters; all is 0 if no times were taken."""
+
+    #: The bytes of gradients that have come down, and of parameters that have gone up.
+    n_bytes_down: int
+    n_bytes_up: int
+    #: The time that these copies took.
+    seconds_down: float
+    seconds_up: float
+    #: The time that the processor worked.
+    seconds_worked: float
+    #: The time that nothing was stepped because of copies.
+    seconds_waited: float
+    #: The share of the copies that is hidden, from 0 to 1.
+    hidden: float
+
+
+def offload_info(raw: _abi.OffloadInfo) -> OffloadInfo:
+    """Returns the library's report as Python has it."""
+    return OffloadInfo(
+        n_bytes_down=raw.n_bytes_down,
+        n_bytes_up=raw.n_bytes_up,
+        seconds_down=raw.seconds_down,
+        seconds_up=raw.seconds_up,
+        seconds_worked=raw.seconds_worked,
+        seconds_waited=raw.seconds_waited,
+        hidden=raw.hidden,
+    )
+
+
+@dataclass(frozen=True)
 class ParamInfo:
     """A description of a parameter."""
 

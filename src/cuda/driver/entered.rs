@@ -91,9 +91,18 @@ impl Entered<'_> {
 
     /// Creates a mark, to be put behind the work of a stream.
     pub fn event(&self) -> Result<Event, Error> {
+        self.new_event(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)
+    }
+
+    /// Creates a mark that keeps the time at which it is reached.
+    pub fn timed_event(&self) -> Result<Event, Error> {
+        self.new_event(sys::CUevent_flags::CU_EVENT_DEFAULT)
+    }
+
+    fn new_event(&self, flags: sys::CUevent_flags) -> Result<Event, Error> {
         let _relaxed = relaxed()?;
         let mut event = null_mut();
-        let flags = sys::CUevent_flags::CU_EVENT_DISABLE_TIMING as c_uint;
+        let flags = flags as c_uint;
         // SAFETY: written to a place of ours.
         unsafe { call!(cuEventCreate(&mut event, flags)) }?;
         Ok(Event { event, context: self.driver.retained.context })
@@ -133,6 +142,15 @@ impl Entered<'_> {
         let _relaxed = relaxed()?;
         // SAFETY: the event is alive.
         unsafe { call!(cuEventSynchronize(event.event)) }
+    }
+
+    /// Returns the seconds between two marks that keep the time and have been reached; 0 if the
+    /// second was reached first.
+    pub fn seconds_between(&self, start: &Event, end: &Event) -> Result<f64, Error> {
+        let mut milliseconds = 0.0f32;
+        // SAFETY: the events are alive; written to a place of ours.
+        unsafe { call!(cuEventElapsedTime(&mut milliseconds, start.event, end.event)) }?;
+        Ok(f64::from(milliseconds.max(0.0)) / 1e3)
     }
 
     /// Returns whether the stream's work is being recorded, not done.

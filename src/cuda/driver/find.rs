@@ -6,7 +6,7 @@ use cudarc::driver::sys::{self, CUresult};
 
 /// The functions of the driver that the library calls. cudarc panics where one of them is missing,
 /// so they are looked for first.
-const ENTRIES: [&CStr; 35] = [
+const ENTRIES: [&CStr; 36] = [
     c"cuInit",
     c"cuDeviceGet",
     c"cuDeviceGetAttribute",
@@ -39,6 +39,7 @@ const ENTRIES: [&CStr; 35] = [
     c"cuEventDestroy_v2",
     c"cuEventRecord",
     c"cuEventSynchronize",
+    c"cuEventElapsedTime",
     c"cuLaunchKernel",
     c"cuGetErrorName",
     c"cuGetErrorString",

@@ -13,7 +13,7 @@
 #![forbid(unsafe_code)]
 
 use crate::backend::Refused;
-use crate::cuda::PIECE;
+use crate::cuda::{OffloadTimes, PIECE};
 use crate::error::Error;
 use crate::optimizer::Optimizer;
 use crate::optimizer::params::table::ParamId;
@@ -72,6 +72,7 @@ impl Optimizer {
         if let Some(cuda) = self.backend.cuda() {
             let operands = self.params.operands_of(&self.params.all());
             cuda.fill_copies(due_of(operands, of))?;
+            cuda.begin_times();
         }
         self.begin_grads(of)
     }
@@ -227,6 +228,16 @@ impl Optimizer {
         }
         self.clear_on_device(of)?;
         self.cuda()?.end_uploads()
+    }
+
+    /// Sets whether the times of copies are taken.
+    pub fn set_offload_timing(&mut self, is_on: bool) -> Result<(), Error> {
+        self.cuda()?.set_timing(is_on)
+    }
+
+    /// Returns how long the copies of the last step took, and what for.
+    pub fn offload_times(&mut self) -> Result<OffloadTimes, Error> {
+        self.backend.cuda().map_or(Ok(OffloadTimes::default()), |cuda| cuda.times())
     }
 
     /// Returns the number of elements of a parameter.

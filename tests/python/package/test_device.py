@@ -121,8 +121,12 @@ class Device(unittest.TestCase):
     def test_an_offloaded_parameter_has_its_state_here(self):
         with AdamW() as optimizer:
             optimizer.add_param("w", self.param, offload=True)
+            optimizer.set_offload_timing()
             optimizer.step(grads={"w": self.on_device})
             self.model.step(self.grad)
+            info = optimizer.offload_info()
+            self.assertEqual((info.n_bytes_down, info.n_bytes_up), (self.grad.nbytes,) * 2)
+            self.assertTrue(0 <= info.hidden <= 1 and info.seconds_down > 0)
             self.assertEqual(bits(optimizer.state("w")["exp_avg"]), bits(self.model.exp_avg))
             self.assert_like_the_model()
 
