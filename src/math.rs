@@ -280,6 +280,12 @@ impl StepScalars<f64> {
 }
 
 impl<T: Copy> StepScalars<T> {
+    /// Returns whether a step is nothing but its loop.
+    #[inline(always)]
+    pub fn are_plain(&self) -> bool {
+        self.preparation.is_none() && !self.forgets
+    }
+
     /// Returns the same scalars in another type.
     #[inline(always)]
     pub fn map<U>(&self, to: impl Fn(T) -> U) -> StepScalars<U> {

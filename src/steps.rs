@@ -4,7 +4,7 @@
 
 use crate::config::{BiasCorrection, GroupConfig};
 use crate::error::Error;
-use crate::math::{Scalars, power};
+use crate::math::{Scalars, StepScalars, power};
 use crate::sys::memory::reserve;
 use crate::tensor::LOGGED;
 
@@ -115,9 +115,16 @@ pub struct Steps<'a> {
 }
 
 impl Steps<'_> {
+    #[inline(always)]
     pub fn now(&self, param: usize) -> Option<&Scalars> {
         let scalars = *self.scalars_of.get(param)?;
         (scalars != NO_STEP).then(|| &self.scalars[scalars as usize])
+    }
+
+    /// Returns the scalars of an f32 parameter, if its step is nothing but its loop.
+    #[inline(always)]
+    pub fn plain(&self, param: usize) -> Option<&StepScalars<f32>> {
+        self.now(param).map(|now| &now.f32).filter(|scalars| scalars.are_plain())
     }
 
     pub fn logged(&self, param: usize, step: u64) -> &Scalars {

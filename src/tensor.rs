@@ -6,8 +6,8 @@
 //! sum, and `part.rs` tells whether it takes part in a step.
 //!
 //! A step borrows the operands of all parameters. `chunks.rs` and `grad_blocks.rs` lay them end to
-//! end on a line (`line.rs`), of which each thread claims disjoint tasks; only then `chunk.rs` and
-//! `state.rs` make slices of the elements of a task.
+//! end on a line (`line.rs`), of which each thread claims disjoint tasks; only then `chunk.rs`,
+//! `run.rs` and `state.rs` make slices of the elements of a task.
 
 mod bytes;
 mod changes;
@@ -22,6 +22,7 @@ mod operands;
 mod part;
 mod prefetch;
 mod rows;
+mod run;
 mod state;
 
 pub use changes::{Change, Changes, Squares};
@@ -34,6 +35,7 @@ pub use line::{InPieces, Line, Reach};
 pub use number::HostNumber;
 pub use operands::Operands;
 pub use rows::{NoRow, RowList, RowNumber, RowPart, SparseGrad};
+pub use run::PlainRun;
 pub use state::{Moment, Precise, State, StateOf};
 
 use crate::device::Device;

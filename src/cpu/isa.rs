@@ -17,13 +17,16 @@ use super::coded::{self, Codes, SplitMaster};
 #[cfg(target_arch = "x86_64")]
 use super::groups;
 use super::loops;
+use super::small;
 use crate::config::IsaCap;
 use crate::dtype::{Bf16, F16};
 use crate::error::{Error, Label};
 use crate::math::{Preparation, StepScalars};
 use crate::noise::Noise;
 use crate::norm::{self, LANES};
+use crate::steps::Steps;
 use crate::sys;
+use crate::tensor::PlainRun;
 
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -179,6 +182,8 @@ loops! {
         ) = leaf::update_split_nibbles::<Own>;
     }
 
+    /// Steps small f32 parameters until one is of another kind, or there is more to do for it.
+    update_small(steps: &Steps, run: &mut PlainRun) = small::update;
     update_f32(
         scalars: &StepScalars<f32>, param: &mut [f32], grad: &[f32],
         exp_avg: &mut [f32], exp_avg_sq: &mut [f32]

@@ -5,8 +5,8 @@
 //! and moments block by block (`weights.rs`, `moments.rs`), widens its gradient (`rows.rs`), calls
 //! the loop of the instruction set (`isa.rs`, `loops.rs`), and stores the block again. Moments that
 //! are codes have loops that do it all (`coded.rs`, `avx512.rs`), and so have most 16-bit
-//! parameters where there are instructions for their conversion (`halves.rs`, `groups.rs`). A block
-//! of a gradient goes to `norms::tally`.
+//! parameters where there are instructions for their conversion (`halves.rs`, `groups.rs`). Small
+//! f32 parameters are stepped in runs (`small.rs`). A block of a gradient goes to `norms::tally`.
 
 mod accumulate;
 #[cfg(target_arch = "x86_64")]
@@ -27,6 +27,7 @@ mod masters;
 mod moments;
 mod norms;
 mod rows;
+mod small;
 mod space;
 mod stepper;
 mod stored;

@@ -1,7 +1,8 @@
 //! Steps the chunks that one thread claims.
 //!
-//! `Visitor::plain` takes a chunk that is all f32 straight to the loop. For any other `update` asks
-//! `halves.rs` whether there is a loop that does it all; otherwise it finds the types and calls
+//! `Visitor::run` has one loop step small f32 parameters, one after the other, and `Visitor::plain`
+//! takes a chunk that is all f32 straight to its loop. For any other `update` asks `halves.rs`
+//! whether there is a loop that does it all; otherwise it finds the types and calls
 //! `take_steps`, which takes the logged steps that the rows have missed, without a gradient, and
 //! then this one. A step goes to `step_in_place` if it is its loop and nothing else, otherwise to
 //! `step_blocks`, which does for each block:
@@ -35,8 +36,8 @@ use crate::noise::{Key, Source};
 use crate::norm::{LANES, join_lanes};
 use crate::steps::Steps;
 use crate::tensor::{
-    Change, Chunk, Moment, PlainChunk, Precise, RowPart, Slice, SliceMut, Squares, State, StateOf,
-    Visitor,
+    Change, Chunk, Moment, PlainChunk, PlainRun, Precise, RowPart, Slice, SliceMut, Squares, State,
+    StateOf, Visitor,
 };
 
 /// The state of a thread that steps chunks.
@@ -57,11 +58,14 @@ impl Visitor for Stepper<'_> {
         update(self.isa, self.steps, &mut chunk, &mut self.space);
     }
 
-    #[inline]
+    fn run(&mut self, run: &mut PlainRun) {
+        self.isa.update_small(self.steps, run);
+    }
+
     fn plain(&mut self, chunk: PlainChunk) {
         match self.steps.now(chunk.index) {
             None => {}
-            Some(now) if !is_plain(&now.f32) => self.any(chunk.into()),
+            Some(now) if !now.f32.are_plain() => self.any(chunk.into()),
             Some(now) => {
                 let PlainChunk { param, grad, exp_avg, exp_avg_sq, .. } = chunk;
                 self.isa.update_f32(&now.f32, param, grad, exp_avg, exp_avg_sq)
@@ -83,7 +87,7 @@ fn update(isa: &'static Isa, steps: &Steps, chunk: &mut Chunk, space: &mut Space
     use SliceMut as P;
     if chunk.behind.is_empty()
         && let Some(now) = steps.now(chunk.index)
-        && is_plain(&now.f32)
+        && now.f32.are_plain()
         && (halves::step(isa, &now.f32, chunk).is_some()
             || halves::step_coded(isa, now, chunk, space).is_some())
     {
@@ -197,11 +201,6 @@ fn step<T, P, G>(
     step_blocks(isa, scalars, elements, grad, space, None);
 }
 
-/// Returns whether a step is nothing but its loop.
-fn is_plain<T>(scalars: &StepScalars<T>) -> bool {
-    scalars.preparation.is_none() && !scalars.forgets
-}
-
 /// Steps the elements where they lie; `None` if there is more to do than the loop.
 fn step_in_place<T: Compute, P: StoredParam<T>>(
     isa: &'static Isa,
@@ -213,7 +212,7 @@ fn step_in_place<T: Compute, P: StoredParam<T>>(
     let (Moment::Full(exp_avg), Moment::Full(exp_avg_sq)) = (exp_avg, exp_avg_sq) else {
         return None;
     };
-    let (Precise::Nothing, true) = (precise, is_plain(scalars)) else { return None };
+    let (Precise::Nothing, true) = (precise, scalars.are_plain()) else { return None };
     let max_exp_avg_sq = match max_exp_avg_sq {
         None => None,
         Some(Moment::Full(max)) => Some(&mut **max),

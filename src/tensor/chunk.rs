@@ -9,7 +9,9 @@
 //! Most chunks are f32 throughout. They are `PlainChunk`s, which are quicker to make.
 
 use super::changes::Change;
-use super::{Extent, Grad, Moment, Operands, Precise, RowPart, Slice, SliceMut, State, StateOf};
+use super::{
+    Extent, Grad, Moment, Operands, PlainRun, Precise, RowPart, Slice, SliceMut, State, StateOf,
+};
 use crate::noise::Key;
 use core::ops::Range;
 use core::ptr::with_exposed_provenance_mut;
@@ -74,6 +76,9 @@ impl<'a> Part<'a> {
 pub trait Visitor {
     /// Visits any chunk.
     fn any(&mut self, chunk: Chunk);
+
+    /// Visits parameters of a run until one is of another kind, or needs more than most.
+    fn run(&mut self, run: &mut PlainRun);
 
     /// Visits a chunk of the kind that most are.
     fn plain(&mut self, chunk: PlainChunk);

@@ -5,7 +5,9 @@
 //! returns false. Each call claims one task of the line, whose pieces are ranges of parameters:
 //!
 //! ```text
-//! visit        goes through a piece, in runs that are still in cache when gradients are cleared
+//! visit_run    goes through small parameters of f32 that a task has as a whole (`run.rs`)
+//! visit        goes through a piece of any other, in parts that are still in cache when gradients
+//!              are cleared
 //!   PlainChunk::new -> visitor.plain    where all is f32
 //!   visit_first: Part::first, Chunk::new -> visitor.any    where it is not
 //! clear        writes zeros over the gradient of what was visited, if that is asked for
@@ -15,8 +17,8 @@
 
 use super::changes::{self, Change, Changes};
 use super::chunk::{Chunk, Part, PlainChunk};
-use super::line::{InPieces, Line, Piece, Plan, Reach};
-use super::{Operands, Visitor};
+use super::line::{InPieces, Line, Piece, Plan, Reach, Task};
+use super::{Operands, PlainRun, Visitor};
 use crate::error::Error;
 use crate::norm;
 use crate::sys::memory::{give_back, reserve};
@@ -159,25 +161,60 @@ impl<'a> Chunks<'a> {
 
     /// Claims a task and has its chunks visited; returns false if no task is left.
     pub fn claim(&self, visitor: &mut impl Visitor) -> bool {
-        self.line.claim(|piece| {
-            let (operands, extent) = (&self.operands[piece.param], &self.extents[piece.param]);
-            if piece.range.end - piece.range.start < SMALL
-                && let Some(next) = self.operands.get(piece.param + PARAMS_AHEAD)
-            {
-                next.prefetch_start();
+        let Some(Task { head, whole, tail }) = self.line.claim_task() else { return false };
+        if let Some(piece) = head {
+            self.visit_piece(visitor, piece);
+        }
+        let mut left = whole;
+        while !left.is_empty() {
+            if self.changes.is_none() {
+                left.start = self.visit_run(visitor, left.clone());
             }
-            match self.changes {
-                None => self.visit(visitor, piece),
-                Some(changes) => {
-                    for (i, unit) in piece.range.enumerate() {
-                        let elements = changes::unit(extent, operands, unit);
-                        let change = Some(&changes[piece.position as usize + i]);
-                        let visited = self.visit_first(visitor, piece.param, elements, change);
-                        self.clear(operands, visited);
-                    }
+            if let Some(param) = left.next()
+                && let Some(piece) = self.line.whole(param)
+            {
+                self.visit_piece(visitor, piece);
+            }
+        }
+        if let Some(piece) = tail {
+            self.visit_piece(visitor, piece);
+        }
+        true
+    }
+
+    /// Has the first of some parameters visited that are small plain ones, which this task has as a
+    /// whole; returns the number of the next.
+    fn visit_run(&self, visitor: &mut impl Visitor, params: Range<usize>) -> usize {
+        let start = params.start;
+        let params = match self.clears {
+            true => start..params.end.min(start + CLEARED_AT_ONCE / SMALL as usize),
+            false => params,
+        };
+        // SAFETY: as in `visit_first`.
+        let mut run = unsafe { PlainRun::new(self.operands, self.extents, params) };
+        visitor.run(&mut run);
+        if self.clears {
+            for operands in &self.operands[start..run.place()] {
+                self.clear(operands, 0..operands.param.n_elements as usize);
+            }
+        }
+        run.place()
+    }
+
+    #[inline(never)] // so that `claim` goes through runs without its frame
+    fn visit_piece(&self, visitor: &mut impl Visitor, piece: Piece) {
+        let (operands, extent) = (&self.operands[piece.param], &self.extents[piece.param]);
+        match self.changes {
+            None => self.visit(visitor, piece),
+            Some(changes) => {
+                for (i, unit) in piece.range.enumerate() {
+                    let elements = changes::unit(extent, operands, unit);
+                    let change = Some(&changes[piece.position as usize + i]);
+                    let visited = self.visit_first(visitor, piece.param, elements, change);
+                    self.clear(operands, visited);
                 }
             }
-        })
+        }
     }
 
     /// Has the elements of a piece visited whose changes are not added up.
@@ -260,7 +297,5 @@ impl InPieces for Chunks<'_> {
     }
 }
 
-/// Parameters of fewer elements end before the processor's prefetchers have found them, so that
-/// their memory is prefetched this many parameters ahead.
-const SMALL: u64 = 512;
-const PARAMS_AHEAD: usize = 8;
+/// Parameters of fewer elements are small: what it takes to find each of them counts.
+pub(super) const SMALL: u64 = 512;

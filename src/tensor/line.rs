@@ -4,8 +4,9 @@
 //! tensor, and a thread that comes late leaves its tasks to the others.
 //!
 //! `Plan::lay_out` takes the length of each parameter's part, keeps where each part ends, and
-//! returns a `Line`. `Line::claim` counts up to the next task, finds its first parameter by binary
-//! search, and calls back with a `Piece` of each parameter in the task. Cuts inside a parameter are
+//! returns a `Line`. `Line::claim_task` counts up to the next task and finds its parameters by
+//! binary search: those that are whole in it, and a `Piece` of each of the two that may be cut.
+//! `claim` calls back with a piece of each. Cuts inside a parameter are
 //! moved up to a multiple of `GRAIN`, by the same rule at the end of one task and at the start of
 //! the next, so that pieces neither overlap nor leave gaps. `Plan::line` is the last line again,
 //! with no task claimed.
@@ -127,6 +128,14 @@ pub(super) struct Piece {
     pub position: u64,
 }
 
+/// A task: the parameters that are whole in it, and what it has of those before and behind that are
+/// cut.
+pub(super) struct Task {
+    pub head: Option<Piece>,
+    pub whole: Range<usize>,
+    pub tail: Option<Piece>,
+}
+
 impl Line<'_> {
     pub(super) fn length(&self) -> u64 {
         self.length
@@ -174,7 +183,7 @@ impl Line<'_> {
             return (self.ends.len(), 0);
         }
         let param = self.ends.partition_point(|&end| end <= position);
-        let start = if param == 0 { 0 } else { self.ends[param - 1] };
+        let start = self.start(param);
         let length = position - start;
         (param, length.next_multiple_of(self.grain).min(self.ends[param] - start))
     }
@@ -189,10 +198,18 @@ impl Line<'_> {
         self.next_task.load(Ordering::Relaxed) > self.open.start
     }
 
-    /// Claims a task and calls `each` with its pieces; returns false if no task is left. The
-    /// counter need not order memory: starting threads lets them see that the line is shared, and
-    /// joining them afterwards lets the caller see what they wrote.
-    pub(super) fn claim(&self, mut each: impl FnMut(Piece)) -> bool {
+    /// Claims a task and calls `each` with its pieces; returns false if no task is left.
+    pub(super) fn claim(&self, each: impl FnMut(Piece)) -> bool {
+        let Some(Task { head, whole, tail }) = self.claim_task() else { return false };
+        let whole = whole.filter_map(|param| self.whole(param));
+        head.into_iter().chain(whole).chain(tail).for_each(each);
+        true
+    }
+
+    /// Claims a task; `None` if none is left. The counter need not order memory: starting threads
+    /// lets them see that the line is shared, and joining them afterwards lets the caller see what
+    /// they wrote.
+    pub(super) fn claim_task(&self) -> Option<Task> {
         let task = if self.is_shared.load(Ordering::Relaxed) {
             self.next_task.fetch_add(1, Ordering::Relaxed)
         } else {
@@ -202,33 +219,40 @@ impl Line<'_> {
             task
         };
         if task >= self.open.end {
-            return false;
+            return None;
         }
-        let mut position = task * self.task_length;
-        let end = (position + self.task_length).min(self.length);
-        let first = self.ends.partition_point(|&param_end| param_end <= position);
-        let mut param_start = if first == 0 { 0 } else { self.ends[first - 1] };
-        for (param, &param_end) in self.ends.iter().enumerate().skip(first) {
-            if position == end {
-                break;
-            }
-            // Most parameters are not cut at all, and a division is slow.
-            let cut = |position: u64| {
-                let length = position - param_start;
-                match position == param_start || position == param_end {
-                    true => length,
-                    false => length.next_multiple_of(self.grain).min(param_end - param_start),
-                }
-            };
-            let stop = end.min(param_end);
-            let range = cut(position)..cut(stop);
-            if !range.is_empty() {
-                each(Piece { param, position: param_start + range.start, range });
-            }
-            position = stop;
-            param_start = param_end;
-        }
-        true
+        let start = task * self.task_length;
+        let end = (start + self.task_length).min(self.length);
+        let [first, behind] = [start, end].map(|at| self.ends.partition_point(|end| *end <= at));
+        let is_cut = start > self.start(first);
+        let head = is_cut.then(|| self.piece(first, start..end.min(self.ends[first]))).flatten();
+        let whole = first + is_cut as usize..behind;
+        let has_tail = behind >= whole.start && behind < self.ends.len();
+        let tail = has_tail.then(|| self.piece(behind, self.start(behind)..end)).flatten();
+        Some(Task { head, whole, tail })
+    }
+
+    /// Returns all of a parameter's part, if it has one.
+    pub(super) fn whole(&self, param: usize) -> Option<Piece> {
+        self.piece(param, self.start(param)..self.ends[param])
+    }
+
+    /// Returns the position at which a parameter's part starts.
+    fn start(&self, param: usize) -> u64 {
+        if param == 0 { 0 } else { self.ends[param - 1] }
+    }
+
+    /// Returns the piece of a parameter between two positions in its part, which are moved to where
+    /// it may be cut; `None` if nothing is left.
+    fn piece(&self, param: usize, positions: Range<u64>) -> Option<Piece> {
+        let (start, length) = (self.start(param), self.ends[param] - self.start(param));
+        let cut = |position: u64| match position - start {
+            0 => 0, // a division is slow, and most parameters are not cut at all
+            inside if inside == length => length,
+            inside => inside.next_multiple_of(self.grain).min(length),
+        };
+        let range = cut(positions.start)..cut(positions.end);
+        (!range.is_empty()).then_some(Piece { param, position: start + range.start, range })
     }
 }
 

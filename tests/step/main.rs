@@ -13,6 +13,7 @@ mod loss_scale;
 mod nonfinite;
 mod regularizers;
 mod schedules;
+mod small;
 mod sparse;
 mod statistics;
 mod sums;

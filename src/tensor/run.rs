@@ -1,0 +1,61 @@
+//! Small parameters side by side in the table: steps pass over them one after the other, without
+//! what it takes to find a part of a parameter of any kind.
+
+use super::chunks::SMALL;
+use super::{Extent, Operands, PlainChunk};
+use core::ops::Range;
+
+/// Parameters end before the processor's prefetchers have found them, so that their memory is
+/// prefetched this many parameters ahead.
+const AHEAD: usize = 8;
+
+/// Parameters of a range, up to the first that is not a small plain one, stepped as a whole.
+pub struct PlainRun<'a> {
+    /// All parameters of the step.
+    operands: &'a [Operands],
+    extents: &'a [Extent],
+    left: Range<usize>,
+}
+
+impl<'a> PlainRun<'a> {
+    /// # Safety
+    /// Nothing else touches the elements of these parameters during `'a`, or what is stepped of
+    /// them.
+    pub(super) unsafe fn new(
+        operands: &'a [Operands],
+        extents: &'a [Extent],
+        params: Range<usize>,
+    ) -> PlainRun<'a> {
+        let end = params.end.min(operands.len()).min(extents.len());
+        PlainRun { operands, extents, left: params.start..end }
+    }
+
+    /// Returns the next parameter with what `of` returns for its number, unless that is `None`.
+    #[inline(always)]
+    pub fn next_with<T>(
+        &mut self,
+        of: impl FnOnce(usize) -> Option<T>,
+    ) -> Option<(T, PlainChunk<'a>)> {
+        let param = self.left.start;
+        if self.left.is_empty() {
+            return None;
+        }
+        let (operands, extent) = (&self.operands[param], &self.extents[param]);
+        let n = operands.param.n_elements;
+        if !operands.is_plain || !(1..SMALL).contains(&n) || *extent != Extent::All {
+            return None;
+        }
+        let with = of(param)?;
+        self.left.start = param + 1;
+        if let Some(next) = self.operands.get(param + AHEAD) {
+            next.prefetch_start();
+        }
+        // SAFETY: `new`'s caller vouched for the elements; the operands are plain, and not empty.
+        Some((with, unsafe { PlainChunk::new(param, operands, 0..n as usize) }))
+    }
+
+    /// Returns the number of the next parameter, or where the range ends.
+    pub(super) fn place(&self) -> usize {
+        self.left.start
+    }
+}
