@@ -27,6 +27,8 @@ use core::ops::Range;
 pub struct Decisions {
     /// The scalars of this step, each for one or more parameters.
     pub scalars: Vec<Scalars>,
+    /// By index of the scalars, the clock of their parameters after the step.
+    pub clocks: Vec<Clock>,
     /// By index of the scalars, the first parameter that has them, with its place in the step.
     first_of: Vec<(usize, ParamId)>,
     /// By place in the step, the index of the parameter's scalars, or `NO_STEP`.
@@ -40,6 +42,7 @@ pub struct Decisions {
 impl Decisions {
     fn clear(&mut self) {
         self.scalars.clear();
+        self.clocks.clear();
         self.first_of.clear();
         self.scalars_of.clear();
         self.latest.clear();
@@ -56,6 +59,7 @@ impl Decisions {
     pub fn reserve(&mut self, n_params: usize, n_groups: usize) -> Result<(), Error> {
         self.clear();
         reserve(&mut self.scalars, n_params, "the step's scalars")?;
+        reserve(&mut self.clocks, n_params, "the step's scalars")?;
         reserve(&mut self.first_of, n_params, "the step's scalars")?;
         reserve(&mut self.scalars_of, n_params, "the step's scalars")?;
         reserve(&mut self.latest, n_groups, "the step's scalars")
@@ -64,6 +68,7 @@ impl Decisions {
     /// Gives back the memory that so many parameters do not need.
     pub fn give_back(&mut self, n_params: usize) {
         give_back(&mut self.scalars, n_params);
+        give_back(&mut self.clocks, n_params);
         give_back(&mut self.first_of, n_params);
         give_back(&mut self.scalars_of, n_params);
     }
@@ -115,7 +120,8 @@ impl Optimizer {
         for scalars in 0..decisions.scalars.len() {
             let (place, id) = decisions.first_of[scalars];
             let terms = self.terms(place, id, decisions)?;
-            decisions.scalars[scalars] = self.scalars_for(&self.params[id], &terms)?;
+            let made = self.scalars_for(&self.params[id], &terms)?;
+            (decisions.scalars[scalars], decisions.clocks[scalars]) = made;
         }
         Ok(())
     }
@@ -136,8 +142,9 @@ impl Optimizer {
                 Some(latest) => latest.scalars,
                 None => {
                     let scalars = decisions.scalars.len() as u32;
-                    let made = self.scalars_for(param, &terms)?;
+                    let (made, clock) = self.scalars_for(param, &terms)?;
                     decisions.scalars.push(made);
+                    decisions.clocks.push(clock);
                     decisions.first_of.push((place, id));
                     *latest = Some(Decided { terms, scalars });
                     scalars
@@ -166,10 +173,12 @@ impl Optimizer {
         })
     }
 
-    fn scalars_for(&self, param: &Param, terms: &Terms) -> Result<Scalars, Error> {
-        let scalars = Scalars::new(&self.step_of(param, terms)?);
+    /// Returns the scalars of a parameter, and its clock after the step.
+    fn scalars_for(&self, param: &Param, terms: &Terms) -> Result<(Scalars, Clock), Error> {
+        let clock = terms.clock.advanced(&self.groups[param.group as usize]);
+        let scalars = Scalars::new(&self.step_of(param, terms, &clock)?);
         if scalars.are_finite(terms.dtype == Dtype::F64) {
-            Ok(scalars)
+            Ok((scalars, clock))
         } else {
             Err(self.too_large(param, &scalars, terms.dtype))
         }
@@ -187,9 +196,8 @@ impl Optimizer {
         Error::NotOfType { param: param.label(), name, value, is: dtype.computed(value), dtype }
     }
 
-    fn step_of(&self, param: &Param, terms: &Terms) -> Result<Step, Error> {
+    fn step_of(&self, param: &Param, terms: &Terms, clock: &Clock) -> Result<Step, Error> {
         let group = &self.groups[param.group as usize];
-        let clock = terms.clock.advanced(group);
         let (beta1_power, beta2_power) = clock.correcting_powers(group);
         let lr = self.scaled_lr(self.lr, param.group, terms.ratio)?;
         Ok(Step {

@@ -112,10 +112,11 @@ impl Optimizer {
     #[inline(never)] // so that `update` runs on a smaller stack
     fn advance(&mut self, of: &Range<usize>) {
         let params = &mut self.params.parts().params[of.clone()];
-        let stepped = params.iter_mut().zip(&self.scratch.decisions.scalars_of);
-        for (param, _) in stepped.filter(|(_, scalars)| **scalars != NO_STEP) {
-            param.clock = param.clock.advanced(&self.groups[param.group as usize]);
-            param.master = Master::Settled;
+        let Decisions { scalars_of, clocks, .. } = &self.scratch.decisions;
+        for (param, scalars) in params.iter_mut().zip(scalars_of) {
+            if let Some(clock) = clocks.get(*scalars as usize) {
+                (param.clock, param.master) = (*clock, Master::Settled);
+            }
         }
         if let Some(ranks) = &mut self.ranks {
             ranks.count_step();
