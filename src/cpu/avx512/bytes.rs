@@ -23,28 +23,29 @@ const fn knee<const TOP: u32>() -> i16 {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 pub fn decode_signed(codes: &[u8; LANES]) -> Floats {
-    let codes = words(mixed(codes), _mm512_setzero_si512());
-    let magnitude = _mm512_set1_epi16(0x7f);
-    let magnitudes = decode::<127>(each!(Q in 2: _mm512_and_si512(codes[Q], magnitude)));
-    let signs = each!(Q in 2: _mm512_slli_epi16::<8>(codes[Q]));
+    let codes = words(_mm512_setzero_si512(), mixed(codes));
+    let magnitude = _mm512_set1_epi16(0x7f << DROPPED_OF_WORD);
+    let upper = each!(Q in 2: _mm512_srli_epi16::<{ 8 - DROPPED_OF_WORD }>(codes[Q]));
+    let upper = each!(Q in 2: _mm512_and_si512(upper[Q], magnitude));
+    let magnitudes = decode::<127>(upper);
     let sign = _mm512_set1_epi16(i16::MIN);
-    // magnitude | signs & sign
-    floats(each!(Q in 2: _mm512_ternarylogic_epi32::<0xf8>(magnitudes[Q], signs[Q], sign)))
+    // magnitude | codes & sign
+    floats(each!(Q in 2: _mm512_ternarylogic_epi32::<0xf8>(magnitudes[Q], codes[Q], sign)))
 }
 
 /// See `unsigned::decode`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 pub fn decode_unsigned(codes: &[u8; LANES]) -> Floats {
-    floats(decode::<255>(words(mixed(codes), _mm512_setzero_si512())))
+    let codes = words(mixed(codes), _mm512_setzero_si512());
+    floats(decode::<255>(each!(Q in 2: _mm512_slli_epi16::<DROPPED_OF_WORD>(codes[Q]))))
 }
 
 /// See `Taper::decode`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn decode<const TOP: u32>(codes: Words) -> Words {
-    let is_some = each!(Q in 2: _mm512_test_epi16_mask(codes[Q], codes[Q]));
-    let upper = each!(Q in 2: _mm512_slli_epi16::<DROPPED_OF_WORD>(codes[Q]));
+fn decode<const TOP: u32>(upper: Words) -> Words {
+    let is_some = each!(Q in 2: _mm512_test_epi16_mask(upper[Q], upper[Q]));
     // Half of the sum: the mean, rounded up, of two numbers that are together 1 less.
     let less = _mm512_set1_epi16(const { bias::<TOP>() - 1 });
     let above = each!(Q in 2: _mm512_avg_epu16(upper[Q], less));
