@@ -251,6 +251,49 @@ fn a_piece_that_does_not_arrive_leaves_the_step_undone_or_the_handle_unusable() 
 }
 
 #[test]
+fn a_step_in_which_any_call_fails_is_undone_or_leaves_the_handle_unusable() {
+    let nonfinite = ADAMW_NONFINITE_SKIP;
+    for (clear_grads, is_skipped) in [(0, false), (1, false), (1, true)] {
+        let config = adamw_config { clear_grads, nonfinite, ..config() };
+        let mut ends = [0; 2];
+        for nth in 1.. {
+            let _device = Device::new();
+            let mut twin = Twin::new(&config);
+            for _ in 0..2 {
+                twin.add_with(Dtype::F32, 100, true, offload);
+            }
+            steps(&mut twin, 1);
+            twin.set_grads();
+            if is_skipped {
+                twin.write_grad(0, &Array::of(Dtype::F32, &[f64::NAN; 100]));
+            }
+            let before = twin.device.saved(false);
+            take_log();
+            device::set("fail", &format!("*:{nth}:1"));
+            let stepped = twin.device.try_step();
+            device::set("fail", "");
+            let is_over = !take_log().iter().any(|line| line.ends_with("-> 1"));
+            if is_over {
+                break;
+            }
+            let is_unusable =
+                twin.device.try_info(0).is_err_and(|failure| failure.status == Status::Poisoned);
+            ends[usize::from(is_unusable)] += 1;
+            if is_unusable {
+                continue;
+            }
+            if stepped.is_err() {
+                assert!(twin.device.saved(false) == before, "{nth}: {stepped:?}");
+                twin.device.step();
+            }
+            twin.host.step();
+            twin.assert_same();
+        }
+        assert!(ends.iter().all(|&n| n > 1), "{ends:?}");
+    }
+}
+
+#[test]
 fn the_streams_of_the_library_wait_for_the_hosts_and_the_hosts_for_them() {
     for seed in 1..9 {
         let _device = Device::with(&[("lazy", "1"), ("shuffle", &seed.to_string())]);

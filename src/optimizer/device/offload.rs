@@ -14,6 +14,7 @@
 
 use crate::backend::Refused;
 use crate::cuda::{OffloadTimes, PIECE};
+use crate::device::Device;
 use crate::error::Error;
 use crate::optimizer::Optimizer;
 use crate::optimizer::params::table::ParamId;
@@ -226,8 +227,7 @@ impl Optimizer {
                 _ => (batch.params.end, 0),
             };
         }
-        self.clear_on_device(of)?;
-        self.cuda()?.end_uploads()
+        self.cuda()?.end_uploads().map_err(|_| Error::HalfStep)
     }
 
     /// Sets whether the times of copies are taken.
@@ -258,15 +258,28 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Writes zeros over the gradients on the device that a step has used, if the handle clears
-    /// them.
-    pub(in crate::optimizer) fn clear_on_device(&mut self, of: &Range<usize>) -> Result<(), Error> {
+    /// Writes zeros over gradients on a device, as `clear_used` does over those of the host.
+    /// `is_begun`: the step has written something. What fails after that cannot be undone.
+    #[inline(never)] // so that `update` runs on a smaller stack
+    pub(in crate::optimizer) fn clear_used_on_device(
+        &mut self,
+        of: &Range<usize>,
+        mut is_begun: bool,
+        is_left: impl Fn(&Operands) -> bool,
+    ) -> Result<(), Error> {
         if !self.config.clear_grads {
             return Ok(());
         }
         for id in self.params.ids(of) {
-            if self.params.operands(id).is_asked() {
-                self.zero_grad_on_device(id)?;
+            let operands = self.params.operands(id);
+            let is_used = operands.is_asked() && operands.n_accumulated() == 0;
+            let given = operands.given_grad().filter(|_| is_used && is_left(operands));
+            if let (Some(grad), Some(cuda)) = (given, self.backend.cuda())
+                && grad.device() != Device::Host
+            {
+                let cleared = cuda.zero(&grad);
+                cleared.map_err(|error| if is_begun { Error::HalfStep } else { error })?;
+                is_begun = true;
             }
         }
         Ok(())

@@ -7,8 +7,8 @@
 //!
 //! A step uses up what was accumulated or measured for it alone (`use_up_grads`), and writes zeros
 //! over the gradients if the handle clears them. The loops that step a parameter do that in
-//! passing; `clear_used` and `clear_used_on_device` are for gradients that no such loop reads.
-//! `clear_grad` is the host's call for all of them.
+//! passing; `clear_used` and, in `device/offload.rs`, `clear_used_on_device` are for gradients that
+//! no such loop reads. `clear_grad` is the host's call for all of them.
 #![forbid(unsafe_code)]
 
 use crate::choice::choice;
@@ -190,24 +190,6 @@ impl Optimizer {
                 }
             }
         }
-    }
-
-    /// Writes zeros over gradients on a device, as `clear_used` does over those of the host.
-    #[inline(never)] // so that `update` runs on a smaller stack
-    pub(in crate::optimizer) fn clear_used_on_device(
-        &mut self,
-        of: &Range<usize>,
-        is_left: impl Fn(&Operands) -> bool,
-    ) -> Result<(), Error> {
-        if self.config.clear_grads {
-            for operands in &mut self.params.parts().operands[of.clone()] {
-                let is_used = operands.is_asked() && operands.n_accumulated() == 0;
-                if is_used && operands.is_on_device() && is_left(operands) {
-                    self.backend.zero_grad(operands)?;
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Clears every gradient there is.

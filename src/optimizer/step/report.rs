@@ -79,8 +79,7 @@ impl Optimizer {
         plan: &Plan,
         mut report: Report,
     ) -> Result<(), Error> {
-        self.clear_used_on_device(&plan.of, |_| true)?;
-        self.clear_on_device(&plan.of)?;
+        self.clear_used_on_device(&plan.of, false, |_| true)?;
         self.clear_due_report();
         self.set_report(plan, &mut report, false);
         self.clear_used(&plan.of, |_| true);

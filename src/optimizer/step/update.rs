@@ -37,7 +37,8 @@ impl Optimizer {
             self.take_turns(of, refused)?;
         }
         let refused = Refused::after(is_begun || needs.lags);
-        let updated = if self.has_copies() {
+        let has_copies = self.has_copies();
+        let updated = if has_copies {
             self.update_offloaded(of, refused)
         } else {
             self.update_part(of, of, None, *repeats, refused)
@@ -46,9 +47,10 @@ impl Optimizer {
             self.give_up_device();
         }
         updated?;
-        if needs.passes_over {
-            let cleared = self.clear_used_on_device(of, Operands::is_passed_over);
-            cleared.map_err(|_| Error::HalfStep)?;
+        if needs.passes_over || has_copies {
+            let is_left =
+                |operands: &Operands| operands.is_passed_over() || operands.device_grad().is_some();
+            self.clear_used_on_device(of, true, is_left)?;
         }
         if needs.rows || needs.passes_over {
             self.clear_used(of, |operands| operands.has_rows() || operands.is_passed_over());
