@@ -56,6 +56,7 @@ use crate::config::DeviceConfig;
 use crate::error::Error;
 use crate::format::Format;
 use crate::role::Role;
+use crate::steps::Clock;
 use crate::sys::memory::reserve;
 use crate::tensor::{Buffer, Operands, Tensor};
 use by_number::ByNumber;
@@ -255,14 +256,14 @@ impl Cuda {
     }
 
     /// Makes room for `n_params` parameters in `n_groups` groups, and for the chunks of a new one
-    /// among them.
+    /// among them, whose clock it sets. If that fails, nothing more is pinned.
     pub fn reserve(
         &mut self,
         n_params: usize,
         n_groups: usize,
-        new: Option<&Operands>,
+        new: Option<(u32, &Operands, &Clock)>,
     ) -> Result<(), Error> {
-        let n_chunks = self.n_chunks + new.map_or(0, plan::n_chunks);
+        let n_chunks = self.n_chunks + new.map_or(0, |(_, operands, _)| plan::n_chunks(operands));
         self.memories.reserve(n_params)?;
         self.copies.reserve(n_params)?;
         let n_marks = n_params.saturating_sub(self.in_graphs.len());
@@ -274,8 +275,18 @@ impl Cuda {
             self.wait_for_all()?; // the clocks move
         }
         self.clocks.grow(&self.driver.enter()?, n_params, stays)?;
+        if let Some((number, _, clock)) = new {
+            self.set_clock(number, clock)?;
+        }
         let n_sparse = self.n_sparse();
         self.grow_workspace(Size { n_params, n_chunks: n_chunks as usize, n_groups, n_sparse })
+    }
+
+    /// Gives back what the copies of offloaded parameters share, if there are none.
+    pub fn drop_unshared(&mut self) {
+        if !self.has_copies() {
+            (self.ring, self.traffic) = (None, None);
+        }
     }
 
     fn grow_workspace(&mut self, needed: Size) -> Result<(), Error> {

@@ -160,6 +160,7 @@ impl Cuda {
         if let (Some(copy), Some(ring)) = (self.copies.remove(number), &mut self.ring) {
             ring.release(copy.n_chunks);
         }
+        self.drop_unshared();
         Ok(())
     }
 

@@ -121,22 +121,18 @@ impl Cuda {
     }
 
     /// Sets the clock of a parameter. Waits for the device.
-    pub fn set_clock(&mut self, number: u32, clock: &Clock) -> Result<(), Error> {
+    pub fn set_clock(&self, number: u32, clock: &Clock) -> Result<(), Error> {
         let to = self.clock_place(number)?;
         self.write(to, core::slice::from_ref(clock))
     }
 
     /// Writes plain values, behind the work that is queued up. Waits for the device.
-    pub(super) fn write<T: Copy>(&mut self, to: u64, values: &[T]) -> Result<(), Error> {
+    pub(super) fn write<T: Copy>(&self, to: u64, values: &[T]) -> Result<(), Error> {
         self.check_not_capturing("setting a step count, or looking at a master,")?;
-        let staging = self.staging.as_mut().ok_or(Error::BrokenDevice)?;
         let device = self.driver.enter()?;
-        let bytes = bytes_of(values);
-        // SAFETY: as in `read`.
-        unsafe {
-            staging.downloads.bytes()[..bytes.len()].copy_from_slice(bytes);
-            device.upload(to, staging.downloads.address(), bytes.len())?;
-        }
+        let from = values.as_ptr().expose_provenance();
+        // SAFETY: the device has these bytes at `to`, and `wait` returns before `values` can go.
+        unsafe { device.upload(to, from, size_of_val(values)) }?;
         device.wait()
     }
 
@@ -158,7 +154,7 @@ impl Cuda {
     }
 
     /// Writes sums for the host, by parameter. Waits for the device.
-    pub fn write_sums(&mut self, to: u64, sums: &[[f64; 2]]) -> Result<(), Error> {
+    pub fn write_sums(&self, to: u64, sums: &[[f64; 2]]) -> Result<(), Error> {
         self.write(to, sums)
     }
 

@@ -159,6 +159,41 @@ fn pinned_memory_is_counted_as_the_driver_gives_and_takes_it() {
 }
 
 #[test]
+fn an_add_that_fails_takes_no_pinned_memory() {
+    let _device = Device::new();
+    let zeros = Array::zeros(Dtype::F32, 100);
+    let memory = [(); 20].map(|()| OnDevice::of(&zeros, 0));
+    let handle = Handle::new(&adamw_config { pinned_bytes: 1 << 20, ..config() });
+    let add = |name: &str, memory: &OnDevice, is_offloaded: bool| {
+        let mut tensors = [None; 9];
+        tensors[0] = Some(memory.tensor());
+        let offload = is_offloaded;
+        handle.try_add_tensors(&Param { offload, ..Param::new(name, &zeros) }, tensors)
+    };
+    let taken = || (handle.pinned_bytes(), ["pinned", "streams"].map(count));
+    for (number, memory) in memory.iter().enumerate() {
+        let (name, is_offloaded) = (format!("w{number}"), number % 2 == 1);
+        for nth in 1.. {
+            let before = taken();
+            device::set("fail", &format!("*:{nth}:1"));
+            let added = add(&name, memory, is_offloaded);
+            device::set("fail", "");
+            if added.is_ok() {
+                break;
+            }
+            assert_eq!(taken(), before, "{name}, {nth}: {added:?}");
+        }
+        let before = taken();
+        for is_offloaded in [true, false] {
+            let overlaps = add("over", memory, is_offloaded).unwrap_err();
+            assert!(overlaps.text.contains("overlaps"), "{}", overlaps.text);
+            assert_eq!(taken(), before, "{name}");
+        }
+    }
+    (0..20).for_each(|number| handle.remove(number).unwrap());
+}
+
+#[test]
 fn a_large_parameter_goes_on_while_its_next_part_is_on_its_way_through_little_memory() {
     let _device = Device::with(&[("lazy", "1"), ("shuffle", "6")]);
     let mut twin = Twin::new(&adamw_config { pinned_bytes: 1 << 24, ..config() });

@@ -112,13 +112,9 @@ impl Optimizer {
     ) -> Result<(), Error> {
         self.learn_changes()?; // which growth would take away
         let Some(cuda) = self.backend.cuda() else { return Ok(()) };
-        let of_device = Some(operands).filter(|operands| operands.is_on_device());
+        let of_device = operands.is_on_device().then_some((number, operands, clock));
         cuda.reserve(n_params, self.groups.len(), of_device)?;
-        self.on_device.reserve(n_params)?;
-        match of_device {
-            Some(_) => cuda.set_clock(number, clock),
-            None => Ok(()),
-        }
+        self.on_device.reserve(n_params)
     }
 
     /// Makes room for so many groups.
@@ -138,6 +134,15 @@ impl Optimizer {
     ) -> Result<(), Error> {
         let new = new.filter(|operands| operands.is_on_device());
         self.backend.cuda().map_or(Ok(()), |cuda| cuda.reserve_statistics(new))
+    }
+
+    /// Gives back what the device has made for a parameter that was not added after all. `stays`:
+    /// there are others.
+    pub(in crate::optimizer) fn leave_device(&mut self, stays: bool) {
+        match self.backend.cuda() {
+            Some(cuda) if stays => cuda.drop_unshared(),
+            _ => self.backend.close_device(),
+        }
     }
 
     /// Has the device know a parameter that has been added.

@@ -121,8 +121,8 @@ impl Optimizer {
     pub fn add_param(&mut self, new: NewParam) -> Result<u32, Error> {
         let had_device = self.has_device();
         let added = self.add(new);
-        if added.is_err() && !had_device {
-            self.backend.close_device();
+        if added.is_err() {
+            self.leave_device(had_device);
         }
         added
     }
@@ -153,12 +153,15 @@ impl Optimizer {
             master,
             stepped_alone: false,
         };
-        self.reserve_on_device(number, n_params, &operands, &param.clock)?;
         self.params.reserve()?;
         self.reserve_for_ranks(n_params, param.label(), &operands)?;
         self.scratch.reserve(n_params, self.groups.len())?;
         self.scratch.tallies.reserve(n_params, new.param.n_elements())?;
-        if let Err(error) = self.occupy(number, &new.param, &operands) {
+        let occupied = self.occupy(number, &new.param, &operands).and_then(|()| {
+            let reserved = self.reserve_on_device(number, n_params, &operands, &param.clock);
+            reserved.inspect_err(|_| self.vacate(number, &new.param, &operands))
+        });
+        if let Err(error) = occupied {
             self.scratch.tallies.release(new.param.n_elements());
             return Err(error);
         }
