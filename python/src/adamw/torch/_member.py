@@ -32,7 +32,7 @@ class Member:
         self.number = -1
 
     def readable(self, grad: torch.Tensor) -> torch.Tensor:
-        """Returns its gradient in the order and a type that the library reads, copied if need be."""
+        """Returns its gradient as the library reads it: a copy, if need be."""
         if is_distributed(grad):
             grad = _redistributed(grad, self.param)
         if grad.layout != torch.strided:
