@@ -82,6 +82,12 @@ impl World {
                 self.write_inputs();
             }
             Aside::TellScale(tells) => self.twin.tell_scale(*tells),
+            Aside::TimeCopies(times) => {
+                let has_device = self.twin.handle.set_offload_timing((*times).into()).is_ok();
+                let info = self.twin.handle.offload_info().unwrap();
+                assert!((0.0..=1.0).contains(&info.hidden), "{info:?}");
+                assert!(has_device || info.n_bytes_up == 0, "{info:?}");
+            }
             // Both read the numbers that the host keeps: what is saved where the next is none.
             Aside::PrepareStep => {
                 let _ = self.twin.handle.prepare();

@@ -247,6 +247,8 @@ pub enum Call {
     Load {
         params: bool,
         keep: bool,
+        /// The loss scale is this before the load, and the device has been told; 0: as things are.
+        scale: f64,
     },
     /// One of the handles begins to save.
     Begin {
@@ -271,7 +273,10 @@ pub enum Call {
         given: Given,
     },
 
-    Capture,
+    Capture {
+        /// The number of the schedule that it is to follow; 0: as things are.
+        schedule: u8,
+    },
     Replay,
     /// A step, or a launch, that reads a number for which it is skipped.
     Spoil {
@@ -310,6 +315,8 @@ pub enum Aside {
     Read([bool; 3]),
     /// The device writes the loss scale to its memory, or no more.
     TellScale(bool),
+    /// Steps take the times of the copies of offloaded parameters, or do not.
+    TimeCopies(bool),
     PrepareStep,
     Wrong {
         what: u8,
@@ -467,7 +474,14 @@ const CALLS: [Drawn; 43] = [
         }),
     ),
     (3, C(|r| Call::EndBegun { twin: r.once_in(2), polls: r.once_in(2) })),
-    (5, C(|r| Call::Load { params: r.once_in(2), keep: r.once_in(3) })),
+    (
+        5,
+        C(|r| Call::Load {
+            params: r.once_in(2),
+            keep: r.once_in(3),
+            scale: r.one_of(&[0.0, 0.0, 0.25, 4096.0]),
+        }),
+    ),
     (
         2,
         C(|r| Call::Restart {
@@ -479,7 +493,7 @@ const CALLS: [Drawn; 43] = [
             given: Given::draw_memory(r),
         }),
     ),
-    (5, C(|_| Call::Capture)),
+    (5, C(|r| Call::Capture { schedule: r.one_of(&[0, 0, 0, 0, 1, 2, 3, 6]) })),
     (24, C(|_| Call::Replay)),
     (12, C(|r| Call::Spoil { which: byte(r), replays: r.once_in(2) })),
     (30, Draw::Aside),
@@ -491,7 +505,7 @@ const GRAD_SCALES: [f64; 12] =
     [1.0, 2.0, 64.0, 1024.0, 65536.0, 0.5, 1.0 / 1024.0, 0.0, 1e-39, 1e-300, 1e39, f64::NAN];
 
 type DrawnAside = (u64, fn(&mut Random) -> Aside);
-const ASIDES: [DrawnAside; 14] = [
+const ASIDES: [DrawnAside; 15] = [
     (8, |r| Aside::Ready(byte(r))),
     (2, |_| Aside::Flush),
     (3, |r| Aside::Prepare { param: byte(r), rows: rows(r) }),
@@ -504,6 +518,7 @@ const ASIDES: [DrawnAside; 14] = [
     (1, |_| Aside::SaveTwice),
     (3, |r| Aside::Read([!r.once_in(3), r.once_in(3), r.once_in(3)])),
     (2, |r| Aside::TellScale(!r.once_in(3))),
+    (1, |r| Aside::TimeCopies(!r.once_in(3))),
     (2, |_| Aside::PrepareStep),
     (5, |r| Aside::Wrong { what: byte(r), param: byte(r) }),
 ];
@@ -559,8 +574,15 @@ impl Call {
         }
     }
 
-    /// One that a graph outlives.
-    pub fn draw_beside_graph(random: &mut Random, weights: &Weights) -> Call {
+    /// One that a graph outlives. `follows`: it takes its learning rates from a schedule, which is
+    /// put elsewhere now and then.
+    pub fn draw_beside_graph(random: &mut Random, weights: &Weights, follows: bool) -> Call {
+        if follows && random.once_in(6) {
+            return match random.once_in(2) {
+                true => Call::SetIndex(random.below(100)),
+                false => Call::SetSchedule(random.one_of(&[1, 2, 3, 4, 6])),
+            };
+        }
         loop {
             let call = Call::draw(random, weights);
             if keeps_graph(&call) {

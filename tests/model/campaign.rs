@@ -47,15 +47,18 @@ impl Sequence {
         let setup = Setup { n_first, ..Setup::draw(random, places) };
         let weights = Weights::draw(random);
         let mut calls: Vec<Call> = (0..random.below(4)).map(|_| Call::add(random)).collect();
-        let mut n_kept = 0;
+        let (mut n_kept, mut follows) = (0, false);
         for _ in 0..1 + random.below(120) {
             let call = match n_kept {
                 0 => Call::draw(random, &weights),
                 _ if random.once_in(4) => Call::Replay,
-                _ => Call::draw_beside_graph(random, &weights),
+                _ => Call::draw_beside_graph(random, &weights, follows),
             };
             n_kept = match call {
-                Call::Capture if setup.places == Places::Device => random.below(20),
+                Call::Capture { schedule } if setup.places == Places::Device => {
+                    follows = schedule > 0;
+                    random.below(20)
+                }
                 _ => n_kept.saturating_sub(1),
             };
             calls.push(call);

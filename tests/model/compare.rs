@@ -100,7 +100,7 @@ impl World {
         assert_eq!(lr(twin), lr(plain), "the twin's lr of {name}");
     }
 
-    fn compare_handles(&self) {
+    pub fn compare_handles(&self) {
         for side in [&self.plain, &self.twin] {
             let handle = &side.handle;
             assert_eq!(handle.lr().to_bits(), self.model.lr().to_bits(), "lr");

@@ -45,6 +45,12 @@ impl Given {
         }
     }
 
+    /// All the state of a parameter that has taken steps.
+    pub fn all(seed: u64) -> Given {
+        let (which, stray, steps, cut, is_unnamed, layout) = (0xff, false, 4, 0, false, 0);
+        Given { which, stray, steps, cut, is_unnamed, layout, seed }
+    }
+
     pub fn steps(&self) -> u64 {
         if self.which == 0 { 0 } else { self.steps }
     }

@@ -73,7 +73,7 @@ pub fn moves(aside: &Aside) -> bool {
 impl World {
     pub fn use_graph(&mut self, call: &Call) -> bool {
         match call {
-            Call::Capture => self.capture(),
+            Call::Capture { schedule } => self.capture(*schedule),
             Call::Replay => self.replay(),
             Call::Spoil { which, replays } => self.spoil(*which, *replays),
             _ => return false,
@@ -82,10 +82,13 @@ impl World {
     }
 
     /// Records a step of the twin, and launches it once; the other handle steps.
-    pub fn capture(&mut self) {
+    pub fn capture(&mut self, schedule: u8) {
         self.drop_graph();
         if !self.twin.is_all_on_device() || self.model.config.nonfinite == ADAMW_NONFINITE_FAIL {
             return;
+        }
+        if schedule > 0 {
+            self.make(&Call::SetSchedule(schedule));
         }
         self.leave_what_can_be_captured();
         let is_due = |model: &Model| model.live().any(|i| model.params[i].is_stepped());

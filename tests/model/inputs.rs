@@ -77,13 +77,15 @@ impl Side {
 }
 
 impl World {
-    /// Writes what the host says where the twin reads it, which it does no more where f32 does not have it.
+    /// Writes what the host says where the twin reads it, which it does no more where f32 does not have it, or
+    /// the scale is a scaler's.
     pub fn write_inputs(&mut self) {
         let (lr, scale) = (self.model.lr(), self.model.loss_scale());
         let is_f32 = |value: f64| f64::from(value as f32) == value;
         let is_lr = self.model.schedule.is_none() && lr >= 0.0 && is_f32(lr);
         let [reads_lr, reads_scale, reads_flag] = self.twin.there.0.each_ref().map(Option::is_some);
-        self.twin.read_there([reads_lr && is_lr, reads_scale && is_f32(scale), reads_flag]);
+        let is_scale = self.model.scaler.is_none() && is_f32(scale);
+        self.twin.read_there([reads_lr && is_lr, reads_scale && is_scale, reads_flag]);
         self.twin.wait();
         let values = [(Input::Lr, lr), (Input::GradScale, scale), (Input::FoundInf, 0.0)];
         for (input, value) in values {

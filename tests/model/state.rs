@@ -1,6 +1,6 @@
 //! Calls that change which parameters there are, and their state.
 
-use crate::call::Call;
+use crate::call::{Aside, Call};
 use crate::common::array::{Array, Dtype};
 use crate::common::checkpoint::load_options;
 use crate::common::handle::Param;
@@ -36,10 +36,9 @@ impl World {
                 if self.captured.contains(&number) {
                     return true; // the twin would not give its number again
                 }
-                self.tell(is_there, |side| side.remove(number));
-                if is_there {
-                    let param = &mut self.model.params[number as usize];
-                    (param.removed, param.grad) = (true, None);
+                match is_there {
+                    true => self.remove(number),
+                    false => drop(self.tell(false, |side| side.remove(number))),
                 }
             }
             Call::Reset(param) => {
@@ -78,10 +77,24 @@ impl World {
             Call::SetState { param, part, seed } => self.set_state(*param, *part, *seed),
             Call::SetSteps { params, steps } => self.set_steps(params.as_deref(), steps),
             Call::Save => self.save(),
-            Call::Load { params, keep } => self.load(*params, *keep),
+            Call::Load { params, keep, scale } => {
+                if *scale > 0.0 && self.saved.is_some() {
+                    self.scale_otherwise(*scale);
+                }
+                self.load(*params, *keep);
+                if *scale > 0.0 {
+                    self.compare_handles(); // before the next step sets the scale there
+                }
+            }
             _ => return false,
         }
         true
+    }
+
+    pub fn remove(&mut self, number: u32) {
+        self.tell(true, |side| side.remove(number));
+        let param = &mut self.model.params[number as usize];
+        (param.removed, param.grad) = (true, None);
     }
 
     /// One of many parameters, of a few elements.
@@ -215,6 +228,17 @@ impl World {
         let Some(Written(bytes)) = written else { return };
         let saved = self.model.save();
         self.saved = Some(Checkpoint { bytes, saved, is_same: true, has_same_schedule: true });
+    }
+
+    /// Sets another loss scale, which the device has when the next call is made.
+    fn scale_otherwise(&mut self, scale: f64) {
+        if self.twin.scale.is_none() {
+            self.make(&Call::Aside(Aside::TellScale(true)));
+        }
+        self.make(&match self.model.scaler {
+            Some(_) => Call::SetScalerState { scale, good: 0, bad: 0 },
+            None => Call::SetGradScale(scale),
+        });
     }
 
     /// What was saved is loaded again, into the same handles: all of it, or what both have if they are not

@@ -69,6 +69,11 @@ impl Param {
         })
     }
 
+    /// Whether a load makes the weights of the other, and what is beside them, of a master.
+    pub fn is_halved(&self, other: &Param) -> bool {
+        self.kept() == Kept::Master && other.kept() == Kept::Remainder(ADAMW_PRECISION_SPLIT)
+    }
+
     /// Whether a load has to convert, if it is to make the one of the other.
     pub fn differs_in_type(&self, other: &Param, with_param: bool) -> bool {
         let types = |param: &Param| param.layout().map(|part| part.map(|(dtype, _)| dtype));
