@@ -18,6 +18,7 @@
 use super::changes::{self, Change, Changes};
 use super::chunk::{Chunk, Part, PlainChunk};
 use super::line::{InPieces, Line, Piece, Plan, Reach, Task};
+use super::run::{self, SMALL};
 use super::{Operands, PlainRun, Visitor};
 use crate::error::Error;
 use crate::norm;
@@ -167,7 +168,7 @@ impl<'a> Chunks<'a> {
         }
         let mut left = whole;
         while !left.is_empty() {
-            if self.changes.is_none() {
+            if self.changes.is_none() && run::may_have(&self.operands[left.start]) {
                 left.start = self.visit_run(visitor, left.clone());
             }
             if let Some(param) = left.next()
@@ -204,6 +205,9 @@ impl<'a> Chunks<'a> {
     #[inline(never)] // so that `claim` goes through runs without its frame
     fn visit_piece(&self, visitor: &mut impl Visitor, piece: Piece) {
         let (operands, extent) = (&self.operands[piece.param], &self.extents[piece.param]);
+        if piece.range.end - piece.range.start < SMALL {
+            run::prefetch_ahead(self.operands, piece.param);
+        }
         match self.changes {
             None => self.visit(visitor, piece),
             Some(changes) => {
@@ -296,6 +300,3 @@ impl InPieces for Chunks<'_> {
         })
     }
 }
-
-/// Parameters of fewer elements are small: what it takes to find each of them counts.
-pub(super) const SMALL: u64 = 512;
