@@ -10,6 +10,8 @@ mod support;
 use adamw::ffi::*;
 use rayon::ThreadPoolBuilder;
 use std::ffi::CString;
+use std::fs::File;
+use std::io::Write;
 use std::ptr::{null, null_mut};
 use std::time::Instant;
 use support::report::{MI, spread};
@@ -137,32 +139,54 @@ fn many_beside_few(elements: usize, rounds: usize, path: &CString) {
     report(&format!("adamw_load, {what}"), "100 parameters", &loads, &few_loads, 2.0);
 }
 
-/// Steps of one thread while the last save is being written, beside steps while none is.
+/// Steps of one thread while a save is being written, beside steps while nothing is, and beside steps
+/// while a plain loop writes as many bytes.
 fn steps_beside_write(elements: usize, rounds: usize, path: &CString) {
     let config = adamw_config { num_threads: 1, ..Optimizer::defaults() };
     let mut owned = Owned::<f32>::new(elements);
     let mut optimizer = owned.optimizer(&config);
     optimizer.step();
-    let (mut ours, mut reference) = (vec![], vec![]);
+    let mut bytes = Elements::new(8 * elements, 1u8);
+    let bytes: &[u8] = bytes.slice();
+    let plain_path = path.to_str().unwrap().to_owned() + ".plain";
+    let [mut ours, mut alone, mut plain] = [const { vec![] }; 3];
     for _ in 0..rounds {
-        let alone =
-            |optimizer: &mut Optimizer| seconds(|| (0..4).for_each(|_| optimizer.step())) / 4.0;
-        let before = alone(&mut optimizer);
+        let before = seconds(|| (0..4).for_each(|_| optimizer.step())) / 4.0;
         begin(&optimizer, path);
-        let (mut beside, mut n) = (0.0, 0);
-        loop {
-            let step = seconds(|| optimizer.step());
-            if !is_running(&optimizer) {
-                break;
-            }
-            (beside, n) = (beside + step, n + 1);
-        }
+        let beside_save = steps_while(&mut optimizer, is_running);
         wait(&optimizer);
-        if n > 0 {
-            ours.push(beside / f64::from(n));
-            reference.push((before + alone(&mut optimizer)) / 2.0);
+        let after = seconds(|| (0..4).for_each(|_| optimizer.step())) / 4.0;
+        let beside_plain = std::thread::scope(|scope| {
+            let writer = scope.spawn(|| write_plainly(bytes, &plain_path));
+            steps_while(&mut optimizer, |_| !writer.is_finished())
+        });
+        if let (Some(beside_save), Some(beside_plain)) = (beside_save, beside_plain) {
+            ours.push(beside_save);
+            alone.push((before + after) / 2.0);
+            plain.push(beside_plain);
         }
     }
+    std::fs::remove_file(plain_path).unwrap();
     let case = format!("steps beside a save, f32 x {} Mi, 1 thread", elements / MI);
-    report(&case, "steps beside none", &ours, &reference, 1.1);
+    report(&case, "steps beside none", &ours, &alone, 1.1);
+    report(&case, "steps beside a plain write", &ours, &plain, 1.05);
+}
+
+/// Returns the mean time of the steps that end while something goes on, if any does.
+fn steps_while(optimizer: &mut Optimizer, goes_on: impl Fn(&Optimizer) -> bool) -> Option<f64> {
+    let (mut all, mut n) = (0.0, 0);
+    loop {
+        let step = seconds(|| optimizer.step());
+        if !goes_on(optimizer) {
+            return (n > 0).then(|| all / f64::from(n));
+        }
+        (all, n) = (all + step, n + 1);
+    }
+}
+
+/// Writes bytes to a file, in pieces as long as those of a save, and syncs it.
+fn write_plainly(bytes: &[u8], path: &str) {
+    let mut file = File::create(path).unwrap();
+    bytes.chunks(256 << 10).for_each(|piece| file.write_all(piece).unwrap());
+    file.sync_all().unwrap();
 }

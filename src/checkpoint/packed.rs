@@ -17,7 +17,7 @@ use core::ops::Range;
 /// Parameters by number, in the order of the file.
 pub struct Packed {
     /// The names, each with a NUL behind it, and where each begins.
-    names: Vec<u8>,
+    names: String,
     name_starts: Vec<u32>,
     /// A hash of each name and its parameter, in the order of both.
     by_name: Vec<(u64, u32)>,
@@ -27,7 +27,7 @@ pub struct Packed {
     /// Of shards: where they begin and the length of the whole. Empty if there are none.
     shards: [Vec<u8>; 2],
     kind: Vec<u8>,
-    words: Vec<u8>,
+    words: String,
     kinds: Vec<Kind>,
     tensors: Vec<Tensor>,
     /// Where the first tensor of each parameter is in `starts`, which has where each begins, by
@@ -91,7 +91,7 @@ impl Packed {
         let shards = [shard("first_element")?, shard("whole")?];
         let (kind, words) = (column("kind", "U32")?, column("kinds", "U8")?);
         let mut packed = Packed {
-            names,
+            names: String::new(),
             name_starts: Vec::new(),
             by_name: Vec::new(),
             n_elements,
@@ -99,15 +99,15 @@ impl Packed {
             powers,
             shards,
             kind,
-            words,
+            words: String::new(),
             kinds: Vec::new(),
             tensors: Vec::new(),
             first: Vec::new(),
             starts: Vec::new(),
         };
         packed.check_lengths().map_err(|problem| file.broken(problem))?;
-        packed.list_names(file)?;
-        packed.list_kinds(file)?;
+        packed.list_names(file, names)?;
+        packed.list_kinds(file, words)?;
         packed.place_tensors(file)?;
         Ok(packed)
     }
@@ -127,17 +127,18 @@ impl Packed {
     }
 
     /// Finds where each name begins, and sorts them.
-    fn list_names(&mut self, file: &Checkpoint) -> Result<(), Error> {
+    fn list_names(&mut self, file: &Checkpoint, names: Vec<u8>) -> Result<(), Error> {
         let n = self.len();
         reserve(&mut self.name_starts, n, WHAT)?;
         reserve(&mut self.by_name, n, WHAT)?;
         let broken = || file.broken("its names are not those of its parameters");
-        let is_terminated = self.names.last().is_none_or(|last| *last == 0);
+        self.names = String::from_utf8(names).map_err(|_| broken())?;
+        let is_terminated = self.names.is_empty() || self.names.ends_with('\0');
         let n_bytes = u32::try_from(self.names.len()).ok().filter(|_| is_terminated);
-        let n_bytes = n_bytes.filter(|_| core::str::from_utf8(&self.names).is_ok());
         let (n_bytes, mut start) = (n_bytes.ok_or_else(broken)?, 0);
-        for name in self.names.split_inclusive(|byte| *byte == 0).take(n) {
-            self.by_name.push((hash(&name[..name.len() - 1]), self.by_name.len() as u32));
+        for name in self.names.split_inclusive('\0').take(n) {
+            let hash = hash(&name.as_bytes()[..name.len() - 1]);
+            self.by_name.push((hash, self.by_name.len() as u32));
             self.name_starts.push(start);
             start += name.len() as u32;
         }
@@ -156,12 +157,12 @@ impl Packed {
     }
 
     /// Reads the words of the kinds, each of which is of some parameter and has a tensor once.
-    fn list_kinds(&mut self, file: &Checkpoint) -> Result<(), Error> {
+    fn list_kinds(&mut self, file: &Checkpoint, words: Vec<u8>) -> Result<(), Error> {
         let broken = || file.broken("the kinds of its parameters are not what they should be");
+        self.words = String::from_utf8(words).map_err(|_| broken())?;
         let (mut start, most) = (0, self.len());
-        for words in self.words.split_inclusive(|byte| *byte == 0) {
-            let words = words.strip_suffix(b"\0").ok_or_else(broken)?;
-            let text = core::str::from_utf8(words).map_err(|_| broken())?;
+        for words in self.words.split_inclusive('\0') {
+            let text = words.strip_suffix('\0').ok_or_else(broken)?;
             if self.kinds.len() == most || text.len() > LONGEST_WORDS {
                 return Err(broken());
             }
@@ -225,8 +226,7 @@ impl Packed {
     pub fn name(&self, number: usize) -> &str {
         let start = self.name_starts[number] as usize;
         let end = self.name_starts.get(number + 1).map_or(self.names.len(), |end| *end as usize);
-        // `list_names` has found that they are UTF-8.
-        core::str::from_utf8(&self.names[start..end - 1]).unwrap_or_default()
+        &self.names[start..end - 1]
     }
 
     /// Returns a parameter by its name. It is found at once if it is `next`.
@@ -255,8 +255,7 @@ impl Packed {
 
     /// Returns the words of a parameter.
     pub fn words(&self, of: &Listed) -> &str {
-        let words = self.kind_of(of.number).map(|kind| &self.words[kind.words.clone()]);
-        core::str::from_utf8(words.unwrap_or_default()).unwrap_or_default()
+        self.kind_of(of.number).map_or("", |kind| &self.words[kind.words.clone()])
     }
 
     /// Returns a tensor of a parameter, as a part of the one that it is packed in.

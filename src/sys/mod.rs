@@ -8,6 +8,7 @@ pub mod fp;
 pub mod meeting;
 pub mod memory;
 pub mod panics;
+pub mod streamed;
 pub mod team;
 pub mod thread;
 pub mod together;

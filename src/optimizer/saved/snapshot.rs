@@ -14,14 +14,15 @@ use crate::optimizer::params::table::ParamId;
 use crate::role::Role;
 use crate::sys::counted::Counted;
 use crate::sys::memory::{Block, reserve};
+use crate::sys::streamed;
 use core::mem::take;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Fewer bytes are copied at once, and by the caller.
 const SHORTEST: usize = 1 << 16;
-/// Bytes that a thread copies at once: more than a cache holds, so that the copy goes around it.
-const TASK: usize = 8 << 20;
+/// Bytes that a thread copies at once.
+const TASK: usize = 1 << 20;
 
 /// The tensors of a checkpoint.
 pub struct Snapshot {
@@ -113,7 +114,7 @@ impl Optimizer {
         let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).next();
         backend.share(n_parts, &|| {
             while let Some(Part { of: (id, role), start, to }) = next() {
-                to.copy_from_slice(&params.operands(id).bytes(role)[start..][..to.len()]);
+                streamed::copy(&params.operands(id).bytes(role)[start..][..to.len()], to);
             }
         });
         Ok(())
