@@ -2457,8 +2457,8 @@ adamw_status adamw_inspect(const struct adamw_source *source, adamw_visit visit,
 // adamw_set_found_inf) are in the host's memory; adamw_set_device_inputs gives those in the
 // device's memory.
 //
-// Failures. If the driver fails in the middle of a step, the parameters of that step on the device
-// are left half stepped, and every later step of them is ADAMW_STATUS_DEVICE. Do not use a handle
+// Failures. If the driver fails in the middle of a step, the call is ADAMW_STATUS_DEVICE, its text
+// says so, and every later one with that handle is ADAMW_STATUS_POISONED. Do not use a handle
 // that has parameters on a device in a forked child: CUDA does not work there.
 //
 // Captures. No call breaks a capture of another stream, whatever its mode and its thread. The

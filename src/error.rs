@@ -297,16 +297,13 @@ pub enum Error {
     #[error("param \"{0}\": param.offload is 1, expected 0 for memory of the host's")]
     NothingToOffload(Label),
     #[error(
-        "the device failed in the middle of a step, which cannot be undone: destroy this handle"
+        "the device failed in the middle of a step, which cannot be undone: destroy this handle; \
+         {call} failed: CUDA error {code}, {name}{}",
+        advice(.code)
     )]
-    HalfStep,
+    HalfStep { call: &'static str, code: u32, name: &'static str },
     #[error("the handle has no param on a device: add one first")]
     NoDeviceYet,
-    #[error(
-        "a step was queued up in part when the device failed, and its params cannot be stepped on: \
-         destroy this handle"
-    )]
-    BrokenDevice,
 
     #[error("optimizer is NULL, expected a handle of adamw_create's")]
     NullHandle,
@@ -335,6 +332,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// Returns the error of a step that has written before it failed.
+    pub fn in_the_middle(self) -> Error {
+        match self {
+            Error::HalfStep { .. } | Error::Ranks(RanksProblem::HalfStep(_)) => self,
+            Error::Cuda { call, code, name } => Error::HalfStep { call, code, name },
+            // Nothing else fails there.
+            _ => Error::HalfStep { call: "a call", code: 999, name: "CUDA_ERROR_UNKNOWN" },
+        }
+    }
+
     /// Returns whether too many files are open to open another.
     pub fn is_lack_of_files(&self) -> bool {
         matches!(self, Error::File { errno: Errno(libc::EMFILE | libc::ENFILE), .. })

@@ -91,9 +91,6 @@ impl Cuda {
     /// that the parameter does not have are passed over.
     pub fn catch_up(&self, number: u32, operands: &Operands, which: RowSet) -> Result<(), Error> {
         let Some(lag) = self.lags.get(number) else { return Ok(()) };
-        if self.is_broken {
-            return Err(Error::BrokenDevice);
-        }
         self.queue_catch_up(&self.enter_to_queue()?, lag, layout::Tensor::of(operands), which, 0)
     }
 

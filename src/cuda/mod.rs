@@ -126,8 +126,6 @@ pub struct Cuda {
     has_captured: AtomicBool,
     /// By parameter: a graph steps it.
     in_graphs: Vec<bool>,
-    /// A step has been queued up in part, and cannot be completed.
-    is_broken: bool,
     driver: Driver,
 }
 
@@ -178,7 +176,6 @@ impl Cuda {
             n_chunks: 0,
             has_captured: AtomicBool::new(false),
             in_graphs: Vec::new(),
-            is_broken: false,
             driver,
         })
     }

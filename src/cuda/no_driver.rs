@@ -104,7 +104,7 @@ impl Entered<'_> {
         match self.0 {}
     }
 
-    pub fn has_launched(&self) -> bool {
+    pub fn undone_or_half<T>(&self, _: Result<T, Error>) -> Result<T, Error> {
         match self.0 {}
     }
 

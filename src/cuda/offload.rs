@@ -167,7 +167,7 @@ impl Cuda {
     /// Returns the memory in which a gradient of this type arrives. The first call allocates it.
     pub fn landing(&mut self, number: u32, dtype: Dtype) -> Result<Tensor, Error> {
         // The caller has found the copy: the error never comes.
-        let copy = self.copies.get(number).ok_or(Error::BrokenDevice)?;
+        let copy = self.copies.get(number).ok_or(Error::NoDeviceYet)?;
         let (n, place) = (copy.param.n_elements(), copy.landing(dtype));
         if copy.landings[place].is_none() {
             let device = self.driver.enter()?;
@@ -183,14 +183,14 @@ impl Cuda {
                 }
                 _ => 0,
             };
-            let copy = self.copies.get_mut(number).ok_or(Error::BrokenDevice)?;
+            let copy = self.copies.get_mut(number).ok_or(Error::NoDeviceYet)?;
             copy.n_chunks += n_chunks;
             copy.landings[place] = Some(room);
         }
-        let copy = self.copies.get(number).ok_or(Error::BrokenDevice)?;
-        let room = copy.landings[place].as_ref().ok_or(Error::BrokenDevice)?;
+        let copy = self.copies.get(number).ok_or(Error::NoDeviceYet)?;
+        let room = copy.landings[place].as_ref().ok_or(Error::NoDeviceYet)?;
         // A pinned address is aligned and not NULL: the error never comes.
-        tensor(room, n, dtype).map_err(|_| Error::BrokenDevice)
+        tensor(room, n, dtype).map_err(|_| Error::NoDeviceYet)
     }
 
     /// Fills the stale copies among those that are due. Waits for the device.
@@ -209,7 +209,7 @@ impl Cuda {
             return Ok(());
         };
         self.check_not_capturing("the first step of a parameter that the processor steps")?;
-        let to = copy.tensor().map_err(|_| Error::BrokenDevice)?;
+        let to = copy.tensor().map_err(|_| Error::NoDeviceYet)?;
         self.copy_out(&copy.param, &to)?;
         self.copies.get_mut(number).into_iter().for_each(|copy| copy.is_stale = false);
         Ok(())
@@ -327,7 +327,7 @@ impl Cuda {
     pub fn send_now(&mut self, number: u32) -> Result<(), Error> {
         let Some(copy) = self.copy_of(number) else { return Ok(()) };
         copy.is_stale = false;
-        let (to, from) = (copy.param, copy.tensor().map_err(|_| Error::BrokenDevice)?);
+        let (to, from) = (copy.param, copy.tensor().map_err(|_| Error::NoDeviceYet)?);
         self.copy_in(&to, &from)
     }
 

@@ -136,7 +136,7 @@ impl Cuda {
                 let lists = SparseBuffers::lists(&self.driver.enter()?, n_rows)?;
                 self.wait_for_all()?;
                 let device = self.driver.enter()?;
-                let buffers = self.sparse.get_mut(number).ok_or(Error::BrokenDevice)?;
+                let buffers = self.sparse.get_mut(number).ok_or(Error::NoDeviceYet)?;
                 // The old entries say which rows of the gradient are not zero: without them, all
                 // are made zero.
                 buffers.forget(&device, GATHERED - size_of::<Outside>())?;
@@ -169,19 +169,14 @@ impl Cuda {
         !self.plan.rows.is_empty()
     }
 
-    /// Gathers the sparse gradients of the step. After an error that left some gathered in part,
-    /// the device's part of the handle is broken.
+    /// Gathers the sparse gradients of the step. What is gathered in part cannot be undone.
     pub fn gather(&mut self) -> Result<(), Error> {
         if !self.has_rows() {
             return Ok(());
         }
         self.prepare()?;
         let device = self.driver.enter()?;
-        let queued = self.queue_gather(&device);
-        let is_broken = queued.is_err() && device.has_launched();
-        drop(device);
-        self.is_broken = is_broken;
-        queued
+        device.undone_or_half(self.queue_gather(&device))
     }
 
     fn queue_gather(&self, device: &Entered) -> Result<(), Error> {
@@ -216,7 +211,7 @@ impl Cuda {
         self.check_not_capturing("asking what a step came to")?;
         const PLACE: u64 = (GATHERED - size_of::<Outside>()) as u64;
         const BYTES: usize = size_of::<Outside>();
-        let staging = self.staging.as_mut().ok_or(Error::BrokenDevice)?;
+        let staging = self.staging.as_mut().ok_or(Error::NoDeviceYet)?;
         let device = self.driver.enter()?;
         let mut to = staging.downloads.address();
         let sparse_buffers = self.sparse.iter().map(|(number, buffers)| (Some(number), buffers));

@@ -112,7 +112,7 @@ impl Cuda {
     /// Queues up the sums over what has changed since.
     pub(super) fn tally_changes(&self, device: &Entered) -> Result<(), Error> {
         let (tensors, ..) = self.tables();
-        let Some(workspace) = &self.workspace else { return Err(Error::BrokenDevice) };
+        let Some(workspace) = &self.workspace else { return Err(Error::NoDeviceYet) };
         let places = &workspace.places;
         for (launch, units) in self.units() {
             let Units { chunks, rows, n, before, sums } = units;

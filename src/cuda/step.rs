@@ -82,7 +82,7 @@ impl Cuda {
 
     /// Uploads the tables that have changed, so that the step itself is launches.
     pub(super) fn prepare(&mut self) -> Result<(), Error> {
-        if self.is_broken { Err(Error::BrokenDevice) } else { self.upload() }
+        self.upload()
     }
 
     /// Prepares a capture: also makes the workspace for the steps after it, so that they allocate
@@ -100,7 +100,7 @@ impl Cuda {
     /// Leaves the workspace of the step that is about to be recorded to its graph.
     pub fn record_step(&mut self) -> Result<(), Error> {
         let has_spare = self.spare.is_some();
-        let workspace = self.workspace.as_mut().ok_or(Error::BrokenDevice)?;
+        let workspace = self.workspace.as_mut().ok_or(Error::NoDeviceYet)?;
         if self.stale != Stale::Nothing {
             return Err(Error::Capturing(STALE));
         }
@@ -175,13 +175,7 @@ impl Cuda {
         }
     }
 
-    /// Refuses all further steps, because half a step is queued up and the other half failed.
-    pub fn give_up(&mut self) {
-        self.is_broken = true;
-    }
-
-    /// Queues up the step. An error before the first launch has changed nothing; a later one leaves
-    /// the device's part of the handle broken.
+    /// Queues up the step. An error before the first launch has changed nothing.
     pub fn step(
         &mut self,
         inputs: Inputs,
@@ -203,10 +197,7 @@ impl Cuda {
         if advances && queued.is_ok() {
             queued = self.advance_lr(&device);
         }
-        let is_broken = queued.is_err() && device.has_launched();
-        drop(device);
-        self.is_broken = is_broken;
-        queued
+        device.undone_or_half(queued)
     }
 
     fn queue(
@@ -218,7 +209,7 @@ impl Cuda {
         keeps_weights: bool,
     ) -> Result<(), Error> {
         let (tensors, hypers, first_chunk) = self.tables();
-        let Some(workspace) = &self.workspace else { return Err(Error::BrokenDevice) };
+        let Some(workspace) = &self.workspace else { return Err(Error::NoDeviceYet) };
         let places = &workspace.places;
         let (n, n_scopes) = (self.plan.tensors.len() as u32, n_groups as u32);
         let scalars = places.scalars;

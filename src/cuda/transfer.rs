@@ -27,7 +27,7 @@ fn bytes_of<T>(values: &[T]) -> &[u8] {
 impl Cuda {
     pub(super) fn workspace(&mut self) -> Result<&mut Workspace, Error> {
         // `reserve` has made it: the error never comes.
-        self.workspace.as_mut().ok_or(Error::BrokenDevice)
+        self.workspace.as_mut().ok_or(Error::NoDeviceYet)
     }
 
     /// Queues up the upload of the tables that have changed. Where a graph has kept the workspace,
@@ -39,7 +39,7 @@ impl Cuda {
         self.check_not_capturing(STALE)?;
         if self.workspace()?.is_captured {
             // `record_step` checked that there is a spare, and `prepare_capture` made room.
-            let spare = self.spare.take().ok_or(Error::BrokenDevice)?;
+            let spare = self.spare.take().ok_or(Error::NoDeviceYet)?;
             self.of_graphs.extend(self.workspace.replace(spare));
             self.stale = Stale::All;
         }
@@ -48,7 +48,7 @@ impl Cuda {
         self.next_upload = (slot + 1) % UPLOADS;
         let to = self.workspace()?.places.tables;
         let device = self.driver.enter()?;
-        let staging = self.staging.as_mut().ok_or(Error::BrokenDevice)?;
+        let staging = self.staging.as_mut().ok_or(Error::NoDeviceYet)?;
         let copied = &self.copied[slot];
         device.wait_for(copied)?;
         let (tensors, hypers) = (bytes_of(&self.plan.tensors), bytes_of(&self.plan.hypers));
@@ -98,7 +98,7 @@ impl Cuda {
         to: &mut [T],
     ) -> Result<(), Error> {
         self.check_not_capturing(what)?;
-        let staging = self.staging.as_mut().ok_or(Error::BrokenDevice)?;
+        let staging = self.staging.as_mut().ok_or(Error::NoDeviceYet)?;
         let device = self.driver.enter()?;
         let bytes = size_of_val(to);
         // SAFETY: the device has these bytes at `at`. `downloads` is as long as the longest table
@@ -138,7 +138,7 @@ impl Cuda {
 
     fn clock_place(&self, number: u32) -> Result<u64, Error> {
         // `reserve` has made room: the error never comes.
-        self.clocks.place(number as usize).ok_or(Error::BrokenDevice)
+        self.clocks.place(number as usize).ok_or(Error::NoDeviceYet)
     }
 
     /// Reads the totals of the gradients that were measured last, by parameter. Waits for the

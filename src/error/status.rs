@@ -108,9 +108,7 @@ impl Error {
             | Error::SecondDevice { .. }
             | Error::DeviceInputs
             | Error::NotOnDevice { .. } => Status::Unsupported,
-            Error::Cuda { .. } | Error::Jit { .. } | Error::BrokenDevice | Error::HalfStep => {
-                Status::Device
-            }
+            Error::Cuda { .. } | Error::Jit { .. } | Error::HalfStep { .. } => Status::Device,
             Error::Tensor { problem, .. } => problem.status(),
             Error::NoParam { .. } | Error::NoGroup { .. } => Status::NotFound,
             Error::NoSchedule | Error::NoScaler | Error::NoDevice(_) | Error::NoDeviceYet => {

@@ -36,7 +36,7 @@ fn leave<R>(
     result: Result<R, Error>,
 ) -> Result<R, Error> {
     use Error::{HalfStep, Panic, Ranks};
-    if !matches!(result, Err(HalfStep | Panic(_) | Ranks(RanksProblem::HalfStep(_)))) {
+    if !matches!(result, Err(HalfStep { .. } | Panic(_) | Ranks(RanksProblem::HalfStep(_)))) {
         entered.then = IDLE;
     }
     result

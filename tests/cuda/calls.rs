@@ -592,8 +592,7 @@ fn half_a_step_is_never_followed_by_another() {
     device::set("fail", "cuLaunchKernel:2:1");
     assert_eq!(twin.device.try_step().unwrap_err().status, Status::Device);
     device::set("fail", "");
-    assert_eq!(twin.device.try_step().unwrap_err().status, Status::Device);
-    assert_eq!(twin.device.info(0).step, 0);
+    assert_eq!(twin.device.try_step().unwrap_err().status, Status::Poisoned);
 }
 
 #[test]
@@ -633,8 +632,14 @@ fn a_loop_that_refuses_once_the_device_has_its_half_of_a_step_is_done_without() 
     }
 }
 
-/// Has each call of the driver fail that a handle's life makes, for each of a few reasons.
-fn each_call_fails(device: &Device, live: impl Fn(&Handle) -> Result<(), Failure>) {
+fn is_unusable(handle: &Handle) -> bool {
+    handle.try_info(0).is_err_and(|failure| failure.status == Status::Poisoned)
+}
+
+/// Has each call of the driver fail that a handle's life makes, for each of a few reasons. Returns how many times
+/// that left a step half taken.
+fn each_call_fails(device: &Device, live: impl Fn(&Handle) -> Result<(), Failure>) -> usize {
+    let mut n_half = 0;
     let alive =
         || ["allocations", "pinned", "events", "modules", "streams", "graphs"].map(device::count);
     let mut before = alive();
@@ -670,15 +675,19 @@ fn each_call_fails(device: &Device, live: impl Fn(&Handle) -> Result<(), Failure
             device::set("fail", &format!("*:{nth}:{code}"));
             let failure = live(&handle).err();
             device::set("fail", "");
-            if let Some(Failure { status, text }) = failure {
+            if let Some(Failure { status, text }) = &failure {
                 let expected = [
                     Status::Device,
                     Status::OutOfMemory,
                     Status::Unsupported,
                     Status::InvalidArgument,
                 ];
-                assert!(expected.contains(&status), "{nth}, {code}: {status:?}: {text}");
-                assert!(!text.is_empty());
+                assert!(expected.contains(status), "{nth}, {code}: {status:?}: {text}");
+                let is_half = text.contains("in the middle of a step");
+                assert_eq!(is_half, is_unusable(&handle), "{nth}, {code}: {text}");
+                n_half += usize::from(is_half);
+            }
+            if failure.is_some() && !is_unusable(&handle) {
                 // The host's parameter is stepped on, once the device's has no gradient.
                 if handle.try_info(1).is_ok() {
                     handle.forget_grad(1);
@@ -701,6 +710,7 @@ fn each_call_fails(device: &Device, live: impl Fn(&Handle) -> Result<(), Failure
             }
         }
     }
+    n_half
 }
 
 #[test]
@@ -709,8 +719,9 @@ fn whatever_call_of_the_driver_fails_the_host_is_told_and_nothing_is_lost() {
     let device = Device::with(&[("blocks", "1"), ("global_races", "0")]);
     let given = Given::new();
     // The kernels are loaded by the first handle.
-    each_call_fails(&device, |handle| add(handle, "w", &given.param).map(|_| ()));
+    let n_half = each_call_fails(&device, |handle| add(handle, "w", &given.param).map(|_| ()));
+    assert_eq!(n_half, 0);
     let (first, param) = (Handle::new(&config()), Given::new().param);
     add(&first, "first", &param).unwrap();
-    each_call_fails(&device, |handle| live(handle, &given));
+    assert!(each_call_fails(&device, |handle| live(handle, &given)) > 0);
 }

@@ -287,16 +287,26 @@ fn a_piece_that_does_not_arrive_leaves_the_step_undone_or_the_handle_unusable() 
 
 #[test]
 fn a_step_in_which_any_call_fails_is_undone_or_leaves_the_handle_unusable() {
-    let nonfinite = ADAMW_NONFINITE_SKIP;
-    for (clear_grads, is_skipped) in [(0, false), (1, false), (1, true)] {
+    let (skip, propagate) = (ADAMW_NONFINITE_SKIP, ADAMW_NONFINITE_PROPAGATE);
+    // The device steps the first parameter, or the processor does.
+    for (stepped_there, clear_grads, nonfinite, is_skipped) in [
+        (false, 0, skip, false),
+        (false, 1, skip, false),
+        (false, 1, skip, true),
+        (true, 0, propagate, false),
+        (true, 1, skip, false),
+        (true, 1, skip, true),
+    ] {
         let config = adamw_config { clear_grads, nonfinite, ..config() };
         let mut ends = [0; 2];
         for nth in 1.. {
             let _device = Device::new();
             let mut twin = Twin::new(&config);
-            for _ in 0..2 {
-                twin.add_with(Dtype::F32, 100, true, offload);
-            }
+            twin.add_with(Dtype::F32, 100, true, |param| Param {
+                offload: !stepped_there,
+                ..param
+            });
+            twin.add_with(Dtype::F32, 100, true, offload);
             steps(&mut twin, 1);
             twin.set_grads();
             if is_skipped {

@@ -2,13 +2,15 @@
 //! handle in the host's memory. (Those that the device steps are refused: `tests/texts/ranks.rs`.)
 
 use crate::common::array::{Array, Dtype};
-use crate::common::device::Device;
+use crate::common::device::{self, Device, take_log};
 use crate::common::handle::{Handle, Param, config};
 use crate::common::place::Place;
 use crate::common::random::Random;
 use crate::common::rows::Rows;
 use crate::meeting::on_ranks;
 use adamw::ffi::*;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const LENGTHS: [usize; 3] = [40_000, 0, 9_001];
 const N_RANKS: usize = 2;
@@ -131,5 +133,75 @@ fn ranks_whose_parameters_are_offloaded_have_the_bits_of_one_handle_in_the_hosts
                 assert!(joined == *whole, "{mode:?}: layer.{i}");
             }
         }
+    }
+}
+
+/// What became of a rank in a step in which a call of the driver failed.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum End {
+    Stepped,
+    Undone,
+    Unusable,
+}
+
+#[test]
+fn where_the_device_of_a_rank_fails_no_rank_has_stepped_or_its_handle_is_unusable() {
+    for nonfinite in [ADAMW_NONFINITE_PROPAGATE, ADAMW_NONFINITE_SKIP] {
+        fails_at_each_call(nonfinite);
+    }
+}
+
+fn fails_at_each_call(nonfinite: adamw_nonfinite) {
+    let mut ends = Vec::new();
+    let is_over = AtomicBool::new(false);
+    for nth in 1.. {
+        let _device = Device::new();
+        let all = Barrier::new(N_RANKS);
+        let of_ranks = on_ranks(N_RANKS, |rank, meeting| {
+            Device::enter();
+            let handle = Handle::new(&adamw_config { nonfinite, ..config() });
+            let ones = Array::of(Dtype::F32, &[1.0; 256]);
+            let [param, grad] = [(); 2].map(|()| Place::of(&ones, true));
+            let mut tensors = [None; 9];
+            tensors[0] = Some(param.tensor());
+            let first_element = 256 * rank as u64;
+            let part = Param { first_element, whole_elements: 512, ..Param::new("w", &ones) };
+            handle.try_add_tensors(&Param { offload: true, ..part }, tensors).unwrap();
+            meeting.join(&handle).unwrap();
+            handle.set_grad_tensor(0, &grad.tensor()).unwrap();
+            handle.step();
+            if all.wait().is_leader() {
+                take_log();
+                device::set("fail", &format!("*:{nth}:1"));
+            }
+            all.wait();
+            let stepped = handle.try_step();
+            if all.wait().is_leader() {
+                device::set("fail", "");
+                is_over
+                    .store(!take_log().iter().any(|line| line.ends_with("-> 1")), Ordering::SeqCst);
+            }
+            all.wait();
+            let is_unusable =
+                handle.try_info(0).is_err_and(|failure| failure.status == Status::Poisoned);
+            match (stepped, is_unusable) {
+                (Ok(()), false) => End::Stepped,
+                (Err(_), false) => End::Undone,
+                (Err(failure), true) => {
+                    assert!(failure.text.contains("in the middle of a step"), "{failure:?}");
+                    End::Unusable
+                }
+                (Ok(()), true) => panic!("{nth}"),
+            }
+        });
+        if is_over.load(Ordering::SeqCst) {
+            break;
+        }
+        let has = |end| of_ranks.contains(&end);
+        assert!(!(has(End::Stepped) && has(End::Undone)), "{nth}: {of_ranks:?}");
+        ends.extend(of_ranks);
+    }
+    for end in [End::Stepped, End::Undone, End::Unusable] {
+        assert!(ends.contains(&end), "{end:?}: {ends:?}");
     }
 }

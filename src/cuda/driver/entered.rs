@@ -32,9 +32,10 @@ pub struct Entered<'a> {
 }
 
 impl Entered<'_> {
-    /// Returns whether a kernel has been queued up since the context was entered.
-    pub fn has_launched(&self) -> bool {
-        self.has_launched.get()
+    /// Returns the result of a part of a step. Its error says so if a kernel has been queued up
+    /// since the context was entered, because that cannot be undone.
+    pub fn undone_or_half<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        result.map_err(|error| if self.has_launched.get() { error.in_the_middle() } else { error })
     }
 
     /// Allocates memory on the device.

@@ -182,13 +182,6 @@ impl Optimizer {
         self.cuda()?.measure()
     }
 
-    /// Breaks the device's part of the handle: it has taken a step that the host's part has not.
-    pub(in crate::optimizer) fn give_up_device(&mut self) {
-        if let Some(cuda) = self.backend.cuda() {
-            cuda.give_up();
-        }
-    }
-
     /// Steps the parameters on the device, after all that may fail in the host's part.
     #[inline(never)] // so that `update` runs on a smaller stack
     pub(in crate::optimizer) fn step_on_device(

@@ -205,29 +205,30 @@ impl Optimizer {
     }
 
     /// Steps parameters as their gradients arrive, and uploads them while others are stepped.
+    /// `is_begun`: the device has its part of the step, or other ranks have theirs.
     #[inline(never)] // so that `update` runs on a smaller stack
     pub(in crate::optimizer) fn update_offloaded(
         &mut self,
         of: &Range<usize>,
+        mut is_begun: bool,
         mut refused: Refused,
     ) -> Result<(), Error> {
         let (mut start, mut element) = (of.start, 0);
         while start < of.end {
             let batch = self.batch(of, start, element);
-            let is_first = (start, element) == (of.start, 0);
             let arrived = self.wait_for_batch(&batch);
             let stepped = arrived.and_then(|()| {
                 self.update_part(of, &batch.params, batch.piece.clone(), false, refused)
             });
             let sent = stepped.and_then(|()| self.send(&batch));
-            sent.map_err(|error| if is_first { error } else { Error::HalfStep })?;
-            refused = Refused::IsDoneAlone;
+            sent.map_err(|error| if is_begun { error.in_the_middle() } else { error })?;
+            (is_begun, refused) = (true, Refused::IsDoneAlone);
             (start, element) = match &batch.piece {
                 Some(piece) if piece.end < self.n_elements(start) => (start, piece.end),
                 _ => (batch.params.end, 0),
             };
         }
-        self.cuda()?.end_uploads().map_err(|_| Error::HalfStep)
+        self.cuda()?.end_uploads().map_err(Error::in_the_middle)
     }
 
     /// Sets whether the times of copies are taken.
@@ -252,7 +253,7 @@ impl Optimizer {
                 && let Some(cuda) = self.backend.cuda()
             {
                 let elements = batch.piece.clone().unwrap_or(0..u64::MAX);
-                cuda.send(id.number(), elements).map_err(|_| Error::HalfStep)?;
+                cuda.send(id.number(), elements).map_err(Error::in_the_middle)?;
             }
         }
         Ok(())
@@ -278,7 +279,7 @@ impl Optimizer {
                 && grad.device() != Device::Host
             {
                 let cleared = cuda.zero(&grad);
-                cleared.map_err(|error| if is_begun { Error::HalfStep } else { error })?;
+                cleared.map_err(|error| if is_begun { error.in_the_middle() } else { error })?;
                 is_begun = true;
             }
         }

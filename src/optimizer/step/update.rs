@@ -38,15 +38,11 @@ impl Optimizer {
         }
         let refused = Refused::after(is_begun || needs.lags);
         let has_copies = self.has_copies();
-        let updated = if has_copies {
-            self.update_offloaded(of, refused)
+        if has_copies {
+            self.update_offloaded(of, is_begun, refused)
         } else {
             self.update_part(of, of, None, *repeats, refused)
-        };
-        if updated.is_err() && on_device.is_some() {
-            self.give_up_device();
-        }
-        updated?;
+        }?;
         if needs.passes_over || has_copies {
             let is_left =
                 |operands: &Operands| operands.is_passed_over() || operands.device_grad().is_some();
