@@ -122,6 +122,7 @@ typedef struct adamw_mpi {
   int has_sums;     // some round has been added up
   int reads_sums;   // the optimizer's gradients are `sums`, and not those of the one rank
   int checks_grads; // the optimizer has to be told where gradients are
+  int is_half;      // this rank has taken a step that another has not
 } adamw_mpi;
 
 // Adds each rank's part of the parameters to the optimizer, which has none yet. Parameter i has the
@@ -141,7 +142,8 @@ static inline adamw_status adamw_mpi_add_grads(adamw_mpi *ranks, int num_parts);
 
 // Steps with the sums of the rounds since the last step, or without any with the gradients of all
 // ranks, and hands the parameters round. If it fails, no rank has changed anything but the sums,
-// which are used up. (A failure of a device, a full disk, or of MPI may come too late for that.)
+// which are used up. (A failure of a device or of MPI may come too late for that. If a device has
+// failed in the middle, later calls but adamw_mpi_free are ADAMW_STATUS_POISONED on all ranks.)
 static inline adamw_status adamw_mpi_step(adamw_mpi *ranks);
 
 // Saves the state and the parameters into a directory that all ranks see: a file of each rank, and
@@ -354,6 +356,13 @@ static inline adamw_status adamw_mpi_is_same(adamw_mpi *ranks, uint64_t number, 
                                                      ranks->comm));
   *out_same = both[0] == ~both[1];
   return status;
+}
+
+// Whether a rank has parameters on a device, on all ranks.
+static inline adamw_status adamw_mpi_share_device(adamw_mpi *ranks) {
+  return adamw_mpi_made(ranks, "MPI_Allreduce",
+                        MPI_Allreduce(MPI_IN_PLACE, &ranks->on_device, 1, MPI_INT, MPI_MAX,
+                                      ranks->comm));
 }
 
 // Whether all ranks have been given the same list and options; if not, says where they differ.
@@ -783,7 +792,7 @@ static inline adamw_status adamw_mpi_all_gather(adamw_mpi *ranks) {
 }
 
 // The optimizer's callback: waits for the gradients of a piece of this rank's part, and begins to
-// hand round what has been stepped.
+// hand round what has been stepped, unless a device may still fail where other ranks wait for it.
 static inline int32_t adamw_mpi_next_piece(uint64_t done, uint64_t until, void *user_data) {
   adamw_mpi *ranks = (adamw_mpi *)user_data;
   const uint64_t n = ranks->bounds[ranks->rank + 1] - ranks->bounds[ranks->rank];
@@ -796,7 +805,7 @@ static inline int32_t adamw_mpi_next_piece(uint64_t done, uint64_t until, void *
                                                  : until / bucket + (until % bucket != 0));
   if (!status)
     status = adamw_mpi_poll(ranks);
-  while (!status && ranks->params_begun < done / bucket &&
+  while (!status && !ranks->on_device && ranks->params_begun < done / bucket &&
          !ranks->num_requests[2 + (ranks->params_begun & 1)])
     status = adamw_mpi_begin_params(ranks, ranks->params_begun++);
   return status != ADAMW_STATUS_OK;
@@ -877,6 +886,8 @@ static inline adamw_status adamw_mpi_init(adamw_mpi *ranks, MPI_Comm comm,
   status = adamw_mpi_agree(ranks, adamw_mpi_take(ranks, params, options));
   if (!status)
     status = adamw_mpi_compare(ranks, options);
+  if (!status)
+    status = adamw_mpi_share_device(ranks);
   if (!status) {
     status = adamw_mpi_add_params(ranks, options ? options->align : 0);
     if (!status)
@@ -916,6 +927,10 @@ static inline adamw_status adamw_mpi_set_grad(adamw_mpi *ranks, size_t param, co
 // Whether calls may enter the optimizer. A step that is refused at once would not meet the others.
 static inline adamw_status adamw_mpi_enters(adamw_mpi *ranks) {
   uint32_t num_params = 0;
+  if (ranks->is_half)
+    return adamw_mpi_fails(ranks, ADAMW_STATUS_POISONED,
+                           "not all ranks have taken the last step, which cannot be undone",
+                           "free, and destroy the optimizers");
   return adamw_mpi_told(ranks, adamw_num_params(ranks->optimizer, &num_params));
 }
 
@@ -959,6 +974,7 @@ static inline adamw_status adamw_mpi_add_grads(adamw_mpi *ranks, int num_parts) 
 static inline adamw_status adamw_mpi_step(adamw_mpi *ranks) {
   adamw_step_info info;
   adamw_status status = ADAMW_STATUS_OK;
+  int is_taken;
   if (ranks->is_broken)
     return ADAMW_MPI_STATUS_MPI;
   if (ranks->has_sums)
@@ -971,6 +987,9 @@ static inline adamw_status adamw_mpi_step(adamw_mpi *ranks) {
     ranks->has_sums = 0;
     return status;
   }
+  // A rank with parameters on a device waits for all gradients before the ranks agree.
+  if (ranks->on_device && adamw_mpi_add_until(ranks, adamw_mpi_num_buckets(ranks)))
+    return ADAMW_MPI_STATUS_MPI;
   memset(&info, 0, sizeof info);
   ranks->is_stepping = 1;
   status = adamw_step(ranks->optimizer);
@@ -979,11 +998,13 @@ static inline adamw_status adamw_mpi_step(adamw_mpi *ranks) {
   // Where a step fails or is skipped, others send what it has not waited for all the same.
   if (ranks->is_broken || adamw_mpi_add_until(ranks, adamw_mpi_num_buckets(ranks)))
     return ADAMW_MPI_STATUS_MPI; // whose text the callback may have left
+  is_taken = !status;
   status = adamw_mpi_told(ranks, status);
   if (!status)
     status = adamw_mpi_told(ranks,
                             adamw_get_step_info(ranks->optimizer, &info, sizeof info));
   status = adamw_mpi_agree(ranks, status);
+  ranks->is_half = status && is_taken && !info.skipped;
   return status || info.skipped ? status : adamw_mpi_all_gather(ranks);
 }
 
@@ -1104,6 +1125,8 @@ static inline adamw_status adamw_mpi_save(adamw_mpi *ranks, const char *director
     return ADAMW_MPI_STATUS_MPI;
   if (!directory)
     status = adamw_mpi_fails(ranks, ADAMW_STATUS_INVALID_ARGUMENT, "directory is NULL", "");
+  if (!status)
+    status = adamw_mpi_enters(ranks);
   if (!status && ranks->rank == 0) {
     if (mkdir(directory, 0777) && errno != EEXIST)
       status = adamw_mpi_path_fails(ranks, directory);

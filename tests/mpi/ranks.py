@@ -80,6 +80,14 @@ def on_device():
     must(plain(4, "then") == plain(4), "it goes on with other bits")
 
 
+def half():
+    """Whatever call of the driver fails on one rank: all are told the same, and none steps on from half a step."""
+    for n, where in ((2, "all"), (3, "last")):
+        done = run(on_ranks(n, "train", "on-device", "half", where))
+        stepped, undone, half = map(int, re.findall(r"\d+", done))
+        must(stepped and undone and half, done)
+
+
 def resharded():
     """What 4 ranks have saved goes on on 3, on 1, on 4 and without MPI as if nothing had been."""
     expected = plain(6)

@@ -3,6 +3,9 @@
  * usage: train <steps> <directory> [directory to go on from]
  *        train at-once <steps> <directory>   without rounds: each rank has one part
  *        train on-device ...   the same with parameters and gradients on device 0, of which MPI says that it reads them
+ *        train on-device half <where>    has each call of the driver fail on the last rank that a step makes, one a step:
+ *                                         whatever comes of it, all ranks are told the same. <where>: "all" ranks have
+ *                                         their parameters on the device, or the "last" alone
  *        train killed <directory>   trains and saves the f32 model until somebody ends it; prints the number of
  *                                   each process, and of each step that is saved
  *        train dies <directory> <stage> <call>    saves at step 2, then goes through the stages. At that of its calls of
@@ -15,6 +18,7 @@
 #include "model.h"
 
 #include <adamw_mpi.h>
+#include <dlfcn.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -178,6 +182,61 @@ static void break_a_call(const char *directory, const char *stage, long call, in
   exit(5); /* nobody has noticed */
 }
 
+static int differs(int value) {
+  int most = value, least = value;
+  MPI_Allreduce(MPI_IN_PLACE, &most, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
+  MPI_Allreduce(MPI_IN_PLACE, &least, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
+  return most != least;
+}
+
+static void fail_each_call(int only_last) {
+  int rank, num_ranks;
+  int (*set)(const char *, const char *) = NULL;
+  size_t (*take_log)(char *, size_t) = NULL;
+  void *driver = dlopen("libcuda.so", RTLD_NOW);
+  static char log[1 << 20];
+  char fails[64];
+  int ends[3] = {0}, is_over = 0;
+  if (driver) *(void **)&set = dlsym(driver, "standin_set");
+  if (driver) *(void **)&take_log = dlsym(driver, "standin_log_take");
+  if (!set || !take_log) exit(2);
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  MPI_Comm_size(MPI_COMM_WORLD, &num_ranks);
+  const int is_last = rank == num_ranks - 1;
+  on_device = is_last || !only_last;
+  for (int nth = 1; !is_over; nth++) {
+    model m;
+    adamw_optimizer *optimizer = start(&m, formats);
+    step(&m, 0);
+    compute_grads(&m, 1, ranks.rank);
+    take_log(log, sizeof log);
+    snprintf(fails, sizeof fails, "*:%d:1", nth);
+    if (is_last) set("fail", fails);
+    const adamw_status stepped = adamw_mpi_step(&ranks);
+    set("fail", "");
+    take_log(log, sizeof log);
+    is_over = is_last && !strstr(log, "-> 1\n");
+    MPI_Bcast(&is_over, 1, MPI_INT, num_ranks - 1, MPI_COMM_WORLD);
+    const adamw_status again = adamw_mpi_step(&ranks);
+    if (differs((int)stepped) || differs((int)again) || (again && (!stepped || again != ADAMW_STATUS_POISONED))) {
+      fprintf(stderr, "rank %d, call %d: %d, then %d: %s\n", ranks.rank, nth, (int)stepped, (int)again, ranks.error);
+      MPI_Abort(MPI_COMM_WORLD, 1);
+    }
+    if (again && adamw_mpi_save(&ranks, "half") != ADAMW_STATUS_POISONED) MPI_Abort(MPI_COMM_WORLD, 1);
+    bring_back(&m);
+    uint64_t hash = model_hash(&m);
+    if (!again && differs((int)(hash & 0x7fffffff))) {
+      fprintf(stderr, "rank %d, call %d: other parameters\n", ranks.rank, nth);
+      MPI_Abort(MPI_COMM_WORLD, 1);
+    }
+    ends[again ? 2 : stepped ? 1 : 0]++;
+    end(optimizer, &m);
+  }
+  if (ranks.rank == 0) printf("%d stepped, %d undone, %d half\n", ends[0], ends[1], ends[2]);
+  MPI_Finalize();
+  exit(0);
+}
+
 int main(int argc, char **argv) {
   MPI_Init(&argc, &argv);
   if (argc < 3) return 2;
@@ -188,6 +247,7 @@ int main(int argc, char **argv) {
   if (on_device) start_device();
   argv += on_device;
   argc -= on_device;
+  if (on_device && strcmp(argv[1], "half") == 0) fail_each_call(strcmp(argv[2], "last") == 0);
   at_once = strcmp(argv[1], "at-once") == 0;
   argv += at_once;
   argc -= at_once;
