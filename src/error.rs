@@ -16,6 +16,7 @@ mod advice;
 mod difference;
 mod errno;
 mod file;
+mod half;
 mod label;
 mod memory;
 mod names;
@@ -332,16 +333,6 @@ pub enum Error {
 }
 
 impl Error {
-    /// Returns the error of a step that has written before it failed.
-    pub fn in_the_middle(self) -> Error {
-        match self {
-            Error::HalfStep { .. } | Error::Ranks(RanksProblem::HalfStep(_)) => self,
-            Error::Cuda { call, code, name } => Error::HalfStep { call, code, name },
-            // Nothing else fails there.
-            _ => Error::HalfStep { call: "a call", code: 999, name: "CUDA_ERROR_UNKNOWN" },
-        }
-    }
-
     /// Returns whether too many files are open to open another.
     pub fn is_lack_of_files(&self) -> bool {
         matches!(self, Error::File { errno: Errno(libc::EMFILE | libc::ENFILE), .. })
