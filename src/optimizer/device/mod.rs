@@ -230,10 +230,12 @@ impl Optimizer {
 
     /// Counts the step for the parameters on the device, as far as the host knows.
     pub(in crate::optimizer) fn advance_on_device(&mut self, of: &Range<usize>) {
-        let Parts { params, operands, .. } = self.params.parts();
-        for (param, operands) in params[of.clone()].iter_mut().zip(&operands[of.clone()]) {
-            if operands.is_due_on_device() {
-                param.clock = param.clock.advanced(&self.groups[param.group as usize]);
+        let Parts { params, operands, clocks, .. } = self.params.parts();
+        for place in of.clone() {
+            if operands[place].is_due_on_device() {
+                let param = &mut params[place];
+                let clock = clocks.get(place).advanced(&self.groups[param.group as usize]);
+                clocks.set(place, clock);
                 param.master = Master::Settled;
             }
         }
@@ -315,9 +317,9 @@ impl Optimizer {
     pub(in crate::optimizer) fn clock(&mut self, id: ParamId) -> Result<Clock, Error> {
         if self.params.operands(id).is_on_device() && self.on_device.clocks_are_due {
             let clock = self.cuda()?.clock(id.number())?;
-            self.params.param_mut(id).clock = clock;
+            self.params.clocks.set(id.place(), clock);
         }
-        Ok(self.params[id].clock)
+        Ok(self.params.clock(id))
     }
 
     /// Sets the clock of a parameter.
@@ -329,7 +331,7 @@ impl Optimizer {
         if self.params.operands(id).is_on_device() {
             self.cuda()?.set_clock(id.number(), &clock)?;
         }
-        self.params.revise_param(id).clock = clock;
+        self.params.revise_clock(id, clock);
         Ok(())
     }
 }

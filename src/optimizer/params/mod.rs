@@ -6,12 +6,14 @@
 //! `Params::put` and `keep_on_device`, which come last, cannot. `moved.rs` follows buffers that the
 //! host moves, and parks parameters of which it takes the memory back.
 //!
-//! `table.rs` holds all parameters, by number (`slots.rs`) and by name (`by_name.rs`). `state.rs`
-//! reads and writes state by name (`names.rs`), `options.rs` changes what was chosen about a
-//! parameter, and `masters.rs` fills and checks masters.
+//! `table.rs` holds all parameters, by number (`slots.rs`) and by name (`by_name.rs`), with the
+//! steps that each has taken (`clocks.rs`). `state.rs` reads and writes state by name (`names.rs`),
+//! `options.rs` changes what was chosen about a parameter, and `masters.rs` fills and checks
+//! masters.
 #![forbid(unsafe_code)]
 
 pub(in crate::optimizer) mod by_name;
+pub(in crate::optimizer) mod clocks;
 pub(in crate::optimizer) mod masters;
 pub(in crate::optimizer) mod moved;
 pub(in crate::optimizer) mod names;
@@ -53,7 +55,6 @@ pub struct Param {
     /// The gradient is not clipped, and not part of a global norm.
     pub no_clip: bool,
     pub regularizer: Regularizer<f64>,
-    pub clock: Clock,
     pub master: Master,
     /// `step_param` has stepped the parameter since the last step of all.
     pub stepped_alone: bool,
@@ -149,7 +150,6 @@ impl Optimizer {
             removed: false,
             no_clip: new.no_clip,
             regularizer: new.regularizer,
-            clock,
             master,
             stepped_alone: false,
         };
@@ -158,7 +158,7 @@ impl Optimizer {
         self.scratch.reserve(n_params, self.groups.len())?;
         self.scratch.tallies.reserve(n_params, new.param.n_elements())?;
         let occupied = self.occupy(number, &new.param, &operands).and_then(|()| {
-            let reserved = self.reserve_on_device(number, n_params, &operands, &param.clock);
+            let reserved = self.reserve_on_device(number, n_params, &operands, &clock);
             reserved.inspect_err(|_| self.vacate(number, &new.param, &operands))
         });
         if let Err(error) = occupied {
@@ -167,7 +167,7 @@ impl Optimizer {
         }
 
         let NewParam { shard, row_elements, .. } = new;
-        let id = self.params.put(NewEntry { hash, param, operands, shard, row_elements });
+        let id = self.params.put(NewEntry { hash, param, operands, clock, shard, row_elements });
         self.keep_on_device(id, on_device);
         self.grads_unchecked = true;
         Ok(number)
@@ -215,7 +215,7 @@ impl Optimizer {
             struct_size: size_of::<adamw_param_info>(),
             name: param.name.as_ptr(),
             n_elements: tensor.n_elements(),
-            step: param.clock.step,
+            step: self.params.clock(id).step,
             param: id.number(),
             group: param.group,
             dtype: tensor.dtype() as u32,

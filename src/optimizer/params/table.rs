@@ -11,13 +11,14 @@
 #![forbid(unsafe_code)]
 
 use super::by_name::{ByName, Hash};
+use super::clocks::Clocks;
 use super::occupied::{Occupied, Place};
 use super::slots::Slots;
 use super::{Param, Shard};
 use crate::dtype::Dtype;
 use crate::error::{Error, Label};
 use crate::optimizer::next_number;
-use crate::steps::Log;
+use crate::steps::{Clock, Log};
 use crate::sys::memory::{give_back, reserve};
 use crate::tensor::Operands;
 use core::ops::{Index, Range};
@@ -47,12 +48,12 @@ impl ParamId {
 pub struct Params {
     params: Vec<Param>,
     operands: Vec<Operands>,
+    pub clocks: Clocks,
     /// The steps that rows have yet to take.
     logs: Vec<Log>,
-    /// The part of a larger tensor that each is.
-    shards: Vec<Shard>,
-    /// The number of elements of a row of each; 0 if the host has not given it.
-    row_elements: Vec<u64>,
+    /// The part of a larger tensor that each is, and the number of elements of a row; 0 if the host
+    /// has not given it.
+    shapes: Vec<(Shard, u64)>,
     slots: Slots,
     by_name: ByName,
     pub occupied: Occupied,
@@ -65,6 +66,7 @@ pub struct Params {
 pub struct Parts<'a> {
     pub params: &'a mut [Param],
     pub operands: &'a mut [Operands],
+    pub clocks: &'a mut Clocks,
     pub logs: &'a mut [Log],
 }
 
@@ -73,6 +75,7 @@ pub struct NewEntry {
     pub hash: Hash,
     pub param: Param,
     pub operands: Operands,
+    pub clock: Clock,
     pub shard: Shard,
     pub row_elements: u64,
 }
@@ -130,6 +133,10 @@ impl Params {
         &self.params[of.clone()]
     }
 
+    pub fn clock(&self, id: ParamId) -> Clock {
+        self.clocks.get(id.place())
+    }
+
     pub fn operands(&self, id: ParamId) -> &Operands {
         &self.operands[id.place()]
     }
@@ -139,12 +146,12 @@ impl Params {
     }
 
     pub fn shard(&self, id: ParamId) -> Shard {
-        self.shards[id.place()]
+        self.shapes[id.place()].0
     }
 
     /// Returns the number of elements of a row of a parameter, if the host has given it.
     pub fn row_elements(&self, id: ParamId) -> Option<u64> {
-        Some(self.row_elements[id.place()]).filter(|row| *row > 0)
+        Some(self.shapes[id.place()].1).filter(|row| *row > 0)
     }
 
     /// Returns the name of a parameter, for an error.
@@ -166,7 +173,8 @@ impl Params {
 
     /// Takes the table apart for changes of anything else.
     pub fn parts(&mut self) -> Parts<'_> {
-        Parts { params: &mut self.params, operands: &mut self.operands, logs: &mut self.logs }
+        let Params { params, operands, clocks, logs, .. } = self;
+        Parts { params, operands, clocks, logs }
     }
 
     /// Returns the memory of all parameters, and that which a step writes.
@@ -177,6 +185,11 @@ impl Params {
     /// As `revise`, for one parameter.
     pub fn revise_param(&mut self, id: ParamId) -> &mut Param {
         &mut self.revise().params[id.place()]
+    }
+
+    /// As `revise`, for the clock of one parameter.
+    pub fn revise_clock(&mut self, id: ParamId, clock: Clock) {
+        self.revise().clocks.set(id.place(), clock);
     }
 
     /// As `revise`, for the memory of one parameter.
@@ -232,9 +245,9 @@ impl Params {
         const WHAT: &str = "the parameters";
         reserve(&mut self.params, 1, WHAT)?;
         reserve(&mut self.operands, 1, WHAT)?;
+        self.clocks.reserve(WHAT)?;
         reserve(&mut self.logs, 1, WHAT)?;
-        reserve(&mut self.shards, 1, WHAT)?;
-        reserve(&mut self.row_elements, 1, WHAT)?;
+        reserve(&mut self.shapes, 1, WHAT)?;
         self.slots.reserve()?;
         self.by_name.reserve()
     }
@@ -246,9 +259,9 @@ impl Params {
         self.by_name.insert(new.hash, number);
         put(&mut self.params, number, new.param);
         put(&mut self.operands, number, new.operands);
+        self.clocks.put(number as usize, new.clock);
         put(&mut self.logs, number, Log::default());
-        put(&mut self.shards, number, new.shard);
-        put(&mut self.row_elements, number, new.row_elements);
+        put(&mut self.shapes, number, (new.shard, new.row_elements));
         self.revision += 1;
         ParamId(number)
     }
@@ -261,16 +274,15 @@ impl Params {
         self.by_name.remove(self.params[place].name.to_bytes(), id.number());
         self.params[place].removed = true;
         self.logs[place] = Log::default();
-        self.shards[place] = Shard::default();
-        self.row_elements[place] = 0;
+        self.shapes[place] = (Shard::default(), 0);
         let operands = core::mem::replace(&mut self.operands[place], Operands::none());
         self.slots.release(place, !is_kept);
         let n_params = self.slots.len();
         give_back(&mut self.params, n_params);
         give_back(&mut self.operands, n_params);
+        self.clocks.give_back(n_params);
         give_back(&mut self.logs, n_params);
-        give_back(&mut self.shards, n_params);
-        give_back(&mut self.row_elements, n_params);
+        give_back(&mut self.shapes, n_params);
         self.revision += 1;
         operands
     }

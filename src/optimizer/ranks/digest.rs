@@ -161,7 +161,7 @@ impl Optimizer {
                 hash.add(format.amsgrad().into());
             }
             Topic::Options => hash_options(&mut hash, param),
-            Topic::Steps => return factor(id).wrapping_mul(param.clock.step as u32),
+            Topic::Steps => return factor(id).wrapping_mul(self.params.clock(id).step as u32),
             Topic::Gradients if operands.is_due() => hash.add(1 + operands.n_accumulated()),
             _ => {}
         }

@@ -287,13 +287,13 @@ impl Optimizer {
     /// Returns the types and the bits of the counters of a parameter: of its step, the powers of
     /// the betas, and the learning rate.
     fn counters(&self, id: ParamId, layout: &Layout) -> [(&'static str, u64); 4] {
-        let param = &self.params[id];
+        let (param, clock) = (&self.params[id], self.params.clock(id));
         // This leaves out the host's `lr_ratio`, which a save does not call.
         let lr = layout.lrs[param.group as usize] * param.lr_scale;
         [
-            ("U64", param.clock.step),
-            ("F64", param.clock.beta1_power.to_bits()),
-            ("F64", param.clock.beta2_power.to_bits()),
+            ("U64", clock.step),
+            ("F64", clock.beta1_power.to_bits()),
+            ("F64", clock.beta2_power.to_bits()),
             ("F64", lr.to_bits()),
         ]
     }

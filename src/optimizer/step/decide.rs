@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::math::{Regularizer, Scalars, Step, StepScalars};
 use crate::optimizer::Optimizer;
 use crate::optimizer::params::Param;
+use crate::optimizer::params::clocks::Shared;
 use crate::optimizer::params::table::ParamId;
 use crate::optimizer::step::gather::Plan;
 use crate::steps::{Clock, NO_STEP};
@@ -27,10 +28,8 @@ use core::ops::Range;
 pub struct Decisions {
     /// The scalars of this step, each for one or more parameters.
     pub scalars: Vec<Scalars>,
-    /// By index of the scalars, the clock of their parameters after the step.
-    pub clocks: Vec<Clock>,
-    /// By index of the scalars, the first parameter that has them, with its place in the step.
-    first_of: Vec<(usize, ParamId)>,
+    /// By index of the scalars, the clock after the step, and the first parameter that has them.
+    pub clocks: Vec<Shared>,
     /// By place in the step, the index of the parameter's scalars, or `NO_STEP`.
     pub scalars_of: Vec<u32>,
     /// The smallest factor that a gradient is clipped with.
@@ -43,7 +42,6 @@ impl Decisions {
     fn clear(&mut self) {
         self.scalars.clear();
         self.clocks.clear();
-        self.first_of.clear();
         self.scalars_of.clear();
         self.latest.clear();
     }
@@ -60,7 +58,6 @@ impl Decisions {
         self.clear();
         reserve(&mut self.scalars, n_params, "the step's scalars")?;
         reserve(&mut self.clocks, n_params, "the step's scalars")?;
-        reserve(&mut self.first_of, n_params, "the step's scalars")?;
         reserve(&mut self.scalars_of, n_params, "the step's scalars")?;
         reserve(&mut self.latest, n_groups, "the step's scalars")
     }
@@ -69,7 +66,6 @@ impl Decisions {
     pub fn give_back(&mut self, n_params: usize) {
         give_back(&mut self.scalars, n_params);
         give_back(&mut self.clocks, n_params);
-        give_back(&mut self.first_of, n_params);
         give_back(&mut self.scalars_of, n_params);
     }
 }
@@ -118,10 +114,11 @@ impl Optimizer {
     /// Decides the scalars of a step whose parameters share them as in the last step.
     fn decide_again(&self, decisions: &mut Decisions) -> Result<(), Error> {
         for scalars in 0..decisions.scalars.len() {
-            let (place, id) = decisions.first_of[scalars];
-            let terms = self.terms(place, id, decisions)?;
-            let made = self.scalars_for(&self.params[id], &terms)?;
-            (decisions.scalars[scalars], decisions.clocks[scalars]) = made;
+            let first = decisions.clocks[scalars].first;
+            let terms = self.terms(first.place(), first, decisions)?;
+            let (made, clock) = self.scalars_for(&self.params[first], &terms)?;
+            decisions.scalars[scalars] = made;
+            decisions.clocks[scalars].clock = clock;
         }
         Ok(())
     }
@@ -144,8 +141,7 @@ impl Optimizer {
                     let scalars = decisions.scalars.len() as u32;
                     let (made, clock) = self.scalars_for(param, &terms)?;
                     decisions.scalars.push(made);
-                    decisions.clocks.push(clock);
-                    decisions.first_of.push((place, id));
+                    decisions.clocks.push(Shared { clock, first: id });
                     *latest = Some(Decided { terms, scalars });
                     scalars
                 }
@@ -163,7 +159,7 @@ impl Optimizer {
         decisions.clipped_by(factor.clip);
         let group = &self.groups[param.group as usize];
         Ok(Terms {
-            clock: param.clock,
+            clock: self.params.clock(id),
             ratio: self.step_ratio(id)?,
             grad_scale: factor.scale,
             no_clip: param.no_clip,

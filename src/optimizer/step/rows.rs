@@ -265,7 +265,7 @@ impl Optimizer {
         extent: impl Fn(&Param, &Operands) -> Extent,
         refused: Refused,
     ) -> Result<(), Error> {
-        let Parts { params, operands, logs } = self.params.revise();
+        let Parts { params, operands, logs, .. } = self.params.revise();
         let (params, logs) = (&params[of.clone()], &logs[of.clone()]);
         let extent = |place: usize, operands: &Operands| extent(&params[place], operands);
         let chunks = self.scratch.pass.over(&mut operands[of.clone()], extent);

@@ -51,7 +51,7 @@ impl Optimizer {
         if needs.rows || needs.passes_over {
             self.clear_used(of, |operands| operands.has_rows() || operands.is_passed_over());
         }
-        self.advance(of);
+        self.advance(of, *repeats);
         if on_device.is_some() {
             self.advance_on_device(of);
         }
@@ -75,7 +75,7 @@ impl Optimizer {
         let Decisions { scalars, scalars_of, .. } = decisions;
         let scalars_of = &scalars_of[part.start - of.start..][..part.len()];
         let of = part;
-        let (Parts { params, operands, logs }, groups) = (self.params.parts(), &self.groups);
+        let (Parts { params, operands, logs, .. }, groups) = (self.params.parts(), &self.groups);
         let (params, logs) = (&params[of.clone()], &logs[of.clone()]);
         let extent = |place: usize, operands: &Operands| match scalars_of[place] {
             NO_STEP => Extent::Nothing,
@@ -108,12 +108,17 @@ impl Optimizer {
 
     /// Counts the step that has been taken.
     #[inline(never)] // so that `update` runs on a smaller stack
-    fn advance(&mut self, of: &Range<usize>) {
-        let params = &mut self.params.parts().params[of.clone()];
-        let Decisions { scalars_of, clocks, .. } = &self.scratch.decisions;
-        for (param, scalars) in params.iter_mut().zip(scalars_of) {
-            if let Some(clock) = clocks.get(*scalars as usize) {
-                (param.clock, param.master) = (*clock, Master::Settled);
+    fn advance(&mut self, of: &Range<usize>, repeats: bool) {
+        let Parts { params, clocks, .. } = self.params.parts();
+        let Decisions { scalars_of, clocks: after, .. } = &self.scratch.decisions;
+        if repeats {
+            clocks.count_again(after);
+        } else {
+            clocks.count(of, scalars_of, after);
+            for (param, scalars) in params[of.clone()].iter_mut().zip(scalars_of) {
+                if *scalars != NO_STEP {
+                    param.master = Master::Settled;
+                }
             }
         }
         if let Some(ranks) = &mut self.ranks {

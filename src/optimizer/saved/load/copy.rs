@@ -116,8 +116,8 @@ impl Optimizer {
     /// Sets the clock of a parameter that has been loaded. All its rows are up to date, and what
     /// was for the next step of the state before is forgotten.
     pub(super) fn take_clock(&mut self, found: &Match, clock: Clock) {
-        let param = self.params.revise_param(found.id);
-        (param.clock, param.stepped_alone) = (clock, false);
+        self.params.revise_clock(found.id, clock);
+        self.params.revise_param(found.id).stepped_alone = false;
         let operands = self.params.revise_operands(found.id);
         operands.forget_measured();
         operands.forget_accumulated();
