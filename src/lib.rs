@@ -14,7 +14,7 @@
 //! backend.rs   the one seam: the update over a table of chunks, here or on a device, which only
 //!              it and optimizer/device/ name
 //! cpu/         loops, one copy per instruction set; blocks, their weights and moments; threads;
-//!              avx512.rs: the step of coded moments in registers, over lanes.rs
+//!              registers.rs: the step of coded moments in those of avx2.rs or avx512.rs
 //! cuda/        a device: its driver, tables, launches, and copies that the processor steps;
 //!              kernels/: CUDA C++ that mirrors math.rs and the loops, and the PTX and machine code
 //! steps.rs     the scalars with which each parameter is stepped
@@ -67,7 +67,8 @@
 //! CONTRIBUTING.md says what a change touches, and what must hold.
 //!
 //! `unsafe` stands only in `ffi/`, `tensor.rs`, `tensor/`, `callback.rs`, `callback/`, `sys/`,
-//! `cpu/isa.rs`, `cpu/isa/`, `cpu/lanes.rs`, `cpu/avx512` and `cuda/`.
+//! `cpu/isa.rs`, `cpu/isa/`, `cpu/avx2`, `cpu/avx512` and `cuda/`, and in macros for these two in
+//! `cpu/registers/`.
 //!
 //! The Rust interface serves the tests and benches; it is no public API.
 

@@ -2,12 +2,13 @@
 //!
 //! `update_bytes` and `update_nibbles` are a whole step of f32 elements: `decoded_step` decodes the
 //! moments of a block and steps it in one loop, while the divider is busy, and finds the largest
-//! magnitudes on the way; then both moments are encoded. `decode_*` and `encode_*` do the parts
-//! alone, for amsgrad and for statistics.
+//! magnitudes on the way; then both moments are encoded. `parts.rs` decodes and encodes alone, for
+//! amsgrad and for statistics.
 //!
-//! `avx512.rs` has the same whole steps, with the same bits, in registers of AVX-512.
+//! `registers.rs` has the same whole steps, with the same bits, in registers of an instruction set.
 #![forbid(unsafe_code)]
 
+pub mod parts;
 #[cfg(test)]
 mod tests;
 
@@ -112,14 +113,7 @@ impl StepBlock for InBytes<'_> {
         };
         let largest = decoded_step(self.scalars, param, grad, decoded, &mut wide);
         let inverse = set_scales(scales, largest);
-        let [exp_avg, exp_avg_sq] = wide.map(|wide| &wide[..n]);
-        for i in 0..n {
-            first[i] = signed::encode(exp_avg[i], inverse[0]);
-        }
-        for i in 0..n {
-            let word = self.noise.word(start + i as u32);
-            second[i] = unsigned::encode_randomly(exp_avg_sq[i], inverse[1], word);
-        }
+        encode_bytes([first, second], wide.map(|wide| &wide[..n]), inverse, self.noise.from(start));
     }
 }
 
@@ -152,21 +146,65 @@ impl StepBlock for InNibbles<'_> {
         let of_rest = decoded_step(scalars, high, high_grad, decoded, &mut of_high);
         let largest = [0, 1].map(|moment| largest[moment].max(of_rest[moment]));
         let inverse = set_scales(scales, largest);
-        for (half, wide, n) in [(0, of_low, n), (1, of_high, high.len())] {
-            let (shift, start) = (4 * half, start + half * nibbles::BYTES as u32);
-            let (first, second) = (&mut first[..n], &mut second[..n]);
-            let [exp_avg, exp_avg_sq] = wide.map(|wide| &wide[..n]);
-            for i in 0..n {
-                let word = self.noise[0].word(start + i as u32);
-                let code = nibbles::encode_signed(exp_avg[i], inverse[0], word);
-                first[i] = first[i] & !(0xf << shift) | code << shift;
-            }
-            for i in 0..n {
-                let word = self.noise[1].word(start + i as u32);
-                let code = nibbles::encode_unsigned(exp_avg_sq[i], inverse[1], word);
-                second[i] = second[i] & !(0xf << shift) | code << shift;
-            }
-        }
+        let noise = self.noise.map(|noise| noise.from(start));
+        encode_half(0, [first, second], of_low.map(|wide| &wide[..n]), inverse, noise);
+        let n = high.len();
+        encode_half(1, [first, second], of_high.map(|wide| &wide[..n]), inverse, noise);
+    }
+}
+
+/// Encodes both moments of a block, for whose first element `noise` is.
+#[inline(always)]
+pub fn encode_bytes(
+    [first, second]: [&mut [u8]; 2],
+    [exp_avg, exp_avg_sq]: [&[f32]; 2],
+    inverse: [f32; 2],
+    noise: Noise,
+) {
+    let n = exp_avg.len();
+    let (first, second, exp_avg_sq) = (&mut first[..n], &mut second[..n], &exp_avg_sq[..n]);
+    for i in 0..n {
+        first[i] = signed::encode(exp_avg[i], inverse[0]);
+    }
+    for i in 0..n {
+        second[i] = unsigned::encode_randomly(exp_avg_sq[i], inverse[1], noise.word(i as u32));
+    }
+}
+
+/// Encodes both moments of a whole block in 4 bits.
+#[inline(always)]
+pub fn encode_nibbles(
+    codes: [&mut [u8]; 2],
+    wide: [&[f32]; 2],
+    inverse: [f32; 2],
+    noise: [Noise; 2],
+) {
+    let [first, second] = codes;
+    let [low, high] = [0, 1].map(|half| wide.map(|wide| &wide[half * nibbles::BYTES..]));
+    let low = low.map(|wide| &wide[..nibbles::BYTES]);
+    encode_half(0, [&mut *first, &mut *second], low, inverse, noise);
+    encode_half(1, [first, second], high, inverse, noise);
+}
+
+/// Encodes both moments of the low or the high half of a block.
+#[inline(always)]
+fn encode_half(
+    half: usize,
+    [first, second]: [&mut [u8]; 2],
+    [exp_avg, exp_avg_sq]: [&[f32]; 2],
+    inverse: [f32; 2],
+    noise: [Noise; 2],
+) {
+    let (shift, n) = (4 * half, exp_avg.len());
+    let noise = noise.map(|noise| noise.from((half * nibbles::BYTES) as u32));
+    let (first, second, exp_avg_sq) = (&mut first[..n], &mut second[..n], &exp_avg_sq[..n]);
+    for i in 0..n {
+        let code = nibbles::encode_signed(exp_avg[i], inverse[0], noise[0].word(i as u32));
+        first[i] = first[i] & !(0xf << shift) | code << shift;
+    }
+    for i in 0..n {
+        let code = nibbles::encode_unsigned(exp_avg_sq[i], inverse[1], noise[1].word(i as u32));
+        second[i] = second[i] & !(0xf << shift) | code << shift;
     }
 }
 
@@ -250,90 +288,4 @@ pub fn set_scales(scales: &mut [f32; 2], largest: [u32; 2]) -> [f32; 2] {
 #[inline(always)]
 fn magnitude(value: f32) -> u32 {
     value.to_bits() & 0x7fff_ffff
-}
-
-/// Returns the bits of the largest magnitude; a NaN is larger than any other.
-#[inline(always)]
-fn largest(block: &[f32]) -> u32 {
-    block.iter().fold(0, |largest, value| largest.max(magnitude(*value)))
-}
-
-#[inline(always)]
-pub fn decode_signed(codes: &[u8], scales: &[f32], wide: &mut [f32]) {
-    decode(codes, scales, wide, signed::decode)
-}
-
-#[inline(always)]
-pub fn decode_unsigned(codes: &[u8], scales: &[f32], wide: &mut [f32]) {
-    decode(codes, scales, wide, unsigned::decode)
-}
-
-#[inline(always)]
-pub fn encode_signed(wide: &[f32], codes: &mut [u8], scales: &mut [f32]) {
-    encode(wide, codes, scales, |_, value, inverse| signed::encode(value, inverse))
-}
-
-#[inline(always)]
-pub fn encode_unsigned(wide: &[f32], codes: &mut [u8], scales: &mut [f32]) {
-    encode(wide, codes, scales, |_, value, inverse| unsigned::encode(value, inverse))
-}
-
-#[inline(always)]
-pub fn encode_unsigned_randomly(wide: &[f32], noise: Noise, codes: &mut [u8], scales: &mut [f32]) {
-    encode(wide, codes, scales, |i, value, inverse| {
-        unsigned::encode_randomly(value, inverse, noise.word(i as u32))
-    })
-}
-
-#[inline(always)]
-fn decode(codes: &[u8], scales: &[f32], wide: &mut [f32], decode: impl Fn(u8) -> f32) {
-    let blocks = wide.chunks_mut(codes::BLOCK).zip(codes.chunks(codes::BLOCK));
-    for ((wide, codes), scale) in blocks.zip(scales) {
-        for (wide, code) in wide.iter_mut().zip(codes) {
-            *wide = decode(*code) * *scale;
-        }
-    }
-}
-
-/// `encode` is given the place of each value, too.
-#[inline(always)]
-fn encode(
-    wide: &[f32],
-    codes: &mut [u8],
-    scales: &mut [f32],
-    encode: impl Fn(usize, f32, f32) -> u8,
-) {
-    let blocks = wide.chunks(codes::BLOCK).zip(codes.chunks_mut(codes::BLOCK));
-    for (block, ((wide, codes), scale)) in blocks.zip(scales).enumerate() {
-        let inverse;
-        (*scale, inverse) = codes::scale(largest(wide));
-        for (i, (code, value)) in codes.iter_mut().zip(wide).enumerate() {
-            *code = encode(block * codes::BLOCK + i, *value, inverse);
-        }
-    }
-}
-
-#[inline(always)]
-pub fn decode_signed_nibbles(codes: &[u8], scales: &[f32], wide: &mut [f32]) {
-    let blocks = wide.chunks_mut(nibbles::BLOCK).zip(codes.chunks(nibbles::BYTES));
-    for ((wide, codes), scale) in blocks.zip(scales) {
-        let (low, high) = wide.split_at_mut(wide.len().min(nibbles::BYTES));
-        for (wide, codes) in low.iter_mut().zip(codes) {
-            *wide = nibbles::decode_signed(codes & 0xf) * *scale;
-        }
-        for (wide, codes) in high.iter_mut().zip(codes) {
-            *wide = nibbles::decode_signed(codes >> 4) * *scale;
-        }
-    }
-}
-
-/// Encodes a block to the nearest 4-bit codes, half up, and returns its scale.
-pub fn nearest_nibbles(is_signed: bool, wide: &[f32], bytes: &mut [u8]) -> f32 {
-    let (scale, inverse) = codes::scale(largest(wide));
-    let encode = if is_signed { nibbles::encode_signed } else { nibbles::encode_unsigned };
-    let code = |i: usize| wide.get(i).map_or(0, |value| encode(*value, inverse, 1 << 31));
-    for (i, byte) in bytes.iter_mut().enumerate() {
-        *byte = code(i) | code(nibbles::BYTES + i) << 4;
-    }
-    scale
 }

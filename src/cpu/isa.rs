@@ -7,13 +7,12 @@
 //!
 //! The loops of `converting` (`groups.rs`) are there where the instruction set has instructions for
 //! 16-bit floats (`isa/x86.rs`); they are why AVX2 asks for F16C, which every such processor has.
-//! Those of `splitting` are there with AVX-512 only (`avx512.rs`).
 //!
 //! A new instruction set is one line of `loops!`, a new loop one entry; `leaf` is the module with a
 //! set's own way through moments that are codes. Fused multiply-add is enabled nowhere: Rust never
 //! contracts, and a feature that is off cannot be used by mistake.
 
-use super::coded::{self, Codes, SplitMaster};
+use super::coded::{self, Codes, SplitMaster, parts};
 #[cfg(target_arch = "x86_64")]
 use super::groups;
 use super::loops;
@@ -32,17 +31,13 @@ use crate::tensor::PlainRun;
 mod x86;
 
 /// Declares `Isa` from its loops, each once: the table of function pointers, a copy of every loop
-/// for each instruction set, and the methods that call them. Methods of `converting` and
-/// `splitting` return `None` where the instruction set has no such loop.
+/// for each instruction set, and the methods that call them. Methods of `converting` return
+/// `None` where the instruction set has no such loop.
 macro_rules! loops {
     (
         converting {$(
             $(#[$wide_doc:meta])*
             $wide:ident($($wide_arg:ident: $wide_type:ty),*) = $wide_body:path;
-        )*}
-        splitting {$(
-            $(#[$split_doc:meta])*
-            $split:ident($($split_arg:ident: $split_type:ty),*) = $split_body:path;
         )*}
         $(
             $(#[$doc:meta])*
@@ -57,7 +52,6 @@ macro_rules! loops {
             runs: fn() -> bool,
             $($name: unsafe fn($($type),*) $(-> $result)?,)*
             $($wide: Option<unsafe fn($($wide_type),*)>,)*
-            $($split: Option<unsafe fn($($split_type),*)>,)*
         }
 
         impl Isa {
@@ -71,27 +65,21 @@ macro_rules! loops {
                 // SAFETY: a reference to an `Isa` proves that the processor has its features.
                 self.$wide.map(|step| unsafe { step($($wide_arg),*) })
             })*
-            $($(#[$split_doc])*
-            pub fn $split(&self, $($split_arg: $split_type),*) -> Option<()> {
-                // SAFETY: a reference to an `Isa` proves that the processor has its features.
-                self.$split.map(|step| unsafe { step($($split_arg),*) })
-            })*
         }
 
         isa!(PORTABLE, portable, IsaCap::Portable, [], coded;
-            without {$($wide)* $($split)*} with {}
+            without {$($wide)*} with {}
             $($name($($arg: $type),*) $(-> $result)? = $body;)*);
         #[cfg(target_arch = "x86_64")]
-        isa!(AVX2, avx2, IsaCap::Avx2, ["avx2" "f16c"], coded;
-            without {$($split)*}
+        isa!(AVX2, avx2, IsaCap::Avx2, ["avx2" "f16c"], crate::cpu::avx2;
+            without {}
             with {x86::F16c: $($wide($($wide_arg: $wide_type),*) = $wide_body;)*}
             $($name($($arg: $type),*) $(-> $result)? = $body;)*);
         #[cfg(target_arch = "x86_64")]
         isa!(AVX512, avx512, IsaCap::Avx512, ["avx512f" "avx512bw" "avx512dq" "avx512vl"],
             crate::cpu::avx512;
             without {}
-            with {x86::Avx512: $($wide($($wide_arg: $wide_type),*) = $wide_body;)*
-                $($split($($split_arg: $split_type),*) = $split_body;)*}
+            with {x86::Avx512: $($wide($($wide_arg: $wide_type),*) = $wide_body;)*}
             $($name($($arg: $type),*) $(-> $result)? = $body;)*);
     };
 }
@@ -168,8 +156,6 @@ loops! {
             scalars: &StepScalars<f32>, param: &mut [Bf16], rest: &mut [u16], grad: &[Bf16],
             exp_avg: &mut [f32], exp_avg_sq: &mut [f32]
         ) = groups::update_kahan::<Own, Bf16>;
-    }
-    splitting {
         /// Steps whole blocks of split masters whose moments have 8 bits, as `update_bytes` does.
         update_split_bytes(
             scalars: &StepScalars<f32>, master: SplitMaster, grad: &[Bf16], moments: [Codes; 2],
@@ -239,18 +225,18 @@ loops! {
     ) = leaf::update_nibbles;
 
     /// Decodes 8-bit codes that have a scale for each block of them.
-    decode_signed(codes: &[u8], scales: &[f32], wide: &mut [f32]) = coded::decode_signed;
-    decode_unsigned(codes: &[u8], scales: &[f32], wide: &mut [f32]) = coded::decode_unsigned;
+    decode_signed(codes: &[u8], scales: &[f32], wide: &mut [f32]) = parts::decode_signed;
+    decode_unsigned(codes: &[u8], scales: &[f32], wide: &mut [f32]) = parts::decode_unsigned;
     /// Encodes in 8 bits, with a scale for each block.
-    encode_signed(wide: &[f32], codes: &mut [u8], scales: &mut [f32]) = coded::encode_signed;
-    encode_unsigned(wide: &[f32], codes: &mut [u8], scales: &mut [f32]) = coded::encode_unsigned;
+    encode_signed(wide: &[f32], codes: &mut [u8], scales: &mut [f32]) = parts::encode_signed;
+    encode_unsigned(wide: &[f32], codes: &mut [u8], scales: &mut [f32]) = parts::encode_unsigned;
     /// Rounds by random bits.
     encode_unsigned_randomly(
         wide: &[f32], noise: Noise, codes: &mut [u8], scales: &mut [f32]
-    ) = coded::encode_unsigned_randomly;
+    ) = parts::encode_unsigned_randomly;
     /// Decodes 4-bit codes, two in a byte.
     decode_signed_nibbles(codes: &[u8], scales: &[f32], wide: &mut [f32])
-        = coded::decode_signed_nibbles;
+        = parts::decode_signed_nibbles;
 
     /// See `norm::add_squares`.
     add_squares_f32(lanes: &mut [f64; LANES], values: &[f32]) -> u64 = norm::add_squares;

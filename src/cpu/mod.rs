@@ -4,11 +4,13 @@
 //! blocks until none is left. A chunk goes to a `Stepper` (`stepper.rs`), which opens its weights
 //! and moments block by block (`weights.rs`, `moments.rs`), widens its gradient (`rows.rs`), calls
 //! the loop of the instruction set (`isa.rs`, `loops.rs`), and stores the block again. Moments that
-//! are codes have loops that do it all (`coded.rs`, `avx512.rs`), and so have most 16-bit
+//! are codes have loops that do it all (`coded.rs`, `registers.rs`), and so have most 16-bit
 //! parameters where there are instructions for their conversion (`halves.rs`, `groups.rs`). Small
 //! f32 parameters are stepped in runs (`small.rs`). A block of a gradient goes to `norms::tally`.
 
 mod accumulate;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod block;
@@ -20,12 +22,12 @@ pub mod convert;
 pub mod groups;
 mod halves;
 pub mod isa;
-#[cfg(target_arch = "x86_64")]
-mod lanes;
 pub mod loops;
 mod masters;
 mod moments;
 mod norms;
+#[cfg(target_arch = "x86_64")]
+mod registers;
 mod rows;
 mod small;
 mod space;

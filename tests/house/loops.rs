@@ -62,14 +62,17 @@ fn kernels(isa: &str) -> impl Iterator<Item = (&'static str, Works)> {
 fn places(isa: &str, kernel: &str) -> Vec<String> {
     match (isa, kernel) {
         // Whole blocks are stepped by one generic function, what remains by another.
-        ("avx512", "update_bytes") => ["update", "rest_in_bytes"].map(leaf).into(),
-        ("avx512", "update_nibbles") => ["update", "rest_in_nibbles"].map(leaf).into(),
+        ("avx2" | "avx512", "update_bytes") => out_of_line(isa, "rest_in_bytes"),
+        ("avx2" | "avx512", "update_nibbles") => out_of_line(isa, "rest_in_nibbles"),
         _ => vec![format!("adamw::cpu::isa::{isa}::{kernel}")],
     }
 }
 
-fn leaf(function: &str) -> String {
-    format!("adamw::cpu::avx512::{function}")
+/// The functions of an instruction set that step codes.
+fn out_of_line(isa: &str, rest: &str) -> Vec<String> {
+    let set = if isa == "avx2" { "Avx2" } else { "Avx512" };
+    let by = format!("<adamw::cpu::{isa}::{set} as adamw::cpu::registers::out_of_line::OutOfLine>");
+    ["step_further", rest].map(|name| format!("<{by}::{name}::{name}")).into()
 }
 
 const OPERATIONS: [&str; 5] = ["sqrt", "div", "mul", "add", "sub"];

@@ -1,33 +1,29 @@
 //! Codes of 8 bits, sixty-four at once.
 
-use super::words::{Words, floats, joined, mixed, upper_halves, words};
-use crate::codes::{DROPPED, ONE, Taper, unsigned};
-use crate::cpu::lanes::{Floats, LANES, each};
+use super::Floats;
+use super::words::{Words, floats, joined, mixed, random, upper_halves, words};
+use crate::codes::{DROPPED, ONE, unsigned};
+use crate::cpu::registers::lanes::{LANES, each};
+use crate::cpu::registers::words::{DROPPED_OF_WORD, bias, knee};
+use crate::noise::Noise;
 use core::arch::x86_64::*;
 
-/// Bits of the upper half of an f32 that a code drops.
-const DROPPED_OF_WORD: u32 = DROPPED - 16;
-
-/// The bias of a code, as it is in words.
-const fn bias<const TOP: u32>() -> i16 {
-    (Taper::<TOP>::BIAS << DROPPED_OF_WORD) as i16
-}
-
-/// The upper half of the knee; the lower one is 0.
-const fn knee<const TOP: u32>() -> i16 {
-    assert!(Taper::<TOP>::KNEE & 0xffff == 0);
-    (Taper::<TOP>::KNEE >> 16) as i16
+/// Returns what the codes of both moments stand for, beside their scales.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub fn decode(codes: [&[u8; LANES]; 2], _part: usize) -> [Floats; 2] {
+    [decode_signed(codes[0]), decode_unsigned(codes[1])]
 }
 
 /// See `signed::decode`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-pub fn decode_signed(codes: &[u8; LANES]) -> Floats {
+fn decode_signed(codes: &[u8; LANES]) -> Floats {
     let codes = words(_mm512_setzero_si512(), mixed(codes));
     let magnitude = _mm512_set1_epi16(0x7f << DROPPED_OF_WORD);
     let upper = each!(Q in 2: _mm512_srli_epi16::<{ 8 - DROPPED_OF_WORD }>(codes[Q]));
     let upper = each!(Q in 2: _mm512_and_si512(upper[Q], magnitude));
-    let magnitudes = decode::<127>(upper);
+    let magnitudes = magnitudes::<127>(upper);
     let sign = _mm512_set1_epi16(i16::MIN);
     // magnitude | codes & sign
     floats(each!(Q in 2: _mm512_ternarylogic_epi32::<0xf8>(magnitudes[Q], codes[Q], sign)))
@@ -36,15 +32,15 @@ pub fn decode_signed(codes: &[u8; LANES]) -> Floats {
 /// See `unsigned::decode`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-pub fn decode_unsigned(codes: &[u8; LANES]) -> Floats {
+fn decode_unsigned(codes: &[u8; LANES]) -> Floats {
     let codes = words(mixed(codes), _mm512_setzero_si512());
-    floats(decode::<255>(each!(Q in 2: _mm512_slli_epi16::<DROPPED_OF_WORD>(codes[Q]))))
+    floats(magnitudes::<255>(each!(Q in 2: _mm512_slli_epi16::<DROPPED_OF_WORD>(codes[Q]))))
 }
 
 /// See `Taper::decode`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn decode<const TOP: u32>(upper: Words) -> Words {
+fn magnitudes<const TOP: u32>(upper: Words) -> Words {
     let is_some = each!(Q in 2: _mm512_test_epi16_mask(upper[Q], upper[Q]));
     // Half of the sum: the mean, rounded up, of two numbers that are together 1 less.
     let less = _mm512_set1_epi16(const { bias::<TOP>() - 1 });
@@ -77,8 +73,9 @@ pub fn encode_signed(wide: Floats, inverse_scale: f32) -> Words {
 /// See `unsigned::encode_randomly`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
-pub fn encode_unsigned(wide: Floats, inverse_scale: f32, noise: [__m512i; 4]) -> Words {
+pub fn encode_unsigned(wide: Floats, inverse_scale: f32, noise: Noise) -> Words {
     const SHIFT: u32 = 32 - DROPPED;
+    let noise = random(noise);
     let up = each!(Q in 4: _mm512_srli_epi32::<SHIFT>(noise[Q]));
     let zero = _mm512_setzero_ps();
     let values = wide.registers();

@@ -1,49 +1,27 @@
 //! Codes of 4 bits, sixty-four at once: those of a half of a block.
 
-use super::words::{Words, floats, joined, mixed, upper_halves, words};
+use super::Floats;
+use super::words::{Words, floats, joined, mixed, random, upper_halves, words};
 use crate::codes::ONE;
-use crate::codes::nibbles::{
-    BIAS_SIGNED, BIAS_UNSIGNED, FRACTION, SIGN, SMALLEST, decode_signed, decode_unsigned,
-};
-use crate::cpu::lanes::{Floats, LANES, each};
+use crate::codes::nibbles::{BIAS_SIGNED, BIAS_UNSIGNED, FRACTION, SIGN, SMALLEST};
+use crate::cpu::registers::lanes::{LANES, each};
+use crate::cpu::registers::words::{FRACTION_OF_WORD, SIGNED, Table, UNSIGNED};
+use crate::noise::Noise;
 use core::arch::x86_64::*;
 use core::mem::transmute;
 
-/// Bits of the upper half of an f32 that a code drops.
-const DROPPED_OF_WORD: u32 = FRACTION - 16;
-
-/// A byte of what each code stands for: the lower or the upper one of the upper half.
-type Table = [u8; 16];
-
-const SIGNED: [Table; 2] = tables(true);
-const UNSIGNED: [Table; 2] = tables(false);
-
-const fn tables(is_signed: bool) -> [Table; 2] {
-    let mut tables = [[0; 16]; 2];
-    let mut code = 0;
-    while code < 16 {
-        let value = if is_signed { decode_signed(code) } else { decode_unsigned(code) };
-        let bits = value.to_bits();
-        assert!(bits & 0xffff == 0);
-        tables[0][code as usize] = (bits >> 16) as u8;
-        tables[1][code as usize] = (bits >> 24) as u8;
-        code += 1;
-    }
-    tables
-}
-
-/// Returns what the codes of half `i` of a block's bytes stand for, beside their scales.
+/// Returns what the codes of a half of a block stand for, beside their scales.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-pub fn decode(codes: [&[u8; LANES]; 2], i: usize) -> [Floats; 2] {
-    [decode_half(&SIGNED, codes[0], i), decode_half(&UNSIGNED, codes[1], i)]
+pub fn decode(codes: [&[u8; LANES]; 2], half: usize, _part: usize) -> [Floats; 2] {
+    [decode_half(&SIGNED, codes[0], half), decode_half(&UNSIGNED, codes[1], half)]
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn decode_half([lower, upper]: &[Table; 2], codes: &[u8; LANES], i: usize) -> Floats {
+fn decode_half([lower, upper]: &[Table; 2], codes: &[u8; LANES], half: usize) -> Floats {
     let codes = mixed(codes);
-    let codes = if i == 0 { codes } else { _mm512_srli_epi16::<4>(codes) };
+    let codes = if half == 0 { codes } else { _mm512_srli_epi16::<4>(codes) };
     let codes = _mm512_and_si512(codes, _mm512_set1_epi8(0xf));
     let lower = _mm512_shuffle_epi8(four_times(lower), codes);
     let upper = _mm512_shuffle_epi8(four_times(upper), codes);
@@ -60,7 +38,7 @@ fn four_times(table: &Table) -> __m512i {
 /// See `nibbles::encode_signed`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
-pub fn encode_signed(wide: Floats, inverse_scale: f32, noise: [__m512i; 4]) -> Words {
+pub fn encode_signed(wide: Floats, inverse_scale: f32, noise: Noise) -> Words {
     let zero = _mm512_setzero_ps();
     let values = wide.registers();
     let is_negative = joined(each!(Q in 4: _mm512_cmp_ps_mask::<_CMP_LT_OQ>(values[Q], zero)));
@@ -82,7 +60,7 @@ pub fn encode_signed(wide: Floats, inverse_scale: f32, noise: [__m512i; 4]) -> W
 /// See `nibbles::encode_unsigned`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
-pub fn encode_unsigned(wide: Floats, inverse_scale: f32, noise: [__m512i; 4]) -> Words {
+pub fn encode_unsigned(wide: Floats, inverse_scale: f32, noise: Noise) -> Words {
     let zero = _mm512_setzero_ps();
     let values = wide.registers();
     let is_some = joined(each!(Q in 4: _mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(values[Q], zero)));
@@ -97,26 +75,27 @@ pub fn encode_unsigned(wide: Floats, inverse_scale: f32, noise: [__m512i; 4]) ->
 /// See `nibbles::octave`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn octaves(bits: [__m512i; 4], noise: [__m512i; 4]) -> Words {
+fn octaves(bits: [__m512i; 4], noise: Noise) -> Words {
     const SHIFT: u32 = 32 - FRACTION;
+    let noise = random(noise);
     let one = _mm512_set1_epi32(ONE as i32);
     let bits = each!(Q in 4: _mm512_min_epu32(bits[Q], one));
     let sums = each!(Q in 4: {
         _mm512_add_epi32(bits[Q], _mm512_srli_epi32::<SHIFT>(noise[Q]))
     });
     let words = upper_halves(sums);
-    each!(Q in 2: _mm512_srli_epi16::<DROPPED_OF_WORD>(words[Q]))
+    each!(Q in 2: _mm512_srli_epi16::<FRACTION_OF_WORD>(words[Q]))
 }
 
-/// Stores the codes of half `i` of a block: the first one over what was there, the other beside it.
+/// Stores the codes of a half of a block: the first one over what was there, the other beside it.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-pub fn store(codes: Words, i: usize, to: &mut [u8; LANES]) {
-    if i == 0 {
-        return super::words::store(codes, to);
+pub fn store(codes: Words, half: usize, to: &mut [u8; LANES], part: usize) {
+    if half == 0 {
+        return super::words::store(codes, to, part);
     }
     let mut upper = [0; LANES];
-    super::words::store(each!(Q in 2: _mm512_slli_epi16::<4>(codes[Q])), &mut upper);
+    super::words::store(each!(Q in 2: _mm512_slli_epi16::<4>(codes[Q])), &mut upper, part);
     for (both, upper) in to.iter_mut().zip(upper) {
         *both |= upper;
     }

@@ -1,6 +1,7 @@
 //! Words of 16 bits, and registers of them and of f32s.
 
-use crate::cpu::lanes::{Floats, LANES, each};
+use super::Floats;
+use crate::cpu::registers::lanes::{LANES, each};
 use crate::noise::Noise;
 use core::arch::x86_64::*;
 use core::mem::transmute;
@@ -61,13 +62,13 @@ pub fn joined(holds: [__mmask16; 4]) -> [__mmask32; 2] {
     each!(Q in 2: _mm512_kunpackw(holds[2 * Q + 1].into(), holds[2 * Q].into()))
 }
 
-/// Returns the random bits of group `i` of a block.
+/// Returns the random bits of sixty-four elements.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub fn noise(noise: Noise, i: usize) -> [__m512i; 4] {
+pub fn random(noise: Noise) -> [__m512i; 4] {
     let mut words = [0; LANES];
     for (place, word) in (0..).zip(&mut words) {
-        *word = noise.word((i * LANES) as u32 + place);
+        *word = noise.word(place);
     }
     // SAFETY: as many bytes, of which a register holds any.
     unsafe { transmute::<[u32; LANES], [__m512i; 4]>(words) }
@@ -76,7 +77,7 @@ pub fn noise(noise: Noise, i: usize) -> [__m512i; 4] {
 /// Stores the lower halves of words.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-pub fn store(words: Words, to: &mut [u8; LANES]) {
+pub fn store(words: Words, to: &mut [u8; LANES], _part: usize) {
     let bytes = each!(Q in 2: _mm512_cvtepi16_epi8(words[Q]));
     // SAFETY: as many bytes, whatever they are.
     *to = unsafe { transmute::<[__m256i; 2], [u8; LANES]>(bytes) };

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::codes::{BLOCK, nibbles};
-use crate::cpu::coded;
+use crate::cpu::coded::parts;
 use crate::dtype::{self, Bf16, Dtype, F16, Narrow, Widen};
 use crate::format::MomentFormat;
 use crate::role::Role;
@@ -66,10 +66,10 @@ pub fn encode(way: Way, role: Role, format: MomentFormat, wide: &[f32], to: &mut
         let of_block = &mut codes[..bytes];
         match (format, is_first) {
             (MomentFormat::Nibbles, _) => {
-                scale = [coded::nearest_nibbles(is_first, wide, of_block)];
+                scale = [parts::nearest_nibbles(is_first, wide, of_block)];
             }
-            (_, true) => coded::encode_signed(wide, of_block, &mut scale),
-            (_, false) => coded::encode_unsigned(wide, of_block, &mut scale),
+            (_, true) => parts::encode_signed(wide, of_block, &mut scale),
+            (_, false) => parts::encode_unsigned(wide, of_block, &mut scale),
         }
         match way {
             Way::Scales => to.copy_from_slice(&scale[0].to_le_bytes()),

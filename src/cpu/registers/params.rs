@@ -1,9 +1,9 @@
 //! Parameters and gradients of whole blocks, as they are kept: f32s, or split masters in bf16.
 #![forbid(unsafe_code)]
 
+use super::lanes::LANES;
 use crate::cpu::coded::SplitMaster;
 use crate::cpu::convert::Convert;
-use crate::cpu::lanes::LANES;
 use crate::dtype::Bf16;
 use core::marker::PhantomData;
 
@@ -34,11 +34,16 @@ pub trait Params {
     fn block<const N: usize>(&mut self, start: usize) -> Self::Block<'_, N>;
 }
 
-/// A block of what is stepped. Functions return the f32s of a group: themselves, or in `wide`.
+/// A block of what is stepped.
 pub trait Block {
-    fn grad<'s>(&'s self, group: usize, wide: &'s mut [f32; LANES]) -> &'s [f32; LANES];
-    fn param<'s>(&'s self, group: usize, wide: &'s mut [f32; LANES]) -> &'s [f32; LANES];
-    fn set_param(&mut self, group: usize, wide: &[f32; LANES]);
+    /// Returns the parameter and the gradient of a group as f32s: themselves, or in `buffers`.
+    fn open<'s>(
+        &'s mut self,
+        group: usize,
+        buffers: &'s mut [[f32; LANES]; 2],
+    ) -> (&'s mut [f32; LANES], &'s [f32; LANES]);
+    /// Stores a parameter that was opened in `buffer`.
+    fn close(&mut self, group: usize, buffer: &[f32; LANES]);
 }
 
 pub struct InF32<'a> {
@@ -60,19 +65,16 @@ impl Params for InF32<'_> {
 
 impl<const N: usize> Block for (&mut Groups<f32, N>, &Groups<f32, N>) {
     #[inline(always)]
-    fn grad<'s>(&'s self, group: usize, _: &'s mut [f32; LANES]) -> &'s [f32; LANES] {
-        &self.1[group]
+    fn open<'s>(
+        &'s mut self,
+        group: usize,
+        _: &'s mut [[f32; LANES]; 2],
+    ) -> (&'s mut [f32; LANES], &'s [f32; LANES]) {
+        (&mut self.0[group], &self.1[group])
     }
 
     #[inline(always)]
-    fn param<'s>(&'s self, group: usize, _: &'s mut [f32; LANES]) -> &'s [f32; LANES] {
-        &self.0[group]
-    }
-
-    #[inline(always)]
-    fn set_param(&mut self, group: usize, wide: &[f32; LANES]) {
-        self.0[group] = *wide;
-    }
+    fn close(&mut self, _: usize, _: &[f32; LANES]) {}
 }
 
 /// Split masters, joined and split by `C`.
@@ -109,19 +111,18 @@ impl<C: Convert> Params for InHalves<'_, C> {
 
 impl<const N: usize, C: Convert> Block for HalvesBlock<'_, N, C> {
     #[inline(always)]
-    fn grad<'s>(&'s self, group: usize, wide: &'s mut [f32; LANES]) -> &'s [f32; LANES] {
-        C::widen_bf16(&self.grad[group], wide);
-        wide
+    fn open<'s>(
+        &'s mut self,
+        group: usize,
+        [param, grad]: &'s mut [[f32; LANES]; 2],
+    ) -> (&'s mut [f32; LANES], &'s [f32; LANES]) {
+        C::join(&self.upper[group], &self.remainder[group], param);
+        C::widen_bf16(&self.grad[group], grad);
+        (param, grad)
     }
 
     #[inline(always)]
-    fn param<'s>(&'s self, group: usize, wide: &'s mut [f32; LANES]) -> &'s [f32; LANES] {
-        C::join(&self.upper[group], &self.remainder[group], wide);
-        wide
-    }
-
-    #[inline(always)]
-    fn set_param(&mut self, group: usize, wide: &[f32; LANES]) {
-        C::split(wide, &mut self.upper[group], &mut self.remainder[group]);
+    fn close(&mut self, group: usize, buffer: &[f32; LANES]) {
+        C::split(buffer, &mut self.upper[group], &mut self.remainder[group]);
     }
 }

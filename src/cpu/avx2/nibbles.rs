@@ -1,0 +1,111 @@
+//! Codes of 4 bits, thirty-two at once.
+
+use super::words::{
+    Words, bytes, floats, in_order, random, store as store_bytes, upper_halves, without_negative_0,
+};
+use super::{Floats, PART};
+use crate::codes::nibbles::{BIAS_SIGNED, BIAS_UNSIGNED, FRACTION, SIGN, SMALLEST};
+use crate::cpu::registers::lanes::{LANES, each};
+use crate::cpu::registers::words::{FRACTION_OF_WORD, SIGNED, Table, UNSIGNED};
+use crate::noise::Noise;
+use core::arch::x86_64::*;
+use core::mem::transmute;
+
+/// Returns what the codes of a half of a block stand for, beside their scales.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+pub fn decode(codes: [&[u8; LANES]; 2], half: usize, part: usize) -> [Floats; 2] {
+    [
+        decode_half(&SIGNED, bytes(codes[0], part), half),
+        decode_half(&UNSIGNED, bytes(codes[1], part), half),
+    ]
+}
+
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn decode_half([lower, upper]: &[Table; 2], codes: __m256i, half: usize) -> Floats {
+    let codes = if half == 0 { codes } else { _mm256_srli_epi16::<4>(codes) };
+    let codes = _mm256_and_si256(codes, _mm256_set1_epi8(0xf));
+    let lower = _mm256_shuffle_epi8(twice(lower), codes);
+    let upper = _mm256_shuffle_epi8(twice(upper), codes);
+    let byte = _mm256_set1_epi16(0xff);
+    floats([
+        _mm256_or_si256(_mm256_and_si256(lower, byte), _mm256_slli_epi16::<8>(upper)),
+        _mm256_or_si256(_mm256_srli_epi16::<8>(lower), _mm256_andnot_si256(byte, upper)),
+    ])
+}
+
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn twice(table: &Table) -> __m256i {
+    // SAFETY: as many bytes, of which a register holds any.
+    _mm256_broadcastsi128_si256(unsafe { transmute::<Table, __m128i>(*table) })
+}
+
+/// See `nibbles::encode_signed`.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+pub fn encode_signed(wide: Floats, inverse_scale: f32, noise: Noise) -> Words {
+    let scaled = (without_negative_0(wide) * Floats::splat(inverse_scale)).bits();
+    let magnitude = _mm256_set1_epi32(0x7fff_ffff);
+    let bits = each!(Q in 4: _mm256_and_si256(scaled[Q], magnitude));
+    let smallest = Floats::splat(const { f32::from_bits(SMALLEST) });
+    let lifted = Floats::new(each!(Q in 4: _mm256_castsi256_ps(bits[Q]))) + smallest;
+    let octave = _mm256_set1_epi32(1 << FRACTION);
+    let lifted = each!(Q in 4: _mm256_sub_epi32(lifted.bits()[Q], octave));
+    // What is lifted is the mean of the magnitude and the smallest: larger where that is less.
+    let codes = octaves(each!(Q in 4: _mm256_max_epi32(bits[Q], lifted[Q])), noise);
+    let codes = within::<BIAS_SIGNED, 7>(codes);
+    let sign = _mm256_set1_epi16(SIGN.into());
+    let signs = upper_halves(scaled);
+    let signs = each!(Q in 2: _mm256_and_si256(_mm256_srli_epi16::<12>(signs[Q]), sign));
+    each!(Q in 2: _mm256_or_si256(codes[Q], signs[Q]))
+}
+
+/// See `nibbles::encode_unsigned`.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+pub fn encode_unsigned(wide: Floats, inverse_scale: f32, noise: Noise) -> Words {
+    let values = wide.bits();
+    let bits = (wide * Floats::splat(inverse_scale)).bits();
+    let least = _mm256_set1_epi32(((BIAS_UNSIGNED + 1) << FRACTION) as i32);
+    let bits = each!(Q in 4: _mm256_max_epi32(bits[Q], least));
+    // 0 where the value is 0, and only there
+    let bits = each!(Q in 4: _mm256_sign_epi32(bits[Q], values[Q]));
+    within::<BIAS_UNSIGNED, 15>(octaves(bits, noise))
+}
+
+/// See `nibbles::octave`.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn octaves(bits: [__m256i; 4], noise: Noise) -> Words {
+    const SHIFT: i32 = 32 - FRACTION as i32;
+    let noise = random(noise);
+    let up = each!(Q in 4: _mm256_srli_epi32::<SHIFT>(noise[Q]));
+    let words = upper_halves(each!(Q in 4: _mm256_add_epi32(bits[Q], up[Q])));
+    each!(Q in 2: _mm256_srli_epi16::<{ FRACTION_OF_WORD as i32 }>(words[Q]))
+}
+
+/// Returns the codes of octaves. The largest magnitude, times the reciprocal, may be a little more
+/// than 1.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn within<const BIAS: u32, const TOP: i16>(octaves: Words) -> Words {
+    let codes = each!(Q in 2: _mm256_subs_epu16(octaves[Q], _mm256_set1_epi16(BIAS as i16)));
+    each!(Q in 2: _mm256_min_epi16(codes[Q], _mm256_set1_epi16(TOP)))
+}
+
+/// Stores the codes of a half of a block: the first one over what was there, the other beside it.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+pub fn store(codes: Words, half: usize, to: &mut [u8; LANES], part: usize) {
+    if half == 0 {
+        return store_bytes(codes, to, part);
+    }
+    let upper = in_order(each!(Q in 2: _mm256_slli_epi16::<4>(codes[Q])));
+    // SAFETY: as many bytes, whatever they are.
+    let upper = unsafe { transmute::<__m256i, [u8; PART]>(upper) };
+    for (both, upper) in to.as_chunks_mut::<PART>().0[part].iter_mut().zip(upper) {
+        *both |= upper;
+    }
+}
