@@ -142,8 +142,8 @@ static inline adamw_status adamw_mpi_add_grads(adamw_mpi *ranks, int num_parts);
 
 // Steps with the sums of the rounds since the last step, or without any with the gradients of all
 // ranks, and hands the parameters round. If it fails, no rank has changed anything but the sums,
-// which are used up. (A failure of a device, a full disk, or of MPI may come too late for that. If a
-// device has failed in the middle, all later steps are ADAMW_STATUS_POISONED on all ranks.)
+// which are used up. (A failure of a device, a full disk, or of MPI may come too late for that. If
+// a device has failed in the middle, all later steps are ADAMW_STATUS_POISONED on all ranks.)
 static inline adamw_status adamw_mpi_step(adamw_mpi *ranks);
 
 // Saves the state and the parameters into a directory that all ranks see: a file of each rank, and
