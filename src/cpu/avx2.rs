@@ -1,5 +1,5 @@
-//! Thirty-two numbers in registers of AVX2, and their codes as words of 16 bits, of which a register
-//! has sixteen.
+//! Thirty-two numbers in registers of AVX2, and their codes as words of 16 bits, of which a
+//! register has sixteen.
 
 mod bytes;
 mod nibbles;

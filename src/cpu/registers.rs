@@ -20,7 +20,7 @@ use crate::cpu::convert::Convert;
 use crate::dtype::Bf16;
 use crate::math::StepScalars;
 use crate::noise::Noise;
-use blocks::Blocks;
+use blocks::{Blocks, is_finite};
 use core::marker::PhantomData;
 use lanes::LANES;
 use out_of_line::OutOfLine;
@@ -120,7 +120,7 @@ fn step_bytes(
 ) {
     let (noise, wide) = ([noise; 2], wide.map(moments_of));
     let blocks = Blocks { scalars, params, moments, noise, wide };
-    Blocks::<_, { IN_BYTES[0] }, { IN_BYTES[1] }>::step(blocks, registers, n_blocks);
+    step_blocks::<_, { IN_BYTES[0] }, { IN_BYTES[1] }>(registers, n_blocks, blocks);
 }
 
 /// The same of 4 bits.
@@ -137,7 +137,7 @@ fn step_nibbles(
     let (wide, other) = wide.split_at_mut(2 * nibbles::BLOCK);
     let wide = [moments_of(wide), moments_of(other)];
     let blocks = Blocks { scalars, params, moments, noise, wide };
-    Blocks::<_, { IN_NIBBLES[0] }, { IN_NIBBLES[1] }>::step(blocks, registers, n_blocks);
+    step_blocks::<_, { IN_NIBBLES[0] }, { IN_NIBBLES[1] }>(registers, n_blocks, blocks);
 }
 
 /// Steps whole blocks of split masters whose moments have 8 bits.
@@ -203,4 +203,22 @@ pub fn rest_in_nibbles<R: Registers>(
     wide: &mut [f32],
 ) {
     coded::update_nibbles(scalars, param, grad, moments, noise, wide);
+}
+
+#[inline(always)]
+fn step_blocks<P: Params, const N: usize, const BYTES: usize>(
+    registers: impl OutOfLine,
+    n_blocks: usize,
+    mut blocks: Blocks<P, N, BYTES>,
+) {
+    let mut i = 0;
+    while i < n_blocks {
+        let inverse = registers.step_alone(&mut blocks, i);
+        let inverse = registers.step_further(&mut blocks, &mut i, n_blocks, inverse);
+        match is_finite(inverse) {
+            true => registers.encode(&mut blocks, i, inverse),
+            false => blocks.encode_any(i, inverse),
+        }
+        i += 1;
+    }
 }

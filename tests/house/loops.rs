@@ -71,8 +71,8 @@ fn places(isa: &str, kernel: &str) -> Vec<String> {
 /// The functions of an instruction set that step codes.
 fn out_of_line(isa: &str, rest: &str) -> Vec<String> {
     let set = if isa == "avx2" { "Avx2" } else { "Avx512" };
-    let by = format!("<adamw::cpu::{isa}::{set} as adamw::cpu::registers::out_of_line::OutOfLine>");
-    ["step_further", rest].map(|name| format!("<{by}::{name}::{name}")).into()
+    let by = format!("adamw::cpu::{isa}::{set} as adamw::cpu::registers::out_of_line::OutOfLine");
+    ["step_further", rest].map(|name| format!("<{by}>::{name}::{name}")).into()
 }
 
 const OPERATIONS: [&str; 5] = ["sqrt", "div", "mul", "add", "sub"];

@@ -30,8 +30,8 @@ fn transposing() -> __m256i {
     _mm256_broadcastsi128_si256(columns)
 }
 
-/// Returns the bytes of a part, in the order of words: lower bytes of the first register's words and
-/// upper bytes of those of the second.
+/// Returns the bytes of a part, in the order of words: lower bytes of the first register's words,
+/// and upper bytes of those of the second.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 pub fn bytes(from: &[u8; LANES], part: usize) -> __m256i {

@@ -3,7 +3,6 @@
 
 use super::IN_BYTES;
 use super::lanes::LANES;
-use super::out_of_line::OutOfLine;
 use super::params::{Block, Groups, Params, groups, groups_mut};
 use super::set::Registers;
 use crate::cpu::coded::{self, Codes};
@@ -31,21 +30,6 @@ struct Stepped<'a, const N: usize, const BYTES: usize> {
 }
 
 impl<P: Params, const N: usize, const BYTES: usize> Blocks<'_, '_, P, N, BYTES> {
-    /// Steps so many blocks.
-    #[inline(always)]
-    pub fn step(mut self, registers: impl OutOfLine, n_blocks: usize) {
-        let mut i = 0;
-        while i < n_blocks {
-            let inverse = registers.step_alone(&mut self, i);
-            let inverse = registers.step_further(&mut self, &mut i, n_blocks, inverse);
-            match is_finite(inverse) {
-                true => registers.encode(&mut self, i, inverse),
-                false => self.encode_any(i, inverse),
-            }
-            i += 1;
-        }
-    }
-
     /// Returns block `i` as it is encoded.
     #[inline(always)]
     fn stepped(&mut self, i: usize, inverse: [f32; 2]) -> Stepped<'_, N, BYTES> {
@@ -66,7 +50,7 @@ impl<P: Params, const N: usize, const BYTES: usize> Blocks<'_, '_, P, N, BYTES> 
 
     /// Encodes a block of any numbers.
     #[inline(never)] // so that the others are stepped on a smaller stack
-    fn encode_any(&mut self, i: usize, inverse: [f32; 2]) {
+    pub fn encode_any(&mut self, i: usize, inverse: [f32; 2]) {
         let Stepped { codes, wide, inverse, noise } = self.stepped(i, inverse);
         let codes = codes.map(|codes| codes.as_flattened_mut());
         let wide = wide.map(|wide| wide.as_flattened());
@@ -84,7 +68,7 @@ fn noise_of<const N: usize>(noise: [Noise; 2], block: usize) -> [Noise; 2] {
 
 /// Returns whether the scales with these reciprocals are finite, and so all that they scale.
 #[inline(always)]
-fn is_finite(inverse: [f32; 2]) -> bool {
+pub fn is_finite(inverse: [f32; 2]) -> bool {
     inverse.iter().all(|inverse| *inverse > 0.0)
 }
 

@@ -4,7 +4,7 @@
 //! last one counts for all of them by the shared clocks alone, and writes nothing for each.
 #![forbid(unsafe_code)]
 
-use super::table::ParamId;
+use super::id::ParamId;
 use crate::error::Error;
 use crate::steps::{Clock, NO_STEP};
 use crate::sys::memory::{give_back, reserve};
@@ -96,7 +96,6 @@ impl Clocks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::optimizer::params::table::Params;
 
     fn after(step: u64) -> Clock {
         Clock { step, ..Clock::NEW }
@@ -107,7 +106,7 @@ mod tests {
     fn every_parameter_has_the_clock_of_the_last_step_that_counted_it() {
         let (mut clocks, mut plain) = (Clocks::default(), Vec::new());
         let (mut scalars_of, mut repeats) = (Vec::new(), false);
-        let first = Params::default().ids(&(0..1)).next().unwrap();
+        let first = ParamId::new(0);
         let mut random = 1u64;
         for round in 1..20_000 {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

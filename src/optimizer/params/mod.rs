@@ -6,14 +6,15 @@
 //! `Params::put` and `keep_on_device`, which come last, cannot. `moved.rs` follows buffers that the
 //! host moves, and parks parameters of which it takes the memory back.
 //!
-//! `table.rs` holds all parameters, by number (`slots.rs`) and by name (`by_name.rs`), with the
-//! steps that each has taken (`clocks.rs`). `state.rs` reads and writes state by name (`names.rs`),
-//! `options.rs` changes what was chosen about a parameter, and `masters.rs` fills and checks
-//! masters.
+//! `table.rs` holds all parameters, by number (`id.rs`, `slots.rs`) and by name (`by_name.rs`),
+//! with the steps that each has taken (`clocks.rs`). `state.rs` reads and writes state by name
+//! (`names.rs`), `options.rs` changes what was chosen about a parameter, and `masters.rs` fills and
+//! checks masters.
 #![forbid(unsafe_code)]
 
 pub(in crate::optimizer) mod by_name;
 pub(in crate::optimizer) mod clocks;
+pub(in crate::optimizer) mod id;
 pub(in crate::optimizer) mod masters;
 pub(in crate::optimizer) mod moved;
 pub(in crate::optimizer) mod names;

@@ -12,6 +12,7 @@
 
 use super::by_name::{ByName, Hash};
 use super::clocks::Clocks;
+pub use super::id::ParamId;
 use super::occupied::{Occupied, Place};
 use super::slots::Slots;
 use super::{Param, Shard};
@@ -22,27 +23,6 @@ use crate::steps::{Clock, Log};
 use crate::sys::memory::{give_back, reserve};
 use crate::tensor::Operands;
 use core::ops::{Index, Range};
-
-/// The number of a parameter, which has been found to be there.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ParamId(u32);
-
-impl ParamId {
-    /// Returns the number by which the host and the device know the parameter.
-    pub fn number(self) -> u32 {
-        self.0
-    }
-
-    /// Returns the place among all parameters.
-    pub fn place(self) -> usize {
-        self.0 as usize
-    }
-
-    /// Returns the places of this parameter alone.
-    pub fn alone(self) -> Range<usize> {
-        self.place()..self.place() + 1
-    }
-}
 
 #[derive(Default)]
 pub struct Params {
@@ -102,7 +82,7 @@ impl Params {
     /// Returns the parameter that has a number.
     pub fn id(&self, number: u32) -> Result<ParamId, Error> {
         match self.params.get(number as usize) {
-            Some(param) if !param.removed => Ok(ParamId(number)),
+            Some(param) if !param.removed => Ok(ParamId::new(number)),
             _ => Err(Error::NoParam { number, count: self.len() }),
         }
     }
@@ -110,18 +90,18 @@ impl Params {
     /// Returns the parameter that has a name.
     pub fn named(&self, name: &[u8]) -> Result<ParamId, Hash> {
         let name_of = |number: u32| self.params[number as usize].name.to_bytes();
-        self.by_name.get(name, name_of).map(ParamId)
+        self.by_name.get(name, name_of).map(ParamId::new)
     }
 
     /// Returns the parameters at some places. Those that were removed are among them: they have no
     /// elements and no gradient.
     pub fn ids(&self, of: &Range<usize>) -> impl Iterator<Item = ParamId> + Clone + use<> {
-        of.clone().map(|place| ParamId(place as u32))
+        of.clone().map(|place| ParamId::new(place as u32))
     }
 
     /// Returns the parameters that are there, in the order in which they were added.
     pub fn live(&self) -> impl Iterator<Item = ParamId> {
-        self.slots.live().map(|place| ParamId(place as u32))
+        self.slots.live().map(|place| ParamId::new(place as u32))
     }
 
     /// Returns some parameters, each with its memory.
@@ -263,7 +243,7 @@ impl Params {
         put(&mut self.logs, number, Log::default());
         put(&mut self.shapes, number, (new.shard, new.row_elements));
         self.revision += 1;
-        ParamId(number)
+        ParamId::new(number)
     }
 
     /// Empties the place of a parameter and returns its memory. The name can be given again, and
