@@ -121,3 +121,44 @@ compute!(
     |_| unreachable!("f64 parameters have f64 moments"),
     |_| unreachable!("f64 parameters have f64 moments")
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::math::{Element, adamw};
+
+    #[test]
+    fn every_instruction_set_steps_f32s_as_one_element_is_stepped() {
+        let scalars = StepScalars {
+            grad_scale: 0.5,
+            one_minus_beta1: 0.1,
+            one_minus_beta2: 0.001,
+            inv_sqrt_bias_correction2: 1.5,
+            eps: 1e-8,
+            lr_weight_decay: 1e-5,
+            step_size: 1e-3,
+            forgets: false,
+            preparation: None,
+        };
+        let before = |i: usize| Element {
+            param: 0.5 - i as f32,
+            exp_avg: 0.25 + i as f32,
+            exp_avg_sq: 1e-3 * i as f32,
+            max_exp_avg_sq: 0.0,
+        };
+        let grad = |i: usize| (i as f32 - 20.0) / 7.0;
+        for (n, isa) in (0..80).flat_map(|n| Isa::available().map(move |isa| (n, isa))) {
+            let mut param: Vec<f32> = (0..n).map(|i| before(i).param).collect();
+            let mut exp_avg: Vec<f32> = (0..n).map(|i| before(i).exp_avg).collect();
+            let mut exp_avg_sq: Vec<f32> = (0..n).map(|i| before(i).exp_avg_sq).collect();
+            let grads: Vec<f32> = (0..n).map(grad).collect();
+            isa.update_f32(&scalars, &mut param, &grads, &mut exp_avg, &mut exp_avg_sq);
+            for i in 0..n {
+                let after = adamw::<f32, false>(&scalars, before(i), grad(i));
+                let got = [param[i], exp_avg[i], exp_avg_sq[i]].map(f32::to_bits);
+                let want = [after.param, after.exp_avg, after.exp_avg_sq].map(f32::to_bits);
+                assert_eq!(got, want, "{:?}, element {i} of {n}", isa.cap);
+            }
+        }
+    }
+}

@@ -5,6 +5,7 @@
 //! after the last one element by element.
 #![forbid(unsafe_code)]
 
+use super::late::InRegisters;
 use super::loops;
 use crate::dtype::{Bf16, F16, Narrow, Widen};
 
@@ -46,7 +47,7 @@ pub trait Convert {
 }
 
 /// A 16-bit element whose groups an instruction set converts.
-pub trait Half: Widen<f32> + Narrow<f32> {
+pub trait Half: Widen<f32> + Narrow<f32> + InRegisters {
     fn widen_group<C: Convert>(stored: &[Self; GROUP], wide: &mut [f32; GROUP]);
     fn narrow_group<C: Convert>(wide: &[f32; GROUP], stored: &mut [Self; GROUP]);
 }

@@ -3,17 +3,19 @@
 //!
 //! The length of a group is known to the compiler, but for what is left after the last one.
 //! `Weights` are the ways to keep a parameter: by `Itself`, beside a `Master`, `Split` from its
-//! remainder, or with its rounding error (`Kahan`).
+//! remainder, or with its rounding error (`Kahan`). As `Kept` they are stepped by `late.rs`, where
+//! an instruction set does that.
 #![forbid(unsafe_code)]
 
 use super::convert::{self, Convert, GROUP, Half};
-use super::loops::update;
+use super::late::{self, InRegisters, Kept, Registers, group, group_mut};
+use super::loops;
 use crate::dtype::{Bf16, Bits, left_over};
 use crate::math::StepScalars;
 use core::ops::Range;
 
 /// A parameter, and what it is kept with.
-trait Weights {
+pub trait Weights {
     /// Returns the elements `at` in f32: themselves, or in `wide`.
     fn open<'s, C: Convert>(
         &'s mut self,
@@ -25,7 +27,7 @@ trait Weights {
     fn close<C: Convert>(&mut self, at: Range<usize>, wide: &[f32; GROUP]);
 }
 
-struct Itself<'a, S>(&'a mut [S]);
+pub struct Itself<'a, S>(pub &'a mut [S]);
 
 impl<S: Half> Weights for Itself<'_, S> {
     #[inline(always)]
@@ -42,6 +44,18 @@ impl<S: Half> Weights for Itself<'_, S> {
     #[inline(always)]
     fn close<C: Convert>(&mut self, at: Range<usize>, wide: &[f32; GROUP]) {
         convert::narrow::<C, S>(&wide[..at.len()], &mut self.0[at]);
+    }
+}
+
+impl<S: InRegisters> Kept for Itself<'_, S> {
+    #[inline(always)]
+    fn load<R: Registers>(&self, at: usize) -> R::Floats {
+        S::load::<R>(group(self.0, at))
+    }
+
+    #[inline(always)]
+    fn store<R: Registers>(&mut self, at: usize, wide: R::Floats) {
+        S::store::<R>(wide, group_mut(self.0, at));
     }
 }
 
@@ -63,6 +77,19 @@ impl<S: Half> Weights for Master<'_, S> {
     #[inline(always)]
     fn close<C: Convert>(&mut self, at: Range<usize>, _: &[f32; GROUP]) {
         convert::narrow::<C, S>(&self.master[at.clone()], &mut self.param[at]);
+    }
+}
+
+impl<S: InRegisters> Kept for Master<'_, S> {
+    #[inline(always)]
+    fn load<R: Registers>(&self, at: usize) -> R::Floats {
+        R::load(group(self.master, at))
+    }
+
+    #[inline(always)]
+    fn store<R: Registers>(&mut self, at: usize, wide: R::Floats) {
+        R::store(wide, group_mut(self.master, at));
+        S::store::<R>(wide, group_mut(self.param, at));
     }
 }
 
@@ -88,6 +115,18 @@ impl Weights for Split<'_> {
     fn close<C: Convert>(&mut self, at: Range<usize>, wide: &[f32; GROUP]) {
         let (param, remainder) = (&mut self.param[at.clone()], &mut self.remainder[at]);
         convert::split::<C>(wide, param, remainder);
+    }
+}
+
+impl Kept for Split<'_> {
+    #[inline(always)]
+    fn load<R: Registers>(&self, at: usize) -> R::Floats {
+        R::load_split(group(self.param, at), group(self.remainder, at))
+    }
+
+    #[inline(always)]
+    fn store<R: Registers>(&mut self, at: usize, wide: R::Floats) {
+        R::store_split(wide, group_mut(self.param, at), group_mut(self.remainder, at));
     }
 }
 
@@ -133,6 +172,42 @@ impl<S: Half + Bits> Weights for Kahan<'_, S> {
     }
 }
 
+impl<S: InRegisters + Bits> Kept for Kahan<'_, S> {
+    #[inline(always)]
+    fn load<R: Registers>(&self, at: usize) -> R::Floats {
+        let mut rest = [S::from_bits(0); late::N];
+        for (rest, bits) in rest.iter_mut().zip(group(self.rest, at)) {
+            *rest = S::from_bits(*bits);
+        }
+        S::load::<R>(&rest) + S::load::<R>(group(self.param, at))
+    }
+
+    #[inline(always)]
+    fn store<R: Registers>(&mut self, at: usize, wide: R::Floats) {
+        let param = group_mut(self.param, at);
+        S::store::<R>(wide, param);
+        let mut rest = [S::from_bits(0); late::N];
+        S::store::<R>(R::left_over(wide, S::load::<R>(param)), &mut rest);
+        for (bits, rest) in group_mut(self.rest, at).iter_mut().zip(rest) {
+            *bits = rest.to_bits();
+        }
+    }
+}
+
+/// The way of an instruction set through all elements.
+pub trait Loop: Convert + Sized {
+    #[inline(always)]
+    fn update<G: Half>(
+        scalars: &StepScalars<f32>,
+        weights: impl Weights + Kept,
+        grad: &[G],
+        exp_avg: &mut [f32],
+        exp_avg_sq: &mut [f32],
+    ) {
+        update_groups::<Self, G>(scalars, weights, grad, exp_avg, exp_avg_sq);
+    }
+}
+
 /// Steps group after group.
 #[inline(always)]
 fn update_groups<C: Convert, G: Half>(
@@ -156,7 +231,7 @@ fn update_groups<C: Convert, G: Half>(
 
 /// Steps a group, or what is left after the last one.
 #[inline(always)]
-fn update_some<C: Convert, G: Half>(
+pub fn update_some<C: Convert, G: Half>(
     scalars: &StepScalars<f32>,
     weights: &mut impl Weights,
     grad: &[G],
@@ -168,12 +243,12 @@ fn update_some<C: Convert, G: Half>(
     convert::widen::<C, G>(&grad[at.clone()], &mut wide_grad);
     let param = weights.open::<C>(at.clone(), &mut wide);
     let (exp_avg, exp_avg_sq) = (&mut exp_avg[at.clone()], &mut exp_avg_sq[at.clone()]);
-    update(scalars, param, &wide_grad, exp_avg, exp_avg_sq);
+    loops::update(scalars, param, &wide_grad, exp_avg, exp_avg_sq);
     weights.close::<C>(at, &wide);
 }
 
 #[inline(always)]
-pub fn update_itself<C: Convert, S: Half>(
+pub fn update_itself<C: Loop, S: Half>(
     scalars: &StepScalars<f32>,
     param: &mut [S],
     grad: &[S],
@@ -181,11 +256,11 @@ pub fn update_itself<C: Convert, S: Half>(
     exp_avg_sq: &mut [f32],
 ) {
     let param = &mut param[..grad.len()];
-    update_groups::<C, S>(scalars, Itself(param), grad, exp_avg, exp_avg_sq);
+    C::update::<S>(scalars, Itself(param), grad, exp_avg, exp_avg_sq);
 }
 
 #[inline(always)]
-pub fn update_master<C: Convert, S: Half>(
+pub fn update_master<C: Loop, S: Half>(
     scalars: &StepScalars<f32>,
     param: &mut [S],
     master: &mut [f32],
@@ -195,11 +270,11 @@ pub fn update_master<C: Convert, S: Half>(
 ) {
     let (param, master) = (&mut param[..grad.len()], &mut master[..grad.len()]);
     let weights = Master { param, master };
-    update_groups::<C, S>(scalars, weights, grad, exp_avg, exp_avg_sq);
+    C::update::<S>(scalars, weights, grad, exp_avg, exp_avg_sq);
 }
 
 #[inline(always)]
-pub fn update_kahan<C: Convert, S: Half + Bits>(
+pub fn update_kahan<C: Loop, S: Half + Bits>(
     scalars: &StepScalars<f32>,
     param: &mut [S],
     rest: &mut [u16],
@@ -208,11 +283,11 @@ pub fn update_kahan<C: Convert, S: Half + Bits>(
     exp_avg_sq: &mut [f32],
 ) {
     let (param, rest) = (&mut param[..grad.len()], &mut rest[..grad.len()]);
-    update_groups::<C, S>(scalars, Kahan { param, rest }, grad, exp_avg, exp_avg_sq);
+    C::update::<S>(scalars, Kahan { param, rest }, grad, exp_avg, exp_avg_sq);
 }
 
 #[inline(always)]
-pub fn update_split<C: Convert>(
+pub fn update_split<C: Loop>(
     scalars: &StepScalars<f32>,
     param: &mut [Bf16],
     remainder: &mut [i16],
@@ -222,5 +297,5 @@ pub fn update_split<C: Convert>(
 ) {
     let (param, remainder) = (&mut param[..grad.len()], &mut remainder[..grad.len()]);
     let weights = Split { param, remainder };
-    update_groups::<C, Bf16>(scalars, weights, grad, exp_avg, exp_avg_sq);
+    C::update::<Bf16>(scalars, weights, grad, exp_avg, exp_avg_sq);
 }

@@ -175,7 +175,8 @@ mod tests {
         F: Fn(&Isa, &StepScalars<f32>, &mut [S], &mut [R], &[S], [&mut [f32]; 2]) -> Option<()>,
     {
         const ALL: usize = 1 << 16;
-        let cases = [0, 1, GROUP - 1, GROUP, 2 * GROUP + 1, ALL + GROUP / 2].into_iter();
+        let short = [0, 1, 15, 16, 31, 32, 33, 47, 48, GROUP - 1];
+        let cases = short.into_iter().chain([GROUP, 2 * GROUP + 1, ALL + GROUP / 2]);
         for (n, lr) in cases.flat_map(|n| [(n, 0.0), (n, 1e-3)]) {
             let scalars = scalars(lr);
             // Without a learning rate the parameter is rounded as it is.

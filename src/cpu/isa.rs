@@ -9,8 +9,9 @@
 //! 16-bit floats (`isa/x86.rs`); they are why AVX2 asks for F16C, which every such processor has.
 //!
 //! A new instruction set is one line of `loops!`, a new loop one entry; `leaf` is the module with a
-//! set's own way through moments that are codes. Fused multiply-add is enabled nowhere: Rust never
-//! contracts, and a feature that is off cannot be used by mistake.
+//! set's own way through moments that are codes, and `dense` the one with its step of f32s. Fused
+//! multiply-add is enabled nowhere: Rust never contracts, and a feature that is off cannot be used
+//! by mistake.
 
 use super::coded::{self, Codes, SplitMaster, parts};
 #[cfg(target_arch = "x86_64")]
@@ -67,17 +68,17 @@ macro_rules! loops {
             })*
         }
 
-        isa!(PORTABLE, portable, IsaCap::Portable, [], coded;
+        isa!(PORTABLE, portable, IsaCap::Portable, [], coded, loops;
             without {$($wide)*} with {}
             $($name($($arg: $type),*) $(-> $result)? = $body;)*);
         #[cfg(target_arch = "x86_64")]
-        isa!(AVX2, avx2, IsaCap::Avx2, ["avx2" "f16c"], crate::cpu::avx2;
+        isa!(AVX2, avx2, IsaCap::Avx2, ["avx2" "f16c"], crate::cpu::avx2, x86;
             without {}
             with {x86::F16c: $($wide($($wide_arg: $wide_type),*) = $wide_body;)*}
             $($name($($arg: $type),*) $(-> $result)? = $body;)*);
         #[cfg(target_arch = "x86_64")]
         isa!(AVX512, avx512, IsaCap::Avx512, ["avx512f" "avx512bw" "avx512dq" "avx512vl"],
-            crate::cpu::avx512;
+            crate::cpu::avx512, loops;
             without {}
             with {x86::Avx512: $($wide($($wide_arg: $wide_type),*) = $wide_body;)*}
             $($name($($arg: $type),*) $(-> $result)? = $body;)*);
@@ -85,7 +86,7 @@ macro_rules! loops {
 }
 
 macro_rules! isa {
-    ($ISA:ident, $module:ident, $cap:expr, $features:tt, $leaf:path;
+    ($ISA:ident, $module:ident, $cap:expr, $features:tt, $leaf:path, $dense:path;
      without {$($missing:ident)*}
      with {$($converts:ty:
         $($wide:ident($($wide_arg:ident: $wide_type:ty),*) = $wide_body:path;)*)?}
@@ -101,6 +102,7 @@ macro_rules! isa {
 
         mod $module {
             use super::*;
+            use $dense as dense;
             use $leaf as leaf;
             $(type Own = $converts;)?
             isa!(@each $features $($name($($arg: $type),*) $(-> $result)? = $body;)*);
@@ -173,7 +175,7 @@ loops! {
     update_f32(
         scalars: &StepScalars<f32>, param: &mut [f32], grad: &[f32],
         exp_avg: &mut [f32], exp_avg_sq: &mut [f32]
-    ) = loops::update;
+    ) = dense::update;
     update_f64(
         scalars: &StepScalars<f64>, param: &mut [f64], grad: &[f64],
         exp_avg: &mut [f64], exp_avg_sq: &mut [f64]

@@ -5,8 +5,9 @@
 //! and moments block by block (`weights.rs`, `moments.rs`), widens its gradient (`rows.rs`), calls
 //! the loop of the instruction set (`isa.rs`, `loops.rs`), and stores the block again. Moments that
 //! are codes have loops that do it all (`coded.rs`, `registers.rs`), and so have most 16-bit
-//! parameters where there are instructions for their conversion (`halves.rs`, `groups.rs`). Small
-//! f32 parameters are stepped in runs (`small.rs`). A block of a gradient goes to `norms::tally`.
+//! parameters where there are instructions for their conversion (`halves.rs`, `groups.rs`). With
+//! AVX2 these, and f32 parameters, are stepped in registers, in stages (`late.rs`). Small f32
+//! parameters are stepped in runs (`small.rs`). A block of a gradient goes to `norms::tally`.
 
 mod accumulate;
 #[cfg(target_arch = "x86_64")]
@@ -22,6 +23,8 @@ pub mod convert;
 pub mod groups;
 mod halves;
 pub mod isa;
+#[cfg(target_arch = "x86_64")]
+pub mod late;
 pub mod loops;
 mod masters;
 mod moments;

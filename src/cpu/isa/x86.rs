@@ -4,47 +4,17 @@
 //! The conversions of bf16 leave a signaling NaN as it is. On x86 an operation on it has the bits
 //! that it has on the same NaN quieted, and no operation returns one.
 
+mod avx2;
+
+pub use avx2::{F16c, update};
+
 use crate::cpu::convert::{Convert, GROUP};
+use crate::cpu::groups::Loop;
 use crate::dtype::{Bf16, F16};
 use core::arch::x86_64::*;
 
-/// With the features `avx2` and `f16c`.
-pub struct F16c;
-
 /// With the features of AVX-512 that `isa.rs` names.
 pub struct Avx512;
-
-impl Convert for F16c {
-    #[inline(always)]
-    fn widen_f16(stored: &[F16; GROUP], wide: &mut [f32; GROUP]) {
-        let groups = stored.as_chunks::<8>().0.iter().zip(wide.as_chunks_mut::<8>().0);
-        for (stored, wide) in groups {
-            // SAFETY: both are of the size that is read and written, and only the loops of an
-            // instruction set that has the features name this type.
-            unsafe {
-                let stored = _mm_loadu_si128(stored.as_ptr().cast());
-                _mm256_storeu_ps(wide.as_mut_ptr(), _mm256_cvtph_ps(stored));
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn narrow_f16(wide: &[f32; GROUP], stored: &mut [F16; GROUP]) {
-        let groups = wide.as_chunks::<8>().0.iter().zip(stored.as_chunks_mut::<8>().0);
-        for (wide, stored) in groups {
-            // SAFETY: as in `widen_f16`.
-            unsafe {
-                let narrow = _mm256_cvtps_ph::<TO_NEAREST>(_mm256_loadu_ps(wide.as_ptr()));
-                _mm_storeu_si128(stored.as_mut_ptr().cast(), narrow);
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn widen_bf16(stored: &[Bf16; GROUP], wide: &mut [f32; GROUP]) {
-        shift(stored, wide);
-    }
-}
 
 const TO_NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT;
 
@@ -56,12 +26,15 @@ fn shift(stored: &[Bf16; GROUP], wide: &mut [f32; GROUP]) {
     }
 }
 
+impl Loop for Avx512 {}
+
 impl Convert for Avx512 {
     #[inline(always)]
     fn widen_f16(stored: &[F16; GROUP], wide: &mut [f32; GROUP]) {
         let groups = stored.as_chunks::<16>().0.iter().zip(wide.as_chunks_mut::<16>().0);
         for (stored, wide) in groups {
-            // SAFETY: as for `F16c`.
+            // SAFETY: both are of the size that is read and written, and only the loops of an
+            // instruction set that has the features name this type.
             unsafe {
                 let stored = _mm256_loadu_si256(stored.as_ptr().cast());
                 _mm512_storeu_ps(wide.as_mut_ptr(), _mm512_cvtph_ps(stored));
@@ -73,7 +46,7 @@ impl Convert for Avx512 {
     fn narrow_f16(wide: &[f32; GROUP], stored: &mut [F16; GROUP]) {
         let groups = wide.as_chunks::<16>().0.iter().zip(stored.as_chunks_mut::<16>().0);
         for (wide, stored) in groups {
-            // SAFETY: as for `F16c`.
+            // SAFETY: as in `widen_f16`.
             unsafe {
                 let narrow = _mm512_cvtps_ph::<TO_NEAREST>(_mm512_loadu_ps(wide.as_ptr()));
                 _mm256_storeu_si256(stored.as_mut_ptr().cast(), narrow);
@@ -90,7 +63,7 @@ impl Convert for Avx512 {
     fn narrow_bf16(wide: &[f32; GROUP], stored: &mut [Bf16; GROUP]) {
         let groups = wide.as_chunks::<WORDS>().0.iter().zip(stored.as_chunks_mut::<WORDS>().0);
         for (wide, stored) in groups {
-            // SAFETY: as for `F16c`; `stored` is as long as a register.
+            // SAFETY: as in `widen_f16`; `stored` is as long as a register.
             unsafe {
                 let [low, high] = halves(wide);
                 let nearest = words(rounded(low), &ODD, rounded(high));
@@ -103,8 +76,8 @@ impl Convert for Avx512 {
     fn join(upper: &[Bf16; GROUP], remainder: &[i16; GROUP], wide: &mut [f32; GROUP]) {
         let groups = upper.as_chunks::<WORDS>().0.iter().zip(remainder.as_chunks::<WORDS>().0);
         for ((upper, remainder), wide) in groups.zip(wide.as_chunks_mut::<WORDS>().0) {
-            // SAFETY: as for `F16c`; what is read is as long as a register, and so is each half of
-            // what is written.
+            // SAFETY: as in `widen_f16`; what is read is as long as a register, and so is each half
+            // of what is written.
             unsafe {
                 let upper = _mm512_loadu_si512(upper.as_ptr().cast());
                 let remainder = _mm512_loadu_si512(remainder.as_ptr().cast());
@@ -123,7 +96,7 @@ impl Convert for Avx512 {
         let groups = upper.iter_mut().zip(remainder).zip(wide.as_chunks::<WORDS>().0);
         for ((upper, remainder), wide) in groups {
             let remainder: &mut [i16; WORDS] = remainder;
-            // SAFETY: as for `F16c`; what is written is as long as a register.
+            // SAFETY: as in `widen_f16`; what is written is as long as a register.
             unsafe {
                 let [low, high] = halves(wide);
                 let (low, high) = (with_one_nan(low), with_one_nan(high));
