@@ -5,7 +5,7 @@ mod bytes;
 mod nibbles;
 mod words;
 
-use super::registers::lanes::{LANES, each, floats};
+use super::registers::lanes::{LANES, arithmetic, each, floats};
 use super::registers::out_of_line::{compile, methods};
 use crate::noise::Noise;
 use core::arch::x86_64::*;

@@ -8,7 +8,7 @@
 #![forbid(unsafe_code)]
 
 use super::convert::{self, Convert, GROUP, Half};
-use super::late::{self, InRegisters, Kept, Registers, group, group_mut};
+use super::late::{self, InRegisters, Kept, Sixteens, group, group_mut};
 use super::loops;
 use crate::dtype::{Bf16, Bits, left_over};
 use crate::math::StepScalars;
@@ -49,12 +49,12 @@ impl<S: Half> Weights for Itself<'_, S> {
 
 impl<S: InRegisters> Kept for Itself<'_, S> {
     #[inline(always)]
-    fn load<R: Registers>(&self, at: usize) -> R::Floats {
+    fn load<R: Sixteens>(&self, at: usize) -> R::Floats {
         S::load::<R>(group(self.0, at))
     }
 
     #[inline(always)]
-    fn store<R: Registers>(&mut self, at: usize, wide: R::Floats) {
+    fn store<R: Sixteens>(&mut self, at: usize, wide: R::Floats) {
         S::store::<R>(wide, group_mut(self.0, at));
     }
 }
@@ -82,12 +82,12 @@ impl<S: Half> Weights for Master<'_, S> {
 
 impl<S: InRegisters> Kept for Master<'_, S> {
     #[inline(always)]
-    fn load<R: Registers>(&self, at: usize) -> R::Floats {
+    fn load<R: Sixteens>(&self, at: usize) -> R::Floats {
         R::load(group(self.master, at))
     }
 
     #[inline(always)]
-    fn store<R: Registers>(&mut self, at: usize, wide: R::Floats) {
+    fn store<R: Sixteens>(&mut self, at: usize, wide: R::Floats) {
         R::store(wide, group_mut(self.master, at));
         S::store::<R>(wide, group_mut(self.param, at));
     }
@@ -120,12 +120,12 @@ impl Weights for Split<'_> {
 
 impl Kept for Split<'_> {
     #[inline(always)]
-    fn load<R: Registers>(&self, at: usize) -> R::Floats {
+    fn load<R: Sixteens>(&self, at: usize) -> R::Floats {
         R::load_split(group(self.param, at), group(self.remainder, at))
     }
 
     #[inline(always)]
-    fn store<R: Registers>(&mut self, at: usize, wide: R::Floats) {
+    fn store<R: Sixteens>(&mut self, at: usize, wide: R::Floats) {
         R::store_split(wide, group_mut(self.param, at), group_mut(self.remainder, at));
     }
 }
@@ -174,7 +174,7 @@ impl<S: Half + Bits> Weights for Kahan<'_, S> {
 
 impl<S: InRegisters + Bits> Kept for Kahan<'_, S> {
     #[inline(always)]
-    fn load<R: Registers>(&self, at: usize) -> R::Floats {
+    fn load<R: Sixteens>(&self, at: usize) -> R::Floats {
         let mut rest = [S::from_bits(0); late::N];
         for (rest, bits) in rest.iter_mut().zip(group(self.rest, at)) {
             *rest = S::from_bits(*bits);
@@ -183,7 +183,7 @@ impl<S: InRegisters + Bits> Kept for Kahan<'_, S> {
     }
 
     #[inline(always)]
-    fn store<R: Registers>(&mut self, at: usize, wide: R::Floats) {
+    fn store<R: Sixteens>(&mut self, at: usize, wide: R::Floats) {
         let param = group_mut(self.param, at);
         S::store::<R>(wide, param);
         let mut rest = [S::from_bits(0); late::N];

@@ -3,7 +3,7 @@
 //! and the parameters of the one before that are moved. So no instruction waits long for the
 //! divider, and a processor needs few of them in flight to keep it busy.
 //!
-//! `Registers` is what an instruction set keeps a group in, and how that comes from memory and goes
+//! `Sixteens` is what an instruction set keeps a group in, and how that comes from memory and goes
 //! back. `Kept` are the `Weights` of `groups.rs`, and f32s.
 #![forbid(unsafe_code)]
 
@@ -15,7 +15,7 @@ pub const N: usize = 16;
 
 /// A group of f32s in registers, from each type of element and back, with the bits that `dtype.rs`
 /// defines.
-pub trait Registers {
+pub trait Sixteens {
     type Floats: Arithmetic;
     fn splat(value: f32) -> Self::Floats;
     fn load(from: &[f32; N]) -> Self::Floats;
@@ -32,19 +32,19 @@ pub trait Registers {
 
 /// An element type that comes in registers.
 pub trait InRegisters: Sized {
-    fn load<R: Registers>(from: &[Self; N]) -> R::Floats;
-    fn store<R: Registers>(wide: R::Floats, to: &mut [Self; N]);
+    fn load<R: Sixteens>(from: &[Self; N]) -> R::Floats;
+    fn store<R: Sixteens>(wide: R::Floats, to: &mut [Self; N]);
 }
 
 macro_rules! in_registers {
     ($type:ident, $load:ident, $store:ident) => {
         impl InRegisters for $type {
             #[inline(always)]
-            fn load<R: Registers>(from: &[$type; N]) -> R::Floats {
+            fn load<R: Sixteens>(from: &[$type; N]) -> R::Floats {
                 R::$load(from)
             }
             #[inline(always)]
-            fn store<R: Registers>(wide: R::Floats, to: &mut [$type; N]) {
+            fn store<R: Sixteens>(wide: R::Floats, to: &mut [$type; N]) {
                 R::$store(wide, to);
             }
         }
@@ -57,8 +57,8 @@ in_registers!(Bf16, load_bf16, store_bf16);
 
 /// A parameter, and what it is kept with.
 pub trait Kept {
-    fn load<R: Registers>(&self, group: usize) -> R::Floats;
-    fn store<R: Registers>(&mut self, group: usize, wide: R::Floats);
+    fn load<R: Sixteens>(&self, group: usize) -> R::Floats;
+    fn store<R: Sixteens>(&mut self, group: usize, wide: R::Floats);
 }
 
 /// Returns a group of some elements.
@@ -74,7 +74,7 @@ pub fn group_mut<T>(all: &mut [T], group: usize) -> &mut [T; N] {
 
 /// Steps groups, and returns how many elements they have: all but fewer than `2 * N`.
 #[inline(always)]
-pub fn update<R: Registers, G: InRegisters>(
+pub fn update<R: Sixteens, G: InRegisters>(
     scalars: &StepScalars<f32>,
     weights: &mut impl Kept,
     grad: &[G],
@@ -104,7 +104,7 @@ pub fn update<R: Registers, G: InRegisters>(
 
 /// Steps the moments of a group. Returns the root of exp_avg_sq.
 #[inline(always)]
-fn rooted<R: Registers, G: InRegisters>(
+fn rooted<R: Sixteens, G: InRegisters>(
     scalars: &StepScalars<R::Floats>,
     grad: &[G],
     exp_avg: &mut [f32],
@@ -121,7 +121,7 @@ fn rooted<R: Registers, G: InRegisters>(
 
 /// Moves the parameters of a group.
 #[inline(always)]
-fn step_in<R: Registers>(
+fn step_in<R: Sixteens>(
     scalars: &StepScalars<R::Floats>,
     weights: &mut impl Kept,
     direct: R::Floats,

@@ -67,28 +67,36 @@ macro_rules! floats {
             }
         }
 
-        floats!(@ Add, add, $add);
-        floats!(@ Sub, sub, $sub);
-        floats!(@ Mul, mul, $mul);
-        floats!(@ Div, div, $div);
+        arithmetic!(4; $sqrt, $add, $sub, $mul, $div);
+    };
+}
+pub(in crate::cpu) use floats;
+
+/// Implements what formulas ask of `Floats`, which are so many registers.
+macro_rules! arithmetic {
+    ($n:tt; $sqrt:ident, $add:ident, $sub:ident, $mul:ident, $div:ident) => {
+        arithmetic!(@ $n, Add, add, $add);
+        arithmetic!(@ $n, Sub, sub, $sub);
+        arithmetic!(@ $n, Mul, mul, $mul);
+        arithmetic!(@ $n, Div, div, $div);
 
         impl crate::math::Arithmetic for Floats {
             #[inline(always)]
             fn sqrt(self) -> Floats {
                 // SAFETY: whoever has a `Floats` runs on the instruction set.
-                Floats(each!(Q in 4: unsafe { $sqrt(self.0[Q]) }))
+                Floats(each!(Q in $n: unsafe { $sqrt(self.0[Q]) }))
             }
         }
     };
-    (@ $Trait:ident, $operation:ident, $instruction:ident) => {
+    (@ $n:tt, $Trait:ident, $operation:ident, $instruction:ident) => {
         impl core::ops::$Trait for Floats {
             type Output = Floats;
             #[inline(always)]
             fn $operation(self, other: Floats) -> Floats {
                 // SAFETY: whoever has a `Floats` runs on the instruction set.
-                Floats(each!(Q in 4: unsafe { $instruction(self.0[Q], other.0[Q]) }))
+                Floats(each!(Q in $n: unsafe { $instruction(self.0[Q], other.0[Q]) }))
             }
         }
     };
 }
-pub(in crate::cpu) use floats;
+pub(in crate::cpu) use arithmetic;

@@ -3,12 +3,12 @@
 use super::NAN;
 use crate::cpu::convert::{Convert, GROUP, Half};
 use crate::cpu::groups::{self, Itself, Loop, Weights};
-use crate::cpu::late::{self, Kept, N, Registers};
+use crate::cpu::late::{self, Kept, N, Sixteens};
 use crate::cpu::loops;
+use crate::cpu::registers::lanes::{arithmetic, each};
 use crate::dtype::{Bf16, F16};
-use crate::math::{Arithmetic, StepScalars};
+use crate::math::StepScalars;
 use core::arch::x86_64::*;
-use core::ops::{Add, Div, Mul, Sub};
 
 /// With the features `avx2` and `f16c`.
 pub struct F16c;
@@ -98,7 +98,7 @@ impl Convert for F16c {
 
 // SAFETY, of all blocks below: what is read and written is as long as the registers, and only the
 // loops of an instruction set that has the features name `F16c`.
-impl Registers for F16c {
+impl Sixteens for F16c {
     type Floats = Floats;
 
     #[inline(always)]
@@ -297,30 +297,4 @@ unsafe fn in_order(words: __m256i) -> __m256i {
     unsafe { _mm256_permute4x64_epi64::<0b11_01_10_00>(words) }
 }
 
-macro_rules! operator {
-    ($Trait:ident, $operation:ident, $instruction:ident) => {
-        impl $Trait for Floats {
-            type Output = Floats;
-            #[inline(always)]
-            fn $operation(self, other: Floats) -> Floats {
-                // SAFETY: whoever has a `Floats` runs on AVX2.
-                Floats(unsafe {
-                    [$instruction(self.0[0], other.0[0]), $instruction(self.0[1], other.0[1])]
-                })
-            }
-        }
-    };
-}
-
-operator!(Add, add, _mm256_add_ps);
-operator!(Sub, sub, _mm256_sub_ps);
-operator!(Mul, mul, _mm256_mul_ps);
-operator!(Div, div, _mm256_div_ps);
-
-impl Arithmetic for Floats {
-    #[inline(always)]
-    fn sqrt(self) -> Floats {
-        // SAFETY: whoever has a `Floats` runs on AVX2.
-        Floats(unsafe { [_mm256_sqrt_ps(self.0[0]), _mm256_sqrt_ps(self.0[1])] })
-    }
-}
+arithmetic!(2; _mm256_sqrt_ps, _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps, _mm256_div_ps);
