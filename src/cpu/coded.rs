@@ -171,24 +171,9 @@ pub fn encode_bytes(
     }
 }
 
-/// Encodes both moments of a whole block in 4 bits.
-#[inline(always)]
-pub fn encode_nibbles(
-    codes: [&mut [u8]; 2],
-    wide: [&[f32]; 2],
-    inverse: [f32; 2],
-    noise: [Noise; 2],
-) {
-    let [first, second] = codes;
-    let [low, high] = [0, 1].map(|half| wide.map(|wide| &wide[half * nibbles::BYTES..]));
-    let low = low.map(|wide| &wide[..nibbles::BYTES]);
-    encode_half(0, [&mut *first, &mut *second], low, inverse, noise);
-    encode_half(1, [first, second], high, inverse, noise);
-}
-
 /// Encodes both moments of the low or the high half of a block.
 #[inline(always)]
-fn encode_half(
+pub fn encode_half(
     half: usize,
     [first, second]: [&mut [u8]; 2],
     [exp_avg, exp_avg_sq]: [&[f32]; 2],

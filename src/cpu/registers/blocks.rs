@@ -5,6 +5,7 @@ use super::IN_BYTES;
 use super::lanes::LANES;
 use super::params::{Block, Groups, Params, groups, groups_mut};
 use super::set::Registers;
+use crate::codes::nibbles;
 use crate::cpu::coded::{self, Codes};
 use crate::math::{Arithmetic, StepScalars, direction, moments, moved};
 use crate::noise::Noise;
@@ -54,9 +55,13 @@ impl<P: Params, const N: usize, const BYTES: usize> Blocks<'_, '_, P, N, BYTES> 
         let Stepped { codes, wide, inverse, noise } = self.stepped(i, inverse);
         let codes = codes.map(|codes| codes.as_flattened_mut());
         let wide = wide.map(|wide| wide.as_flattened());
-        match in_bytes::<N>() {
-            true => coded::encode_bytes(codes, wide, inverse, noise[1]),
-            false => coded::encode_nibbles(codes, wide, inverse, noise),
+        if in_bytes::<N>() {
+            return coded::encode_bytes(codes, wide, inverse, noise[1]);
+        }
+        let [first, second] = codes;
+        for half in 0..2 {
+            let wide = wide.map(|wide| &wide.as_chunks::<{ nibbles::BYTES }>().0[half][..]);
+            coded::encode_half(half, [&mut *first, &mut *second], wide, inverse, noise);
         }
     }
 }
