@@ -140,15 +140,15 @@ mod tests {
     use crate::dtype::{self, Bf16, Bits, F16, Narrow, Widen};
     use crate::math::{Element, adamw};
 
-    fn scalars(lr: f32) -> StepScalars<f32> {
+    fn scalars(decay: f32, step_size: f32) -> StepScalars<f32> {
         StepScalars {
             grad_scale: 0.5,
             one_minus_beta1: 0.1,
             one_minus_beta2: 0.001,
             inv_sqrt_bias_correction2: 1.5,
             eps: 1e-8,
-            lr_weight_decay: 0.01 * lr,
-            step_size: lr,
+            lr_weight_decay: decay,
+            step_size,
             forgets: false,
             preparation: None,
         }
@@ -177,10 +177,11 @@ mod tests {
         const ALL: usize = 1 << 16;
         let short = [0, 1, 15, 16, 31, 32, 33, 47, 48, GROUP - 1];
         let cases = short.into_iter().chain([GROUP, 2 * GROUP + 1, ALL + GROUP / 2]);
-        for (n, lr) in cases.flat_map(|n| [(n, 0.0), (n, 1e-3)]) {
-            let scalars = scalars(lr);
-            // Without a learning rate the parameter is rounded as it is.
-            let grad = |i: usize| match lr == 0.0 {
+        // Without either the parameter is rounded as it is; three quarters of one are often ties.
+        let rates = [(0.0, 0.0), (1e-5, 1e-3), (0.25, 0.0)];
+        for (n, (decay, step_size)) in cases.flat_map(|n| rates.map(|rates| (n, rates))) {
+            let scalars = scalars(decay, step_size);
+            let grad = |i: usize| match step_size == 0.0 {
                 true => S::from_bits(i as u16 & 0x3fff),
                 false => S::from_bits(i as u16),
             };
@@ -207,7 +208,8 @@ mod tests {
                     let (param, rest) = close(after.param);
                     let moments = [after.exp_avg, after.exp_avg_sq].map(f32::to_bits);
                     let got = (params[i].to_bits(), rests[i]);
-                    let of = format!("{:?}, element {i} of {n}, rate {lr}", isa.cap);
+                    let of =
+                        format!("{:?}, element {i} of {n}, rates {decay}, {step_size}", isa.cap);
                     assert_eq!(got, (param.to_bits(), rest), "{of}");
                     assert_eq!([exp_avg[i], exp_avg_sq[i]].map(f32::to_bits), moments, "{of}");
                 }
