@@ -174,7 +174,7 @@ impl Cuda {
         if !self.has_rows() {
             return Ok(());
         }
-        self.prepare()?;
+        self.upload()?;
         let device = self.driver.enter()?;
         device.undone_or_half(self.queue_gather(&device))
     }

@@ -80,15 +80,10 @@ impl Cuda {
         self.set_hyper(number, hyper);
     }
 
-    /// Uploads the tables that have changed, so that the step itself is launches.
-    pub(super) fn prepare(&mut self) -> Result<(), Error> {
-        self.upload()
-    }
-
     /// Prepares a capture: also makes the workspace for the steps after it, so that they allocate
     /// nothing.
     pub fn prepare_capture(&mut self) -> Result<(), Error> {
-        self.prepare()?;
+        self.upload()?;
         if self.spare.is_none() {
             self.check_not_capturing("adamw_prepare")?;
             reserve(&mut self.of_graphs, 1, "the device's tables")?;
@@ -121,7 +116,7 @@ impl Cuda {
 
     /// Queues up the sums of the squares of the gradients, and the counts of what is not finite.
     pub fn measure(&mut self) -> Result<(), Error> {
-        self.prepare()?;
+        self.upload()?;
         let (tensors, _, first_chunk) = self.tables();
         let rows = self.rows_table();
         let places = self.workspace()?.places;
@@ -185,7 +180,7 @@ impl Cuda {
         advances: bool,
         statistics: bool,
     ) -> Result<(), Error> {
-        self.prepare()?;
+        self.upload()?;
         let device = self.driver.enter()?;
         let mut queued = self.queue(&device, inputs, n_groups, decider, statistics);
         if statistics && queued.is_ok() {

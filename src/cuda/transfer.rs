@@ -30,8 +30,8 @@ impl Cuda {
         self.workspace.as_mut().ok_or(Error::NoDeviceYet)
     }
 
-    /// Queues up the upload of the tables that have changed. Where a graph has kept the workspace,
-    /// the spare one takes its place first.
+    /// Queues up the upload of the tables that have changed, so that the step itself is launches.
+    /// Where a graph has kept the workspace, the spare one takes its place first.
     pub(super) fn upload(&mut self) -> Result<(), Error> {
         if self.stale == Stale::Nothing {
             return Ok(());

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::id::ParamId;
+use super::slots::put;
 use crate::error::Error;
 use crate::steps::{Clock, NO_STEP};
 use crate::sys::memory::{give_back, reserve};
@@ -76,13 +77,9 @@ impl Clocks {
         reserve(&mut self.shared, n_shared, what)
     }
 
-    /// Puts a clock in a place, which may be the one after the last.
-    pub fn put(&mut self, place: usize, clock: Clock) {
-        let each = Each { own: clock, shared: NO_STEP };
-        match self.each.get_mut(place) {
-            Some(free) => *free = each,
-            None => self.each.push(each),
-        }
+    /// Puts the clock of a new parameter.
+    pub fn put(&mut self, number: u32, clock: Clock) {
+        put(&mut self.each, number, Each { own: clock, shared: NO_STEP });
     }
 
     /// Gives back the memory that so many parameters do not need.
@@ -114,7 +111,7 @@ mod tests {
             match (random >> 33) % 8 {
                 0 if plain.len() < 20 || place < plain.len() => {
                     clocks.reserve("a test").unwrap();
-                    clocks.put(place, after(round));
+                    clocks.put(place as u32, after(round));
                     match plain.get_mut(place) {
                         Some(clock) => *clock = after(round),
                         None => plain.push(after(round)),

@@ -12,6 +12,14 @@
 use crate::error::Error;
 use crate::sys::memory::{give_back, reserve};
 
+/// Puts what belongs to a number in its place, for which there is room.
+pub fn put<T>(values: &mut Vec<T>, number: u32, value: T) {
+    match values.get_mut(number as usize) {
+        Some(free) => *free = value,
+        None => values.push(value),
+    }
+}
+
 /// Numbers below a length, each of a parameter or free.
 pub struct Slots {
     /// By number, the neighbours in the order of adding.

@@ -14,7 +14,7 @@ use super::by_name::{ByName, Hash};
 use super::clocks::Clocks;
 pub use super::id::ParamId;
 use super::occupied::{Occupied, Place};
-use super::slots::Slots;
+use super::slots::{Slots, put};
 use super::{Param, Shard};
 use crate::dtype::Dtype;
 use crate::error::{Error, Label};
@@ -239,7 +239,7 @@ impl Params {
         self.by_name.insert(new.hash, number);
         put(&mut self.params, number, new.param);
         put(&mut self.operands, number, new.operands);
-        self.clocks.put(number as usize, new.clock);
+        self.clocks.put(number, new.clock);
         put(&mut self.logs, number, Log::default());
         put(&mut self.shapes, number, (new.shard, new.row_elements));
         self.revision += 1;
@@ -275,13 +275,5 @@ impl Params {
             other: self.params[other.param as usize].label(),
             other_buffer: other.role,
         }
-    }
-}
-
-/// Puts what belongs to a number in its place, for which there is room.
-fn put<T>(values: &mut Vec<T>, number: u32, value: T) {
-    match values.get_mut(number as usize) {
-        Some(free) => *free = value,
-        None => values.push(value),
     }
 }
