@@ -25,7 +25,8 @@ pub(in crate::cpu) use each;
 macro_rules! floats {
     (
         $features:literal, $N:ident, $register:ident, $bits:ident;
-        $splat:ident, $as_bits:ident, $sqrt:ident, $add:ident, $sub:ident, $mul:ident, $div:ident
+        $splat:ident, $as_bits:ident, $sqrt:ident, $add:ident, $sub:ident, $mul:ident, $div:ident;
+        $splat_bits:ident, $and:ident, $max:ident
     ) => {
         /// f32s, in the order of memory. Only functions for the instruction set make one, so that
         /// whoever has one runs on it.
@@ -57,6 +58,38 @@ macro_rules! floats {
             pub fn store(self, to: &mut [f32; $N]) {
                 // SAFETY: as many bytes, which are f32s whatever they are.
                 *to = unsafe { core::mem::transmute::<[$register; 4], [f32; $N]>(self.0) };
+            }
+
+            /// Returns a part of a group.
+            #[inline]
+            #[target_feature(enable = $features)]
+            pub fn load_part(from: &[f32; LANES], part: usize) -> Floats {
+                Floats::load(&from.as_chunks().0[part])
+            }
+
+            #[inline]
+            #[target_feature(enable = $features)]
+            pub fn store_part(self, to: &mut [f32; LANES], part: usize) {
+                self.store(&mut to.as_chunks_mut().0[part]);
+            }
+
+            #[inline]
+            #[target_feature(enable = $features)]
+            pub fn larger_magnitude(mut of: $bits, numbers: Floats) -> $bits {
+                let magnitude = $splat_bits(0x7fff_ffff);
+                for bits in numbers.bits() {
+                    of = $max(of, $and(bits, magnitude));
+                }
+                of
+            }
+
+            #[inline]
+            #[target_feature(enable = $features)]
+            pub fn larger(mut of: $bits, numbers: Floats) -> $bits {
+                for bits in numbers.bits() {
+                    of = $max(of, bits);
+                }
+                of
             }
 
             /// Returns the bits.

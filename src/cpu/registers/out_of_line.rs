@@ -49,10 +49,10 @@ pub trait OutOfLine: Registers {
     );
 }
 
-/// Implements `OutOfLine` for the registers of an instruction set, and declares the steps that
-/// `isa.rs` lists.
+/// Implements `Registers`, by the functions of a module, and `OutOfLine` for the registers of an
+/// instruction set, and declares the steps that `isa.rs` lists.
 macro_rules! compile {
-    ($features:literal, $Set:ident) => {
+    ($features:literal, $Set:ident, $parts:expr, $bits:ident, $none:ident, $largest:path) => {
         use crate::cpu::coded::{Codes, SplitMaster};
         use crate::cpu::convert::Convert;
         use crate::cpu::registers::blocks::{self, Blocks};
@@ -62,6 +62,39 @@ macro_rules! compile {
         use crate::cpu::registers;
         use crate::dtype::Bf16;
         use crate::math::StepScalars;
+
+        impl Registers for $Set {
+            type Floats = Floats;
+            type Codes = Words;
+            type Largest = $bits;
+
+            const PARTS: usize = $parts;
+
+            methods! {
+                fn splat(value: f32) -> Floats = Floats::splat;
+                fn load(from: &[f32; LANES], part: usize) -> Floats = Floats::load_part;
+                fn store(numbers: Floats, to: &mut [f32; LANES], part: usize) = Floats::store_part;
+                fn none() -> $bits = $none;
+                fn larger_magnitude(of: $bits, numbers: Floats) -> $bits
+                    = Floats::larger_magnitude;
+                fn larger(of: $bits, numbers: Floats) -> $bits = Floats::larger;
+                fn largest(of: $bits) -> u32 = $largest;
+                fn decode_bytes(codes: [&[u8; LANES]; 2], part: usize) -> [Floats; 2]
+                    = bytes::decode;
+                fn encode_signed_bytes(wide: Floats, inverse: f32) -> Words = bytes::encode_signed;
+                fn encode_unsigned_bytes(wide: Floats, inverse: f32, noise: Noise) -> Words
+                    = bytes::encode_unsigned;
+                fn store_bytes(codes: Words, to: &mut [u8; LANES], part: usize) = words::store;
+                fn decode_nibbles(codes: [&[u8; LANES]; 2], half: usize, part: usize)
+                    -> [Floats; 2] = nibbles::decode;
+                fn encode_signed_nibbles(wide: Floats, inverse: f32, noise: Noise) -> Words
+                    = nibbles::encode_signed;
+                fn encode_unsigned_nibbles(wide: Floats, inverse: f32, noise: Noise) -> Words
+                    = nibbles::encode_unsigned;
+                fn store_nibbles(codes: Words, half: usize, to: &mut [u8; LANES], part: usize)
+                    = nibbles::store;
+            }
+        }
 
         compile!(@ $features, $Set:
             update_bytes[](
