@@ -14,7 +14,8 @@
 //! backend.rs   the one seam: the update over a table of chunks, here or on a device, which only
 //!              it and optimizer/device/ name
 //! cpu/         loops, one copy per instruction set; blocks, their weights and moments; threads;
-//!              registers.rs: the step of coded moments in those of avx2.rs or avx512.rs
+//!              registers.rs: the step of coded moments in those of avx2.rs or avx512.rs; late.rs:
+//!              that of others in stages, with AVX2
 //! cuda/        a device: its driver, tables, launches, and copies that the processor steps;
 //!              kernels/: CUDA C++ that mirrors math.rs and the loops, and the PTX and machine code
 //! steps.rs     the scalars with which each parameter is stepped
