@@ -42,7 +42,7 @@ use crate::device::Device;
 use crate::dtype::{Bf16, Dtype, F16};
 use crate::error::{Error, TensorProblem};
 use crate::order::Order;
-use crate::sys::memory::Memory;
+use crate::sys::memory::{Memory, Pool};
 use core::ops::Range;
 use core::ptr::with_exposed_provenance_mut;
 
@@ -262,16 +262,16 @@ impl Buffer {
         Buffer::Lent(address as usize)
     }
 
-    /// Allocates a buffer of `n_elements` zeros, which steps pass over with the parameter.
+    /// Returns a buffer of `n_elements` zeros, which steps pass over with the parameter.
     pub fn zeroed(
-        n_elements: u64,
-        dtype: Dtype,
+        pool: &mut Pool,
+        (n_elements, dtype): (u64, Dtype),
         param: &Tensor,
         role: &'static str,
     ) -> Result<Buffer, Error> {
         // A parameter of that many elements exists, but its state may be four times as wide.
         let bytes = (n_elements as usize).saturating_mul(dtype.bytes());
-        Ok(Buffer::Own(Memory::beside(param.address, bytes, role)?))
+        Ok(Buffer::Own(pool.memory(param.address, bytes, role)?))
     }
 
     #[inline]

@@ -27,7 +27,7 @@ use crate::callback::{DecayFilter, LrRatio};
 use crate::config::{Config, GroupConfig, IsaCap, Threads};
 use crate::error::{Error, Label};
 use crate::schedule::Schedule;
-use crate::sys::memory::{Boxed, reserve};
+use crate::sys::memory::{Boxed, Pool, reserve};
 use crate::tensor::Tensor;
 use device::OnDevice;
 use hyper::scaler::Scaler;
@@ -45,6 +45,8 @@ pub struct Optimizer {
     given_lr: f64,
     groups: Vec<GroupConfig>,
     params: Params,
+    /// The memory of small state.
+    pool: Pool,
     /// The memory that steps write has changed since the gradients were compared with it.
     grads_unchecked: bool,
     decay_filter: Option<DecayFilter>,
@@ -86,6 +88,7 @@ impl Optimizer {
             given_lr: config.lr,
             groups,
             params,
+            pool: Pool::default(),
             grads_unchecked: false,
             decay_filter: None,
             lr_ratio: None,

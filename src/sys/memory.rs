@@ -7,11 +7,16 @@
 //! page from the allocator, and places it by hand. `mapped` maps more than that on huge pages. A
 //! mapping costs nothing until it is touched, so that the pages of a large state are allocated by
 //! the thread that first steps them; they go back to the system at once when it is dropped. A
-//! `Block` is the same for bytes that one owner reads and writes.
+//! `Pool` (`pool.rs`) lays small state end to end. A `Block` is memory for bytes that one owner
+//! reads and writes.
 //!
 //! All of it starts on a cache line, and what is not small away from its parameter (`modulus`): a
 //! processor holds a load back behind an earlier store where the low 12 bits of their addresses
 //! are close, and a step loads and stores both at one pace.
+
+mod pool;
+
+pub use pool::Pool;
 
 use crate::error::Error;
 use core::ops::{Deref, DerefMut};
@@ -27,13 +32,15 @@ const PAGES: usize = 64 << 10;
 const ALIASES: usize = 4096;
 /// What an allocator aligns to, unasked.
 const UNASKED: usize = 16;
+/// Added to the bytes of a piece of a pool: no memory is that long.
+const PIECE: usize = 1 << (usize::BITS - 1);
 
 /// An owned allocation, all of whose bytes are initialised. It takes two words, because a step
 /// passes over one or more of them for each parameter.
 pub struct Memory {
     start: NonNull<u8>,
     /// The number of bytes that were asked for, which tells whether the memory was allocated or
-    /// mapped.
+    /// mapped; with `PIECE` if it is of a pool.
     bytes: usize,
 }
 
@@ -52,7 +59,8 @@ impl Memory {
     pub fn beside(address: usize, bytes: usize, what: &'static str) -> Result<Memory, Error> {
         let modulus = modulus(bytes);
         let place = (address % modulus + modulus / 2) / ALIGN * ALIGN % modulus;
-        let start = if bytes < HUGE_PAGE { allocated(bytes, place) } else { mapped(bytes, place) };
+        let start =
+            if bytes < HUGE_PAGE { allocated(bytes, place) } else { mapped(bytes, place, true) };
         let start = start.ok_or(Error::OutOfMemory { what, bytes })?;
         Ok(Memory { start, bytes })
     }
@@ -175,7 +183,8 @@ fn mapped_bytes(bytes: usize, place: usize) -> Option<usize> {
     bytes.checked_add(place)?.checked_next_multiple_of(PAGES)
 }
 
-fn mapped(bytes: usize, place: usize) -> Option<NonNull<u8>> {
+/// Maps zeroed bytes, on huge pages if there is no reason against it.
+fn mapped(bytes: usize, place: usize, is_huge: bool) -> Option<NonNull<u8>> {
     let kept = mapped_bytes(bytes, place)?;
     // One huge page more than is kept, so that the mapping can start on the boundary of one.
     let length = kept.checked_add(HUGE_PAGE)?;
@@ -196,27 +205,39 @@ fn mapped(bytes: usize, place: usize) -> Option<NonNull<u8>> {
             libc::munmap(start, length);
             return None;
         }
-        libc::madvise(first, kept, libc::MADV_HUGEPAGE);
+        if is_huge {
+            libc::madvise(first, kept, libc::MADV_HUGEPAGE);
+        }
         NonNull::new(first.byte_add(place).cast())
+    }
+}
+
+/// Unmaps `bytes`, which begin at `place`.
+///
+/// # Safety
+/// `mapped` returned them, and nobody has them from here on.
+unsafe fn unmap(start: NonNull<u8>, bytes: usize, place: usize) {
+    if let Some(length) = mapped_bytes(bytes, place) {
+        // SAFETY: `mapped` made the mapping with this length on the boundary of a huge page.
+        unsafe { libc::munmap(start.byte_sub(place).as_ptr().cast(), length) };
     }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        let place = self.start.addr().get() % HUGE_PAGE;
-        if self.bytes < HUGE_PAGE {
-            if let Some(layout) = layout(self.bytes) {
-                // SAFETY: `allocated` made this layout, wrote the distance to its start there, and
-                // nobody has freed it.
-                unsafe {
-                    let before = (usize::from(self.start.byte_sub(1).read()) + 1) * UNASKED;
-                    dealloc(self.start.byte_sub(before).as_ptr(), layout);
-                }
+        if self.bytes >= PIECE {
+            // SAFETY: a pool returned the piece, and nobody has given it back.
+            unsafe { pool::give_back(self.start, self.bytes - PIECE) };
+        } else if self.bytes >= HUGE_PAGE {
+            // SAFETY: `mapped` made this mapping, and nobody has unmapped it.
+            unsafe { unmap(self.start, self.bytes, self.start.addr().get() % HUGE_PAGE) };
+        } else if let Some(layout) = layout(self.bytes) {
+            // SAFETY: `allocated` made this layout, wrote the distance to its start there, and
+            // nobody has freed it.
+            unsafe {
+                let before = (usize::from(self.start.byte_sub(1).read()) + 1) * UNASKED;
+                dealloc(self.start.byte_sub(before).as_ptr(), layout);
             }
-        } else if let Some(length) = mapped_bytes(self.bytes, place) {
-            // SAFETY: `mapped` made this mapping with this length on the boundary of a huge page,
-            // and nobody has unmapped it.
-            unsafe { libc::munmap(self.start.byte_sub(place).as_ptr().cast(), length) };
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::error::{Error, TensorProblem};
 use crate::format::Format;
 use crate::order::Order;
 use crate::role::Role;
+use crate::sys::memory::Pool;
 use core::ops::Range;
 
 /// A gradient in memory that the host lends.
@@ -246,6 +247,7 @@ impl Operands {
     /// Allocates the sum of gradients, if there is none yet; `new` does it on a device.
     pub fn prepare_accumulation(
         &mut self,
+        pool: &mut Pool,
         new: impl FnOnce(&Operands) -> Result<Buffer, Error>,
     ) -> Result<(), Error> {
         if self.accumulated().is_none() {
@@ -253,7 +255,7 @@ impl Operands {
                 true => new(self)?,
                 false => {
                     let (param, what) = (&self.param, "accumulated gradients");
-                    Buffer::zeroed(param.n_elements, param.dtype.compute(), param, what)?
+                    Buffer::zeroed(pool, (param.n_elements, param.dtype.compute()), param, what)?
                 }
             };
             self.rare()?.accumulated = Some(sum);

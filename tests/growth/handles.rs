@@ -1,17 +1,9 @@
 //! Handles cost what they are while they live, and next to nothing after: memory goes back, and a new one is
 //! made in the same time however many there are.
 
-use crate::alone;
 use crate::common::cpu_time::seconds;
 use crate::common::handle::{Handle, config};
-
-/// Bytes of memory that the process has now.
-fn resident_bytes() -> usize {
-    // SAFETY: gives back what the allocator holds for nobody.
-    unsafe { libc::malloc_trim(0) };
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
-}
+use crate::{alone, resident_bytes};
 
 #[test]
 fn handles_that_were_destroyed_give_their_memory_back_and_full_tables_are_quick() {

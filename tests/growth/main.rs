@@ -53,6 +53,19 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Bytes of memory that the process has mapped and that it has now.
+fn mapped_and_resident_bytes() -> (usize, usize) {
+    // SAFETY: gives back what the allocator holds for nobody.
+    unsafe { libc::malloc_trim(0) };
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let mut bytes = statm.split(' ').map(|pages| pages.trim().parse::<usize>().unwrap() * 4096);
+    (bytes.next().unwrap(), bytes.next().unwrap())
+}
+
+fn resident_bytes() -> usize {
+    mapped_and_resident_bytes().1
+}
+
 /// What some work returns, and how many bytes more than before were allocated at once while it ran.
 fn most_bytes<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = LIVE.load(Ordering::Relaxed);

@@ -4,12 +4,13 @@ use crate::common::array::{Array, Dtype};
 use crate::common::cpu_time::seconds;
 use crate::common::device::{Device, OnDevice};
 use crate::common::handle::{Handle, Param, config};
-use crate::{LIVE, alone};
+use crate::{LIVE, alone, mapped_and_resident_bytes};
 use adamw::ffi::*;
 use std::sync::atomic::Ordering;
 
 /// Places for many small parameters, and their names.
 struct Many {
+    n_elements: usize,
     memory: Array,
     names: Vec<std::ffi::CString>,
 }
@@ -18,13 +19,18 @@ const N: usize = 4;
 
 impl Many {
     fn new(n: usize) -> Many {
+        Many::of(n, N)
+    }
+
+    fn of(n: usize, n_elements: usize) -> Many {
         let name = |i| std::ffi::CString::new(format!("layers.{i}.weight")).unwrap();
-        Many { memory: Array::zeros(Dtype::F32, n * N), names: (0..n).map(name).collect() }
+        let memory = Array::of(Dtype::F32, &vec![1.0; n * n_elements]);
+        Many { n_elements, memory, names: (0..n).map(name).collect() }
     }
 
     fn add(&self, handle: &Handle, i: usize) -> u32 {
-        let data = self.memory.data().wrapping_byte_add(i * N * 4);
-        handle.add_at(&self.names[i], data, N as u64, ADAMW_DTYPE_F32)
+        let data = self.memory.data().wrapping_byte_add(i * self.n_elements * 4);
+        handle.add_at(&self.names[i], data, self.n_elements as u64, ADAMW_DTYPE_F32)
     }
 }
 
@@ -78,6 +84,50 @@ fn a_parameter_in_place_of_another_again_and_again_takes_no_memory_and_no_place(
     // A step passes over all numbers up to the highest.
     assert!(handle.num_params() <= 2, "{} places", handle.num_params());
     assert!(after < before + 10_000, "{before} bytes, then {after}");
+}
+
+#[test]
+fn small_state_that_comes_and_goes_around_some_that_stays_takes_no_memory() {
+    let _alone = alone();
+    let many = Many::of(20_000, 64);
+    let handle = Handle::new(&config());
+    let round = |round: usize| {
+        let new: Vec<_> = (20 * round..10_000).map(|i| (i, many.add(&handle, i))).collect();
+        new[20..].iter().for_each(|(_, number)| handle.remove(*number).unwrap());
+    };
+    round(0);
+    let before = mapped_and_resident_bytes().0;
+    (1..40).for_each(round);
+    let after = mapped_and_resident_bytes().0;
+    // Some tens of chunks of 2 MiB have a piece that stays.
+    assert!(after < before + (10 << 20), "{before} bytes, then {after}");
+}
+
+#[test]
+fn small_state_that_is_removed_is_given_back() {
+    let _alone = alone();
+    let many = Many::of(50_000, 64);
+    let handle = Handle::new(&config());
+    let before = mapped_and_resident_bytes().0;
+    let numbers: Vec<_> = (0..50_000).map(|i| many.add(&handle, i)).collect();
+    let with = mapped_and_resident_bytes().0;
+    assert!(with > before + 50_000 * 512, "{before} bytes, {with} with state");
+    numbers.iter().for_each(|number| handle.remove(*number).unwrap());
+    let after = mapped_and_resident_bytes().0;
+    assert!(after < before + (8 << 20), "{before} bytes, {with} with state, then {after}");
+}
+
+#[test]
+fn handles_of_few_small_parameters_take_little_each() {
+    let _alone = alone();
+    const HANDLES: usize = 500;
+    let many = Many::of(10, 64);
+    let before = mapped_and_resident_bytes();
+    let handles: Vec<_> = (0..HANDLES).map(|_| Handle::new(&config())).collect();
+    handles.iter().for_each(|handle| (0..10).for_each(|i| _ = many.add(handle, i)));
+    let after = mapped_and_resident_bytes();
+    assert!(after.1 < before.1 + HANDLES * (48 << 10), "{before:?} bytes, then {after:?}");
+    assert!(after.0 < before.0 + HANDLES * (256 << 10), "{before:?} bytes, then {after:?}");
 }
 
 /// The seconds of the shortest of some rounds that each add, find and remove so many parameters beside those there are.

@@ -151,7 +151,8 @@ impl Optimizer {
         let StepGrad { values, device_grad } = self.step_grad(id, grad)?;
         self.check_grad(id, Some(Grad::Dense(values)))?;
         let operands = self.params.revise_operands(id);
-        operands.prepare_accumulation(|operands| self.backend.new_sum(number, operands))?;
+        let new_sum = |operands: &_| self.backend.new_sum(number, operands);
+        operands.prepare_accumulation(&mut self.pool, new_sum)?;
         if let Some(device_grad) = device_grad {
             operands.forget_measured(); // a gradient that is set is downloaded to the same memory
             self.bring_down(id, &device_grad, &values)?;
