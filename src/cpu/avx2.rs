@@ -1,7 +1,7 @@
-//! Thirty-two numbers in registers of AVX2, and their codes as words of 16 bits, of which a
-//! register has sixteen.
+//! Thirty-two numbers in registers of AVX2, and their codes as words of 16 bits in two.
 
 mod bytes;
+mod halves;
 mod nibbles;
 mod words;
 
@@ -33,7 +33,7 @@ impl Avx2 {
     }
 }
 
-compile!("avx2,f16c", Avx2, LANES / PART, __m256i, _mm256_setzero_si256, largest);
+compile!("avx2,f16c", Avx2, PART, true, __m256i, _mm256_setzero_si256, largest);
 
 #[inline]
 #[target_feature(enable = "avx2,f16c")]

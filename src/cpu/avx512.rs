@@ -2,6 +2,7 @@
 //! register has thirty-two.
 
 mod bytes;
+mod halves;
 mod nibbles;
 mod words;
 
@@ -39,7 +40,8 @@ impl Avx512 {
 compile!(
     "avx512f,avx512bw,avx512dq,avx512vl",
     Avx512,
-    1,
+    LANES,
+    false,
     __m512i,
     _mm512_setzero_si512,
     _mm512_reduce_max_epu32

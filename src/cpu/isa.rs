@@ -29,7 +29,7 @@ use crate::sys;
 use crate::tensor::PlainRun;
 
 #[cfg(target_arch = "x86_64")]
-mod x86;
+pub(super) mod x86;
 
 /// Declares `Isa` from its loops, each once: the table of function pointers, a copy of every loop
 /// for each instruction set, and the methods that call them. Methods of `converting` return
@@ -162,12 +162,12 @@ loops! {
         update_split_bytes(
             scalars: &StepScalars<f32>, master: SplitMaster, grad: &[Bf16], moments: [Codes; 2],
             noise: Noise, wide: [&mut [f32]; 2]
-        ) = leaf::update_split_bytes::<Own>;
+        ) = leaf::update_split_bytes;
         /// Steps whole blocks of split masters whose moments have 4 bits.
         update_split_nibbles(
             scalars: &StepScalars<f32>, master: SplitMaster, grad: &[Bf16], moments: [Codes; 2],
             noise: [Noise; 2], wide: &mut [f32]
-        ) = leaf::update_split_nibbles::<Own>;
+        ) = leaf::update_split_nibbles;
     }
 
     /// Steps small f32 parameters until one is of another kind, or there is more to do for it.

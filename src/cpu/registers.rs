@@ -1,8 +1,8 @@
 //! The step of coded moments in registers: the bits of `coded.rs`, by other ways.
 //!
-//! Sixty-four elements of a block are stepped (`math.rs`), and as many of the block before are
-//! encoded meanwhile: what waits for the divider, and for a block's largest magnitudes, has other
-//! work beside it (`blocks.rs`). An instruction set decodes and encodes (`set.rs`; `avx2.rs`,
+//! A part of a block is stepped (`math.rs`), and one of the block before is encoded meanwhile: what
+//! waits for the divider, and for a block's largest magnitudes, has other work beside it
+//! (`blocks.rs`). An instruction set decodes and encodes (`set.rs`; `avx2.rs`,
 //! `avx512.rs`), in words of 16 bits, the upper halves of f32s, where these tell enough. Parameters
 //! are f32s, or split masters, joined and split in registers (`params.rs`).
 #![forbid(unsafe_code)]
@@ -16,12 +16,10 @@ pub mod words;
 
 use super::coded::{self, Codes, SplitMaster};
 use crate::codes::{self, nibbles};
-use crate::cpu::convert::Convert;
 use crate::dtype::Bf16;
 use crate::math::StepScalars;
 use crate::noise::Noise;
 use blocks::{Blocks, is_finite};
-use core::marker::PhantomData;
 use lanes::LANES;
 use out_of_line::OutOfLine;
 use params::{InF32, InHalves, Params, moments_of};
@@ -142,7 +140,7 @@ fn step_nibbles(
 
 /// Steps whole blocks of split masters whose moments have 8 bits.
 #[inline(always)]
-pub fn update_split_bytes<C: Convert>(
+pub fn update_split_bytes(
     registers: impl OutOfLine,
     scalars: &StepScalars<f32>,
     master: SplitMaster,
@@ -152,13 +150,13 @@ pub fn update_split_bytes<C: Convert>(
     wide: [&mut [f32]; 2],
 ) {
     let n_blocks = grad.len() / codes::BLOCK;
-    let params = InHalves { master, grad, by: PhantomData::<C> };
+    let params = InHalves { master, grad };
     step_bytes(registers, n_blocks, scalars, params, &mut moments, noise, wide);
 }
 
 /// Steps whole blocks of split masters whose moments have 4 bits.
 #[inline(always)]
-pub fn update_split_nibbles<C: Convert>(
+pub fn update_split_nibbles(
     registers: impl OutOfLine,
     scalars: &StepScalars<f32>,
     master: SplitMaster,
@@ -168,7 +166,7 @@ pub fn update_split_nibbles<C: Convert>(
     wide: &mut [f32],
 ) {
     let n_blocks = grad.len() / nibbles::BLOCK;
-    let params = InHalves { master, grad, by: PhantomData::<C> };
+    let params = InHalves { master, grad };
     step_nibbles(registers, n_blocks, scalars, params, &mut moments, noise, wide);
 }
 
@@ -215,6 +213,7 @@ fn step_blocks<P: Params, const N: usize, const BYTES: usize>(
     while i < n_blocks {
         let inverse = registers.step_alone(&mut blocks, i);
         let inverse = registers.step_further(&mut blocks, &mut i, n_blocks, inverse);
+        registers.finish(&mut blocks, i);
         match is_finite(inverse) {
             true => registers.encode(&mut blocks, i, inverse),
             false => blocks.encode_any(i, inverse),

@@ -1,9 +1,9 @@
 //! Codes of 8 bits, thirty-two at once.
 
 use super::Floats;
-use super::words::{Words, bytes, floats, random, upper_halves, without_negative_0};
+use super::words::{Words, floats, in_lower, in_upper, random, upper_halves, without_negative_0};
 use crate::codes::{DROPPED, unsigned};
-use crate::cpu::registers::lanes::{LANES, each};
+use crate::cpu::registers::lanes::each;
 use crate::cpu::registers::words::{DROPPED_OF_WORD, bias, knee};
 use crate::noise::Noise;
 use core::arch::x86_64::*;
@@ -15,29 +15,26 @@ const DOWN: i32 = 8 - UP;
 /// Returns what the codes of both moments stand for, beside their scales.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-pub fn decode(codes: [&[u8; LANES]; 2], part: usize) -> [Floats; 2] {
-    [signed(bytes(codes[0], part)), unsigned(bytes(codes[1], part))]
+pub fn decode([first, second]: [&[u8]; 2], at: usize) -> [Floats; 2] {
+    [signed(in_upper(first, at)), unsigned(in_lower(second, at))]
 }
 
 /// See `signed::decode`.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn signed(codes: __m256i) -> Floats {
+fn signed(codes: Words) -> Floats {
     let mask = _mm256_set1_epi16(0x7f << DROPPED_OF_WORD);
-    let upper = [_mm256_slli_epi16::<UP>(codes), _mm256_srli_epi16::<DOWN>(codes)];
+    let upper = each!(Q in 2: _mm256_srli_epi16::<DOWN>(codes[Q]));
     let words = magnitudes::<127>(each!(Q in 2: _mm256_and_si256(upper[Q], mask)));
-    let signs = [_mm256_slli_epi16::<8>(codes), codes];
     let sign = _mm256_set1_epi16(i16::MIN);
-    floats(each!(Q in 2: _mm256_or_si256(words[Q], _mm256_and_si256(signs[Q], sign))))
+    floats(each!(Q in 2: _mm256_or_si256(words[Q], _mm256_and_si256(codes[Q], sign))))
 }
 
 /// See `unsigned::decode`.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn unsigned(codes: __m256i) -> Floats {
-    let mask = _mm256_set1_epi16(0xff << DROPPED_OF_WORD);
-    let upper = [_mm256_slli_epi16::<UP>(codes), _mm256_srli_epi16::<DOWN>(codes)];
-    floats(magnitudes::<255>(each!(Q in 2: _mm256_and_si256(upper[Q], mask))))
+fn unsigned(codes: Words) -> Floats {
+    floats(magnitudes::<255>(each!(Q in 2: _mm256_slli_epi16::<UP>(codes[Q]))))
 }
 
 /// See `Taper::decode`.
@@ -67,23 +64,24 @@ pub fn encode_signed(wide: Floats, inverse_scale: f32) -> Words {
     let sums = each!(Q in 2: _mm256_add_epi16(magnitudes[Q], larger[Q]));
     let less = _mm256_set1_epi16(const { bias::<127>() - (1 << (DROPPED_OF_WORD - 1)) });
     let codes = each!(Q in 2: _mm256_subs_epu16(sums[Q], less));
-    let codes = each!(Q in 2: _mm256_srli_epi16::<{ DROPPED_OF_WORD as i32 }>(codes[Q]));
+    let codes = each!(Q in 2: _mm256_srli_epi16::<UP>(codes[Q]));
     let sign = _mm256_set1_epi16(0x80);
     let signs = each!(Q in 2: _mm256_and_si256(_mm256_srli_epi16::<8>(words[Q]), sign));
     each!(Q in 2: _mm256_or_si256(codes[Q], signs[Q]))
 }
 
-/// See `unsigned::encode_randomly`.
+/// See `unsigned::encode_randomly`. Where the largest, times the reciprocal, is a little more than
+/// 1, the word may be more than 255, which is stored for it.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 pub fn encode_unsigned(wide: Floats, inverse_scale: f32, noise: Noise) -> Words {
     const SHIFT: i32 = 32 - DROPPED as i32;
     let noise = random(noise);
+    let up = each!(Q in 4: _mm256_srli_epi32::<SHIFT>(noise[Q]));
     let values = wide.bits();
     let bits = (wide * Floats::splat(inverse_scale)).bits();
     let knee = _mm256_set1_epi32(unsigned::Magnitude::KNEE as i32);
     let sums = each!(Q in 4: _mm256_add_epi32(bits[Q], _mm256_max_epi32(bits[Q], knee)));
-    let up = each!(Q in 4: _mm256_srli_epi32::<SHIFT>(noise[Q]));
     let sums = each!(Q in 4: _mm256_add_epi32(sums[Q], up[Q]));
     // 0 where the value is 0, and only there
     let words = upper_halves(each!(Q in 4: _mm256_sign_epi32(sums[Q], values[Q])));
@@ -92,7 +90,5 @@ pub fn encode_unsigned(wide: Floats, inverse_scale: f32, noise: Noise) -> Words 
     let least = _mm256_set1_epi16(1 << DROPPED_OF_WORD);
     let least = each!(Q in 2: _mm256_sign_epi16(least, words[Q]));
     let codes = each!(Q in 2: _mm256_max_epi16(codes[Q], least[Q]));
-    let codes = each!(Q in 2: _mm256_srli_epi16::<{ DROPPED_OF_WORD as i32 }>(codes[Q]));
-    // The largest, times the reciprocal, may be a little more than 1.
-    each!(Q in 2: _mm256_min_epi16(codes[Q], _mm256_set1_epi16(255)))
+    each!(Q in 2: _mm256_srli_epi16::<UP>(codes[Q]))
 }

@@ -1,11 +1,12 @@
 //! Codes of 4 bits, thirty-two at once.
 
 use super::words::{
-    Words, bytes, floats, in_order, random, store as store_bytes, upper_halves, without_negative_0,
+    Words, floats, in_lower, in_order, random, store as store_bytes, twice, upper_halves,
+    without_negative_0,
 };
 use super::{Floats, PART};
 use crate::codes::nibbles::{BIAS_SIGNED, BIAS_UNSIGNED, FRACTION, SIGN, SMALLEST};
-use crate::cpu::registers::lanes::{LANES, each};
+use crate::cpu::registers::lanes::each;
 use crate::cpu::registers::words::{FRACTION_OF_WORD, SIGNED, Table, UNSIGNED};
 use crate::noise::Noise;
 use core::arch::x86_64::*;
@@ -14,32 +15,27 @@ use core::mem::transmute;
 /// Returns what the codes of a half of a block stand for, beside their scales.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-pub fn decode(codes: [&[u8; LANES]; 2], half: usize, part: usize) -> [Floats; 2] {
+pub fn decode([first, second]: [&[u8]; 2], half: usize, at: usize) -> [Floats; 2] {
     [
-        decode_half(&SIGNED, bytes(codes[0], part), half),
-        decode_half(&UNSIGNED, bytes(codes[1], part), half),
+        decode_half(&SIGNED, in_lower(first, at), half),
+        decode_half(&UNSIGNED, in_lower(second, at), half),
     ]
 }
 
+/// A code of 0 stands for 0, so that the halves of words that have no code become 0.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn decode_half([lower, upper]: &[Table; 2], codes: __m256i, half: usize) -> Floats {
-    let codes = if half == 0 { codes } else { _mm256_srli_epi16::<4>(codes) };
-    let codes = _mm256_and_si256(codes, _mm256_set1_epi8(0xf));
-    let lower = _mm256_shuffle_epi8(twice(lower), codes);
-    let upper = _mm256_shuffle_epi8(twice(upper), codes);
-    let byte = _mm256_set1_epi16(0xff);
-    floats([
-        _mm256_or_si256(_mm256_and_si256(lower, byte), _mm256_slli_epi16::<8>(upper)),
-        _mm256_or_si256(_mm256_srli_epi16::<8>(lower), _mm256_andnot_si256(byte, upper)),
-    ])
-}
-
-#[inline]
-#[target_feature(enable = "avx2,f16c")]
-fn twice(table: &Table) -> __m256i {
-    // SAFETY: as many bytes, of which a register holds any.
-    _mm256_broadcastsi128_si256(unsafe { transmute::<Table, __m128i>(*table) })
+fn decode_half([lower, upper]: &[Table; 2], codes: Words, half: usize) -> Floats {
+    let code = _mm256_set1_epi16(0xf);
+    let codes = match half {
+        0 => codes,
+        _ => each!(Q in 2: _mm256_srli_epi16::<4>(codes[Q])),
+    };
+    let codes = each!(Q in 2: _mm256_and_si256(codes[Q], code));
+    let lower = each!(Q in 2: _mm256_shuffle_epi8(twice(lower), codes[Q]));
+    let codes = each!(Q in 2: _mm256_slli_epi16::<8>(codes[Q]));
+    let upper = each!(Q in 2: _mm256_shuffle_epi8(twice(upper), codes[Q]));
+    floats(each!(Q in 2: _mm256_or_si256(lower[Q], upper[Q])))
 }
 
 /// See `nibbles::encode_signed`.
@@ -98,14 +94,14 @@ fn within<const BIAS: u32, const TOP: i16>(octaves: Words) -> Words {
 /// Stores the codes of a half of a block: the first one over what was there, the other beside it.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-pub fn store(codes: Words, half: usize, to: &mut [u8; LANES], part: usize) {
+pub fn store(codes: Words, half: usize, to: &mut [u8], at: usize) {
     if half == 0 {
-        return store_bytes(codes, to, part);
+        return store_bytes(codes, to, at);
     }
-    let upper = in_order(each!(Q in 2: _mm256_slli_epi16::<4>(codes[Q])));
+    let upper = _mm256_slli_epi16::<4>(in_order(codes));
     // SAFETY: as many bytes, whatever they are.
     let upper = unsafe { transmute::<__m256i, [u8; PART]>(upper) };
-    for (both, upper) in to.as_chunks_mut::<PART>().0[part].iter_mut().zip(upper) {
+    for (both, upper) in to.as_chunks_mut::<PART>().0[at].iter_mut().zip(upper) {
         *both |= upper;
     }
 }

@@ -6,55 +6,77 @@
 //! bytes, as they are in memory, are brought to that order, and back.
 
 use super::{Floats, PART};
-use crate::cpu::registers::lanes::{LANES, each};
+use crate::cpu::registers::lanes::each;
 use crate::noise::Noise;
 use core::arch::x86_64::*;
 use core::mem::transmute;
 
 pub type Words = [__m256i; 2];
 
-/// Returns bytes whose every four are those of one number in a, c, b and d, from bytes in the order
-/// of memory, or the other way round.
+/// Numbers of a register of words.
+const N: usize = PART / 2;
+
+/// Returns the bytes of a part as the lower halves of words.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn turned(bytes: __m256i) -> __m256i {
-    let in_rows = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 2, 6, 1, 5, 3, 7));
-    _mm256_shuffle_epi8(in_rows, transposing())
+pub fn in_lower(from: &[u8], at: usize) -> Words {
+    const LOWER: [i8; 2 * N] = places(0);
+    moved(from, at, LOWER)
 }
 
-/// The places of sixteen bytes as rows of four, when rows become columns, in each half.
+/// Returns the bytes of a part as the upper halves of words.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn transposing() -> __m256i {
-    let columns = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    _mm256_broadcastsi128_si256(columns)
+pub fn in_upper(from: &[u8], at: usize) -> Words {
+    const UPPER: [i8; 2 * N] = places(1);
+    moved(from, at, UPPER)
 }
 
-/// Returns the bytes of a part, in the order of words: lower bytes of the first register's words,
-/// and upper bytes of those of the second.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-pub fn bytes(from: &[u8; LANES], part: usize) -> __m256i {
+fn moved(from: &[u8], at: usize, places: [i8; 2 * N]) -> Words {
+    let from = from.as_chunks::<PART>().0[at].as_chunks().0;
     // SAFETY: as many bytes, of which a register holds any.
-    turned(unsafe { transmute::<[u8; PART], __m256i>(from.as_chunks().0[part]) })
+    let places = unsafe { transmute::<[i8; 2 * N], __m256i>(places) };
+    each!(Q in 2: _mm256_shuffle_epi8(twice(&from[Q]), places))
 }
 
-/// Returns codes of words as the bytes of a part, in the order of memory.
+/// Returns sixteen bytes in both halves.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-pub fn in_order(codes: Words) -> __m256i {
-    let bytes = _mm256_or_si256(codes[0], _mm256_slli_epi16::<8>(codes[1]));
-    let in_rows = _mm256_shuffle_epi8(bytes, transposing());
-    _mm256_permutevar8x32_epi32(in_rows, _mm256_setr_epi32(0, 4, 2, 6, 1, 5, 3, 7))
+pub fn twice(bytes: &[u8; N]) -> __m256i {
+    // SAFETY: as many bytes, of which a register holds any.
+    _mm256_broadcastsi128_si256(unsafe { transmute::<[u8; N], __m128i>(*bytes) })
+}
+
+/// Returns the places of bytes that become a half of each word; the other half is 0.
+const fn places(half: usize) -> [i8; 2 * N] {
+    let mut places = [-1; 2 * N];
+    let mut word = 0;
+    while word < N {
+        places[2 * word + half] = (word / 2 + word % 2 * 8) as i8;
+        word += 1;
+    }
+    places
+}
+
+/// Returns words as bytes in the order of memory, 255 for more than that.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+pub fn in_order(words: Words) -> __m256i {
+    let bytes = _mm256_packus_epi16(words[0], words[1]);
+    let places = _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15);
+    let fours = _mm256_shuffle_epi8(bytes, _mm256_broadcastsi128_si256(places));
+    _mm256_permutevar8x32_epi32(fours, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7))
 }
 
 /// Stores codes, one in each byte.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-pub fn store(codes: Words, to: &mut [u8; LANES], part: usize) {
+pub fn store(codes: Words, to: &mut [u8], at: usize) {
     // SAFETY: as many bytes, whatever they are.
     let bytes = unsafe { transmute::<__m256i, [u8; PART]>(in_order(codes)) };
-    to.as_chunks_mut().0[part] = bytes;
+    to.as_chunks_mut().0[at] = bytes;
 }
 
 /// Returns the f32s of which words are the upper halves, and whose lower halves are 0.

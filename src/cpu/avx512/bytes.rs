@@ -11,8 +11,9 @@ use core::arch::x86_64::*;
 /// Returns what the codes of both moments stand for, beside their scales.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-pub fn decode(codes: [&[u8; LANES]; 2], _part: usize) -> [Floats; 2] {
-    [decode_signed(codes[0]), decode_unsigned(codes[1])]
+pub fn decode(codes: [&[u8]; 2], at: usize) -> [Floats; 2] {
+    let [first, second] = codes.map(|codes| &codes.as_chunks().0[at]);
+    [decode_signed(first), decode_unsigned(second)]
 }
 
 /// See `signed::decode`.

@@ -1,7 +1,9 @@
 //! Codes of 4 bits, sixty-four at once: those of a half of a block.
 
 use super::Floats;
-use super::words::{Words, floats, joined, mixed, random, upper_halves, words};
+use super::words::{
+    Words, floats, in_order, joined, mixed, random, store as store_bytes, upper_halves, words,
+};
 use crate::codes::ONE;
 use crate::codes::nibbles::{BIAS_SIGNED, BIAS_UNSIGNED, FRACTION, SIGN, SMALLEST};
 use crate::cpu::registers::lanes::{LANES, each};
@@ -13,8 +15,9 @@ use core::mem::transmute;
 /// Returns what the codes of a half of a block stand for, beside their scales.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-pub fn decode(codes: [&[u8; LANES]; 2], half: usize, _part: usize) -> [Floats; 2] {
-    [decode_half(&SIGNED, codes[0], half), decode_half(&UNSIGNED, codes[1], half)]
+pub fn decode(codes: [&[u8]; 2], half: usize, at: usize) -> [Floats; 2] {
+    let [first, second] = codes.map(|codes| &codes.as_chunks().0[at]);
+    [decode_half(&SIGNED, first, half), decode_half(&UNSIGNED, second, half)]
 }
 
 #[inline]
@@ -90,13 +93,12 @@ fn octaves(bits: [__m512i; 4], noise: Noise) -> Words {
 /// Stores the codes of a half of a block: the first one over what was there, the other beside it.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-pub fn store(codes: Words, half: usize, to: &mut [u8; LANES], part: usize) {
+pub fn store(codes: Words, half: usize, to: &mut [u8], at: usize) {
     if half == 0 {
-        return super::words::store(codes, to, part);
+        return store_bytes(codes, to, at);
     }
-    let mut upper = [0; LANES];
-    super::words::store(each!(Q in 2: _mm512_slli_epi16::<4>(codes[Q])), &mut upper, part);
-    for (both, upper) in to.iter_mut().zip(upper) {
+    let upper = in_order(each!(Q in 2: _mm512_slli_epi16::<4>(codes[Q])));
+    for (both, upper) in to.as_chunks_mut::<LANES>().0[at].iter_mut().zip(upper) {
         *both |= upper;
     }
 }

@@ -74,11 +74,18 @@ pub fn random(noise: Noise) -> [__m512i; 4] {
     unsafe { transmute::<[u32; LANES], [__m512i; 4]>(words) }
 }
 
-/// Stores the lower halves of words.
+/// Returns the lower halves of words.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-pub fn store(words: Words, to: &mut [u8; LANES], _part: usize) {
+pub fn in_order(words: Words) -> [u8; LANES] {
     let bytes = each!(Q in 2: _mm512_cvtepi16_epi8(words[Q]));
     // SAFETY: as many bytes, whatever they are.
-    *to = unsafe { transmute::<[__m256i; 2], [u8; LANES]>(bytes) };
+    unsafe { transmute::<[__m256i; 2], [u8; LANES]>(bytes) }
+}
+
+/// Stores codes, one in each byte.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub fn store(codes: Words, to: &mut [u8], at: usize) {
+    to.as_chunks_mut().0[at] = in_order(codes);
 }

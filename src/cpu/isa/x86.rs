@@ -6,7 +6,7 @@
 
 mod avx2;
 
-pub use avx2::{F16c, update};
+pub use avx2::{F16c, Floats as Sixteen, update};
 
 use crate::cpu::convert::{Convert, GROUP};
 use crate::cpu::groups::Loop;

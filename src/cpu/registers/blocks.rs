@@ -3,7 +3,7 @@
 
 use super::IN_BYTES;
 use super::lanes::LANES;
-use super::params::{Block, Groups, Params, groups, groups_mut};
+use super::params::{Groups, Params, groups, groups_mut};
 use super::set::Registers;
 use crate::codes::nibbles;
 use crate::cpu::coded::{self, Codes};
@@ -77,22 +77,85 @@ pub fn is_finite(inverse: [f32; 2]) -> bool {
     inverse.iter().all(|inverse| *inverse > 0.0)
 }
 
-/// Steps block `i`, while none is encoded. Returns the reciprocals of its scales.
+/// A block while it is stepped.
+struct Stepping<'a, R: Registers, const N: usize, const BYTES: usize> {
+    registers: R,
+    codes: [&'a Groups<u8, BYTES>; 2],
+    scales: [R::Floats; 2],
+    wide: [&'a mut Groups<f32, N>; 2],
+}
+
+impl<'a, R: Registers, const N: usize, const BYTES: usize> Stepping<'a, R, N, BYTES> {
+    #[inline(always)]
+    fn new(
+        registers: R,
+        codes: [&'a Groups<u8, BYTES>; 2],
+        scales: [f32; 2],
+        wide: &'a mut [&mut Groups<f32, N>; 2],
+    ) -> Self {
+        let scales = scales.map(|scale| registers.splat(scale));
+        let wide = wide.each_mut().map(|wide| &mut **wide);
+        Stepping { registers, codes, scales, wide }
+    }
+
+    /// Steps the moments of a part. Returns exp_avg, and the root of exp_avg_sq.
+    #[inline(always)]
+    fn step(
+        &mut self,
+        scalars: &StepScalars<R::Floats>,
+        grad: R::Floats,
+        largest: &mut [R::Largest; 2],
+        at: usize,
+    ) -> [R::Floats; 2] {
+        let (registers, codes) = (self.registers, self.codes.map(|codes| codes.as_flattened()));
+        let [exp_avg, exp_avg_sq] = match in_bytes::<N>() {
+            true => registers.decode_bytes(codes, at),
+            false => {
+                let [half, at] = in_half::<R>(at);
+                registers.decode_nibbles(codes, half, at)
+            }
+        };
+        let (exp_avg, exp_avg_sq) = (exp_avg * self.scales[0], exp_avg_sq * self.scales[1]);
+        let (exp_avg, exp_avg_sq) = moments(scalars, grad, exp_avg, exp_avg_sq);
+        registers.store(exp_avg, self.wide[0].as_flattened_mut(), at);
+        registers.store(exp_avg_sq, self.wide[1].as_flattened_mut(), at);
+        largest[0] = registers.larger_magnitude(largest[0], exp_avg);
+        largest[1] = registers.larger(largest[1], exp_avg_sq);
+        [exp_avg, exp_avg_sq.sqrt()]
+    }
+}
+
+/// Returns the bits of the largest magnitudes.
+#[inline(always)]
+fn magnitudes<R: Registers>(registers: R, largest: [R::Largest; 2]) -> [u32; 2] {
+    // A second moment is not negative, but a NaN may have a sign.
+    largest.map(|largest| registers.largest(largest) & 0x7fff_ffff)
+}
+
+/// Steps block `i`, while none is encoded, but for the last part of its parameters. Returns the
+/// reciprocals of its scales.
 #[inline(always)]
 pub fn step_alone<R: Registers, P: Params, const N: usize, const BYTES: usize>(
     registers: R,
     blocks: &mut Blocks<P, N, BYTES>,
     i: usize,
 ) -> [f32; 2] {
+    let scalars = &blocks.scalars.map(|scalar| registers.splat(scalar));
     let scales = blocks.moments.each_ref().map(|moment| moment.scales[i]);
     let codes = blocks.moments.each_ref();
     let codes = codes.map(|moment| groups(&moment.codes[i * BYTES * LANES..]));
-    let (mut params, wide) = (blocks.params.block::<N>(i * N * LANES), &mut blocks.wide[i % 2]);
-    let scalars = blocks.scalars;
-    let largest =
-        step::<_, N, BYTES, false>(registers, scalars, scales, &mut params, codes, wide, None);
+    let places = i * N * LANES..(i + 1) * N * LANES;
+    let (mut params, wide) = (blocks.params.at(places.clone(), places), &mut blocks.wide[i % 2]);
+    let mut largest = [registers.none(); 2];
+    let mut block = Stepping::<R, N, BYTES>::new(registers, codes, scales, wide);
+    for at in 0..n_parts::<R, N>() {
+        let stepped = block.step(scalars, params.grad(registers, at), &mut largest, at);
+        if !R::LATE || at + 1 < n_parts::<R, N>() {
+            move_part(registers, scalars, &mut params, stepped, at);
+        }
+    }
     drop(params);
-    blocks.set_scales(i, largest)
+    blocks.set_scales(i, magnitudes(registers, largest))
 }
 
 /// Steps the blocks after block `i`, and encodes the one before each, up to the last of so many, or
@@ -105,31 +168,96 @@ pub fn step_further<R: Registers, P: Params, const N: usize, const BYTES: usize>
     n_blocks: usize,
     mut inverse: [f32; 2],
 ) -> [f32; 2] {
+    // In memory, so that the compiler aligns the frame: no register is spilled across two lines.
+    let none = core::hint::black_box(registers.none());
+    let scalars = &blocks.scalars.map(|scalar| registers.splat(scalar));
     while *i + 1 < n_blocks && is_finite(inverse) {
         let noise = noise_of::<N>(blocks.noise, *i);
         *i += 1;
         let start = *i * BYTES * LANES;
         let scales = blocks.moments.each_ref().map(|moment| moment.scales[*i]);
-        let mut params = blocks.params.block::<N>(*i * N * LANES);
         let [even, odd] = &mut blocks.wide;
         let (wide, last) = if i.is_multiple_of(2) { (even, odd) } else { (odd, even) };
         let [first, second] =
             blocks.moments.each_mut().map(|moment| moment.codes.split_at_mut(start));
         let before = [first.0, second.0];
-        let before = Stepped {
+        let mut before: Stepped<N, BYTES> = Stepped {
             codes: before.map(|codes| groups_mut(&mut codes[start - BYTES * LANES..])),
             wide: last.each_ref().map(|wide| &**wide),
             inverse,
             noise,
         };
         let codes = [groups(first.1), groups(second.1)];
-        let (scalars, before) = (blocks.scalars, Some(before));
-        let largest =
-            step::<_, N, BYTES, true>(registers, scalars, scales, &mut params, codes, wide, before);
+        let (start, end) = (*i * N * LANES, (*i + 1) * N * LANES);
+        let lag = if R::LATE { R::PART } else { 0 };
+        let mut params = blocks.params.at(start - lag..end - lag, start..end);
+        let mut largest = [none; 2];
+        let mut block = Stepping::<R, N, BYTES>::new(registers, codes, scales, wide);
+        let mut late = last_part(registers, before.wide);
+        for at in 0..n_parts::<R, N>() {
+            if !R::LATE {
+                late = block.step(scalars, params.grad(registers, at), &mut largest, at);
+            }
+            let direction = direction(scalars, late[0], late[1]);
+            let first = encode_first(registers, &before, at);
+            let second = encode_second(registers, &before, at);
+            if R::LATE {
+                late = block.step(scalars, params.grad(registers, at), &mut largest, at);
+            }
+            store_codes(registers, &mut before, [first, second], at);
+            let param = params.param(registers, at);
+            params.set(registers, at, moved(scalars, param, direction));
+        }
         drop(params);
-        inverse = blocks.set_scales(*i, largest);
+        inverse = blocks.set_scales(*i, magnitudes(registers, largest));
     }
     inverse
+}
+
+/// Moves the last part of the parameters of block `i`, if that is late.
+#[inline(always)]
+pub fn finish<R: Registers, P: Params, const N: usize, const BYTES: usize>(
+    registers: R,
+    blocks: &mut Blocks<P, N, BYTES>,
+    i: usize,
+) {
+    if !R::LATE {
+        return;
+    }
+    let scalars = &blocks.scalars.map(|scalar| registers.splat(scalar));
+    let late = last_part(registers, blocks.wide[i % 2].each_ref().map(|wide| &**wide));
+    let end = (i + 1) * N * LANES;
+    let mut params = blocks.params.at(end - R::PART..end, end..end);
+    move_part(registers, scalars, &mut params, late, 0);
+}
+
+/// Returns, of the last part of a block, exp_avg and the root of exp_avg_sq.
+#[inline(always)]
+fn last_part<R: Registers, const N: usize>(
+    registers: R,
+    wide: [&Groups<f32, N>; 2],
+) -> [R::Floats; 2] {
+    let [exp_avg, exp_avg_sq] =
+        wide.map(|wide| registers.load(wide.as_flattened(), n_parts::<R, N>() - 1));
+    [exp_avg, exp_avg_sq.sqrt()]
+}
+
+#[inline(always)]
+fn move_part<R: Registers>(
+    registers: R,
+    scalars: &StepScalars<R::Floats>,
+    params: &mut impl Params,
+    [exp_avg, root]: [R::Floats; 2],
+    at: usize,
+) {
+    let direction = direction(scalars, exp_avg, root);
+    let param = params.param(registers, at);
+    params.set(registers, at, moved(scalars, param, direction));
+}
+
+/// Returns the number of parts of a block.
+const fn n_parts<R: Registers, const N: usize>() -> usize {
+    N * LANES / R::PART
 }
 
 /// Returns whether blocks of so many groups have codes of 8 bits.
@@ -146,100 +274,65 @@ pub fn encode<R: Registers, P: Params, const N: usize, const BYTES: usize>(
     inverse: [f32; 2],
 ) {
     let mut block = blocks.stepped(i, inverse);
-    for group in 0..N {
-        for part in 0..R::PARTS {
-            encode_first(registers, &mut block, group, part);
-            encode_second(registers, &mut block, group, part);
-        }
+    for at in 0..n_parts::<R, N>() {
+        let codes = [encode_first(registers, &block, at), encode_second(registers, &block, at)];
+        store_codes(registers, &mut block, codes, at);
     }
 }
 
-/// Steps a block, and encodes the one before. Returns the bits of the largest magnitudes.
+/// Returns the half of a block of 4 bits that a part is in, and its place there.
 #[inline(always)]
-fn step<R: Registers, const N: usize, const BYTES: usize, const ENCODES: bool>(
-    registers: R,
-    scalars: &StepScalars<f32>,
-    scales: [f32; 2],
-    params: &mut impl Block,
-    codes: [&Groups<u8, BYTES>; 2],
-    wide: &mut [&mut Groups<f32, N>; 2],
-    mut before: Option<Stepped<N, BYTES>>,
-) -> [u32; 2] {
-    let scalars = &scalars.map(|scalar| registers.splat(scalar));
-    let scales = scales.map(|scale| registers.splat(scale));
-    let mut largest = [registers.none(); 2];
-    let [first, second] = wide;
-    for (group, (first, second)) in first.iter_mut().zip(second.iter_mut()).enumerate() {
-        let mut buffers = [[0.0; LANES]; 2];
-        let (param, grad) = params.open(group, &mut buffers);
-        for part in 0..R::PARTS {
-            let [exp_avg, exp_avg_sq] = match in_bytes::<N>() {
-                true => registers.decode_bytes(codes.map(|codes| &codes[group]), part),
-                false => registers.decode_nibbles(codes.map(|codes| &codes[0]), group, part),
-            };
-            let (exp_avg, exp_avg_sq) = (exp_avg * scales[0], exp_avg_sq * scales[1]);
-            let grad = registers.load(grad, part);
-            let (exp_avg, exp_avg_sq) = moments(scalars, grad, exp_avg, exp_avg_sq);
-            registers.store(exp_avg, first, part);
-            registers.store(exp_avg_sq, second, part);
-            let root = exp_avg_sq.sqrt();
-            largest[0] = registers.larger_magnitude(largest[0], exp_avg);
-            largest[1] = registers.larger(largest[1], exp_avg_sq);
-            if let (true, Some(before)) = (ENCODES, &mut before) {
-                encode_first(registers, before, group, part);
-            }
-            let direction = direction(scalars, exp_avg, root);
-            if let (true, Some(before)) = (ENCODES, &mut before) {
-                encode_second(registers, before, group, part);
-            }
-            let after = moved(scalars, registers.load(param, part), direction);
-            registers.store(after, param, part);
-        }
-        params.close(group, &buffers[0]);
-    }
-    // A second moment is not negative, but a NaN may have a sign.
-    largest.map(|largest| registers.largest(largest) & 0x7fff_ffff)
+fn in_half<R: Registers>(at: usize) -> [usize; 2] {
+    [at / (nibbles::BYTES / R::PART), at % (nibbles::BYTES / R::PART)]
 }
 
 #[inline(always)]
 fn encode_first<R: Registers, const N: usize, const BYTES: usize>(
     registers: R,
-    block: &mut Stepped<N, BYTES>,
-    group: usize,
-    part: usize,
-) {
-    let (wide, inverse) = (registers.load(&block.wide[0][group], part), block.inverse[0]);
-    let codes = &mut block.codes[0];
+    block: &Stepped<N, BYTES>,
+    at: usize,
+) -> R::Codes {
+    let (wide, inverse) = (registers.load(block.wide[0].as_flattened(), at), block.inverse[0]);
     if in_bytes::<N>() {
-        let encoded = registers.encode_signed_bytes(wide, inverse);
-        registers.store_bytes(encoded, &mut codes[group], part);
-    } else {
-        let noise = noise::<R>(block.noise[0], group, part);
-        let encoded = registers.encode_signed_nibbles(wide, inverse, noise);
-        registers.store_nibbles(encoded, group, &mut codes[0], part);
+        return registers.encode_signed_bytes(wide, inverse);
     }
+    registers.encode_signed_nibbles(wide, inverse, noise::<R>(block.noise[0], at))
 }
 
 #[inline(always)]
 fn encode_second<R: Registers, const N: usize, const BYTES: usize>(
     registers: R,
-    block: &mut Stepped<N, BYTES>,
-    group: usize,
-    part: usize,
-) {
-    let (wide, inverse) = (registers.load(&block.wide[1][group], part), block.inverse[1]);
-    let (codes, noise) = (&mut block.codes[1], noise::<R>(block.noise[1], group, part));
+    block: &Stepped<N, BYTES>,
+    at: usize,
+) -> R::Codes {
+    let (wide, inverse) = (registers.load(block.wide[1].as_flattened(), at), block.inverse[1]);
+    let noise = noise::<R>(block.noise[1], at);
     if in_bytes::<N>() {
-        let encoded = registers.encode_unsigned_bytes(wide, inverse, noise);
-        registers.store_bytes(encoded, &mut codes[group], part);
+        return registers.encode_unsigned_bytes(wide, inverse, noise);
+    }
+    registers.encode_unsigned_nibbles(wide, inverse, noise)
+}
+
+#[inline(always)]
+fn store_codes<R: Registers, const N: usize, const BYTES: usize>(
+    registers: R,
+    block: &mut Stepped<N, BYTES>,
+    codes: [R::Codes; 2],
+    at: usize,
+) {
+    let [first, second] = block.codes.each_mut().map(|to| to.as_flattened_mut());
+    let [half, in_half] = in_half::<R>(at);
+    if in_bytes::<N>() {
+        registers.store_bytes(codes[0], first, at);
+        registers.store_bytes(codes[1], second, at);
     } else {
-        let encoded = registers.encode_unsigned_nibbles(wide, inverse, noise);
-        registers.store_nibbles(encoded, group, &mut codes[0], part);
+        registers.store_nibbles(codes[0], half, first, in_half);
+        registers.store_nibbles(codes[1], half, second, in_half);
     }
 }
 
 /// Returns the noise of a part.
 #[inline(always)]
-fn noise<R: Registers>(of_block: Noise, group: usize, part: usize) -> Noise {
-    of_block.from((group * LANES + part * (LANES / R::PARTS)) as u32)
+fn noise<R: Registers>(of_block: Noise, at: usize) -> Noise {
+    of_block.from((at * R::PART) as u32)
 }

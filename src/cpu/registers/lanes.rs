@@ -60,17 +60,17 @@ macro_rules! floats {
                 *to = unsafe { core::mem::transmute::<[$register; 4], [f32; $N]>(self.0) };
             }
 
-            /// Returns a part of a group.
+            /// Returns a part.
             #[inline]
             #[target_feature(enable = $features)]
-            pub fn load_part(from: &[f32; LANES], part: usize) -> Floats {
-                Floats::load(&from.as_chunks().0[part])
+            pub fn load_part(from: &[f32], at: usize) -> Floats {
+                Floats::load(&from.as_chunks().0[at])
             }
 
             #[inline]
             #[target_feature(enable = $features)]
-            pub fn store_part(self, to: &mut [f32; LANES], part: usize) {
-                self.store(&mut to.as_chunks_mut().0[part]);
+            pub fn store_part(self, to: &mut [f32], at: usize) {
+                self.store(&mut to.as_chunks_mut().0[at]);
             }
 
             #[inline]

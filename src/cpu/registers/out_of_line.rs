@@ -23,6 +23,12 @@ pub trait OutOfLine: Registers {
         inverse: [f32; 2],
     ) -> [f32; 2];
 
+    fn finish<P: Params, const N: usize, const BYTES: usize>(
+        self,
+        blocks: &mut Blocks<P, N, BYTES>,
+        i: usize,
+    );
+
     fn encode<P: Params, const N: usize, const BYTES: usize>(
         self,
         blocks: &mut Blocks<P, N, BYTES>,
@@ -52,9 +58,11 @@ pub trait OutOfLine: Registers {
 /// Implements `Registers`, by the functions of a module, and `OutOfLine` for the registers of an
 /// instruction set, and declares the steps that `isa.rs` lists.
 macro_rules! compile {
-    ($features:literal, $Set:ident, $parts:expr, $bits:ident, $none:ident, $largest:path) => {
+    (
+        $features:literal, $Set:ident, $part:ident, $late:literal,
+        $bits:ident, $none:ident, $largest:path
+    ) => {
         use crate::cpu::coded::{Codes, SplitMaster};
-        use crate::cpu::convert::Convert;
         use crate::cpu::registers::blocks::{self, Blocks};
         use crate::cpu::registers::out_of_line::OutOfLine;
         use crate::cpu::registers::params::Params;
@@ -68,48 +76,56 @@ macro_rules! compile {
             type Codes = Words;
             type Largest = $bits;
 
-            const PARTS: usize = $parts;
+            const PART: usize = $part;
+            const LATE: bool = $late;
 
             methods! {
                 fn splat(value: f32) -> Floats = Floats::splat;
-                fn load(from: &[f32; LANES], part: usize) -> Floats = Floats::load_part;
-                fn store(numbers: Floats, to: &mut [f32; LANES], part: usize) = Floats::store_part;
+                fn load(from: &[f32], at: usize) -> Floats = Floats::load_part;
+                fn store(numbers: Floats, to: &mut [f32], at: usize) = Floats::store_part;
+                fn load_bf16(from: &[Bf16], at: usize) -> Floats = halves::load;
+                fn load_split(upper: &[Bf16], remainder: &[i16], at: usize)
+                    -> Floats = halves::load_split;
+                fn store_split(
+                    wide: Floats, upper: &mut [Bf16], remainder: &mut [i16],
+                    at: usize
+                ) = halves::store_split;
                 fn none() -> $bits = $none;
                 fn larger_magnitude(of: $bits, numbers: Floats) -> $bits
                     = Floats::larger_magnitude;
                 fn larger(of: $bits, numbers: Floats) -> $bits = Floats::larger;
                 fn largest(of: $bits) -> u32 = $largest;
-                fn decode_bytes(codes: [&[u8; LANES]; 2], part: usize) -> [Floats; 2]
+                fn decode_bytes(codes: [&[u8]; 2], at: usize) -> [Floats; 2]
                     = bytes::decode;
                 fn encode_signed_bytes(wide: Floats, inverse: f32) -> Words = bytes::encode_signed;
                 fn encode_unsigned_bytes(wide: Floats, inverse: f32, noise: Noise) -> Words
                     = bytes::encode_unsigned;
-                fn store_bytes(codes: Words, to: &mut [u8; LANES], part: usize) = words::store;
-                fn decode_nibbles(codes: [&[u8; LANES]; 2], half: usize, part: usize)
+                fn store_bytes(codes: Words, to: &mut [u8], at: usize) = words::store;
+                fn decode_nibbles(codes: [&[u8]; 2], half: usize, at: usize)
                     -> [Floats; 2] = nibbles::decode;
                 fn encode_signed_nibbles(wide: Floats, inverse: f32, noise: Noise) -> Words
                     = nibbles::encode_signed;
                 fn encode_unsigned_nibbles(wide: Floats, inverse: f32, noise: Noise) -> Words
                     = nibbles::encode_unsigned;
-                fn store_nibbles(codes: Words, half: usize, to: &mut [u8; LANES], part: usize)
+                fn store_nibbles(codes: Words, half: usize, to: &mut [u8], at: usize)
                     = nibbles::store;
             }
         }
 
         compile!(@ $features, $Set:
-            update_bytes[](
+            update_bytes(
                 scalars: &StepScalars<f32>, param: &mut [f32], grad: &[f32], moments: [Codes; 2],
                 noise: Noise, wide: [&mut [f32]; 2]
             );
-            update_nibbles[](
+            update_nibbles(
                 scalars: &StepScalars<f32>, param: &mut [f32], grad: &[f32], moments: [Codes; 2],
                 noise: [Noise; 2], wide: &mut [f32]
             );
-            update_split_bytes[C: Convert](
+            update_split_bytes(
                 scalars: &StepScalars<f32>, master: SplitMaster, grad: &[Bf16],
                 moments: [Codes; 2], noise: Noise, wide: [&mut [f32]; 2]
             );
-            update_split_nibbles[C: Convert](
+            update_split_nibbles(
                 scalars: &StepScalars<f32>, master: SplitMaster, grad: &[Bf16],
                 moments: [Codes; 2], noise: [Noise; 2], wide: &mut [f32]
             );
@@ -124,6 +140,7 @@ macro_rules! compile {
                     blocks: &mut Blocks<P, N, BYTES>, i: &mut usize, n_blocks: usize,
                     inverse: [f32; 2]
                 ) -> [f32; 2];
+                finish[P: Params][N, BYTES](blocks: &mut Blocks<P, N, BYTES>, i: usize);
                 encode[P: Params][N, BYTES](
                     blocks: &mut Blocks<P, N, BYTES>, i: usize, inverse: [f32; 2]
                 );
@@ -141,13 +158,13 @@ macro_rules! compile {
         }
     };
     (@ $features:literal, $Set:ident:
-        $($name:ident[$($Type:ident: $Bound:ident)?]($($arg:ident: $type:ty),*);)*
+        $($name:ident($($arg:ident: $type:ty),*);)*
     ) => {
         $(
             #[inline]
             #[target_feature(enable = $features)]
-            pub fn $name$(<$Type: $Bound>)?($($arg: $type),*) {
-                registers::$name$(::<$Type>)?($Set::new(), $($arg),*)
+            pub fn $name($($arg: $type),*) {
+                registers::$name($Set::new(), $($arg),*)
             }
         )*
     };

@@ -2,10 +2,10 @@
 #![forbid(unsafe_code)]
 
 use super::lanes::LANES;
+use super::set::Registers;
 use crate::cpu::coded::SplitMaster;
-use crate::cpu::convert::Convert;
 use crate::dtype::Bf16;
-use core::marker::PhantomData;
+use core::ops::Range;
 
 /// `N` groups of what is stepped at once.
 pub type Groups<T, const N: usize> = [[T; LANES]; N];
@@ -24,26 +24,17 @@ pub fn moments_of<const N: usize>(wide: &mut [f32]) -> [&mut Groups<f32, N>; 2] 
     [groups_mut(exp_avg), groups_mut(exp_avg_sq)]
 }
 
-/// What is stepped.
+/// What is stepped, a part at a time.
 pub trait Params {
-    type Block<'b, const N: usize>: Block
+    type At<'b>: Params
     where
         Self: 'b;
 
-    /// Returns the block that begins with element `start`.
-    fn block<const N: usize>(&mut self, start: usize) -> Self::Block<'_, N>;
-}
-
-/// A block of what is stepped.
-pub trait Block {
-    /// Returns the parameter and the gradient of a group as f32s: themselves, or in `buffers`.
-    fn open<'s>(
-        &'s mut self,
-        group: usize,
-        buffers: &'s mut [[f32; LANES]; 2],
-    ) -> (&'s mut [f32; LANES], &'s [f32; LANES]);
-    /// Stores a parameter that was opened in `buffer`.
-    fn close(&mut self, group: usize, buffer: &[f32; LANES]);
+    /// Returns the parameters and the gradients of some elements.
+    fn at(&mut self, params: Range<usize>, grads: Range<usize>) -> Self::At<'_>;
+    fn grad<R: Registers>(&self, registers: R, at: usize) -> R::Floats;
+    fn param<R: Registers>(&self, registers: R, at: usize) -> R::Floats;
+    fn set<R: Registers>(&mut self, registers: R, at: usize, param: R::Floats);
 }
 
 pub struct InF32<'a> {
@@ -52,77 +43,64 @@ pub struct InF32<'a> {
 }
 
 impl Params for InF32<'_> {
-    type Block<'b, const N: usize>
-        = (&'b mut Groups<f32, N>, &'b Groups<f32, N>)
+    type At<'b>
+        = InF32<'b>
     where
         Self: 'b;
 
     #[inline(always)]
-    fn block<const N: usize>(&mut self, start: usize) -> Self::Block<'_, N> {
-        (groups_mut(&mut self.param[start..]), groups(&self.grad[start..]))
-    }
-}
-
-impl<const N: usize> Block for (&mut Groups<f32, N>, &Groups<f32, N>) {
-    #[inline(always)]
-    fn open<'s>(
-        &'s mut self,
-        group: usize,
-        _: &'s mut [[f32; LANES]; 2],
-    ) -> (&'s mut [f32; LANES], &'s [f32; LANES]) {
-        (&mut self.0[group], &self.1[group])
+    fn at(&mut self, params: Range<usize>, grads: Range<usize>) -> InF32<'_> {
+        InF32 { param: &mut self.param[params], grad: &self.grad[grads] }
     }
 
     #[inline(always)]
-    fn close(&mut self, _: usize, _: &[f32; LANES]) {}
+    fn grad<R: Registers>(&self, registers: R, at: usize) -> R::Floats {
+        registers.load(self.grad, at)
+    }
+
+    #[inline(always)]
+    fn param<R: Registers>(&self, registers: R, at: usize) -> R::Floats {
+        registers.load(self.param, at)
+    }
+
+    #[inline(always)]
+    fn set<R: Registers>(&mut self, registers: R, at: usize, param: R::Floats) {
+        registers.store(param, self.param, at);
+    }
 }
 
-/// Split masters, joined and split by `C`.
-pub struct InHalves<'a, C> {
+/// Split masters.
+pub struct InHalves<'a> {
     pub master: SplitMaster<'a>,
     pub grad: &'a [Bf16],
-    pub by: PhantomData<C>,
 }
 
-/// A block of split masters.
-pub struct HalvesBlock<'b, const N: usize, C> {
-    upper: &'b mut Groups<Bf16, N>,
-    remainder: &'b mut Groups<i16, N>,
-    grad: &'b Groups<Bf16, N>,
-    by: PhantomData<C>,
-}
-
-impl<C: Convert> Params for InHalves<'_, C> {
-    type Block<'b, const N: usize>
-        = HalvesBlock<'b, N, C>
+impl Params for InHalves<'_> {
+    type At<'b>
+        = InHalves<'b>
     where
         Self: 'b;
 
     #[inline(always)]
-    fn block<const N: usize>(&mut self, start: usize) -> Self::Block<'_, N> {
-        HalvesBlock {
-            upper: groups_mut(&mut self.master.upper[start..]),
-            remainder: groups_mut(&mut self.master.remainder[start..]),
-            grad: groups(&self.grad[start..]),
-            by: PhantomData,
-        }
-    }
-}
-
-impl<const N: usize, C: Convert> Block for HalvesBlock<'_, N, C> {
-    #[inline(always)]
-    fn open<'s>(
-        &'s mut self,
-        group: usize,
-        [param, grad]: &'s mut [[f32; LANES]; 2],
-    ) -> (&'s mut [f32; LANES], &'s [f32; LANES]) {
-        C::join(&self.upper[group], &self.remainder[group], param);
-        C::widen_bf16(&self.grad[group], grad);
-        (param, grad)
+    fn at(&mut self, params: Range<usize>, grads: Range<usize>) -> InHalves<'_> {
+        let SplitMaster { upper, remainder } = &mut self.master;
+        let (upper, remainder) = (&mut upper[params.clone()], &mut remainder[params]);
+        InHalves { master: SplitMaster { upper, remainder }, grad: &self.grad[grads] }
     }
 
     #[inline(always)]
-    fn close(&mut self, group: usize, buffer: &[f32; LANES]) {
-        C::split(buffer, &mut self.upper[group], &mut self.remainder[group]);
+    fn grad<R: Registers>(&self, registers: R, at: usize) -> R::Floats {
+        registers.load_bf16(self.grad, at)
+    }
+
+    #[inline(always)]
+    fn param<R: Registers>(&self, registers: R, at: usize) -> R::Floats {
+        registers.load_split(self.master.upper, self.master.remainder, at)
+    }
+
+    #[inline(always)]
+    fn set<R: Registers>(&mut self, registers: R, at: usize, param: R::Floats) {
+        let SplitMaster { upper, remainder } = &mut self.master;
+        registers.store_split(param, upper, remainder, at);
     }
 }

@@ -15,7 +15,7 @@ pub struct F16c;
 
 /// Sixteen f32s, in the order of memory.
 #[derive(Clone, Copy)]
-pub struct Floats([__m256; 2]);
+pub struct Floats(pub [__m256; 2]);
 
 /// Steps f32s.
 #[inline(always)]
