@@ -128,6 +128,11 @@ impl Kept for Split<'_> {
     fn store<R: Sixteens>(&mut self, at: usize, wide: R::Floats) {
         R::store_split(wide, group_mut(self.param, at), group_mut(self.remainder, at));
     }
+
+    #[inline(always)]
+    fn arranged<R: Sixteens>(&self, wide: R::Floats) -> R::Floats {
+        R::crossed(wide)
+    }
 }
 
 struct Kahan<'a, S> {

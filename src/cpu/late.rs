@@ -24,8 +24,12 @@ pub trait Sixteens {
     fn store_f16(wide: Self::Floats, to: &mut [F16; N]);
     fn load_bf16(from: &[Bf16; N]) -> Self::Floats;
     fn store_bf16(wide: Self::Floats, to: &mut [Bf16; N]);
+    /// Joins halves to f32s that are crossed.
     fn load_split(upper: &[Bf16; N], remainder: &[i16; N]) -> Self::Floats;
+    /// Splits f32s that are crossed.
     fn store_split(wide: Self::Floats, upper: &mut [Bf16; N], remainder: &mut [i16; N]);
+    /// Swaps fours: into or out of the order in which the instruction set joins and splits halves.
+    fn crossed(wide: Self::Floats) -> Self::Floats;
     /// Returns `dtype::left_over` of each.
     fn left_over(wide: Self::Floats, rounded: Self::Floats) -> Self::Floats;
 }
@@ -59,6 +63,11 @@ in_registers!(Bf16, load_bf16, store_bf16);
 pub trait Kept {
     fn load<R: Sixteens>(&self, group: usize) -> R::Floats;
     fn store<R: Sixteens>(&mut self, group: usize, wide: R::Floats);
+    /// Returns floats in the order of those that are loaded and stored: if not said, of memory.
+    #[inline(always)]
+    fn arranged<R: Sixteens>(&self, wide: R::Floats) -> R::Floats {
+        wide
+    }
 }
 
 /// Returns a group of some elements.
@@ -127,6 +136,6 @@ fn step_in<R: Sixteens>(
     direct: R::Floats,
     i: usize,
 ) {
-    let param = weights.load::<R>(i);
+    let (param, direct) = (weights.load::<R>(i), weights.arranged::<R>(direct));
     weights.store::<R>(i, moved(scalars, param, direct));
 }

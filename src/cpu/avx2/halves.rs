@@ -17,7 +17,7 @@ pub fn load(from: &[Bf16], at: usize) -> Floats {
 #[target_feature(enable = "avx2,f16c")]
 pub fn load_split(upper: &[Bf16], remainder: &[i16], at: usize) -> Floats {
     let (upper, remainder) = (upper.as_chunks().0, remainder.as_chunks().0);
-    let of = |i: usize| F16c::load_split(&upper[i], &remainder[i]);
+    let of = |i: usize| F16c::crossed(F16c::load_split(&upper[i], &remainder[i]));
     joined([of(2 * at), of(2 * at + 1)])
 }
 
@@ -26,8 +26,9 @@ pub fn load_split(upper: &[Bf16], remainder: &[i16], at: usize) -> Floats {
 pub fn store_split(wide: Floats, upper: &mut [Bf16], remainder: &mut [i16], at: usize) {
     let (upper, remainder) = (upper.as_chunks_mut().0, remainder.as_chunks_mut().0);
     let [a, b, c, d] = wide.0;
-    F16c::store_split(Sixteen([a, b]), &mut upper[2 * at], &mut remainder[2 * at]);
-    F16c::store_split(Sixteen([c, d]), &mut upper[2 * at + 1], &mut remainder[2 * at + 1]);
+    let [low, high] = [F16c::crossed(Sixteen([a, b])), F16c::crossed(Sixteen([c, d]))];
+    F16c::store_split(low, &mut upper[2 * at], &mut remainder[2 * at]);
+    F16c::store_split(high, &mut upper[2 * at + 1], &mut remainder[2 * at + 1]);
 }
 
 #[inline]

@@ -13,7 +13,8 @@ use core::arch::x86_64::*;
 /// With the features `avx2` and `f16c`.
 pub struct F16c;
 
-/// Sixteen f32s, in the order of memory.
+/// Sixteen f32s, in the order of memory; or crossed, as halves of 16 bits are unpacked: the fours
+/// 0 and 2, then 1 and 3.
 #[derive(Clone, Copy)]
 pub struct Floats(pub [__m256; 2]);
 
@@ -83,7 +84,7 @@ impl Convert for F16c {
     fn join(upper: &[Bf16; GROUP], remainder: &[i16; GROUP], wide: &mut [f32; GROUP]) {
         let halves = upper.as_chunks().0.iter().zip(remainder.as_chunks().0);
         for ((upper, remainder), wide) in halves.zip(wide.as_chunks_mut().0) {
-            F16c::store(F16c::load_split(upper, remainder), wide);
+            F16c::store(F16c::crossed(F16c::load_split(upper, remainder)), wide);
         }
     }
 
@@ -91,7 +92,7 @@ impl Convert for F16c {
     fn split(wide: &[f32; GROUP], upper: &mut [Bf16; GROUP], remainder: &mut [i16; GROUP]) {
         let halves = upper.as_chunks_mut().0.iter_mut().zip(remainder.as_chunks_mut().0);
         for ((upper, remainder), wide) in halves.zip(wide.as_chunks().0) {
-            F16c::store_split(F16c::load(wide), upper, remainder);
+            F16c::store_split(F16c::crossed(F16c::load(wide)), upper, remainder);
         }
     }
 }
@@ -156,8 +157,8 @@ impl Sixteens for F16c {
     fn load_bf16(from: &[Bf16; N]) -> Floats {
         // SAFETY: as above.
         unsafe {
-            let upper = in_order(_mm256_loadu_si256(from.as_ptr().cast()));
-            joined(_mm256_setzero_si256(), upper)
+            let (low, high) = halves(from);
+            Floats([shifted(low), shifted(high)])
         }
     }
 
@@ -166,9 +167,13 @@ impl Sixteens for F16c {
     fn store_bf16(wide: Floats, to: &mut [Bf16; N]) {
         // SAFETY: as above.
         unsafe {
-            let [low, high] = [rounded(wide.0[0]), rounded(wide.0[1])];
-            let nearest = upper_halves(low, high);
-            _mm256_storeu_si256(to.as_mut_ptr().cast(), in_order(nearest));
+            let [lower, upper] = words(wide);
+            // The lowest half that is rounded up: 0x8000 if the upper one is odd, or 0x8001.
+            let odd = _mm256_and_si256(upper, _mm256_set1_epi16(1));
+            let lowest = _mm256_xor_si256(odd, _mm256_set1_epi16(-0x7fff));
+            let is_up = _mm256_cmpeq_epi16(_mm256_max_epu16(lower, lowest), lower);
+            let nearest = _mm256_sub_epi16(upper, _mm256_andnot_si256(are_nan(upper), is_up));
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), in_order(in_fours(nearest)));
         }
     }
 
@@ -176,11 +181,13 @@ impl Sixteens for F16c {
     fn load_split(upper: &[Bf16; N], remainder: &[i16; N]) -> Floats {
         // SAFETY: as above.
         unsafe {
-            let upper = in_order(_mm256_loadu_si256(upper.as_ptr().cast()));
-            let remainder = in_order(_mm256_loadu_si256(remainder.as_ptr().cast()));
+            let upper = _mm256_loadu_si256(upper.as_ptr().cast());
+            let remainder = _mm256_loadu_si256(remainder.as_ptr().cast());
             // A remainder below 0 borrows from the upper half.
             let upper = _mm256_add_epi16(upper, _mm256_srai_epi16::<15>(remainder));
-            joined(remainder, upper)
+            let low = _mm256_unpacklo_epi16(remainder, upper);
+            let high = _mm256_unpackhi_epi16(remainder, upper);
+            Floats([_mm256_castsi256_ps(low), _mm256_castsi256_ps(high)])
         }
     }
 
@@ -188,17 +195,23 @@ impl Sixteens for F16c {
     fn store_split(wide: Floats, upper: &mut [Bf16; N], remainder: &mut [i16; N]) {
         // SAFETY: as above.
         unsafe {
-            let [low, high] = [with_one_nan(wide.0[0]), with_one_nan(wide.0[1])];
-            let zero = _mm256_setzero_si256();
-            let rest = _mm256_packus_epi32(
-                _mm256_blend_epi16::<0b1010_1010>(low, zero),
-                _mm256_blend_epi16::<0b1010_1010>(high, zero),
-            );
-            let carry = _mm256_srli_epi16::<15>(rest);
-            let nearest = _mm256_add_epi16(upper_halves(low, high), carry);
-            _mm256_storeu_si256(upper.as_mut_ptr().cast(), in_order(nearest));
-            _mm256_storeu_si256(remainder.as_mut_ptr().cast(), in_order(rest));
+            let [lower, above] = words(wide);
+            let (is_nan, nan) = (are_nan(above), _mm256_set1_epi16((NAN >> 16) as i16));
+            let rest = _mm256_andnot_si256(is_nan, lower);
+            let nearest = _mm256_add_epi16(above, _mm256_srli_epi16::<15>(rest));
+            let nearest = in_fours(_mm256_blendv_epi8(nearest, nan, is_nan));
+            _mm256_storeu_si256(upper.as_mut_ptr().cast(), nearest);
+            _mm256_storeu_si256(remainder.as_mut_ptr().cast(), in_fours(rest));
         }
+    }
+
+    #[inline(always)]
+    fn crossed(wide: Floats) -> Floats {
+        let [low, high] = wide.0;
+        // SAFETY: as above.
+        Floats(unsafe {
+            [_mm256_permute2f128_ps::<0x20>(low, high), _mm256_permute2f128_ps::<0x31>(low, high)]
+        })
     }
 
     #[inline(always)]
@@ -217,47 +230,45 @@ fn halves<T>(group: &[T; N]) -> (&[T; N / 2], &[T; N / 2]) {
     (low, high)
 }
 
-/// Returns f32s by their lower and upper halves, whose second and third four are swapped.
+/// Returns the f32s whose upper halves these are. Quiets no NaN.
 ///
 /// # Safety
 /// The processor has AVX2.
 #[inline(always)]
-unsafe fn joined(lower: __m256i, upper: __m256i) -> Floats {
-    // SAFETY: the caller guarantees the feature.
+unsafe fn shifted(upper: &[Bf16; N / 2]) -> __m256 {
+    // SAFETY: the caller guarantees the feature; what is read is as long as a register.
     unsafe {
-        let low = _mm256_unpacklo_epi16(lower, upper);
-        let high = _mm256_unpackhi_epi16(lower, upper);
-        Floats([_mm256_castsi256_ps(low), _mm256_castsi256_ps(high)])
+        let words = _mm256_cvtepu16_epi32(_mm_loadu_si128(upper.as_ptr().cast()));
+        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(words))
     }
 }
 
-/// Returns bits whose upper halves are the nearest bf16s. NaN stay as they are.
+/// Returns the lower and the upper halves of f32s, one of each register in turn.
 ///
 /// # Safety
 /// The processor has AVX2.
 #[inline(always)]
-unsafe fn rounded(wide: __m256) -> __m256i {
+unsafe fn words(wide: Floats) -> [__m256i; 2] {
+    const ODD: i32 = 0b1010_1010;
     // SAFETY: the caller guarantees the feature.
     unsafe {
-        let bits = _mm256_castps_si256(wide);
-        let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
-        let half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
-        let is_number = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_ORD_Q>(wide, wide));
-        _mm256_add_epi32(bits, _mm256_and_si256(half, is_number))
+        let [low, high] = [_mm256_castps_si256(wide.0[0]), _mm256_castps_si256(wide.0[1])];
+        let lower = _mm256_blend_epi16::<ODD>(low, _mm256_slli_epi32::<16>(high));
+        let upper = _mm256_blend_epi16::<ODD>(_mm256_srli_epi32::<16>(low), high);
+        [lower, upper]
     }
 }
 
-/// Returns bits, with one and the same for all NaN.
+/// Returns, by the upper halves of what operations have returned, which are NaN.
 ///
 /// # Safety
 /// The processor has AVX2.
 #[inline(always)]
-unsafe fn with_one_nan(wide: __m256) -> __m256i {
+unsafe fn are_nan(upper: __m256i) -> __m256i {
     // SAFETY: the caller guarantees the feature.
     unsafe {
-        let is_nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(wide, wide);
-        let nan = _mm256_castsi256_ps(_mm256_set1_epi32(NAN));
-        _mm256_castps_si256(_mm256_blendv_ps(wide, nan, is_nan))
+        let magnitude = _mm256_and_si256(upper, _mm256_set1_epi16(0x7fff));
+        _mm256_cmpgt_epi16(magnitude, _mm256_set1_epi16(0x7f80))
     }
 }
 
@@ -275,19 +286,20 @@ unsafe fn finite(difference: __m256, from: __m256) -> __m256 {
     }
 }
 
-/// Returns the upper halves of 32-bit words, in fours: the first four of `low`, the first four of
-/// `high`, the last four of each.
+/// Parts words that are of one register and of another in turn: four of the one, then four of the
+/// other, in each half.
 ///
 /// # Safety
 /// The processor has AVX2.
 #[inline(always)]
-unsafe fn upper_halves(low: __m256i, high: __m256i) -> __m256i {
+unsafe fn in_fours(words: __m256i) -> __m256i {
+    const FIRST: i64 = 0x0d0c_0908_0504_0100;
+    const SECOND: i64 = 0x0f0e_0b0a_0706_0302;
     // SAFETY: the caller guarantees the feature.
-    unsafe { _mm256_packus_epi32(_mm256_srli_epi32::<16>(low), _mm256_srli_epi32::<16>(high)) }
+    unsafe { _mm256_shuffle_epi8(words, _mm256_set_epi64x(SECOND, FIRST, SECOND, FIRST)) }
 }
 
-/// Swaps the second and the third four of sixteen words: packed ones are in the order of memory
-/// then, and those in that order can be unpacked.
+/// Swaps the second and the third four of sixteen words.
 ///
 /// # Safety
 /// The processor has AVX2.
