@@ -174,8 +174,8 @@ peers-helper: .venv-peers/ready
 bench-peers: peers-helper ## this library beside other systems on the CPU, within an hour; CASES="f16 8-bit" for some cases (fetches some GB)
 	$(BESIDE_PEERS) benches/peers/compare.py docs/peers.svg $(CASES)
 
-bench-forgotten: peers-helper ## steps after many without a gradient, of this library and of PyTorch
-	$(BESIDE_PEERS) benches/peers/forgotten.py
+bench-forgotten: peers-helper ## steps after many without a gradient, of this library and of PyTorch; CASES="67108864/1000/2" for some
+	$(BESIDE_PEERS) benches/peers/forgotten.py $(CASES)
 
 test-peers: .venv-peers/ready test-torch test-libtorch test-paddle ## state of other frameworks to and from checkpoints, with the frameworks themselves (fetches some GB)
 	$(OVER_SOURCE) .venv-peers/bin/python tests/python/peers/continue.py
