@@ -27,7 +27,7 @@ CTEST := .venv/bin/ctest
 CMAKE_PACKAGE := cmake==$(CMAKE_VERSION)
 endif
 
-.PHONY: help demo docs wheel deb test test-cuda test-rust test-hosts test-aarch64 test-conan test-long test-peers test-torch test-libtorch test-paddle test-others test-burn fuzz bench bench-checkpoint bench-checkpoint-peers bench-forgotten bench-params bench-peers bench-python bench-quick bench-ranks bench-ranks-link bench-ranks-peers quantization finetune header ptx ptx-check instructions clean peers-helper
+.PHONY: help demo docs wheel deb test test-cuda test-rust test-hosts test-aarch64 test-avx512 test-conan test-long test-peers test-torch test-libtorch test-paddle test-others test-burn fuzz bench bench-checkpoint bench-checkpoint-peers bench-forgotten bench-params bench-peers bench-python bench-quick bench-ranks bench-ranks-link bench-ranks-peers quantization finetune header ptx ptx-check instructions clean peers-helper
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -90,6 +90,10 @@ test-long: .venv/plots fuzz ## 11 million random calls beside the model, 10 of t
 test-aarch64: ## that aarch64 has the same bits, under qemu (fetches Debian's Rust, and unpacks it under build/)
 	tests/aarch64.sh --test bits
 	tests/aarch64.sh --test checkpoint golden::
+
+test-avx512: ## that AVX-512 has the same bits, on a PC that Bochs emulates (fetches Debian's kernel, and unpacks it under build/)
+	tests/avx512.sh --lib -- cpu:: codes::
+	tests/avx512.sh --test bits
 
 test-conan: .venv/ready .venv-conan/ready ## the package of Conan, with either library, and programs over it
 	.venv-conan/bin/conan profile detect --exist-ok

@@ -55,8 +55,9 @@
 //! tests/       model/: random calls beside an obvious optimizer; bits/, api/, step/, ranks/,
 //!              checkpoint/, cuda/, growth/, house/: a program each, of one file a subject;
 //!              cuda-standin/: the driver that interprets kernels; cuda-host/: one that runs their
-//!              sources, compiled for the processor; gpu/: what only a GPU can show; c/, cpp/,
-//!              mpi/, python/: hosts that misbehave; golden/: what others have computed
+//!              sources, compiled for the processor; gpu/: what only a GPU can show; avx512/: an
+//!              emulated processor; c/, cpp/, mpi/, python/: hosts that misbehave; golden/: what
+//!              others have computed
 //! fuzz/        hostile checkpoints
 //! benches/     the step beside its references, and other libraries (peers/); ranks/: MPI
 //! tools/       what makes and checks PTX and machine code; docs/: what makes a book and
