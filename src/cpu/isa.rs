@@ -9,7 +9,7 @@
 //! 16-bit floats (`isa/x86.rs`); they are why AVX2 asks for F16C, which every such processor has.
 //!
 //! A new instruction set is one line of `loops!`, a new loop one entry; `leaf` is the module with a
-//! set's own way through moments that are codes, and `dense` the one with its step of f32s. Fused
+//! set's own way through moments that are codes, and `dense` the one with its steps of f32s. Fused
 //! multiply-add is enabled nowhere: Rust never contracts, and a feature that is off cannot be used
 //! by mistake.
 
@@ -17,7 +17,6 @@ use super::coded::{self, Codes, SplitMaster, parts};
 #[cfg(target_arch = "x86_64")]
 use super::groups;
 use super::loops;
-use super::small;
 use crate::config::IsaCap;
 use crate::dtype::{Bf16, F16};
 use crate::error::{Error, Label};
@@ -171,7 +170,7 @@ loops! {
     }
 
     /// Steps small f32 parameters until one is of another kind, or there is more to do for it.
-    update_small(steps: &Steps, run: &mut PlainRun) = small::update;
+    update_small(steps: &Steps, run: &mut PlainRun) = dense::update_small;
     update_f32(
         scalars: &StepScalars<f32>, param: &mut [f32], grad: &[f32],
         exp_avg: &mut [f32], exp_avg_sq: &mut [f32]

@@ -1,8 +1,8 @@
 //! The loops over elements: plain scalar code, inlined into one copy per instruction set
 //! (`isa.rs`).
 //!
-//! `update` and `update_amsgrad` are the step, `prepare` clips and regularizes gradients before it,
-//! and `forget` ends the fall of moments after it, now and then.
+//! `update`, `update_small` and `update_amsgrad` are the step, `prepare` clips and regularizes
+//! gradients before it, and `forget` ends the fall of moments after it, now and then.
 //! The other loops carry a block from memory to the compute type and back: `widen` and `narrow` for
 //! floats, `join` and `split` for split masters, `join_kahan` and `split_kahan` for compensated
 //! parameters. `coded.rs` has those of coded moments.
@@ -11,9 +11,12 @@
 //! early, all that is called is `inline(always)`, and options are known at compile time.
 #![forbid(unsafe_code)]
 
+use super::small;
 use crate::dtype::{self, Bf16, Bits, Narrow, Widen};
 use crate::math::{Element, Preparation, Real, StepScalars, adamw, forgotten, prepared};
 use crate::noise::Noise;
+use crate::steps::Steps;
+use crate::tensor::PlainRun;
 
 #[inline(always)]
 pub fn update<T: Real>(
@@ -37,6 +40,12 @@ pub fn update<T: Real>(
         exp_avg[i] = after.exp_avg;
         exp_avg_sq[i] = after.exp_avg_sq;
     }
+}
+
+/// Steps small parameters.
+#[inline(always)]
+pub fn update_small(steps: &Steps, run: &mut PlainRun) {
+    small::update(steps, run, update);
 }
 
 #[inline(always)]

@@ -6,7 +6,7 @@
 
 mod avx2;
 
-pub use avx2::{F16c, Floats as Sixteen, update};
+pub use avx2::{F16c, Floats as Sixteen, update, update_small};
 
 use crate::cpu::convert::{Convert, GROUP};
 use crate::cpu::groups::Loop;

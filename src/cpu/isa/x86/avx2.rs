@@ -6,8 +6,11 @@ use crate::cpu::groups::{self, Itself, Loop, Weights};
 use crate::cpu::late::{self, Kept, N, Sixteens};
 use crate::cpu::loops;
 use crate::cpu::registers::lanes::{arithmetic, each};
+use crate::cpu::small;
 use crate::dtype::{Bf16, F16};
 use crate::math::StepScalars;
+use crate::steps::Steps;
+use crate::tensor::PlainRun;
 use core::arch::x86_64::*;
 
 /// With the features `avx2` and `f16c`.
@@ -31,6 +34,12 @@ pub fn update(
     let n = late::update::<F16c, f32>(scalars, &mut Itself(param), grad, exp_avg, exp_avg_sq);
     let (exp_avg, exp_avg_sq) = (&mut exp_avg[n..], &mut exp_avg_sq[n..]);
     loops::update(scalars, &mut param[n..], &grad[n..], exp_avg, exp_avg_sq);
+}
+
+/// Steps small f32 parameters.
+#[inline(always)]
+pub fn update_small(steps: &Steps, run: &mut PlainRun) {
+    small::update(steps, run, update);
 }
 
 impl Loop for F16c {
