@@ -140,6 +140,16 @@ fn give(handle: &Handle, number: u32, held: &Held) -> Answer {
     handle.set_sparse_grad_tensors(number, &rows, &values)
 }
 
+/// Uses up what the allocator gives a handle for small state, so that what comes after lies end to
+/// end; not if the group refuses f32s.
+fn lay_state_in_chunks(handle: &Handle) {
+    let array = Array::zeros(Dtype::F32, 1000);
+    for _ in 0..12 {
+        let Ok(number) = handle.try_add_array_to_group(0, "first", &array) else { return };
+        handle.remove(number).unwrap();
+    }
+}
+
 impl Side {
     pub fn new(
         config: &adamw_config,
@@ -148,9 +158,13 @@ impl Side {
         is_twin: bool,
     ) -> Answer<Side> {
         let places = if is_twin { places } else { Places::Processor };
+        let handle = Handle::try_new(config)?;
+        if is_twin {
+            lay_state_in_chunks(&handle);
+        }
         Ok(Side {
             n_steps: 0,
-            handle: Handle::try_new(config)?,
+            handle,
             config: *config,
             places,
             params: Vec::new(),
