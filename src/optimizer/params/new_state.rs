@@ -89,8 +89,8 @@ impl Optimizer {
                 (Some(tensor), _) => operands.set_host_state(role, tensor),
                 (None, Some(buffer)) => operands.set_state(role, buffer),
                 (None, None) => {
-                    let what = (format.n_elements(role, n_elements), dtype);
-                    let buffer = Buffer::zeroed(&mut self.pool, what, &stepped, role.name())?;
+                    let elements = (format.n_elements(role, n_elements), dtype);
+                    let buffer = Buffer::zeroed(&mut self.pool, elements, &stepped, role.name())?;
                     operands.set_state(role, buffer);
                 }
             }
