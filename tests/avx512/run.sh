@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs a program on an emulated PC whose processor has AVX-512: Bochs, with Debian's kernel and BusyBox.
-# The program finds its libraries, the files of tests/ and an empty /tmp. Its output and its status are those here.
+# The program finds its libraries, the files of tests/golden/ and an empty /tmp. Its output and its status are those here.
 #
 # usage: tests/avx512/run.sh PROGRAM [ARGUMENT...]
 set -euo pipefail
@@ -30,7 +30,7 @@ mkdir -p root/{bin,dev,proc,sys,tmp,lib64} iso
 cp "$(command -v busybox)" root/bin/busybox
 cp "$here/init" root/init
 strip -o root/program "$program"
-cp -Lt root/lib64 $(ldd "$program" | grep -o '/[^ ]*')
+cp -Lt root/lib64 $(ldd "$program" "$(command -v busybox)" 2>/dev/null | grep -o '/[^ :]*lib[^ :]*')
 mkdir -p "root${here%/*}"
 cp -r "${here%/*}/golden" "root${here%/*}"
 { printf ' %q' "$@"; echo; } >root/arguments
