@@ -7,10 +7,10 @@
 //!
 //! A chunk starts on the boundary of a huge page with its `Head`, which `give_back` finds by the
 //! address of a piece, and in which each cache line has a bit. Pieces are taken from one chunk from
-//! its start to its end, then from one of which a quarter was given back since it was last gone
-//! through, or else from a new one. So the search costs little for each piece, and pieces that come
-//! and go for ever take no more and more memory. A chunk without pieces goes back to the system,
-//! unless it is in use.
+//! its start to its end, then from one that is worth it, or else from a new one. One is worth it of
+//! which a quarter was given back since it was last gone through, or as much as is still taken. So
+//! the search costs little for each piece, and pieces that come and go for ever take no more and
+//! more memory. A chunk without pieces goes back to the system, unless it is in use.
 
 use super::{ALIGN, HUGE_PAGE, Memory, PIECE, mapped, reserve, unmap};
 use crate::error::Error;
@@ -174,7 +174,7 @@ unsafe fn take(
             of.n_users.fetch_add(1, Ordering::Relaxed);
             return Ok(piece);
         }
-        let next = match chunks.iter().position(|chunk| chunk.n_given_back >= LINES / 4) {
+        let next = match chunks.iter().position(|chunk| chunk.is_worth_it()) {
             Some(other) => {
                 chunks[other].begin_again();
                 other
@@ -237,6 +237,10 @@ impl Chunk {
         self.flip(first, n_lines);
         self.n_taken -= n_lines;
         self.n_given_back += n_lines;
+    }
+
+    fn is_worth_it(&self) -> bool {
+        self.n_given_back >= self.n_taken.min(LINES / 4)
     }
 
     fn begin_again(&mut self) {

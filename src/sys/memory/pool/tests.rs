@@ -83,6 +83,21 @@ fn pieces_that_come_and_go_around_some_that_stay_take_no_more_chunks() {
 }
 
 #[test]
+fn few_pieces_that_stay_among_gaps_too_short_for_others_hold_few_chunks() {
+    let mut pool = pool();
+    let mut stay = Vec::new();
+    for round in 0..60 {
+        let mut short: Vec<_> = (0..LINES - 1000).map(|_| Some(piece(&mut pool, ALIGN))).collect();
+        // One in five stays while longer ones find no place there, and one of all to the end.
+        (0..short.len()).filter(|i| i % 5 > 0).for_each(|i| short[i] = None);
+        drop((0..80).map(|_| piece(&mut pool, 25 * ALIGN)).collect::<Vec<_>>());
+        stay.push(short.swap_remove(0));
+        drop(short);
+        assert!(n_chunks(&pool) <= 5, "{} chunks in round {round}", n_chunks(&pool));
+    }
+}
+
+#[test]
 fn pieces_outlive_their_pool_and_the_last_gives_the_memory_back() {
     let mut pool = pool();
     let mut pieces: Vec<_> = (0..2000).map(|_| piece(&mut pool, 4000)).collect();
