@@ -177,11 +177,13 @@ impl Sixteens for F16c {
         // SAFETY: as above.
         unsafe {
             let [lower, upper] = words(wide);
-            // The lowest half that is rounded up: 0x8000 if the upper one is odd, or 0x8001.
-            let odd = _mm256_and_si256(upper, _mm256_set1_epi16(1));
-            let lowest = _mm256_xor_si256(odd, _mm256_set1_epi16(-0x7fff));
-            let is_up = _mm256_cmpeq_epi16(_mm256_max_epu16(lower, lowest), lower);
-            let nearest = _mm256_sub_epi16(upper, _mm256_andnot_si256(are_nan(upper), is_up));
+            // What a half above 0x8000 is less than the lower one: 1 if the upper one is even, and
+            // 0x8000 or more, so that none is above it, if that is NaN.
+            let magnitude = _mm256_and_si256(upper, _mm256_set1_epi16(0x7fff));
+            let even_or_nan = _mm256_add_epi16(magnitude, _mm256_set1_epi16(0x7f));
+            let less = _mm256_and_si256(even_or_nan, _mm256_set1_epi16(-0x7fff));
+            let is_up = _mm256_srli_epi16::<15>(_mm256_subs_epu16(lower, less));
+            let nearest = _mm256_add_epi16(upper, is_up);
             _mm256_storeu_si256(to.as_mut_ptr().cast(), in_order(in_fours(nearest)));
         }
     }
