@@ -1,4 +1,5 @@
-//! Thirty-two numbers in registers of AVX2, and their codes as words of 16 bits in two.
+//! Thirty-two numbers in registers of AVX2, their codes as words of 16 bits in two, and as bytes in
+//! one.
 
 mod bytes;
 mod halves;
@@ -9,7 +10,6 @@ use super::registers::lanes::{LANES, arithmetic, each, floats};
 use super::registers::out_of_line::{compile, methods};
 use crate::noise::Noise;
 use core::arch::x86_64::*;
-use words::Words;
 
 /// Numbers of a part.
 const PART: usize = LANES / 2;
@@ -33,7 +33,7 @@ impl Avx2 {
     }
 }
 
-compile!("avx2,f16c", Avx2, PART, true, __m256i, _mm256_setzero_si256, largest);
+compile!("avx2,f16c", Avx2, PART, true, __m256i, __m256i, _mm256_setzero_si256, largest);
 
 #[inline]
 #[target_feature(enable = "avx2,f16c")]

@@ -42,6 +42,7 @@ compile!(
     Avx512,
     LANES,
     false,
+    Words,
     __m512i,
     _mm512_setzero_si512,
     _mm512_reduce_max_epu32

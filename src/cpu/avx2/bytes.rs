@@ -1,7 +1,10 @@
 //! Codes of 8 bits, thirty-two at once.
 
 use super::Floats;
-use super::words::{Words, floats, in_lower, in_upper, random, upper_halves, without_negative_0};
+use super::words::{
+    Words, floats, from_fours, from_words, in_lower, in_upper, limited, random, upper_halves,
+    without_negative_0,
+};
 use crate::codes::{DROPPED, unsigned};
 use crate::cpu::registers::lanes::each;
 use crate::cpu::registers::words::{DROPPED_OF_WORD, bias, knee};
@@ -54,7 +57,7 @@ fn magnitudes<const TOP: u32>(upper: Words) -> Words {
 /// if the product is a little more than 1.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-pub fn encode_signed(wide: Floats, inverse_scale: f32) -> Words {
+pub fn encode_signed(wide: Floats, inverse_scale: f32) -> __m256i {
     let scaled = without_negative_0(wide) * Floats::splat(inverse_scale);
     let words = upper_halves(scaled.bits());
     let magnitude = _mm256_set1_epi16(0x7fff);
@@ -65,30 +68,30 @@ pub fn encode_signed(wide: Floats, inverse_scale: f32) -> Words {
     let less = _mm256_set1_epi16(const { bias::<127>() - (1 << (DROPPED_OF_WORD - 1)) });
     let codes = each!(Q in 2: _mm256_subs_epu16(sums[Q], less));
     let codes = each!(Q in 2: _mm256_srli_epi16::<UP>(codes[Q]));
-    let sign = _mm256_set1_epi16(0x80);
-    let signs = each!(Q in 2: _mm256_and_si256(_mm256_srli_epi16::<8>(words[Q]), sign));
-    each!(Q in 2: _mm256_or_si256(codes[Q], signs[Q]))
+    // A word below 0 is less than any byte.
+    let signs = _mm256_packs_epi16(words[0], words[1]);
+    let signs = _mm256_and_si256(signs, _mm256_set1_epi8(i8::MIN));
+    from_words(_mm256_or_si256(_mm256_packus_epi16(codes[0], codes[1]), signs))
 }
 
 /// See `unsigned::encode_randomly`. Where the largest, times the reciprocal, is a little more than
-/// 1, the word may be more than 255, which is stored for it.
+/// 1, the word may be more than 255, which is packed for it.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-pub fn encode_unsigned(wide: Floats, inverse_scale: f32, noise: Noise) -> Words {
+pub fn encode_unsigned(wide: Floats, inverse_scale: f32, noise: Noise) -> __m256i {
     const SHIFT: i32 = 32 - DROPPED as i32;
     let noise = random(noise);
     let up = each!(Q in 4: _mm256_srli_epi32::<SHIFT>(noise[Q]));
-    let values = wide.bits();
     let bits = (wide * Floats::splat(inverse_scale)).bits();
     let knee = _mm256_set1_epi32(unsigned::Magnitude::KNEE as i32);
     let sums = each!(Q in 4: _mm256_add_epi32(bits[Q], _mm256_max_epi32(bits[Q], knee)));
     let sums = each!(Q in 4: _mm256_add_epi32(sums[Q], up[Q]));
-    // 0 where the value is 0, and only there
-    let words = upper_halves(each!(Q in 4: _mm256_sign_epi32(sums[Q], values[Q])));
-    let bias = _mm256_set1_epi16(const { bias::<255>() });
+    let codes = each!(Q in 4: _mm256_srli_epi32::<{ DROPPED as i32 }>(sums[Q]));
+    let words = each!(Q in 2: _mm256_packus_epi32(codes[2 * Q], codes[2 * Q + 1]));
+    let bias = _mm256_set1_epi16(unsigned::Magnitude::BIAS as i16);
     let codes = each!(Q in 2: _mm256_subs_epu16(words[Q], bias));
-    let least = _mm256_set1_epi16(1 << DROPPED_OF_WORD);
-    let least = each!(Q in 2: _mm256_sign_epi16(least, words[Q]));
-    let codes = each!(Q in 2: _mm256_max_epi16(codes[Q], least[Q]));
-    each!(Q in 2: _mm256_srli_epi16::<UP>(codes[Q]))
+    let codes = _mm256_packus_epi16(codes[0], codes[1]);
+    // 0 where the value is 0, and only there
+    let codes = _mm256_max_epu8(codes, _mm256_set1_epi8(1));
+    from_fours(_mm256_sign_epi8(codes, limited(wide.bits())))
 }

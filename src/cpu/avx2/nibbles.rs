@@ -1,13 +1,13 @@
 //! Codes of 4 bits, thirty-two at once.
 
 use super::words::{
-    Words, floats, in_lower, in_order, random, store as store_bytes, twice, upper_halves,
+    Words, floats, from_fours, in_lower, limited, random, store as store_bytes, twice,
     without_negative_0,
 };
 use super::{Floats, PART};
 use crate::codes::nibbles::{BIAS_SIGNED, BIAS_UNSIGNED, FRACTION, SIGN, SMALLEST};
 use crate::cpu::registers::lanes::each;
-use crate::cpu::registers::words::{FRACTION_OF_WORD, SIGNED, Table, UNSIGNED};
+use crate::cpu::registers::words::{SIGNED, Table, UNSIGNED};
 use crate::noise::Noise;
 use core::arch::x86_64::*;
 use core::mem::transmute;
@@ -41,7 +41,7 @@ fn decode_half([lower, upper]: &[Table; 2], codes: Words, half: usize) -> Floats
 /// See `nibbles::encode_signed`.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-pub fn encode_signed(wide: Floats, inverse_scale: f32, noise: Noise) -> Words {
+pub fn encode_signed(wide: Floats, inverse_scale: f32, noise: Noise) -> __m256i {
     let scaled = (without_negative_0(wide) * Floats::splat(inverse_scale)).bits();
     let magnitude = _mm256_set1_epi32(0x7fff_ffff);
     let bits = each!(Q in 4: _mm256_and_si256(scaled[Q], magnitude));
@@ -52,53 +52,53 @@ pub fn encode_signed(wide: Floats, inverse_scale: f32, noise: Noise) -> Words {
     // What is lifted is the mean of the magnitude and the smallest: larger where that is less.
     let codes = octaves(each!(Q in 4: _mm256_max_epi32(bits[Q], lifted[Q])), noise);
     let codes = within::<BIAS_SIGNED, 7>(codes);
-    let sign = _mm256_set1_epi16(SIGN.into());
-    let signs = upper_halves(scaled);
-    let signs = each!(Q in 2: _mm256_and_si256(_mm256_srli_epi16::<12>(signs[Q]), sign));
-    each!(Q in 2: _mm256_or_si256(codes[Q], signs[Q]))
+    // Bits below 0 are less than any byte.
+    let signs = _mm256_srli_epi16::<4>(limited(scaled));
+    let signs = _mm256_and_si256(signs, _mm256_set1_epi8(SIGN as i8));
+    from_fours(_mm256_or_si256(codes, signs))
 }
 
 /// See `nibbles::encode_unsigned`.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-pub fn encode_unsigned(wide: Floats, inverse_scale: f32, noise: Noise) -> Words {
-    let values = wide.bits();
+pub fn encode_unsigned(wide: Floats, inverse_scale: f32, noise: Noise) -> __m256i {
     let bits = (wide * Floats::splat(inverse_scale)).bits();
-    let least = _mm256_set1_epi32(((BIAS_UNSIGNED + 1) << FRACTION) as i32);
-    let bits = each!(Q in 4: _mm256_max_epi32(bits[Q], least));
+    let codes = within::<BIAS_UNSIGNED, 15>(octaves(bits, noise));
     // 0 where the value is 0, and only there
-    let bits = each!(Q in 4: _mm256_sign_epi32(bits[Q], values[Q]));
-    within::<BIAS_UNSIGNED, 15>(octaves(bits, noise))
+    let codes = _mm256_max_epu8(codes, _mm256_set1_epi8(1));
+    from_fours(_mm256_sign_epi8(codes, limited(wide.bits())))
 }
 
 /// See `nibbles::octave`.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn octaves(bits: [__m256i; 4], noise: Noise) -> Words {
+fn octaves(bits: [__m256i; 4], noise: Noise) -> __m256i {
     const SHIFT: i32 = 32 - FRACTION as i32;
     let noise = random(noise);
     let up = each!(Q in 4: _mm256_srli_epi32::<SHIFT>(noise[Q]));
-    let words = upper_halves(each!(Q in 4: _mm256_add_epi32(bits[Q], up[Q])));
-    each!(Q in 2: _mm256_srli_epi16::<{ FRACTION_OF_WORD as i32 }>(words[Q]))
+    let sums = each!(Q in 4: _mm256_add_epi32(bits[Q], up[Q]));
+    let octaves = each!(Q in 4: _mm256_srli_epi32::<{ FRACTION as i32 }>(sums[Q]));
+    let words = each!(Q in 2: _mm256_packus_epi32(octaves[2 * Q], octaves[2 * Q + 1]));
+    _mm256_packus_epi16(words[0], words[1])
 }
 
 /// Returns the codes of octaves. The largest magnitude, times the reciprocal, may be a little more
 /// than 1.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn within<const BIAS: u32, const TOP: i16>(octaves: Words) -> Words {
-    let codes = each!(Q in 2: _mm256_subs_epu16(octaves[Q], _mm256_set1_epi16(BIAS as i16)));
-    each!(Q in 2: _mm256_min_epi16(codes[Q], _mm256_set1_epi16(TOP)))
+fn within<const BIAS: u32, const TOP: i8>(octaves: __m256i) -> __m256i {
+    let codes = _mm256_subs_epu8(octaves, _mm256_set1_epi8(BIAS as i8));
+    _mm256_min_epu8(codes, _mm256_set1_epi8(TOP))
 }
 
 /// Stores the codes of a half of a block: the first one over what was there, the other beside it.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-pub fn store(codes: Words, half: usize, to: &mut [u8], at: usize) {
+pub fn store(codes: __m256i, half: usize, to: &mut [u8], at: usize) {
     if half == 0 {
         return store_bytes(codes, to, at);
     }
-    let upper = _mm256_slli_epi16::<4>(in_order(codes));
+    let upper = _mm256_slli_epi16::<4>(codes);
     // SAFETY: as many bytes, whatever they are.
     let upper = unsafe { transmute::<__m256i, [u8; PART]>(upper) };
     for (both, upper) in to.as_chunks_mut::<PART>().0[at].iter_mut().zip(upper) {

@@ -3,7 +3,8 @@
 //! The f32s of a part are in registers a, b, c and d. Word 2 i of the first register of words is of
 //! number i in a, word 2 i + 1 of number i in b; the second register has those of c and d. So f32s
 //! become words, and words f32s, by a shift, a mask or a blend, and nothing changes its place; only
-//! bytes, as they are in memory, are brought to that order, and back.
+//! bytes, as they are in memory, are brought to that order, and back. Where 32 bits each become
+//! bytes with no work on words of this order, they are packed twice: `fours`.
 
 use super::{Floats, PART};
 use crate::cpu::registers::lanes::each;
@@ -60,22 +61,35 @@ const fn places(half: usize) -> [i8; 2 * N] {
     places
 }
 
-/// Returns words as bytes in the order of memory, 255 for more than that.
+/// Returns bytes, packed from words, in the order of memory.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-pub fn in_order(words: Words) -> __m256i {
-    let bytes = _mm256_packus_epi16(words[0], words[1]);
+pub fn from_words(bytes: __m256i) -> __m256i {
     let places = _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15);
-    let fours = _mm256_shuffle_epi8(bytes, _mm256_broadcastsi128_si256(places));
-    _mm256_permutevar8x32_epi32(fours, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7))
+    from_fours(_mm256_shuffle_epi8(bytes, _mm256_broadcastsi128_si256(places)))
+}
+
+/// Returns bytes, packed from words that were packed from 32 bits, in the order of memory.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+pub fn from_fours(bytes: __m256i) -> __m256i {
+    _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7))
+}
+
+/// Returns signed words of 32 bits as the nearest that there are of 8, in fours: 0 for 0 only.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+pub fn limited(bits: [__m256i; 4]) -> __m256i {
+    let words = each!(Q in 2: _mm256_packs_epi32(bits[2 * Q], bits[2 * Q + 1]));
+    _mm256_packs_epi16(words[0], words[1])
 }
 
 /// Stores codes, one in each byte.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-pub fn store(codes: Words, to: &mut [u8], at: usize) {
+pub fn store(codes: __m256i, to: &mut [u8], at: usize) {
     // SAFETY: as many bytes, whatever they are.
-    let bytes = unsafe { transmute::<__m256i, [u8; PART]>(in_order(codes)) };
+    let bytes = unsafe { transmute::<__m256i, [u8; PART]>(codes) };
     to.as_chunks_mut().0[at] = bytes;
 }
 

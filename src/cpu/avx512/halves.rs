@@ -31,3 +31,10 @@ pub fn store_split(floats: Floats, upper: &mut [Bf16], remainder: &mut [i16], at
     let (upper, remainder) = (upper.as_chunks_mut().0, remainder.as_chunks_mut().0);
     x86::Avx512::split(&wide, &mut upper[at], &mut remainder[at]);
 }
+
+/// Halves are joined and split in the order of memory.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub fn crossed(wide: Floats) -> Floats {
+    wide
+}

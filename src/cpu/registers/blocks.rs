@@ -7,7 +7,7 @@ use super::params::{Groups, Params, groups, groups_mut};
 use super::set::Registers;
 use crate::codes::nibbles;
 use crate::cpu::coded::{self, Codes};
-use crate::math::{Arithmetic, StepScalars, direction, moments, moved};
+use crate::math::{Arithmetic, StepScalars, direction, moments};
 use crate::noise::Noise;
 
 /// Blocks that are stepped, of `N` groups and codes of `BYTES` groups.
@@ -151,7 +151,7 @@ pub fn step_alone<R: Registers, P: Params, const N: usize, const BYTES: usize>(
     for at in 0..n_parts::<R, N>() {
         let stepped = block.step(scalars, params.grad(registers, at), &mut largest, at);
         if !R::LATE || at + 1 < n_parts::<R, N>() {
-            move_part(registers, scalars, &mut params, stepped, at);
+            params.step_in(registers, scalars, direction(scalars, stepped[0], stepped[1]), at);
         }
     }
     drop(params);
@@ -199,14 +199,22 @@ pub fn step_further<R: Registers, P: Params, const N: usize, const BYTES: usize>
                 late = block.step(scalars, params.grad(registers, at), &mut largest, at);
             }
             let direction = direction(scalars, late[0], late[1]);
+            if R::LATE && in_bytes::<N>() {
+                // In this order the compiler spills fewer registers, and in the other with 4 bits.
+                let second = encode_second(registers, &before, at);
+                params.step_in(registers, scalars, direction, at);
+                late = block.step(scalars, params.grad(registers, at), &mut largest, at);
+                let first = encode_first(registers, &before, at);
+                store_codes(registers, &mut before, [first, second], at);
+                continue;
+            }
             let first = encode_first(registers, &before, at);
             let second = encode_second(registers, &before, at);
             if R::LATE {
                 late = block.step(scalars, params.grad(registers, at), &mut largest, at);
             }
             store_codes(registers, &mut before, [first, second], at);
-            let param = params.param(registers, at);
-            params.set(registers, at, moved(scalars, param, direction));
+            params.step_in(registers, scalars, direction, at);
         }
         drop(params);
         inverse = blocks.set_scales(*i, magnitudes(registers, largest));
@@ -228,7 +236,7 @@ pub fn finish<R: Registers, P: Params, const N: usize, const BYTES: usize>(
     let late = last_part(registers, blocks.wide[i % 2].each_ref().map(|wide| &**wide));
     let end = (i + 1) * N * LANES;
     let mut params = blocks.params.at(end - R::PART..end, end..end);
-    move_part(registers, scalars, &mut params, late, 0);
+    params.step_in(registers, scalars, direction(scalars, late[0], late[1]), 0);
 }
 
 /// Returns, of the last part of a block, exp_avg and the root of exp_avg_sq.
@@ -240,19 +248,6 @@ fn last_part<R: Registers, const N: usize>(
     let [exp_avg, exp_avg_sq] =
         wide.map(|wide| registers.load(wide.as_flattened(), n_parts::<R, N>() - 1));
     [exp_avg, exp_avg_sq.sqrt()]
-}
-
-#[inline(always)]
-fn move_part<R: Registers>(
-    registers: R,
-    scalars: &StepScalars<R::Floats>,
-    params: &mut impl Params,
-    [exp_avg, root]: [R::Floats; 2],
-    at: usize,
-) {
-    let direction = direction(scalars, exp_avg, root);
-    let param = params.param(registers, at);
-    params.set(registers, at, moved(scalars, param, direction));
 }
 
 /// Returns the number of parts of a block.

@@ -60,7 +60,7 @@ pub trait OutOfLine: Registers {
 macro_rules! compile {
     (
         $features:literal, $Set:ident, $part:ident, $late:literal,
-        $bits:ident, $none:ident, $largest:path
+        $codes:ident, $bits:ident, $none:ident, $largest:path
     ) => {
         use crate::cpu::coded::{Codes, SplitMaster};
         use crate::cpu::registers::blocks::{self, Blocks};
@@ -73,7 +73,7 @@ macro_rules! compile {
 
         impl Registers for $Set {
             type Floats = Floats;
-            type Codes = Words;
+            type Codes = $codes;
             type Largest = $bits;
 
             const PART: usize = $part;
@@ -90,6 +90,7 @@ macro_rules! compile {
                     wide: Floats, upper: &mut [Bf16], remainder: &mut [i16],
                     at: usize
                 ) = halves::store_split;
+                fn crossed(wide: Floats) -> Floats = halves::crossed;
                 fn none() -> $bits = $none;
                 fn larger_magnitude(of: $bits, numbers: Floats) -> $bits
                     = Floats::larger_magnitude;
@@ -97,17 +98,17 @@ macro_rules! compile {
                 fn largest(of: $bits) -> u32 = $largest;
                 fn decode_bytes(codes: [&[u8]; 2], at: usize) -> [Floats; 2]
                     = bytes::decode;
-                fn encode_signed_bytes(wide: Floats, inverse: f32) -> Words = bytes::encode_signed;
-                fn encode_unsigned_bytes(wide: Floats, inverse: f32, noise: Noise) -> Words
+                fn encode_signed_bytes(wide: Floats, inverse: f32) -> $codes = bytes::encode_signed;
+                fn encode_unsigned_bytes(wide: Floats, inverse: f32, noise: Noise) -> $codes
                     = bytes::encode_unsigned;
-                fn store_bytes(codes: Words, to: &mut [u8], at: usize) = words::store;
+                fn store_bytes(codes: $codes, to: &mut [u8], at: usize) = words::store;
                 fn decode_nibbles(codes: [&[u8]; 2], half: usize, at: usize)
                     -> [Floats; 2] = nibbles::decode;
-                fn encode_signed_nibbles(wide: Floats, inverse: f32, noise: Noise) -> Words
+                fn encode_signed_nibbles(wide: Floats, inverse: f32, noise: Noise) -> $codes
                     = nibbles::encode_signed;
-                fn encode_unsigned_nibbles(wide: Floats, inverse: f32, noise: Noise) -> Words
+                fn encode_unsigned_nibbles(wide: Floats, inverse: f32, noise: Noise) -> $codes
                     = nibbles::encode_unsigned;
-                fn store_nibbles(codes: Words, half: usize, to: &mut [u8], at: usize)
+                fn store_nibbles(codes: $codes, half: usize, to: &mut [u8], at: usize)
                     = nibbles::store;
             }
         }

@@ -5,6 +5,7 @@ use super::lanes::LANES;
 use super::set::Registers;
 use crate::cpu::coded::SplitMaster;
 use crate::dtype::Bf16;
+use crate::math::{StepScalars, moved};
 use core::ops::Range;
 
 /// `N` groups of what is stepped at once.
@@ -34,7 +35,26 @@ pub trait Params {
     fn at(&mut self, params: Range<usize>, grads: Range<usize>) -> Self::At<'_>;
     fn grad<R: Registers>(&self, registers: R, at: usize) -> R::Floats;
     fn param<R: Registers>(&self, registers: R, at: usize) -> R::Floats;
+    /// Returns floats in the order of `param`: if not said, of memory.
+    #[inline(always)]
+    fn arranged<R: Registers>(&self, _: R, wide: R::Floats) -> R::Floats {
+        wide
+    }
     fn set<R: Registers>(&mut self, registers: R, at: usize, param: R::Floats);
+
+    /// Moves parameters in a direction.
+    #[inline(always)]
+    fn step_in<R: Registers>(
+        &mut self,
+        registers: R,
+        scalars: &StepScalars<R::Floats>,
+        direction: R::Floats,
+        at: usize,
+    ) {
+        let param = self.param(registers, at);
+        let direction = self.arranged(registers, direction);
+        self.set(registers, at, moved(scalars, param, direction));
+    }
 }
 
 pub struct InF32<'a> {
@@ -96,6 +116,11 @@ impl Params for InHalves<'_> {
     #[inline(always)]
     fn param<R: Registers>(&self, registers: R, at: usize) -> R::Floats {
         registers.load_split(self.master.upper, self.master.remainder, at)
+    }
+
+    #[inline(always)]
+    fn arranged<R: Registers>(&self, registers: R, wide: R::Floats) -> R::Floats {
+        registers.crossed(wide)
     }
 
     #[inline(always)]

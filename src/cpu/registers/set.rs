@@ -29,6 +29,8 @@ pub trait Registers: Copy {
 
     fn load_bf16(self, from: &[Bf16], at: usize) -> Self::Floats;
     fn load_split(self, upper: &[Bf16], remainder: &[i16], at: usize) -> Self::Floats;
+    /// Returns floats in the order in which halves are joined and split.
+    fn crossed(self, wide: Self::Floats) -> Self::Floats;
     fn store_split(self, wide: Self::Floats, upper: &mut [Bf16], remainder: &mut [i16], at: usize);
 
     fn none(self) -> Self::Largest;
