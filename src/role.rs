@@ -23,6 +23,9 @@ pub enum Role {
 }
 
 impl Role {
+    /// How many there are.
+    pub const COUNT: usize = Role::MaxExpAvgSqScale as usize + 1;
+
     /// The roles of state, which a parameter may keep between steps.
     pub const STATE: [Role; 8] = [
         Role::Master,

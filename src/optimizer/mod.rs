@@ -26,6 +26,7 @@ use crate::backend::Backend;
 use crate::callback::{DecayFilter, LrRatio};
 use crate::config::{Config, GroupConfig, IsaCap, Threads};
 use crate::error::{Error, Label};
+use crate::role::Role;
 use crate::schedule::Schedule;
 use crate::sys::memory::{Boxed, Pool, reserve};
 use crate::tensor::Tensor;
@@ -46,7 +47,8 @@ pub struct Optimizer {
     groups: Vec<GroupConfig>,
     params: Params,
     /// The memory of small state.
-    pool: Pool,
+    /// One for the state of each role, which so lies end to end where parameters do.
+    pools: [Pool; Role::COUNT],
     /// The memory that steps write has changed since the gradients were compared with it.
     grads_unchecked: bool,
     decay_filter: Option<DecayFilter>,
@@ -88,7 +90,7 @@ impl Optimizer {
             given_lr: config.lr,
             groups,
             params,
-            pool: Pool::default(),
+            pools: Default::default(),
             grads_unchecked: false,
             decay_filter: None,
             lr_ratio: None,

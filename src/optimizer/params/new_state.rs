@@ -90,7 +90,8 @@ impl Optimizer {
                 (None, Some(buffer)) => operands.set_state(role, buffer),
                 (None, None) => {
                     let elements = (format.n_elements(role, n_elements), dtype);
-                    let buffer = Buffer::zeroed(&mut self.pool, elements, &stepped, role.name())?;
+                    let pool = &mut self.pools[role as usize];
+                    let buffer = Buffer::zeroed(pool, elements, &stepped, role.name())?;
                     operands.set_state(role, buffer);
                 }
             }

@@ -152,7 +152,7 @@ impl Optimizer {
         self.check_grad(id, Some(Grad::Dense(values)))?;
         let operands = self.params.revise_operands(id);
         let new_sum = |operands: &_| self.backend.new_sum(number, operands);
-        operands.prepare_accumulation(&mut self.pool, new_sum)?;
+        operands.prepare_accumulation(&mut self.pools[Role::Grad as usize], new_sum)?;
         if let Some(device_grad) = device_grad {
             operands.forget_measured(); // a gradient that is set is downloaded to the same memory
             self.bring_down(id, &device_grad, &values)?;

@@ -2,8 +2,10 @@
 //!
 //! A step passes over the state of small parameters in the order in which they were added. An
 //! allocator puts headers and unused cache lines between; pieces of a chunk lie as close as the
-//! parameters do. The first bytes of a pool come from the allocator, so that few parameters need no
-//! pages of their own. What comes after comes from chunks, all but the first on a huge page.
+//! parameters do. A pool has the state of one role, so that it lies end to end where parameters do,
+//! which are then stepped as one. The first bytes of a pool come from the allocator, so that few
+//! parameters need no pages of their own. What comes after comes from chunks, all but the first on
+//! a huge page.
 //!
 //! A chunk starts on the boundary of a huge page with its `Head`, which `give_back` finds by the
 //! address of a piece, and in which each cache line has a bit. Pieces are taken from one chunk from
@@ -12,7 +14,7 @@
 //! the search costs little for each piece, and pieces that come and go for ever take no more and
 //! more memory. A chunk without pieces goes back to the system, unless it is in use.
 
-use super::{ALIGN, HUGE_PAGE, Memory, PIECE, mapped, reserve, unmap};
+use super::{ALIASES, ALIGN, HUGE_PAGE, Memory, PIECE, mapped, reserve, unmap};
 use crate::error::Error;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
@@ -89,7 +91,7 @@ impl Pool {
             None => *self.shared.insert(new_shared(what)?),
         };
         // SAFETY: the pool is a user.
-        let start = unsafe { take(shared, bytes.div_ceil(ALIGN), what) }?;
+        let start = unsafe { take(shared, address, bytes.div_ceil(ALIGN), what) }?;
         Ok(Memory { start, bytes: bytes | PIECE })
     }
 }
@@ -157,12 +159,14 @@ fn lock(shared: &Shared) -> MutexGuard<'_, Vec<Chunk>> {
     shared.chunks.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes so many lines of the chunk in use, of another, or of a new one.
+/// Takes so many lines of the chunk in use, of another, or of a new one, which then begins away
+/// from an address (`modulus`).
 ///
 /// # Safety
 /// The caller is a user.
 unsafe fn take(
     shared: NonNull<Shared>,
+    address: usize,
     n_lines: usize,
     what: &'static str,
 ) -> Result<NonNull<u8>, Error> {
@@ -181,7 +185,7 @@ unsafe fn take(
             }
             None => {
                 reserve(&mut chunks, 1, what)?;
-                let new = Chunk::new(shared, !chunks.is_empty());
+                let new = Chunk::new(shared, address, !chunks.is_empty());
                 chunks.push(new.ok_or(Error::OutOfMemory { what, bytes: HUGE_PAGE })?);
                 chunks.len() - 1
             }
@@ -193,14 +197,16 @@ unsafe fn take(
 }
 
 impl Chunk {
-    fn new(shared: NonNull<Shared>, is_huge: bool) -> Option<Chunk> {
+    fn new(shared: NonNull<Shared>, address: usize, is_huge: bool) -> Option<Chunk> {
         let head = mapped(HUGE_PAGE, 0, is_huge)?.cast::<Head>();
+        const OF_PLACE: usize = ALIASES / ALIGN;
+        let away = (address + ALIASES / 2) % ALIASES / ALIGN;
         let new = Head {
             shared,
             place: 0,
             n_taken: 0,
             n_given_back: 0,
-            next: FIRST,
+            next: FIRST + (away + OF_PLACE - FIRST % OF_PLACE) % OF_PLACE,
             is_used: false,
             taken: [0; LINES / 64],
         };

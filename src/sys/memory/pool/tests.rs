@@ -47,6 +47,14 @@ fn small_state_lies_end_to_end_once_there_is_much_of_it() {
 }
 
 #[test]
+fn a_chunk_begins_half_a_page_away_from_the_parameter() {
+    for address in [0, 64, 2048, 4032, 1 << 30 | 320] {
+        let piece = pool().memory(address, 256, "a test").unwrap();
+        assert_eq!((piece.address() + ALIASES / 2) % ALIASES, address % ALIASES);
+    }
+}
+
+#[test]
 fn a_piece_is_zero_and_its_own_and_starts_on_a_cache_line() {
     let (mut pool, mut pieces) = (pool(), Vec::new());
     let (mut random, mut most_chunks) = (1u64, 0);
