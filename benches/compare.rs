@@ -59,15 +59,13 @@ fn main() {
         bench.beside_f32::<f32>(&F32_4BIT, 64 * MI, threads);
         bench.beside_bare(16 * KI, threads);
         bench.beside_bare(MI, threads);
-        bench.parts_beside_one("f32, GPT-2 124M", &gpt2_124m(), threads, 1.03);
+        bench.parts_beside_one("f32, GPT-2 124M", &gpt2_124m(), 0, threads, 1.03);
         bench.clear_and_clip(&gpt2_124m(), threads);
-        bench.parts_beside_one("f32, 1000 of 1024", &[1024; 1000], threads, 1.15);
-        bench.parts_beside_one(
-            "f32, 10000 of 64",
-            &[64; 10_000],
-            threads,
-            if threads == 1 { 1.35 } else { 1.6 },
-        );
+        bench.parts_beside_one("f32, 1000 of 1024", &[1024; 1000], 0, threads, 1.15);
+        let bound = if threads == 1 { 1.35 } else { 1.6 };
+        bench.parts_beside_one("f32, 10000 of 64", &[64; 10_000], 0, threads, bound);
+        // As far apart as an allocator puts them.
+        bench.parts_beside_one("f32, 10000 of 64, apart", &[64; 10_000], 20, threads, f64::NAN);
         bench.rows_beside_traffic(threads);
     }
     bench.beside_f32::<u16>(&MASTER, 16 * KI, 1);
@@ -174,7 +172,7 @@ impl Bench {
         let mut config = adamw_config { num_threads: threads, ..Optimizer::defaults() };
         clip(&mut config);
         config.clear_grads = 1;
-        let mut optimizer = streams.optimizer_of(parts, &config);
+        let mut optimizer = streams.optimizer_of(parts, 0, &config);
         let pool = pool(threads);
         let title = (case, threads, 36);
         let reference = || {
@@ -236,17 +234,26 @@ impl Bench {
         self.measure(title, elements, || optimizer.step(), reference, 1.05);
     }
 
-    /// A step of many tensors beside a step of one of the same total.
-    fn parts_beside_one(&mut self, name: &str, parts: &[usize], threads: u32, bound: f64) {
+    /// A step of many tensors, with so many elements between them, beside a step of one of the same
+    /// total.
+    fn parts_beside_one(
+        &mut self,
+        name: &str,
+        parts: &[usize],
+        between: usize,
+        threads: u32,
+        bound: f64,
+    ) {
         let case = format!("{name} / one");
         if !self.wants(&case) {
             return;
         }
         let elements = parts.iter().sum();
-        let (mut many, mut one) = (Streams::<f32>::new(elements), Streams::<f32>::new(elements));
+        let with_gaps = elements + parts.len() * between;
+        let (mut many, mut one) = (Streams::<f32>::new(with_gaps), Streams::<f32>::new(elements));
         let config = adamw_config { num_threads: threads, ..Optimizer::defaults() };
-        let mut many = many.optimizer_of(parts, &config);
-        let mut one = one.optimizer_of(&[elements], &config);
+        let mut many = many.optimizer_of(parts, between, &config);
+        let mut one = one.optimizer_of(&[elements], 0, &config);
         let title = (case, threads, 28);
         self.measure(title, elements, || many.step(), ("one tensor", || one.step()), bound);
     }

@@ -127,6 +127,12 @@ impl Steps<'_> {
         self.now(param).map(|now| &now.f32).filter(|scalars| scalars.are_plain())
     }
 
+    /// Returns whether two parameters, the first of which takes a step now, share its scalars.
+    #[inline(always)]
+    pub fn share(&self, param: usize, other: usize) -> bool {
+        self.scalars_of[param] == self.scalars_of[other]
+    }
+
     pub fn logged(&self, param: usize, step: u64) -> &Scalars {
         self.logs[param].get(step)
     }

@@ -215,10 +215,16 @@ impl<P: Param> Streams<P> {
         self.optimizer_with(part, threads, |_| ())
     }
 
-    /// An optimizer of these streams cut into parameters of these lengths.
-    pub fn optimizer_of(&mut self, parts: &[usize], config: &adamw_config) -> Optimizer {
+    /// An optimizer of these streams cut into parameters of these lengths, with so many elements
+    /// between them.
+    pub fn optimizer_of(
+        &mut self,
+        parts: &[usize],
+        between: usize,
+        config: &adamw_config,
+    ) -> Optimizer {
         let mut optimizer = Optimizer::new(config);
-        self.add_parts(&mut optimizer, parts.iter().copied());
+        self.add_parts(&mut optimizer, parts.iter().copied(), between);
         optimizer
     }
 
@@ -245,14 +251,19 @@ impl<P: Param> Streams<P> {
     pub fn add_to(&mut self, optimizer: &mut Optimizer, part: usize) {
         let count = self.param.count;
         let parts = (0..count).step_by(part).map(|start| (count - start).min(part));
-        self.add_parts(optimizer, parts);
+        self.add_parts(optimizer, parts, 0);
     }
 
-    fn add_parts(&mut self, optimizer: &mut Optimizer, parts: impl Iterator<Item = usize>) {
+    fn add_parts(
+        &mut self,
+        optimizer: &mut Optimizer,
+        parts: impl Iterator<Item = usize>,
+        between: usize,
+    ) {
         let mut next = 0;
         for part in parts {
             let start = next;
-            next += part;
+            next += part + between;
             let mut n = part as i64;
             let f32s = |from: &mut Elements<f32>, n: *mut i64| {
                 tensor(from.slice()[start..].as_mut_ptr(), 2, n)

@@ -12,7 +12,8 @@ pub fn update(
     run: &mut PlainRun,
     step: impl Fn(&StepScalars<f32>, &mut [f32], &[f32], &mut [f32], &mut [f32]),
 ) {
-    while let Some((scalars, chunk)) = run.next_with(|param| steps.plain(param)) {
+    let (plain, share) = (|param| steps.plain(param), |param, other| steps.share(param, other));
+    while let Some((scalars, chunk)) = run.next_with(plain, share) {
         let PlainChunk { param, grad, exp_avg, exp_avg_sq, .. } = chunk;
         step(scalars, param, grad, exp_avg, exp_avg_sq);
     }

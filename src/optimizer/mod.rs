@@ -46,8 +46,7 @@ pub struct Optimizer {
     given_lr: f64,
     groups: Vec<GroupConfig>,
     params: Params,
-    /// The memory of small state.
-    /// One for the state of each role, which so lies end to end where parameters do.
+    /// The memory of small state: a pool for each role.
     pools: [Pool; Role::COUNT],
     /// The memory that steps write has changed since the gradients were compared with it.
     grads_unchecked: bool,

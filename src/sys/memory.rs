@@ -68,6 +68,11 @@ impl Memory {
     pub fn address(&self) -> usize {
         self.start.expose_provenance().get()
     }
+
+    /// Returns whether it is a piece of a pool's chunk, in which others lie end to end with it.
+    pub fn is_piece(&self) -> bool {
+        self.bytes >= PIECE
+    }
 }
 
 /// Memory that is reached only through its owner.
@@ -225,7 +230,7 @@ unsafe fn unmap(start: NonNull<u8>, bytes: usize, place: usize) {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        if self.bytes >= PIECE {
+        if self.is_piece() {
             // SAFETY: a pool returned the piece, and nobody has given it back.
             unsafe { pool::give_back(self.start, self.bytes - PIECE) };
         } else if self.bytes >= HUGE_PAGE {

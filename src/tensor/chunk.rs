@@ -98,14 +98,16 @@ impl<'a> PlainChunk<'a> {
     /// Makes a chunk of `range`.
     ///
     /// # Safety
-    /// The operands are plain, the range lies inside them and is not empty, and nothing else
-    /// touches its elements during `'a`.
+    /// The operands are plain, and so are others whose tensors all lie behind theirs, end to end.
+    /// The range lies inside all these and is not empty, and nothing else touches its elements
+    /// during `'a`.
     #[inline]
     pub(super) unsafe fn new(index: usize, operands: &Operands, range: Range<usize>) -> Self {
         debug_assert!(!range.is_empty());
         let grad = operands.grad.map_or(0, |grad| grad.address);
         // SAFETY: the caller guarantees the range, and that nothing else touches it; `is_plain`
-        // tells the types, and `fits` checked the lengths.
+        // tells the types, and `fits` checked the lengths. What lies end to end is of one chunk of
+        // a pool (`Buffer::is_behind`), or the host's.
         let elements = |address| unsafe {
             let first = with_exposed_provenance_mut::<f32>(address).add(range.start);
             core::slice::from_raw_parts_mut(first, range.len())

@@ -67,6 +67,8 @@ impl Extent {
 pub struct Pass {
     plan: Plan,
     extents: Vec<Extent>,
+    /// Whether each is a small parameter that lies behind another (`run::is_behind`).
+    joined: Vec<bool>,
 }
 
 impl Pass {
@@ -74,12 +76,15 @@ impl Pass {
     pub fn reserve(&mut self, n_params: usize) -> Result<(), Error> {
         self.extents.clear();
         reserve(&mut self.extents, n_params, "the step's plan")?;
+        self.joined.clear();
+        reserve(&mut self.joined, n_params, "the step's plan")?;
         self.plan.reserve(n_params)
     }
 
     /// Gives memory back that `n_params` parameters do not need.
     pub fn give_back(&mut self, n_params: usize) {
         give_back(&mut self.extents, n_params);
+        give_back(&mut self.joined, n_params);
         self.plan.give_back(n_params);
     }
 
@@ -93,13 +98,16 @@ impl Pass {
         let lengths = Self::visit(&mut self.extents, operands, extent);
         let lengths = lengths.map(|(extent, operands)| extent.n_elements(operands));
         let line = self.plan.lay_out(lengths, 1, task_elements);
-        Chunks { operands, extents: &self.extents, line, changes: None, clears: false }
+        Self::join(&mut self.joined, operands, &self.extents);
+        let (extents, joined) = (&self.extents[..], &self.joined[..]);
+        Chunks { operands, extents, joined, line, changes: None, clears: false }
     }
 
     /// Repeats the last pass, which was not a measured one, over the same parameters.
     pub fn again_over<'a>(&'a mut self, operands: &'a mut [Operands]) -> Chunks<'a> {
         let line = self.plan.line(1, task_elements);
-        Chunks { operands, extents: &self.extents, line, changes: None, clears: false }
+        let (extents, joined) = (&self.extents[..], &self.joined[..]);
+        Chunks { operands, extents, joined, line, changes: None, clears: false }
     }
 
     /// As `over`, in chunks whose changes are added up.
@@ -114,7 +122,7 @@ impl Pass {
         let unit = norm::BLOCK as u64;
         let line = self.plan.lay_out(lengths, unit, |n_units| task_elements(n_units * unit) / unit);
         let changes = Some(changes.lay_out(line.length()));
-        Chunks { operands, extents: &self.extents, line, changes, clears: false }
+        Chunks { operands, extents: &self.extents, joined: &[], line, changes, clears: false }
     }
 
     /// Returns each parameter with its extent.
@@ -128,6 +136,17 @@ impl Pass {
         extents.iter().zip(operands)
     }
 
+    /// Finds the small parameters that are stepped with the one before them.
+    fn join(joined: &mut Vec<bool>, operands: &[Operands], extents: &[Extent]) {
+        joined.clear();
+        let mut before = None;
+        joined.extend(operands.iter().zip(extents).map(|(operands, extent)| {
+            let small = run::may_have(operands) && *extent == Extent::All;
+            let before = core::mem::replace(&mut before, small.then_some(operands));
+            small && before.is_some_and(|before| run::is_behind(operands, before))
+        }));
+    }
+
     /// Returns the units of the last measured pass that are a parameter's.
     pub fn units(&self, param: usize) -> Range<usize> {
         self.plan.part(param)
@@ -138,6 +157,7 @@ impl Pass {
 pub struct Chunks<'a> {
     operands: &'a [Operands],
     extents: &'a [Extent],
+    joined: &'a [bool],
     line: Line<'a>,
     /// The sums of each unit of the line; `None` if the line is one of elements.
     changes: Option<&'a [Change]>,
@@ -192,7 +212,7 @@ impl<'a> Chunks<'a> {
             false => params,
         };
         // SAFETY: as in `visit_first`.
-        let mut run = unsafe { PlainRun::new(self.operands, self.extents, params) };
+        let mut run = unsafe { PlainRun::new(self.operands, self.extents, self.joined, params) };
         visitor.run(&mut run);
         if self.clears {
             for operands in &self.operands[start..run.place()] {

@@ -1,7 +1,8 @@
 //! Small parameters side by side in the table: steps pass over them one after the other, without
-//! what it takes to find a part of a parameter of any kind.
+//! what it takes to find a part of a parameter of any kind. Those whose tensors, too, lie end to
+//! end are stepped as one.
 
-use super::{Extent, Operands, PlainChunk};
+use super::{Buffer, Extent, Operands, PlainChunk};
 use core::ops::Range;
 
 /// Parameters of fewer elements are small: what it takes to find each of them counts.
@@ -17,6 +18,29 @@ pub(super) fn may_have(operands: &Operands) -> bool {
     operands.is_plain && (1..SMALL).contains(&operands.param.n_elements)
 }
 
+/// Returns whether a parameter lies behind the one before it, both of which a run may have. The
+/// gradient is not looked at: it may move between steps that are otherwise the same.
+#[inline(always)]
+pub(super) fn is_behind(operands: &Operands, before: &Operands) -> bool {
+    let bytes = before.param.n_elements as usize * size_of::<f32>();
+    operands.param.address == before.param.address + bytes
+        && operands.exp_avg.is_behind(&before.exp_avg, bytes)
+        && operands.exp_avg_sq.is_behind(&before.exp_avg_sq, bytes)
+}
+
+impl Buffer {
+    /// Returns whether the buffer begins so many bytes behind the start of another, in the same
+    /// memory.
+    fn is_behind(&self, before: &Buffer, bytes: usize) -> bool {
+        let in_one = match (before, self) {
+            (Buffer::Lent(_), Buffer::Lent(_)) => true,
+            (Buffer::Own(before), Buffer::Own(own)) => before.is_piece() && own.is_piece(),
+            _ => false,
+        };
+        in_one && self.address() == before.address() + bytes
+    }
+}
+
 /// Prefetches what is visited some small parameters after this one.
 #[inline(always)]
 pub(super) fn prefetch_ahead(operands: &[Operands], param: usize) {
@@ -30,6 +54,7 @@ pub struct PlainRun<'a> {
     /// All parameters of the step.
     operands: &'a [Operands],
     extents: &'a [Extent],
+    joined: &'a [bool],
     left: Range<usize>,
 }
 
@@ -40,17 +65,20 @@ impl<'a> PlainRun<'a> {
     pub(super) unsafe fn new(
         operands: &'a [Operands],
         extents: &'a [Extent],
+        joined: &'a [bool],
         params: Range<usize>,
     ) -> PlainRun<'a> {
-        let end = params.end.min(operands.len()).min(extents.len());
-        PlainRun { operands, extents, left: params.start..end }
+        let end = params.end.min(operands.len()).min(extents.len()).min(joined.len());
+        PlainRun { operands, extents, joined, left: params.start..end }
     }
 
-    /// Returns the next parameter with what `of` returns for its number, unless that is `None`.
+    /// Returns the next parameter with what `of` returns for its number, unless that is `None`. The
+    /// elements of those that are joined to it, and `share` that, are behind its own.
     #[inline(always)]
     pub fn next_with<T>(
         &mut self,
         of: impl FnOnce(usize) -> Option<T>,
+        share: impl Fn(usize, usize) -> bool,
     ) -> Option<(T, PlainChunk<'a>)> {
         let param = self.left.start;
         if self.left.is_empty() {
@@ -60,12 +88,40 @@ impl<'a> PlainRun<'a> {
         if !may_have(operands) || *extent != Extent::All {
             return None;
         }
-        let n = operands.param.n_elements;
         let with = of(param)?;
-        self.left.start = param + 1;
-        prefetch_ahead(self.operands, param);
-        // SAFETY: `new`'s caller vouched for the elements; the operands are plain, and not empty.
+        let n = match self.joined.get(param + 1) {
+            Some(true) => self.take_joined(share),
+            _ => {
+                self.left.start = param + 1;
+                operands.param.n_elements
+            }
+        };
+        prefetch_ahead(self.operands, self.left.start - 1);
+        // SAFETY: `new`'s caller vouched for the elements; the operands are plain, and not empty,
+        // and so are those joined to them.
         Some((with, unsafe { PlainChunk::new(param, operands, 0..n as usize) }))
+    }
+
+    /// Takes the next parameter and those joined to it whose gradients lie end to end, too. Returns
+    /// how many elements they have.
+    #[inline(never)] // so that one to which none is joined is taken in fewer instructions
+    fn take_joined(&mut self, share: impl Fn(usize, usize) -> bool) -> u64 {
+        let first = self.left.start;
+        let grad = |operands: &Operands| operands.grad.map_or(0, |grad| grad.address);
+        let start = grad(&self.operands[first]);
+        let mut n_elements = self.operands[first].param.n_elements;
+        self.left.start += 1;
+        let left = self.left.clone();
+        for (operands, joined) in self.operands[left.clone()].iter().zip(&self.joined[left]) {
+            let param = self.left.start;
+            let end = start + n_elements as usize * size_of::<f32>();
+            if !joined || grad(operands) != end || !operands.is_plain || !share(first, param) {
+                break;
+            }
+            n_elements += operands.param.n_elements;
+            self.left.start = param + 1;
+        }
+        n_elements
     }
 
     /// Returns the number of the next parameter, or where the range ends.

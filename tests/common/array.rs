@@ -198,6 +198,17 @@ impl Array {
         }
     }
 
+    /// Some of the elements, from one on, as DLPack describes them.
+    pub fn part(&self, start: usize, shape: &[i64; 1]) -> ffi::adamw_tensor {
+        assert!(start + shape[0] as usize <= self.n);
+        ffi::adamw_tensor {
+            ndim: 1,
+            shape: shape.as_ptr().cast_mut(),
+            byte_offset: (start * self.dtype.bytes()) as u64,
+            ..self.tensor()
+        }
+    }
+
     pub fn get(&self, i: usize) -> f64 {
         self.dtype.value(self.bits(i))
     }
