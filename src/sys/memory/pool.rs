@@ -5,7 +5,7 @@
 //! parameters do. A pool has the state of one role, so that it lies end to end where parameters do,
 //! which are then stepped as one. The first bytes of a pool come from the allocator, so that few
 //! parameters need no pages of their own. What comes after comes from chunks, all but the first on
-//! a huge page.
+//! a huge page; of the first only a part is used, so that most state lies on huge pages.
 //!
 //! A chunk starts on the boundary of a huge page with its `Head`, which `give_back` finds by the
 //! address of a piece, and in which each cache line has a bit. Pieces are taken from one chunk from
@@ -28,6 +28,8 @@ const SMALL: usize = 4096;
 const ALLOCATED: usize = 32 << 10;
 /// The cache lines of a chunk.
 const LINES: usize = HUGE_PAGE / ALIGN;
+/// The lines that are used of a chunk on ordinary pages.
+const ORDINARY: usize = (256 << 10) / ALIGN;
 /// The first line that is not the head's.
 const FIRST: usize = size_of::<Head>().div_ceil(ALIGN);
 
@@ -65,6 +67,8 @@ struct Head {
     n_given_back: usize,
     /// The line from which the search goes on.
     next: usize,
+    /// The line at which it ends.
+    end: usize,
     /// The chunk was gone through before, so that free lines may not be zero.
     is_used: bool,
     /// A bit for each line, which is set if the line is taken.
@@ -207,6 +211,7 @@ impl Chunk {
             n_taken: 0,
             n_given_back: 0,
             next: FIRST + (away + OF_PLACE - FIRST % OF_PLACE) % OF_PLACE,
+            end: if is_huge { LINES } else { ORDINARY },
             is_used: false,
             taken: [0; LINES / 64],
         };
@@ -219,7 +224,7 @@ impl Chunk {
     fn take(&mut self, n_lines: usize) -> Option<NonNull<u8>> {
         let mut n_free = 0;
         while n_free < n_lines {
-            if self.next == LINES {
+            if self.next == self.end {
                 return None;
             }
             let is_taken = self.taken[self.next / 64] >> (self.next % 64) & 1 != 0;

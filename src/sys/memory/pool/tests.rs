@@ -47,6 +47,19 @@ fn small_state_lies_end_to_end_once_there_is_much_of_it() {
 }
 
 #[test]
+fn little_state_lies_on_ordinary_pages() {
+    let (mut pool, mut pieces) = (pool(), Vec::new());
+    while n_chunks(&pool) < 2 {
+        pieces.push(piece(&mut pool, 256));
+    }
+    assert!(pieces.len() * 256 <= ORDINARY * ALIGN, "{} pieces", pieces.len());
+    while n_chunks(&pool) < 3 {
+        pieces.push(piece(&mut pool, 256));
+    }
+    assert!(pieces.len() * 256 > HUGE_PAGE, "{} pieces", pieces.len());
+}
+
+#[test]
 fn a_chunk_begins_half_a_page_away_from_the_parameter() {
     for address in [0, 64, 2048, 4032, 1 << 30 | 320] {
         let piece = pool().memory(address, 256, "a test").unwrap();
