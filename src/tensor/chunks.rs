@@ -69,6 +69,8 @@ pub struct Pass {
     extents: Vec<Extent>,
     /// Whether each is a small parameter that lies behind another (`run::is_behind`).
     joined: Vec<bool>,
+    /// What tells whether gradients have moved since a repeated pass found that.
+    grad_moves: Option<u64>,
 }
 
 impl Pass {
@@ -99,12 +101,22 @@ impl Pass {
         let lengths = lengths.map(|(extent, operands)| extent.n_elements(operands));
         let line = self.plan.lay_out(lengths, 1, task_elements);
         Self::join(&mut self.joined, operands, &self.extents);
+        self.grad_moves = None;
         let (extents, joined) = (&self.extents[..], &self.joined[..]);
         Chunks { operands, extents, joined, line, changes: None, clears: false }
     }
 
-    /// Repeats the last pass, which was not a measured one, over the same parameters.
-    pub fn again_over<'a>(&'a mut self, operands: &'a mut [Operands]) -> Chunks<'a> {
+    /// Repeats the last pass, which was not a measured one, over the same parameters. Gradients may
+    /// have moved since if `grad_moves` is not what it was.
+    pub fn again_over<'a>(
+        &'a mut self,
+        operands: &'a mut [Operands],
+        grad_moves: u64,
+    ) -> Chunks<'a> {
+        if self.grad_moves != Some(grad_moves) {
+            Self::join(&mut self.joined, operands, &self.extents);
+            self.grad_moves = Some(grad_moves);
+        }
         let line = self.plan.line(1, task_elements);
         let (extents, joined) = (&self.extents[..], &self.joined[..]);
         Chunks { operands, extents, joined, line, changes: None, clears: false }

@@ -18,12 +18,14 @@ pub(super) fn may_have(operands: &Operands) -> bool {
     operands.is_plain && (1..SMALL).contains(&operands.param.n_elements)
 }
 
-/// Returns whether a parameter lies behind the one before it, both of which a run may have. The
-/// gradient is not looked at: it may move between steps that are otherwise the same.
+/// Returns whether a parameter lies behind the one before it, both of which a run may have: all
+/// that a step reads and writes of it begins where that of the other ends.
 #[inline(always)]
 pub(super) fn is_behind(operands: &Operands, before: &Operands) -> bool {
     let bytes = before.param.n_elements as usize * size_of::<f32>();
+    let grad = |operands: &Operands| operands.grad.map_or(0, |grad| grad.address);
     operands.param.address == before.param.address + bytes
+        && grad(operands) == grad(before) + bytes
         && operands.exp_avg.is_behind(&before.exp_avg, bytes)
         && operands.exp_avg_sq.is_behind(&before.exp_avg_sq, bytes)
 }
@@ -102,26 +104,18 @@ impl<'a> PlainRun<'a> {
         Some((with, unsafe { PlainChunk::new(param, operands, 0..n as usize) }))
     }
 
-    /// Takes the next parameter and those joined to it whose gradients lie end to end, too. Returns
-    /// how many elements they have.
+    /// Takes the next parameter and those joined to it. Returns how many elements they have.
     #[inline(never)] // so that one to which none is joined is taken in fewer instructions
     fn take_joined(&mut self, share: impl Fn(usize, usize) -> bool) -> u64 {
         let first = self.left.start;
-        let grad = |operands: &Operands| operands.grad.map_or(0, |grad| grad.address);
-        let start = grad(&self.operands[first]);
-        let mut n_elements = self.operands[first].param.n_elements;
-        self.left.start += 1;
-        let left = self.left.clone();
-        for (operands, joined) in self.operands[left.clone()].iter().zip(&self.joined[left]) {
-            let param = self.left.start;
-            let end = start + n_elements as usize * size_of::<f32>();
-            if !joined || grad(operands) != end || !operands.is_plain || !share(first, param) {
-                break;
-            }
-            n_elements += operands.param.n_elements;
-            self.left.start = param + 1;
-        }
-        n_elements
+        let behind = self.joined[first + 1..self.left.end].iter().zip(first + 1..);
+        let n_behind =
+            behind.take_while(|(joined, param)| **joined && share(first, *param)).count();
+        let last = first + n_behind;
+        self.left.start = last + 1;
+        // Their addresses tell, so that the operands between are not read.
+        let [first, last] = [first, last].map(|param| &self.operands[param].param);
+        ((last.address - first.address) / size_of::<f32>()) as u64 + last.n_elements
     }
 
     /// Returns the number of the next parameter, or where the range ends.

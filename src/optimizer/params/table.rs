@@ -40,6 +40,7 @@ pub struct Params {
     /// By group, how many parameters it has of each type of `Dtype::FLOATS`.
     members: Vec<[u32; Dtype::FLOATS.len()]>,
     revision: u64,
+    grad_moves: u64,
 }
 
 /// What can be written of the parameters, by place.
@@ -145,6 +146,11 @@ impl Params {
         self.revision
     }
 
+    /// Returns a number that changes whenever gradients may have moved without a revision.
+    pub fn grad_moves(&self) -> u64 {
+        self.grad_moves
+    }
+
     /// Takes the table apart for a change of which parameters are stepped, or with what.
     pub fn revise(&mut self) -> Parts<'_> {
         self.revision += 1;
@@ -157,8 +163,9 @@ impl Params {
         Parts { params, operands, clocks, logs }
     }
 
-    /// Returns the memory of all parameters, and that which a step writes.
+    /// Returns the memory of all parameters, whose gradients may move, and that which steps write.
     pub fn operands_and_occupied(&mut self) -> (&mut [Operands], &Occupied) {
+        self.grad_moves += 1;
         (&mut self.operands, &self.occupied)
     }
 
@@ -182,8 +189,9 @@ impl Params {
         &mut self.params[id.place()]
     }
 
-    /// As `parts`, for the memory of one parameter.
+    /// As `parts`, for the memory of one parameter, whose gradient may move.
     pub fn operands_mut(&mut self, id: ParamId) -> &mut Operands {
+        self.grad_moves += 1;
         &mut self.operands[id.place()]
     }
 

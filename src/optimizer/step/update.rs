@@ -75,6 +75,7 @@ impl Optimizer {
         let Decisions { scalars, scalars_of, .. } = decisions;
         let scalars_of = &scalars_of[part.start - of.start..][..part.len()];
         let of = part;
+        let grad_moves = self.params.grad_moves();
         let (Parts { params, operands, logs, .. }, groups) = (self.params.parts(), &self.groups);
         let (params, logs) = (&params[of.clone()], &logs[of.clone()]);
         let extent = |place: usize, operands: &Operands| match scalars_of[place] {
@@ -91,7 +92,7 @@ impl Optimizer {
         let mut chunks = if self.statistics {
             pass.measured_over(operands, extent, changes)
         } else if repeats {
-            pass.again_over(operands)
+            pass.again_over(operands, grad_moves)
         } else {
             pass.over(operands, extent)
         };
