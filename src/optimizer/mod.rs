@@ -65,7 +65,7 @@ pub struct Optimizer {
     /// Steps add up what they change.
     statistics: bool,
     schedule: Option<Schedule>,
-    backend: Backend,
+    backend: Boxed<Backend>,
     on_device: OnDevice,
     scratch: Scratch,
     /// A load failed in the middle of its writes.
@@ -102,7 +102,7 @@ impl Optimizer {
             report: Report::NONE,
             statistics: false,
             schedule: None,
-            backend: Backend::new(config.isa, threads)?,
+            backend: Boxed::new(Backend::new(config.isa, threads)?, "the backend")?,
             on_device: OnDevice::default(),
             scratch: Scratch::default(),
             is_half_loaded: false,
