@@ -69,7 +69,7 @@ pub struct Pass {
     extents: Vec<Extent>,
     /// Whether each is a small parameter that lies behind another (`run::is_behind`).
     joined: Vec<bool>,
-    /// What tells whether gradients have moved since a repeated pass found that.
+    /// What tells whether gradients have moved since that was found; `None`: it has to be found.
     grad_moves: Option<u64>,
 }
 
@@ -95,15 +95,14 @@ impl Pass {
     pub fn over<'a>(
         &'a mut self,
         operands: &'a mut [Operands],
+        grad_moves: u64,
         extent: impl Fn(usize, &Operands) -> Extent,
     ) -> Chunks<'a> {
         let lengths = Self::visit(&mut self.extents, operands, extent);
         let lengths = lengths.map(|(extent, operands)| extent.n_elements(operands));
-        let line = self.plan.lay_out(lengths, 1, task_elements);
-        Self::join(&mut self.joined, operands, &self.extents);
+        self.plan.lay_out(lengths, 1, task_elements);
         self.grad_moves = None;
-        let (extents, joined) = (&self.extents[..], &self.joined[..]);
-        Chunks { operands, extents, joined, line, changes: None, clears: false }
+        self.again_over(operands, grad_moves)
     }
 
     /// Repeats the last pass, which was not a measured one, over the same parameters. Gradients may

@@ -265,10 +265,11 @@ impl Optimizer {
         extent: impl Fn(&Param, &Operands) -> Extent,
         refused: Refused,
     ) -> Result<(), Error> {
+        let grad_moves = self.params.grad_moves();
         let Parts { params, operands, logs, .. } = self.params.revise();
         let (params, logs) = (&params[of.clone()], &logs[of.clone()]);
         let extent = |place: usize, operands: &Operands| extent(&params[place], operands);
-        let chunks = self.scratch.pass.over(&mut operands[of.clone()], extent);
+        let chunks = self.scratch.pass.over(&mut operands[of.clone()], grad_moves, extent);
         let steps = Steps { scalars: &[], scalars_of: &[], logs };
         self.backend.update(&chunks, &steps, refused)
     }

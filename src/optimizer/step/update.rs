@@ -94,7 +94,7 @@ impl Optimizer {
         } else if repeats {
             pass.again_over(operands, grad_moves)
         } else {
-            pass.over(operands, extent)
+            pass.over(operands, grad_moves, extent)
         };
         if self.config.clear_grads {
             chunks.clear_grads();
