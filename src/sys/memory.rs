@@ -58,7 +58,7 @@ impl Memory {
     /// Returns zeroed memory that is passed over with what begins at an address.
     pub fn beside(address: usize, bytes: usize, what: &'static str) -> Result<Memory, Error> {
         let modulus = modulus(bytes);
-        let place = (address % modulus + modulus / 2) / ALIGN * ALIGN % modulus;
+        let place = place_away(address, modulus);
         let start =
             if bytes < HUGE_PAGE { allocated(bytes, place) } else { mapped(bytes, place, true) };
         let start = start.ok_or(Error::OutOfMemory { what, bytes })?;
@@ -158,6 +158,11 @@ fn modulus(bytes: usize) -> usize {
         1..16 => ALIASES / 4,
         _ => ALIASES,
     }
+}
+
+/// Returns the place, as a remainder, of a cache line that is half a modulus from an address.
+fn place_away(address: usize, modulus: usize) -> usize {
+    (address % modulus + modulus / 2) / ALIGN * ALIGN % modulus
 }
 
 /// Returns the layout of `bytes` and as many more as it takes to place them by hand. The allocator

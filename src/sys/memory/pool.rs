@@ -14,7 +14,7 @@
 //! the search costs little for each piece, and pieces that come and go for ever take no more and
 //! more memory. A chunk without pieces goes back to the system, unless it is in use.
 
-use super::{ALIASES, ALIGN, HUGE_PAGE, Memory, PIECE, mapped, reserve, unmap};
+use super::{ALIASES, ALIGN, HUGE_PAGE, Memory, PIECE, mapped, place_away, reserve, unmap};
 use crate::error::Error;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
@@ -204,7 +204,7 @@ impl Chunk {
     fn new(shared: NonNull<Shared>, address: usize, is_huge: bool) -> Option<Chunk> {
         let head = mapped(HUGE_PAGE, 0, is_huge)?.cast::<Head>();
         const OF_PLACE: usize = ALIASES / ALIGN;
-        let away = (address + ALIASES / 2) % ALIASES / ALIGN;
+        let away = place_away(address, ALIASES) / ALIGN;
         let new = Head {
             shared,
             place: 0,
