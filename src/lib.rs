@@ -27,7 +27,7 @@
 //! norm.rs      the sum of squares of a gradient, in one fixed order
 //! config.rs    the options of a handle and of its groups
 //! tensor.rs    memory as tensors and rows, cut into disjoint chunks; tensor/part.rs: which
-//!              parameters take part in a step
+//!              parameters take part in a step; tensor/run.rs: small ones, several as one
 //! format.rs    the buffers of a parameter's state: their types and lengths
 //! ranges.rs    a list of parameters, cut into a part for each rank
 //! role.rs      which of a parameter's buffers a buffer is
